@@ -1,0 +1,77 @@
+"""The command line: ``recsys <verb>`` is ``python -m recsys.<module>``.
+
+A verb's module is imported only when it is asked for, so that ``recsys --help`` answers at once and without torch.
+"""
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+
+import typer
+
+from recsys import __version__
+from recsys.console import run
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line: the module that does it and one line of help."""
+
+    module: str
+    help: str
+
+
+VERBS = {
+    "dataset": Verb("recsys.dataset", "Turn raw purchases into sequences; download or synthesize raw data."),
+    "train": Verb("recsys.modeling.train", "Train the decoder on prepared sequences."),
+    "predict": Verb("recsys.modeling.predict", "Write recommendations, or Kaggle's submission, for a date."),
+    "evaluate": Verb("recsys.evaluate", "Score recommendations against what was bought."),
+    "report": Verb("recsys.report", "Write one self-contained HTML page about a run."),
+}
+
+
+def build_app(asked: str | None) -> typer.Typer:
+    """Return the application with the verb ``asked`` loaded and the others as names with help."""
+    app = typer.Typer(
+        name="recsys",
+        help="Recommend what each customer will buy next. --verbose shows the traceback of an error.",
+        no_args_is_help=True,
+        add_completion=False,
+    )
+    app.callback()(_options)
+    for name, verb in VERBS.items():
+        if name != asked:
+            app.command(name, help=verb.help)(_not_loaded)
+            continue
+        inner: typer.Typer = import_module(verb.module).app
+        if len(inner.registered_commands) == 1 and inner.registered_callback is None:
+            app.command(name)(inner.registered_commands[0].callback)  # type: ignore[type-var]
+        else:
+            app.add_typer(inner, name=name, help=verb.help)
+    return app
+
+
+def _not_loaded() -> None:
+    raise RuntimeError("a verb is loaded before it is run")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"recsys {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    asked = next((argument for argument in sys.argv[1:] if argument in VERBS), None)
+    run(build_app(asked))
+
+
+if __name__ == "__main__":
+    main()

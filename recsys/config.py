@@ -1,0 +1,227 @@
+"""Typed configuration: a YAML file names a whole run, ``--set a.b=c`` changes one value of it.
+
+A file lists only what differs from the defaults below. An unknown key is an error that names the nearest known one.
+"""
+
+import difflib
+from datetime import date
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recsys.errors import ConfigError
+
+DATA_DIR = Path("data")
+RAW_DIR = DATA_DIR / "raw"
+PROCESSED_DIR = DATA_DIR / "processed"
+MODELS_DIR = Path("models")
+REPORTS_DIR = Path("reports")
+CONFIGS_DIR = Path("configs")
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Where purchases come from and which of them are kept."""
+
+    source: Literal["completejourney", "hm", "table", "sequences"] = Field(
+        "completejourney", description="reader: completejourney, hm, table (column map) or sequences (S3-Rec text)"
+    )
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under data/processed; the source by default"
+    )
+    raw: Path | None = Field(None, description="folder (or file) of the raw input; data/raw by default")
+    columns: Path | None = Field(None, description="YAML column map, for source: table")
+    engine: Literal["polars", "duckdb"] = Field("polars", description="data engine")
+    start: date | None = Field(None, description="first day kept")
+    end: date | None = Field(None, description="first day no longer kept")
+    top_k_items: int | None = Field(None, ge=1, description="keep only the most sold items")
+    strict: bool = Field(False, description="turn every finding of the validation into an error")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the prepared data."""
+        return PROCESSED_DIR / (self.name or self.source)
+
+
+class SplitConfig(Section):
+    """What is learned from, what is chosen on, what is tested on."""
+
+    protocol: Literal["weekly", "customers", "leave_one_out"] = Field(
+        "weekly", description="weekly: global time cutoffs; customers: random 80/20; leave_one_out: last item"
+    )
+    n_folds: int = Field(3, ge=0, description="number of test windows, the last ones of the data")
+    horizon_days: int = Field(7, ge=1, description="length of a window in days")
+    end: date | None = Field(None, description="first day after the last test window; day after the data by default")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of customers held out by protocol customers")
+    seed: int = Field(42, description="seed of protocol customers")
+
+
+class ModelConfig(Section):
+    """The decoder."""
+
+    width: int = Field(128, ge=8, description="width D of the residual stream")
+    n_layers: int = Field(2, ge=1)
+    n_heads: int = Field(2, ge=1)
+    max_length: int = Field(200, ge=2, description="events of a window")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
+    repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.n_heads:
+            raise ValueError(f"width {self.width} is not a multiple of n_heads {self.n_heads}")
+        return self
+
+
+class TrainingConfig(Section):
+    """How the decoder is fitted."""
+
+    epochs: int = Field(10, ge=1)
+    batch_tokens: int = Field(8192, ge=64, description="events per batch, padding included")
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
+    loss: Literal["full", "sampled"] = Field("sampled", description="softmax over all items, or over negatives")
+    n_negatives: int = Field(256, ge=1, description="negatives shared by the batch, for loss: sampled")
+    patience: int = Field(3, ge=1, description="epochs without a better validation MAP before stopping")
+    gradient_clip: float = Field(1.0, gt=0)
+    query_weeks: int = Field(20, ge=0, description="weeks before the cutoff asked as whole-window queries")
+    query_weight: float = Field(1.0, ge=0, description="weight of the window loss beside the next-item loss")
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = Field(1, ge=1)
+
+
+class BaselinesConfig(Section):
+    """Settings of the rules the decoder is held against."""
+
+    systems: tuple[str, ...] = ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity")
+    half_lives_days: tuple[float, ...] = Field(
+        (7, 15, 30, 60, 120, 240, 100_000), description="tried by the repeat rule on the validation window"
+    )
+    covisitation_days: int = Field(90, ge=1, description="window of the pair counts")
+    n_neighbours: int = Field(100, ge=1)
+    als_factors: int = Field(64, ge=1)
+    als_iterations: int = Field(15, ge=1)
+
+
+class PredictConfig(Section):
+    """What is recommended, out of what."""
+
+    k: int = Field(12, ge=1, description="items a customer")
+    sold_within_days: int | None = Field(None, ge=1, description="candidates: items sold in the last n days; else all")
+    exclude_seen: bool = Field(False, description="never recommend what the customer has bought")
+    segment: str | None = Field(None, description="users column by whose values newcomers get popular items")
+
+
+class EvaluationConfig(Section):
+    """How lists are scored."""
+
+    cutoffs: tuple[int, ...] = (1, 5, 10, 12)
+    n_bootstrap: int = Field(1000, ge=100)
+    confidence: float = Field(0.95, gt=0, lt=1)
+    seed: int = 0
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder of the run under models/")
+    seed: int = 42
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
+    predict: PredictConfig = PredictConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
+    """Return the configuration in ``path`` (the defaults without one) with ``key.key=value`` overrides applied.
+
+    Raises:
+        ConfigError: the file is missing or not a YAML mapping, a key is unknown (the nearest known one is named),
+            or a value does not fit.
+    """
+    settings = {} if path is None else _read_yaml(path)
+    for override in overrides or []:
+        _apply_override(settings, override)
+    origin = "the command line" if path is None else str(path)
+    _reject_unknown_keys(settings, Config, origin)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        found = f" (found {first['input']!r})" if first["loc"] else ""
+        raise ConfigError(f"{origin}: {key}: {first['msg']}{found}") from error
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved configuration, defaults included, as YAML."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        known = sorted(str(known) for known in CONFIGS_DIR.glob("*.yaml"))
+        raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {', '.join(known) or 'a.yaml'}")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} holds a {type(settings).__name__}, expected a mapping such as 'model: {{width: 64}}'")
+    return settings
+
+
+def _apply_override(settings: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = settings.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section")
+        settings = child
+    try:
+        settings[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from error
+
+
+def _reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
+    for key, value in settings.items():
+        if key not in section.model_fields:
+            raise ConfigError(f"{origin}: unknown key {prefix}{key}; {_nearest(str(key), section, prefix)}")
+        inner = _section_of(section.model_fields[key].annotation)
+        if inner is not None and isinstance(value, dict):
+            _reject_unknown_keys(value, inner, origin, f"{prefix}{key}.")
+
+
+def _nearest(key: str, section: type[BaseModel], prefix: str) -> str:
+    close = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    return f"known keys here: {', '.join(section.model_fields)}"
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None

@@ -1,0 +1,49 @@
+"""What all commands share: options, one-line errors, and talk on stderr so that stdout holds only data."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from recsys.errors import RecsysError
+
+talk = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file that names a whole run.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. model.n_layers=4.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="Run folder or its name under models/; the newest by default.")]
+
+_VERBOSE = "--verbose"
+
+
+def progress() -> Progress:
+    """Return a progress bar on stderr: description, bar, count, elapsed and remaining time."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=talk,
+    )
+
+
+def run(app: typer.Typer, arguments: list[str] | None = None) -> None:
+    """Run a command; print an error of ours as one line and exit with its code (traceback under ``--verbose``)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = _VERBOSE in arguments
+    arguments = [argument for argument in arguments if argument != _VERBOSE]
+    try:
+        app(arguments)
+    except RecsysError as error:
+        if verbose:
+            traceback.print_exc()
+        talk.print(f"error: {error}", style="bold red", markup=False)
+        sys.exit(error.exit_code)

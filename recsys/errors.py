@@ -1,0 +1,39 @@
+"""The errors this project raises at its borders.
+
+::
+
+    RecsysError               exit code 1; the message says what was found, what was expected, what to do
+    ├── DataError             the input tables cannot be used as they are
+    ├── RunError              a run folder, its weights or its configuration do not fit together
+    └── UsageError            exit code 2; the command was asked for something it cannot mean
+        ├── ConfigError       an unknown key, a value out of range, a file that is not a configuration
+        └── OutputExistsError the output is already there and ``--force`` was not given
+"""
+
+
+class RecsysError(Exception):
+    """Base of all errors a user can cause and mend; the command line prints it as one line."""
+
+    exit_code = 1
+
+
+class DataError(RecsysError):
+    """The input tables cannot be used as they are."""
+
+
+class RunError(RecsysError):
+    """A run folder, its weights or its configuration do not fit together."""
+
+
+class UsageError(RecsysError):
+    """The command was asked for something it cannot mean."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration has an unknown key, a value out of range, or is not a configuration."""
+
+
+class OutputExistsError(UsageError):
+    """The output is already there and ``--force`` was not given."""

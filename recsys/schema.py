@@ -1,0 +1,61 @@
+"""The contracts: names, types and meaning of every column and array that passes between the parts.
+
+Raw tables (a source returns them, the engine validates them)
+    events
+        ``user_id`` string · ``item_id`` string · ``time`` string (``YYYY-MM-DD``, optionally followed by
+        ``[T ]HH:MM[:SS[.fff]]``), Date or Datetime · optional ``price``, ``quantity`` (string or number) ·
+        optional ``channel``, ``basket_id`` (string or integer)
+    items
+        ``item_id`` string · any further columns are attributes, kept as they are
+    users
+        ``user_id`` string · any further columns are attributes, kept as they are
+
+Prepared data (a folder that ``dataset main`` writes and everything after it reads)
+    ``item.npy`` int32 (E,)      item_index of each event, 1 … n_items; 0 is padding and never occurs
+    ``day.npy`` int32 (E,)       days since 1970-01-01
+    ``price.npy`` float32 (E,)   price as in the source, NaN where it is missing
+    ``channel.npy`` int8 (E,)    1-based rank of the channel among the sorted distinct values; 0 where missing
+    ``quantity.npy`` float32 (E,)  units bought, 1 where the source does not say
+    ``basket.npy`` int32 (E,)    number of the basket within the user's history, from 0; a basket is one
+                                 ``basket_id``, or one day where the source has none
+    ``offsets.npy`` int64 (U+1,) events of user_index u are ``offsets[u]:offsets[u+1]``, in time order
+    ``items.parquet``            row i holds item_index i+1: ``item_id`` and the attributes
+    ``users.parquet``            row u holds user_index u: ``user_id`` and the attributes
+    ``report.json``              what validation found and dropped
+    ``manifest.json``            source, window, row counts, SHA-256 of each array, fingerprint
+
+Recommendations table
+    ``user_id`` string · ``rank`` int32 from 1 · ``item_id`` string · ``score`` float32
+"""
+
+from typing import Final
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+TIME: Final = "time"
+PRICE: Final = "price"
+QUANTITY: Final = "quantity"
+CHANNEL: Final = "channel"
+BASKET_ID: Final = "basket_id"
+
+RANK: Final = "rank"
+SCORE: Final = "score"
+
+EVENT_REQUIRED: Final = (USER_ID, ITEM_ID, TIME)
+EVENT_OPTIONAL: Final = (PRICE, QUANTITY, CHANNEL, BASKET_ID)
+
+#: Arrays of one value per event, with their dtypes, in the order in which they are written.
+EVENT_ARRAYS: Final = {
+    "item": "int32",
+    "day": "int32",
+    "price": "float32",
+    "channel": "int8",
+    "quantity": "float32",
+    "basket": "int32",
+}
+OFFSETS: Final = "offsets"
+
+RECOMMENDATION_COLUMNS: Final = (USER_ID, RANK, ITEM_ID, SCORE)
+
+#: Names of the systems that reports compare, in the order in which they are shown.
+SYSTEMS: Final = ("decoder", "repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity")

@@ -1,0 +1,163 @@
+"""What may be learned from and what is asked: global time cutoffs, customer splits, leave-one-out.
+
+Every protocol yields the same thing, a :class:`Split`: for each user a flat position up to which events may be
+learned from, and folds, each with the position up to which a user's history is known, a date, and targets.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from recsys.config import SplitConfig
+from recsys.errors import DataError
+from recsys.prepared import PreparedData, day_date, day_number
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Users asked at a date, what is known of all users by then, and what the asked ones bought.
+
+    Shapes: U users of the data, Q users asked, n targets. Targets are distinct items per user, ascending.
+    """
+
+    name: str
+    start_day: int  # the date asked; events of this day and later are not known
+    end_day: int  # first day after the window
+    history_end: np.ndarray  # (U,) int64: events offsets[u]:history_end[u] are known
+    user_index: np.ndarray  # (Q,) int32, ascending: users with at least one target
+    target_offsets: np.ndarray  # (Q+1,) int64
+    target_item: np.ndarray  # (n,) int32 item_index
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is learned from, what is chosen on, what is tested on."""
+
+    train_end: np.ndarray  # (U,) int64: events offsets[u]:train_end[u] may be learned from (none for held-out users)
+    train_day: int  # first day that may not be learned from
+    validation: Fold
+    tests: tuple[Fold, ...]
+
+
+def make_split(data: PreparedData, config: SplitConfig) -> Split:
+    """Return the split that ``config.protocol`` names.
+
+    Raises:
+        DataError: the data hold too few days, users or events for the protocol.
+    """
+    if config.protocol == "weekly":
+        return weekly_split(data, config)
+    if config.protocol == "leave_one_out":
+        return leave_one_out(data)
+    return customer_split(data, config)
+
+
+def weekly_split(data: PreparedData, config: SplitConfig) -> Split:
+    """Return ``n_folds`` consecutive test windows at the end of the data and the validation window before them.
+
+    The first fold's window starts ``n_folds`` horizons before the end. Weights learn from events before the
+    validation window only; at each fold the history of every user up to that fold's date is known.
+    """
+    end = day_number(config.end) if config.end else data.last_day + 1
+    horizon = config.horizon_days
+    starts = [end - horizon * back for back in range(config.n_folds, 0, -1)]
+    validation_start = (starts[0] if starts else end) - horizon
+    if validation_start <= data.first_day:
+        raise DataError(
+            f"the data run from {day_date(data.first_day)} to {day_date(data.last_day)}: too short for "
+            f"{config.n_folds} test windows and a validation window of {horizon} days before {day_date(end)}, with "
+            "something left to learn from; lower split.n_folds or split.horizon_days, or give more data"
+        )
+    return Split(
+        train_end=data.ends_before(validation_start),
+        train_day=validation_start,
+        validation=window_fold(data, validation_start, horizon),
+        tests=tuple(window_fold(data, start, horizon) for start in starts),
+    )
+
+
+def window_fold(data: PreparedData, start_day: int, horizon_days: int) -> Fold:
+    """Return the fold that asks at ``start_day`` for everything bought in the ``horizon_days`` from it on."""
+    begin, end = data.ends_before(start_day), data.ends_before(start_day + horizon_days)
+    users, items = _distinct_pairs(data, begin, end)
+    if not len(users):
+        raise DataError(
+            f"nobody bought anything from {day_date(start_day)} to {day_date(start_day + horizon_days - 1)}; "
+            f"the data run from {day_date(data.first_day)} to {day_date(data.last_day)}; choose another split.end"
+        )
+    return _fold(day_date(start_day).isoformat(), start_day, start_day + horizon_days, begin, users, items)
+
+
+def leave_one_out(data: PreparedData) -> Split:
+    """Return the last event of each user as test target and the one before as validation target.
+
+    Users with fewer than three events are learned from whole and not asked. Ties are broken by the order of the
+    prepared arrays. This protocol looks into the future of other users; it exists to compare with the literature.
+    """
+    lengths = np.diff(data.offsets)
+    asked = np.flatnonzero(lengths >= 3).astype(np.int32)
+    if not len(asked):
+        raise DataError("leave-one-out needs users with at least 3 events; none has that many")
+    ends = data.offsets[1:]
+    day = data.last_day
+
+    def fold(name: str, back: int) -> Fold:
+        known = ends.copy()
+        known[asked] -= back
+        return _fold(name, day, day + 1, known, asked, data.item[ends[asked] - back])
+
+    validation, test = fold("validation", 2), fold("test", 1)
+    return Split(train_end=validation.history_end, train_day=day + 1, validation=validation, tests=(test,))
+
+
+def customer_split(data: PreparedData, config: SplitConfig) -> Split:
+    """Return a random split of the users: ``test_fraction`` of them are never learned from.
+
+    Each held-out user with at least two events is asked for the last one; half of them (by the same permutation)
+    are the validation fold.
+    """
+    shuffled = np.random.default_rng(config.seed).permutation(data.n_users)
+    n_test = round(config.test_fraction * data.n_users)
+    held_out = shuffled[:n_test]
+    train_end = data.offsets[1:].copy()
+    train_end[held_out] = data.offsets[held_out]
+    day = data.last_day
+
+    def fold(name: str, users: np.ndarray) -> Fold:
+        users = np.sort(users[np.diff(data.offsets)[users] >= 2]).astype(np.int32)
+        if not len(users):
+            raise DataError(
+                f"protocol customers leaves nobody with two events in its {name} part: {data.n_users} users, "
+                f"{n_test} held out; raise split.test_fraction or give more data"
+            )
+        known = train_end.copy()
+        known[users] = data.offsets[users + 1] - 1
+        return _fold(name, day, day + 1, known, users, data.item[data.offsets[users + 1] - 1])
+
+    return Split(
+        train_end=train_end,
+        train_day=day + 1,
+        validation=fold("validation", held_out[: n_test // 2]),
+        tests=(fold("test", held_out[n_test // 2 :]),),
+    )
+
+
+def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray, items: np.ndarray) -> Fold:
+    asked, counts = np.unique(users, return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Fold(name, start, end, known, asked.astype(np.int32), offsets, items.astype(np.int32))
+
+
+def _distinct_pairs(data: PreparedData, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distinct (user, item) pairs of the events ``begin[u]:end[u]``, sorted by user then item."""
+    counts = end - begin
+    users = np.repeat(np.arange(data.n_users, dtype=np.int64), counts)
+    positions = np.arange(len(users)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    pairs = np.unique(users * (data.n_items + 1) + data.item[positions])
+    return (pairs // (data.n_items + 1)).astype(np.int32), (pairs % (data.n_items + 1)).astype(np.int32)
+
+
+def fold_date(fold: Fold) -> date:
+    """Return the date a fold asks at."""
+    return day_date(fold.start_day)

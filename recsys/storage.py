@@ -1,0 +1,100 @@
+"""Files and folders are written whole or not at all: aside first, then renamed into place."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import OutputExistsError, RecsysError
+
+
+def require_absent(path: Path, *, force: bool) -> None:
+    """Refuse to go on when ``path`` exists and ``force`` is false.
+
+    Raises:
+        OutputExistsError: ``path`` exists (a folder with nothing in it does not count).
+    """
+    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if occupied and not force:
+        raise OutputExistsError(f"{path} already exists; pass --force to replace it, or choose another output")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path``; on success rename it to ``path``, on failure remove it.
+
+    Works for a file or a folder. An existing file is replaced atomically; an existing folder is moved
+    aside first and removed only when the new one stands in its place.
+
+    Raises:
+        RecsysError: the disk is full or the place cannot be written; what stood at ``path`` stays.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        _move_into_place(aside, path)
+    except OSError as error:
+        raise RecsysError(
+            f"could not write {path}: {error.strerror or error}; nothing was changed there; "
+            "free some space or choose another place, then run the command again"
+        ) from error
+    finally:
+        _remove(aside)
+
+
+def _move_into_place(aside: Path, path: Path) -> None:
+    if not path.is_dir():
+        os.replace(aside, path)
+        return
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    path.rename(old)
+    try:
+        aside.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Write ``value`` to ``path`` as indented JSON, whole or not at all; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Return the JSON value in ``path``.
+
+    Raises:
+        RecsysError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecsysError(f"{path} is missing") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecsysError(f"{path} is not JSON ({error}); it may have been cut short or edited") from error
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
