@@ -1,0 +1,98 @@
+"""Run folders under ``models/``: what each holds, and how one is found.
+
+A run folder holds ``config.yaml`` (resolved), ``run.json`` (seed, code version, data fingerprint, command, …),
+``weights.safetensors``, ``metrics.csv`` (one row a logged step or epoch) and TensorBoard's events.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.config import MODELS_DIR, REPORTS_DIR, Config, load_config
+from recsys.errors import RunError
+from recsys.prepared import PreparedData, load_prepared
+from recsys.storage import read_json
+
+CONFIG_FILE = "config.yaml"
+INFO_FILE = "run.json"
+WEIGHTS_FILE = "weights.safetensors"
+LOG_FILE = "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or interrupted) training run."""
+
+    folder: Path
+    config: Config
+    info: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the run: its folder's."""
+        return self.folder.name
+
+    @property
+    def report_folder(self) -> Path:
+        """Folder of everything that is said about the run."""
+        return REPORTS_DIR / self.name
+
+    def table_path(self, system: str, fold_name: str) -> Path:
+        """Return where the lists of ``system`` for a fold are kept."""
+        return self.report_folder / "recommendations" / system / f"{fold_name}.parquet"
+
+    def open_data(self) -> PreparedData:
+        """Return the prepared data the run learned from.
+
+        Raises:
+            RunError: the data there now are not those the run was trained on.
+        """
+        data = load_prepared(self.config.data.folder)
+        if data.fingerprint != self.info["data_fingerprint"]:
+            raise RunError(
+                f"{self.config.data.folder} now holds other data (fingerprint {data.fingerprint[:12]}) than {self.folder} "
+                f"was trained on ({str(self.info['data_fingerprint'])[:12]}); prepare the same data again or train anew"
+            )
+        return data
+
+
+def find_run(name: str | None) -> Run:
+    """Return the run called ``name`` (a folder, or a name under ``models/``); the newest one without a name.
+
+    Raises:
+        RunError: there is no such run, or the folder is not a run.
+    """
+    folder = _newest() if name is None else Path(name) if Path(name).is_dir() else MODELS_DIR / name
+    missing = [file for file in (CONFIG_FILE, INFO_FILE, WEIGHTS_FILE) if not (folder / file).is_file()]
+    if missing:
+        known = ", ".join(path.name for path in _runs()) or "none yet: run `recsys train` first"
+        found = f"lacks {', '.join(missing)}" if folder.is_dir() else "does not exist"
+        raise RunError(f"{folder} is not a run folder: it {found}; known runs: {known}")
+    return Run(folder, load_config(folder / CONFIG_FILE), read_json(folder / INFO_FILE))
+
+
+def code_version() -> str:
+    """Return the git commit of the working tree, with ``+changes`` if it is not clean; "unknown" outside git."""
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _runs() -> list[Path]:
+    return sorted(path.parent for path in MODELS_DIR.glob(f"*/{INFO_FILE}"))
+
+
+def _newest() -> Path:
+    runs = _runs()
+    if not runs:
+        raise RunError(f"there is no run under {MODELS_DIR}/; run `recsys train` first")
+    return max(runs, key=lambda folder: (folder / INFO_FILE).stat().st_mtime)
