@@ -1,0 +1,1 @@
+"""Small programs of the maintainers: pins, README block, generated documentation."""
