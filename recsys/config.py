@@ -31,13 +31,14 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where purchases come from and which of them are kept."""
 
-    source: Literal["completejourney", "hm", "table", "sequences"] = Field(
-        "completejourney", description="reader: completejourney, hm, table (column map) or sequences (S3-Rec text)"
+    source: Literal["completejourney", "hm", "synthetic", "table", "sequences"] = Field(
+        "completejourney",
+        description="reader: completejourney, hm, synthetic, table (column map) or sequences (S3-Rec text)",
     )
     name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under data/processed; the source by default"
     )
-    raw: Path | None = Field(None, description="folder (or file) of the raw input; data/raw by default")
+    raw: Path | None = Field(None, description="folder (or file) of the raw input; data/raw/<source> by default")
     columns: Path | None = Field(None, description="YAML column map, for source: table")
     engine: Literal["polars", "duckdb"] = Field("polars", description="data engine")
     start: date | None = Field(None, description="first day kept")
@@ -174,8 +175,8 @@ def dump_config(config: Config) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        known = sorted(str(known) for known in CONFIGS_DIR.glob("*.yaml"))
-        raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {', '.join(known) or 'a.yaml'}")
+        known = ", ".join(sorted(str(known) for known in CONFIGS_DIR.glob("*.yaml"))) or "a.yaml"
+        raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {known}")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -183,7 +184,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path} holds a {type(settings).__name__}, expected a mapping such as 'model: {{width: 64}}'")
+        kind = type(settings).__name__
+        raise ConfigError(f"{path} holds a {kind}, expected a mapping such as 'model: {{width: 64}}'")
     return settings
 
 

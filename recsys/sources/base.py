@@ -1,0 +1,87 @@
+"""What a source returns, and how its files are found."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import narwhals as nw
+
+from recsys.errors import DataError
+
+#: Endings under which a table may lie in a raw folder, in the order in which they are tried.
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of a source: which rows of a raw table the report counts under ``name``, and whether they are dropped.
+
+    ``rows`` is a boolean expression over the columns of that table as the source returns it; null counts as False.
+    Columns of ``events`` that only a rule reads may have any name that the schema does not use.
+    """
+
+    name: str
+    rows: nw.Expr
+    drops: bool = True  # False: the rows were mended and stay
+    table: Literal["events", "items", "users"] = "events"  # only rules over events may drop
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """Raw tables of a source, with the columns that :mod:`recsys.schema` names.
+
+    Without ``items`` (``users``) the table is made of the distinct ids of the events. An event whose item is not in
+    ``items`` is dropped; an event whose user is not in ``users`` is kept, and that user has no attributes.
+    """
+
+    events: nw.LazyFrame[Any]
+    items: nw.LazyFrame[Any] | None = None
+    users: nw.LazyFrame[Any] | None = None
+    inputs: tuple[Path, ...] = ()  # files read, for the manifest
+    rules: tuple[Rule, ...] = ()
+    sold_items_only: bool = False  # leave items without a kept event out of the item table
+
+
+def find_table(folder: Path, name: str) -> Path:
+    """Return the file of table ``name`` in ``folder``: ``name`` with the first of :data:`SUFFIXES` that exists.
+
+    Raises:
+        DataError: there is none, or it is empty.
+    """
+    for suffix in SUFFIXES:
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return require_file(path)
+    wanted = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
+    state = "holds none of" if folder.is_dir() else "does not exist; it should hold one of"
+    raise DataError(f"{folder} {state} {wanted}; put the file there or name its folder with --raw")
+
+
+def require_file(path: Path) -> Path:
+    """Return ``path``.
+
+    Raises:
+        DataError: it is no file, or an empty one.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; put the file there or name another with --raw")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty; expected a table with a header; fetch it again")
+    return path
+
+
+def require_columns(frame: nw.LazyFrame[Any], columns: tuple[str, ...], origin: Path) -> nw.LazyFrame[Any]:
+    """Return ``frame``.
+
+    Raises:
+        DataError: it lacks one of ``columns``; the nearest column found is named.
+    """
+    found = frame.collect_schema().names()
+    for column in columns:
+        if column in found:
+            continue
+        close = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
+        hint = f"; is it the one called {close[0]}? Rename it to {column}" if close else f"; add a column {column}"
+        raise DataError(f"{origin} has no column {column}; found {', '.join(found)}{hint}")
+    return frame
