@@ -12,9 +12,9 @@ PYTEST_WORKERS ?= 2
 BIN := .venv/bin
 RECSYS := $(BIN)/recsys
 READY := .venv/.ready
-value = $(shell sed -n 's/^$(1): *\([^ \#]*\).*/\1/p' $(CONFIG) 2>/dev/null | head -1)
-RUN := $(or $(call value,name),default)
-DATA := $(or $(call value,  name),$(call value,  source),completejourney)
+setting = $(shell sed -n 's/^$(1): *\([^ \#]*\).*/\1/p' $(CONFIG) 2>/dev/null | head -1)
+RUN := $(or $(call setting,name),default)
+DATA := $(or $(call setting,  name),$(call setting,  source),completejourney)
 
 MANIFEST := data/processed/$(DATA)/manifest.json
 WEIGHTS := models/$(RUN)/weights.safetensors

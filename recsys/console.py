@@ -18,7 +18,9 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. model.n_layers=4.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
-RunOption = Annotated[str | None, typer.Option("--run", help="Run folder or its name under models/; the newest by default.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="Run folder or its name under models/; the newest by default.")
+]
 
 _VERBOSE = "--verbose"
 

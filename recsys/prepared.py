@@ -133,13 +133,15 @@ def load_prepared(folder: Path) -> PreparedData:
         DataError: the folder is missing, incomplete, or its arrays do not have the promised lengths and dtypes.
     """
     if not (folder / "manifest.json").is_file():
-        raise DataError(f"{folder} holds no prepared data; run `recsys dataset main` first (it writes manifest.json there)")
+        raise DataError(f"{folder} holds no prepared data (no manifest.json); run `recsys dataset main` first")
     manifest = read_json(folder / "manifest.json")
     arrays = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in schema.EVENT_ARRAYS.items()}
     offsets = _open_array(folder / f"{schema.OFFSETS}.npy", "int64")
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(offsets) < 2 or set(lengths.values()) != {int(offsets[-1])}:
-        raise DataError(f"{folder}: arrays of lengths {lengths} do not fit the offsets; run `recsys dataset main --force`")
+        raise DataError(
+            f"{folder}: arrays of lengths {lengths} do not fit the offsets; run `recsys dataset main --force`"
+        )
     return PreparedData(folder=folder, offsets=offsets, manifest=manifest, **arrays)
 
 

@@ -51,8 +51,9 @@ class Run:
         data = load_prepared(self.config.data.folder)
         if data.fingerprint != self.info["data_fingerprint"]:
             raise RunError(
-                f"{self.config.data.folder} now holds other data (fingerprint {data.fingerprint[:12]}) than {self.folder} "
-                f"was trained on ({str(self.info['data_fingerprint'])[:12]}); prepare the same data again or train anew"
+                f"{self.config.data.folder} now holds other data (fingerprint {data.fingerprint[:12]}) than "
+                f"{self.folder} was trained on ({str(self.info['data_fingerprint'])[:12]}); "
+                "prepare the same data again or train anew"
             )
         return data
 

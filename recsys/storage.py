@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _move_into_place(aside: Path, path: Path) -> None:
     if not path.is_dir():
-        os.replace(aside, path)
+        aside.replace(path)
         return
     old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
     path.rename(old)
