@@ -1,0 +1,61 @@
+"""The rules and classical models the decoder is held against: NumPy, SciPy and `implicit`, no training loop of ours."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from recsys.config import Config
+from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
+from recsys.modeling.baselines.repeat import Repeat, choose_half_life
+from recsys.modeling.recommend import Candidates, History, Recommender
+from recsys.splits import Fold
+
+#: Length of the lists on which a setting is chosen.
+CHOICE_K: Final = 12
+
+
+def fit_baseline(name: str, history: History, config: Config, validation: Fold | None) -> Recommender:
+    """Return the baseline ``name`` built from what ``history`` knows.
+
+    Args:
+        name: one of :data:`BASELINES`.
+        history: what is known at the date asked.
+        config: ``baselines``, ``predict.segment`` and ``predict.exclude_seen`` are read.
+        validation: the fold on which the repeat rule's half-life is chosen, with what was known at its date; without
+            one the middle value of ``baselines.half_lives_days`` is taken.
+    """
+    return BASELINES[name](history, config, validation)
+
+
+def _popularity(history: History, config: Config, validation: Fold | None) -> Popularity:
+    return Popularity.fit("popularity", history, segment=config.predict.segment)
+
+
+def _popularity_week(history: History, config: Config, validation: Fold | None = None) -> Popularity:
+    return Popularity.fit("popularity_week", history, days=WEEK_DAYS, segment=config.predict.segment)
+
+
+def _repeat(history: History, config: Config, validation: Fold | None) -> Repeat:
+    half_lives_days = config.baselines.half_lives_days
+    if validation is None:
+        return Repeat(half_lives_days[len(half_lives_days) // 2], _popularity_week(history, config))
+    earlier = History(history.data, validation.history_end, validation.start_day)
+    allowed = np.arange(history.data.n_items + 1) > 0
+    half_life_days = choose_half_life(
+        half_lives_days,
+        earlier,
+        validation,
+        _popularity_week(earlier, config),
+        CHOICE_K,
+        Candidates(allowed, config.predict.exclude_seen),
+    )
+    return Repeat(half_life_days, _popularity_week(history, config))
+
+
+#: How each baseline is built, by the name under which it is reported.
+BASELINES: Final[dict[str, Callable[[History, Config, Fold | None], Recommender]]] = {
+    "repeat": _repeat,
+    "popularity_week": _popularity_week,
+    "popularity": _popularity,
+}

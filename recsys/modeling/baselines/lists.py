@@ -1,0 +1,110 @@
+"""What the baselines share: known events of some users, scored pairs, and full lists out of them, in chunks of users.
+
+Nothing here is ever as large as users × items: pairs (user, item) that have a score are kept as flat arrays.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.errors import DataError
+from recsys.modeling.recommend import Candidates, History
+
+#: Users of a chunk at most, and their events at most: together they bound memory at a few hundred megabytes.
+MAX_USERS = 8_192
+MAX_EVENTS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Items that have a score for a user, in any order; each (row, item) once.
+
+    Shapes: n pairs. ``tie`` decides between equal scores, larger first; then the smaller item_index wins.
+    """
+
+    row: np.ndarray  # (n,) int64, row of the users asked
+    item: np.ndarray  # (n,) int item_index
+    score: np.ndarray  # (n,) float
+    tie: np.ndarray | None = None  # (n,) int
+
+    def where(self, keep: np.ndarray) -> "Pairs":
+        """Return the pairs for which ``keep`` (n,) is true."""
+        tie = None if self.tie is None else self.tie[keep]
+        return Pairs(self.row[keep], self.item[keep], self.score[keep], tie)
+
+
+def user_chunks(history: History, user_index: np.ndarray, max_events: int = MAX_EVENTS) -> Iterator[slice]:
+    """Yield slices of ``user_index`` (Q,), each of bounded users and known events (one user may exceed the latter)."""
+    counts = history.end[user_index] - history.data.offsets[user_index]
+    total = np.cumsum(counts)
+    start = 0
+    while start < len(user_index):
+        before = total[start] - counts[start]
+        stop = int(np.searchsorted(total, before + max_events, side="right"))
+        stop = min(max(stop, start + 1), start + MAX_USERS)
+        yield slice(start, stop)
+        start = stop
+
+
+def known_events(history: History, user_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and flat position, (n,) int64 each, of every event known of ``user_index``, in time order per row."""
+    begin, end = history.data.offsets[user_index], history.end[user_index]
+    counts = end - begin
+    row = np.repeat(np.arange(len(user_index), dtype=np.int64), counts)
+    position = np.arange(len(row)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    return row, position
+
+
+def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: np.ndarray) -> Pairs:
+    """Return each (row, item) once, with the sum of its weights, and its last position to break ties."""
+    if not len(row):
+        return Pairs(row, item.astype(np.int64), weight, position)
+    key = row * (int(item.max()) + 1) + item
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    first = order[starts]
+    return Pairs(
+        row=row[first],
+        item=item[first],
+        score=np.add.reduceat(weight[order], starts),
+        tie=np.maximum.reduceat(position[order], starts),
+    )
+
+
+def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return item_index (n_rows, k) int32 and score (n_rows, k) float32 of each row's best pairs, padded with 0."""
+    keys = (
+        [pairs.item, -pairs.score, pairs.row]
+        if pairs.tie is None
+        else [pairs.item, -pairs.tie, -pairs.score, pairs.row]
+    )
+    order = np.lexsort(keys)
+    row = pairs.row[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    best = rank < k
+    items = np.zeros((n_rows, k), dtype=np.int32)
+    scores = np.zeros((n_rows, k), dtype=np.float32)
+    items[row[best], rank[best]] = pairs.item[order][best]
+    scores[row[best], rank[best]] = pairs.score[order][best]
+    return items, scores
+
+
+def unseen(pairs: Pairs, seen_row: np.ndarray, seen_item: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: whether the pair's item is not among the row's seen ones."""
+    span = 1 + max(int(pairs.item.max(initial=0)), int(seen_item.max(initial=0)))
+    return np.isin(pairs.row * span + pairs.item, seen_row * span + seen_item, invert=True)
+
+
+def require_enough(candidates: Candidates, k: int) -> None:
+    """Refuse lists longer than the items that may be recommended.
+
+    Raises:
+        DataError: fewer than ``k`` items are allowed.
+    """
+    n_allowed = int(np.count_nonzero(candidates.allowed))
+    if n_allowed < k:
+        raise DataError(
+            f"only {n_allowed} items may be recommended, but lists of {k} were asked for; "
+            "lower predict.k, raise predict.sold_within_days or shorten the blocklist"
+        )
