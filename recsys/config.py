@@ -69,11 +69,12 @@ class ModelConfig(Section):
     """The decoder."""
 
     width: int = Field(128, ge=8, description="width D of the residual stream")
-    n_layers: int = Field(2, ge=1)
-    n_heads: int = Field(2, ge=1)
+    n_layers: int = Field(2, ge=1, description="blocks of attention and feed-forward")
+    n_heads: int = Field(2, ge=1, description="attention heads H; width is a multiple of it")
     max_length: int = Field(200, ge=2, description="events of a window")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped while training")
     time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
+    sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
 
     @model_validator(mode="after")
@@ -86,32 +87,35 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How the decoder is fitted."""
 
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(10, ge=1, description="passes over the events at most")
     batch_tokens: int = Field(8192, ge=64, description="events per batch, padding included")
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
     loss: Literal["full", "sampled"] = Field("sampled", description="softmax over all items, or over negatives")
     n_negatives: int = Field(256, ge=1, description="negatives shared by the batch, for loss: sampled")
     patience: int = Field(3, ge=1, description="epochs without a better validation MAP before stopping")
-    gradient_clip: float = Field(1.0, gt=0)
-    query_weeks: int = Field(20, ge=0, description="weeks before the cutoff asked as whole-window queries")
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    query_windows: int = Field(20, ge=0, description="horizons before the cutoff asked for all that was bought in them")
+    batch_queries: int = Field(256, ge=1, description="whole-window queries a batch at most")
     query_weight: float = Field(1.0, ge=0, description="weight of the window loss beside the next-item loss")
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = Field(1, ge=1)
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto takes a GPU where there is one")
+    devices: int = Field(1, ge=1, description="processes of distributed training")
 
 
 class BaselinesConfig(Section):
     """Settings of the rules the decoder is held against."""
 
-    systems: tuple[str, ...] = ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity")
+    systems: tuple[str, ...] = Field(
+        ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"), description="rules that are run"
+    )
     half_lives_days: tuple[float, ...] = Field(
         (7, 15, 30, 60, 120, 240, 100_000), description="tried by the repeat rule on the validation window"
     )
     covisitation_days: int = Field(90, ge=1, description="window of the pair counts")
-    n_neighbours: int = Field(100, ge=1)
-    als_factors: int = Field(64, ge=1)
-    als_iterations: int = Field(15, ge=1)
+    n_neighbours: int = Field(100, ge=1, description="similar items kept for each item by item_knn")
+    als_factors: int = Field(64, ge=1, description="width of the ALS factors")
+    als_iterations: int = Field(15, ge=1, description="alternations of ALS")
 
 
 class PredictConfig(Section):
@@ -126,17 +130,17 @@ class PredictConfig(Section):
 class EvaluationConfig(Section):
     """How lists are scored."""
 
-    cutoffs: tuple[int, ...] = (1, 5, 10, 12)
-    n_bootstrap: int = Field(1000, ge=100)
-    confidence: float = Field(0.95, gt=0, lt=1)
-    seed: int = 0
+    cutoffs: tuple[int, ...] = Field((1, 5, 10, 12), description="list lengths k of the metrics")
+    n_bootstrap: int = Field(1000, ge=100, description="resamples of the customers")
+    confidence: float = Field(0.95, gt=0, lt=1, description="share of the resamples inside an interval")
+    seed: int = Field(0, description="seed of the resampling")
 
 
 class Config(Section):
     """A whole run."""
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder of the run under models/")
-    seed: int = 42
+    seed: int = Field(42, description="seed of Python, NumPy and torch")
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
