@@ -62,9 +62,9 @@ def _move_into_place(aside: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
+    elif path.exists() or path.is_symlink():  # asking first: unlink fails where a parent is a file
         path.unlink(missing_ok=True)
 
 
