@@ -183,7 +183,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {known}")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, a date such as 2020-13-45
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if settings is None:
         return {}
@@ -205,8 +205,9 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         settings = child
     try:
         settings[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from error
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value: {reason}") from error
 
 
 def _reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:

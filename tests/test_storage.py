@@ -42,13 +42,25 @@ def test_hash_is_sha256_of_the_bytes(tmp_path):
     assert file_hash(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
+def write_half(target: Path, interruption: type[BaseException]) -> None:
+    with replacing(target) as aside:
+        aside.write_text("half")
+        raise interruption
+
+
+def write_half_a_folder(target: Path) -> None:
+    with replacing(target) as aside:
+        aside.mkdir()
+        (aside / "new.npy").touch()
+        raise ValueError("half")
+
+
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, SystemExit])
 def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, interruption):
     target = tmp_path / "table.csv"
     write_text(target, "old")
-    with pytest.raises(interruption), replacing(target) as aside:
-        aside.write_text("half")
-        raise interruption
+    with pytest.raises(interruption):
+        write_half(target, interruption)
     assert target.read_text() == "old"
     assert names(tmp_path) == ["table.csv"]
 
@@ -57,10 +69,8 @@ def test_an_interrupted_write_of_a_folder_leaves_the_old_folder_alone(tmp_path):
     target = tmp_path / "prepared"
     target.mkdir()
     (target / "old.npy").touch()
-    with pytest.raises(ValueError, match="half"), replacing(target) as aside:
-        aside.mkdir()
-        (aside / "new.npy").touch()
-        raise ValueError("half")
+    with pytest.raises(ValueError, match="half"):
+        write_half_a_folder(target)
     assert names(tmp_path) == ["prepared"]
     assert names(target) == ["old.npy"]
 
