@@ -26,6 +26,7 @@ VERBS = {
     "train": Verb("recsys.modeling.train", "Train the decoder on prepared sequences."),
     "predict": Verb("recsys.modeling.predict", "Write recommendations, or Kaggle's submission, for a date."),
     "evaluate": Verb("recsys.evaluate", "Score recommendations against what was bought."),
+    "plots": Verb("recsys.plots", "Draw the curves of a run and the comparison of its systems."),
     "report": Verb("recsys.report", "Write one self-contained HTML page about a run."),
 }
 

@@ -1,0 +1,165 @@
+"""Twenty customers of the last held-out window: what they had bought, what they were shown, what they then bought."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from recsys import schema
+from recsys.errors import RunError
+from recsys.prepared import PreparedData, day_date
+from recsys.report.labels import Labels, Product, short_id
+from recsys.runs import Run
+from recsys.splits import Fold, Split
+
+N_SHOWN = 20
+N_NEWCOMERS = 3
+SYSTEM = "decoder"
+_HISTORY_LINES = 14
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A product beside a customer: was it both recommended and bought, had the customer bought it before?"""
+
+    product: Product
+    hit: bool
+    repeat: bool
+
+
+@dataclass(frozen=True)
+class Day:
+    """Products bought on a day, each with how often it stands in that day's receipts."""
+
+    date: str
+    products: list[tuple[Product, int]]
+
+
+@dataclass(frozen=True)
+class Customer:
+    """One customer as the page shows them."""
+
+    id: str
+    n_purchases: int
+    days: list[Day]
+    n_older: int  # purchases before the days shown
+    recommended: list[Shown]
+    bought: list[Shown]
+
+    @property
+    def n_hits(self) -> int:
+        """Number of recommended products that were bought."""
+        return sum(shown.hit for shown in self.recommended)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Customers shown, and how they were drawn."""
+
+    fold: str
+    customers: list[Customer]
+    seed: int
+    n_asked: int
+
+
+def load_customers(run: Run, data: PreparedData, split: Split) -> Gallery:
+    """Return twenty customers of the last held-out window with the decoder's lists.
+
+    Raises:
+        RunError: there is no held-out window, or the decoder's lists for it were not written.
+    """
+    if not split.tests:
+        raise RunError(f"{run.folder} holds out nothing (split.n_folds is 0), so there is nothing to report")
+    fold = split.tests[-1]
+    path = run.table_path(SYSTEM, fold.name)
+    if not path.is_file():
+        raise RunError(
+            f"{path} is missing: the decoder's lists for {fold.name}; run `recsys evaluate --run {run.name}` first"
+        )
+    chosen = choose_customers(fold, data, run.config.seed)
+    lists = _read_lists(path, data, fold.user_index[chosen])
+    labels = Labels(data.items)
+    customers = [_customer(data, labels, fold, place, lists[int(fold.user_index[place])]) for place in chosen]
+    return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
+
+
+def choose_customers(fold: Fold, data: PreparedData, seed: int, n: int = N_SHOWN) -> np.ndarray:
+    """Return positions (≤ n,) int64 in ``fold.user_index``, drawn by ``seed`` across history lengths, shortest first.
+
+    Up to three customers without a history come first; all others are sorted by history length, cut into parts of
+    equal size, and one is drawn from each part. No list and no purchase after the date is looked at.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = (fold.history_end - data.offsets[:-1])[fold.user_index]
+    shuffled = rng.permutation(len(lengths))
+    new, known = shuffled[lengths[shuffled] == 0], shuffled[lengths[shuffled] > 0]
+    new = new[: max(N_NEWCOMERS, n - len(known))][:n]
+    by_length = known[np.argsort(lengths[known], kind="stable")]
+    parts = np.array_split(by_length, min(n - len(new), len(by_length)) or 1)
+    drawn = [int(rng.choice(part)) for part in parts if len(part)]
+    return np.array([*new, *drawn], dtype=np.int64)
+
+
+def _read_lists(path: object, data: PreparedData, users: np.ndarray) -> dict[int, list[int]]:
+    """Return user_index → item_index in rank order, for ``users`` (Q,); an empty list for those without one."""
+    wanted = data.user_ids.take(users)
+    columns = [schema.USER_ID, schema.RANK, schema.ITEM_ID]
+    table = pq.read_table(path, columns=columns, filters=[(schema.USER_ID, "in", wanted.to_pylist())])
+    table = table.sort_by(schema.RANK)
+    lists: dict[int, list[int]] = {int(user): [] for user in users}
+    owners = data.user_index_of(table[schema.USER_ID].combine_chunks())
+    items = data.item_index_of(table[schema.ITEM_ID].combine_chunks())
+    for owner, item in zip(owners.tolist(), items.tolist(), strict=True):
+        lists[owner].append(item)
+    return lists
+
+
+def _customer(data: PreparedData, labels: Labels, fold: Fold, place: int, items: list[int]) -> Customer:
+    user = int(fold.user_index[place])
+    begin, end = int(data.offsets[user]), int(fold.history_end[user])
+    past = set(data.item[begin:end].tolist())
+    targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
+    days, n_shown = _newest_days(data, labels, begin, end)
+
+    def shown(item: int, others: list[int]) -> Shown:
+        return Shown(labels.product(item), item in others, item in past)
+
+    bought = [shown(item, items) for item in targets]
+    return Customer(
+        id=short_id(data.user_ids[user].as_py()),
+        n_purchases=end - begin,
+        days=days,
+        n_older=end - begin - n_shown,
+        recommended=[shown(item, targets) for item in items if item],
+        bought=sorted(bought, key=lambda one: (not one.hit, not one.repeat)),
+    )
+
+
+def _newest_days(data: PreparedData, labels: Labels, begin: int, end: int) -> tuple[list[Day], int]:
+    """Return the newest days of events ``begin:end`` that fit, newest first, and how many events they show."""
+    days: list[Day] = []
+    lines = n_shown = 0
+    for day in np.unique(data.day[begin:end])[::-1]:
+        items, counts = np.unique(data.item[begin:end][data.day[begin:end] == day], return_counts=True)
+        room = _HISTORY_LINES - lines
+        if room <= 0:
+            break
+        pairs = [(labels.product(int(i)), int(c)) for i, c in zip(items[:room], counts[:room], strict=True)]
+        days.append(Day(long_date(day_date(day).isoformat()), pairs))
+        lines += len(pairs)
+        n_shown += int(counts[:room].sum())
+    return days, n_shown
+
+
+def long_date(iso: str) -> str:
+    """Return an ISO date in words; other text as it is.
+
+    >>> long_date("2017-12-05"), long_date("test")
+    ('5 Dec 2017', 'test')
+    """
+    year, _, rest = iso.partition("-")
+    month, _, day = rest.partition("-")
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    if not (year.isdigit() and month.isdigit() and day.isdigit() and 1 <= int(month) <= 12):
+        return iso
+    return f"{int(day)} {months[int(month) - 1]} {year}"

