@@ -1,15 +1,163 @@
 """Turn raw purchases into sequences; download or synthesize raw data."""
 
-from datetime import date
+import hashlib
+import time
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
+from rich.table import Table
 
-from recsys.config import RAW_DIR
-from recsys.console import ForceOption, run
+from recsys import schema
+from recsys.config import RAW_DIR, DataConfig, load_config
+from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.engine import open_engine
+from recsys.histories import basket_numbers, count_duplicates, history_order, offsets_of
+from recsys.prepared import day_date
+from recsys.runs import code_version
+from recsys.sources import read_source
+from recsys.storage import replacing, require_absent, write_json
+from recsys.validation import Cleaned, clean
 
 app = typer.Typer(help="Turn raw purchases into sequences; download or synthesize raw data.", no_args_is_help=True)
+
+Source = Literal["completejourney", "hm", "synthetic", "table", "sequences"]
+
+
+@app.command()
+def main(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    source: Annotated[Source | None, typer.Option("--source", help="Reader of the raw data.")] = None,
+    raw: Annotated[Path | None, typer.Option("--raw", help="Folder (or file) of the raw data.")] = None,
+    engine: Annotated[Literal["polars", "duckdb"] | None, typer.Option("--engine", help="Data engine.")] = None,
+    start: Annotated[str | None, typer.Option("--start", metavar="YYYY-MM-DD", help="First day kept.")] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="YYYY-MM-DD", help="First day no longer kept.")] = None,
+    top_k_items: Annotated[int | None, typer.Option("--top-k-items", help="Keep only the most sold items.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Turn every finding of the validation into an error.")
+    ] = False,
+    force: ForceOption = False,
+) -> None:
+    """Turn raw purchases into sequences under data/processed/."""
+    asked = {"source": source, "raw": raw, "engine": engine, "start": start, "end": end, "top_k_items": top_k_items}
+    overrides = [f"data.{key}={value}" for key, value in asked.items() if value is not None]
+    overrides += ["data.strict=true"] if strict else []
+    resolved = load_config(config, [*(settings or []), *overrides]).data
+    began = time.perf_counter()
+    manifest = prepare(resolved, force=force)
+    _show(manifest, resolved.folder, time.perf_counter() - began, config)
+
+
+def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
+    """Write the prepared data of ``config`` to its folder, whole or not at all, and return the manifest.
+
+    Raises:
+        OutputExistsError: the folder exists and ``force`` is false.
+        DataError: the input cannot be used.
+    """
+    require_absent(config.folder, force=force)
+    with open_engine(config.engine) as engine:
+        tables = read_source(config, engine)
+        inputs = [{"name": path.name, "bytes": path.stat().st_size} for path in tables.inputs]
+        cleaned = clean(tables, config, engine)
+    with replacing(config.folder) as folder:
+        folder.mkdir()
+        manifest = _describe(config, inputs) | _write(cleaned, folder)
+        write_json(folder / "report.json", cleaned.report.to_dict())
+        write_json(folder / "manifest.json", manifest | {"report": cleaned.report.to_dict()})
+    return manifest | {"report": cleaned.report.to_dict()}
+
+
+def _describe(config: DataConfig, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "source": config.source,
+        "settings": config.model_dump(mode="json"),
+        "window": {"start": config.start, "end": config.end},
+        "inputs": inputs,
+        "code_version": code_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _write(cleaned: Cleaned, folder: Path) -> dict[str, Any]:
+    """Write arrays and tables into ``folder``; return counts and hashes for the manifest."""
+    n_users = cleaned.users.num_rows
+    events = cleaned.events.take(history_order(cleaned.events))
+    cleaned.report.exact_duplicates = count_duplicates(events)
+    offsets = offsets_of(events.user, n_users)
+    made_up = {"price": np.nan, "channel": 0, "quantity": 1}
+    hashes = {}
+    for name, dtype in schema.EVENT_ARRAYS.items():
+        values = basket_numbers(events.user, events.day, events.basket, offsets) if name == "basket" else None
+        values = getattr(events, name) if values is None else values
+        values = np.full(len(events), made_up[name]) if values is None else values
+        hashes[name] = _write_array(folder, name, values.astype(dtype, copy=False))
+    hashes[schema.OFFSETS] = _write_array(folder, schema.OFFSETS, offsets)
+    id_hashes = {
+        schema.ITEM_ID: _write_table(folder / "items.parquet", cleaned.items, schema.ITEM_ID),
+        schema.USER_ID: _write_table(folder / "users.parquet", cleaned.users, schema.USER_ID),
+    }
+    return {
+        "n_events": len(events),
+        "n_users": n_users,
+        "n_items": cleaned.items.num_rows,
+        "first_day": day_date(events.day.min()).isoformat(),
+        "last_day": day_date(events.day.max()).isoformat(),
+        "hashes": hashes,
+        "id_hashes": id_hashes,
+        "fingerprint": hashlib.sha256("".join([*hashes.values(), *id_hashes.values()]).encode()).hexdigest(),
+    }
+
+
+def _write_array(folder: Path, name: str, values: np.ndarray) -> str:
+    """Write ``values`` and return the SHA-256 of their bytes.
+
+    Written and not memory-mapped: on a full disk a write fails with an error, a mapped page kills the process.
+    """
+    with (folder / f"{name}.npy").open("wb") as stream:
+        np.lib.format.write_array(stream, values, allow_pickle=False)
+    return hashlib.sha256(values.data).hexdigest()
+
+
+def _write_table(path: Path, table: pa.Table, column: str) -> str:
+    """Write ``table``, ``column`` first, and return the SHA-256 of its ids, one a line."""
+    table = table.select([column, *(name for name in table.column_names if name != column)])
+    pq.write_table(table, path)
+    digest = hashlib.sha256()
+    for batch in table.select([column]).to_batches(max_chunksize=65_536):
+        digest.update("".join(f"{value}\n" for value in batch.column(0).to_pylist()).encode())
+    return digest.hexdigest()
+
+
+def _show(manifest: dict[str, Any], folder: Path, seconds: float, config: Path | None) -> None:
+    """Print what was read, dropped and written, and what to do next."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    report = manifest["report"]
+    table.add_row("rows read", f"{report['rows_read']:,}")
+    for rule, rows in report["dropped"].items():
+        if rows:
+            table.add_row(f"  dropped: {rule}", f"{rows:,}")
+    table.add_row("events kept", f"{manifest['n_events']:,}")
+    for finding, rows in (report["found"] | {"exact_duplicates": report["exact_duplicates"]}).items():
+        if rows:
+            table.add_row(f"  of which, or mended: {finding}", f"{rows:,}")
+    table.add_row("users", f"{manifest['n_users']:,}")
+    table.add_row("items", f"{manifest['n_items']:,}")
+    table.add_row("days", f"{manifest['first_day']} … {manifest['last_day']}")
+    talk.print(table)
+    for finding, rows in report["found"].items():
+        if rows and "leading_zero" in finding:
+            talk.print(f"warning: {rows:,} ids had lost their leading zero and got it back ({finding})", style="yellow")
+    talk.print(f"wrote {folder}/ in {seconds:.1f} s (details in report.json)")
+    settings = f"--config {config}" if config else f"--set data.source={manifest['source']}"
+    talk.print(f"next: recsys train {settings}")
 
 
 @app.command()

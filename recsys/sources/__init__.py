@@ -20,7 +20,7 @@ READERS = {
 
 
 def read_source(config: DataConfig, engine: Engine) -> RawTables:
-    """Return the raw tables of ``config.source``; its input lies in ``data/raw/<source>`` unless ``config.raw`` says so.
+    """Return the raw tables of ``config.source``, from ``data/raw/<source>`` unless ``config.raw`` says otherwise.
 
     Raises:
         DataError: a file or a column is missing.

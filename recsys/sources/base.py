@@ -18,7 +18,7 @@ class Rule:
     """A rule of a source: which rows of a raw table the report counts under ``name``, and whether they are dropped.
 
     ``rows`` is a boolean expression over the columns of that table as the source returns it; null counts as False.
-    Columns of ``events`` that only a rule reads may have any name that the schema does not use.
+    Columns that only a rule reads begin with ``_`` and are not kept.
     """
 
     name: str
@@ -32,7 +32,8 @@ class RawTables:
     """Raw tables of a source, with the columns that :mod:`recsys.schema` names.
 
     Without ``items`` (``users``) the table is made of the distinct ids of the events. An event whose item is not in
-    ``items`` is dropped; an event whose user is not in ``users`` is kept, and that user has no attributes.
+    ``items`` is dropped unless ``partial_items``; an event whose user is not in ``users`` is kept, that user without
+    attributes. Every id of the tables is kept, with or without events, unless ``sold_items_only``.
     """
 
     events: nw.LazyFrame[Any]
@@ -41,6 +42,8 @@ class RawTables:
     inputs: tuple[Path, ...] = ()  # files read, for the manifest
     rules: tuple[Rule, ...] = ()
     sold_items_only: bool = False  # leave items without a kept event out of the item table
+    partial_items: bool = False  # ``items`` is known to lack some: events with these stay, and are no finding
+    partial_users: bool = False  # ``users`` is known to cover only some of them: the others are no finding
 
 
 def find_table(folder: Path, name: str) -> Path:

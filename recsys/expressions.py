@@ -1,0 +1,80 @@
+"""Narwhals expressions that check and convert what a source wrote, without ever failing on a row.
+
+Strings are checked with a pattern before they are cast: Narwhals has no cast that yields null instead of an error.
+"""
+
+import narwhals as nw
+from narwhals.dtypes import DType
+
+_DATE = (
+    "[1-9][0-9]{3}-("
+    "(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|"
+    "(0[469]|11)-(0[1-9]|[12][0-9]|30)|"
+    "02-(0[1-9]|1[0-9]|2[0-9]))"
+)
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?"
+_TIME_PATTERN = f"^{_DATE}([T ]{_CLOCK})?$"
+_NUMBER_PATTERN = r"^[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$"
+_DAYS_BEFORE_1970 = 719_468  # from 0000-03-01, the first day of the computation below
+
+
+def is_absent(column: str) -> nw.Expr:
+    """Return whether the id in a string ``column`` is null or empty."""
+    return nw.col(column).is_null() | (nw.col(column) == "")
+
+
+def valid_time(column: str) -> nw.Expr:
+    """Return the text of a string ``column`` where it is a date that exists, with or without a time; null elsewhere."""
+    text = nw.col(column).str.strip_chars()
+    # The pattern knows the months' lengths but not leap years; the last two digits of the year, or the first two of
+    # a century, are a multiple of four in one.
+    leap = text.str.contains("^([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29")
+    exists = text.str.contains(_TIME_PATTERN) & (leap | ~text.str.contains("^[0-9]{4}-02-29"))
+    return nw.when(exists).then(text)
+
+
+def day_of(column: str, dtype: DType) -> nw.Expr:
+    """Return the days from 1970-01-01 as Int32 of ``column`` (text of :func:`valid_time`, Date or Datetime).
+
+    Null stays null. Integer arithmetic after Hinnant (2013, "chrono-compatible low-level date algorithms").
+    """
+    time = nw.col(column)
+    if dtype == nw.String:
+        year, month, day = (time.str.slice(start, length).cast(nw.Int32) for start, length in ((0, 4), (5, 2), (8, 2)))
+    else:
+        year, month, day = (part.cast(nw.Int32) for part in (time.dt.year(), time.dt.month(), time.dt.day()))
+    # A year that begins in March has its leap day last.
+    march_year = year - nw.when(month <= 2).then(nw.lit(1)).otherwise(nw.lit(0))
+    march_month = (month + 9) % 12
+    day_of_year = (153 * march_month + 2) // 5 + day - 1
+    days = march_year * 365 + march_year // 4 - march_year // 100 + march_year // 400 + day_of_year
+    return (days - _DAYS_BEFORE_1970).cast(nw.Int32)
+
+
+def millisecond_of_day(column: str, dtype: DType) -> nw.Expr:
+    """Return the milliseconds since midnight as Int32 of ``column`` (text of :func:`valid_time`, Date or Datetime)."""
+    time = nw.col(column)
+    if dtype == nw.String:
+        length = time.str.len_chars()
+        hour, minute, second = (
+            nw.when(length >= start + 2).then(time.str.slice(start, 2)).cast(nw.Int32) for start in (11, 14, 17)
+        )
+        digits = nw.concat_str(time.str.slice(20, 3), nw.lit("000")).str.slice(0, 3)
+        fraction: nw.Expr = nw.when(length > 20).then(digits).cast(nw.Int32)
+    elif dtype == nw.Datetime:
+        parts = (time.dt.hour(), time.dt.minute(), time.dt.second(), time.dt.millisecond())
+        hour, minute, second, fraction = (part.cast(nw.Int32) for part in parts)
+    else:
+        return nw.lit(0, nw.Int32)
+    zero = nw.lit(0, nw.Int32)
+    seconds = hour.fill_null(zero) * 3600 + minute.fill_null(zero) * 60 + second.fill_null(zero)
+    return (seconds * 1000 + fraction.fill_null(zero)).cast(nw.Int32)
+
+
+def number(column: str, dtype: DType) -> nw.Expr:
+    """Return ``column`` as Float64, NaN where it is missing, not a number or not finite."""
+    text = nw.col(column).str.strip_chars()
+    checked = nw.when(text.str.contains(_NUMBER_PATTERN)).then(text)
+    value: nw.Expr = checked if dtype == nw.String else nw.col(column)
+    value = value.cast(nw.Float64)
+    return nw.when(value.is_finite()).then(value).otherwise(nw.lit(float("nan"))).cast(nw.Float64)

@@ -1,0 +1,94 @@
+"""Events as numbers: the one pass in which the engine reads every row and strings are left behind."""
+
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+from narwhals.dtypes import DType
+
+from recsys import schema
+from recsys.engine import Engine
+from recsys.errors import DataError
+from recsys.expressions import day_of, is_absent, millisecond_of_day, number, valid_time
+from recsys.identifiers import IdTable, distinct_ids, joined_rank
+from recsys.sources.base import RawTables
+
+UNKNOWN, ABSENT = -1, -2  # in place of the rank of an id
+BAD_DAY = int(np.iinfo(np.int32).min)
+
+Columns = dict[str, np.ndarray]
+
+
+def narrow(tables: RawTables, items: IdTable, users: IdTable, engine: Engine) -> Columns:
+    """Return each event as numbers, columns of E values: ranks of ids, day, price, … and a mask for each rule.
+
+    ``user``, ``item`` int32 rank (UNKNOWN, ABSENT) · ``day`` int32 (BAD_DAY) · where the source has them
+    ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN), ``channel``, ``basket_id`` int8 or int64 in the
+    order of the values (:func:`missing_code`) · ``rule_0`` … bool, by position in ``tables.rules``.
+
+    Raises:
+        DataError: the time column is neither text nor Date nor Datetime.
+    """
+    types = dict(tables.events.collect_schema())
+    numbers = _numbers(types)
+    frame = tables.events.with_columns(*_checked(types), *_marks(tables))
+    for ids, name in ((users, "user"), (items, "item")):
+        frame = joined_rank(frame, ids, name, engine)
+        absent = nw.when(is_absent(ids.column)).then(nw.lit(ABSENT)).otherwise(nw.lit(UNKNOWN))
+        numbers.append(nw.coalesce(nw.col(name), absent).cast(nw.Int32).alias(name))
+    for column in (schema.CHANNEL, schema.BASKET_ID):
+        if column not in types:
+            continue
+        code = nw.col(column)
+        if not types[column].is_integer():
+            labels = IdTable(column, pa.table({column: distinct_ids(tables.events, column, engine)}))
+            frame = joined_rank(frame, labels, f"__{column}", engine)
+            code = nw.col(f"__{column}")
+        width = nw.Int8 if types[column] == nw.Int8 else nw.Int64
+        numbers.append(code.cast(width).fill_null(nw.lit(missing_code(width()), width)).alias(column))
+    marks = [nw.col(name).fill_null(nw.lit(False)) for name in _mark_names(tables)]
+    return _to_numpy(engine.collect(frame.select(*numbers, *marks)))
+
+
+def missing_code(dtype: DType | np.dtype[Any]) -> int:
+    """Return the code of a missing channel or basket: below all values of the type that occur."""
+    return -128 if dtype in (nw.Int8, np.dtype(np.int8)) else -(2**62)
+
+
+def _numbers(types: dict[str, DType]) -> list[nw.Expr]:
+    time = types[schema.TIME]
+    if time not in (nw.String, nw.Date, nw.Datetime):
+        raise DataError(f"column {schema.TIME} holds {time}, expected dates such as 2020-09-22; name the date's column")
+    numbers = [day_of(schema.TIME, time).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]
+    if time != nw.Date:
+        numbers.append(millisecond_of_day(schema.TIME, time).alias("millisecond"))
+    for name in (schema.PRICE, schema.QUANTITY):
+        if name in types:
+            numbers.append(number(name, types[name]).cast(nw.Float32).alias(name))
+    return numbers
+
+
+def _checked(types: dict[str, DType]) -> list[nw.Expr]:
+    labels = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and not types[name].is_integer()]
+    texts = [nw.col(name).cast(nw.String) for name in (schema.USER_ID, schema.ITEM_ID, *labels)]
+    return [*texts, valid_time(schema.TIME).alias(schema.TIME)] if types[schema.TIME] == nw.String else texts
+
+
+def _mark_names(tables: RawTables) -> list[str]:
+    return [f"rule_{position}" for position, rule in enumerate(tables.rules) if rule.table == "events"]
+
+
+def _marks(tables: RawTables) -> list[nw.Expr]:
+    rows = [rule.rows for rule in tables.rules if rule.table == "events"]
+    return [expression.alias(name) for expression, name in zip(rows, _mark_names(tables), strict=True)]
+
+
+def _to_numpy(table: pa.Table) -> Columns:
+    columns = {}
+    for name in table.column_names:
+        columns[name] = table[name].to_numpy()
+        table = table.drop_columns(name)  # so that only one column at a time is held twice
+    if "millisecond" in columns and not columns["millisecond"].any():
+        del columns["millisecond"]
+    return columns

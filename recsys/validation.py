@@ -1,0 +1,203 @@
+"""From raw tables to cleaned events: what cannot be used is counted and dropped, never a reason to crash.
+
+A row is counted under the first rule that drops it, in the order of the report.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys import schema
+from recsys.config import DataConfig
+from recsys.engine import Engine
+from recsys.errors import DataError
+from recsys.expressions import valid_time
+from recsys.histories import Events
+from recsys.identifiers import IdTable, distinct_ids, id_table
+from recsys.narrowing import ABSENT, BAD_DAY, UNKNOWN, Columns, missing_code, narrow
+from recsys.prepared import day_number
+from recsys.sources.base import RawTables
+
+#: Rules that carry out what the configuration asks for: no fault of the data.
+ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items")
+
+
+@dataclass
+class Report:
+    """What validation found; every figure is a number of rows."""
+
+    rows_read: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # by rule
+    found: dict[str, int] = field(default_factory=dict)  # kept, or mended, although something is amiss
+    kept: int = 0
+    exact_duplicates: int = 0  # kept rows equal to another in every column: they are quantities
+
+    def findings(self) -> dict[str, int]:
+        """Return everything that ``--strict`` objects to."""
+        dropped = {rule: rows for rule, rows in self.dropped.items() if rule not in ASKED_FOR}
+        return {name: rows for name, rows in (dropped | self.found).items() if rows}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Events that stay, in no order, and the tables that their indices point into."""
+
+    events: Events
+    items: pa.Table  # row i for item_index i+1
+    users: pa.Table  # row u for user_index u
+    report: Report
+
+
+def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
+    """Return the events of ``tables`` that can be used and that ``config`` wants, with dense indices.
+
+    Raises:
+        DataError: nothing is left, or ``config.strict`` and there is a finding.
+    """
+    report = Report()
+    items = _read_ids(tables, "items", schema.ITEM_ID, engine, report)
+    users = _read_ids(tables, "users", schema.USER_ID, engine, report)
+    if tables.items is not None and tables.partial_items:
+        items = items.extended(distinct_ids(tables.events, schema.ITEM_ID, engine))
+    known_ids = users.ids()
+    columns = narrow(tables, items, users, engine)
+    if (columns["user"] == UNKNOWN).any():
+        # Rare where a table of all customers exists, so that a pass over the ids of all events is mostly saved.
+        users = users.extended(distinct_ids(tables.events, schema.USER_ID, engine))
+        columns = narrow(tables, items, users, engine)
+    known_user = np.asarray(pc.is_in(users.ids(), value_set=known_ids))
+
+    kept = _apply_rules(columns, tables, config, report)
+    if report.kept < report.rows_read:
+        columns = {name: column[kept] for name, column in columns.items()}
+    _note_findings(columns, tables, known_user, report)
+    _refuse(tables, config, engine, report)
+    items_stay = np.full(len(items), not tables.sold_items_only and config.top_k_items is None)
+    item, item_table = _compact(columns["item"], items, items_stay)
+    user, user_table = _compact(columns["user"], users, known_user & (tables.users is not None))
+    events = Events(
+        user=user,
+        item=item + np.int32(1),
+        day=columns["day"],
+        millisecond=columns.get("millisecond"),
+        price=columns.get(schema.PRICE),
+        channel=_ranked(columns.get(schema.CHANNEL)),
+        quantity=columns.get(schema.QUANTITY),
+        basket=_ranked(columns.get(schema.BASKET_ID)),
+    )
+    return Cleaned(events, item_table, user_table, report)
+
+
+def _read_ids(tables: RawTables, kind: str, column: str, engine: Engine, report: Report) -> IdTable:
+    """Return the ids of the table ``kind`` (else of the events), noting what its rules and repetitions count."""
+    frame: nw.LazyFrame[Any] | None = getattr(tables, kind)
+    if frame is None:
+        return IdTable(column, pa.table({column: distinct_ids(tables.events, column, engine)}))
+    rules = {f"__rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == kind}
+    read = engine.collect(frame.select(nw.all(), *(rule.rows.alias(name) for name, rule in rules.items())))
+    for name, rule in rules.items():
+        report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
+    ids = id_table(read.select([name for name in read.column_names if not name.startswith("_")]), column)
+    report.found |= {f"repeated_{column}_in_{kind}": ids.n_repeated, f"missing_{column}_in_{kind}": ids.n_absent}
+    return ids
+
+
+def _apply_rules(columns: Columns, tables: RawTables, config: DataConfig, report: Report) -> np.ndarray:
+    """Return which rows (E,) bool stay, noting in ``report`` how many each rule drops."""
+    kept = np.ones(len(columns["day"]), dtype=bool)
+    report.rows_read = len(kept)
+    for rule, drops in _drop_masks(columns, tables, config):
+        report.dropped[rule] = int(np.count_nonzero(drops & kept))
+        kept &= ~drops
+    if config.top_k_items is not None:
+        sold = np.bincount(columns["item"][kept])
+        # Of items sold equally often the one with the smaller id is taken.
+        wanted = np.argsort(-sold, kind="stable")[: config.top_k_items]
+        drops = kept & ~np.isin(columns["item"], wanted)
+        report.dropped["not_in_top_k_items"] = int(np.count_nonzero(drops))
+        kept &= ~drops
+    report.kept = int(np.count_nonzero(kept))
+    return kept
+
+
+def _drop_masks(columns: Columns, tables: RawTables, config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:
+    yield "missing_user_id", columns["user"] == ABSENT
+    yield "missing_item_id", columns["item"] == ABSENT
+    yield "bad_date", columns["day"] == BAD_DAY
+    for position, rule in enumerate(tables.rules):
+        if rule.drops and rule.table == "events":
+            yield rule.name, columns[f"rule_{position}"]
+    yield "unknown_item", columns["item"] == UNKNOWN
+    if config.start is not None:
+        yield "before_start", columns["day"] < day_number(config.start)
+    if config.end is not None:
+        yield "from_end_on", columns["day"] >= day_number(config.end)
+
+
+def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, report: Report) -> None:
+    """Count what is amiss in the rows that stay; a negative price becomes NaN, a missing quantity 1."""
+    if tables.users is not None and not tables.partial_users:
+        report.found["unknown_user"] = int(np.count_nonzero(~known_user[columns["user"]]))
+    if schema.PRICE in columns:
+        price = columns[schema.PRICE]
+        report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
+        report.found["negative_price"] = int(np.count_nonzero(price < 0))
+        columns[schema.PRICE] = np.where(price < 0, np.float32(np.nan), price)
+    if schema.QUANTITY in columns:
+        absent = np.isnan(columns[schema.QUANTITY])
+        report.found["missing_quantity"] = int(np.count_nonzero(absent))
+        columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY])
+    for position, rule in enumerate(tables.rules):
+        if not rule.drops and rule.table == "events":
+            report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
+
+
+def _refuse(tables: RawTables, config: DataConfig, engine: Engine, report: Report) -> None:
+    origin = ", ".join(str(path) for path in tables.inputs[:1]) or "the input"
+    if not report.rows_read:
+        raise DataError(f"{origin} has a header and no rows; expected one row a purchase")
+    counts = ", ".join(f"{rule} {rows:,}" for rule, rows in report.dropped.items() if rows)
+    if not report.kept:
+        example = _bad_date_example(tables, engine) if report.dropped["bad_date"] else ""
+        raise DataError(
+            f"{origin}: none of the {report.rows_read:,} rows is left (dropped: {counts}){example}; "
+            "check the columns, the window (data.start, data.end) and the item table"
+        )
+    findings = ", ".join(f"{name} {rows:,}" for name, rows in report.findings().items())
+    if config.strict and findings:
+        raise DataError(f"{origin}: --strict, and validation found {findings}; mend the input or go without --strict")
+
+
+def _bad_date_example(tables: RawTables, engine: Engine) -> str:
+    if tables.events.collect_schema()[schema.TIME] != nw.String:
+        return ""
+    bad = tables.events.select(schema.TIME, valid=valid_time(schema.TIME)).filter(nw.col("valid").is_null())
+    return f", e.g. the date {engine.collect(bad.head(1))[schema.TIME][0].as_py()!r}, expected YYYY-MM-DD"
+
+
+def _compact(ranks: np.ndarray, ids: IdTable, stays: np.ndarray) -> tuple[np.ndarray, pa.Table]:
+    """Return ``ranks`` (E,) int32 among the ids that occur or ``stays`` (n,), and the table of only those."""
+    stays = stays | (np.bincount(ranks, minlength=len(ids)) > 0)
+    if stays.all():
+        return ranks, ids.table
+    renumbered = (np.cumsum(stays) - 1).astype(np.int32)
+    return renumbered[ranks], ids.table.filter(pa.array(stays))
+
+
+def _ranked(codes: np.ndarray | None) -> np.ndarray | None:
+    """Return the 1-based rank (E,) of ``codes`` (E,) among those that occur, 0 where missing, in their own dtype."""
+    if codes is None:
+        return None
+    values = np.unique(codes)
+    values = values[values != missing_code(codes.dtype)]
+    ranks: np.ndarray = np.searchsorted(values, codes, side="right").astype(codes.dtype)
+    return ranks
