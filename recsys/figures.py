@@ -199,7 +199,7 @@ def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False,
     for label, mark in zip(axes.get_yticklabels(), marks, strict=False):  # panels further right have no labels
         label.set_fontweight("bold" if mark.highlight else "normal")
     axes.set_ylim(len(marks) - 0.4, -0.6)
-    axes.margins(x=0.12 if values else 0.06)
+    axes.margins(x=0.15 if values else 0.06)
     _finish(axes, xlabel)
     if not zero:
         axes.set_xlim(left=0)
@@ -213,7 +213,7 @@ def _row(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
 
 def _name_value(axes: Axes, row: int, mark: Mark, interval: Interval, *, signed: bool) -> None:
     axes.annotate(
-        f"{interval.value:+.3f}" if signed else f"{interval.value:.3f}",
+        f"{interval.value:+.3f}".replace("-", "−") if signed else f"{interval.value:.3f}",
         (interval.bounds[1], row),
         (7, 0),
         textcoords="offset points",

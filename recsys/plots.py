@@ -81,7 +81,7 @@ def folds_figure(scores: Scores, width: float = WIDTH) -> Figure:
     metric = scores.main_metric
     titled = [
         (
-            fold.start,
+            wording.long_date(fold.start),
             [_mark(name, fold.systems.get(name, {}).get(metric), width) for name in ranking(scores)],
         )
         for fold in scores.folds
@@ -110,7 +110,7 @@ def segments_figure(scores: Scores, systems: list[str], width: float = WIDTH) ->
         (wording.system(name).name, [table.get(name, {}).get(metric) for table in scores.segments.values()])
         for name in systems
     ]
-    rows = [_label(wording.segment(name).name, width) for name in scores.segments]
+    rows = [_label(f"{wording.segment(name).name}{_size(scores, name)}", width) for name in scores.segments]
     return figures.dots(rows, series, wording.metric_name(metric), width=width)
 
 
@@ -135,6 +135,11 @@ def _named(log: Log, *names: str) -> list[str]:
 def _ranked(table: Table, metric: str) -> list[tuple[str, Interval]]:
     found = [(name, values[metric]) for name, values in table.items() if metric in values]
     return sorted(found, key=lambda pair: -pair[1].value)
+
+
+def _size(scores: Scores, segment: str) -> str:
+    size = scores.segment_sizes.get(segment)
+    return "" if size is None else f" ({wording.ordinary(size)})"
 
 
 def _mark(name: str, interval: Interval | None, width: float) -> Mark:

@@ -65,7 +65,7 @@ _SEGMENTS = (
     (
         r"(no_?history|newcomer|without_history|cold_?users?|history_0$)",
         "New customers",
-        "had bought nothing before the week",
+        "customers who had bought nothing before",
     ),
     (
         r"(new_?purchases?|first_?time|discover|^new$)",
@@ -103,11 +103,11 @@ def amount(metric: str, value: float, *, signed: bool = False) -> str:
     ('44.1%', '0.123')
     """
     sign = "+" if signed else ""
-    if metric.startswith(_SHARES):
-        return f"{100 * value:{sign}.1f}%"
-    if value and abs(value) < 0.01:
-        return f"{value:{sign}.2g}"
-    return f"{value:{sign}.3f}" if abs(value) < 2 else f"{value:{sign}.2f}"
+    share = metric.startswith(_SHARES)
+    shown = 100 * value if share else value
+    small, digits = (0.1, 1) if share else (0.01, 3 if abs(value) < 2 else 2)
+    text = f"{shown:{sign}.2g}" if shown and abs(shown) < small else f"{shown:{sign}.{digits}f}"
+    return f"{text}{'%' if share else ''}".replace("-", "−")
 
 
 def bounds(metric: str, interval: Interval, *, signed: bool = False) -> str:
@@ -122,7 +122,7 @@ def segment(name: str) -> Term:
     """Return what a segment is called and which customers or purchases it holds.
 
     >>> segment("history_10-49").name
-    'Customers with 10 to 49 purchases'
+    '10 to 49 purchases before'
     """
     for pattern, words, meaning in _SEGMENTS:
         if re.search(pattern, name):
@@ -131,7 +131,7 @@ def segment(name: str) -> Term:
     if span and "history" in name:
         low, high, above = span.groups()
         many = f"{low} to {high}" if high else f"{low} or more" if above else f"{low}"
-        return Term(f"Customers with {many} purchases", f"had made {many} purchases before the week")
+        return Term(f"{many} purchases before", "customers whose history was that long")
     return Term(_spaced(name), "as named in the evaluation")
 
 
@@ -142,6 +142,20 @@ def ordinary(number: float) -> str:
     '1,469,307'
     """
     return f"{number:,.0f}"
+
+
+def long_date(iso: str) -> str:
+    """Return an ISO date in words; other text as it is.
+
+    >>> long_date("2017-12-05"), long_date("test")
+    ('5 Dec 2017', 'test')
+    """
+    year, _, rest = iso.partition("-")
+    month, _, day = rest.partition("-")
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    if not (year.isdigit() and month.isdigit() and day.isdigit() and 1 <= int(month) <= 12):
+        return iso
+    return f"{int(day)} {months[int(month) - 1]} {year}"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from recsys.prepared import PreparedData, day_date
 from recsys.report.labels import Labels, Product, short_id
 from recsys.runs import Run
 from recsys.splits import Fold, Split
+from recsys.wording import long_date
 
 N_SHOWN = 20
 N_NEWCOMERS = 3
 SYSTEM = "decoder"
 _HISTORY_LINES = 14
+_BOUGHT_LINES = 16
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Customer:
     days: list[Day]
     n_older: int  # purchases before the days shown
     recommended: list[Shown]
-    bought: list[Shown]
+    bought: list[Shown]  # hits first, then repeats
+    n_bought: int
 
     @property
     def n_hits(self) -> int:
@@ -124,14 +127,15 @@ def _customer(data: PreparedData, labels: Labels, fold: Fold, place: int, items:
     def shown(item: int, others: list[int]) -> Shown:
         return Shown(labels.product(item), item in others, item in past)
 
-    bought = [shown(item, items) for item in targets]
+    bought = sorted((shown(item, items) for item in targets), key=lambda one: (not one.hit, not one.repeat))
     return Customer(
         id=short_id(data.user_ids[user].as_py()),
         n_purchases=end - begin,
         days=days,
         n_older=end - begin - n_shown,
         recommended=[shown(item, targets) for item in items if item],
-        bought=sorted(bought, key=lambda one: (not one.hit, not one.repeat)),
+        bought=bought[:_BOUGHT_LINES],
+        n_bought=len(bought),
     )
 
 
@@ -149,17 +153,3 @@ def _newest_days(data: PreparedData, labels: Labels, begin: int, end: int) -> tu
         lines += len(pairs)
         n_shown += int(counts[:room].sum())
     return days, n_shown
-
-
-def long_date(iso: str) -> str:
-    """Return an ISO date in words; other text as it is.
-
-    >>> long_date("2017-12-05"), long_date("test")
-    ('5 Dec 2017', 'test')
-    """
-    year, _, rest = iso.partition("-")
-    month, _, day = rest.partition("-")
-    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-    if not (year.isdigit() and month.isdigit() and day.isdigit() and 1 <= int(month) <= 12):
-        return iso
-    return f"{int(day)} {months[int(month) - 1]} {year}"

@@ -76,8 +76,14 @@ def _matches(names: list[str], patterns: tuple[str, ...]) -> list[str]:
 
 
 def _readable(value: object) -> str:
-    """Return a value as text: blanks put in order, a shouted name in sentence case, a long one cut."""
+    """Return a value as text: blanks put in order, a shouted name in sentence case, a cut or long one ended well.
+
+    >>> _readable("CAN DOG FOOD  (SKIPPY/PEDIGREE/"), _readable("10 OZ")
+    ('Can dog food', '10 OZ')
+    """
     text = " ".join(str(value).split()) if value is not None else ""
-    if len(text) > 3 and text == text.upper() and not any(letter.isdigit() for letter in text):
+    if text.count("(") > text.count(")"):
+        text = text[: text.rindex("(")].rstrip() or text
+    if len(text) > 3 and text[0].isalpha() and text == text.upper():
         text = text.capitalize()
     return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1].rstrip()}…"

@@ -16,11 +16,11 @@ from recsys.config import dump_config
 from recsys.plots import Log
 from recsys.prepared import PreparedData
 from recsys.report import method
-from recsys.report.customers import Gallery, long_date
+from recsys.report.customers import Gallery
 from recsys.runs import Run
-from recsys.scores import Scores, Table
+from recsys.scores import Scores, Table, Values
 from recsys.storage import read_json
-from recsys.wording import Term, amount, bounds, metric_name, ordinary
+from recsys.wording import Term, amount, bounds, long_date, metric_name, ordinary
 
 PAGE_FILE = "index.html"
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -47,6 +47,14 @@ class Row:
     term: Term
     cells: list[Cell | None]
     highlight: bool = False
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The table of segments: names of the systems, and each segment's size (empty where not known) with its row."""
+
+    systems: list[str]
+    rows: list[tuple[str, Row]]
 
 
 @dataclass(frozen=True)
@@ -108,42 +116,52 @@ def _tables(scores: Scores) -> dict[str, Any]:
     shown = [metric for start in _SHOWN for metric in fits if metric.partition("@")[0].startswith(start)]
     shown = list(dict.fromkeys(shown)) or scores.metrics[:6]
     main = scores.main_metric
-    segments = [
-        (wording.segment(name), scores.segment_sizes.get(name), table) for name, table in scores.segments.items()
-    ]
     return {
         "metrics": [metric_name(metric) for metric in shown],
         "systems": _rows(scores.systems, shown, main),
         "all_metrics": [metric_name(metric) for metric in scores.metrics],
         "all_systems": _rows(scores.systems, scores.metrics, main),
-        "differences": _rows(scores.differences, [main], main, signed=True),
+        "differences": _difference_rows(scores),
         "fold_names": [long_date(fold.start) for fold in scores.folds],
         "fold_rows": _fold_rows(scores),
-        "segment_systems": [wording.system(name) for name in scores.systems],
-        "segments": [(term, size and ordinary(size), _segment_cells(scores, table)) for term, size, table in segments],
+        "segments": _segments(scores, _compared(scores)),
+        "segments_all": _segments(scores, list(scores.systems)),
     }
 
 
-def _rows(table: Table, metrics: list[str], main: str, *, signed: bool = False) -> list[Row]:
+def _rows(table: Table, metrics: list[str], main: str) -> list[Row]:
     """Return a row a system, the best by the main metric first, the best value of each column marked."""
     best = {metric: _best(table, metric) for metric in metrics}
-    order = sorted(table, key=lambda name: -(table[name][main].value if main in table[name] else float("-inf")))
+    with_main = sorted((name for name in table if main in table[name]), key=lambda name: -table[name][main].value)
+    order = [*with_main, *(name for name in table if main not in table[name])]
     return [
         Row(
             wording.system(name),
-            [_cell(table[name], metric, best[metric], signed=signed) for metric in metrics],
+            [_cell(table[name], metric, best[metric]) for metric in metrics],
             highlight=name == "decoder",
         )
         for name in order
     ]
 
 
-def _cell(values: dict[str, Any], metric: str, best: float | None, *, signed: bool = False) -> Cell | None:
+def _difference_rows(scores: Scores) -> list[Row]:
+    """Return a row a baseline, the hardest rival first: the decoder's lead over it, and what that says."""
+    metric = scores.main_metric
+    found = [(name, values[metric]) for name, values in scores.differences.items() if metric in values]
+    rows = []
+    for name, interval in sorted(found, key=lambda pair: pair[1].value):
+        low, high = interval.bounds
+        says = "decoder better" if low > 0 else "decoder worse" if high < 0 else "cannot be told apart"
+        lead = Cell(amount(metric, interval.value, signed=True), bounds(metric, interval, signed=True))
+        rows.append(Row(wording.system(name), [lead, Cell(says, "")]))
+    return rows
+
+
+def _cell(values: Values, metric: str, best: float | None) -> Cell | None:
     interval = values.get(metric)
     if interval is None:
         return None
-    text = amount(metric, interval.value, signed=signed)
-    return Cell(text, bounds(metric, interval, signed=signed), best=not signed and interval.value == best)
+    return Cell(amount(metric, interval.value), bounds(metric, interval), best=interval.value == best)
 
 
 def _fold_rows(scores: Scores) -> list[Row]:
@@ -159,9 +177,25 @@ def _fold_rows(scores: Scores) -> list[Row]:
     ]
 
 
-def _segment_cells(scores: Scores, table: Table) -> list[Cell | None]:
-    best = _best(table, scores.main_metric)
-    return [_cell(table.get(name, {}), scores.main_metric, best) for name in scores.systems]
+def _segments(scores: Scores, systems: list[str]) -> Segments | None:
+    if not scores.segments:
+        return None
+    rows = [_segment(scores, name, table, systems) for name, table in scores.segments.items()]
+    return Segments([wording.system(name).name for name in systems], rows)
+
+
+def _segment(scores: Scores, name: str, table: Table, systems: list[str]) -> tuple[str, Row]:
+    best = _best({system: table[system] for system in systems if system in table}, scores.main_metric)
+    size = scores.segment_sizes.get(name)
+    cells = [_cell(table.get(system, {}), scores.main_metric, best) for system in systems]
+    return "" if size is None else ordinary(size), Row(wording.segment(name), cells)
+
+
+def _compared(scores: Scores) -> list[str]:
+    """Return the systems that segments show at first sight: the decoder, its best rival, the best sellers."""
+    rivals = [name for name in plots.ranking(scores) if name != "decoder"][:1]
+    names = dict.fromkeys(["decoder", *rivals, "popularity_week", "popularity"])
+    return [name for name in names if name in scores.systems][:3]
 
 
 def _best(table: Table, metric: str) -> float | None:
@@ -171,8 +205,7 @@ def _best(table: Table, metric: str) -> float | None:
 def _charts(scores: Scores, log: Log) -> dict[str, Chart | None]:
     metric = metric_name(scores.main_metric)
     ranking = plots.ranking(scores)
-    rivals = [*(name for name in ranking if name != "decoder"), "popularity_week", "popularity"]
-    compared = [name for name in dict.fromkeys(["decoder", rivals[0], *rivals[-2:]]) if name in scores.systems][:3]
+    compared = _compared(scores)
     order, few = (", ".join(wording.system(name).name for name in names) for names in (ranking, compared))
     drawn: dict[str, tuple[str, Draw]] = {
         "forest": (f"{metric} of each system, best first: {order}.", partial(plots.systems_figure, scores)),
