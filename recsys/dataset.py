@@ -175,9 +175,11 @@ def download(
 def synthesize(
     folder: Annotated[Path, typer.Option("--out", help="Folder that receives the files.")] = RAW_DIR / "synthetic",
     customers: Annotated[int, typer.Option("--customers", min=1, help="Number of customers.")] = 1_000,
-    articles: Annotated[int, typer.Option("--articles", min=1, help="Number of articles.")] = 2_000,
+    articles: Annotated[
+        int | None, typer.Option("--articles", min=1, help="Number of articles; what suits --customers by default.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal files.")] = 42,
-    end: Annotated[str, typer.Option("--end", help="Day after the last one, YYYY-MM-DD.")] = "2020-09-23",
+    end: Annotated[str, typer.Option("--end", help="Last day, YYYY-MM-DD.")] = "2020-09-22",
     days: Annotated[int, typer.Option("--days", min=1, help="Number of days.")] = 734,
     force: ForceOption = False,
 ) -> None:
