@@ -1,0 +1,143 @@
+import json
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from recsys.cli import VERBS
+from recsys.errors import RecsysError
+from recsys.schema import SYSTEMS
+from tools import summary
+from tools.pages import MARK, PARTS, on_page_markdown, options
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "references").glob("*.md"))]
+FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+
+
+def called(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def typed_commands(text: str) -> set[str]:
+    """Lines after a prompt in code blocks, and ``recsys …`` or ``make …`` in running text."""
+    blocks = "\n".join(block for _, block in FENCE.findall(text))
+    prompts = re.findall(r"^\$ (.+?)(?:\s+#.*)?$", blocks, re.MULTILINE)
+    return {*prompts, *re.findall(r"`((?:recsys|make) [^`\n]+)`", FENCE.sub("", text))}
+
+
+COMMANDS = sorted({command for page in PAGES for command in typed_commands(page.read_text(encoding="utf-8"))})
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("recsys ")])
+def test_every_command_in_the_documentation_can_be_typed(line):
+    words = shlex.split(line)[1:]
+    if words[0].startswith("<") or words[0] in {"--help", "--version"}:
+        return
+    assert words[0] in VERBS, line
+    commands = import_module(VERBS[words[0]].module).app.registered_commands
+    if len(commands) > 1:
+        names = {command.name or command.callback.__name__: command for command in commands}
+        assert words[1] in names, line
+        commands = [names[words[1]]]
+    known = " ".join(name for name, *_ in options(commands[0].callback)) + " --help --verbose"
+    unknown = [word for word in words if word.startswith("--") and not re.search(rf"(?<!\S)`?{word}\b", known)]
+    assert not unknown, line
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
+def test_every_make_target_in_the_documentation_exists(line):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert shlex.split(line)[1] in targets
+
+
+def anchors(path: Path) -> set[str]:
+    """Anchors that headings get: lower case, words joined by dashes."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=called)
+def test_every_link_to_a_file_of_ours_leads_somewhere(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in anchors(path), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=called)
+def test_no_page_is_a_stub(page):
+    text = page.read_text(encoding="utf-8")
+    assert len(text.split()) > 20
+    assert not re.search(r"\b(TODO|TBD|FIXME|lorem)\b", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_made_from_the_code_has_its_place_in_a_page(name):
+    marked = [page for page in (ROOT / "docs").glob("*.md") if name in MARK.findall(page.read_text(encoding="utf-8"))]
+    assert len(marked) == 1
+
+
+def test_a_mark_is_replaced_and_the_rest_of_the_page_stays():
+    page = on_page_markdown("# Title\n\n<!-- generated: configuration -->\n\nend")
+    assert page.startswith("# Title\n\n## The run")
+    assert page.endswith("|\n\nend")
+
+
+def row(value: float) -> dict[str, dict[str, float]]:
+    return {name: {"value": value, "low": value - 0.01, "high": value + 0.01} for name in summary.SHOWN}
+
+
+def test_the_summary_shows_every_system_once_with_its_interval_in_the_order_of_the_reports():
+    metrics = {
+        "systems": {"popularity": row(0.05), "decoder": row(0.16)},
+        "folds": [{"start": "2017-12-18"}, {"start": "2017-12-25"}],
+    }
+    head, _, *lines = summary.metrics_table(metrics)
+    assert head == "2 test windows, from 2017-12-18, 2017-12-25"
+    assert [line.split()[:5] for line in lines] == [
+        ["decoder", "0.1600", "0.1500", "–", "0.1700"],
+        ["popularity", "0.0500", "0.0400", "–", "0.0600"],
+    ]
+
+
+def test_filling_a_page_keeps_all_else_and_can_be_undone():
+    page = f"before\n{summary.BEGIN}\nold\n{summary.END}\nafter\n"
+    filled = summary.filled(page, "new\nlines")
+    assert summary.shown(filled) == "new\nlines"
+    assert filled.startswith("before\n")
+    assert filled.endswith("\nafter\n")
+    assert summary.filled(filled, "new\nlines") == filled
+
+
+def test_a_page_without_the_marks_is_refused():
+    with pytest.raises(RecsysError, match="put the two marks back"):
+        summary.filled("nothing here", "text")
+
+
+def figures(text: str) -> dict[str, list[float]]:
+    """Figures of each system's line."""
+    lines = [line for line in text.splitlines() if line.split() and line.split()[0] in SYSTEMS]
+    return {line.split()[0]: [float(figure) for figure in re.findall(r"\d\.\d{4}", line)] for line in lines}
+
+
+def test_the_readme_shows_what_the_demo_printed(monkeypatch):
+    path = ROOT / "reports" / "demo" / "metrics.json"
+    if not path.exists():
+        pytest.skip("the demo has not been run here: make demo")
+    monkeypatch.chdir(ROOT)
+    readme = summary.shown((ROOT / "README.md").read_text(encoding="utf-8"))
+    printed = summary.summary("demo")
+    no_figures = re.compile(r"\d\.\d{4}")
+    assert no_figures.sub("x", readme) == no_figures.sub("x", printed), "run: make readme"
+    assert json.loads(path.read_text(encoding="utf-8"))["systems"].keys() == figures(printed).keys()
+    for system, shown in figures(readme).items():
+        # Another processor rounds otherwise, and ALS and the decoder end a little elsewhere.
+        assert shown == pytest.approx(figures(printed)[system], abs=0.01), system
