@@ -18,17 +18,6 @@ FOLDERS = [
     *(f"data/{kind}" for kind in ("raw", "external", "interim", "processed")),
     *("models", "notebooks", "reports", "reports/figures", "references", "configs"),
 ]
-    "data/raw",
-    "data/external",
-    "data/interim",
-    "data/processed",
-    "models",
-    "notebooks",
-    "reports",
-    "reports/figures",
-    "references",
-    "configs",
-]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
