@@ -151,11 +151,20 @@ def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray,
 
 def _distinct_pairs(data: PreparedData, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return distinct (user, item) pairs of the events ``begin[u]:end[u]``, sorted by user then item."""
-    counts = end - begin
-    users = np.repeat(np.arange(data.n_users, dtype=np.int64), counts)
-    positions = np.arange(len(users)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    users, positions = event_positions(begin, end)
     pairs = np.unique(users * (data.n_items + 1) + data.item[positions])
     return (pairs // (data.n_items + 1)).astype(np.int32), (pairs % (data.n_items + 1)).astype(np.int32)
+
+
+def event_positions(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and flat position, (n,) int64 each, of the events ``begin[row]:end[row]`` of every row, in order.
+
+    >>> event_positions(np.array([0, 5]), np.array([2, 6]))
+    (array([0, 0, 1]), array([0, 1, 5]))
+    """
+    counts = end - begin
+    row = np.repeat(np.arange(len(begin), dtype=np.int64), counts)
+    return row, np.arange(len(row)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
 
 
 def fold_date(fold: Fold) -> date:

@@ -6,6 +6,8 @@ from typing import Final
 import numpy as np
 
 from recsys.config import Config
+from recsys.modeling.baselines.factors import LeastSquares
+from recsys.modeling.baselines.neighbours import Neighbours, fit_covisitation, fit_item_knn
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.baselines.repeat import Repeat, choose_half_life
 from recsys.modeling.recommend import Candidates, History, Recommender
@@ -53,9 +55,30 @@ def _repeat(history: History, config: Config, validation: Fold | None) -> Repeat
     return Repeat(half_life_days, _popularity_week(history, config))
 
 
+def _covisitation(history: History, config: Config, validation: Fold | None) -> Neighbours:
+    settings = config.baselines
+    return fit_covisitation(
+        history, settings.covisitation_days, settings.n_neighbours, _popularity_week(history, config)
+    )
+
+
+def _item_knn(history: History, config: Config, validation: Fold | None) -> Neighbours:
+    return fit_item_knn(history, config.baselines.n_neighbours, _popularity_week(history, config))
+
+
+def _als(history: History, config: Config, validation: Fold | None) -> LeastSquares:
+    settings = config.baselines
+    return LeastSquares.fit(
+        history, settings.als_factors, settings.als_iterations, config.seed, _popularity_week(history, config)
+    )
+
+
 #: How each baseline is built, by the name under which it is reported.
 BASELINES: Final[dict[str, Callable[[History, Config, Fold | None], Recommender]]] = {
     "repeat": _repeat,
+    "covisitation": _covisitation,
+    "item_knn": _item_knn,
+    "als": _als,
     "popularity_week": _popularity_week,
     "popularity": _popularity,
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from recsys.errors import DataError
 from recsys.modeling.recommend import Candidates, History
+from recsys.splits import event_positions
 
 #: Users of a chunk at most, and their events at most: together they bound memory at a few hundred megabytes.
 MAX_USERS = 8_192
@@ -18,20 +19,19 @@ MAX_EVENTS = 2_000_000
 
 @dataclass(frozen=True)
 class Pairs:
-    """Items that have a score for a user, in any order; each (row, item) once.
+    """Items that have a score for a user, rows ascending; each (row, item) once.
 
-    Shapes: n pairs. ``tie`` decides between equal scores, larger first; then the smaller item_index wins.
+    Shapes: n pairs. Between equal scores the larger ``last`` wins, then the smaller item_index.
     """
 
     row: np.ndarray  # (n,) int64, row of the users asked
     item: np.ndarray  # (n,) int item_index
     score: np.ndarray  # (n,) float
-    tie: np.ndarray | None = None  # (n,) int
+    last: np.ndarray  # (n,) int, flat position of the last event behind the score; 0 where there is none
 
     def where(self, keep: np.ndarray) -> "Pairs":
         """Return the pairs for which ``keep`` (n,) is true."""
-        tie = None if self.tie is None else self.tie[keep]
-        return Pairs(self.row[keep], self.item[keep], self.score[keep], tie)
+        return Pairs(self.row[keep], self.item[keep], self.score[keep], self.last[keep])
 
 
 def user_chunks(history: History, user_index: np.ndarray, max_events: int = MAX_EVENTS) -> Iterator[slice]:
@@ -49,15 +49,11 @@ def user_chunks(history: History, user_index: np.ndarray, max_events: int = MAX_
 
 def known_events(history: History, user_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return row and flat position, (n,) int64 each, of every event known of ``user_index``, in time order per row."""
-    begin, end = history.data.offsets[user_index], history.end[user_index]
-    counts = end - begin
-    row = np.repeat(np.arange(len(user_index), dtype=np.int64), counts)
-    position = np.arange(len(row)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
-    return row, position
+    return event_positions(history.data.offsets[user_index], history.end[user_index])
 
 
 def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: np.ndarray) -> Pairs:
-    """Return each (row, item) once, with the sum of its weights, and its last position to break ties."""
+    """Return each (row, item) once, with the sum of its weights, and the last of its positions."""
     if not len(row):
         return Pairs(row, item.astype(np.int64), weight, position)
     key = row * (int(item.max()) + 1) + item
@@ -68,18 +64,14 @@ def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: n
         row=row[first],
         item=item[first],
         score=np.add.reduceat(weight[order], starts),
-        tie=np.maximum.reduceat(position[order], starts),
+        last=np.maximum.reduceat(position[order], starts),
     )
 
 
 def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return item_index (n_rows, k) int32 and score (n_rows, k) float32 of each row's best pairs, padded with 0."""
-    keys = (
-        [pairs.item, -pairs.score, pairs.row]
-        if pairs.tie is None
-        else [pairs.item, -pairs.tie, -pairs.score, pairs.row]
-    )
-    order = np.lexsort(keys)
+    pairs = pairs.where(_within_reach(pairs, n_rows, k))
+    order = np.lexsort((pairs.item, -pairs.last, -pairs.score, pairs.row))
     row = pairs.row[order]
     rank = np.arange(len(row)) - np.searchsorted(row, row)
     best = rank < k
@@ -88,6 +80,17 @@ def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     items[row[best], rank[best]] = pairs.item[order][best]
     scores[row[best], rank[best]] = pairs.score[order][best]
     return items, scores
+
+
+def _within_reach(pairs: Pairs, n_rows: int, k: int) -> np.ndarray:
+    """Return (n,) bool that drops most pairs below the k-th best score of a long row, so that less must be sorted."""
+    bounds = np.searchsorted(pairs.row, np.arange(n_rows + 1))
+    reach = np.full(n_rows, -np.inf)
+    for row in np.flatnonzero(np.diff(bounds) > 4 * k):
+        score = pairs.score[bounds[row] : bounds[row + 1]]
+        reach[row] = np.partition(score, len(score) - k)[len(score) - k]
+    kept: np.ndarray = pairs.score >= np.repeat(reach, np.diff(bounds))
+    return kept
 
 
 def unseen(pairs: Pairs, seen_row: np.ndarray, seen_item: np.ndarray) -> np.ndarray:
