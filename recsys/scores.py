@@ -123,7 +123,7 @@ def _scores(found: object) -> Scores:
         folds=[_fold(fold, f"folds[{number}]") for number, fold in enumerate(folds)],
         segments={name: _table(table, f"segments.{name}") for name, table in segments.items()},
         segment_sizes=_sizes(top.get("segment_sizes")),
-        differences=_table(top.get("differences") or {}, "differences"),
+        differences=_differences(top.get("differences")),
     )
 
 
@@ -137,6 +137,14 @@ def _table(found: object, where: str) -> Table:
         system: {metric: _interval(cell, f"{where}.{system}.{metric}") for metric, cell in values.items()}
         for system, values in ((name, _mapping(row, f"{where}.{name}")) for name, row in _mapping(found, where).items())
     }
+
+
+def _differences(found: object) -> Table:
+    """Return the differences; none where they are absent or told in another way, for they are no part of the shape."""
+    try:
+        return _table(found, "differences")
+    except _ShapeError:
+        return {}
 
 
 def _interval(found: object, where: str) -> Interval:
@@ -164,4 +172,5 @@ def _number(found: object) -> float | None:
 
 
 def _kind(found: object) -> str:
-    return "missing" if found is None else f"a {type(found).__name__}"
+    name = type(found).__name__
+    return "missing" if found is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -199,20 +199,22 @@ def _headline(sides: dict[str, int]) -> str:
     better, worse, even = ([name for name, side in sides.items() if side == wanted] for wanted in (1, -1, 0))
     if not sides:
         return "The decoder was scored alone"
-    if len(better) == len(sides):
-        return (
-            f"The decoder beats all {len(sides)} other systems"
-            if len(sides) > 1
-            else f"The decoder beats {_names(better)}"
-        )
+    if len(better) == len(sides) > 2:
+        return f"The decoder beats all {len(sides)} other systems"
     parts = (
         [f"beats {_names(better)}" if len(better) < 4 else f"beats {len(better)} of {len(sides)} systems"]
         if better
         else []
     )
     parts += [f"is level with {_names(even)}"] if even else []
-    parts += [f"loses to {_names(worse)}"] if worse else []
-    return "The decoder " + (", ".join(parts[:-1]) + (" but " if better else " and ") if parts[1:] else "") + parts[-1]
+    parts += (
+        [f"loses to {_names(worse)}" if len(worse) < 4 else f"loses to {len(worse)} of {len(sides)} systems"]
+        if worse
+        else []
+    )
+    if len(parts) == 1:
+        return f"The decoder {parts[0]}"
+    return f"The decoder {', '.join(parts[:-1])} {'but' if better else 'and'} {parts[-1]}"
 
 
 def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Interval]) -> str:

@@ -98,8 +98,8 @@ def choose_customers(fold: Fold, data: PreparedData, seed: int, n: int = N_SHOWN
     new, known = shuffled[lengths[shuffled] == 0], shuffled[lengths[shuffled] > 0]
     new = new[: max(N_NEWCOMERS, n - len(known))][:n]
     by_length = known[np.argsort(lengths[known], kind="stable")]
-    parts = np.array_split(by_length, min(n - len(new), len(by_length)) or 1)
-    drawn = [int(rng.choice(part)) for part in parts if len(part)]
+    n_parts = min(n - len(new), len(by_length))
+    drawn = [int(rng.choice(part)) for part in np.array_split(by_length, max(n_parts, 1))[:n_parts]]
     return np.array([*new, *drawn], dtype=np.int64)
 
 

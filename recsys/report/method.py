@@ -106,11 +106,11 @@ def flattened(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     >>> list(flattened({"rows": 1200, "dropped": {"bad_date": 3}}))
     [('Rows', '1,200'), ('Dropped: bad date', '3')]
     """
-    if isinstance(value, dict):
+    if isinstance(value, dict) and (value or not prefix):
         for key, inner in value.items():
             words = str(key).replace("_", " ")
             yield from flattened(inner, f"{prefix}: {words}" if prefix else words.capitalize())
-    elif isinstance(value, list):
+    elif isinstance(value, dict | list):
         yield prefix, ", ".join(str(part) for part in value) or "none"
     elif isinstance(value, bool) or value is None:
         yield prefix, {True: "yes", False: "no", None: "not given"}[value]

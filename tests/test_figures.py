@@ -1,0 +1,68 @@
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from recsys import figures
+from recsys.figures import Line, Mark
+from recsys.scores import Interval
+
+MARKS = [Mark("Decoder", Interval(0.2, 0.1, 0.3), highlight=True), Mark("Buy again", Interval(0.15))]
+LINES = [Line("training", np.arange(3.0), np.array([3.0, 2.0, 1.0]))]
+DRAWN = {
+    "forest": lambda width: figures.forest(MARKS, "MAP@12", width=width),
+    "differences": lambda width: figures.forest(MARKS, "MAP@12", width=width, zero=True),
+    "panels": lambda width: figures.panels([("a week", MARKS), ("another", MARKS[:1])], "MAP@12", width=width),
+    "dots": lambda width: figures.dots(["all", "few"], [("Decoder", [Interval(0.1), None])], "MAP@12", width=width),
+    "curves": lambda width: figures.curves([("Loss", LINES), ("MAP", LINES)], "step", width=width),
+}
+
+
+@pytest.mark.parametrize("width", [8.0, 3.9])
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_figure_becomes_one_svg_element_whose_colours_the_page_decides(name, width):
+    svg = figures.to_svg(DRAWN[name](width), name)
+    assert ElementTree.fromstring(svg).tag.endswith("svg")  # noqa: S314 - text made a line above
+    assert "var(--chart-accent)" in svg
+    assert not [colour for colour in figures.PALETTE.values() if colour in svg]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_ids_of_two_figures_on_a_page_never_meet(name):
+    first, second = (figures.to_svg(DRAWN[name](8.0), prefix) for prefix in ("a", "b"))
+    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (first, second)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', first))
+    assert used <= ids[0]
+
+
+def test_equal_figures_are_equal_bytes(tmp_path):
+    for image in ("png", "svg"):
+        paths = [tmp_path / f"{number}.{image}" for number in range(2)]
+        for path in paths:
+            figures.save(DRAWN["forest"](8.0), path, image)
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_names_are_escaped_and_dollars_are_no_formula():
+    svg = figures.to_svg(figures.forest([Mark("<b> & $5 or $6", Interval(0.1))], "MAP@12", width=8), "x")
+    assert "&lt;b&gt; &amp; $5 or $6" in svg
+
+
+def test_an_interval_is_drawn_from_its_low_end_to_its_high_end():
+    axes = figures.forest(MARKS, "MAP@12", width=8).axes[0]
+    assert [list(line.get_xdata()) for line in axes.lines[:2]] == [[0.1, 0.3], [0.2]]
+
+
+def test_a_system_missing_in_one_window_keeps_its_row_there():
+    gap = [MARKS[0], Mark("Buy again", None)]
+    places = figures.panels([("one", MARKS), ("other", gap)], "MAP@12", width=8).axes
+    assert [place.get_ylim() for place in places] == [(1.6, -0.6)] * 2
+    assert [len(place.lines) for place in places] == [4, 2]
+
+
+def test_the_best_point_of_a_lone_curve_is_named():
+    axes = figures.curves([("MAP", [Line("map", np.arange(3.0), np.array([0.1, 0.3, 0.2]))])], "step", width=8).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["best 0.300"]
