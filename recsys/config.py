@@ -7,7 +7,7 @@ import difflib
 from datetime import date
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +26,9 @@ class Section(BaseModel):
     """Base of every section: frozen, and closed to keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class DataConfig(Section):
@@ -157,13 +160,21 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
         ConfigError: the file is missing or not a YAML mapping, a key is unknown (the nearest known one is named),
             or a value does not fit.
     """
-    settings = {} if path is None else _read_yaml(path)
+    settings = {} if path is None else read_yaml(path)
     for override in overrides or []:
         _apply_override(settings, override)
-    origin = "the command line" if path is None else str(path)
-    _reject_unknown_keys(settings, Config, origin)
+    return validated(settings, Config, "the command line" if path is None else str(path))
+
+
+def validated(settings: dict[str, Any], section: type[AnySection], origin: str) -> AnySection:
+    """Return ``settings`` as a ``section``; ``origin`` says in an error where they were written.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
+    """
+    _reject_unknown_keys(settings, section, origin)
     try:
-        return Config.model_validate(settings)
+        return section.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -177,7 +188,12 @@ def dump_config(config: Config) -> str:
     return text
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds something else.
+    """
     if not path.is_file():
         known = ", ".join(sorted(str(known) for known in CONFIGS_DIR.glob("*.yaml"))) or "a.yaml"
         raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {known}")
@@ -215,8 +231,9 @@ def _reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], ori
         if key not in section.model_fields:
             raise ConfigError(f"{origin}: unknown key {prefix}{key}; {_nearest(str(key), section, prefix)}")
         inner = _section_of(section.model_fields[key].annotation)
-        if inner is not None and isinstance(value, dict):
-            _reject_unknown_keys(value, inner, origin, f"{prefix}{key}.")
+        for entry in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(entry, dict):
+                _reject_unknown_keys(entry, inner, origin, f"{prefix}{key}.")
 
 
 def _nearest(key: str, section: type[BaseModel], prefix: str) -> str:
@@ -227,7 +244,7 @@ def _nearest(key: str, section: type[BaseModel], prefix: str) -> str:
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation
-    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType, tuple) else (annotation,)
     for option in options:
         if isinstance(option, type) and issubclass(option, BaseModel):
             return option
