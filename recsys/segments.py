@@ -55,14 +55,9 @@ def head_items(counts_V: np.ndarray) -> np.ndarray:
     return head
 
 
-def only(fold: Fold, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return target offsets (Q+1,) and items of the same users with only the ``chosen`` (n,) targets left."""
-    left = np.concatenate([[0], np.cumsum(chosen)])
-    return left[fold.target_offsets], fold.target_item[chosen]
-
-
 def _known_items(data: PreparedData, fold: Fold) -> np.ndarray:
-    return data.item[_known_positions(data, fold)]
+    known: np.ndarray = data.item[_known_positions(data, fold)]
+    return known
 
 
 def _known_positions(data: PreparedData, fold: Fold) -> np.ndarray:

@@ -1,0 +1,241 @@
+"""Score recommendations against what was bought: ``recsys evaluate``.
+
+It reads tables and knows no model: any system that writes ``user_id, rank, item_id, score`` is scored alike.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from recsys import schema
+from recsys.config import Config
+from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.errors import RunError, UsageError
+from recsys.prepared import PreparedData
+from recsys.runs import Run, code_version, find_run
+from recsys.scoring import Asked, Settings, score_segments, score_systems
+from recsys.segments import target_segments
+from recsys.splits import Fold, event_positions, make_split
+from recsys.storage import require_absent, write_json
+from recsys.tables import asked_of_tables, read_lists, read_recommendations, read_targets
+
+METRICS_FILE = "metrics.json"
+#: What public analyses of the competition found between a last-week MAP@12 and the private leaderboard's.
+HM_PRIVATE_SHARE = (0.83, 0.86)
+SHOWN = ("map", "ndcg", "hit_rate", "recall", "coverage")
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    run_name: RunOption = None,
+    recommendations: Annotated[
+        Path | None, typer.Option(help="Parquet table user_id, rank, item_id, score of any system.")
+    ] = None,
+    targets: Annotated[Path | None, typer.Option(help="Parquet table user_id, item_id: what was bought.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --targets: write the numbers to this JSON file.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Score a run's recommendations fold by fold, or any two tables, and print the systems side by side."""
+    if (recommendations is None) != (targets is None):
+        raise UsageError("--recommendations and --targets go together: one table of lists, one of what was bought")
+    if recommendations is not None and targets is not None:
+        if run_name is not None:
+            raise UsageError("--run scores the run's own tables; leave it out with --recommendations and --targets")
+        _evaluate_tables(recommendations, targets, out, force=force)
+    elif out is not None:
+        raise UsageError("--out goes with --recommendations and --targets; a run's numbers go to its report folder")
+    else:
+        _evaluate_run(find_run(run_name), force=force)
+
+
+def _evaluate_run(found: Run, *, force: bool) -> None:
+    path = found.report_folder / METRICS_FILE
+    require_absent(path, force=force)
+    scores = score_run(found)
+    write_json(path, scores)
+    print_scores(scores)
+    if found.config.data.source == "hm":
+        _print_private_score(scores)
+    talk.print(f"wrote {path}; next: recsys report --run {found.name}", markup=False)
+
+
+def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, force: bool) -> None:
+    if out is not None:
+        require_absent(out, force=force)
+    asked = asked_of_tables(read_recommendations(recommendations), read_targets(targets), recommendations.stem)
+    config = Config()
+    scores = {"protocol": _bootstrap_protocol(config), **score_systems([asked], settings_of(config))}
+    scores["protocol"]["n_users_asked"] = len(asked.user_index)
+    print_scores(scores)
+    if out is not None:
+        write_json(out, scores)
+        talk.print(f"wrote {out}", markup=False)
+
+
+def score_run(found: Run) -> dict[str, Any]:
+    """Return what ``metrics.json`` holds: every system whose lists were written, on every test fold of the run.
+
+    Raises:
+        RunError: the run has no test folds, or lists are missing for a fold.
+    """
+    data = found.open_data()
+    folds = make_split(data, found.config.split).tests
+    if not folds:
+        raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to score it on")
+    systems = _systems_of(found, folds)
+    asked = [_asked(found, data, fold, systems) for fold in folds]
+    settings = settings_of(found.config)
+    scores = {"protocol": protocol_of(found, data, folds, asked), **score_systems(asked, settings)}
+    with progress() as bar:
+        segments = [target_segments(data, fold) for fold in folds]
+        task = bar.add_task("scoring segments", total=len(segments[0]))
+        tables, sizes = score_segments(asked, segments, settings, lambda _: bar.advance(task))
+    return {**scores, "segments": tables, "segment_sizes": sizes}
+
+
+def settings_of(config: Config) -> Settings:
+    """Return what the configuration asks of the scoring; lists longer than ``predict.k`` are never judged."""
+    chosen = config.evaluation
+    return Settings(tuple(sorted(set(chosen.cutoffs))), chosen.n_bootstrap, chosen.confidence, chosen.seed)
+
+
+def _systems_of(found: Run, folds: tuple[Fold, ...]) -> list[str]:
+    """Return the systems that have lists for every fold, in the order in which reports show them."""
+    systems, command = [], f"recsys predict --folds --run {found.name}"
+    for system in schema.SYSTEMS:
+        missing = [fold.name for fold in folds if not found.table_path(system, fold.name).is_file()]
+        if missing and (len(missing) < len(folds) or system == schema.SYSTEMS[0]):
+            path = found.table_path(system, missing[0])
+            raise RunError(f"{path} is missing: the lists of {system} for {missing[0]}; run `{command}` first")
+        if not missing:
+            systems.append(system)
+    return systems
+
+
+def _asked(found: Run, data: PreparedData, fold: Fold, systems: list[str]) -> Asked:
+    lists = {system: read_lists(found.table_path(system, fold.name), data, fold.user_index) for system in systems}
+    row, position = event_positions(data.offsets[:-1], fold.history_end)
+    pairs = np.unique(row * (data.n_items + 1) + data.item[position])
+    return Asked(
+        start=fold.name,
+        user_index=fold.user_index,
+        target_offsets=fold.target_offsets,
+        target_item=fold.target_item,
+        lists=lists,
+        n_candidates=_n_candidates(found.config.predict.sold_within_days, data, fold, position),
+        n_buyers=np.bincount(pairs % (data.n_items + 1), minlength=data.n_items + 1),
+        n_customers=len(np.unique(row)),
+    )
+
+
+def _n_candidates(sold_within_days: int | None, data: PreparedData, fold: Fold, position: np.ndarray) -> int:
+    if sold_within_days is None:
+        return data.n_items
+    return len(np.unique(data.item[position[data.day[position] >= fold.start_day - sold_within_days]]))
+
+
+def protocol_of(found: Run, data: PreparedData, folds: tuple[Fold, ...], asked: list[Asked]) -> dict[str, Any]:
+    """Return how the numbers came about, for readers and for other tools."""
+    split, window = found.config.split, found.config.predict.sold_within_days
+    candidates = f"items sold in the {window} days before the date" if window else f"all {data.n_items:,} items"
+    n_users = [len(fold.user_index) for fold in folds]
+    return {
+        "name": split.protocol,
+        "description": _sentence(found.config, candidates, [fold.name for fold in folds]),
+        "horizon_days": split.horizon_days if split.protocol == "weekly" else None,
+        "folds": [fold.name for fold in folds],
+        "candidates": candidates,
+        "n_candidates": [fold.n_candidates for fold in asked],
+        "exclude_seen": found.config.predict.exclude_seen,
+        "catalogue_size": data.n_items,
+        "n_users_asked": n_users,
+        "n_users_left_out": [data.n_users - n for n in n_users],
+        **_bootstrap_protocol(found.config),
+        "data": {
+            "name": found.config.data.folder.name,
+            "source": found.config.data.source,
+            "fingerprint": data.fingerprint,
+            "n_events": data.n_events,
+            "n_users": data.n_users,
+        },
+        "run": found.name,
+        "seed": found.config.seed,
+        "code_version": code_version(),
+    }
+
+
+def _bootstrap_protocol(config: Config) -> dict[str, Any]:
+    chosen = config.evaluation
+    return {
+        "cutoffs": list(settings_of(config).cutoffs),
+        "bootstrap": {
+            "resamples": chosen.n_bootstrap,
+            "confidence": chosen.confidence,
+            "seed": chosen.seed,
+            "unit": "customers, redrawn together for all systems and folds",
+        },
+    }
+
+
+def _sentence(config: Config, candidates: str, starts: list[str]) -> str:
+    if config.split.protocol == "weekly":
+        asked = (
+            f"At each of {', '.join(starts)} every system recommends out of {candidates}, knowing all purchases before "
+            f"that day, and is scored on what customers bought in the {config.split.horizon_days} days from it on"
+        )
+    elif config.split.protocol == "customers":
+        asked = (
+            f"Every system recommends out of {candidates} to customers it has not learned from, knowing all their "
+            "purchases but the last, and is scored on that one"
+        )
+    else:
+        asked = (
+            f"Every system recommends out of {candidates}, knowing all purchases of a customer but the last, and is "
+            "scored on that one"
+        )
+    percent = f"{100 * config.evaluation.confidence:g} %"
+    return f"{asked}. Customers who bought nothing then are left out. Intervals hold {percent} of redrawn customers."
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """Print the mean over folds, a row a system, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = _shown(scores["systems"])
+    table = Table("system", *[metric.upper().replace("_", " ") for metric in metrics])
+    for system, values in scores["systems"].items():
+        table.add_row(system, *[_text(values.get(metric)) for metric in metrics])
+    Console(width=max(100, 24 * len(metrics))).print(table)
+
+
+def _shown(systems: dict[str, Any]) -> list[str]:
+    names = list(next(iter(systems.values())))
+    largest = max(int(name.partition("@")[2]) for name in names)
+    return [f"{metric}@{largest}" for metric in SHOWN if f"{metric}@{largest}" in names]
+
+
+def _text(cell: dict[str, float | None] | None) -> str:
+    if cell is None:
+        return ""
+    value = f"{cell['value']:.4f}"
+    return value if cell["low"] is None else f"{value} [{cell['low']:.4f}, {cell['high']:.4f}]"
+
+
+def _print_private_score(scores: dict[str, Any]) -> None:
+    last = scores["folds"][-1]
+    value = last["systems"].get("decoder", {}).get("map@12")
+    if value is not None:
+        low, high = (share * value["value"] for share in HM_PRIVATE_SHARE)
+        typer.echo(
+            f"The decoder's MAP@12 on the week of {last['start']} is {value['value']:.4f}. Public analyses of the "
+            f"competition put the private score at 0.83-0.86 of such a local one: {low:.4f} to {high:.4f}."
+        )
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,142 @@
+"""Recommendations and targets as tables on disk, checked and turned into arrays for scoring."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys import schema
+from recsys.errors import DataError
+from recsys.prepared import PreparedData
+from recsys.scoring import Asked
+
+
+def read_recommendations(path: Path) -> pa.Table:
+    """Return the table user_id string, rank int64, item_id string of a system.
+
+    Raises:
+        DataError: the file is missing or no Parquet, a column is missing, a rank is not a whole number from 1, or a
+            user has two items at one rank.
+    """
+    table = _read(path, (schema.USER_ID, schema.RANK, schema.ITEM_ID))
+    try:
+        rank = table[schema.RANK].cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: column rank does not hold whole numbers ({error}); expected 1, 2, 3, …") from error
+    smallest = pc.min(rank).as_py()
+    if rank.null_count or smallest < 1:
+        found = "an empty rank" if rank.null_count else f"rank {smallest}"
+        raise DataError(f"{path} holds {found}; ranks are whole numbers from 1, the best item first")
+    table = table.set_column(table.column_names.index(schema.RANK), schema.RANK, rank)
+    _reject_shared_ranks(path, table)
+    return table
+
+
+def read_targets(path: Path) -> pa.Table:
+    """Return the distinct pairs user_id string, item_id string of what was bought.
+
+    Raises:
+        DataError: the file is missing or no Parquet, empty, or a column is missing.
+    """
+    table = _read(path, (schema.USER_ID, schema.ITEM_ID))
+    return table.group_by([schema.USER_ID, schema.ITEM_ID]).aggregate([])
+
+
+def read_lists(path: Path, data: PreparedData, user_index: np.ndarray) -> np.ndarray:
+    """Return the lists (Q, K) int32 of ``user_index`` (ascending) as item_index in rank order, padded with 0.
+
+    Raises:
+        DataError: as :func:`read_recommendations`, or the table names items or no users that the data know.
+    """
+    table = read_recommendations(path)
+    item = data.item_index_of(_column(table, schema.ITEM_ID))
+    if not item.all():
+        unknown = table[schema.ITEM_ID][int(np.flatnonzero(item == 0)[0])].as_py()
+        raise DataError(f"{path} recommends item {unknown!r}, which {data.folder} does not hold; write the lists anew")
+    user = data.user_index_of(_column(table, schema.USER_ID))
+    row = np.minimum(np.searchsorted(user_index, user), len(user_index) - 1)
+    row = np.where(user_index[row] == user, row, -1)
+    if (row < 0).all():
+        raise DataError(f"{path} has lists for none of the {len(user_index)} customers who bought; write them anew")
+    return _lists(row, np.asarray(table[schema.RANK]), item, len(user_index))
+
+
+def asked_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -> Asked:
+    """Return any two tables in the form that is scored; users without targets are left out.
+
+    Raises:
+        DataError: the tables have no user in common.
+    """
+    users = pc.unique(targets[schema.USER_ID])
+    items = pc.unique(pa.chunked_array(targets[schema.ITEM_ID].chunks + recommendations[schema.ITEM_ID].chunks))
+    user = np.asarray(pc.index_in(targets[schema.USER_ID], value_set=users))
+    order = np.argsort(user, kind="stable")
+    row = np.asarray(pc.fill_null(pc.index_in(recommendations[schema.USER_ID], value_set=users), -1))
+    if (row < 0).all():
+        raise DataError(
+            f"the tables have no user in common: recommendations for {_example(recommendations)}, targets of "
+            f"{_example(targets)}; user_id must be written the same way in both"
+        )
+    item = np.asarray(pc.index_in(recommendations[schema.ITEM_ID], value_set=items)) + 1
+    return Asked(
+        start="",
+        user_index=np.arange(len(users)),
+        target_offsets=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]),
+        target_item=np.asarray(pc.index_in(targets[schema.ITEM_ID], value_set=items))[order] + 1,
+        lists={system: _lists(row, np.asarray(recommendations[schema.RANK]), item, len(users))},
+    )
+
+
+def _lists(row: np.ndarray, rank: np.ndarray, item: np.ndarray, n_rows: int) -> np.ndarray:
+    known = row >= 0
+    lists = np.zeros((n_rows, int(rank[known].max())), dtype=np.int32)
+    lists[row[known], rank[known] - 1] = item[known]
+    return lists
+
+
+def _reject_shared_ranks(path: Path, table: pa.Table) -> None:
+    counted = table.group_by([schema.USER_ID, schema.RANK]).aggregate([([], "count_all")])
+    shared = counted.filter(pc.greater(counted["count_all"], 1))
+    if shared.num_rows:
+        user, rank = shared[schema.USER_ID][0].as_py(), shared[schema.RANK][0].as_py()
+        raise DataError(
+            f"{path}: user {user!r} has {shared['count_all'][0].as_py()} items at rank {rank}; expected one a rank"
+        )
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    try:
+        found = pq.read_schema(path).names
+        missing = [column for column in columns if column not in found]
+        if missing:
+            raise DataError(
+                f"{path} lacks {', '.join(missing)}; it has {', '.join(found)}, expected {', '.join(columns)}"
+            )
+        table = pq.read_table(path, columns=list(columns))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; expected a Parquet table with {', '.join(columns)}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a Parquet table ({error}); expected columns {', '.join(columns)}") from error
+    if not table.num_rows:
+        raise DataError(f"{path} has no rows; expected {', '.join(columns)}")
+    return _as_strings(path, table)
+
+
+def _as_strings(path: Path, table: pa.Table) -> pa.Table:
+    for place, column in enumerate(table.column_names):
+        if column in (schema.USER_ID, schema.ITEM_ID):
+            values = table[column].cast(pa.string())
+            if values.null_count:
+                raise DataError(f"{path} has {values.null_count} rows without {column}; remove or complete them")
+            table = table.set_column(place, column, values)
+    return table
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    return table[name].combine_chunks()
+
+
+def _example(table: pa.Table) -> str:
+    return repr(table[schema.USER_ID][0].as_py())
