@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
 
+from recsys.features import ItemSales
+from recsys.modeling.batches import Questions, newest_events
+from recsys.modeling.purchase_model import PurchaseModel
 from recsys.prepared import PreparedData
 
 
@@ -45,8 +51,57 @@ class Lists:
 class Recommender(Protocol):
     """A fitted system that can be asked for lists."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name under which reports show the system."""
+        ...
 
     def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Lists:
         """Return the ``k`` best allowed items for each of ``user_index`` (Q,), given what ``history`` knows."""
         ...
+
+
+def all_items(n_items: int) -> np.ndarray:
+    """Return the mask (V,) bool that allows the whole catalogue and not padding."""
+    allowed = np.ones(n_items + 1, dtype=bool)
+    allowed[0] = False
+    return allowed
+
+
+class DecoderRecommender:
+    """The trained model as a system that can be asked: exact top-k over the whole catalogue, in chunks of users."""
+
+    name = "decoder"
+
+    def __init__(self, model: PurchaseModel, sales: ItemSales, *, chunk: int = 256) -> None:
+        self.model, self.sales, self.chunk = model, sales, chunk
+
+    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Lists:
+        """Return the ``k`` best allowed items for each of ``user_index`` (Q,)."""
+        device = self.model.item_bias.device
+        blocked_V = torch.from_numpy(~candidates.allowed).to(device)
+        items, scores = [], []
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for begin in range(0, len(user_index), self.chunk):
+                users = user_index[begin : begin + self.chunk]
+                logits_QV, questions = self.logits(history, users)
+                logits_QV[:, blocked_V] = -torch.inf
+                if candidates.exclude_seen:
+                    logits_QV[questions.past_query_P, questions.past_item_P] = -torch.inf
+                top = logits_QV.topk(k, dim=-1)
+                items.append(top.indices.int().cpu().numpy())
+                scores.append(top.values.float().cpu().numpy())
+        self.model.train(was_training)
+        return Lists(np.asarray(user_index, dtype=np.int32), np.concatenate(items), np.concatenate(scores))
+
+    def logits(self, history: History, users: np.ndarray) -> tuple[Tensor, Questions]:
+        """Return logits (Q, V) of the catalogue for ``users`` at the history's date, and the questions asked."""
+        device = self.model.item_bias.device
+        day = np.full(len(users), history.day)
+        sequences, questions = newest_events(
+            history.data, users, history.end[users], day, self.model.config.max_length
+        )
+        sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
+        return self.model.answer(self.model.states(sequences), questions, self.sales), questions

@@ -1,0 +1,180 @@
+"""What is known at a date, as numbers: each item's sales, and each customer's past item by item.
+
+Everything here reads only events before the date it is asked for; nothing is fitted, so new events change the answer at
+once. NumPy only.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from recsys.prepared import PreparedData
+
+ITEM_FEATURES = ("sold_7", "sold_28", "sold_all", "trend", "age", "repeat_share", "never_sold")
+PAST_FEATURES = (
+    "count",
+    "decayed_7",
+    "decayed_20",
+    "decayed_60",
+    "decayed_150",
+    "age_last",
+    "age_first",
+    "mean_gap",
+    "overdue",
+    "has_gap",
+    "trips_since_last",
+    "share_of_trips",
+    "share_of_trips_since_first",
+    "quantity",
+    "user_events",
+    "user_trips",
+    "user_days_since_trip",
+    "user_mean_trip_gap",
+)
+_HALF_LIVES_DAYS = (7.0, 20.0, 60.0, 150.0)
+
+
+class ItemSales:
+    """Sales of every item before any date, from the events of a :class:`PreparedData`.
+
+    Shapes: V = n_items + 1 rows, row 0 is padding; F features named in ``ITEM_FEATURES``.
+    """
+
+    def __init__(self, data: PreparedData) -> None:
+        order = np.argsort(data.day, kind="stable")
+        self.n_rows = data.n_items + 1
+        self._day = np.asarray(data.day)[order]
+        self._item = np.asarray(data.item)[order]
+        self._repeated = _is_repeat(data)[order]
+        self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
+        np.minimum.at(self._first_day, self._item, self._day)
+        self.at = lru_cache(maxsize=256)(self._at)
+
+    def sold(self, begin_day: int, end_day: int) -> np.ndarray:
+        """Return how often each item was sold (V,) int64 on days ``begin_day`` … ``end_day`` - 1."""
+        begin, end = np.searchsorted(self._day, [begin_day, end_day])
+        return np.bincount(self._item[begin:end], minlength=self.n_rows)
+
+    def _at(self, day: int) -> np.ndarray:
+        """Return the features (V, F) float32 of every item at the start of ``day``; cached, not to be written to."""
+        sold_7, sold_28 = self.sold(day - 7, day), self.sold(day - 28, day)
+        end = np.searchsorted(self._day, day)
+        sold_all = np.bincount(self._item[:end], minlength=self.n_rows)
+        repeats = np.bincount(self._item[:end], weights=self._repeated[:end], minlength=self.n_rows)
+        # Two pseudo-purchases at the average keep the share of rarely sold items near it.
+        average = repeats.sum() / max(int(sold_all.sum()), 1)
+        never = self._first_day >= day
+        age = np.where(never, 0, day - self._first_day)
+        columns = [
+            np.log1p(sold_7),
+            np.log1p(sold_28),
+            np.log1p(sold_all),
+            np.log1p(sold_7) - np.log1p(sold_28 / 4),
+            np.log1p(age) / 4,
+            2 * (repeats + 2 * average) / (sold_all + 2),
+            never,
+        ]
+        features = np.stack(columns, axis=1).astype(np.float32)
+        features[0] = 0
+        return features
+
+
+@dataclass(frozen=True)
+class PastItems:
+    """Distinct past items of each query with a summary of the whole history of each.
+
+    Shapes: P (query, item) pairs, sorted by query then item; F features named in ``PAST_FEATURES``.
+    """
+
+    query: np.ndarray  # (P,) int64 position of the query, ascending
+    item: np.ndarray  # (P,) int64 item_index
+    features: np.ndarray  # (P, F) float32
+
+
+def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.ndarray) -> PastItems:
+    """Return what each query's customer bought before, item by item.
+
+    Args:
+        data: the purchases.
+        user_index: (Q,) customer of each query.
+        end: (Q,) flat position up to which the history is known.
+        day: (Q,) date of each query, days since 1970-01-01; no known event is of this day or later.
+
+    Returns:
+        One row for each distinct (query, item). Counts enter as logarithms, ages in log-days divided by 4.
+    """
+    begin = data.offsets[user_index]
+    counts = end - begin
+    query = np.repeat(np.arange(len(user_index)), counts)
+    position = np.arange(len(query)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    key = query * (data.n_items + 1) + data.item[position]
+    order = np.argsort(key, kind="stable")  # stable: within a pair, time order stays
+    key, position = key[order], position[order]
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, dtype=np.int64)
+    pair_query = key[starts] // (data.n_items + 1)
+    trips = _trips(data, user_index, begin, end, day)
+    features = _pair_features(data, position, starts, day[pair_query], trips[pair_query])
+    return PastItems(pair_query, key[starts] % (data.n_items + 1), features)
+
+
+def _pair_features(
+    data: PreparedData, position: np.ndarray, starts: np.ndarray, day: np.ndarray, trips: np.ndarray
+) -> np.ndarray:
+    """Return (P, F) features of events grouped by pair; ``starts`` (P,) begins each group in ``position``."""
+    if not len(starts):
+        return np.zeros((0, len(PAST_FEATURES)), dtype=np.float32)
+    lasts = np.append(starts[1:], len(position)) - 1
+    count = lasts - starts + 1
+    event_day = data.day[position].astype(np.float32)
+    age = np.maximum(np.repeat(day, count) - event_day, 0)
+    decayed = [np.log1p(np.add.reduceat(np.exp2(-age / half_life), starts)) for half_life in _HALF_LIVES_DAYS]
+    age_last, age_first = age[lasts], age[starts]
+    mean_gap = (age_first - age_last) / np.maximum(count - 1, 1)
+    has_gap = mean_gap > 0
+    basket = data.basket[position]
+    n_trips, events, since_trip, trip_gap = trips.T
+    change = np.concatenate([[True], basket[1:] != basket[:-1]])
+    change[starts] = True
+    item_trips = np.add.reduceat(change, starts)
+    columns = [
+        np.log1p(count),
+        *decayed,
+        np.log1p(age_last) / 4,
+        np.log1p(age_first) / 4,
+        np.where(has_gap, np.log1p(mean_gap) / 4, 1.5),
+        np.where(has_gap, np.minimum(age_last / np.maximum(mean_gap, 1), 5) / 2, 0),
+        has_gap,
+        np.log1p(n_trips - 1 - basket[lasts]) / 4,
+        item_trips / n_trips,
+        item_trips / (n_trips - basket[starts] + 1),
+        np.log1p(np.add.reduceat(data.quantity[position], starts) / count),
+        np.log1p(events) / 8,
+        np.log1p(n_trips) / 6,
+        np.log1p(since_trip) / 4,
+        np.log1p(trip_gap) / 4,
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _trips(
+    data: PreparedData, user_index: np.ndarray, begin: np.ndarray, end: np.ndarray, day: np.ndarray
+) -> np.ndarray:
+    """Return per query (Q, 4): number of baskets, number of events, days since the last, mean days between."""
+    known = end > begin
+    last = np.where(known, end - 1, 0)
+    first = np.where(known, begin, 0)
+    n_trips = np.where(known, data.basket[last] + 1, 0)
+    span = data.day[last] - data.day[first]
+    return np.stack(
+        [n_trips, end - begin, np.where(known, day - data.day[last], 0), span / np.maximum(n_trips - 1, 1)], axis=1
+    ).astype(np.float32)
+
+
+def _is_repeat(data: PreparedData) -> np.ndarray:
+    """Return (E,) bool: whether the user had bought the item on an earlier position of the history."""
+    key = data.user_of_event().astype(np.int64) * (data.n_items + 1) + data.item
+    order = np.argsort(key, kind="stable")
+    repeated = np.zeros(len(key), dtype=bool)
+    repeated[order[1:]] = key[order[1:]] == key[order[:-1]]
+    return repeated

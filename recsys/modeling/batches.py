@@ -1,0 +1,276 @@
+"""From memory-mapped histories to tensors: windows packed by a token budget, and questions at dates.
+
+A history is cut, from its end backwards, into windows of at most T - 1 events; each event is a target exactly once.
+Position 0 of a window holds the event before it (a start mark for the first window), so the model also learns to begin.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from recsys.features import past_items
+from recsys.prepared import PreparedData
+from recsys.splits import Fold, Split, window_fold
+
+
+@dataclass
+class Sequences:
+    """Input of the decoder; shapes as in :mod:`recsys.modeling.layers`."""
+
+    item_BT: Tensor  # int64 item_index; n_items + 1 marks the start of a history, 0 pads on the right
+    gap_days_BT: Tensor  # int64 days since the event before
+
+
+@dataclass
+class Questions:
+    """Questions at dates about states of a batch: what will be bought in the window that begins then?"""
+
+    row_Q: Tensor  # int64 sequence of the batch
+    position_Q: Tensor  # int64 position of the last known event
+    wait_days_Q: Tensor  # int64 days from that event to the date
+    day_Q: Tensor  # int64 date, days since 1970-01-01
+    past_query_P: Tensor  # int64 query of each past item, ascending
+    past_item_P: Tensor  # int64
+    past_features_PF: Tensor  # float32, see features.PAST_FEATURES
+
+
+@dataclass
+class Batch:
+    """What one training step sees."""
+
+    sequences: Sequences
+    target_BT: Tensor  # int64 next item of each position, 0 where there is none
+    wait_days_BT: Tensor  # int64 days from each event to the next
+    questions: Questions
+    target_query_n: Tensor  # int64 query of each target of the questions
+    target_item_n: Tensor  # int64
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over histories: events ``start:start + length`` are targets. W windows, sorted by user then time."""
+
+    user_index: np.ndarray  # (W,) int64
+    start: np.ndarray  # (W,) int64 flat position
+    length: np.ndarray  # (W,) int64
+    first_of_user: np.ndarray  # (U+1,) int64: windows of user u are first_of_user[u]:first_of_user[u+1]
+
+
+def cut_windows(offsets: np.ndarray, end: np.ndarray, max_events: int) -> Windows:
+    """Return windows that cover events ``offsets[u]:end[u]`` of every user; only a user's first may be short."""
+    n_events = end - offsets[:-1]
+    n_windows = -(-n_events // max_events)
+    first = np.concatenate([[0], np.cumsum(n_windows)])
+    user = np.repeat(np.arange(len(n_events)), n_windows)
+    back = first[user + 1] - np.arange(len(user))  # 1 for the newest window of a user
+    stop = end[user] - (back - 1) * max_events
+    start = np.maximum(stop - max_events, offsets[user])
+    return Windows(user, start, stop - start, first)
+
+
+def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Return batches of window indices whose padded size, rows × (longest + 1), stays within ``budget`` positions.
+
+    Windows of like length go together; which of them is random, but the number of batches is always the same.
+    """
+    order = np.lexsort((random.random(len(length)), length))
+    batches, begin = [], 0
+    size = length[order] + 1
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - begin) * size[end] > budget:
+            batches.append(order[begin:end])
+            begin = end
+    return batches
+
+
+class TrainingBatches(IterableDataset[Batch]):
+    """All events and questions of a training period, one epoch an iteration, in an order fixed by seed and epoch.
+
+    With several processes, each takes every n-th batch.
+    """
+
+    def __init__(
+        self,
+        data: PreparedData,
+        split: Split,
+        *,
+        max_length: int,
+        batch_tokens: int,
+        batch_queries: int,
+        query_windows: int,
+        horizon_days: int,
+        seed: int,
+    ) -> None:
+        self.data, self.split = data, split
+        self.windows = cut_windows(data.offsets, split.train_end, max_length - 1)
+        self.max_events = max_length - 1
+        self.batch_tokens, self.batch_queries = max(batch_tokens, max_length), batch_queries
+        self.query_windows, self.horizon_days = query_windows, horizon_days
+        self.seed, self.rank, self.world_size = seed, 0, 1
+        self.epoch = 0
+        self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0)))
+
+    @property
+    def n_events(self) -> int:
+        """Events that are targets of an epoch, over all processes."""
+        return int(self.windows.length.sum())
+
+    def __len__(self) -> int:
+        """Return the number of batches of this process in an epoch."""
+        return self._n_packed // self.world_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of the epoch ``self.epoch``."""
+        random = np.random.default_rng((self.seed, self.epoch))
+        packed = pack(self.windows.length, self.batch_tokens, random)
+        order = random.permutation(len(packed))[: len(self) * self.world_size]
+        questions = self._questions_by_window(random)
+        for number in order[self.rank :: self.world_size]:
+            yield self._collate(np.sort(packed[number]), questions, random)
+
+    def _questions_by_window(self, random: np.random.Generator) -> "_AskedFolds":
+        """Ask at ``query_windows`` dates, a horizon apart, the newest as late as its whole window may be learned from.
+
+        The dates shift by a random number of days each epoch, so that every weekday is asked.
+        """
+        newest = self.split.train_day - self.horizon_days
+        shift = int(random.integers(self.horizon_days)) if self.query_windows else 0
+        days = [newest - shift - back * self.horizon_days for back in range(self.query_windows)]
+        folds = [window_fold(self.data, day, self.horizon_days) for day in days if day > self.data.first_day]
+        return _AskedFolds.of(folds, self.windows, self.data.offsets, self.max_events)
+
+    def _collate(self, rows: np.ndarray, asked: "_AskedFolds", random: np.random.Generator) -> Batch:
+        data, windows = self.data, self.windows
+        begin, length = windows.start[rows], windows.length[rows]
+        at_start = begin == data.offsets[windows.user_index[rows]]
+        sequences, days_BT = assemble(data, begin - 1, length + 1, at_start)
+        steps = np.arange(sequences.item_BT.shape[1])
+        position_BT = np.minimum(begin[:, None] + steps, data.n_events - 1)
+        has_target_BT = steps < length[:, None]
+        target_BT = np.where(has_target_BT, data.item[position_BT], 0).astype(np.int64)
+        wait_BT = np.where(has_target_BT, data.day[position_BT] - days_BT, 0)
+        wait_BT[at_start, 0] = 0
+        chosen = asked.choose(rows, self.batch_queries, random)
+        questions = ask(data, asked.user_index[chosen], asked.end[chosen], asked.day[chosen])
+        questions.row_Q = torch.from_numpy(np.searchsorted(rows, asked.window[chosen]))
+        questions.position_Q = torch.from_numpy(asked.end[chosen] - windows.start[asked.window[chosen]])
+        target_query, target_item = asked.targets(chosen)
+        return Batch(
+            sequences=sequences,
+            target_BT=torch.from_numpy(target_BT),
+            wait_days_BT=torch.from_numpy(wait_BT.astype(np.int64)),
+            questions=questions,
+            target_query_n=torch.from_numpy(target_query),
+            target_item_n=torch.from_numpy(target_item),
+        )
+
+
+@dataclass(frozen=True)
+class _AskedFolds:
+    """Questions of several folds, sorted by the window that answers them. A questions in all."""
+
+    window: np.ndarray  # (A,) int64 ascending
+    user_index: np.ndarray  # (A,)
+    end: np.ndarray  # (A,) flat position up to which the history is known
+    day: np.ndarray  # (A,)
+    target_begin: np.ndarray  # (A,) targets are target_item[begin:end]
+    target_end: np.ndarray  # (A,)
+    target_item: np.ndarray
+
+    @classmethod
+    def of(cls, folds: list[Fold], windows: Windows, offsets: np.ndarray, max_events: int) -> "_AskedFolds":
+        """Gather the questions of ``folds`` whose user has a window that reaches the date."""
+        shifts = np.cumsum([0] + [len(fold.target_item) for fold in folds])
+        empty = np.zeros(0, dtype=np.int64)
+        user = np.concatenate([empty, *(fold.user_index for fold in folds)]).astype(np.int64)
+        end = np.concatenate([empty, *(fold.history_end[fold.user_index] for fold in folds)])
+        day = np.concatenate([empty, *(np.full(len(fold.user_index), fold.start_day) for fold in folds)])
+        edges = [fold.target_offsets + shift for fold, shift in zip(folds, shifts, strict=False)]
+        target_begin = np.concatenate([empty, *(edge[:-1] for edge in edges)])
+        target_end = np.concatenate([empty, *(edge[1:] for edge in edges)])
+        n_known = end - offsets[user]
+        n_windows = windows.first_of_user[user + 1] - windows.first_of_user[user]
+        oldest = windows.length[np.minimum(windows.first_of_user[user], len(windows.length) - 1)]
+        window = windows.first_of_user[user] + np.maximum(-(-(n_known - oldest) // max_events), 0)
+        keep = (n_windows > 0) & (window < windows.first_of_user[user + 1])
+        order = np.flatnonzero(keep)[np.argsort(window[keep], kind="stable")]
+        items = np.concatenate([empty, *(fold.target_item for fold in folds)]).astype(np.int64)
+        return cls(window[order], user[order], end[order], day[order], target_begin[order], target_end[order], items)
+
+    def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
+        """Return question indices that windows ``rows`` answer: whole dates at random until ``at_most`` are taken.
+
+        Whole dates, because what every item sold by a date is computed once for all questions at it.
+        """
+        first, last = np.searchsorted(self.window, rows), np.searchsorted(self.window, rows, side="right")
+        found = np.repeat(first - np.concatenate([[0], np.cumsum(last - first)[:-1]]), last - first)
+        found = found + np.arange(len(found))
+        days = random.permutation(np.unique(self.day[found]))
+        rank_of_day = {int(day): rank for rank, day in enumerate(days)}
+        rank = np.array([rank_of_day[int(day)] for day in self.day[found]], dtype=np.int64)
+        return np.sort(found[np.argsort(rank, kind="stable")[:at_most]])
+
+    def targets(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (query, item) int64 of all targets of the chosen questions; query counts within ``chosen``."""
+        counts = self.target_end[chosen] - self.target_begin[chosen]
+        query = np.repeat(np.arange(len(chosen)), counts)
+        within = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return query, self.target_item[np.repeat(self.target_begin[chosen], counts) + within]
+
+
+def assemble(
+    data: PreparedData, first: np.ndarray, length: np.ndarray, at_start: np.ndarray
+) -> tuple[Sequences, np.ndarray]:
+    """Return sequences of events ``first:first + length`` padded to the longest, and their days (B, T).
+
+    Where ``at_start`` (B,) holds, position 0 is the start mark instead of the event at ``first``.
+    """
+    steps = np.arange(int(length.max()))
+    position_BT = np.clip(first[:, None] + steps, 0, data.n_events - 1)
+    real_BT = steps < length[:, None]
+    item_BT = np.where(real_BT, data.item[position_BT], 0).astype(np.int64)
+    item_BT[at_start, 0] = data.n_items + 1
+    day_BT = np.where(real_BT, data.day[position_BT], 0).astype(np.int64)
+    gap_BT = np.zeros_like(day_BT)
+    gap_BT[:, 1:] = np.where(real_BT[:, 1:], day_BT[:, 1:] - day_BT[:, :-1], 0)
+    if gap_BT.shape[1] > 1:
+        gap_BT[at_start, 1] = 0
+    return Sequences(torch.from_numpy(item_BT), torch.from_numpy(gap_BT)), day_BT
+
+
+def ask(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.ndarray) -> Questions:
+    """Return questions about histories that end at flat positions ``end`` (Q,), asked at ``day`` (Q,).
+
+    Row and position say that question q is about the last event of sequence q, as :func:`newest_events` lays them out;
+    a caller with another layout sets both.
+    """
+    past = past_items(data, user_index, end, day)
+    known = end > data.offsets[user_index]
+    last_day = data.day[np.maximum(end - 1, 0)]
+    wait = np.where(known, np.maximum(day - last_day, 0), 0)
+    return Questions(
+        row_Q=torch.arange(len(user_index)),
+        position_Q=torch.zeros(len(user_index), dtype=torch.int64),
+        wait_days_Q=torch.from_numpy(wait.astype(np.int64)),
+        day_Q=torch.from_numpy(np.asarray(day, dtype=np.int64)),
+        past_query_P=torch.from_numpy(past.query),
+        past_item_P=torch.from_numpy(past.item.astype(np.int64)),
+        past_features_PF=torch.from_numpy(past.features),
+    )
+
+
+def newest_events(
+    data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.ndarray, max_length: int
+) -> tuple[Sequences, Questions]:
+    """Return the newest events of each history, at most ``max_length`` positions, and a question at each's end."""
+    begin = data.offsets[user_index]
+    whole = end - begin < max_length  # room for the start mark too
+    first = np.where(whole, begin - 1, end - max_length)
+    sequences, _ = assemble(data, first, end - first, whole)
+    questions = ask(data, user_index, end, day)
+    questions.position_Q = torch.from_numpy(end - first - 1)
+    return sequences, questions

@@ -1,0 +1,48 @@
+"""The query tower: a causal transformer over purchases that is asked at a date."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.config import ModelConfig
+from recsys.modeling.layers import N_GAP_BUCKETS, Block, gap_bucket
+
+
+class Decoder(nn.Module):
+    """Turn a sequence of item vectors and day gaps into one state per position, and states into queries at a date.
+
+    A position's state depends on that event and earlier ones only; padding stands on the right, so it changes nothing.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.position = nn.Embedding(config.max_length, config.width)
+        self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
+        self.wait = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.n_heads, config.dropout) for _ in range(config.n_layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor) -> Tensor:
+        """Return the state (B, T, D) after each event.
+
+        Args:
+            item_vectors_BTD: vector of each event's item.
+            gap_days_BT: (B, T) int64 days since the event before, 0 at the start.
+        """
+        positions = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
+        x_BTD = item_vectors_BTD + self.position(positions)
+        if self.gap is not None:
+            x_BTD = x_BTD + self.gap(gap_bucket(gap_days_BT))
+        x_BTD = self.dropout(x_BTD)
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return x_BTD
+
+    def ask(self, state_MD: Tensor, wait_days_M: Tensor) -> Tensor:
+        """Return query vectors (M, D): each state asked ``wait_days_M`` (M,) int64 days after its event."""
+        if self.wait is not None:
+            state_MD = state_MD + self.wait(gap_bucket(wait_days_M))
+        query: Tensor = self.norm(state_MD)
+        return query

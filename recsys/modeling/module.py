@@ -1,0 +1,117 @@
+"""The LightningModule: one step of training, one pass of validation, the optimiser and its schedule."""
+
+import math
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from recsys.config import Config
+from recsys.features import ItemSales
+from recsys.metrics import mean_average_precision
+from recsys.modeling.batches import Batch, TrainingBatches
+from recsys.modeling.losses import full_softmax_loss, sampled_softmax_loss, window_loss
+from recsys.modeling.negatives import MixedSampler
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History
+from recsys.splits import Fold
+
+VALIDATION_METRIC = "val_map@12"
+
+
+class PurchaseModule(pl.LightningModule):
+    """Fit a :class:`PurchaseModel` to next purchases and to whole windows asked at dates."""
+
+    def __init__(
+        self, config: Config, model: PurchaseModel, batches: TrainingBatches, sales: ItemSales, validation: Fold
+    ) -> None:
+        super().__init__()
+        self.config, self.model = config, model
+        self.batches, self.sales, self.validation = batches, sales, validation
+        data, end = batches.data, batches.split.train_end
+        counts = _count_items(data.item, data.offsets, end, data.n_items + 1)
+        self.sampler = MixedSampler(torch.from_numpy(counts))
+
+    def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
+        """Return the training batches, already assembled."""
+        self.batches.rank, self.batches.world_size = self.trainer.global_rank, self.trainer.world_size
+        return torch.utils.data.DataLoader(self.batches, batch_size=None)
+
+    def on_train_epoch_start(self) -> None:
+        """Fix order, negatives and dropout by seed and epoch, so that a resumed run equals an uninterrupted one."""
+        self.batches.epoch = self.current_epoch
+        torch.manual_seed(self.config.seed + 1_000_003 * self.current_epoch + self.global_rank)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return the loss: what comes next at every position, and what the window holds at every question."""
+        states_BTD = self.model.states(batch.sequences)
+        next_loss = self.next_item_loss(states_BTD, batch)
+        loss = next_loss
+        if len(batch.questions.row_Q):
+            logits_QV = self.model.answer(states_BTD, batch.questions, self.sales)
+            asked_loss = window_loss(logits_QV, batch.target_query_n, batch.target_item_n)
+            loss = next_loss + self.config.training.query_weight * asked_loss
+            self.log("train_window_loss", asked_loss, on_step=True, on_epoch=True, batch_size=len(logits_QV))
+        n_targets = int((batch.target_BT > 0).sum())
+        self.log("train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets)
+        return loss
+
+    def next_item_loss(self, states_BTD: Tensor, batch: Batch) -> Tensor:
+        """Return the softmax loss of the next item over the positions that have one."""
+        has_target_BT = batch.target_BT > 0
+        query_MD = self.model.decoder.ask(states_BTD[has_target_BT], batch.wait_days_BT[has_target_BT])
+        target_M = batch.target_BT[has_target_BT]
+        bias_V = self.model.item_bias
+        if self.config.training.loss == "full":
+            return full_softmax_loss(query_MD, self.model.item_vectors_VD, target_M, bias_V)
+        negative_N = self.sampler.sample(self.config.training.n_negatives).to(target_M.device)
+        return sampled_softmax_loss(
+            query_MD,
+            self.model.items(target_M),
+            target_M,
+            bias_V[target_M],
+            self.model.items(negative_N),
+            negative_N,
+            bias_V[negative_N],
+            self.sampler.log_q(target_M.cpu()).to(target_M.device),
+            self.sampler.log_q(negative_N.cpu()).to(target_M.device),
+        )
+
+    def on_train_epoch_end(self) -> None:
+        """Rank the whole catalogue for the validation customers and log MAP@12."""
+        fold, data = self.validation, self.batches.data
+        recommender = DecoderRecommender(self.model, self.sales)
+        allowed = np.ones(data.n_items + 1, dtype=bool)
+        allowed[0] = False
+        history = History(data, fold.history_end, fold.start_day)
+        lists = recommender.recommend(history, fold.user_index, 12, Candidates(allowed))
+        score = mean_average_precision(lists.item, fold, lists.user_index, 12)
+        self.log(VALIDATION_METRIC, score, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""
+        training = self.config.training
+        decayed = [p for name, p in self.model.named_parameters() if p.ndim > 1 and "items" not in name]
+        others = [p for name, p in self.model.named_parameters() if p.ndim <= 1 or "items" in name]
+        groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.98), fused=True)
+        total = max(len(self.batches) * training.epochs, 1)
+        warmup = max(round(training.warmup_fraction * total), 1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _lr_factor(step: int, warmup: int, total: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.05 + 0.475 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1)))
+
+
+def _count_items(item: np.ndarray, offsets: np.ndarray, end: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return how often each item occurs (n_rows,) among events ``offsets[u]:end[u]``."""
+    change = np.zeros(len(item) + 1, dtype=np.int64)
+    np.add.at(change, offsets[:-1], 1)
+    np.add.at(change, end, -1)
+    return np.bincount(item[np.cumsum(change[:-1]) > 0], minlength=n_rows)

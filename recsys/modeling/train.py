@@ -1,0 +1,233 @@
+"""Train the decoder on prepared sequences: ``recsys train``."""
+
+import csv
+import logging
+import shlex
+import shutil
+import sys
+import time
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytorch_lightning as pl
+import torch
+import typer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from recsys.config import MODELS_DIR, Config, dump_config, load_config
+from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.errors import RunError
+from recsys.features import ItemSales
+from recsys.modeling.batches import TrainingBatches
+from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
+from recsys.modeling.module import VALIDATION_METRIC, PurchaseModule
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.prepared import PreparedData, load_prepared
+from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version
+from recsys.splits import make_split
+from recsys.storage import replacing, require_absent, write_json, write_text
+
+app = typer.Typer(add_completion=False)
+
+_CHECKPOINTS = "checkpoints"
+_LAST = "last.safetensors"
+
+
+@app.command()
+def main(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch of this run.")] = False,
+    force: ForceOption = False,
+) -> None:
+    """Train the decoder on prepared sequences and keep the best epoch under models/<run>."""
+    resolved = load_config(config, settings)
+    info = train(resolved, resume=resume, force=force)
+    talk.print(
+        f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch {info['best_epoch'] + 1} "
+        f"of {info['epochs_run']}; {info['events_per_second']:,.0f} events/s\n"
+        f"next: recsys predict --run {resolved.name}"
+    )
+
+
+def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:
+    """Fit the model of ``config`` and write its run folder; return what ``run.json`` holds.
+
+    Raises:
+        DataError: the data are not prepared or too short for the split.
+        OutputExistsError: the run exists and neither ``force`` nor ``resume`` is given.
+        RunError: ``resume`` without anything to go on from, or with another configuration.
+    """
+    data = load_prepared(config.data.folder)
+    folder = MODELS_DIR / config.name
+    if resume:
+        _require_resumable(folder, config)
+    else:
+        require_absent(folder, force=force)
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG_FILE, dump_config(config))
+    module = build_module(config, data)
+    trainer = _trainer(config, folder)
+    began = time.perf_counter()
+    first_epoch = _next_epoch(folder) if resume else 0
+    with warnings.catch_warnings():
+        _quiet_lightning()
+        trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
+    seconds = time.perf_counter() - began
+    if trainer.interrupted:
+        raise RunError(f"training was interrupted; go on with: recsys train --resume {_config_hint(config)}")
+    info = _describe(config, data, trainer, module.batches.n_events, first_epoch, seconds)
+    if trainer.is_global_zero:
+        _finish(folder, trainer, info)
+    return info
+
+
+def build_module(config: Config, data: PreparedData) -> PurchaseModule:
+    """Return a fresh module, seeded, over the training part of ``data``."""
+    pl.seed_everything(config.seed, verbose=False)
+    split = make_split(data, config.split)
+    training = config.training
+    batches = TrainingBatches(
+        data,
+        split,
+        max_length=config.model.max_length,
+        batch_tokens=training.batch_tokens,
+        batch_queries=training.batch_queries,
+        query_windows=training.query_windows if config.split.protocol == "weekly" else 0,
+        horizon_days=config.split.horizon_days,
+        seed=config.seed,
+    )
+    return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
+
+
+def _trainer(config: Config, folder: Path) -> pl.Trainer:
+    training = config.training
+    on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
+    checkpoint = ModelCheckpoint(
+        dirpath=folder / _CHECKPOINTS,
+        filename="best",
+        monitor=VALIDATION_METRIC,
+        mode="max",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    checkpoint.FILE_EXTENSION = ".safetensors"
+    stopping = EarlyStopping(
+        VALIDATION_METRIC, mode="max", patience=training.patience, check_on_train_epoch_end=True, min_delta=0
+    )
+    loggers = [
+        CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
+        TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
+    ]
+    return pl.Trainer(
+        accelerator=training.accelerator,
+        devices=training.devices,
+        precision="bf16-mixed" if on_gpu else "32-true",
+        max_epochs=training.epochs,
+        gradient_clip_val=training.gradient_clip,
+        callbacks=[checkpoint, stopping, RichProgressBar(console_kwargs={"stderr": True})],
+        plugins=[SafetensorsCheckpointIO()],
+        logger=loggers,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        # Batches are split between processes by the batches themselves.
+        use_distributed_sampler=False,
+    )
+
+
+def _require_resumable(folder: Path, config: Config) -> None:
+    checkpoint = folder / _CHECKPOINTS / _LAST
+    if not checkpoint.is_file():
+        raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
+    before = load_config(folder / CONFIG_FILE)
+    # More epochs may be asked for; anything else would make the result neither this run nor that one.
+    if before.model_copy(update={"training": config.training}) != config or before.training != config.training.model_copy(
+        update={"epochs": before.training.epochs}
+    ):
+        raise RunError(
+            f"{folder} was trained with another configuration than the one given; only training.epochs may change on "
+            "--resume; give the same configuration, or another name"
+        )
+
+
+def _next_epoch(folder: Path) -> int:
+    checkpoint = SafetensorsCheckpointIO().load_checkpoint(folder / _CHECKPOINTS / _LAST)
+    return int(checkpoint["epoch"]) + 1
+
+
+def _describe(
+    config: Config, data: PreparedData, trainer: pl.Trainer, n_events: int, first_epoch: int, seconds: float
+) -> dict[str, Any]:
+    checkpoint = trainer.checkpoint_callback
+    epochs = trainer.current_epoch
+    best = SafetensorsCheckpointIO().load_checkpoint(checkpoint.best_model_path)
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "command": shlex.join(["recsys", "train", *sys.argv[sys.argv.index("train") + 1 :]])
+        if "train" in sys.argv
+        else shlex.join(sys.argv),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+        "torch_version": torch.__version__,
+        "data_folder": str(config.data.folder),
+        "data_fingerprint": data.fingerprint,
+        "n_parameters": sum(parameter.numel() for parameter in trainer.lightning_module.model.parameters()),
+        "metric": VALIDATION_METRIC,
+        "best_value": float(checkpoint.best_model_score),
+        "best_epoch": int(best["epoch"]),
+        "epochs_run": epochs,
+        "seconds": round(seconds, 1),
+        "events_per_second": round(n_events * max(epochs - first_epoch, 1) / seconds, 1),
+    }
+
+
+def _finish(folder: Path, trainer: pl.Trainer, info: dict[str, Any]) -> None:
+    """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
+    best = SafetensorsCheckpointIO().load_checkpoint(trainer.checkpoint_callback.best_model_path)
+    prefix = "model."
+    state = {name.removeprefix(prefix): value for name, value in best["state_dict"].items() if name.startswith(prefix)}
+    save_weights(state, folder / WEIGHTS_FILE)
+    _merge_logs(folder)
+    write_json(folder / INFO_FILE, info)
+
+
+def _merge_logs(folder: Path) -> None:
+    """Join the logs of all sessions of a run into one table, in order."""
+    rows: list[dict[str, str]] = []
+    columns: dict[str, None] = {}
+    for path in sorted(folder.glob("log/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])):
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns |= dict.fromkeys(reader.fieldnames or [])
+            rows += list(reader)
+    with replacing(folder / LOG_FILE) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(columns), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _quiet_lightning() -> None:
+    """Silence what Lightning says about choices that are made on purpose here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for reason in (
+        ".*does not have many workers.*",  # batches are assembled faster than they are consumed
+        ".*already exists and is not empty.*",  # on resume, on purpose
+        ".*GPU available but not used.*",
+        ".*number of training batches.*smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message=reason)
+
+
+def _config_hint(config: Config) -> str:
+    return f"--config {MODELS_DIR / config.name / CONFIG_FILE}"
+
+
+if __name__ == "__main__":
+    run(app)
