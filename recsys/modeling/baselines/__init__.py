@@ -23,9 +23,9 @@ def fit_baseline(name: str, history: History, config: Config, validation: Fold |
     Args:
         name: one of :data:`BASELINES`.
         history: what is known at the date asked.
-        config: ``baselines``, ``predict.segment`` and ``predict.exclude_seen`` are read.
-        validation: the fold on which the repeat rule's half-life is chosen, with what was known at its date; without
-            one the middle value of ``baselines.half_lives_days`` is taken.
+        config: ``baselines``, ``seed`` and ``predict.segment`` are read.
+        validation: the fold on which the repeat rule's half-life is chosen by MAP@12 out of the whole catalogue, with
+            what was known at its date; without one the middle value of ``baselines.half_lives_days`` is taken.
     """
     return BASELINES[name](history, config, validation)
 
@@ -43,14 +43,14 @@ def _repeat(history: History, config: Config, validation: Fold | None) -> Repeat
     if validation is None:
         return Repeat(half_lives_days[len(half_lives_days) // 2], _popularity_week(history, config))
     earlier = History(history.data, validation.history_end, validation.start_day)
-    allowed = np.arange(history.data.n_items + 1) > 0
+    whole_catalogue = Candidates(np.arange(history.data.n_items + 1) > 0)
     half_life_days = choose_half_life(
         half_lives_days,
         earlier,
         validation,
         _popularity_week(earlier, config),
-        CHOICE_K,
-        Candidates(allowed, config.predict.exclude_seen),
+        min(CHOICE_K, history.data.n_items),
+        whole_catalogue,
     )
     return Repeat(half_life_days, _popularity_week(history, config))
 

