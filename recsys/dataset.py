@@ -95,7 +95,7 @@ def _write(cleaned: Cleaned, folder: Path) -> dict[str, Any]:
     for name, dtype in schema.EVENT_ARRAYS.items():
         values = basket_numbers(events.user, events.day, events.basket, offsets) if name == "basket" else None
         values = getattr(events, name) if values is None else values
-        values = np.full(len(events), made_up[name]) if values is None else values
+        values = np.full(len(events), made_up[name], dtype) if values is None else values
         hashes[name] = _write_array(folder, name, values.astype(dtype, copy=False))
     hashes[schema.OFFSETS] = _write_array(folder, schema.OFFSETS, offsets)
     id_hashes = {

@@ -11,7 +11,7 @@ from recsys import schema
 from recsys.engine import Engine
 from recsys.errors import DataError
 from recsys.expressions import day_of, is_absent, millisecond_of_day, number, valid_time
-from recsys.identifiers import IdTable, distinct_ids, joined_rank
+from recsys.identifiers import Ids, distinct_ids, joined_rank
 from recsys.sources.base import RawTables
 
 UNKNOWN, ABSENT = -1, -2  # in place of the rank of an id
@@ -20,7 +20,7 @@ BAD_DAY = int(np.iinfo(np.int32).min)
 Columns = dict[str, np.ndarray]
 
 
-def narrow(tables: RawTables, items: IdTable, users: IdTable, engine: Engine) -> Columns:
+def narrow(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> Columns:
     """Return each event as numbers, columns of E values: ranks of ids, day, price, … and a mask for each rule.
 
     ``user``, ``item`` int32 rank (UNKNOWN, ABSENT) · ``day`` int32 (BAD_DAY) · where the source has them
@@ -42,7 +42,7 @@ def narrow(tables: RawTables, items: IdTable, users: IdTable, engine: Engine) ->
             continue
         code = nw.col(column)
         if not types[column].is_integer():
-            labels = IdTable(column, pa.table({column: distinct_ids(tables.events, column, engine)}))
+            labels = distinct_ids(tables.events, column, engine)
             frame = joined_rank(frame, labels, f"__{column}", engine)
             code = nw.col(f"__{column}")
         width = nw.Int8 if types[column] == nw.Int8 else nw.Int64

@@ -18,7 +18,7 @@ from recsys.engine import Engine
 from recsys.errors import DataError
 from recsys.expressions import valid_time
 from recsys.histories import Events
-from recsys.identifiers import IdTable, distinct_ids, id_table
+from recsys.identifiers import Ids, distinct_ids, ids_of, with_attributes
 from recsys.narrowing import ABSENT, BAD_DAY, UNKNOWN, Columns, missing_code, narrow
 from recsys.prepared import day_number
 from recsys.sources.base import RawTables
@@ -65,25 +65,23 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     """
     report = Report()
     items = _read_ids(tables, "items", schema.ITEM_ID, engine, report)
-    users = _read_ids(tables, "users", schema.USER_ID, engine, report)
+    users = known_users = _read_ids(tables, "users", schema.USER_ID, engine, report)
     if tables.items is not None and tables.partial_items:
-        items = items.extended(distinct_ids(tables.events, schema.ITEM_ID, engine))
-    known_ids = users.ids()
+        items = items.united(distinct_ids(tables.events, schema.ITEM_ID, engine).values)
     columns = narrow(tables, items, users, engine)
     if (columns["user"] == UNKNOWN).any():
         # Rare where a table of all customers exists, so that a pass over the ids of all events is mostly saved.
-        users = users.extended(distinct_ids(tables.events, schema.USER_ID, engine))
+        users = users.united(distinct_ids(tables.events, schema.USER_ID, engine).values)
         columns = narrow(tables, items, users, engine)
-    known_user = np.asarray(pc.is_in(users.ids(), value_set=known_ids))
-
+    known_user = np.asarray(known_users.holds(users.values))
     kept = _apply_rules(columns, tables, config, report)
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
     _refuse(tables, config, engine, report)
     items_stay = np.full(len(items), not tables.sold_items_only and config.top_k_items is None)
-    item, item_table = _compact(columns["item"], items, items_stay)
-    user, user_table = _compact(columns["user"], users, known_user & (tables.users is not None))
+    item, item_ids = _compact(columns["item"], items, items_stay)
+    user, user_ids = _compact(columns["user"], users, known_user & (tables.users is not None))
     events = Events(
         user=user,
         item=item + np.int32(1),
@@ -94,21 +92,31 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         quantity=columns.get(schema.QUANTITY),
         basket=_ranked(columns.get(schema.BASKET_ID)),
     )
+    item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
+    user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
     return Cleaned(events, item_table, user_table, report)
 
 
-def _read_ids(tables: RawTables, kind: str, column: str, engine: Engine, report: Report) -> IdTable:
+def _read_ids(tables: RawTables, kind: str, column: str, engine: Engine, report: Report) -> Ids:
     """Return the ids of the table ``kind`` (else of the events), noting what its rules and repetitions count."""
     frame: nw.LazyFrame[Any] | None = getattr(tables, kind)
     if frame is None:
-        return IdTable(column, pa.table({column: distinct_ids(tables.events, column, engine)}))
-    rules = {f"__rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == kind}
-    read = engine.collect(frame.select(nw.all(), *(rule.rows.alias(name) for name, rule in rules.items())))
+        return distinct_ids(tables.events, column, engine)
+    rules = {f"_rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == kind}
+    read = engine.collect(frame.select(column, *(rule.rows.alias(name) for name, rule in rules.items())))
     for name, rule in rules.items():
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
-    ids = id_table(read.select([name for name in read.column_names if not name.startswith("_")]), column)
+    ids = ids_of(read[column].combine_chunks(), column)
     report.found |= {f"repeated_{column}_in_{kind}": ids.n_repeated, f"missing_{column}_in_{kind}": ids.n_absent}
     return ids
+
+
+def _described(ids: pa.Array, frame: nw.LazyFrame[Any] | None, column: str, engine: Engine) -> pa.Table:
+    """Return ``ids`` beside the attributes that ``frame`` has for them; read last, so that they are held briefly."""
+    if frame is None:
+        return pa.table({column: ids})
+    attributes = [name for name in frame.collect_schema().names() if name != column and not name.startswith("_")]
+    return with_attributes(ids, engine.collect(frame.select(column, *attributes)), column)
 
 
 def _apply_rules(columns: Columns, tables: RawTables, config: DataConfig, report: Report) -> np.ndarray:
@@ -184,13 +192,13 @@ def _bad_date_example(tables: RawTables, engine: Engine) -> str:
     return f", e.g. the date {engine.collect(bad.head(1))[schema.TIME][0].as_py()!r}, expected YYYY-MM-DD"
 
 
-def _compact(ranks: np.ndarray, ids: IdTable, stays: np.ndarray) -> tuple[np.ndarray, pa.Table]:
-    """Return ``ranks`` (E,) int32 among the ids that occur or ``stays`` (n,), and the table of only those."""
+def _compact(ranks: np.ndarray, ids: Ids, stays: np.ndarray) -> tuple[np.ndarray, pa.Array]:
+    """Return ``ranks`` (E,) int32 among the ids that occur or ``stays`` (n,), and only those ids."""
     stays = stays | (np.bincount(ranks, minlength=len(ids)) > 0)
     if stays.all():
-        return ranks, ids.table
+        return ranks, ids.values
     renumbered = (np.cumsum(stays) - 1).astype(np.int32)
-    return renumbered[ranks], ids.table.filter(pa.array(stays))
+    return renumbered[ranks], ids.values.filter(pa.array(stays))
 
 
 def _ranked(codes: np.ndarray | None) -> np.ndarray | None:
