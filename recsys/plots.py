@@ -7,7 +7,7 @@ figures into its page.
 import csv
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -93,7 +93,7 @@ def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
     """Return decoder minus each baseline with its interval around zero; None where the file has no differences."""
     metric = scores.main_metric
     marks = [
-        Mark(_label(f"against {wording.system(name).name}", width), interval, highlight=interval.bounds[0] > 0)
+        Mark(_label(f"against {wording.system(name).name}", width), interval, highlight=wording.side(interval) > 0)
         for name, interval in reversed(_ranked(scores.differences, metric))
     ]
     if not marks:
@@ -103,14 +103,14 @@ def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
 
 def segments_figure(scores: Scores, systems: list[str], width: float = WIDTH) -> Figure | None:
     """Return one row a segment with a dot for each of ``systems`` (at most 4); None where there are no segments."""
-    if not scores.segments:
-        return None
     metric = scores.main_metric
+    filled = {name: table for name, table in scores.segments.items() if any(metric in row for row in table.values())}
+    if not filled:
+        return None
     series: list[tuple[str, list[Interval | None]]] = [
-        (wording.system(name).name, [table.get(name, {}).get(metric) for table in scores.segments.values()])
-        for name in systems
+        (wording.system(name).name, [table.get(name, {}).get(metric) for table in filled.values()]) for name in systems
     ]
-    rows = [_label(f"{wording.segment(name).name}{_size(scores, name)}", width) for name in scores.segments]
+    rows = [_label(f"{wording.segment(name).name}{_size(scores, name)}", width) for name in filled]
     return figures.dots(rows, series, wording.metric_name(metric), width=width)
 
 
@@ -158,19 +158,20 @@ def _label(text: str, width: float) -> str:
 
 
 ImageFormat = Literal["png", "svg"]
+ImageOption = Annotated[ImageFormat, typer.Option("--image", help="Kind of image: png or svg.")]
 
 
 @app.command()
-def curves(run: RunOption = None, image: ImageFormat = "png", force: ForceOption = False) -> None:
+def curves(run_name: RunOption = None, image: ImageOption = "png", force: ForceOption = False) -> None:
     """Draw the loss and validation curves of a run into reports/figures."""
-    found = find_run(run)
+    found = find_run(run_name)
     _write(f"{found.name}-curves", curves_figure(read_log(found.folder / LOG_FILE)), image, force=force)
 
 
 @app.command()
-def metrics(run: RunOption = None, image: ImageFormat = "png", force: ForceOption = False) -> None:
+def metrics(run_name: RunOption = None, image: ImageOption = "png", force: ForceOption = False) -> None:
     """Draw the main metric of every system of a run, with intervals, into reports/figures."""
-    found = find_run(run)
+    found = find_run(run_name)
     scores = load_scores(found.report_folder / SCORES_FILE, found.name)
     _write(f"{found.name}-metrics", systems_figure(scores), image, force=force)
 

@@ -1,17 +1,13 @@
-"""Write one self-contained HTML page about a run: ``recsys report --run R``.
-
-``wording`` says what things are called, ``method`` how the run was measured, ``labels`` and ``customers`` show single
-customers, ``page`` puts everything into the template.
-"""
+"""Write one self-contained HTML page about a run: ``recsys report --run R``."""
 
 from datetime import date
 
 import typer
 
-from recsys.console import ForceOption, RunOption, talk
+from recsys.console import ForceOption, RunOption, run, talk
 from recsys.plots import read_log
-from recsys.report.customers import load_customers
-from recsys.report.page import PAGE_FILE, build_page
+from recsys.reporting.customers import load_customers
+from recsys.reporting.page import PAGE_FILE, build_page
 from recsys.runs import LOG_FILE, find_run
 from recsys.scores import SCORES_FILE, load_scores
 from recsys.splits import make_split
@@ -21,9 +17,9 @@ app = typer.Typer()
 
 
 @app.command()
-def main(run: RunOption = None, force: ForceOption = False) -> None:
+def main(run_name: RunOption = None, force: ForceOption = False) -> None:
     """Write reports/<run>/index.html: one page that opens from disk, made to be shown to whoever runs the shop."""
-    found = find_run(run)
+    found = find_run(run_name)
     path = found.report_folder / PAGE_FILE
     require_absent(path, force=force)
     scores = load_scores(found.report_folder / SCORES_FILE, found.name)
@@ -33,3 +29,7 @@ def main(run: RunOption = None, force: ForceOption = False) -> None:
     write_text(path, build_page(found, data, scores, log, load_customers(found, data, split), date.today()))
     talk.print(f"Report written; open it in a browser ({path.stat().st_size / 1e6:.1f} MB, works offline):")
     typer.echo(path)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from recsys.scores import Interval, Scores
+from recsys.segments import HEAD_SHARE, LAUNCH_DAYS
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,15 @@ _SHARES = ("hit_rate", "recall", "precision", "catalogue_coverage", "coverage")
 
 #: pattern of a segment's name → what it is called and means; tried in this order
 _SEGMENTS = (
-    (r"repeat", "Repeat purchases", "only products the customer had bought before count as bought"),
+    (r"^repeat", "Repeat purchases", "only products the customer had bought before count as bought"),
     (
-        r"(newly_?launched|new_?items?|launch|fresh|cold_?items?)",
+        r"(newly_?launched|new_?items?|launch)",
         "New products",
-        "only products that had just come on sale count",
+        f"only products first sold in the {LAUNCH_DAYS} days before count",
     ),
-    (r"(tail|rare|niche)", "Slow sellers", "only products outside the best-selling ones count"),
-    (r"(head|popular)", "Best sellers", "only the best-selling products count"),
-    (
-        r"(no_?history|newcomer|without_history|cold_?users?|history_0$)",
-        "New customers",
-        "customers who had bought nothing before",
-    ),
-    (
-        r"(new_?purchases?|first_?time|discover|^new$)",
-        "First-time purchases",
-        "only products new to the customer count",
-    ),
+    (r"(tail|rare)", "Slow sellers", f"only products outside those that make {HEAD_SHARE:.0%} of all sales count"),
+    (r"(no_?history|newcomer|without_history|history_0$)", "New customers", "customers who had bought nothing before"),
+    (r"(new_?purchases?|first_?time|^new$)", "First-time purchases", "only products new to the customer count"),
 )
 
 
@@ -186,13 +178,19 @@ def verdict(scores: Scores, windows: str) -> Verdict:
     return Verdict(_headline(sides), _sentence(scores, windows, own, rivals), _tone(sides))
 
 
+def side(difference: Interval) -> int:
+    """Return 1 for a difference above zero beyond doubt, -1 for one below, 0 where it is open or has no interval."""
+    if difference.low is None or difference.high is None:
+        return 0
+    return 1 if difference.low > 0 else -1 if difference.high < 0 else 0
+
+
 def _side(scores: Scores, name: str, own: Interval, other: Interval) -> int:
-    """Return 1 where the decoder is better than ``name`` beyond doubt, -1 where it is worse, 0 where it is open."""
+    """Return :func:`side` of the decoder's lead over ``name``."""
     difference = scores.differences.get(name, {}).get(scores.main_metric)
     if difference is None:
         difference = Interval(0, own.bounds[0] - other.bounds[1], own.bounds[1] - other.bounds[0])
-    low, high = difference.bounds
-    return 1 if low > 0 else -1 if high < 0 else 0
+    return side(difference)
 
 
 def _headline(sides: dict[str, int]) -> str:

@@ -111,13 +111,19 @@ def scores(values: dict | None = None) -> dict:
     """What ``recsys evaluate`` writes."""
     lead = {name: round(VALUES["decoder"] - value, 6) for name, value in VALUES.items() if name != "decoder"}
     return {
-        "protocol": {"split": "weekly", "n_asked": 80},
+        "protocol": {
+            "name": "weekly",
+            "candidates": "all 30 items",
+            "n_users_asked": [39, 40],
+            "n_users_left_out": [1, 0],
+            "data": {"fingerprint": "f" * 64},
+        },
         "systems": values or table(),
         "folds": [
             {"start": start, "systems": table(scale)} for start, scale in (("2020-03-18", 0.9), ("2020-03-25", 1.1))
         ],
-        "segments": {"repeat_purchases": table(1.2), "history_1-9": table(0.5), "no_history": table(0.1)},
-        "segment_sizes": {"repeat_purchases": 70, "history_1-9": 30, "no_history": 1},
+        "segments": {"repeated": table(1.2), "history_1-4": table(0.5), "tail": {}},
+        "segment_sizes": {"repeated": 70, "history_1-4": 30, "tail": 0},
         "differences": {
             name: {"map@12": {"value": value, "low": value - 0.01, "high": value + 0.01}}
             for name, value in lead.items()

@@ -15,10 +15,10 @@ from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.errors import OutputExistsError, RunError
 from recsys.prepared import day_date, load_prepared
-from recsys.report.customers import choose_customers, load_customers
-from recsys.report.labels import Labels, short_id
-from recsys.report.method import protocol, source_note, windows
-from recsys.report.page import build_page
+from recsys.reporting.customers import choose_customers, load_customers
+from recsys.reporting.labels import Labels, short_id
+from recsys.reporting.method import protocol, source_note, windows
+from recsys.reporting.page import build_page
 from recsys.runs import find_run
 from recsys.scores import load_scores
 from recsys.splits import make_split
@@ -292,7 +292,7 @@ def test_a_report_that_exists_is_replaced_only_by_force(shop):
     ("lost", "said"),
     [
         ("reports/small/metrics.json", "run `recsys evaluate --run small` first"),
-        ("reports/small/recommendations/decoder/2020-03-25.parquet", "run `recsys evaluate --run small` first"),
+        ("reports/small/recommendations/decoder/2020-03-25.parquet", "run `recsys predict --folds --run small` first"),
         ("models/small/metrics.csv", "metrics.csv is missing"),
     ],
 )

@@ -18,7 +18,7 @@ def test_scores_are_read_as_they_were_written(tmp_path):
     scores = load(tmp_path, example_run.scores())
     assert scores.systems["decoder"]["map@12"] == Interval(0.2, 0.2 - 0.01, 0.2 + 0.01)
     assert [fold.start for fold in scores.folds] == ["2020-03-18", "2020-03-25"]
-    assert scores.segment_sizes["repeat_purchases"] == 70
+    assert scores.segment_sizes["repeated"] == 70
     assert scores.differences["repeat"]["map@12"].value == pytest.approx(-0.1)
 
 
@@ -81,7 +81,7 @@ def changed(place: list, value: object) -> object:
         (["systems", "decoder", "map@12", "value"], True, "value is a bool, expected a number"),
         (["folds"], {}, "folds is a dict, expected a list"),
         (["folds", 0, "systems"], None, r"folds\[0\].systems is missing"),
-        (["segments", "no_history"], 1, "segments.no_history is an int"),
+        (["segments", "tail"], 1, "segments.tail is an int"),
     ],
 )
 def test_scores_of_another_shape_are_refused_in_one_line_that_names_the_place(tmp_path, place, value, said):

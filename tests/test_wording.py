@@ -65,6 +65,12 @@ def test_a_rival_that_never_hits_divides_nothing_by_zero(judge):
     assert judge(0.12, popularity=0.0).sentence.endswith("0.120 [0.110, 0.130].")
 
 
+def test_a_difference_without_an_interval_decides_nothing(judge):
+    assert judge(0.1, {"repeat": {"map@12": {"value": 0.09}}}, repeat=0.01).headline == (
+        "The decoder is level with “buy again”"
+    )
+
+
 def test_without_a_decoder_nothing_is_claimed(judge):
     assert judge(None, repeat=0.1).headline == "The decoder has not been scored"
 
@@ -72,17 +78,15 @@ def test_without_a_decoder_nothing_is_claimed(judge):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("repeat_purchases", "Repeat purchases"),
-        ("new_purchases", "First-time purchases"),
+        ("repeated", "Repeat purchases"),
+        ("new", "First-time purchases"),
+        ("without_history", "New customers"),
+        ("newly_launched", "New products"),
+        ("tail", "Slow sellers"),
+        ("history_100+", "100 or more purchases before"),
         ("history_20-99", "20 to 99 purchases before"),
         ("history_1_to_9", "1 to 9 purchases before"),
         ("history_500+", "500 or more purchases before"),
-        ("history_0", "New customers"),
-        ("no_history", "New customers"),
-        ("customers_without_history", "New customers"),
-        ("new_items", "New products"),
-        ("newly_launched_items", "New products"),
-        ("tail_items", "Slow sellers"),
         ("left_handed", "Left handed"),
     ],
 )

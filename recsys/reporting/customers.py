@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from recsys import schema
 from recsys.errors import RunError
 from recsys.prepared import PreparedData, day_date
-from recsys.report.labels import Labels, Product, short_id
+from recsys.reporting.labels import Labels, Product, short_id
 from recsys.runs import Run
 from recsys.splits import Fold, Split
+from recsys.tables import read_lists
 from recsys.wording import long_date
 
 N_SHOWN = 20
@@ -70,6 +69,7 @@ def load_customers(run: Run, data: PreparedData, split: Split) -> Gallery:
 
     Raises:
         RunError: there is no held-out window, or the decoder's lists for it were not written.
+        DataError: the lists are of other items or customers than the data.
     """
     if not split.tests:
         raise RunError(f"{run.folder} holds out nothing (split.n_folds is 0), so there is nothing to report")
@@ -77,12 +77,13 @@ def load_customers(run: Run, data: PreparedData, split: Split) -> Gallery:
     path = run.table_path(SYSTEM, fold.name)
     if not path.is_file():
         raise RunError(
-            f"{path} is missing: the decoder's lists for {fold.name}; run `recsys evaluate --run {run.name}` first"
+            f"{path} is missing: the decoder's lists for {fold.name}; "
+            f"run `recsys predict --folds --run {run.name}` first"
         )
     chosen = choose_customers(fold, data, run.config.seed)
-    lists = _read_lists(path, data, fold.user_index[chosen])
+    lists = read_lists(path, data, fold.user_index)
     labels = Labels(data.items)
-    customers = [_customer(data, labels, fold, place, lists[int(fold.user_index[place])]) for place in chosen]
+    customers = [_customer(data, labels, fold, place, lists[place].tolist()) for place in chosen]
     return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
 
 
@@ -101,20 +102,6 @@ def choose_customers(fold: Fold, data: PreparedData, seed: int, n: int = N_SHOWN
     n_parts = min(n - len(new), len(by_length))
     drawn = [int(rng.choice(part)) for part in np.array_split(by_length, max(n_parts, 1))[:n_parts]]
     return np.array([*new, *drawn], dtype=np.int64)
-
-
-def _read_lists(path: object, data: PreparedData, users: np.ndarray) -> dict[int, list[int]]:
-    """Return user_index → item_index in rank order, for ``users`` (Q,); an empty list for those without one."""
-    wanted = data.user_ids.take(users)
-    columns = [schema.USER_ID, schema.RANK, schema.ITEM_ID]
-    table = pq.read_table(path, columns=columns, filters=[(schema.USER_ID, "in", wanted.to_pylist())])
-    table = table.sort_by(schema.RANK)
-    lists: dict[int, list[int]] = {int(user): [] for user in users}
-    owners = data.user_index_of(table[schema.USER_ID].combine_chunks())
-    items = data.item_index_of(table[schema.ITEM_ID].combine_chunks())
-    for owner, item in zip(owners.tolist(), items.tolist(), strict=True):
-        lists[owner].append(item)
-    return lists
 
 
 def _customer(data: PreparedData, labels: Labels, fold: Fold, place: int, items: list[int]) -> Customer:

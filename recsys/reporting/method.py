@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
 
 from recsys.config import Config, SplitConfig
 from recsys.prepared import PreparedData, day_date
-from recsys.report.labels import short_id
+from recsys.reporting.labels import short_id
 from recsys.runs import Run
 from recsys.scores import Scores
 from recsys.wording import ordinary
@@ -54,14 +53,24 @@ def protocol(config: Config, scores: Scores) -> list[str]:
     evaluation = config.evaluation
     return [
         *_held_out(config.split, scores),
-        "Every system chose from the same products for all customers: the whole range is ranked, never a sample of it.",
-        "Customers who bought nothing in a window are not asked in it: no list could be right or wrong for them. "
-        "A customer who is asked and gets no list counts as zero.",
+        f"Every system ranked {scores.protocol.get('candidates', 'the whole range')}: never a sample of them, and the "
+        "same for all customers.",
+        f"Customers who bought nothing in a window are left out of it{_left_out(scores)}: no list could be right or "
+        "wrong for them. A customer who is asked and gets no list counts as zero.",
         f"An interval in brackets is the {100 * evaluation.confidence:.0f}% bootstrap interval over customers "
         f"({ordinary(evaluation.n_bootstrap)} resamples): were other customers of the same kind asked, the value would "
         "mostly fall in it. Differences between systems are taken customer by customer, which makes them sharper than "
         "two intervals side by side.",
     ]
+
+
+def _left_out(scores: Scores) -> str:
+    """Return how many were asked and left out, window by window, in brackets; nothing where it was not recorded."""
+    asked, left = (scores.protocol.get(key) for key in ("n_users_asked", "n_users_left_out"))
+    if not (isinstance(asked, list) and isinstance(left, list)):
+        return ""
+    numbers = zip(asked, left, strict=False)
+    return f" (asked and left out: {', '.join(f'{ordinary(a)} and {ordinary(b)}' for a, b in numbers)})"
 
 
 def _held_out(split: SplitConfig, scores: Scores) -> Iterator[str]:
@@ -117,7 +126,7 @@ def flattened(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, int):
         yield prefix, ordinary(value)
     else:
-        yield prefix, str(value)
+        yield prefix, _text(value)
 
 
 def run_facts(run: Run, today: date) -> list[tuple[str, str]]:
@@ -133,13 +142,17 @@ def commands(run: Run) -> list[str]:
     trained = run.info.get("command") or f"recsys train --config models/{run.name}/config.yaml"
     return [
         " ".join(trained) if isinstance(trained, list) else str(trained),
+        f"recsys predict --folds --run {run.name}",
         f"recsys evaluate --run {run.name}",
         f"recsys report --run {run.name}",
     ]
 
 
-def _fact(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
-    if isinstance(value, list):
-        return " ".join(str(part) for part in value)
+def _fact(value: object) -> str:
+    return " ".join(str(part) for part in value) if isinstance(value, list) else _text(value)
+
+
+def _text(value: object) -> str:
+    """Return a value as text, a hash shortened."""
     text = str(value)
-    return short_id(text) if len(text) >= 64 and " " not in text else text
+    return short_id(text) if len(text) >= 40 and " " not in text and "/" not in text else text

@@ -15,8 +15,8 @@ from recsys import figures, plots, wording
 from recsys.config import dump_config
 from recsys.plots import Log
 from recsys.prepared import PreparedData
-from recsys.report import method
-from recsys.report.customers import Gallery
+from recsys.reporting import method
+from recsys.reporting.customers import Gallery
 from recsys.runs import Run
 from recsys.scores import Scores, Table, Values
 from recsys.storage import read_json
@@ -150,8 +150,7 @@ def _difference_rows(scores: Scores) -> list[Row]:
     found = [(name, values[metric]) for name, values in scores.differences.items() if metric in values]
     rows = []
     for name, interval in sorted(found, key=lambda pair: pair[1].value):
-        low, high = interval.bounds
-        says = "decoder better" if low > 0 else "decoder worse" if high < 0 else "cannot be told apart"
+        says = {1: "decoder better", -1: "decoder worse", 0: "cannot be told apart"}[wording.side(interval)]
         lead = Cell(amount(metric, interval.value, signed=True), bounds(metric, interval, signed=True))
         rows.append(Row(wording.system(name), [lead, Cell(says, "")]))
     return rows
