@@ -12,6 +12,31 @@ from recsys.errors import DataError
 from recsys.prepared import PreparedData
 from recsys.scoring import Asked
 
+#: Ids are written as dictionaries: a table of a million customers repeats each id many times.
+RECOMMENDATIONS_SCHEMA = pa.schema(
+    [
+        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.RANK, pa.int32()),
+        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.SCORE, pa.float32()),
+    ]
+)
+
+
+def recommendation_rows(data: PreparedData, user_index: np.ndarray, item: np.ndarray, score: np.ndarray) -> pa.Table:
+    """Return lists (Q, K) of ``user_index`` (Q,) as rows with the original ids, in the order of users and ranks."""
+    n_users, k = item.shape
+    user = pa.DictionaryArray.from_arrays(
+        pa.array(np.repeat(np.arange(n_users, dtype=np.int32), k)), data.user_ids.take(pa.array(user_index))
+    )
+    used, position = np.unique(item, return_inverse=True)
+    items = pa.DictionaryArray.from_arrays(
+        pa.array(position.ravel().astype(np.int32)), data.item_ids.take(pa.array(used - 1))
+    )
+    rank = np.tile(np.arange(1, k + 1, dtype=np.int32), n_users)
+    columns = [user, pa.array(rank), items, pa.array(score.astype(np.float32).ravel())]
+    return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
+
 
 def read_recommendations(path: Path) -> pa.Table:
     """Return the table user_id string, rank int64, item_id string of a system.

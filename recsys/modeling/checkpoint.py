@@ -30,7 +30,9 @@ class SafetensorsCheckpointIO(CheckpointIO):
         with replacing(Path(path)) as aside:
             save_file(tensors, aside, metadata={_HEADER: header})
 
-    def load_checkpoint(self, path: str | Path, map_location: object = None, **_: object) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Return the checkpoint in ``path``, tensors on the CPU.
 
         Raises:

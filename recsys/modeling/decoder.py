@@ -19,8 +19,8 @@ class Decoder(nn.Module):
         self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
         self.wait = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.n_heads, config.dropout) for _ in range(config.n_layers)
+        self.blocks = nn.Sequential(
+            *(Block(config.width, config.n_heads, config.dropout) for _ in range(config.n_layers))
         )
         self.norm = nn.LayerNorm(config.width)
 
@@ -36,9 +36,8 @@ class Decoder(nn.Module):
         if self.gap is not None:
             x_BTD = x_BTD + self.gap(gap_bucket(gap_days_BT))
         x_BTD = self.dropout(x_BTD)
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
-        return x_BTD
+        states_BTD: Tensor = self.blocks(x_BTD)
+        return states_BTD
 
     def ask(self, state_MD: Tensor, wait_days_M: Tensor) -> Tensor:
         """Return query vectors (M, D): each state asked ``wait_days_M`` (M,) int64 days after its event."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from recsys.config import Config
@@ -90,7 +91,7 @@ class PurchaseModule(pl.LightningModule):
         score = mean_average_precision(lists.item, fold, lists.user_index, 12)
         self.log(VALIDATION_METRIC, score, prog_bar=True, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""
         training = self.config.training
         decayed = [p for name, p in self.model.named_parameters() if p.ndim > 1 and "items" not in name]

@@ -44,7 +44,7 @@ class PurchaseModel(nn.Module):
         """Return logits (Q, V) of each question over the catalogue; padding is -inf."""
         state_QD = states_BTD[questions.row_Q, questions.position_Q]
         query_QD = self.decoder.ask(state_QD, questions.wait_days_Q)
-        days, day_of_Q = questions.day_Q.unique(return_inverse=True)
+        days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
         bias_GV = self.item_bias.expand(len(days), -1)
         sales_GVF = None
         if self.sales_head is not None or self.repeat_head is not None:

@@ -100,8 +100,6 @@ class DecoderRecommender:
         """Return logits (Q, V) of the catalogue for ``users`` at the history's date, and the questions asked."""
         device = self.model.item_bias.device
         day = np.full(len(users), history.day)
-        sequences, questions = newest_events(
-            history.data, users, history.end[users], day, self.model.config.max_length
-        )
+        sequences, questions = newest_events(history.data, users, history.end[users], day, self.model.config.max_length)
         sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
         return self.model.answer(self.model.states(sequences), questions, self.sales), questions

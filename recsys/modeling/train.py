@@ -47,8 +47,8 @@ def main(
     resolved = load_config(config, settings)
     info = train(resolved, resume=resume, force=force)
     talk.print(
-        f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch {info['best_epoch'] + 1} "
-        f"of {info['epochs_run']}; {info['events_per_second']:,.0f} events/s\n"
+        f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch "
+        f"{info['best_epoch'] + 1} of {info['epochs_run']}; {info['events_per_second']:,.0f} events/s\n"
         f"next: recsys predict --run {resolved.name}"
     )
 
@@ -71,7 +71,8 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     module = build_module(config, data)
-    trainer = _trainer(config, folder)
+    checkpoint = _checkpoint(folder)
+    trainer = _trainer(config, folder, checkpoint)
     began = time.perf_counter()
     first_epoch = _next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
@@ -80,9 +81,17 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     seconds = time.perf_counter() - began
     if trainer.interrupted:
         raise RunError(f"training was interrupted; go on with: recsys train --resume {_config_hint(config)}")
-    info = _describe(config, data, trainer, module.batches.n_events, first_epoch, seconds)
+    n_epochs = trainer.current_epoch - first_epoch
+    info = _identify(config, data) | {
+        "n_parameters": sum(parameter.numel() for parameter in module.model.parameters()),
+        "metric": VALIDATION_METRIC,
+        "best_value": float(checkpoint.best_model_score or 0),
+        "epochs_run": trainer.current_epoch,
+        "seconds": round(seconds, 1),
+        "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
+    }
     if trainer.is_global_zero:
-        _finish(folder, trainer, info)
+        _finish(folder, Path(checkpoint.best_model_path), info)
     return info
 
 
@@ -104,9 +113,7 @@ def build_module(config: Config, data: PreparedData) -> PurchaseModule:
     return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
 
 
-def _trainer(config: Config, folder: Path) -> pl.Trainer:
-    training = config.training
-    on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
+def _checkpoint(folder: Path) -> ModelCheckpoint:
     checkpoint = ModelCheckpoint(
         dirpath=folder / _CHECKPOINTS,
         filename="best",
@@ -117,6 +124,12 @@ def _trainer(config: Config, folder: Path) -> pl.Trainer:
         enable_version_counter=False,
     )
     checkpoint.FILE_EXTENSION = ".safetensors"
+    return checkpoint
+
+
+def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint) -> pl.Trainer:
+    training = config.training
+    on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
     stopping = EarlyStopping(
         VALIDATION_METRIC, mode="max", patience=training.patience, check_on_train_epoch_end=True, min_delta=0
     )
@@ -147,9 +160,9 @@ def _require_resumable(folder: Path, config: Config) -> None:
         raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
     before = load_config(folder / CONFIG_FILE)
     # More epochs may be asked for; anything else would make the result neither this run nor that one.
-    if before.model_copy(update={"training": config.training}) != config or before.training != config.training.model_copy(
-        update={"epochs": before.training.epochs}
-    ):
+    if before.model_copy(
+        update={"training": config.training}
+    ) != config or before.training != config.training.model_copy(update={"epochs": before.training.epochs}):
         raise RunError(
             f"{folder} was trained with another configuration than the one given; only training.epochs may change on "
             "--resume; give the same configuration, or another name"
@@ -161,40 +174,29 @@ def _next_epoch(folder: Path) -> int:
     return int(checkpoint["epoch"]) + 1
 
 
-def _describe(
-    config: Config, data: PreparedData, trainer: pl.Trainer, n_events: int, first_epoch: int, seconds: float
-) -> dict[str, Any]:
-    checkpoint = trainer.checkpoint_callback
-    epochs = trainer.current_epoch
-    best = SafetensorsCheckpointIO().load_checkpoint(checkpoint.best_model_path)
+def _identify(config: Config, data: PreparedData) -> dict[str, Any]:
+    """Return what made the run: command, time, seed, versions and data."""
+    arguments = sys.argv[sys.argv.index("train") + 1 :] if "train" in sys.argv else sys.argv[1:]
     return {
         "name": config.name,
         "seed": config.seed,
-        "command": shlex.join(["recsys", "train", *sys.argv[sys.argv.index("train") + 1 :]])
-        if "train" in sys.argv
-        else shlex.join(sys.argv),
+        "command": shlex.join(["recsys", "train", *arguments]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
         "torch_version": torch.__version__,
         "data_folder": str(config.data.folder),
         "data_fingerprint": data.fingerprint,
-        "n_parameters": sum(parameter.numel() for parameter in trainer.lightning_module.model.parameters()),
-        "metric": VALIDATION_METRIC,
-        "best_value": float(checkpoint.best_model_score),
-        "best_epoch": int(best["epoch"]),
-        "epochs_run": epochs,
-        "seconds": round(seconds, 1),
-        "events_per_second": round(n_events * max(epochs - first_epoch, 1) / seconds, 1),
     }
 
 
-def _finish(folder: Path, trainer: pl.Trainer, info: dict[str, Any]) -> None:
+def _finish(folder: Path, best_checkpoint: Path, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
-    best = SafetensorsCheckpointIO().load_checkpoint(trainer.checkpoint_callback.best_model_path)
+    best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
     prefix = "model."
     state = {name.removeprefix(prefix): value for name, value in best["state_dict"].items() if name.startswith(prefix)}
     save_weights(state, folder / WEIGHTS_FILE)
     _merge_logs(folder)
+    info["best_epoch"] = int(best["epoch"])
     write_json(folder / INFO_FILE, info)
 
 

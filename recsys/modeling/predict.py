@@ -1,0 +1,220 @@
+"""Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow.parquet as pq
+import typer
+
+from recsys.config import Config
+from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.errors import ConfigError, UsageError
+from recsys.features import ItemSales
+from recsys.modeling.baselines import BASELINES, fit_baseline
+from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
+from recsys.modeling.checkpoint import load_weights
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists, Recommender
+from recsys.modeling.universe import candidates_at, read_item_list
+from recsys.prepared import day_date, day_number
+from recsys.runs import WEIGHTS_FILE, Run, find_run
+from recsys.splits import make_split
+from recsys.storage import replacing, require_absent, write_json
+from recsys.submission import SUBMISSION_K, check_submission, write_submission
+from recsys.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
+
+app = typer.Typer(add_completion=False)
+
+DECODER = "decoder"
+#: Customers whose lists are made, and written, at a time.
+CHUNK_USERS = 16_384
+
+
+@dataclass(frozen=True)
+class ServedDecoder:
+    """The decoder as customers meet it: those without history get their segment's best sellers of the week.
+
+    Items that fill a list score below the decoder's own, by their place in the ranking.
+    """
+
+    decoder: DecoderRecommender
+    newcomers: Popularity
+    name: str = DECODER
+
+    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Lists:
+        """Return the ``k`` best allowed items for each of ``user_index`` (Q,).
+
+        Raises:
+            DataError: fewer than ``k`` items may be recommended to a customer.
+        """
+        known = history.end[user_index] > history.data.offsets[user_index]
+        item = np.zeros((len(user_index), k), dtype=np.int32)
+        score = np.full((len(user_index), k), -np.inf, dtype=np.float32)
+        if known.any():
+            lists = self.decoder.recommend(history, user_index[known], k, candidates)
+            item[known], score[known] = lists.item, lists.score
+        item[np.isneginf(score)] = 0
+        place = self.newcomers.fill(item, history, user_index, candidates)
+        lowest = np.where(np.isfinite(score), score, np.inf).min(axis=1, keepdims=True)
+        filler = np.where(np.isfinite(lowest), lowest, 0) - place
+        return Lists(user_index, item, np.where(place > 0, filler, score).astype(np.float32))
+
+
+@app.command()
+def main(
+    run_name: RunOption = None,
+    day: Annotated[
+        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; the day after the data by default.")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", min=1, help="Items a customer; the run's predict.k by default.")
+    ] = None,
+    system: Annotated[str, typer.Option("--system", help=f"{DECODER}, {', '.join(BASELINES)}.")] = DECODER,
+    sold_within_days: Annotated[
+        int | None, typer.Option("--sold-within-days", min=1, help="Candidates: items sold in the last n days.")
+    ] = None,
+    universe: Annotated[
+        Path | None, typer.Option("--universe", help="Candidates: item ids in a file (text, one a line, or Parquet).")
+    ] = None,
+    blocklist: Annotated[
+        Path | None, typer.Option("--blocklist", help="Item ids never recommended, in a file.")
+    ] = None,
+    exclude_seen: Annotated[
+        bool | None, typer.Option("--exclude-seen/--include-seen", help="Leave out what the customer has bought.")
+    ] = None,
+    submission: Annotated[bool, typer.Option("--submission", help="Also write Kaggle's submission.csv.")] = False,
+    folds: Annotated[
+        bool, typer.Option("--folds", help="Write the lists of all systems for the run's test folds instead.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Table to write; under reports/<run> by default.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write recommendations for every customer at a date."""
+    found = find_run(run_name)
+    if folds:
+        if any(value is not None for value in (day, k, sold_within_days, universe, blocklist, exclude_seen, out)):
+            raise UsageError("--folds asks what the run's configuration asks; it goes with --run and --force only")
+        predict_folds(found, force=force)
+        return
+    if submission and k not in (None, SUBMISSION_K):
+        raise UsageError(f"a submission holds {SUBMISSION_K} items a customer, found --k {k}")
+    options = {
+        "k": SUBMISSION_K if submission else k,
+        "sold_within_days": sold_within_days,
+        "exclude_seen": exclude_seen,
+    }
+    config = _with(found.config, {name: value for name, value in options.items() if value is not None})
+    path = out or found.report_folder / "recommendations.parquet"
+    sheet = path.with_name("submission.csv")
+    require_absent(path, force=force)
+    if submission:
+        require_absent(sheet, force=force)
+    data = found.open_data()
+    asked = data.last_day + 1 if day is None else _parse_day(day)
+    history = History(data, data.ends_before(asked), asked)
+    candidates = Candidates(
+        candidates_at(
+            data,
+            asked,
+            config.predict.sold_within_days,
+            only=None if universe is None else read_item_list(universe, data),
+            blocked=None if blocklist is None else read_item_list(blocklist, data),
+        ),
+        config.predict.exclude_seen,
+    )
+    recommender = fit_system(system, found, config, history)
+    everybody = np.arange(data.n_users, dtype=np.int32)
+    write_lists(recommender, history, everybody, config.predict.k, candidates, path)
+    talk.print(f"{system} at {day_date(asked)}: {config.predict.k} items for each of {data.n_users:,} customers")
+    typer.echo(path)
+    if submission:
+        write_submission(path, sheet)
+        check_submission(sheet, data)
+        typer.echo(sheet)
+
+
+def predict_folds(found: Run, *, force: bool = False) -> None:
+    """Write the lists of the decoder and of every configured baseline for each test fold of a run.
+
+    Only customers who bought in a fold's window are asked: others have no bearing on the metrics, and no list depends
+    on whom else was asked.
+
+    Raises:
+        OutputExistsError: lists are there and ``force`` is false.
+    """
+    data, config = found.open_data(), found.config
+    split = make_split(data, config.split)
+    systems = [DECODER, *config.baselines.systems]
+    paths = {(name, fold.name): found.table_path(name, fold.name) for fold in split.tests for name in systems}
+    for path in paths.values():
+        require_absent(path, force=force)
+    choices: dict[str, dict[str, float]] = {}
+    with progress() as bar:
+        task = bar.add_task("systems × folds", total=len(paths))
+        for fold in split.tests:
+            history = History(data, fold.history_end, fold.start_day)
+            candidates = Candidates(
+                candidates_at(data, fold.start_day, config.predict.sold_within_days), config.predict.exclude_seen
+            )
+            for name in systems:
+                bar.update(task, description=f"{fold.name} {name}")
+                recommender = fit_system(name, found, config, history)
+                write_lists(recommender, history, fold.user_index, config.predict.k, candidates, paths[name, fold.name])
+                if hasattr(recommender, "half_life_days"):
+                    choices.setdefault(fold.name, {})["half_life_days"] = recommender.half_life_days
+                bar.advance(task)
+    write_json(found.report_folder / "recommendations" / "choices.json", choices)
+    folder = found.report_folder / "recommendations"
+    talk.print(f"wrote {len(paths)} tables under {folder}; next: recsys evaluate --run {found.name}")
+
+
+def fit_system(name: str, found: Run, config: Config, history: History) -> Recommender:
+    """Return the system called ``name``, ready to be asked at the history's date.
+
+    Raises:
+        UsageError: there is no such system.
+        RunError: the run's weights do not fit its configuration.
+    """
+    if name == DECODER:
+        model = PurchaseModel(found.config.model, history.data.n_items)
+        load_weights(model, found.folder / WEIGHTS_FILE)
+        newcomers = Popularity.fit("newcomers", history, days=WEEK_DAYS, segment=config.predict.segment)
+        return ServedDecoder(DecoderRecommender(model, ItemSales(history.data)), newcomers)
+    if name not in BASELINES:
+        raise UsageError(f"there is no system {name!r}; expected {DECODER}, {', '.join(BASELINES)}")
+    validation = make_split(history.data, config.split).validation
+    # A setting may be chosen only on a window that had ended by the date asked.
+    return fit_baseline(name, history, config, validation if validation.end_day <= history.day else None)
+
+
+def write_lists(
+    recommender: Recommender, history: History, user_index: np.ndarray, k: int, candidates: Candidates, path: Path
+) -> None:
+    """Write the lists of ``user_index`` to a Parquet table with the original ids, in chunks, whole or not at all."""
+    with replacing(path) as aside, pq.ParquetWriter(aside, RECOMMENDATIONS_SCHEMA) as writer, progress() as bar:
+        task = bar.add_task(
+            f"lists of {recommender.name}", total=len(user_index), visible=len(user_index) > CHUNK_USERS
+        )
+        for begin in range(0, len(user_index), CHUNK_USERS):
+            users = user_index[begin : begin + CHUNK_USERS]
+            lists = recommender.recommend(history, users, k, candidates)
+            writer.write_table(recommendation_rows(history.data, lists.user_index, lists.item, lists.score))
+            bar.advance(task, len(users))
+
+
+def _with(config: Config, changes: dict[str, object]) -> Config:
+    return config.model_copy(update={"predict": config.predict.model_copy(update=changes)})
+
+
+def _parse_day(text: str) -> int:
+    try:
+        return day_number(date.fromisoformat(text))
+    except ValueError as error:
+        raise ConfigError(f"--date {text!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
+
+
+if __name__ == "__main__":
+    run(app)
