@@ -76,13 +76,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: ``x`` and ``y`` of equal length (n,)."""
+    """One curve: ``x`` and ``y`` of equal length (n,), n ≥ 1; ``name_highest`` writes its best value beside it."""
 
     label: str
     x: np.ndarray
     y: np.ndarray
     colour: str = "accent"
     faint: bool = False
+    name_highest: bool = False
 
 
 def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = False) -> Figure:
@@ -140,7 +141,7 @@ def dots(
 
 
 def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: float) -> Figure:
-    """Return one panel a title with its curves; a curve's highest point is named where a panel has a single curve."""
+    """Return one panel a title with its curves, and a legend where there are several."""
     narrow = width < NARROW
     rows, columns = (len(titled), 1) if narrow else (1, len(titled))
     with _style():
@@ -149,9 +150,9 @@ def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: 
         for place, (title, lines) in zip(axes, titled, strict=True):
             for line in lines:
                 _curve(place, line)
-            if len(lines) == 1:
-                _name_highest(place, lines[0])
-            else:
+                if line.name_highest:
+                    _name_highest(place, line)
+            if len(lines) > 1:
                 place.legend()
             place.set_title(title)
             _finish(place, xlabel, axis="both")
@@ -238,8 +239,6 @@ def _curve(axes: Axes, line: Line) -> None:
 
 
 def _name_highest(axes: Axes, line: Line) -> None:
-    if not len(line.y):
-        return
     best = int(np.argmax(line.y))
     axes.plot(line.x[best], line.y[best], "o", color=PALETTE[line.colour], ms=8)
     axes.annotate(

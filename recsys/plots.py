@@ -58,7 +58,10 @@ def curves_figure(log: Log, width: float = WIDTH) -> Figure:
     losses += [Line("validation", *log[name], colour="second") for name in _named(log, "val_loss")]
     quality = [name for name in log if name.startswith("val_") and "map" in name][:1]
     titled = [("Loss", losses)] if losses else []
-    titled += [(f"{wording.metric_name(name[4:])} on validation", [Line(name, *log[name])]) for name in quality]
+    titled += [
+        (f"{wording.metric_name(name[4:])} on validation", [Line(name, *log[name], name_highest=True)])
+        for name in quality
+    ]
     if not titled:
         titled = [(name, [Line(name, *points)]) for name, points in list(log.items())[:2]]
     return figures.curves(titled, "training step", width=width)

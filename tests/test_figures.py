@@ -63,6 +63,9 @@ def test_a_system_missing_in_one_window_keeps_its_row_there():
     assert [len(place.lines) for place in places] == [4, 2]
 
 
-def test_the_best_point_of_a_lone_curve_is_named():
-    axes = figures.curves([("MAP", [Line("map", np.arange(3.0), np.array([0.1, 0.3, 0.2]))])], "step", width=8).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["best 0.300"]
+def test_the_best_point_of_a_curve_is_named_only_where_it_is_asked_for():
+    x, y = np.arange(3.0), np.array([0.1, 0.3, 0.2])
+    titled = [("MAP", [Line("map", x, y, name_highest=True)]), ("Loss", [Line("loss", x, y)])]
+    quality, loss = figures.curves(titled, "step", width=8).axes
+    assert [text.get_text() for text in quality.texts] == ["best 0.300"]
+    assert not loss.texts
