@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,20 +142,6 @@ def test_a_missing_file_ends_in_one_line_that_names_those_there_are(workplace):
 @pytest.mark.parametrize("path", NAMED, ids=lambda path: path.stem)
 def test_every_named_run_loads_and_is_called_like_its_file(path):
     assert load_config(path).name == path.stem
-
-
-@pytest.mark.parametrize("path", NAMED, ids=lambda path: path.stem)
-def test_every_named_run_lists_only_what_differs_from_the_defaults(path):
-    default = Config().model_dump(mode="json")
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    resolved = load_config(path).model_dump(mode="json")
-    flat = [(key,) for key, value in settings.items() if not isinstance(value, dict)]
-    flat += [(key, inner) for key, value in settings.items() if isinstance(value, dict) for inner in value]
-    for keys in flat:
-        given_value, default_value = resolved, default
-        for key in keys:
-            given_value, default_value = given_value[key], default_value[key]
-        assert given_value != default_value, f"{'.'.join(keys)} repeats the default"
 
 
 @given(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic import BaseModel
@@ -17,13 +17,17 @@ from typer.models import OptionInfo
 
 from recsys.cli import VERBS
 from recsys.config import Config
+from recsys.sources.column_map import ColumnMap, DropRule, ItemsMap, UsersMap
 
 KINDS = {
-    "str": "name",
+    "str": "text",
     "int": "whole number",
     "float": "number",
     "bool": "true or false",
     "Path": "path",
+    "DropRule": "rule",
+    "ItemsMap": "section",
+    "UsersMap": "section",
 }
 MARK = re.compile(r"<!-- generated: (\w+) -->")
 
@@ -41,6 +45,12 @@ def commands() -> str:
 def configuration() -> str:
     """Return a table for each section of the configuration: key, type, default, meaning."""
     return "\n\n".join(_section(name, model) for name, model in sections(Config))
+
+
+def column_map() -> str:
+    """Return a table for each part of a column map: the map itself, items, users, a rule of drop."""
+    parts = (("the map", ColumnMap), ("items", ItemsMap), ("users", UsersMap), ("a rule under drop", DropRule))
+    return "\n\n".join(f"**{title}**\n\n{_keys('', model)}" for title, model in parts)
 
 
 def sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -87,28 +97,36 @@ def _words(name: str, info: OptionInfo) -> list[str]:
 
 
 def _section(name: str, model: type[BaseModel]) -> str:
+    title = f"## `{name}`\n\n{_sentences(model.__doc__ or '')}" if name else "## The run"
+    return f"{title}\n\n{_keys(f'{name}.' if name else '', model)}"
+
+
+def _keys(prefix: str, model: type[BaseModel]) -> str:
     rows = [
-        (f"`{name}.{key}`" if name else f"`{key}`", _kind(field.annotation), _default(field), field.description or "")
+        (f"`{prefix}{key}`", _kind(field.annotation), _default(field), field.description or "")
         for key, field in model.model_fields.items()
         if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
     ]
-    title = f"## `{name}`\n\n{_sentences(model.__doc__ or '')}" if name else "## The run"
-    return f"{title}\n\n{_table(('key', 'type', 'default', 'meaning'), rows)}"
+    return _table(("key", "type", "default", "meaning"), rows)
 
 
 def _kind(annotation: Any) -> str:  # noqa: ANN401 - a type annotation
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_kind(option) for option in get_args(annotation) if option is not type(None))
     if get_origin(annotation) is tuple:
-        return f"list of {_kind(get_args(annotation)[0])}s"
+        return f"list: {_kind(get_args(annotation)[0])}"
     return KINDS.get(annotation.__name__, str(annotation.__name__))
 
 
 def _default(field: Any) -> str:  # noqa: ANN401 - pydantic's FieldInfo
     value = field.default
-    if value is PydanticUndefined or value is None:
+    if value is PydanticUndefined:
+        return "required"
+    if value is None or value == ():
         return "none"
     if isinstance(value, tuple):
         value = f"[{', '.join(str(part) for part in value)}]"
@@ -129,4 +147,4 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PARTS = {"commands": commands, "configuration": configuration}
+PARTS = {"commands": commands, "configuration": configuration, "column_map": column_map}
