@@ -6,6 +6,7 @@ and metric. Systems are compared on the same draws, so that what is easy about a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -44,9 +45,10 @@ def bootstrap(samples: list[Sample], n_resamples: int, seed: int) -> Bootstrap:
     """
     everyone = np.unique(np.concatenate([sample.user_index for sample in samples]))
     places = [np.searchsorted(everyone, sample.user_index) for sample in samples]
-    measured = np.stack([_means(np.ones((1, len(sample.values))), sample.values)[0] for sample in samples])
+    columns = [_Columns.of(sample.values) for sample in samples]
+    measured = np.stack([one.means(np.ones((1, len(one.filled))))[0] for one in columns])
     resampled = [
-        np.stack([_means(times_RU[:, place], s.values) for s, place in zip(samples, places, strict=True)], axis=1)
+        np.stack([one.means(times_RU[:, place]) for one, place in zip(columns, places, strict=True)], axis=1)
         for times_RU in _draws(len(everyone), n_resamples, seed)
     ]
     return Bootstrap(measured, np.concatenate(resampled))
@@ -83,9 +85,22 @@ def _draws(n_users: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield np.stack(drawn).astype(float)
 
 
-def _means(weight_RU: np.ndarray, values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    return _quotient(weight_RU @ np.where(known, values, 0.0), weight_RU @ known.astype(float))
+@dataclass(frozen=True)
+class _Columns:
+    """Values ready to be summed: NaN as 0, and where they were known; None where all are, which halves the work."""
+
+    filled: np.ndarray  # (Q, M)
+    known: np.ndarray | None  # (Q, M) of 0 and 1
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Self:
+        known = np.isfinite(values)
+        return cls(np.where(known, values, 0.0), None if known.all() else known.astype(float))
+
+    def means(self, weight_RQ: np.ndarray) -> np.ndarray:
+        total = weight_RQ.sum(axis=1, keepdims=True) if self.known is None else weight_RQ @ self.known
+        summed = weight_RQ @ self.filled
+        return _quotient(summed, np.broadcast_to(total, summed.shape))
 
 
 def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
