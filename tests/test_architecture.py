@@ -141,5 +141,6 @@ def test_no_error_is_swallowed_unnamed(path):
 @pytest.mark.parametrize("module", MODULES)
 def test_functions_are_short_enough_to_read(module):
     functions = [node for node in parsed(MODULES[module]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
+    # A command's options are a table: lines count from the first one that does something.
+    lengths = {node.name: node.end_lineno - node.body[0].lineno + 1 for node in functions}
     assert {name: length for name, length in lengths.items() if length > 60} == {}
