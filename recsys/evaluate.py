@@ -207,10 +207,12 @@ def print_scores(scores: dict[str, Any]) -> None:
     from rich.table import Table
 
     metrics = _shown(scores["systems"])
-    table = Table("system", *[metric.upper().replace("_", " ") for metric in metrics])
+    table = Table("system")
+    for metric in metrics:
+        table.add_column(metric.upper().replace("_", " "), no_wrap=True)
     for system, values in scores["systems"].items():
         table.add_row(system, *[_text(values.get(metric)) for metric in metrics])
-    Console(width=max(100, 24 * len(metrics))).print(table)
+    Console(width=20 + 26 * len(metrics)).print(table)  # whole numbers, also where the output is piped
 
 
 def _shown(systems: dict[str, Any]) -> list[str]:
