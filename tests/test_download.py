@@ -15,10 +15,6 @@ import pytest
 
 from recsys.sources.download import FILES, RULES_URL
 
-SCRIPT = (
-    "from pathlib import Path; from recsys.console import run; import typer; from recsys.sources.download import *\n"
-)
-SCRIPT += "app = typer.Typer(); app.command()(lambda: download_hm(Path('out'), force={force})); run(app, [])"
 TOKEN = {"KAGGLE_USERNAME": "somebody", "KAGGLE_KEY": "secret"}
 
 Answer = Callable[[str], tuple[int, bytes]]
@@ -60,12 +56,12 @@ def serve() -> Iterator[Callable[[Answer], dict[str, str]]]:
         server.server_close()
 
 
-def download(folder: Path, environment: dict[str, str], *, force: bool = False) -> subprocess.CompletedProcess[str]:
+def download(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if "kaggle" not in name.lower()}
     clean = {name: value for name, value in clean.items() if not name.lower().endswith("_proxy")}
     home = {"HOME": str(folder / "home"), "KAGGLEHUB_CACHE": str(folder / "home" / "cache")}
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(force=force)],
+        [sys.executable, "-m", "recsys.dataset", "download", "hm", "--out", "out"],
         cwd=folder,
         env=clean | home | {"PYTHONPATH": str(Path(__file__).parents[1])} | environment,
         capture_output=True,

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -161,6 +163,21 @@ def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["articles.csv"]
     synthesize(tmp_path, n_customers=10, force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+
+
+def test_a_full_disk_leaves_what_stood_there(tmp_path: Path) -> None:
+    (tmp_path / "articles.csv").write_text("mine")
+    # Files may not grow beyond 200,000 bytes: the articles fit, the transactions do not.
+    code = (
+        "import resource, sys; from pathlib import Path; from recsys.sources.synthetic import synthesize\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "synthesize(Path(sys.argv[1]), n_customers=500, n_articles=300, force=True)"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert "RecsysError: could not write" in result.stderr
+    assert "transactions_train.csv" in result.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["articles.csv"]
+    assert (tmp_path / "articles.csv").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def test_dirt_is_counted_under_the_first_rule_that_fits_and_the_rest_is_prepared
     assert report["kept"] == 6
     assert report["found"]["missing_price"] == 2
     assert report["found"]["negative_price"] == 1
+    assert report["found"]["user_id_written_as_decimal"] == 2
+    assert report["found"]["item_id_written_as_decimal"] == 0
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -34,7 +34,7 @@ from recsys.storage import replacing, require_absent
 
 KAGGLE_CUSTOMERS: Final = 1_371_980
 KAGGLE_ARTICLES: Final = 105_542
-FILES: Final = ("transactions_train.csv", "articles.csv", "customers.csv")
+FILES: Final = ("articles.csv", "customers.csv", "transactions_train.csv")
 
 _CHUNK_ROWS = 500_000
 #: Prices are cents over this, as in Kaggle's files: 29.99 is 0.0508305084745763.
@@ -82,7 +82,8 @@ def synthesize(
         catalogue = invent_catalogue(catalogue_rng, n_articles, n_weeks)
         customers = invent_customers(customer_rng, catalogue, n_customers)
         ids = _hashes(customer_rng, n_customers)
-        transactions, articles, people = (stack.enter_context(replacing(folder / name)) for name in FILES)
+        # The largest comes last, so that it is the one a full disk is blamed on.
+        articles, people, transactions = (stack.enter_context(replacing(folder / name)) for name in FILES)
         _write_csv(articles, catalogue.table)
         _write_csv(people, _customers_table(customer_rng, customers, ids))
         n_blocks = -(-n_customers // BLOCK_CUSTOMERS)

@@ -1,7 +1,8 @@
 """Reader of any table of purchases, CSV or Parquet, by a column map: how a shop brings its own data.
 
 Ids come out as clean text: without spaces around them, and a whole number that was stored as a decimal (``17850.0``,
-as when a column with gaps was saved) without its decimals, in every file alike, so that they meet.
+as when a column with gaps was saved) without its decimals, in every file alike, so that they meet. Where such an id
+was text, the rows are counted in the report, as ``1`` and ``1.0`` become one.
 """
 
 import difflib
@@ -42,7 +43,8 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     frame = _scan(engine, path, columns.separator)
     _require(frame, columns, path, config.columns)
     marks = {f"_drop_{place}": _condition(rule, frame) for place, rule in enumerate(columns.drop)}
-    events = frame.select(*_events(columns, frame), *(mark.alias(name) for name, mark in marks.items()))
+    mended = _mended(columns, frame)
+    events = frame.select(*_events(columns, frame), *(mark.alias(name) for name, mark in (marks | mended).items()))
     kept = frame
     for mark in marks.values():
         kept = kept.filter(~mark.fill_null(nw.lit(False)))
@@ -54,7 +56,10 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
         items=items,
         users=users,
         inputs=(path, *own_files, *([config.columns] if config.columns else [])),
-        rules=tuple(Rule(rule.name, nw.col(name)) for name, rule in zip(marks, columns.drop, strict=True)),
+        rules=(
+            *(Rule(rule.name, nw.col(name)) for name, rule in zip(marks, columns.drop, strict=True)),
+            *(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in mended),
+        ),
         sold_items_only=columns.items is None or columns.items.file is None,
         partial_users=columns.users is not None and columns.users.file is None,
     )
@@ -117,6 +122,17 @@ def _events(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> list[nw.Expr]:
             value = iso_time(column, columns.time_format)
         expressions.append(value.alias(role))
     return expressions
+
+
+def _mended(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> dict[str, nw.Expr]:
+    """Return for each id that is text which rows :func:`_clean_text` takes the decimals from."""
+    types = frame.collect_schema()
+    ids = {schema.USER_ID: columns.user_id, schema.ITEM_ID: columns.item_id}
+    return {
+        f"_{role}_written_as_decimal": nw.col(column).str.strip_chars().str.contains(_WHOLE)
+        for role, column in ids.items()
+        if types[column] == nw.String
+    }
 
 
 def _clean_text(column: str, dtype: DType) -> nw.Expr:
