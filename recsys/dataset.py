@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,6 +162,7 @@ def _show(manifest: dict[str, Any], folder: Path, seconds: float, config: Path |
 
 @app.command()
 def download(
+    source: Annotated[Literal["hm"], typer.Argument(help="What to fetch.")] = "hm",
     folder: Annotated[Path, typer.Option("--out", help="Folder that receives the files.")] = RAW_DIR / "hm",
     force: ForceOption = False,
 ) -> None:
@@ -179,15 +180,16 @@ def synthesize(
         int | None, typer.Option("--articles", min=1, help="Number of articles; what suits --customers by default.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal files.")] = 42,
-    end: Annotated[str, typer.Option("--end", help="Last day, YYYY-MM-DD.")] = "2020-09-22",
+    end: Annotated[
+        datetime, typer.Option("--end", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Last day.")
+    ] = datetime(2020, 9, 22),
     days: Annotated[int, typer.Option("--days", min=1, help="Number of days.")] = 734,
     force: ForceOption = False,
 ) -> None:
     """Make up purchases in the H&M form at any size, with life cycles, repeats and baskets."""
     from recsys.sources.synthetic import synthesize as write
 
-    last = date.fromisoformat(end)
-    write(folder, n_customers=customers, n_articles=articles, seed=seed, end=last, n_days=days, force=force)
+    write(folder, n_customers=customers, n_articles=articles, seed=seed, end=end.date(), n_days=days, force=force)
 
 
 if __name__ == "__main__":
