@@ -4,6 +4,7 @@ Everything is lazy until :meth:`Engine.collect`; the same expressions give the s
 particular order. The engines take their number of threads from the environment (``POLARS_MAX_THREADS``) or use all.
 """
 
+import csv
 import gzip
 import os
 import shutil
@@ -150,10 +151,18 @@ class DuckDBEngine(Engine):
         import duckdb
 
         plain = self._plain(path)
-        with _one_line(path, duckdb.Error):
-            # Nothing is left to the sniffer: what it guesses depends on the first rows.
+        with _one_line(path, duckdb.Error, UnicodeDecodeError, csv.Error):
+            with plain.open(encoding="utf-8-sig", newline="") as stream:
+                header = next(csv.reader(stream, delimiter=separator), [])
+            # Nothing is left to the sniffer: it takes a malformed row for the header, or rows with # for comments.
             relation = self._connection.read_csv(
-                str(plain), header=True, sep=separator, quotechar='"', escapechar='"', all_varchar=True
+                str(plain),
+                header=True,
+                sep=separator,
+                quotechar='"',
+                escapechar='"',
+                auto_detect=False,
+                columns=dict.fromkeys(header, "VARCHAR"),
             )
         return nw.from_native(relation)
 

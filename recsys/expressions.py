@@ -54,21 +54,18 @@ def day_of(column: str, dtype: DType) -> nw.Expr:
 def millisecond_of_day(column: str, dtype: DType) -> nw.Expr:
     """Return the milliseconds since midnight as Int32 of ``column`` (text of :func:`valid_time`, Date or Datetime)."""
     time = nw.col(column)
+    parts: list[nw.Expr]
     if dtype == nw.String:
         length = time.str.len_chars()
-        hour, minute, second = (
-            nw.when(length >= start + 2).then(time.str.slice(start, 2)).cast(nw.Int32) for start in (11, 14, 17)
-        )
+        parts = [nw.when(length >= start + 2).then(time.str.slice(start, 2)) for start in (11, 14, 17)]
         digits = nw.concat_str(time.str.slice(20, 3), nw.lit("000")).str.slice(0, 3)
-        fraction: nw.Expr = nw.when(length > 20).then(digits).cast(nw.Int32)
+        parts.append(nw.when(length > 20).then(digits))
     elif dtype == nw.Datetime:
-        parts = (time.dt.hour(), time.dt.minute(), time.dt.second(), time.dt.millisecond())
-        hour, minute, second, fraction = (part.cast(nw.Int32) for part in parts)
+        parts = [time.dt.hour(), time.dt.minute(), time.dt.second(), time.dt.millisecond()]
     else:
         return nw.lit(0, nw.Int32)
-    zero = nw.lit(0, nw.Int32)
-    seconds = hour.fill_null(zero) * 3600 + minute.fill_null(zero) * 60 + second.fill_null(zero)
-    return (seconds * 1000 + fraction.fill_null(zero)).cast(nw.Int32)
+    hour, minute, second, fraction = (part.cast(nw.Int32).fill_null(nw.lit(0, nw.Int32)) for part in parts)
+    return (((hour * 60 + minute) * 60 + second) * 1000 + fraction).cast(nw.Int32)
 
 
 def number(column: str, dtype: DType) -> nw.Expr:

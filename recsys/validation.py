@@ -159,11 +159,12 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
         price = columns[schema.PRICE]
         report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
         report.found["negative_price"] = int(np.count_nonzero(price < 0))
-        columns[schema.PRICE] = np.where(price < 0, np.float32(np.nan), price)
+        # Adding 0 makes one zero of the two, and NaN is written anew: equal values have equal bits on every engine.
+        columns[schema.PRICE] = np.where(price >= 0, price + np.float32(0), np.float32(np.nan))
     if schema.QUANTITY in columns:
         absent = np.isnan(columns[schema.QUANTITY])
         report.found["missing_quantity"] = int(np.count_nonzero(absent))
-        columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY])
+        columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY] + np.float32(0))
     for position, rule in enumerate(tables.rules):
         if not rule.drops and rule.table == "events":
             report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))

@@ -1,0 +1,1 @@
+"""Speed and quality against peers; each table of RESULTS.md names the command that made it."""

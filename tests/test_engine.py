@@ -1,0 +1,95 @@
+import gzip
+import zipfile
+from pathlib import Path
+
+import narwhals as nw
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.engine import Engine, open_engine
+from recsys.errors import DataError
+
+TEXT = 'item_id,name,price\n0108775015,"Top, ""white""",1.50\n0108775044,,\n'
+ROWS = [
+    {"item_id": "0108775015", "name": 'Top, "white"', "price": "1.50"},
+    {"item_id": "0108775044", "name": None, "price": None},
+]
+
+
+@pytest.fixture(params=["polars", "duckdb"])
+def engine(request):
+    with open_engine(request.param) as opened:
+        yield opened
+
+
+def rows(engine: Engine, frame: nw.LazyFrame) -> list[dict]:
+    return engine.collect(frame).sort_by("item_id").to_pylist()
+
+
+def test_every_csv_column_is_text_so_that_leading_zeros_stay(engine, tmp_path):
+    (tmp_path / "a.csv").write_text(TEXT)
+    assert rows(engine, engine.scan(tmp_path / "a.csv")) == ROWS
+
+
+def test_gzipped_and_zipped_files_are_read_and_their_unpacked_copies_removed(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "unpacked"))
+    (tmp_path / "unpacked").mkdir()
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(TEXT.encode()))
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("a.csv", TEXT)
+    with engine:
+        for name in ("a.csv.gz", "a.csv.zip"):
+            assert rows(engine, engine.scan(tmp_path / name)) == ROWS
+        assert any((tmp_path / "unpacked").iterdir())
+    assert not any((tmp_path / "unpacked").iterdir())
+
+
+def test_parquet_keeps_its_types(engine, tmp_path):
+    pq.write_table(pa.table({"item_id": ["a"], "n": pa.array([3], pa.int16())}), tmp_path / "a.parquet")
+    assert dict(engine.scan(tmp_path / "a.parquet").collect_schema())["n"] == nw.Int16
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zip", "a.parquet"])
+def test_a_damaged_file_is_one_line_that_names_it(engine, tmp_path, name):
+    (tmp_path / name).write_bytes(b"these are no such bytes at all")
+    with pytest.raises(DataError, match=name) as caught:
+        engine.scan(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_of_two_files_is_refused(engine, tmp_path):
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.csv", TEXT)
+        archive.writestr("b.csv", TEXT)
+    with pytest.raises(DataError, match="holds 2 files, expected one"):
+        engine.scan(tmp_path / "two.zip")
+
+
+def test_a_row_with_too_many_fields_is_one_line(engine, tmp_path):
+    (tmp_path / "a.csv").write_text(TEXT + "0108775051,a,b,c,d\n")
+    with pytest.raises(DataError) as caught:
+        engine.collect(engine.scan(tmp_path / "a.csv"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [TEXT.replace("\n", "\r\n"), "\ufeff" + TEXT, TEXT.rstrip("\n")])
+def test_line_ends_of_windows_a_byte_order_mark_and_a_missing_last_line_end_change_nothing(engine, tmp_path, text):
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert rows(engine, engine.scan(tmp_path / "a.csv")) == ROWS
+
+
+def test_a_row_that_begins_like_a_comment_is_a_row(engine, tmp_path):
+    (tmp_path / "a.csv").write_text("item_id,name\n#1,a\n#2,b\n")
+    assert [row["item_id"] for row in rows(engine, engine.scan(tmp_path / "a.csv"))] == ["#1", "#2"]
+
+
+def test_both_engines_join_and_group_alike(tmp_path: Path):
+    left = pa.table({"item_id": ["a", "b", None, "c"], "n": [1, 2, 3, 4]})
+    right = pa.table({"item_id": ["a", "c"], "rank": [10, 20]})
+    answers = []
+    for name in ("polars", "duckdb"):
+        with open_engine(name) as engine:
+            joined = engine.from_arrow(left).join(engine.from_arrow(right), on="item_id", how="left")
+            answers.append(sorted(engine.collect(joined.select("n", "rank")).to_pylist(), key=lambda row: row["n"]))
+    assert answers[0] == answers[1] == [{"n": n, "rank": rank} for n, rank in ((1, 10), (2, None), (3, None), (4, 20))]

