@@ -71,6 +71,7 @@ class Mark:
 
     label: str
     interval: Interval | None
+    text: str = ""  # written beside the interval
     highlight: bool = False
 
 
@@ -97,7 +98,7 @@ def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = Fal
     """
     with _style():
         figure = Figure(figsize=(width, 0.75 + 0.36 * len(marks)), layout="constrained")
-        _rows(figure.subplots(), marks, xlabel, zero=zero, values=True)
+        _rows(figure.subplots(), marks, xlabel, zero=zero)
         return figure
 
 
@@ -188,19 +189,18 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False, values: bool = False) -> None:
+def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False) -> None:
     if zero:
         axes.axvline(0, color=PALETTE["muted"], lw=1, ls="--")
     for row, mark in enumerate(marks):
         if mark.interval is not None:
             _row(axes, row, mark, mark.interval)
-            if values:
-                _name_value(axes, row, mark, mark.interval, signed=zero)
+            _write_beside(axes, row, mark, mark.interval)
     axes.set_yticks(range(len(marks)), [mark.label for mark in marks])
     for label, mark in zip(axes.get_yticklabels(), marks, strict=False):  # panels further right have no labels
         label.set_fontweight("bold" if mark.highlight else "normal")
     axes.set_ylim(len(marks) - 0.4, -0.6)
-    axes.margins(x=0.15 if values else 0.06)
+    axes.margins(x=0.15 if any(mark.text for mark in marks) else 0.06)
     _finish(axes, xlabel)
     if not zero:
         axes.set_xlim(left=0)
@@ -209,12 +209,12 @@ def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False,
 def _row(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
     colour = PALETTE["accent" if mark.highlight else "plain"]
     axes.plot(interval.bounds, [row, row], color=colour, lw=3.2 if mark.highlight else 2.2, alpha=0.75)
-    axes.plot(interval.value, row, "o", color=colour, ms=7.5 if mark.highlight else 6)
+    axes.plot(interval.value, row, "o", color=colour, ms=7.5 if mark.highlight else 6, clip_on=False)
 
 
-def _name_value(axes: Axes, row: int, mark: Mark, interval: Interval, *, signed: bool) -> None:
+def _write_beside(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
     axes.annotate(
-        f"{interval.value:+.3f}".replace("-", "−") if signed else f"{interval.value:.3f}",
+        mark.text,
         (interval.bounds[1], row),
         (7, 0),
         textcoords="offset points",

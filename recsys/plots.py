@@ -75,7 +75,10 @@ def ranking(scores: Scores) -> list[str]:
 def systems_figure(scores: Scores, width: float = WIDTH) -> Figure:
     """Return the main metric of every system with its interval, best first."""
     metric = scores.main_metric
-    marks = [_mark(name, interval, width) for name, interval in _ranked(scores.systems, metric)]
+    marks = [
+        _mark(name, interval, width, wording.amount(metric, interval.value))
+        for name, interval in _ranked(scores.systems, metric)
+    ]
     return figures.forest(marks, wording.metric_name(metric), width=width)
 
 
@@ -96,8 +99,13 @@ def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
     """Return decoder minus each baseline with its interval around zero; None where the file has no differences."""
     metric = scores.main_metric
     marks = [
-        Mark(_label(f"against {wording.system(name).name}", width), interval, highlight=wording.side(interval) > 0)
-        for name, interval in reversed(_ranked(scores.differences, metric))
+        Mark(
+            _label(f"against {wording.system(name).name}", width),
+            lead,
+            wording.amount(metric, lead.value, signed=True),
+            highlight=wording.side(lead) > 0,
+        )
+        for name, lead in reversed(_ranked(scores.differences, metric))
     ]
     if not marks:
         return None
@@ -145,8 +153,8 @@ def _size(scores: Scores, segment: str) -> str:
     return "" if size is None else f" ({wording.ordinary(size)})"
 
 
-def _mark(name: str, interval: Interval | None, width: float) -> Mark:
-    return Mark(_label(wording.system(name).name, width), interval, highlight=name == "decoder")
+def _mark(name: str, interval: Interval | None, width: float, text: str = "") -> Mark:
+    return Mark(_label(wording.system(name).name, width), interval, text, highlight=name == "decoder")
 
 
 def _label(text: str, width: float) -> str:

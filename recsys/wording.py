@@ -88,25 +88,33 @@ def metric_meaning(metric: str) -> str | None:
     return None if term is None else term.meaning
 
 
-def amount(metric: str, value: float, *, signed: bool = False) -> str:
-    """Return a value of a metric as text: shares as percentages, others with three digits.
+def amount(metric: str, value: float, *, signed: bool = False, near: float | None = None) -> str:
+    """Return a value of a metric as text: shares as percentages, others with three digits, four where it is small.
 
-    >>> amount("hit_rate@12", 0.4411), amount("map@12", 0.12345)
-    ('44.1%', '0.123')
+    Args:
+        metric: name of the metric.
+        value: its value.
+        signed: write a plus sign as well.
+        near: value whose size decides how many digits are written; ``value`` itself by default.
+
+    >>> amount("hit_rate@12", 0.4411), amount("map@12", 0.12345), amount("map@12", 0.002)
+    ('44.1%', '0.123', '0.0020')
     """
-    sign = "+" if signed else ""
     share = metric.startswith(_SHARES)
-    shown = 100 * value if share else value
-    small, digits = (0.1, 1) if share else (0.01, 3 if abs(value) < 2 else 2)
-    text = f"{shown:{sign}.2g}" if shown and abs(shown) < small else f"{shown:{sign}.{digits}f}"
-    return f"{text}{'%' if share else ''}".replace("-", "−")
+    size = abs(value if near is None else near)
+    sign = "+" if signed else ""
+    if share:
+        text = f"{100 * value:{sign}.{2 if 0 < size < 0.001 else 1}f}%"
+    else:
+        text = f"{value:{sign}.{4 if 0 < size < 0.01 else 3 if size < 2 else 2}f}"
+    return text.replace("-", "−")
 
 
 def bounds(metric: str, interval: Interval, *, signed: bool = False) -> str:
     """Return an interval's ends as ``[low, high]``; nothing where there is no interval."""
     if interval.low is None or interval.high is None:
         return ""
-    low, high = (amount(metric, end, signed=signed) for end in (interval.low, interval.high))
+    low, high = (amount(metric, end, signed=signed, near=interval.value) for end in (interval.low, interval.high))
     return f"[{low}, {high}]"
 
 
@@ -148,6 +156,15 @@ def long_date(iso: str) -> str:
     if not (year.isdigit() and month.isdigit() and day.isdigit() and 1 <= int(month) <= 12):
         return iso
     return f"{int(day)} {months[int(month) - 1]} {year}"
+
+
+def per_hundred(share: float) -> str:
+    """Return a share as a number of 100, whole unless it is small.
+
+    >>> per_hundred(0.442), per_hundred(0.022)
+    ('44', '2.2')
+    """
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f}"
 
 
 @dataclass(frozen=True)
@@ -194,25 +211,20 @@ def _side(scores: Scores, name: str, own: Interval, other: Interval) -> int:
 
 
 def _headline(sides: dict[str, int]) -> str:
-    better, worse, even = ([name for name, side in sides.items() if side == wanted] for wanted in (1, -1, 0))
     if not sides:
         return "The decoder was scored alone"
-    if len(better) == len(sides) > 2:
-        return f"The decoder beats all {len(sides)} other systems"
-    parts = (
-        [f"beats {_names(better)}" if len(better) < 4 else f"beats {len(better)} of {len(sides)} systems"]
-        if better
-        else []
-    )
-    parts += [f"is level with {_names(even)}"] if even else []
-    parts += (
-        [f"loses to {_names(worse)}" if len(worse) < 4 else f"loses to {len(worse)} of {len(sides)} systems"]
-        if worse
-        else []
-    )
+    if len(sides) > 2 and len(set(sides.values())) == 1:
+        every = {
+            1: "beats all {n} other systems",
+            -1: "loses to all {n} other systems",
+            0: "is level with all {n} others",
+        }
+        return f"The decoder {every[next(iter(sides.values()))].format(n=len(sides))}"
+    said = ((1, "beats"), (0, "is level with"), (-1, "loses to"))
+    parts = [f"{words} {_names(sides, wanted)}" for wanted, words in said if wanted in sides.values()]
     if len(parts) == 1:
         return f"The decoder {parts[0]}"
-    return f"The decoder {', '.join(parts[:-1])} {'but' if better else 'and'} {parts[-1]}"
+    return f"The decoder {', '.join(parts[:-1])} {'but' if 1 in sides.values() else 'and'} {parts[-1]}"
 
 
 def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Interval]) -> str:
@@ -222,7 +234,7 @@ def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Int
     rate = scores.systems["decoder"].get(hits) if hits else None
     if rate is not None:
         parts.append(
-            f"of every 100 customers who bought something, {100 * rate.value:.0f} found a purchase of theirs "
+            f"of every 100 customers who bought something, {per_hundred(rate.value)} found a purchase of theirs "
             f"among the decoder's {k} suggestions; its"
             if k
             else "its"
@@ -244,8 +256,11 @@ def _tone(sides: dict[str, int]) -> str:
     return "good" if any(side > 0 for side in sides.values()) else "mixed"
 
 
-def _names(systems: list[str]) -> str:
-    names = [_quoted(name) for name in systems]
+def _names(sides: dict[str, int], wanted: int) -> str:
+    """Return the systems on one side, by name where they are few, else how many."""
+    names = [_quoted(name) for name, side in sides.items() if side == wanted]
+    if len(names) > 3:
+        return f"{len(names)} of {len(sides)} systems"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

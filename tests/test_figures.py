@@ -8,7 +8,7 @@ from recsys import figures
 from recsys.figures import Line, Mark
 from recsys.scores import Interval
 
-MARKS = [Mark("Decoder", Interval(0.2, 0.1, 0.3), highlight=True), Mark("Buy again", Interval(0.15))]
+MARKS = [Mark("Decoder", Interval(0.2, 0.1, 0.3), "0.200", highlight=True), Mark("Buy again", Interval(0.15))]
 LINES = [Line("training", np.arange(3.0), np.array([3.0, 2.0, 1.0]))]
 DRAWN = {
     "forest": lambda width: figures.forest(MARKS, "MAP@12", width=width),

@@ -144,6 +144,12 @@ def test_the_best_of_each_column_is_marked_and_the_decoder_stands_out(page):
     assert re.search(r'class="own">\s*<th scope="row"><div class="meant">Decoder', table)
 
 
+def test_where_all_are_equal_none_is_best(page):
+    lines = [line for line in page.splitlines() if "25.0%" in line]
+    assert len(lines) >= 7
+    assert not [line for line in lines if "best" in line]
+
+
 def test_tables_have_captions_and_charts_have_words(page):
     tags = Outline(page).tags
     count = [tag for tag, _ in tags].count

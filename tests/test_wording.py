@@ -48,6 +48,14 @@ def test_overlapping_intervals_are_called_level(judge):
     assert judge(0.1, repeat=0.11).headline == "The decoder is level with “buy again”"
 
 
+def test_many_level_systems_are_counted_and_not_listed(judge):
+    assert judge(0.1, repeat=0.1, als=0.1, popularity=0.1).headline == "The decoder is level with all 3 others"
+
+
+def test_small_and_large_ends_of_an_interval_have_equal_digits():
+    assert wording.bounds("map@12", Interval(0.005, 0.0, 0.0137)) == "[0.0000, 0.0137]"
+
+
 def test_the_interval_of_the_difference_decides_where_there_is_one(judge):
     sharp = {"repeat": {"map@12": {"value": -0.01, "low": -0.012, "high": -0.008}}}
     assert judge(0.1, sharp, repeat=0.11).headline == "The decoder loses to “buy again”"
@@ -98,7 +106,7 @@ def test_segments_are_named_in_words(name, words):
     ("metric", "value", "text"),
     [
         ("map@12", 0.1234, "0.123"),
-        ("map@12", 0.00123, "0.0012"),
+        ("map@12", 0.00203, "0.0020"),
         ("map@12", 0.0, "0.000"),
         ("hit_rate@12", 0.0004, "0.04%"),
         ("recall@12", 1.0, "100.0%"),

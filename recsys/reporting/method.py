@@ -24,8 +24,7 @@ _SOURCES = {
 #: (settings key, words) of run.json and what else names a run, in the order shown; other keys follow.
 _FACTS = (
     ("command", "Trained with"),
-    ("started", "Training began"),
-    ("finished", "Training ended"),
+    ("created", "Trained on"),
     ("seed", "Seed"),
     ("code_version", "Code version"),
     ("data_fingerprint", "Data fingerprint"),
@@ -125,6 +124,8 @@ def flattened(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, {True: "yes", False: "no", None: "not given"}[value]
     elif isinstance(value, int):
         yield prefix, ordinary(value)
+    elif isinstance(value, float):
+        yield prefix, f"{value:,.4g}"
     else:
         yield prefix, _text(value)
 

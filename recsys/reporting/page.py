@@ -106,7 +106,7 @@ def _cards(run: Run, data: PreparedData, scores: Scores) -> list[tuple[str, str]
     rate = scores.systems.get("decoder", {}).get(hits) if hits else None
     if rate is not None:
         words = f"of 100 customers who bought found at least one purchase among the decoder's {scores.k} suggestions"
-        cards.insert(0, (f"{100 * rate.value:.0f}", words))
+        cards.insert(0, (wording.per_hundred(rate.value), words))
     return cards
 
 
@@ -198,7 +198,9 @@ def _compared(scores: Scores) -> list[str]:
 
 
 def _best(table: Table, metric: str) -> float | None:
-    return max((values[metric].value for values in table.values() if metric in values), default=None)
+    """Return the highest value of a metric; None where all systems are equal, for then none is best."""
+    values = {row[metric].value for row in table.values() if metric in row}
+    return max(values) if len(values) > 1 else None
 
 
 def _charts(scores: Scores, log: Log) -> dict[str, Chart | None]:
