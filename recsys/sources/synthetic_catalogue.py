@@ -187,12 +187,12 @@ def _popularity(
 ) -> np.ndarray:
     """Return running totals of popularity by week (W, V+1): Zipf x life cycle x season, 0 when not on sale.
 
-    Zipf-Mandelbrot over products, ``(rank + 50) ** -0.85``; life cycle ``x ** 0.7 * (1 - x) ** 2`` of the share of life
+    Zipf-Mandelbrot over products, ``(rank + 100) ** -0.8``; life cycle ``x ** 0.7 * (1 - x) ** 2`` of the share of life
     gone, flat for the long-lived; season a yearly cosine with the phase of the product type.
     """
     n_articles = len(launch)
-    zipf = (rng.permutation(len(sizes)) + 51.0) ** -0.85
-    weight = np.repeat(zipf, sizes) * rng.lognormal(0, 0.6, size=n_articles)
+    zipf = (rng.permutation(len(sizes)) + 101.0) ** -0.8
+    weight = np.repeat(zipf, sizes) * rng.lognormal(0, 0.5, size=n_articles)
     length = (end - launch).astype(np.float64)
     phase, swing = rng.uniform(0, 1, size=len(PRODUCT_GROUPS)), rng.uniform(0.1, 0.7, size=len(PRODUCT_GROUPS))
     totals = np.zeros((n_weeks, n_articles + 1))
