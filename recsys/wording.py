@@ -217,10 +217,10 @@ def _headline(sides: dict[str, int]) -> str:
         every = {
             1: "beats all {n} other systems",
             -1: "loses to all {n} other systems",
-            0: "is level with all {n} others",
+            0: "cannot be told apart from the {n} others",
         }
         return f"The decoder {every[next(iter(sides.values()))].format(n=len(sides))}"
-    said = ((1, "beats"), (0, "is level with"), (-1, "loses to"))
+    said = ((1, "beats"), (0, "cannot be told apart from"), (-1, "loses to"))
     parts = [f"{words} {_names(sides, wanted)}" for wanted, words in said if wanted in sides.values()]
     if len(parts) == 1:
         return f"The decoder {parts[0]}"

@@ -44,12 +44,14 @@ def test_a_decoder_between_others_wins_and_loses(judge):
     assert verdict.tone == "mixed"
 
 
-def test_overlapping_intervals_are_called_level(judge):
-    assert judge(0.1, repeat=0.11).headline == "The decoder is level with “buy again”"
+def test_overlapping_intervals_cannot_be_told_apart(judge):
+    assert judge(0.1, repeat=0.11).headline == "The decoder cannot be told apart from “buy again”"
 
 
-def test_many_level_systems_are_counted_and_not_listed(judge):
-    assert judge(0.1, repeat=0.1, als=0.1, popularity=0.1).headline == "The decoder is level with all 3 others"
+def test_many_systems_are_counted_and_not_listed(judge):
+    assert (
+        judge(0.1, repeat=0.1, als=0.1, popularity=0.1).headline == "The decoder cannot be told apart from the 3 others"
+    )
 
 
 def test_small_and_large_ends_of_an_interval_have_equal_digits():
@@ -75,7 +77,7 @@ def test_a_rival_that_never_hits_divides_nothing_by_zero(judge):
 
 def test_a_difference_without_an_interval_decides_nothing(judge):
     assert judge(0.1, {"repeat": {"map@12": {"value": 0.09}}}, repeat=0.01).headline == (
-        "The decoder is level with “buy again”"
+        "The decoder cannot be told apart from “buy again”"
     )
 
 
