@@ -166,8 +166,11 @@ def test_the_most_frequent_value_of_an_item_is_taken_and_the_first_of_equals(sho
     (shop / "shop.csv").write_text("i,name,u,t\n" + "".join(f"{row},5,2024-01-01\n" for row in rows))
     (shop / "map.yaml").write_text("{user_id: u, item_id: i, time: t, items: {attributes: [name]}}")
     config = config_of(shop, engine=engine)
-    names = dict(zip(column(config, "items", "item_id"), column(config, "items", "name"), strict=True))
-    assert names == {"1": "b", "2": "y", "3": "only", "4": None}
+    with open_engine(config.engine) as opened:
+        items = read_source(config, opened).items
+        assert items is not None
+        rows_found = opened.collect(items).to_pylist()
+    assert {row["item_id"]: row["name"] for row in rows_found} == {"1": "b", "2": "y", "3": "only", "4": None}
 
 
 def test_items_that_only_dropped_rows_name_are_no_candidates(shop: Path) -> None:
