@@ -51,3 +51,31 @@ def window_loss(logits_QV: Tensor, target_query_n: Tensor, target_item_n: Tensor
     picked_n = logits_QV[target_query_n, target_item_n]
     normaliser_Q = logits_QV[:, 1:].logsumexp(-1)
     return (weight_n * (normaliser_Q[target_query_n] - picked_n)).sum()
+
+
+def sampled_window_loss(
+    own_logit_P: Tensor,
+    own_query_P: Tensor,
+    target_own_n: Tensor,
+    negative_QN: Tensor,
+) -> Tensor:
+    """Return :func:`window_loss` with the catalogue's normaliser estimated from shared negatives.
+
+    A customer's own past items and targets, which hold most of the mass, enter exactly; all other items through
+    importance sampling (Bengio & Senécal, 2008).
+
+    Args:
+        own_logit_P: logits of (query, own item) pairs, every target among them.
+        own_query_P: (P,) int64 query of each pair.
+        target_own_n: (n,) int64 pair of each target; every query has at least one.
+        negative_QN: logits of the negatives minus the log of their expected number of draws; -inf where a negative is
+            one of the query's own items.
+    """
+    n_queries = len(negative_QN)
+    top_Q = negative_QN.detach().amax(-1).scatter_reduce(0, own_query_P, own_logit_P.detach(), "amax")
+    own_Q = torch.zeros_like(top_Q).index_add(0, own_query_P, (own_logit_P - top_Q[own_query_P]).exp())
+    normaliser_Q = (own_Q + (negative_QN - top_Q[:, None]).exp().sum(-1)).log() + top_Q
+    target_query_n = own_query_P[target_own_n]
+    counts_Q = torch.bincount(target_query_n, minlength=n_queries)
+    weight_n = 1 / (counts_Q[target_query_n] * n_queries)
+    return (weight_n * (normaliser_Q[target_query_n] - own_logit_P[target_own_n])).sum()

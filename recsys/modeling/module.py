@@ -12,8 +12,8 @@ from recsys.config import Config
 from recsys.features import ItemSales
 from recsys.metrics import mean_average_precision
 from recsys.modeling.batches import Batch, TrainingBatches
-from recsys.modeling.losses import full_softmax_loss, sampled_softmax_loss, window_loss
-from recsys.modeling.negatives import MixedSampler
+from recsys.modeling.losses import full_softmax_loss, sampled_softmax_loss, sampled_window_loss, window_loss
+from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History
 from recsys.splits import Fold
@@ -50,10 +50,10 @@ class PurchaseModule(pl.LightningModule):
         next_loss = self.next_item_loss(states_BTD, batch)
         loss = next_loss
         if len(batch.questions.row_Q):
-            logits_QV = self.model.answer(states_BTD, batch.questions, self.sales)
-            asked_loss = window_loss(logits_QV, batch.target_query_n, batch.target_item_n)
+            asked_loss = self.asked_loss(states_BTD, batch)
             loss = next_loss + self.config.training.query_weight * asked_loss
-            self.log("train_window_loss", asked_loss, on_step=True, on_epoch=True, batch_size=len(logits_QV))
+            n_questions = len(batch.questions.row_Q)
+            self.log("train_window_loss", asked_loss, on_step=True, on_epoch=True, batch_size=n_questions)
         n_targets = int((batch.target_BT > 0).sum())
         self.log("train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets)
@@ -79,6 +79,25 @@ class PurchaseModule(pl.LightningModule):
             self.sampler.log_q(target_M.cpu()).to(target_M.device),
             self.sampler.log_q(negative_N.cpu()).to(target_M.device),
         )
+
+    def asked_loss(self, states_BTD: Tensor, batch: Batch) -> Tensor:
+        """Return the softmax loss of everything bought in the windows asked about."""
+        questions, model = batch.questions, self.model
+        query_QD = model.query(states_BTD, questions)
+        if self.config.training.loss == "full":
+            logits_QV = model.catalogue_logits(query_QD, questions, self.sales)
+            return window_loss(logits_QV, batch.target_query_n, batch.target_item_n)
+        own = OwnItems.of(questions, batch.target_query_n, batch.target_item_n, model.n_items + 1)
+        own_logit_P = model.pair_logits(query_QD, questions.day_Q, own.query_P, own.item_P, self.sales)
+        n_past = len(questions.past_query_P)
+        repeat_P = model.repeat_scores(query_QD, questions, self.sales, own_logit_P[:n_past])
+        own_logit_P = torch.cat([own_logit_P[:n_past] + repeat_P, own_logit_P[n_past:]])
+        n_negatives = self.config.training.n_window_negatives
+        negative_N = self.sampler.sample(n_negatives).to(query_QD.device)
+        expected_N = self.sampler.log_q(negative_N.cpu()).to(query_QD.device) + math.log(n_negatives)
+        negative_QN = model.shared_logits(query_QD, questions.day_Q, negative_N, self.sales) - expected_N
+        negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(query_QD)), -torch.inf)
+        return sampled_window_loss(own_logit_P, own.query_P, own.target_n, negative_QN)
 
     def on_train_epoch_end(self) -> None:
         """Rank the whole catalogue for the validation customers and log MAP@12."""

@@ -1,7 +1,11 @@
 """Samplers of negatives: item indices shared by a batch, and the log of the probability of each."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from recsys.modeling.batches import Questions
 
 
 class MixedSampler:
@@ -32,3 +36,39 @@ class MixedSampler:
     def log_q(self, items: Tensor) -> Tensor:
         """Return the log-probability of drawing each of ``items``, same shape, float32."""
         return self._log_q[items]
+
+
+@dataclass(frozen=True)
+class OwnItems:
+    """The items of each question that are never negatives: first its past items, then targets not among them."""
+
+    query_P: Tensor  # int64
+    item_P: Tensor  # int64
+    target_n: Tensor  # int64 pair of each target
+    sorted_key_P: Tensor  # int64 query * n_rows + item, ascending
+    n_rows: int
+
+    @classmethod
+    def of(cls, questions: Questions, target_query_n: Tensor, target_item_n: Tensor, n_rows: int) -> "OwnItems":
+        """Join past items and targets; ``n_rows`` is the number of rows of the catalogue, padding included."""
+        past_key_P = questions.past_query_P * n_rows + questions.past_item_P  # ascending
+        target_key_n = target_query_n * n_rows + target_item_n
+        target_n = torch.searchsorted(past_key_P, target_key_n)
+        is_past_n = torch.zeros_like(target_key_n, dtype=torch.bool)
+        if len(past_key_P):
+            is_past_n = past_key_P[target_n.clamp(max=len(past_key_P) - 1)] == target_key_n
+        new_key_m = target_key_n[~is_past_n]
+        target_n[~is_past_n] = len(past_key_P) + torch.arange(len(new_key_m), device=target_n.device)
+        return cls(
+            query_P=torch.cat([questions.past_query_P, target_query_n[~is_past_n]]),
+            item_P=torch.cat([questions.past_item_P, target_item_n[~is_past_n]]),
+            target_n=target_n,
+            sorted_key_P=torch.cat([past_key_P, new_key_m]).sort().values,
+            n_rows=n_rows,
+        )
+
+    def contains(self, item_N: Tensor, n_queries: int) -> Tensor:
+        """Return (Q, N) bool: whether ``item_N`` are own items of each question."""
+        key_QN = torch.arange(n_queries, device=item_N.device)[:, None] * self.n_rows + item_N
+        position_QN = torch.searchsorted(self.sorted_key_P, key_QN).clamp(max=len(self.sorted_key_P) - 1)
+        return self.sorted_key_P[position_QN] == key_QN

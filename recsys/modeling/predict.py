@@ -15,6 +15,7 @@ from recsys.errors import ConfigError, UsageError
 from recsys.features import ItemSales
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
+from recsys.modeling.baselines.repeat import Repeat
 from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists, Recommender
@@ -163,7 +164,7 @@ def predict_folds(found: Run, *, force: bool = False) -> None:
                 bar.update(task, description=f"{fold.name} {name}")
                 recommender = fit_system(name, found, config, history)
                 write_lists(recommender, history, fold.user_index, config.predict.k, candidates, paths[name, fold.name])
-                if hasattr(recommender, "half_life_days"):
+                if isinstance(recommender, Repeat):
                     choices.setdefault(fold.name, {})["half_life_days"] = recommender.half_life_days
                 bar.advance(task)
     write_json(found.report_folder / "recommendations" / "choices.json", choices)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import ModelConfig
-from recsys.features import ItemSales
+from recsys.features import ITEM_FEATURES, ItemSales
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
 from recsys.modeling.heads import RepeatHead, SalesHead
@@ -40,27 +40,63 @@ class PurchaseModel(nn.Module):
         states: Tensor = self.decoder(self.items(sequences.item_BT), sequences.gap_days_BT)
         return states
 
-    def answer(self, states_BTD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
-        """Return logits (Q, V) of each question over the catalogue; padding is -inf."""
-        state_QD = states_BTD[questions.row_Q, questions.position_Q]
-        query_QD = self.decoder.ask(state_QD, questions.wait_days_Q)
+    def query(self, states_BTD: Tensor, questions: Questions) -> Tensor:
+        """Return the query vector (Q, D) of each question."""
+        return self.decoder.ask(states_BTD[questions.row_Q, questions.position_Q], questions.wait_days_Q)
+
+    def catalogue_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
+        """Return logits (Q, V) of each question over the whole catalogue; padding is -inf."""
         days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
         bias_GV = self.item_bias.expand(len(days), -1)
-        sales_GVF = None
-        if self.sales_head is not None or self.repeat_head is not None:
-            tables = [torch.from_numpy(sales.at(day)) for day in days.tolist()]
-            sales_GVF = torch.stack(tables).to(query_QD.device)
-        if self.sales_head is not None and sales_GVF is not None:
-            bias_GV = bias_GV + self.sales_head(sales_GVF)
+        if self.sales_head is not None:
+            tables = [self.sales_head(_table(sales, day, query_QD.device)) for day in days.tolist()]
+            bias_GV = bias_GV + torch.stack(tables)
         logits_QV = query_QD @ self.item_vectors_VD.T + bias_GV[day_of_Q]
-        if self.repeat_head is not None and sales_GVF is not None:
-            query_P, item_P = questions.past_query_P, questions.past_item_P
-            sales_PF = sales_GVF[day_of_Q[query_P], item_P]
-            logit_P = logits_QV[query_P, item_P]
-            score_P = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P, logit_P)
-            logits_QV = logits_QV.index_put((query_P, item_P), score_P, accumulate=True)
+        past = questions.past_query_P, questions.past_item_P
+        if self.repeat_head is not None and len(past[0]):
+            score_P = self.repeat_scores(query_QD, questions, sales, logits_QV[past])
+            logits_QV = logits_QV.index_put(past, score_P, accumulate=True)
         logits_QV[:, 0] = -torch.inf
         return logits_QV
+
+    def pair_logits(self, query_QD: Tensor, day_Q: Tensor, query_P: Tensor, item_P: Tensor, sales: ItemSales) -> Tensor:
+        """Return logits (P,) of single (query, item) pairs, without the repeat head."""
+        logit_P: Tensor = (query_QD[query_P] * self.items(item_P)).sum(-1) + self.item_bias[item_P]
+        if self.sales_head is not None:
+            logit_P = logit_P + self.sales_head(sales_rows(sales, day_Q[query_P], item_P))
+        return logit_P
+
+    def shared_logits(self, query_QD: Tensor, day_Q: Tensor, item_N: Tensor, sales: ItemSales) -> Tensor:
+        """Return logits (Q, N) of the same items for every question, without the repeat head."""
+        days, day_of_Q = torch.unique(day_Q, return_inverse=True)
+        bias_GN = self.item_bias[item_N].expand(len(days), -1)
+        if self.sales_head is not None:
+            tables = [self.sales_head(_table(sales, day, query_QD.device)[item_N]) for day in days.tolist()]
+            bias_GN = bias_GN + torch.stack(tables)
+        vectors_ND: Tensor = self.items(item_N)
+        return query_QD @ vectors_ND.T + bias_GN[day_of_Q]
+
+    def repeat_scores(self, query_QD: Tensor, questions: Questions, sales: ItemSales, logit_P: Tensor) -> Tensor:
+        """Return what the repeat head adds (P,) to ``logit_P``, the logit of each past item without it."""
+        if self.repeat_head is None:
+            return torch.zeros_like(logit_P)
+        query_P, item_P = questions.past_query_P, questions.past_item_P
+        sales_PF = sales_rows(sales, questions.day_Q[query_P], item_P)
+        score_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P, logit_P)
+        return score_P
+
+
+def sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
+    """Return the sales features (P, F) of each item at the start of its day."""
+    rows_PF = torch.empty(len(item_P), len(ITEM_FEATURES), device=item_P.device)
+    for day in torch.unique(day_P).tolist():
+        chosen = day_P == day
+        rows_PF[chosen] = _table(sales, day, item_P.device)[item_P[chosen]]
+    return rows_PF
+
+
+def _table(sales: ItemSales, day: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(sales.at(day)).to(device)
 
 
 def _initialise(module: nn.Module) -> None:

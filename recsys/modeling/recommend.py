@@ -102,4 +102,5 @@ class DecoderRecommender:
         day = np.full(len(users), history.day)
         sequences, questions = newest_events(history.data, users, history.end[users], day, self.model.config.max_length)
         sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
-        return self.model.answer(self.model.states(sequences), questions, self.sales), questions
+        query_QD = self.model.query(self.model.states(sequences), questions)
+        return self.model.catalogue_logits(query_QD, questions, self.sales), questions

@@ -72,11 +72,11 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     write_text(folder / CONFIG_FILE, dump_config(config))
     module = build_module(config, data)
     checkpoint = _checkpoint(folder)
-    trainer = _trainer(config, folder, checkpoint)
     began = time.perf_counter()
     first_epoch = _next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
+        trainer = _trainer(config, folder, checkpoint)
         trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
     seconds = time.perf_counter() - began
     if trainer.interrupted:
@@ -113,6 +113,17 @@ def build_module(config: Config, data: PreparedData) -> PurchaseModule:
     return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
 
 
+class _Bar(RichProgressBar):
+    """The loss of the step and the validation score, in few letters."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        shown = {"loss": "train_loss_step", "MAP@12": VALIDATION_METRIC}
+        found = {label: trainer.callback_metrics.get(name) for label, name in shown.items()}
+        return {label: f"{float(value):.4f}" for label, value in found.items() if value is not None}
+
+
 def _checkpoint(folder: Path) -> ModelCheckpoint:
     checkpoint = ModelCheckpoint(
         dirpath=folder / _CHECKPOINTS,
@@ -143,7 +154,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint) -> pl.Tr
         precision="bf16-mixed" if on_gpu else "32-true",
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip,
-        callbacks=[checkpoint, stopping, RichProgressBar(console_kwargs={"stderr": True})],
+        callbacks=[checkpoint, stopping, _Bar(console_kwargs={"stderr": True})],
         plugins=[SafetensorsCheckpointIO()],
         logger=loggers,
         log_every_n_steps=10,
@@ -221,6 +232,8 @@ def _quiet_lightning() -> None:
     for reason in (
         ".*does not have many workers.*",  # batches are assembled faster than they are consumed
         ".*already exists and is not empty.*",  # on resume, on purpose
+        ".*IterableDataset. has .__len__. defined.*",  # one process assembles, so nothing is seen twice
+        ".*LeafSpec.*",  # Lightning's own use of an old name of torch
         ".*GPU available but not used.*",
         ".*number of training batches.*smaller than the logging interval.*",
     ):

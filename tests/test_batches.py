@@ -1,0 +1,135 @@
+"""Windows cover every event once, padding is bounded, and questions sit where their history ends."""
+
+import numpy as np
+import pytest
+import torch
+from toy import toy_data
+
+from recsys.config import SplitConfig
+from recsys.modeling.batches import TrainingBatches, cut_windows, newest_events, pack
+from recsys.splits import make_split
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path, n_users=40, n_items=30, n_days=60, seed=3)
+
+
+def batches_of(data, **changes):
+    split = make_split(data, SplitConfig(n_folds=1))
+    settings = {
+        "max_length": 9,
+        "batch_tokens": 64,
+        "batch_queries": 1000,
+        "query_windows": 4,
+        "horizon_days": 7,
+        "seed": 1,
+    }
+    return TrainingBatches(data, split, **settings | changes)
+
+
+def test_windows_cover_every_event_exactly_once(data):
+    windows = cut_windows(data.offsets, data.offsets[1:], 8)
+    covered = np.concatenate(
+        [np.arange(start, start + length) for start, length in zip(windows.start, windows.length, strict=True)]
+    )
+    assert np.array_equal(np.sort(covered), np.arange(data.n_events))
+    assert windows.length.max() <= 8
+    assert (windows.length >= 1).all()
+
+
+def test_packed_batches_hold_every_window_once_and_stay_within_the_budget(data):
+    lengths = np.random.default_rng(0).integers(1, 50, 500)
+    packed = pack(lengths, 128, np.random.default_rng(1))
+    assert np.array_equal(np.sort(np.concatenate(packed)), np.arange(500))
+    assert max(len(batch) * (lengths[batch].max() + 1) for batch in packed) <= 128
+    assert len(packed) == len(pack(lengths, 128, np.random.default_rng(2)))
+
+
+def test_like_lengths_share_a_batch_so_that_little_is_padding():
+    lengths = np.random.default_rng(0).integers(1, 200, 5000)
+    packed = pack(lengths, 8192, np.random.default_rng(1))
+    padded = sum(len(batch) * (lengths[batch].max() + 1) for batch in packed)
+    assert padded < 1.08 * (lengths + 1).sum()
+
+
+def test_an_epoch_targets_each_training_event_once(data):
+    batches = batches_of(data)
+    targets = np.concatenate([batch.target_BT[batch.target_BT > 0].numpy() for batch in batches])
+    known = np.concatenate(
+        [data.item[data.offsets[user] : batches.split.train_end[user]] for user in range(data.n_users)]
+    )
+    assert np.array_equal(np.sort(targets), np.sort(known))
+    assert len(targets) == batches.n_events
+
+
+def test_inputs_are_the_events_before_their_targets(data):
+    for batch in batches_of(data):
+        items, targets = batch.sequences.item_BT, batch.target_BT
+        both = (targets[:, 1:] > 0) & (items[:, 1:] > 0)
+        assert torch.equal(items[:, 1:][both], targets[:, :-1][both])
+
+
+def test_a_question_stands_on_the_last_event_before_its_date(data):
+    asked = 0
+    for batch in batches_of(data):
+        questions = batch.questions
+        for query in range(len(questions.row_Q)):
+            row, position = int(questions.row_Q[query]), int(questions.position_Q[query])
+            item = int(batch.sequences.item_BT[row, position])
+            past = questions.past_item_P[questions.past_query_P == query]
+            assert (item in past.tolist()) if item <= data.n_items else not len(past)
+            asked += 1
+    assert asked > 50
+
+
+def test_questions_ask_only_for_windows_that_end_before_the_validation_window(data):
+    batches = batches_of(data)
+    days = torch.cat([batch.questions.day_Q for batch in batches])
+    assert int(days.max()) + 7 <= batches.split.train_day
+
+
+def test_targets_of_a_question_are_what_its_customer_bought_in_the_window(data):
+    user_of = {}
+    for user in range(data.n_users):
+        for day in range(data.first_day, data.last_day + 1):
+            inside = (data.day >= day) & (data.day < day + 7) & (data.user_of_event() == user)
+            user_of.setdefault((day, frozenset(data.item[inside].tolist())), set()).add(user)
+    for batch in batches_of(data):
+        for query, day in enumerate(batch.questions.day_Q.tolist()):
+            wanted = frozenset(batch.target_item_n[batch.target_query_n == query].tolist())
+            assert user_of.get((day, wanted))
+
+
+def test_the_same_seed_and_epoch_give_the_same_batches_and_another_epoch_others(data):
+    def epoch(number):
+        batches = batches_of(data)
+        batches.epoch = number
+        return [batch.target_BT for batch in batches]
+
+    again = zip(epoch(0), epoch(0), strict=True)
+    assert all(torch.equal(first, second) for first, second in again)
+    assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(epoch(0), epoch(1), strict=True))
+
+
+def test_processes_share_the_batches_without_overlap(data):
+    def of_rank(rank, world_size):
+        batches = batches_of(data)
+        batches.rank, batches.world_size = rank, world_size
+        return [batch.target_BT.sum().item() for batch in batches]
+
+    alone, first, second = of_rank(0, 1), of_rank(0, 2), of_rank(1, 2)
+    assert len(first) == len(second)
+    assert first == alone[0 : 2 * len(first) : 2]
+    assert second == alone[1 : 2 * len(first) : 2]
+
+
+def test_the_newest_events_end_at_the_known_history(data):
+    users = np.arange(data.n_users)
+    end = data.ends_before(data.first_day + 30)
+    sequences, questions = newest_events(data, users, end, np.full(len(users), data.first_day + 30), 6)
+    assert sequences.item_BT.shape[1] <= 6
+    for user in users:
+        item = int(sequences.item_BT[user, questions.position_Q[user]])
+        expected = data.item[end[user] - 1] if end[user] > data.offsets[user] else data.n_items + 1
+        assert item == expected

@@ -1,0 +1,165 @@
+"""The model keeps its promises: causal, blind to padding and to the future, and able to learn."""
+
+import numpy as np
+import pytest
+import torch
+from toy import toy_data, write_prepared
+
+from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
+from recsys.features import ItemSales
+from recsys.modeling.batches import Sequences
+from recsys.modeling.module import PurchaseModule
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
+from recsys.modeling.train import build_module
+
+SMALL = ModelConfig(width=16, n_layers=2, n_heads=2, max_length=12, dropout=0.0)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path, n_users=30, n_items=25, n_days=70, seed=5)
+
+
+@pytest.fixture
+def model(data):
+    torch.manual_seed(0)
+    return PurchaseModel(SMALL, data.n_items).eval()
+
+
+def some_sequences(n_rows=3, length=10, n_items=25):
+    random = torch.Generator().manual_seed(1)
+    items = torch.randint(1, n_items + 1, (n_rows, length), generator=random)
+    gaps = torch.randint(0, 20, (n_rows, length), generator=random)
+    return Sequences(items, gaps)
+
+
+def recommend(model, data, day, users=None, **options):
+    history = History(data, data.ends_before(day), day)
+    users = np.arange(data.n_users, dtype=np.int32) if users is None else users
+    candidates = Candidates(all_items(data.n_items), **options)
+    return DecoderRecommender(model, ItemSales(data), chunk=7).recommend(history, users, 5, candidates)
+
+
+def test_a_state_does_not_depend_on_later_events_by_gradient(model):
+    sequences = some_sequences()
+    vectors = model.items(sequences.item_BT).detach().requires_grad_()
+    states = model.decoder(vectors, sequences.gap_days_BT)
+    for position in range(states.shape[1]):
+        (gradient,) = torch.autograd.grad(states[:, position].square().sum(), vectors, retain_graph=True)
+        assert gradient[:, position + 1 :].abs().max().item() == 0 if position + 1 < states.shape[1] else True
+        assert gradient[:, : position + 1].abs().amax((0, 2)).min() > 0
+
+
+def test_padding_on_the_right_changes_nothing(model):
+    sequences = some_sequences(length=8)
+    padded = Sequences(
+        torch.nn.functional.pad(sequences.item_BT, (0, 3)), torch.nn.functional.pad(sequences.gap_days_BT, (0, 3))
+    )
+    torch.testing.assert_close(model.states(padded)[:, :8], model.states(sequences))
+
+
+def test_a_customer_is_answered_alike_alone_and_in_company(model, data):
+    together = recommend(model, data, 18_050)
+    for user in (0, 7, 29):
+        alone = recommend(model, data, 18_050, np.array([user], dtype=np.int32))
+        assert np.array_equal(alone.item[0], together.item[user])
+        np.testing.assert_allclose(alone.score[0], together.score[user], rtol=1e-4)
+
+
+def test_nothing_after_the_date_changes_an_answer(model, data, tmp_path):
+    day = 18_050
+    before = recommend(model, data, day)
+    events = np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
+    later = events[:, 1] >= day
+    events[later, 2] = np.random.default_rng(9).integers(1, data.n_items + 1, later.sum())
+    events[later, 1] += np.random.default_rng(8).integers(0, 9, later.sum())
+    corrupted = write_prepared(tmp_path / "corrupted", events, n_items=25, users=[f"u{n}" for n in range(30)])
+    after = recommend(model, corrupted, day)
+    assert np.array_equal(before.item, after.item)
+    assert np.array_equal(before.score, after.score)
+
+
+def test_the_date_asked_matters(model, data):
+    assert not np.allclose(recommend(model, data, 18_050).score, recommend(model, data, 18_060).score)
+
+
+def test_lists_hold_distinct_allowed_items_best_first(model, data):
+    lists = recommend(model, data, 18_050)
+    assert all(len(set(row)) == 5 for row in lists.item.tolist())
+    assert lists.item.min() >= 1
+    assert (np.diff(lists.score, axis=1) <= 0).all()
+
+
+def test_seen_items_are_left_out_when_asked(model, data):
+    lists = recommend(model, data, 18_050, exclude_seen=True)
+    end = data.ends_before(18_050)
+    for user in range(data.n_users):
+        assert not set(lists.item[user].tolist()) & set(data.item[data.offsets[user] : end[user]].tolist())
+
+
+def test_a_past_item_is_scored_by_the_repeat_head_and_no_other_is(model, data):
+    day = 18_050
+    history = History(data, data.ends_before(day), day)
+    recommender = DecoderRecommender(model, ItemSales(data))
+    with torch.inference_mode():
+        logits, questions = recommender.logits(history, np.arange(30))
+        model.repeat_head.out.bias += 1
+        raised, _ = recommender.logits(history, np.arange(30))
+    own = torch.zeros_like(logits, dtype=torch.bool)
+    own[questions.past_query_P, questions.past_item_P] = True
+    torch.testing.assert_close(raised[own], logits[own] + 1)
+    torch.testing.assert_close(raised[~own], logits[~own])
+
+
+def module_for(data, **training):
+    config = Config(model=SMALL, split=SplitConfig(n_folds=1), training=TrainingConfig(batch_tokens=256, **training))
+    return build_module(config, data)
+
+
+def train_steps(module: PurchaseModule, n_epochs: int, lr: float = 0.01) -> list[float]:
+    module.log = lambda *_, **__: None
+    optimizer = torch.optim.Adam(module.model.parameters(), lr=lr)
+    losses = []
+    for epoch in range(n_epochs):
+        module.batches.epoch = epoch
+        epoch_losses = []
+        for batch in module.batches:
+            optimizer.zero_grad()
+            loss = module.training_step(batch)
+            loss.backward()
+            optimizer.step()
+            epoch_losses.append(loss.item())
+        losses.append(float(np.mean(epoch_losses)))
+    return losses
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_the_loss_falls_from_that_of_a_guess(data, loss):
+    losses = train_steps(module_for(data, loss=loss, n_negatives=64, n_window_negatives=64), 14)
+    assert losses[-1] < 0.85 * losses[0]
+
+
+def test_it_overfits_ten_customers(tmp_path):
+    # Each customer cycles through three own items, one a day: after the first lap everything is determined.
+    events = [(user, 18_000 + day, 1 + 3 * user + day % 3) for user in range(10) for day in range(40)]
+    data = write_prepared(tmp_path / "ten", events, n_items=30)
+    module = module_for(data, loss="full", query_windows=0)
+    losses = train_steps(module, 120)
+    assert losses[0] > 2
+    assert losses[-1] < 0.3
+
+
+def test_training_reads_nothing_from_the_validation_window_on(data, tmp_path):
+    split_day = module_for(data).batches.split.train_day
+    events = np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
+    later = events[:, 1] >= split_day
+    events[later, 2] = np.random.default_rng(2).integers(1, 26, later.sum())
+    corrupted = write_prepared(tmp_path / "later", events, n_items=25, users=[f"u{n}" for n in range(30)])
+    weights = []
+    for version in (data, corrupted):
+        module = module_for(version)
+        torch.manual_seed(0)
+        train_steps(module, 1)
+        weights.append(torch.nn.utils.parameters_to_vector(module.model.parameters()))
+    assert torch.equal(*weights)

@@ -1,0 +1,56 @@
+"""Small prepared data for tests, written in the real format and opened by the real reader."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.prepared import load_prepared
+
+
+def write_prepared(folder, events, *, n_items=None, users=None, items=None):
+    """Write ``events``, rows (user_index, day, item_index), as prepared data and open them.
+
+    Rows keep their order within a user's day; each day is a basket.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    events = np.asarray(events, dtype=np.int64).reshape(-1, 3)
+    user, day, item = events[np.lexsort((np.arange(len(events)), events[:, 1], events[:, 0]))].T
+    n_users = int(user.max()) + 1 if users is None else len(users)
+    n_items = int(item.max()) if n_items is None else n_items
+    new_basket = np.concatenate([[True], (user[1:] != user[:-1]) | (day[1:] != day[:-1])])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))])
+    basket = np.cumsum(new_basket) - 1
+    basket = basket - np.repeat(basket[np.minimum(offsets[:-1], len(basket) - 1)], np.diff(offsets))
+    arrays = {
+        "item": item.astype(np.int32),
+        "day": day.astype(np.int32),
+        "price": np.ones(len(item), dtype=np.float32),
+        "channel": np.zeros(len(item), dtype=np.int8),
+        "quantity": np.ones(len(item), dtype=np.float32),
+        "basket": basket.astype(np.int32),
+        "offsets": offsets.astype(np.int64),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    item_ids = [f"{number:010d}" for number in range(1, n_items + 1)]
+    user_ids = [f"u{number}" for number in range(n_users)] if users is None else users
+    pq.write_table(items or pa.table({"item_id": item_ids}), folder / "items.parquet")
+    pq.write_table(pa.table({"user_id": user_ids}), folder / "users.parquet")
+    (folder / "manifest.json").write_text(json.dumps({"fingerprint": "toy"}))
+    (folder / "report.json").write_text("{}")
+    return load_prepared(folder)
+
+
+def toy_data(folder, *, n_users, n_items, n_days, seed, first_day=18_000):
+    """Return data in which customers buy a few favourites again and again, and now and then something else."""
+    random = np.random.default_rng(seed)
+    events = []
+    for user in range(n_users):
+        favourites = random.choice(np.arange(1, n_items + 1), size=3, replace=False)
+        for day in range(first_day + int(random.integers(7)), first_day + n_days):
+            if random.random() < 0.25:
+                bought = random.choice(favourites) if random.random() < 0.8 else random.integers(1, n_items + 1)
+                events.append((user, day, int(bought)))
+    return write_prepared(folder / "toy", events, n_items=n_items, users=[f"u{number}" for number in range(n_users)])
