@@ -41,7 +41,8 @@ class SafetensorsCheckpointIO(CheckpointIO):
         try:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})[_HEADER])
-                decoded: dict[str, Any] = _decode(header, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
+                decoded: dict[str, Any] = _decode(header, tensors)
                 return decoded
         except Exception as error:  # safetensors raises a bare Exception type of its own for any damage
             raise RunError(f"{path} is not a whole checkpoint ({error}); remove it and train with --force") from error
