@@ -100,9 +100,14 @@ import resource, sys
 from pathlib import Path
 from recsys.errors import RecsysError
 from recsys.storage import replacing, write_text
+if sys.argv[1] == "weights":
+    import torch
+    from recsys.modeling.checkpoint import save_weights
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
-    if sys.argv[1] == "file":
+    if sys.argv[1] == "weights":
+        save_weights({"items": torch.zeros(10_000)}, Path("weights.safetensors"))
+    elif sys.argv[1] == "file":
         write_text(Path("table.csv"), "new" * 10_000)
     else:
         with replacing(Path("prepared")) as aside:
@@ -114,7 +119,9 @@ except RecsysError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
-@pytest.mark.parametrize(("kind", "name"), [("file", "table.csv"), ("folder", "prepared/item.npy")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("file", "table.csv"), ("folder", "prepared/item.npy"), ("weights", "weights.safetensors")]
+)
 def test_a_disk_without_room_leaves_the_old_file_and_ends_in_one_line(tmp_path, kind, name):
     write_text(tmp_path / name, "old")
     done = subprocess.run(

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,7 +28,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
         tensors: dict[str, Tensor] = {}
         header = json.dumps(_encode(checkpoint, tensors))
         with replacing(Path(path)) as aside:
-            save_file(tensors, aside, metadata={_HEADER: header})
+            _save(tensors, aside, {_HEADER: header})
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
@@ -55,7 +55,14 @@ class SafetensorsCheckpointIO(CheckpointIO):
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write a model's ``state_dict`` to ``path``, whole or not at all."""
     with replacing(path) as aside:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, aside)
+        _save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, aside)
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # no OSError of its own, so a full disk would pass for a bug
+        raise OSError(str(error)) from error
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:
