@@ -43,14 +43,14 @@ class Events:
 def history_order(events: Events) -> np.ndarray:
     """Return the positions (E,) int64 of ``events`` by user and, within each, in the order of the module's text."""
     parts = _sort_parts(events)
-    key = _leading_bits(parts)
+    key, n_covered = _leading_bits(parts)
     order: np.ndarray = np.argsort(key)
-    # The key holds as much as fits into 63 bits; the few rows that it cannot tell apart are sorted by everything.
+    # The key holds as much as fits into 63 bits; the few rows that it cannot tell apart are sorted by the rest.
     key = key[order]
     equal = key[1:] == key[:-1]
     tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
     rows = order[tied]
-    columns = [part[rows] for part in parts if len(rows) and np.ptp(part[rows])]
+    columns = [part[rows] for part in parts[n_covered:] if len(rows) and np.ptp(part[rows])]
     if columns:
         order[tied] = rows[np.lexsort([*columns[::-1], key[tied]])]
     return order
@@ -85,13 +85,16 @@ def _sortable(numbers: np.ndarray) -> np.ndarray:
     return ordered
 
 
-def _leading_bits(parts: list[np.ndarray]) -> np.ndarray:
-    """Return keys (E,) int64 that never contradict the order of ``parts``: their leading bits, 63 in all."""
+def _leading_bits(parts: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Return keys (E,) int64 that never contradict the order of ``parts``, and how many of the parts they hold whole.
+
+    A key is the first 63 bits of the parts, each taken from its smallest value on.
+    """
     key = np.zeros(len(parts[0]), dtype=np.int64)
     free = _KEY_BITS
-    for part in parts:
-        lowest = int(part.min(initial=0))
-        bits = (int(part.max(initial=0)) - lowest).bit_length()
+    for n_covered, part in enumerate(parts):
+        lowest, highest = (int(part.min()), int(part.max())) if len(part) else (0, 0)
+        bits = (highest - lowest).bit_length()
         taken = min(bits, free)
         key <<= taken
         shifted = part.astype(np.int64)
@@ -99,9 +102,9 @@ def _leading_bits(parts: list[np.ndarray]) -> np.ndarray:
         shifted >>= bits - taken
         key += shifted
         free -= taken
-        if not free:
-            break
-    return key
+        if taken < bits:
+            return key, n_covered
+    return key, len(parts)
 
 
 def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Events as numbers: the one pass in which the engine reads every row and strings are left behind."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
@@ -31,24 +32,30 @@ def narrow(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> Columns
         DataError: the time column is neither text nor Date nor Datetime.
     """
     types = dict(tables.events.collect_schema())
-    numbers = _numbers(types)
-    frame = tables.events.with_columns(*_checked(types), *_marks(tables))
-    for ids, name in ((users, "user"), (items, "item")):
-        frame = joined_rank(frame, ids, name, engine)
+    labels = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and not types[name].is_integer()]
+    codes = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and types[name].is_integer()]
+    # Converted before the joins: the fewer strings go through them, the less there is to copy.
+    frame = tables.events.with_columns(*_checked(types, labels), *_marks(tables)).select(
+        schema.USER_ID,
+        schema.ITEM_ID,
+        *labels,
+        *_numbers(types),
+        *(_code(name, types[name]).alias(name) for name in codes),
+        *(nw.col(name).fill_null(nw.lit(False)) for name in _mark_names(tables)),
+    )
+    for ids, name in ((items, "item"), (users, "user")):
         absent = nw.when(is_absent(ids.column)).then(nw.lit(ABSENT)).otherwise(nw.lit(UNKNOWN))
-        numbers.append(nw.coalesce(nw.col(name), absent).cast(nw.Int32).alias(name))
-    for column in (schema.CHANNEL, schema.BASKET_ID):
-        if column not in types:
-            continue
-        code = nw.col(column)
-        if not types[column].is_integer():
-            labels = distinct_ids(tables.events, column, engine)
-            frame = joined_rank(frame, labels, f"__{column}", engine)
-            code = nw.col(f"__{column}")
-        width = nw.Int8 if types[column] == nw.Int8 else nw.Int64
-        numbers.append(code.cast(width).fill_null(nw.lit(missing_code(width()), width)).alias(column))
-    marks = [nw.col(name).fill_null(nw.lit(False)) for name in _mark_names(tables)]
-    return _to_numpy(engine.collect(frame.select(*numbers, *marks)))
+        rank = nw.coalesce(nw.col(name), absent).cast(nw.Int32).alias(name)
+        frame = joined_rank(frame, ids, name, engine).with_columns(rank).drop(ids.column)
+    for name in labels:
+        ranked = joined_rank(frame, distinct_ids(tables.events, name, engine), f"_{name}", engine)
+        frame = ranked.drop(name).with_columns(_code(f"_{name}", nw.Int64()).alias(name)).drop(f"_{name}")
+    return _to_numpy(engine.collect(frame))
+
+
+def _code(column: str, dtype: DType) -> nw.Expr:
+    width = nw.Int8 if dtype == nw.Int8 else nw.Int64
+    return nw.col(column).cast(width).fill_null(nw.lit(missing_code(width()), width))
 
 
 def missing_code(dtype: DType | np.dtype[Any]) -> int:
@@ -69,8 +76,7 @@ def _numbers(types: dict[str, DType]) -> list[nw.Expr]:
     return numbers
 
 
-def _checked(types: dict[str, DType]) -> list[nw.Expr]:
-    labels = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and not types[name].is_integer()]
+def _checked(types: dict[str, DType], labels: Sequence[str]) -> list[nw.Expr]:
     texts = [nw.col(name).cast(nw.String) for name in (schema.USER_ID, schema.ITEM_ID, *labels)]
     return [*texts, valid_time(schema.TIME).alias(schema.TIME)] if types[schema.TIME] == nw.String else texts
 
