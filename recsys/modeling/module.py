@@ -40,9 +40,12 @@ class PurchaseModule(pl.LightningModule):
         return torch.utils.data.DataLoader(self.batches, batch_size=None)
 
     def on_train_epoch_start(self) -> None:
-        """Fix order, negatives and dropout by seed and epoch, so that a resumed run equals an uninterrupted one."""
+        """Fix the order of the epoch by seed and epoch."""
         self.batches.epoch = self.current_epoch
-        torch.manual_seed(self.config.seed + 1_000_003 * self.current_epoch + self.global_rank)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Fix negatives and dropout by seed, step and process, so that a resumed run equals an uninterrupted one."""
+        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the loss: what comes next at every position, and what the window holds at every question."""

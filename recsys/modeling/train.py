@@ -231,7 +231,7 @@ def _quiet_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for reason in (
         ".*does not have many workers.*",  # batches are assembled faster than they are consumed
-        ".*already exists and is not empty.*",  # on resume, on purpose
+        ".*exists and is not empty.*",  # on resume, on purpose
         ".*IterableDataset. has .__len__. defined.*",  # one process assembles, so nothing is seen twice
         ".*LeafSpec.*",  # Lightning's own use of an old name of torch
         ".*GPU available but not used.*",

@@ -1,0 +1,168 @@
+"""Training as a command: it resumes exactly, writes a whole run folder, and refuses what cannot be meant."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from toy import toy_data
+
+from recsys.config import Config, load_config
+from recsys.errors import DataError, OutputExistsError, RunError
+from recsys.modeling.checkpoint import SafetensorsCheckpointIO, load_weights, save_weights
+from recsys.modeling.train import train
+from recsys.runs import find_run
+
+SETTINGS = [
+    "name=toy",
+    "data.source=hm",
+    "data.name=toy",
+    "split.n_folds=1",
+    "model.width=16",
+    "model.max_length=16",
+    "training.batch_tokens=256",
+    "training.epochs=2",
+    "training.n_negatives=16",
+    "training.n_window_negatives=16",
+    "training.accelerator=cpu",
+    "training.patience=9",
+]
+
+
+def config_with(*changes: str) -> Config:
+    return load_config(None, [*SETTINGS, *changes])
+
+
+@pytest.fixture
+def prepared(workplace):
+    toy_data(workplace / "data" / "processed", n_users=30, n_items=20, n_days=60, seed=4)
+    return workplace
+
+
+def weights(name="toy"):
+    return load_file(Path("models") / name / "weights.safetensors")
+
+
+def test_a_run_folder_holds_configuration_weights_log_and_what_made_it(prepared):
+    info = train(config_with())
+    found = find_run(None)
+    assert found.name == "toy"
+    assert found.config == config_with()
+    assert found.info == info
+    assert {"seed", "code_version", "data_fingerprint", "command", "events_per_second"} <= info.keys()
+    log = (found.folder / "metrics.csv").read_text().splitlines()
+    assert {"epoch", "step", "train_loss_epoch", "val_map@12"} <= set(log[0].split(","))
+    assert list((found.folder / "tensorboard").rglob("events.out.tfevents.*"))
+    assert not list(Path().rglob("*.ckpt"))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(prepared):
+    train(config_with("training.epochs=1"))
+    train(config_with("training.epochs=1", "name=again"))
+    train(config_with("training.epochs=1", "name=other", "seed=43"))
+    first, again, other = weights("toy"), weights("again"), weights("other")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(prepared, monkeypatch):
+    train(config_with("name=whole", "training.epochs=3"))
+    # The schedule depends on the number of epochs, so the interruption must fall inside the same configuration.
+    from recsys.modeling.module import PurchaseModule
+
+    original = PurchaseModule.on_train_epoch_start
+
+    def interrupted_at_the_second(self):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        original(self)
+
+    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_second)
+    with pytest.raises((RunError, KeyboardInterrupt, SystemExit)):
+        train(config_with("name=halves", "training.epochs=3"))
+    with pytest.raises(RunError, match="not a run folder"):
+        find_run("halves")
+    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", original)
+    train(config_with("name=halves", "training.epochs=3"), resume=True)
+    whole, halves = weights("whole"), weights("halves")
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    epochs = [line.split(",")[0] for line in (Path("models/halves/metrics.csv")).read_text().splitlines()]
+    assert len(epochs) > 3
+
+
+def test_resuming_with_another_configuration_is_refused(prepared):
+    train(config_with())
+    with pytest.raises(RunError, match="another configuration"):
+        train(config_with("model.width=32"), resume=True)
+    with pytest.raises(RunError, match="to go on from"):
+        train(config_with("name=fresh"), resume=True)
+
+
+def test_a_run_that_exists_needs_force(prepared):
+    train(config_with("training.epochs=1"))
+    before = weights()
+    with pytest.raises(OutputExistsError, match="--force"):
+        train(config_with("training.epochs=1", "seed=1"))
+    assert all(torch.equal(before[name], value) for name, value in weights().items())
+    train(config_with("training.epochs=1", "seed=1"), force=True)
+
+
+def test_training_before_preparing_says_what_to_run_first(workplace):
+    with pytest.raises(DataError, match="recsys dataset main"):
+        train(config_with())
+
+
+def test_too_few_days_for_the_folds_is_said(prepared):
+    with pytest.raises(DataError, match="too short for 20 test windows"):
+        train(config_with("split.n_folds=20"))
+
+
+def test_a_run_on_data_that_changed_is_refused(prepared):
+    train(config_with("training.epochs=1"))
+    manifest = Path("data/processed/toy/manifest.json")
+    manifest.write_text('{"fingerprint": "other"}')
+    with pytest.raises(RunError, match="other data"):
+        find_run("toy").open_data()
+
+
+def test_weights_that_do_not_fit_name_the_first_misfit(tmp_path):
+    small, large = torch.nn.Linear(2, 3), torch.nn.Linear(2, 4)
+    save_weights(small.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(RunError, match=r"bias is \(3,\), expected \(4,\)"):
+        load_weights(large, tmp_path / "w.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:20])
+    with pytest.raises(RunError, match="not a safetensors file"):
+        load_weights(small, tmp_path / "cut.safetensors")
+
+
+def test_a_checkpoint_comes_back_as_it_went(tmp_path):
+    tied = torch.arange(6.0).reshape(2, 3)
+    checkpoint = {
+        "epoch": 3,
+        "state": {0: {"step": torch.tensor(4.0), "betas": (0.9, 0.98), "none": None}},
+        "weights": [tied, tied.T],
+        "nested": {"a": [1, "b", {"c": False}], 2: "two"},
+    }
+    writer = SafetensorsCheckpointIO()
+    writer.save_checkpoint(checkpoint, tmp_path / "c.safetensors")
+    found = writer.load_checkpoint(tmp_path / "c.safetensors")
+    assert torch.equal(found["weights"][1], tied.T)
+    assert found["state"][0]["betas"] == (0.9, 0.98)
+    assert found["nested"] == checkpoint["nested"]
+    with pytest.raises(TypeError, match="plain values"):
+        writer.save_checkpoint({"function": print}, tmp_path / "d.safetensors")
+    assert not (tmp_path / "d.safetensors").exists()
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_named_configuration_is_saved_as_it_resolves(path, tmp_path):
+    resolved = load_config(path)
+    saved = tmp_path / "config.yaml"
+    from recsys.config import dump_config
+
+    saved.write_text(dump_config(resolved))
+    assert load_config(saved) == resolved
+    assert yaml.safe_load(saved.read_text())["model"]["width"] == resolved.model.width
+    shutil.rmtree(tmp_path)
