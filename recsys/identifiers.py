@@ -66,8 +66,7 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
         others = [name for name in table.column_names if name != column]
         table = table.sort_by([(name, "ascending") for name in (column, *others)])
     found = pc.index_in(values, value_set=table[column].combine_chunks())
-    attributes = table.drop_columns(column).take(found)
-    return attributes.add_column(0, column, values)
+    return pa.table({column: values} | {name: table[name].take(found) for name in table.column_names if name != column})
 
 
 def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:

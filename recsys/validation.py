@@ -25,6 +25,7 @@ from recsys.sources.base import RawTables
 
 #: Rules that carry out what the configuration asks for: no fault of the data.
 ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items")
+_MAX_CHANNELS = 127
 
 
 @dataclass
@@ -64,7 +65,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         DataError: nothing is left, or ``config.strict`` and there is a finding.
     """
     report = Report()
-    items = _read_ids(tables, "items", schema.ITEM_ID, engine, report)
+    items = known_items = _read_ids(tables, "items", schema.ITEM_ID, engine, report)
     users = known_users = _read_ids(tables, "users", schema.USER_ID, engine, report)
     if tables.items is not None and tables.partial_items:
         items = items.united(distinct_ids(tables.events, schema.ITEM_ID, engine).values)
@@ -79,8 +80,9 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
     _refuse(tables, config, engine, report)
-    items_stay = np.full(len(items), not tables.sold_items_only and config.top_k_items is None)
-    item, item_ids = _compact(columns["item"], items, items_stay)
+    all_items_stay = tables.items is not None and not tables.sold_items_only and config.top_k_items is None
+    known_item = np.asarray(known_items.holds(items.values))
+    item, item_ids = _compact(columns["item"], items, known_item & all_items_stay)
     user, user_ids = _compact(columns["user"], users, known_user & (tables.users is not None))
     events = Events(
         user=user,
@@ -88,7 +90,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         day=columns["day"],
         millisecond=columns.get("millisecond"),
         price=columns.get(schema.PRICE),
-        channel=_ranked(columns.get(schema.CHANNEL)),
+        channel=_channel_ranks(columns),
         quantity=columns.get(schema.QUANTITY),
         basket=_ranked(columns.get(schema.BASKET_ID)),
     )
@@ -210,3 +212,15 @@ def _ranked(codes: np.ndarray | None) -> np.ndarray | None:
     values = values[values != missing_code(codes.dtype)]
     ranks: np.ndarray = np.searchsorted(values, codes, side="right").astype(codes.dtype)
     return ranks
+
+
+def _channel_ranks(columns: Columns) -> np.ndarray | None:
+    ranks = _ranked(columns.get(schema.CHANNEL))
+    if ranks is None:
+        return None
+    if len(ranks) and ranks.max() > _MAX_CHANNELS:
+        raise DataError(
+            f"column {schema.CHANNEL} has {ranks.max():,} different values, at most {_MAX_CHANNELS} are expected; "
+            "is it the right column? Leave it out, or group its values"
+        )
+    return ranks.astype(np.int8, copy=False)
