@@ -19,11 +19,6 @@ _NUMBER_PATTERN = r"^[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$"
 _DAYS_BEFORE_1970 = 719_468  # from 0000-03-01, the first day of the computation below
 
 
-def is_absent(column: str) -> nw.Expr:
-    """Return whether the id in a string ``column`` is null or empty."""
-    return nw.col(column).is_null() | (nw.col(column) == "")
-
-
 def valid_time(column: str) -> nw.Expr:
     """Return the text of a string ``column`` where it is a date that exists, with or without a time; null elsewhere."""
     text = nw.col(column).str.strip_chars()

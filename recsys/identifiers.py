@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from recsys.engine import Engine
 
+UNKNOWN, ABSENT = -1, -2  # in place of the rank of an id
+
 
 @dataclass(frozen=True)
 class Ids:
@@ -49,10 +51,21 @@ def distinct_ids(frame: nw.LazyFrame[Any], column: str, engine: Engine) -> Ids:
 
 
 def joined_rank(frame: nw.LazyFrame[Any], ids: Ids, name: str, engine: Engine) -> nw.LazyFrame[Any]:
-    """Return ``frame`` with ``name``: the rank, Int32 from 0, of its string column ``ids.column``; null if unknown."""
-    rank = pa.array(np.arange(len(ids), dtype=np.int32))
-    ranks = engine.from_arrow(pa.table({ids.column: ids.values, name: rank}))
-    return frame.join(ranks, on=ids.column, how="left")
+    """Return ``frame`` with the strings of ``ids.column`` replaced by ``name``: their rank, Int32 from 0.
+
+    UNKNOWN stands for an id that is not among ``ids``, ABSENT for null and the empty string.
+    """
+    keys = pa.concat_arrays([ids.values, pa.array([""])])
+    ranks = pa.array(np.append(np.arange(len(ids), dtype=np.int32), np.int32(ABSENT)))
+    table = engine.from_arrow(pa.table({ids.column: keys, name: ranks}))
+    frame = frame.with_columns(nw.col(ids.column).fill_null(nw.lit("")))
+    short = engine.collect(engine.shortened(table, ids.column))
+    # No two ids may share a hash. That an unknown id shares one is left to chance: once in 400,000 times for the
+    # 31.8 million purchases and 1.4 million customers of H&M, if all those purchases were of unknown customers.
+    if pc.count_distinct(short[ids.column]).as_py() == len(short):
+        table, frame = engine.from_arrow(short), engine.shortened(frame, ids.column)
+    joined = frame.join(table, on=ids.column, how="left").drop(ids.column)
+    return joined.with_columns(nw.col(name).fill_null(nw.lit(UNKNOWN, nw.Int32)))
 
 
 def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:

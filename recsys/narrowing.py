@@ -11,11 +11,10 @@ from narwhals.dtypes import DType
 from recsys import schema
 from recsys.engine import Engine
 from recsys.errors import DataError
-from recsys.expressions import day_of, is_absent, millisecond_of_day, number, valid_time
+from recsys.expressions import day_of, millisecond_of_day, number, valid_time
 from recsys.identifiers import Ids, distinct_ids, joined_rank
 from recsys.sources.base import RawTables
 
-UNKNOWN, ABSENT = -1, -2  # in place of the rank of an id
 BAD_DAY = int(np.iinfo(np.int32).min)
 
 Columns = dict[str, np.ndarray]
@@ -43,13 +42,13 @@ def narrow(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> Columns
         *(_code(name, types[name]).alias(name) for name in codes),
         *(nw.col(name).fill_null(nw.lit(False)) for name in _mark_names(tables)),
     )
-    for ids, name in ((items, "item"), (users, "user")):
-        absent = nw.when(is_absent(ids.column)).then(nw.lit(ABSENT)).otherwise(nw.lit(UNKNOWN))
-        rank = nw.coalesce(nw.col(name), absent).cast(nw.Int32).alias(name)
-        frame = joined_rank(frame, ids, name, engine).with_columns(rank).drop(ids.column)
+    frame = joined_rank(frame, items, "item", engine)
+    frame = joined_rank(frame, users, "user", engine)
     for name in labels:
-        ranked = joined_rank(frame, distinct_ids(tables.events, name, engine), f"_{name}", engine)
-        frame = ranked.drop(name).with_columns(_code(f"_{name}", nw.Int64()).alias(name)).drop(f"_{name}")
+        frame = joined_rank(frame, distinct_ids(tables.events, name, engine), f"_{name}", engine)
+        code = nw.when(nw.col(f"_{name}") >= 0).then(nw.col(f"_{name}"))
+        frame = frame.with_columns(code.alias(f"_{name}")).with_columns(_code(f"_{name}", nw.Int64()).alias(name))
+        frame = frame.drop(f"_{name}")
     return _to_numpy(engine.collect(frame))
 
 

@@ -18,8 +18,8 @@ from recsys.engine import Engine
 from recsys.errors import DataError
 from recsys.expressions import valid_time
 from recsys.histories import Events
-from recsys.identifiers import Ids, distinct_ids, ids_of, with_attributes
-from recsys.narrowing import ABSENT, BAD_DAY, UNKNOWN, Columns, missing_code, narrow
+from recsys.identifiers import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
+from recsys.narrowing import BAD_DAY, Columns, missing_code, narrow
 from recsys.prepared import day_number
 from recsys.sources.base import RawTables
 
