@@ -1,0 +1,197 @@
+"""Recommendations as people ask for them: any date, any universe, every customer, original ids."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_train import config_with
+from toy import toy_data, write_prepared
+
+from recsys.cli import build_app
+from recsys.console import run as run_app
+from recsys.errors import DataError
+from recsys.modeling.baselines import BASELINES
+from recsys.modeling.train import train
+from recsys.modeling.universe import candidates_at, read_item_list
+from recsys.prepared import load_prepared
+from recsys.schema import SYSTEMS
+from recsys.submission import check_submission, write_submission
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with prepared data and one trained run; two of its 32 customers have bought nothing."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = toy_data(folder, n_users=30, n_items=20, n_days=60, seed=4)
+    events = np.stack([data.user_of_event(), data.day, data.item], axis=1)
+    write_prepared(
+        folder / "data" / "processed" / "toy", events, n_items=20, users=[f"u{number}" for number in range(32)]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(config_with("training.epochs=1"))
+    return folder
+
+
+@pytest.fixture
+def place(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def predict(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_app(build_app("predict"), ["predict", *arguments])
+    assert not stop.value.code
+
+
+def fails(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        run_app(build_app("predict"), ["predict", *arguments])
+    return int(stop.value.code)
+
+
+def rows_of(path: str) -> dict[str, list[str]]:
+    table = pq.read_table(path).to_pylist()
+    lists: dict[str, list[str]] = {}
+    for row in sorted(table, key=lambda row: (row["user_id"], row["rank"])):
+        lists.setdefault(row["user_id"], []).append(row["item_id"])
+    return lists
+
+
+def test_every_customer_gets_k_items_with_original_ids(place):
+    predict("--k", "5", "--out", "a.parquet", "--force")
+    lists = rows_of("a.parquet")
+    assert set(lists) == {f"u{number}" for number in range(32)}
+    assert all(len(items) == len(set(items)) == 5 for items in lists.values())
+    assert all(len(item) == 10 and item.startswith("0") for items in lists.values() for item in items)
+    scores = pq.read_table("a.parquet")["score"].to_numpy().reshape(32, 5)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_newcomers_get_the_best_sellers_of_the_week(place):
+    predict("--k", "3", "--out", "b.parquet", "--force")
+    predict("--k", "3", "--out", "pop.parquet", "--system", "popularity_week", "--force")
+    assert rows_of("b.parquet")["u31"] == rows_of("pop.parquet")["u31"]
+
+
+@pytest.mark.parametrize("system", list(BASELINES))
+def test_every_baseline_can_be_asked_like_the_decoder(place, system):
+    predict("--system", system, "--k", "4", "--out", f"{system}.parquet", "--force")
+    assert all(len(set(items)) == 4 for items in rows_of(f"{system}.parquet").values())
+
+
+def test_only_candidates_are_recommended_and_never_blocked_items(place):
+    Path("universe.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
+    Path("blocked.txt").write_text("0000000003\n\n0000000004\n")
+    predict(*["--k", "6", "--universe", "universe.txt", "--blocklist", "blocked.txt", "--out", "c.parquet", "--force"])
+    expected = {f"{n:010d}" for n in (1, 2, 5, 6, 7, 8)}
+    assert all(set(items) == expected for items in rows_of("c.parquet").values())
+
+
+def test_what_a_customer_bought_can_be_left_out(place):
+    predict("--k", "4", "--exclude-seen", "--out", "d.parquet", "--force")
+    data = load_prepared(Path("data/processed/toy"))
+    for user, items in rows_of("d.parquet").items():
+        index = int(user[1:])
+        own = data.item[data.offsets[index] : data.offsets[index + 1]]
+        assert not {f"{n:010d}" for n in own} & set(items)
+
+
+def test_a_list_that_cannot_be_filled_says_what_to_change(place, capsys):
+    Path("two.txt").write_text("0000000001\n0000000002\n")
+    assert fails("--k", "3", "--universe", "two.txt", "--out", "e.parquet") == 1
+    assert not Path("e.parquet").exists()
+    assert not list(Path().glob(".e.parquet*"))
+
+
+def test_an_output_that_exists_needs_force(place):
+    Path("kept.parquet").write_text("mine")
+    assert fails("--out", "kept.parquet") == 2
+    assert Path("kept.parquet").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["--date", "2020-13-45"], "YYYY-MM-DD", 2),
+        (["--system", "magic"], "expected decoder, repeat", 2),
+        (["--run", "nowhere"], "known runs: toy", 1),
+        (["--run", "data"], "is not a run folder", 1),
+        (["--universe", "missing.txt"], "missing.txt is missing", 1),
+        (["--date", "1999-01-01", "--sold-within-days", "7"], "no item may be recommended at 1999-01-01", 1),
+        (["--submission", "--k", "5"], "12 items", 2),
+        (["--folds", "--k", "5"], "--folds", 2),
+    ],
+)
+def test_a_question_that_cannot_be_meant_ends_in_one_line(place, capfd, arguments, said, code):
+    assert fails("--out", "never.parquet", *arguments) == code
+    error = capfd.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not Path("never.parquet").exists()
+
+
+def test_unknown_items_in_a_list_are_named(place, tmp_path):
+    data = load_prepared(Path("data/processed/toy"))
+    (tmp_path / "ids.txt").write_text("0000000001\n999\n")
+    with pytest.raises(DataError, match="1 of 2 items are unknown, such as '999'"):
+        read_item_list(tmp_path / "ids.txt", data)
+    pq.write_table(pa.table({"item_id": ["0000000002"]}), tmp_path / "ids.parquet")
+    assert read_item_list(tmp_path / "ids.parquet", data).tolist() == [2]
+
+
+def test_candidates_are_what_sold_in_the_days_before_the_date(tmp_path):
+    data = write_prepared(tmp_path / "d", [(0, 10, 1), (0, 17, 2), (0, 19, 3), (0, 20, 4)])
+    assert np.flatnonzero(candidates_at(data, 20, 3)).tolist() == [2, 3]
+    assert np.flatnonzero(candidates_at(data, 20, None)).tolist() == [1, 2, 3, 4]
+
+
+def test_the_folds_hold_lists_of_all_systems_for_those_who_bought(place):
+    predict("--folds", "--force")
+    data = load_prepared(Path("data/processed/toy"))
+    (fold,) = {path.stem for path in Path("reports/toy/recommendations").glob("*/*.parquet")}
+    for system in SYSTEMS:
+        lists = rows_of(f"reports/toy/recommendations/{system}/{fold}.parquet")
+        assert 0 < len(lists) <= data.n_users
+        assert all(len(set(items)) == 12 for items in lists.values())
+
+
+def test_a_submission_covers_every_customer_and_passes_its_own_check(place):
+    predict("--submission", "--out", "sub/recommendations.parquet", "--force")
+    lines = Path("sub/submission.csv").read_text().splitlines()
+    assert lines[0] == "customer_id,prediction"
+    assert len(lines) == 33
+    lists = rows_of("sub/recommendations.parquet")
+    assert {line.split(",")[0]: line.split(",")[1].split(" ") for line in lines[1:]} == lists
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda lines: ["customer,prediction", *lines[1:]], "header"),
+        (lambda lines: lines[:-1], "31 of 32 customers"),
+        (lambda lines: [*lines[:-1], lines[-2]], "31 of 32 customers"),
+        (lambda lines: [*lines[:-1], lines[-1][:-11]], "not 12 ten-digit ids"),
+        (lambda lines: [*lines[:-1], lines[-1].replace(" 0", " ", 1)], "not 12 ten-digit ids"),
+        (lambda lines: [*lines[:-1], lines[-1][:-10] + "9999999999"], "does not hold"),
+        (lambda lines: [*lines[:-1], lines[-1][:-10] + lines[-1].split(",")[1][:10]], "twice"),
+    ],
+)
+def test_the_check_of_a_submission_finds_what_kaggle_would_refuse(place, tmp_path, spoil, said):
+    predict("--submission", "--out", "good/recommendations.parquet", "--force")
+    data = load_prepared(Path("data/processed/toy"))
+    bad = tmp_path / "submission.csv"
+    bad.write_text("\n".join(spoil(Path("good/submission.csv").read_text().splitlines())) + "\n")
+    with pytest.raises(DataError, match=said):
+        check_submission(bad, data)
+
+
+def test_writing_a_submission_keeps_the_order_of_ranks(tmp_path):
+    items = [f"{n:010d}" for n in range(24)]
+    table = pa.table({"user_id": ["b"] * 12 + ["a"] * 12, "rank": list(range(1, 13)) * 2, "item_id": items})
+    pq.write_table(table, tmp_path / "r.parquet")
+    write_submission(tmp_path / "r.parquet", tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_text().splitlines()[1] == "b," + " ".join(items[:12])
