@@ -4,8 +4,8 @@ Everything here reads only events before the date it is asked for; nothing is fi
 once. NumPy only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -32,6 +32,8 @@ PAST_FEATURES = (
     "user_days_since_trip",
     "user_mean_trip_gap",
 )
+#: Tables of a day that are kept: an epoch asks at some twenty days again and again.
+MAX_TABLES = 32
 _HALF_LIVES_DAYS = (7.0, 20.0, 60.0, 150.0)
 
 
@@ -49,15 +51,31 @@ class ItemSales:
         self._repeated = _is_repeat(data)[order]
         self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
-        self.at = lru_cache(maxsize=256)(self._at)
+        self._tables = np.zeros((0, self.n_rows, len(ITEM_FEATURES)), dtype=np.float32)
+        self._row_of_day: dict[int, int] = {}
 
     def sold(self, begin_day: int, end_day: int) -> np.ndarray:
         """Return how often each item was sold (V,) int64 on days ``begin_day`` … ``end_day`` - 1."""
         begin, end = np.searchsorted(self._day, [begin_day, end_day])
         return np.bincount(self._item[begin:end], minlength=self.n_rows)
 
-    def _at(self, day: int) -> np.ndarray:
-        """Return the features (V, F) float32 of every item at the start of ``day``; cached, not to be written to."""
+    def tables(self, days: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return tables (S, V, F) float32 and the row (G,) int64 among them that holds each of ``days`` (G,).
+
+        Tables are kept for later calls, at most ``MAX_TABLES`` of them; they are not to be written to.
+        """
+        new = [day for day in dict.fromkeys(days) if day not in self._row_of_day]
+        if new:
+            if len(self._row_of_day) + len(new) > MAX_TABLES:
+                self._row_of_day, new = {}, list(dict.fromkeys(days))
+                self._tables = self._tables[:0]
+            first = len(self._row_of_day)
+            self._tables = np.concatenate([self._tables, np.stack([self.at(day) for day in new])])
+            self._row_of_day |= {day: first + place for place, day in enumerate(new)}
+        return self._tables, np.array([self._row_of_day[day] for day in days], dtype=np.int64)
+
+    def at(self, day: int) -> np.ndarray:
+        """Return the features (V, F) float32 of every item at the start of ``day``."""
         sold_7, sold_28 = self.sold(day - 7, day), self.sold(day - 28, day)
         end = np.searchsorted(self._day, day)
         sold_all = np.bincount(self._item[:end], minlength=self.n_rows)

@@ -21,12 +21,14 @@ def gap_bucket(gap_days: Tensor) -> Tensor:
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a position sees itself and what came before."""
+    """Multi-head attention in which a position sees itself and what came before.
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    Without dropout inside: it would cost the fused kernel, a third of the time of a step on a processor.
+    """
+
+    def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.dropout = dropout
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
 
@@ -36,8 +38,7 @@ class CausalSelfAttention(nn.Module):
             part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
             for part in self.to_qkv(x_BTD).chunk(3, dim=-1)
         )
-        dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         out: Tensor = self.to_out(mixed.transpose(1, 2).flatten(-2))
         return out
 
@@ -48,7 +49,7 @@ class Block(nn.Module):
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = CausalSelfAttention(width, n_heads, dropout)
+        self.attention = CausalSelfAttention(width, n_heads)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)

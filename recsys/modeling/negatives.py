@@ -45,8 +45,6 @@ class OwnItems:
     query_P: Tensor  # int64
     item_P: Tensor  # int64
     target_n: Tensor  # int64 pair of each target
-    sorted_key_P: Tensor  # int64 query * n_rows + item, ascending
-    n_rows: int
 
     @classmethod
     def of(cls, questions: Questions, target_query_n: Tensor, target_item_n: Tensor, n_rows: int) -> "OwnItems":
@@ -57,18 +55,19 @@ class OwnItems:
         is_past_n = torch.zeros_like(target_key_n, dtype=torch.bool)
         if len(past_key_P):
             is_past_n = past_key_P[target_n.clamp(max=len(past_key_P) - 1)] == target_key_n
-        new_key_m = target_key_n[~is_past_n]
-        target_n[~is_past_n] = len(past_key_P) + torch.arange(len(new_key_m), device=target_n.device)
+        n_new = int((~is_past_n).sum())
+        target_n[~is_past_n] = len(past_key_P) + torch.arange(n_new, device=target_n.device)
         return cls(
             query_P=torch.cat([questions.past_query_P, target_query_n[~is_past_n]]),
             item_P=torch.cat([questions.past_item_P, target_item_n[~is_past_n]]),
             target_n=target_n,
-            sorted_key_P=torch.cat([past_key_P, new_key_m]).sort().values,
-            n_rows=n_rows,
         )
 
     def contains(self, item_N: Tensor, n_queries: int) -> Tensor:
         """Return (Q, N) bool: whether ``item_N`` are own items of each question."""
-        key_QN = torch.arange(n_queries, device=item_N.device)[:, None] * self.n_rows + item_N
-        position_QN = torch.searchsorted(self.sorted_key_P, key_QN).clamp(max=len(self.sorted_key_P) - 1)
-        return self.sorted_key_P[position_QN] == key_QN
+        drawn_U, draw_of_N = torch.unique(item_N, return_inverse=True)
+        place_P = torch.searchsorted(drawn_U, self.item_P).clamp(max=len(drawn_U) - 1)
+        hit_P = drawn_U[place_P] == self.item_P
+        own_QU = torch.zeros(n_queries, len(drawn_U), dtype=torch.bool, device=item_N.device)
+        own_QU[self.query_P[hit_P], place_P[hit_P]] = True
+        return own_QU[:, draw_of_N]

@@ -102,36 +102,50 @@ def main(
         return
     if submission and k not in (None, SUBMISSION_K):
         raise UsageError(f"a submission holds {SUBMISSION_K} items a customer, found --k {k}")
-    options = {
-        "k": SUBMISSION_K if submission else k,
-        "sold_within_days": sold_within_days,
-        "exclude_seen": exclude_seen,
-    }
+    options = {"k": SUBMISSION_K if submission else k, "sold_within_days": sold_within_days}
+    options["exclude_seen"] = exclude_seen
     config = _with(found.config, {name: value for name, value in options.items() if value is not None})
     path = out or found.report_folder / "recommendations.parquet"
-    sheet = path.with_name("submission.csv")
-    require_absent(path, force=force)
-    if submission:
-        require_absent(sheet, force=force)
-    data = found.open_data()
-    asked = data.last_day + 1 if day is None else _parse_day(day)
-    history = History(data, data.ends_before(asked), asked)
-    candidates = Candidates(
-        candidates_at(
-            data,
-            asked,
-            config.predict.sold_within_days,
-            only=None if universe is None else read_item_list(universe, data),
-            blocked=None if blocklist is None else read_item_list(blocklist, data),
-        ),
-        config.predict.exclude_seen,
+    sheet = path.with_name("submission.csv") if submission else None
+    for output in (path, sheet):
+        if output is not None:
+            require_absent(output, force=force)
+    asked = Asked(config, system, None if day is None else _parse_day(day), universe, blocklist)
+    recommend_everybody(found, asked, path, sheet)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a run: a configuration, a system, a date (None: the day after the data), lists of items."""
+
+    config: Config
+    system: str = DECODER
+    day: int | None = None
+    universe: Path | None = None
+    blocklist: Path | None = None
+
+
+def recommend_everybody(found: Run, asked: Asked, path: Path, sheet: Path | None = None) -> None:
+    """Write lists for every customer to ``path``, and as Kaggle's submission to ``sheet``.
+
+    Raises:
+        DataError: a list of items cannot be used, or leaves too few items for a customer.
+        UsageError: there is no such system.
+    """
+    data, config = found.open_data(), asked.config
+    day = data.last_day + 1 if asked.day is None else asked.day
+    only, blocked = (
+        None if listed is None else read_item_list(listed, data) for listed in (asked.universe, asked.blocklist)
     )
-    recommender = fit_system(system, found, config, history)
+    allowed = candidates_at(data, day, config.predict.sold_within_days, only=only, blocked=blocked)
+    history = History(data, data.ends_before(day), day)
+    recommender = fit_system(asked.system, found, config, history)
     everybody = np.arange(data.n_users, dtype=np.int32)
+    candidates = Candidates(allowed, config.predict.exclude_seen)
     write_lists(recommender, history, everybody, config.predict.k, candidates, path)
-    talk.print(f"{system} at {day_date(asked)}: {config.predict.k} items for each of {data.n_users:,} customers")
+    talk.print(f"{asked.system} at {day_date(day)}: {config.predict.k} items for each of {data.n_users:,} customers")
     typer.echo(path)
-    if submission:
+    if sheet is not None:
         write_submission(path, sheet)
         check_submission(sheet, data)
         typer.echo(sheet)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import ModelConfig
-from recsys.features import ITEM_FEATURES, ItemSales
+from recsys.features import ItemSales
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
 from recsys.modeling.heads import RepeatHead, SalesHead
@@ -49,8 +49,8 @@ class PurchaseModel(nn.Module):
         days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
         bias_GV = self.item_bias.expand(len(days), -1)
         if self.sales_head is not None:
-            tables = [self.sales_head(_table(sales, day, query_QD.device)) for day in days.tolist()]
-            bias_GV = bias_GV + torch.stack(tables)
+            tables_SVF, row_G = _tables(sales, days)
+            bias_GV = bias_GV + self.sales_head(tables_SVF[row_G])
         logits_QV = query_QD @ self.item_vectors_VD.T + bias_GV[day_of_Q]
         past = questions.past_query_P, questions.past_item_P
         if self.repeat_head is not None and len(past[0]):
@@ -71,8 +71,8 @@ class PurchaseModel(nn.Module):
         days, day_of_Q = torch.unique(day_Q, return_inverse=True)
         bias_GN = self.item_bias[item_N].expand(len(days), -1)
         if self.sales_head is not None:
-            tables = [self.sales_head(_table(sales, day, query_QD.device)[item_N]) for day in days.tolist()]
-            bias_GN = bias_GN + torch.stack(tables)
+            tables_SVF, row_G = _tables(sales, days)
+            bias_GN = bias_GN + self.sales_head(tables_SVF[row_G[:, None], item_N])
         vectors_ND: Tensor = self.items(item_N)
         return query_QD @ vectors_ND.T + bias_GN[day_of_Q]
 
@@ -88,15 +88,14 @@ class PurchaseModel(nn.Module):
 
 def sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
     """Return the sales features (P, F) of each item at the start of its day."""
-    rows_PF = torch.empty(len(item_P), len(ITEM_FEATURES), device=item_P.device)
-    for day in torch.unique(day_P).tolist():
-        chosen = day_P == day
-        rows_PF[chosen] = _table(sales, day, item_P.device)[item_P[chosen]]
-    return rows_PF
+    days, day_of_P = torch.unique(day_P, return_inverse=True)
+    tables_SVF, row_G = _tables(sales, days)
+    return tables_SVF[row_G[day_of_P], item_P]
 
 
-def _table(sales: ItemSales, day: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(sales.at(day)).to(device)
+def _tables(sales: ItemSales, days: Tensor) -> tuple[Tensor, Tensor]:
+    tables, row_G = sales.tables(days.tolist())
+    return torch.from_numpy(tables).to(days.device), torch.from_numpy(row_G).to(days.device)
 
 
 def _initialise(module: nn.Module) -> None:
