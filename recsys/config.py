@@ -153,6 +153,18 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @model_validator(mode="after")
+    def _dates_need_a_common_date(self) -> Self:
+        # Other protocols know a customer up to an event, not up to a date: sales and waits at a date common to all
+        # would hold the very purchases that are asked for.
+        dated = [name for name in ("time_gaps", "sales_head", "repeat_head") if getattr(self.model, name)]
+        if dated and self.split.protocol != "weekly":
+            raise ValueError(
+                f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "
+                "have; set them to false"
+            )
+        return self
+
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
     """Return the configuration in ``path`` (the defaults without one) with ``key.key=value`` overrides applied.
@@ -178,9 +190,11 @@ def validated(settings: dict[str, Any], section: type[AnySection], origin: str) 
         return section.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        found = f" (found {first['input']!r})" if first["loc"] else ""
-        raise ConfigError(f"{origin}: {key}: {first['msg']}{found}") from error
+        key = ".".join(str(part) for part in first["loc"]) + (": " if first["loc"] else "")
+        # What a validator of a whole section says names its keys itself.
+        whole = first["type"] == "value_error"
+        found = "" if whole else f" (found {first['input']!r})"
+        raise ConfigError(f"{origin}: {key}{first['msg'].removeprefix('Value error, ')}{found}") from error
 
 
 def dump_config(config: Config) -> str:

@@ -72,21 +72,28 @@ def weekly_split(data: PreparedData, config: SplitConfig) -> Split:
     return Split(
         train_end=data.ends_before(validation_start),
         train_day=validation_start,
-        validation=window_fold(data, validation_start, horizon),
-        tests=tuple(window_fold(data, start, horizon) for start in starts),
+        validation=_require_buyers(data, window_fold(data, validation_start, horizon)),
+        tests=tuple(_require_buyers(data, window_fold(data, start, horizon)) for start in starts),
     )
 
 
 def window_fold(data: PreparedData, start_day: int, horizon_days: int) -> Fold:
-    """Return the fold that asks at ``start_day`` for everything bought in the ``horizon_days`` from it on."""
+    """Return the fold that asks at ``start_day`` for everything bought in the ``horizon_days`` from it on.
+
+    Where nobody bought anything, nobody is asked.
+    """
     begin, end = data.ends_before(start_day), data.ends_before(start_day + horizon_days)
     users, items = _distinct_pairs(data, begin, end)
-    if not len(users):
+    return _fold(day_date(start_day).isoformat(), start_day, start_day + horizon_days, begin, users, items)
+
+
+def _require_buyers(data: PreparedData, fold: Fold) -> Fold:
+    if not len(fold.user_index):
         raise DataError(
-            f"nobody bought anything from {day_date(start_day)} to {day_date(start_day + horizon_days - 1)}; "
+            f"nobody bought anything from {day_date(fold.start_day)} to {day_date(fold.end_day - 1)}; "
             f"the data run from {day_date(data.first_day)} to {day_date(data.last_day)}; choose another split.end"
         )
-    return _fold(day_date(start_day).isoformat(), start_day, start_day + horizon_days, begin, users, items)
+    return fold
 
 
 def leave_one_out(data: PreparedData) -> Split:

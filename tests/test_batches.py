@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toy import toy_data
+from toy import toy_data, write_prepared
 
 from recsys.config import SplitConfig
 from recsys.modeling.batches import TrainingBatches, cut_windows, newest_events, pack
@@ -133,3 +133,11 @@ def test_the_newest_events_end_at_the_known_history(data):
         item = int(sequences.item_BT[user, questions.position_Q[user]])
         expected = data.item[end[user] - 1] if end[user] > data.offsets[user] else data.n_items + 1
         assert item == expected
+
+
+def test_windows_in_which_nobody_bought_are_not_asked_about(tmp_path):
+    # Purchases on days 0-13 and 70-90 only: most of the windows before the cutoff are empty.
+    days = [*range(14), *range(70, 91)]
+    data = write_prepared(tmp_path / "gap", [(user, 18_000 + day, 1 + user) for user in range(3) for day in days])
+    asked = torch.cat([batch.questions.day_Q for batch in batches_of(data, query_windows=10)])
+    assert len(asked)

@@ -179,3 +179,10 @@ def test_prepared_data_lie_under_the_name_or_the_source():
 def test_every_key_stands_in_the_documentation_with_its_meaning(key):
     line = next(line for line in configuration().splitlines() if line.startswith(f"| `{key}` |"))
     assert line.strip("| ").split(" | ")[-1].strip(), line
+
+
+def test_what_looks_at_a_date_is_refused_where_there_is_none():
+    with pytest.raises(ConfigError, match=r"^the command line: model.time_gaps, .* set them to false$"):
+        load_config(None, ["split.protocol=leave_one_out"])
+    options = [f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat_head")]
+    assert load_config(None, ["split.protocol=leave_one_out", *options]).split.protocol == "leave_one_out"
