@@ -100,6 +100,7 @@ class TrainingConfig(Section):
     n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")
     patience: int = Field(3, ge=1, description="epochs without a better validation MAP before stopping")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(20, ge=0, description="horizons before the cutoff asked for all that was bought in them")
     batch_queries: int = Field(256, ge=1, description="whole-window queries a batch at most")
     query_weight: float = Field(1.0, ge=0, description="weight of the window loss beside the next-item loss")

@@ -29,7 +29,7 @@ def batches_of(data, **changes):
 
 
 def test_windows_cover_every_event_exactly_once(data):
-    windows = cut_windows(data.offsets, data.offsets[1:], 8)
+    windows = cut_windows(data.offsets[:-1], data.offsets[1:], 8)
     covered = np.concatenate(
         [np.arange(start, start + length) for start, length in zip(windows.start, windows.length, strict=True)]
     )
@@ -141,3 +141,25 @@ def test_windows_in_which_nobody_bought_are_not_asked_about(tmp_path):
     data = write_prepared(tmp_path / "gap", [(user, 18_000 + day, 1 + user) for user in range(3) for day in days])
     asked = torch.cat([batch.questions.day_Q for batch in batches_of(data, query_windows=10)])
     assert len(asked)
+
+
+def test_recent_days_leave_older_events_as_context_only(data):
+    recent = batches_of(data, recent_days=20)
+    cutoff = recent.split.train_day
+    expected = np.concatenate(
+        [
+            data.item[data.offsets[u] : recent.split.train_end[u]][
+                data.day[data.offsets[u] : recent.split.train_end[u]] >= cutoff - 20
+            ]
+            for u in range(data.n_users)
+        ]
+    )
+    batches = list(recent)
+    targets = np.concatenate([batch.target_BT[batch.target_BT > 0].numpy() for batch in batches])
+    assert np.array_equal(np.sort(targets), np.sort(expected))
+    for batch in batches:
+        questions = batch.questions
+        for query in range(len(questions.row_Q)):
+            item = int(batch.sequences.item_BT[questions.row_Q[query], questions.position_Q[query]])
+            past = questions.past_item_P[questions.past_query_P == query].tolist()
+            assert item in past or (item == data.n_items + 1 and not past)

@@ -1,7 +1,7 @@
 """From memory-mapped histories to tensors: windows packed by a token budget, and questions at dates.
 
 A history is cut, from its end backwards, into windows of at most T - 1 events; each event is a target exactly once.
-Position 0 of a window holds the event before it (a start mark for the first window), so the model also learns to begin.
+Position 0 of a window holds the event before it (a start mark where there is none), so the model also learns to begin.
 """
 
 from collections.abc import Iterator
@@ -60,15 +60,15 @@ class Windows:
     first_of_user: np.ndarray  # (U+1,) int64: windows of user u are first_of_user[u]:first_of_user[u+1]
 
 
-def cut_windows(offsets: np.ndarray, end: np.ndarray, max_events: int) -> Windows:
-    """Return windows that cover events ``offsets[u]:end[u]`` of every user; only a user's first may be short."""
-    n_events = end - offsets[:-1]
+def cut_windows(begin: np.ndarray, end: np.ndarray, max_events: int) -> Windows:
+    """Return windows that cover events ``begin[u]:end[u]`` of every user; only a user's first may be short."""
+    n_events = end - begin
     n_windows = -(-n_events // max_events)
     first = np.concatenate([[0], np.cumsum(n_windows)])
     user = np.repeat(np.arange(len(n_events)), n_windows)
     back = first[user + 1] - np.arange(len(user))  # 1 for the newest window of a user
     stop = end[user] - (back - 1) * max_events
-    start = np.maximum(stop - max_events, offsets[user])
+    start = np.maximum(stop - max_events, begin[user])
     return Windows(user, start, stop - start, first)
 
 
@@ -104,9 +104,12 @@ class TrainingBatches(IterableDataset[Batch]):
         query_windows: int,
         horizon_days: int,
         seed: int,
+        recent_days: int | None = None,
     ) -> None:
         self.data, self.split = data, split
-        self.windows = cut_windows(data.offsets, split.train_end, max_length - 1)
+        recent = data.offsets[:-1] if recent_days is None else data.ends_before(split.train_day - recent_days)
+        self.first_target = np.minimum(recent, split.train_end)
+        self.windows = cut_windows(self.first_target, split.train_end, max_length - 1)
         self.max_events = max_length - 1
         self.batch_tokens, self.batch_queries = max(batch_tokens, max_length), batch_queries
         self.query_windows, self.horizon_days = query_windows, horizon_days
@@ -141,7 +144,7 @@ class TrainingBatches(IterableDataset[Batch]):
         shift = int(random.integers(self.horizon_days)) if self.query_windows else 0
         days = [newest - shift - back * self.horizon_days for back in range(self.query_windows)]
         folds = [window_fold(self.data, day, self.horizon_days) for day in days if day > self.data.first_day]
-        return _AskedFolds.of(folds, self.windows, self.data.offsets, self.max_events)
+        return _AskedFolds.of(folds, self.windows, self.first_target, self.max_events)
 
     def _collate(self, rows: np.ndarray, asked: "_AskedFolds", random: np.random.Generator) -> Batch:
         data, windows = self.data, self.windows
@@ -182,7 +185,7 @@ class _AskedFolds:
     target_item: np.ndarray
 
     @classmethod
-    def of(cls, folds: list[Fold], windows: Windows, offsets: np.ndarray, max_events: int) -> "_AskedFolds":
+    def of(cls, folds: list[Fold], windows: Windows, first_target: np.ndarray, max_events: int) -> "_AskedFolds":
         """Gather the questions of ``folds`` whose user has a window that reaches the date."""
         shifts = np.cumsum([0] + [len(fold.target_item) for fold in folds])
         empty = np.zeros(0, dtype=np.int64)
@@ -192,11 +195,11 @@ class _AskedFolds:
         edges = [fold.target_offsets + shift for fold, shift in zip(folds, shifts, strict=False)]
         target_begin = np.concatenate([empty, *(edge[:-1] for edge in edges)])
         target_end = np.concatenate([empty, *(edge[1:] for edge in edges)])
-        n_known = end - offsets[user]
+        n_known = end - first_target[user]
         n_windows = windows.first_of_user[user + 1] - windows.first_of_user[user]
         oldest = windows.length[np.minimum(windows.first_of_user[user], len(windows.length) - 1)]
         window = windows.first_of_user[user] + np.maximum(-(-(n_known - oldest) // max_events), 0)
-        keep = (n_windows > 0) & (window < windows.first_of_user[user + 1])
+        keep = (n_windows > 0) & (n_known >= 0) & (window < windows.first_of_user[user + 1])
         order = np.flatnonzero(keep)[np.argsort(window[keep], kind="stable")]
         items = np.concatenate([empty, *(fold.target_item for fold in folds)]).astype(np.int64)
         return cls(window[order], user[order], end[order], day[order], target_begin[order], target_end[order], items)

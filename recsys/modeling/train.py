@@ -109,6 +109,7 @@ def build_module(config: Config, data: PreparedData) -> PurchaseModule:
         query_windows=training.query_windows if config.split.protocol == "weekly" else 0,
         horizon_days=config.split.horizon_days,
         seed=config.seed,
+        recent_days=training.recent_days if config.split.protocol == "weekly" else None,
     )
     return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
 
