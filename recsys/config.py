@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recsys.errors import ConfigError
+from recsys.flat_config import from_flat, is_flat
 
 DATA_DIR = Path("data")
 RAW_DIR = DATA_DIR / "raw"
@@ -47,7 +48,20 @@ class DataConfig(Section):
     start: date | None = Field(None, description="first day kept")
     end: date | None = Field(None, description="first day no longer kept")
     top_k_items: int | None = Field(None, ge=1, description="keep only the most sold items")
+    min_history: int | None = Field(None, ge=1, description="keep only users with so many kept events at least")
+    max_history: int | None = Field(None, ge=1, description="keep only users with so many kept events at most")
     strict: bool = Field(False, description="turn every finding of the validation into an error")
+
+    @model_validator(mode="after")
+    def _some_length_fits(self) -> Self:
+        if self.min_history is not None and self.max_history is not None and self.min_history > self.max_history:
+            raise ValueError(f"min_history {self.min_history} is above max_history {self.max_history}")
+        return self
+
+    @property
+    def limits_histories(self) -> bool:
+        """Whether users are left out for the length of their history."""
+        return self.min_history is not None or self.max_history is not None
 
     @property
     def folder(self) -> Path:
@@ -87,6 +101,67 @@ class ModelConfig(Section):
         return self
 
 
+class SeedModelConfig(Section):
+    """The published decoders: ids or frozen text vectors of articles in, the next article out.
+
+    With a kind, the run fits one of them and `model` plays no part; of `training` it reads `epochs`, `lr`,
+    `weight_decay`, `warmup_fraction`, `patience`, `gradient_clip`, `accelerator` and `devices`.
+    """
+
+    kind: Literal["id", "bert"] | None = Field(
+        None, description="id: learned item vectors; bert: frozen text vectors; none: the decoder of `model`"
+    )
+    hidden_size: int | None = Field(
+        None, multiple_of=2, ge=2, description="width; by default 256 for ids, the width of the text vectors for bert"
+    )
+    num_heads: int = Field(8, ge=1, description="attention heads; hidden_size is a multiple of it")
+    num_layers: int = Field(8, ge=1, description="blocks of attention and feed-forward")
+    num_embeds: int | None = Field(None, ge=4, description="items and the 3 special tokens; counted by default")
+    seq_max_len: int = Field(24, ge=1, description="items of a sequence at most, special tokens not counted")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of attention weights dropped while training")
+    batch_size: int = Field(256, ge=1, description="sequences a batch")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.hidden_size is not None and self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class TextModelConfig(Section):
+    """The transformer that reads item texts, for the item map.
+
+    With an objective, the run fits it and `model` plays no part. Of `split` it reads `test_fraction` and `seed`, the
+    texts held out for validation; of `training` it reads `epochs`, `lr`, `warmup_fraction`, `patience`,
+    `gradient_clip`, `accelerator` and `devices`.
+    """
+
+    objective: Literal["masked", "causal", "original"] | None = Field(
+        None,
+        description="masked: say hidden words; causal: say the next token; original: say the next token while every "
+        "position sees it; none: the run fits another model",
+    )
+    tokenizer: Path | None = Field(None, description="folder with a BERT's tokenizer.json; the packaged one by default")
+    max_tokens: int = Field(90, ge=3, description="tokens of a text at most, marks of begin and end included")
+    width: int = Field(128, multiple_of=2, ge=2, description="width D of the token vectors")
+    n_layers: int = Field(4, ge=1, description="encoder layers")
+    n_heads: int = Field(4, ge=1, description="attention heads; width is a multiple of it")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all tokens")
+    mask_share: float = Field(0.15, gt=0, lt=1, description="share of the words hidden by objective masked")
+    mask_replacement: Literal["mask", "bert"] = Field(
+        "mask", description="hidden words become a mark; bert: 80% a mark, 10% any token, 10% stay"
+    )
+    batch_texts: int = Field(128, ge=1, description="texts a batch")
+    n_texts: int | None = Field(None, ge=1, description="learn from so many texts only, drawn at random; else from all")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.n_heads:
+            raise ValueError(f"text_model.width {self.width} is not a multiple of text_model.n_heads {self.n_heads}")
+        return self
+
+
 class TrainingConfig(Section):
     """How the decoder is fitted."""
 
@@ -98,7 +173,7 @@ class TrainingConfig(Section):
     loss: Literal["full", "sampled"] = Field("sampled", description="softmax over all items, or over negatives")
     n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch")
     n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")
-    patience: int = Field(3, ge=1, description="epochs without a better validation MAP before stopping")
+    patience: int = Field(3, ge=1, description="epochs without a better validation score before stopping")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(20, ge=0, description="horizons before the cutoff asked for all that was bought in them")
@@ -149,6 +224,8 @@ class Config(Section):
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
+    seed_model: SeedModelConfig = SeedModelConfig()
+    text_model: TextModelConfig = TextModelConfig()
     training: TrainingConfig = TrainingConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     predict: PredictConfig = PredictConfig()
@@ -159,7 +236,7 @@ class Config(Section):
         # Other protocols know a customer up to an event, not up to a date: sales and waits at a date common to all
         # would hold the very purchases that are asked for.
         dated = [name for name in ("time_gaps", "sales_head", "repeat_head") if getattr(self.model, name)]
-        if dated and self.split.protocol != "weekly":
+        if dated and self.split.protocol != "weekly" and self.seed_model.kind is None and not self.text_model.objective:
             raise ValueError(
                 f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "
                 "have; set them to false"
@@ -170,11 +247,14 @@ class Config(Section):
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
     """Return the configuration in ``path`` (the defaults without one) with ``key.key=value`` overrides applied.
 
+    The flat form of the published ``model_config.yaml`` is read as well (see :mod:`recsys.flat_config`).
+
     Raises:
         ConfigError: the file is missing or not a YAML mapping, a key is unknown (the nearest known one is named),
             or a value does not fit.
     """
     settings = {} if path is None else read_yaml(path)
+    settings = from_flat(settings, str(path)) if is_flat(settings) else settings
     for override in overrides or []:
         _apply_override(settings, override)
     return validated(settings, Config, "the command line" if path is None else str(path))

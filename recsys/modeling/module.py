@@ -1,6 +1,7 @@
 """The LightningModule: one step of training, one pass of validation, the optimiser and its schedule."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,11 +19,13 @@ from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History
 from recsys.splits import Fold
 
-VALIDATION_METRIC = "val_map@12"
-
 
 class PurchaseModule(pl.LightningModule):
     """Fit a :class:`PurchaseModel` to next purchases and to whole windows asked at dates."""
+
+    validation_metric = "val_map@12"
+    validation_mode: Literal["min", "max"] = "max"
+    log_every_n_steps = 10
 
     def __init__(
         self, config: Config, model: PurchaseModel, batches: TrainingBatches, sales: ItemSales, validation: Fold
@@ -111,7 +114,7 @@ class PurchaseModule(pl.LightningModule):
         history = History(data, fold.history_end, fold.start_day)
         lists = recommender.recommend(history, fold.user_index, 12, Candidates(allowed))
         score = mean_average_precision(lists.item, fold, lists.user_index, 12)
-        self.log(VALIDATION_METRIC, score, prog_bar=True, sync_dist=True)
+        self.log(self.validation_metric, score, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""

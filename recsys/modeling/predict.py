@@ -12,16 +12,14 @@ import typer
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import ConfigError, UsageError
-from recsys.features import ItemSales
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.baselines.repeat import Repeat
-from recsys.modeling.checkpoint import load_weights
-from recsys.modeling.purchase_model import PurchaseModel
-from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists, Recommender
+from recsys.modeling.factory import load_decoder
+from recsys.modeling.recommend import Candidates, History, Lists, Recommender
 from recsys.modeling.universe import candidates_at, read_item_list
 from recsys.prepared import day_date, day_number
-from recsys.runs import WEIGHTS_FILE, Run, find_run
+from recsys.runs import Run, find_run
 from recsys.splits import make_split
 from recsys.storage import replacing, require_absent, write_json
 from recsys.submission import SUBMISSION_K, check_submission, write_submission
@@ -41,7 +39,7 @@ class ServedDecoder:
     Items that fill a list score below the decoder's own, by their place in the ranking.
     """
 
-    decoder: DecoderRecommender
+    decoder: Recommender
     newcomers: Popularity
     name: str = DECODER
 
@@ -194,10 +192,8 @@ def fit_system(name: str, found: Run, config: Config, history: History) -> Recom
         RunError: the run's weights do not fit its configuration.
     """
     if name == DECODER:
-        model = PurchaseModel(found.config.model, history.data.n_items)
-        load_weights(model, found.folder / WEIGHTS_FILE)
         newcomers = Popularity.fit("newcomers", history, days=WEEK_DAYS, segment=config.predict.segment)
-        return ServedDecoder(DecoderRecommender(model, ItemSales(history.data)), newcomers)
+        return ServedDecoder(load_decoder(found, history.data), newcomers)
     if name not in BASELINES:
         raise UsageError(f"there is no system {name!r}; expected {DECODER}, {', '.join(BASELINES)}")
     validation = make_split(history.data, config.split).validation

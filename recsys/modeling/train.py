@@ -20,14 +20,12 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from recsys.config import MODELS_DIR, Config, dump_config, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.errors import RunError
-from recsys.features import ItemSales
-from recsys.modeling.batches import TrainingBatches
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
-from recsys.modeling.module import VALIDATION_METRIC, PurchaseModule
-from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.factory import build_module
+from recsys.modeling.module import PurchaseModule
+from recsys.modeling.seed_module import SeedModule
 from recsys.prepared import PreparedData, load_prepared
 from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version
-from recsys.splits import make_split
 from recsys.storage import replacing, require_absent, write_json, write_text
 
 app = typer.Typer(add_completion=False)
@@ -71,12 +69,12 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     module = build_module(config, data)
-    checkpoint = _checkpoint(folder)
+    checkpoint = _checkpoint(folder, module)
     began = time.perf_counter()
     first_epoch = _next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
-        trainer = _trainer(config, folder, checkpoint)
+        trainer = _trainer(config, folder, checkpoint, module)
         trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
     seconds = time.perf_counter() - began
     if trainer.interrupted:
@@ -84,7 +82,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     n_epochs = trainer.current_epoch - first_epoch
     info = _identify(config, data) | {
         "n_parameters": sum(parameter.numel() for parameter in module.model.parameters()),
-        "metric": VALIDATION_METRIC,
+        "metric": module.validation_metric,
         "best_value": float(checkpoint.best_model_score or 0),
         "epochs_run": trainer.current_epoch,
         "seconds": round(seconds, 1),
@@ -95,42 +93,27 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     return info
 
 
-def build_module(config: Config, data: PreparedData) -> PurchaseModule:
-    """Return a fresh module, seeded, over the training part of ``data``."""
-    pl.seed_everything(config.seed, verbose=False)
-    split = make_split(data, config.split)
-    training = config.training
-    batches = TrainingBatches(
-        data,
-        split,
-        max_length=config.model.max_length,
-        batch_tokens=training.batch_tokens,
-        batch_queries=training.batch_queries,
-        query_windows=training.query_windows if config.split.protocol == "weekly" else 0,
-        horizon_days=config.split.horizon_days,
-        seed=config.seed,
-        recent_days=training.recent_days if config.split.protocol == "weekly" else None,
-    )
-    return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
-
-
 class _Bar(RichProgressBar):
     """The loss of the step and the validation score, in few letters."""
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        shown = {"loss": "train_loss_step", "MAP@12": VALIDATION_METRIC}
+        shown = {
+            "loss": "train_loss_step",
+            "MAP@12": PurchaseModule.validation_metric,
+            "validation loss": SeedModule.validation_metric,
+        }
         found = {label: trainer.callback_metrics.get(name) for label, name in shown.items()}
         return {label: f"{float(value):.4f}" for label, value in found.items() if value is not None}
 
 
-def _checkpoint(folder: Path) -> ModelCheckpoint:
+def _checkpoint(folder: Path, module: PurchaseModule | SeedModule) -> ModelCheckpoint:
     checkpoint = ModelCheckpoint(
         dirpath=folder / _CHECKPOINTS,
         filename="best",
-        monitor=VALIDATION_METRIC,
-        mode="max",
+        monitor=module.validation_metric,
+        mode=module.validation_mode,
         save_last=True,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
@@ -139,11 +122,17 @@ def _checkpoint(folder: Path) -> ModelCheckpoint:
     return checkpoint
 
 
-def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint) -> pl.Trainer:
+def _trainer(
+    config: Config, folder: Path, checkpoint: ModelCheckpoint, module: PurchaseModule | SeedModule
+) -> pl.Trainer:
     training = config.training
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
     stopping = EarlyStopping(
-        VALIDATION_METRIC, mode="max", patience=training.patience, check_on_train_epoch_end=True, min_delta=0
+        module.validation_metric,
+        mode=module.validation_mode,
+        patience=training.patience,
+        check_on_train_epoch_end=True,
+        min_delta=0,
     )
     loggers = [
         CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
@@ -158,7 +147,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint) -> pl.Tr
         callbacks=[checkpoint, stopping, _Bar(console_kwargs={"stderr": True})],
         plugins=[SafetensorsCheckpointIO()],
         logger=loggers,
-        log_every_n_steps=10,
+        log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,
         enable_model_summary=False,
         # Batches are split between processes by the batches themselves.

@@ -1,0 +1,126 @@
+"""Which model a configuration means: the only place that knows all kinds."""
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from recsys.config import Config
+from recsys.errors import ConfigError, RunError
+from recsys.features import ItemSales
+from recsys.modeling.batches import TrainingBatches
+from recsys.modeling.checkpoint import load_weights
+from recsys.modeling.module import PurchaseModule
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import DecoderRecommender
+from recsys.modeling.seed_batches import N_SPECIAL
+from recsys.modeling.seed_models import Transformer
+from recsys.modeling.seed_module import SeedModule, build_seed_module
+from recsys.modeling.seed_recommend import SeedRecommender
+from recsys.prepared import PreparedData
+from recsys.runs import WEIGHTS_FILE, Run
+from recsys.splits import Split, make_split
+
+#: Width of the published decoder on ids.
+_ID_WIDTH = 256
+
+
+def build_module(config: Config, data: PreparedData) -> PurchaseModule | SeedModule:
+    """Return a fresh module, seeded, over the training part of ``data``.
+
+    Raises:
+        ConfigError: the configuration does not fit the data.
+        DataError: the data are too short for the split, or what the model reads beside them is missing.
+    """
+    pl.seed_everything(config.seed, verbose=False)
+    split = make_split(data, config.split)
+    if config.seed_model.kind is None:
+        return _purchase_module(config, data, split)
+    vectors = None if config.seed_model.kind == "id" else _article_vectors(data)
+    return build_seed_module(config, data, split, build_transformer(config, data, vectors))
+
+
+def load_decoder(found: Run, data: PreparedData) -> DecoderRecommender | SeedRecommender:
+    """Return the decoder of a run, with its weights, as a system that can be asked.
+
+    Raises:
+        RunError: the run's weights do not fit its configuration.
+    """
+    if found.config.seed_model.kind is not None:
+        return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
+    model = PurchaseModel(found.config.model, data.n_items)
+    load_weights(model, found.folder / WEIGHTS_FILE)
+    return DecoderRecommender(model, ItemSales(data))
+
+
+def load_transformer(found: Run, data: PreparedData) -> Transformer:
+    """Return the published architecture that a run fitted, with its weights and, where it reads any, its text vectors.
+
+    Raises:
+        RunError: the run's weights do not fit its configuration.
+    """
+    path = found.folder / WEIGHTS_FILE
+    vectors = None
+    if found.config.seed_model.kind == "bert":
+        try:
+            with safe_open(path, framework="pt") as file:
+                vectors = torch.zeros(file.get_slice("vectors").get_shape())
+        except SafetensorError as error:
+            raise RunError(f"{path} holds no text vectors ({error}); train again with --force") from error
+    model = build_transformer(found.config, data, vectors)
+    load_weights(model, path)
+    return model
+
+
+def build_transformer(config: Config, data: PreparedData, vectors: Tensor | None = None) -> Transformer:
+    """Return the published architecture for ``data``, on frozen ``vectors`` (V, D) where the kind is bert.
+
+    Raises:
+        ConfigError: ``num_embeds``, ``hidden_size`` or ``num_heads`` does not fit; the message says what does.
+    """
+    chosen, n_tokens = config.seed_model, data.n_items + N_SPECIAL
+    if chosen.num_embeds not in (None, n_tokens):
+        raise ConfigError(
+            f"seed_model.num_embeds is {chosen.num_embeds}, but {data.folder} holds {data.n_items} items and there are "
+            f"{N_SPECIAL} special tokens; set num_embeds: {n_tokens}, or leave it out"
+        )
+    width = (chosen.hidden_size or _ID_WIDTH) if vectors is None else vectors.shape[1]
+    if chosen.hidden_size not in (None, width):
+        raise ConfigError(
+            f"seed_model.hidden_size is {chosen.hidden_size}, but the text vectors of {data.folder} are {width} wide; "
+            f"set hidden_size: {width}, or leave it out"
+        )
+    if width % chosen.num_heads:
+        raise ConfigError(
+            f"seed_model.num_heads is {chosen.num_heads}, which does not divide the width {width}; "
+            f"set num_heads: {np.gcd(width, 8)}, for example"
+        )
+    return Transformer(
+        n_tokens,
+        width,
+        num_heads=chosen.num_heads,
+        num_layers=chosen.num_layers,
+        dropout=chosen.dropout,
+        vectors=vectors,
+    )
+
+
+def _purchase_module(config: Config, data: PreparedData, split: Split) -> PurchaseModule:
+    training = config.training
+    batches = TrainingBatches(
+        data,
+        split,
+        max_length=config.model.max_length,
+        batch_tokens=training.batch_tokens,
+        batch_queries=training.batch_queries,
+        query_windows=training.query_windows if config.split.protocol == "weekly" else 0,
+        horizon_days=config.split.horizon_days,
+        seed=config.seed,
+        recent_days=training.recent_days if config.split.protocol == "weekly" else None,
+    )
+    return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
+
+
+def _article_vectors(data: PreparedData) -> Tensor:
+    raise NotImplementedError
