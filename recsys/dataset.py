@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,13 +14,14 @@ import typer
 from rich.table import Table
 
 from recsys import schema
-from recsys.config import RAW_DIR, DataConfig, load_config
+from recsys.config import CONFIGS_DIR, RAW_DIR, Config, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.engine import open_engine
 from recsys.histories import basket_numbers, count_duplicates, history_order, offsets_of
 from recsys.prepared import day_date
 from recsys.runs import code_version
 from recsys.sources import read_source
+from recsys.splits import n_held_out, with_split_rules
 from recsys.storage import replacing, require_absent, write_json
 from recsys.validation import Cleaned, clean
 
@@ -37,7 +39,17 @@ def main(
     engine: Annotated[Literal["polars", "duckdb"] | None, typer.Option("--engine", help="Data engine.")] = None,
     start: Annotated[str | None, typer.Option("--start", metavar="YYYY-MM-DD", help="First day kept.")] = None,
     end: Annotated[str | None, typer.Option("--end", metavar="YYYY-MM-DD", help="First day no longer kept.")] = None,
-    top_k_items: Annotated[int | None, typer.Option("--top-k-items", help="Keep only the most sold items.")] = None,
+    top_k_items: Annotated[
+        int | None, typer.Option("--top-k-items", "--top-k-articles", help="Keep only the most sold items.")
+    ] = None,
+    split: Annotated[
+        bool,
+        typer.Option(
+            "--split",
+            help="Prepare for held-out customers: H&M's 1,000 most sold articles and histories of 2 to 10 purchases, "
+            "unless the configuration says otherwise.",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Turn every finding of the validation into an error.")
     ] = False,
@@ -47,10 +59,12 @@ def main(
     asked = {"source": source, "raw": raw, "engine": engine, "start": start, "end": end, "top_k_items": top_k_items}
     overrides = [f"data.{key}={value}" for key, value in asked.items() if value is not None]
     overrides += ["data.strict=true"] if strict else []
-    resolved = load_config(config, [*(settings or []), *overrides]).data
+    named = load_config(config, [*(settings or []), *overrides])
+    resolved = named.model_copy(update={"data": with_split_rules(named.data)}) if split else named
     began = time.perf_counter()
-    manifest = prepare(resolved, force=force)
-    _show(manifest, resolved.folder, time.perf_counter() - began, config)
+    manifest = prepare(resolved.data, force=force)
+    _show(manifest, resolved, time.perf_counter() - began)
+    talk.print(f"next: recsys train {_same_data(resolved.data, config, named.data, split)}")
 
 
 def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
@@ -134,8 +148,8 @@ def _write_table(path: Path, table: pa.Table, column: str) -> str:
     return digest.hexdigest()
 
 
-def _show(manifest: dict[str, Any], folder: Path, seconds: float, config: Path | None) -> None:
-    """Print what was read, dropped and written, and what to do next."""
+def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
+    """Print what was read, dropped and written."""
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -144,6 +158,8 @@ def _show(manifest: dict[str, Any], folder: Path, seconds: float, config: Path |
     for rule, rows in report["dropped"].items():
         if rows:
             table.add_row(f"  dropped: {rule}", f"{rows:,}")
+    for name, count in _history_counts(manifest, config):
+        table.add_row(name, f"{count:,}")
     table.add_row("events kept", f"{manifest['n_events']:,}")
     for finding, rows in (report["found"] | {"exact_duplicates": report["exact_duplicates"]}).items():
         if rows:
@@ -155,9 +171,30 @@ def _show(manifest: dict[str, Any], folder: Path, seconds: float, config: Path |
     for finding, rows in report["found"].items():
         if rows and "leading_zero" in finding:
             talk.print(f"warning: {rows:,} ids had lost their leading zero and got it back ({finding})", style="yellow")
-    talk.print(f"wrote {folder}/ in {seconds:.1f} s (details in report.json)")
-    settings = f"--config {config}" if config else f"--set data.source={manifest['source']}"
-    talk.print(f"next: recsys train {settings}")
+    talk.print(f"wrote {config.data.folder}/ in {seconds:.1f} s (details in report.json)")
+
+
+def _history_counts(manifest: dict[str, Any], config: Config) -> Iterator[tuple[str, int]]:
+    """Yield what there was before users were left out for the length of their history, and what is left."""
+    before = manifest["report"]["before_history_limits"]
+    if not before:
+        return
+    limits = f"{config.data.min_history or 1} to {config.data.max_history or '…'}"
+    held_out = n_held_out(manifest["n_users"], config.split)
+    yield "purchases of the items kept", before["events"]
+    yield "users who made them", before["users"]
+    yield f"users with {limits} of them", manifest["n_users"]
+    yield f"  of whom, by seed {config.split.seed}, to learn from", manifest["n_users"] - held_out
+    yield "  held out", held_out
+
+
+def _same_data(data: DataConfig, config: Path | None, named: DataConfig, split: bool) -> str:
+    """Return the options that make another command read ``data``, when ``config`` (if any) names ``named``."""
+    if config is None and not split:
+        return f"--set data.source={data.source}"
+    usual = named if config else with_split_rules(DataConfig())
+    other = f" --set data.name={data.folder.name}" if data.folder != usual.folder else ""
+    return f"--config {config or CONFIGS_DIR / 'seed_id.yaml'}{other}"
 
 
 @app.command()

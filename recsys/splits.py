@@ -9,7 +9,7 @@ from datetime import date
 
 import numpy as np
 
-from recsys.config import SplitConfig
+from recsys.config import DataConfig, SplitConfig
 from recsys.errors import DataError
 from recsys.prepared import PreparedData, day_date, day_number
 
@@ -122,10 +122,10 @@ def customer_split(data: PreparedData, config: SplitConfig) -> Split:
     """Return a random split of the users: ``test_fraction`` of them are never learned from.
 
     Each held-out user with at least two events is asked for the last one; half of them (by the same permutation)
-    are the validation fold.
+    are the validation fold. Whom the seed draws depends on the number of users alone.
     """
     shuffled = np.random.default_rng(config.seed).permutation(data.n_users)
-    n_test = round(config.test_fraction * data.n_users)
+    n_test = n_held_out(data.n_users, config)
     held_out = shuffled[:n_test]
     train_end = data.offsets[1:].copy()
     train_end[held_out] = data.offsets[held_out]
@@ -148,6 +148,28 @@ def customer_split(data: PreparedData, config: SplitConfig) -> Split:
         validation=fold("validation", held_out[: n_test // 2]),
         tests=(fold("test", held_out[n_test // 2 :]),),
     )
+
+
+def n_held_out(n_users: int, config: SplitConfig) -> int:
+    """Return how many of ``n_users`` the protocol customers never learns from.
+
+    >>> n_held_out(536_628, SplitConfig())
+    107326
+    """
+    return round(config.test_fraction * n_users)
+
+
+def with_split_rules(data: DataConfig) -> DataConfig:
+    """Return ``data`` with the rules of ``dataset main --split`` wherever it does not say otherwise itself.
+
+    The 1,000 most sold items, histories of 2 to 10 purchases of these, H&M's tables; the name tells the source.
+
+    >>> with_split_rules(DataConfig(max_history=20)).folder.as_posix()
+    'data/processed/hm-split'
+    """
+    asked = {name: getattr(data, name) for name in data.model_fields_set}
+    settings = {"source": "hm", "top_k_items": 1000, "min_history": 2, "max_history": 10} | asked
+    return DataConfig(**settings | {"name": data.name or f"{settings['source']}-split"})
 
 
 def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray, items: np.ndarray) -> Fold:

@@ -24,7 +24,7 @@ from recsys.prepared import day_number
 from recsys.sources.base import RawTables
 
 #: Rules that carry out what the configuration asks for: no fault of the data.
-ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items")
+ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items", "history_too_short", "history_too_long")
 _MAX_CHANNELS = 127
 
 
@@ -37,6 +37,7 @@ class Report:
     found: dict[str, int] = field(default_factory=dict)  # kept, or mended, although something is amiss
     kept: int = 0
     exact_duplicates: int = 0  # kept rows equal to another in every column: they are quantities
+    before_history_limits: dict[str, int] = field(default_factory=dict)  # events and users, where there are limits
 
     def findings(self) -> dict[str, int]:
         """Return everything that ``--strict`` objects to."""
@@ -75,15 +76,16 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         users = users.united(distinct_ids(tables.events, schema.USER_ID, engine).values)
         columns = narrow(tables, items, users, engine)
     known_user = np.asarray(known_users.holds(users.values))
-    kept = _apply_rules(columns, tables, config, report)
+    kept, most_sold = _apply_rules(columns, tables, config, report)
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
     _refuse(tables, config, engine, report)
-    all_items_stay = tables.items is not None and not tables.sold_items_only and config.top_k_items is None
-    known_item = np.asarray(known_items.holds(items.values))
-    item, item_ids = _compact(columns["item"], items, known_item & all_items_stay)
-    user, user_ids = _compact(columns["user"], users, known_user & (tables.users is not None))
+    known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
+    item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
+    item, item_ids = _compact(columns["item"], items, item_stays)
+    user_stays = known_user & (tables.users is not None and not config.limits_histories)
+    user, user_ids = _compact(columns["user"], users, user_stays)
     events = Events(
         user=user,
         item=item + np.int32(1),
@@ -121,22 +123,54 @@ def _described(ids: pa.Array, frame: nw.LazyFrame[Any] | None, column: str, engi
     return with_attributes(ids, engine.collect(frame.select(column, *attributes)), column)
 
 
-def _apply_rules(columns: Columns, tables: RawTables, config: DataConfig, report: Report) -> np.ndarray:
-    """Return which rows (E,) bool stay, noting in ``report`` how many each rule drops."""
+def _apply_rules(
+    columns: Columns, tables: RawTables, config: DataConfig, report: Report
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return which rows (E,) bool stay, and the ranks of the most sold items where only these are wanted.
+
+    How many rows each rule drops is noted in ``report``.
+    """
     kept = np.ones(len(columns["day"]), dtype=bool)
     report.rows_read = len(kept)
     for rule, drops in _drop_masks(columns, tables, config):
-        report.dropped[rule] = int(np.count_nonzero(drops & kept))
-        kept &= ~drops
+        _drop(rule, drops, kept, report)
+    most_sold = None
     if config.top_k_items is not None:
-        sold = np.bincount(columns["item"][kept])
-        # Of items sold equally often the one with the smaller id is taken.
-        wanted = np.argsort(-sold, kind="stable")[: config.top_k_items]
-        drops = kept & ~np.isin(columns["item"], wanted)
-        report.dropped["not_in_top_k_items"] = int(np.count_nonzero(drops))
-        kept &= ~drops
+        most_sold = _most_sold(columns["item"][kept], config.top_k_items)
+        _drop("not_in_top_k_items", ~np.isin(columns["item"], most_sold), kept, report)
+    if config.limits_histories:
+        _limit_histories(columns["user"], kept, config, report)
     report.kept = int(np.count_nonzero(kept))
-    return kept
+    return kept, most_sold
+
+
+def _drop(rule: str, drops: np.ndarray, kept: np.ndarray, report: Report) -> None:
+    report.dropped[rule] = int(np.count_nonzero(drops & kept))
+    kept &= ~drops
+
+
+def _most_sold(items: np.ndarray, k: int) -> np.ndarray:
+    """Return the k values with the most rows in ``items`` (n,); of equally many the smallest, whose id is smallest.
+
+    >>> _most_sold(np.array([3, 1, 1, 0, 3]), 2).tolist()
+    [1, 3]
+    """
+    sold = np.bincount(items)
+    by_sales = np.argsort(-sold, kind="stable")[:k]
+    best: np.ndarray = by_sales[sold[by_sales] > 0]
+    return best
+
+
+def _limit_histories(user: np.ndarray, kept: np.ndarray, config: DataConfig, report: Report) -> None:
+    """Drop the ``kept`` rows (E,) of every user who has too few or too many of them."""
+    lengths = np.bincount(user[kept])
+    report.before_history_limits = {"events": int(lengths.sum()), "users": int(np.count_nonzero(lengths))}
+    length = np.zeros(len(kept), dtype=np.int64)
+    length[kept] = lengths[user[kept]]
+    if config.min_history is not None:
+        _drop("history_too_short", length < config.min_history, kept, report)
+    if config.max_history is not None:
+        _drop("history_too_long", length > config.max_history, kept, report)
 
 
 def _drop_masks(columns: Columns, tables: RawTables, config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -181,7 +215,7 @@ def _refuse(tables: RawTables, config: DataConfig, engine: Engine, report: Repor
         example = _bad_date_example(tables, engine) if report.dropped["bad_date"] else ""
         raise DataError(
             f"{origin}: none of the {report.rows_read:,} rows is left (dropped: {counts}){example}; "
-            "check the columns, the window (data.start, data.end) and the item table"
+            "check the columns, the item table and what is asked for (data.start, data.end, data.min_history, …)"
         )
     findings = ", ".join(f"{name} {rows:,}" for name, rows in report.findings().items())
     if config.strict and findings:

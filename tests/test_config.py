@@ -87,6 +87,7 @@ def test_an_unknown_key_of_set_is_named_with_the_nearest_known_one(override, nea
         ("model.width=0", r"model\.width: .*greater than or equal to 8.*found 0"),
         ("model.dropout=1", r"model\.dropout: .*less than 1"),
         ("model.n_heads=3", r"model: .*width 128 is not a multiple of n_heads 3"),
+        ("data={min_history: 3, max_history: 2}", r"data: min_history 3 is above max_history 2$"),
         ("data.source=amazon", r"data\.source: .*'completejourney'.*found 'amazon'"),
         ("split.end=2020-13-45", r"split\.end=2020-13-45.*month must be in 1\.\.12"),
         ("split.end=soon", r"split\.end: .*date.*found 'soon'"),

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import narwhals as nw
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -68,6 +69,41 @@ def test_users_whose_events_are_all_dropped_stay_only_if_the_table_has_them(engi
     window = DataConfig(end="2020-01-02")
     assert clean_rows(engine, ROWS, window, users=users).users["user_id"].to_pylist() == ["u", "x"]
     assert clean_rows(engine, ROWS, window).users["user_id"].to_pylist() == ["u"]
+
+
+def test_the_shortest_and_longest_history_count_what_is_kept_of_it(engine):
+    history = {"u": "aaz", "v": "aab", "w": "abbz", "x": "z", "y": "b"}
+    rows = [(user, item) for user, items in history.items() for item in items]
+    events = {"user_id": [user for user, _ in rows], "item_id": [item for _, item in rows], "time": ["2020-01-01"] * 12}
+    users = pa.table({"user_id": list(history)})
+    cleaned = clean_rows(engine, events, DataConfig(top_k_items=2, min_history=2, max_history=2), users=users)
+    assert cleaned.users["user_id"].to_pylist() == ["u"]
+    assert cleaned.items["item_id"].to_pylist() == ["a", "b"]  # b is among the most sold, though nobody left bought it
+    dropped = {"not_in_top_k_items": 3, "history_too_short": 1, "history_too_long": 6}
+    assert cleaned.report.dropped | dropped == cleaned.report.dropped
+    assert cleaned.report.before_history_limits == {"events": 9, "users": 4}
+    assert (len(cleaned.events), cleaned.report.kept) == (2, 2)
+
+
+def test_one_limit_alone_is_enough_and_the_same_is_found_by_counting(engine):
+    random = np.random.default_rng(0)
+    user, item = random.zipf(1.6, (2, 500)) % 40
+    events = {"user_id": user.astype(str), "item_id": item.astype(str), "time": ["2020-01-01"] * 500}
+    lengths = np.unique_counts(user).counts
+    for limits, kept in (({"min_history": 3}, lengths >= 3), ({"max_history": 9}, lengths <= 9)):
+        cleaned = clean_rows(engine, events, DataConfig(**limits))
+        assert (len(cleaned.users), len(cleaned.events)) == (kept.sum(), lengths[kept].sum())
+
+
+def test_limits_that_leave_nobody_name_themselves(engine):
+    with pytest.raises(DataError, match=r"history_too_short 4\); .*data\.min_history"):
+        clean_rows(engine, ROWS, DataConfig(min_history=5))
+
+
+def test_of_items_sold_equally_often_the_smaller_ids_are_the_most_sold(engine):
+    events = {"user_id": ["u"] * 7, "item_id": list("edcbaea"), "time": ["2020-01-01"] * 7}
+    cleaned = clean_rows(engine, events, DataConfig(top_k_items=4))
+    assert cleaned.items["item_id"].to_pylist() == ["a", "b", "c", "e"]
 
 
 def test_a_column_of_very_many_channels_is_refused(engine):

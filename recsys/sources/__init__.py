@@ -4,6 +4,7 @@ The columns are those of :mod:`recsys.schema`. A reader only looks at headers; r
 """
 
 from importlib import import_module
+from pathlib import Path
 
 from recsys.config import RAW_DIR, DataConfig
 from recsys.engine import Engine
@@ -22,9 +23,17 @@ READERS = {
 def read_source(config: DataConfig, engine: Engine) -> RawTables:
     """Return the raw tables of ``config.source``, from ``data/raw/<source>`` unless ``config.raw`` says otherwise.
 
+    Without ``data/raw/hm`` H&M's tables may lie in ``data/raw`` itself, as whoever unpacked them there expects.
+
     Raises:
         DataError: a file or a column is missing.
     """
-    located = config.model_copy(update={"raw": config.raw or RAW_DIR / config.source})
+    located = config.model_copy(update={"raw": config.raw or _usual_place(config.source)})
     tables: RawTables = import_module(READERS[config.source]).read(located, engine)
     return tables
+
+
+def _usual_place(source: str) -> Path:
+    folder = RAW_DIR / source
+    lies_above = source == "hm" and not folder.is_dir() and any(RAW_DIR.glob("transactions_train.*"))
+    return RAW_DIR if lies_above else folder
