@@ -11,16 +11,22 @@ import shutil
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import narwhals as nw
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.errors import DataError
+from recsys.hash_lookup import MISSING, HashTable
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Engine(ABC):
@@ -71,12 +77,25 @@ class Engine(ABC):
             DataError: a file turned out to be malformed on the way.
         """
 
-    def shortened(self, frame: nw.LazyFrame[Any], column: str) -> nw.LazyFrame[Any]:
-        """Return ``frame`` with the text in ``column`` replaced by a 64-bit hash, where that makes joins faster.
+    def collect_made(self, frame: nw.LazyFrame[Any], made: Mapping[str, Sequence[nw.Expr]]) -> pa.Table:
+        """Return the rows of ``frame`` as :meth:`collect` does, texts replaced by what is made of them.
 
-        The hash is the same within one process. As it is, the frame comes back unchanged.
+        The expressions under a column of ``made`` read nothing but its text, a row at a time, so that an engine may
+        evaluate them once for each distinct text. Only their results are in the table.
+
+        Raises:
+            DataError: a file turned out to be malformed on the way.
         """
-        return frame
+        expressions = [each for of_column in made.values() for each in of_column]
+        others = [name for name in frame.collect_schema().names() if name not in made]
+        return self.collect(frame.select(*others, *expressions))
+
+    def looked_up(self, frame: nw.LazyFrame[Any], column: str, table: pa.Table, name: str) -> nw.LazyFrame[Any]:
+        """Return ``frame`` with ``name``: what ``table`` (``column`` string, ``name`` int32) has for its text.
+
+        ``column`` is dropped. Null where the table does not have the text; no text is twice in the table.
+        """
+        return frame.join(self.from_arrow(table), on=column, how="left").drop(column)
 
     def scan(self, path: Path) -> nw.LazyFrame[Any]:
         """Return the table in ``path``: Parquet by its ending, else CSV."""
@@ -126,20 +145,53 @@ class PolarsEngine(Engine):
 
         return nw.from_native(pl.DataFrame(pl.from_arrow(table)).lazy())
 
-    def shortened(self, frame: nw.LazyFrame[Any], column: str) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
+    def collect_made(self, frame: nw.LazyFrame[Any], made: Mapping[str, Sequence[nw.Expr]]) -> pa.Table:  # noqa: D102
         import polars as pl
 
-        # A join over 64 characters costs five times as much as one over their hash.
-        hashed: pl.LazyFrame = frame.to_native().with_columns(pl.col(column).hash(seed=0))
-        return nw.from_native(hashed)
+        coded = [column for column in made if self._texts_recur(frame, column)]
+        at_once = [each for column in made if column not in coded for each in made[column]]
+        others = [name for name in frame.collect_schema().names() if name not in made]
+        lazy: pl.LazyFrame = frame.select(*others, *coded, *at_once).to_native()
+        rows = self._collected(lazy.with_columns(pl.col(coded).cast(pl.Categorical)))
+        for column in coded:
+            values = _made_once_a_text(rows.drop_in_place(column), made[column])
+            rows.hstack(values, in_place=True)
+        table: pa.Table = rows.to_arrow()
+        return table
+
+    def _texts_recur(self, frame: nw.LazyFrame[Any], column: str) -> bool:
+        """Return whether the first rows suggest that the texts in ``column`` are few, each in many rows."""
+        first = self.collect(frame.select(column).head(10_000))[column]
+        return len(first) > 0 and 2 * pc.count_distinct(first, mode="all").as_py() < len(first)
+
+    def looked_up(self, frame: nw.LazyFrame[Any], column: str, table: pa.Table, name: str) -> nw.LazyFrame[Any]:  # noqa: D102
+        import polars as pl
+
+        hashes = pl.Series(pl.from_arrow(table[column])).hash(seed=0).to_numpy()
+        # No two texts of the table may share a hash. That a text outside it shares one is left to chance: once in
+        # 400,000 times for the 31.8 million purchases and 1.4 million customers of H&M, if all were of unknown ones.
+        ordered = np.sort(hashes)
+        if (ordered[1:] == ordered[:-1]).any():
+            return super().looked_up(frame, column, table, name)
+        found = HashTable(hashes, table[name].to_numpy())
+
+        def look_up(text: pl.Series) -> pl.Series:
+            values = found.values_of(text.hash(seed=0).to_numpy())
+            return pl.Series(values).replace(MISSING, None)
+
+        value = pl.col(column).map_batches(look_up, return_dtype=pl.Int32, is_elementwise=True)
+        lazy: pl.LazyFrame = frame.to_native()
+        return nw.from_native(lazy.select(pl.exclude(column), value.alias(name)))
 
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
+        table: pa.Table = self._collected(frame.to_native()).to_arrow()
+        return table
+
+    def _collected(self, lazy: "pl.LazyFrame") -> "pl.DataFrame":
         import polars as pl
 
         with _one_line("the input", pl.exceptions.PolarsError):
-            rows: pl.DataFrame = frame.to_native().collect(engine="streaming")
-        table: pa.Table = rows.to_arrow()
-        return table
+            return lazy.collect(engine="streaming")
 
 
 class DuckDBEngine(Engine):
@@ -201,6 +253,20 @@ class DuckDBEngine(Engine):
 def open_engine(name: Literal["polars", "duckdb"]) -> Engine:
     """Return the engine ``name``; use it in a ``with`` statement."""
     return DuckDBEngine() if name == "duckdb" else PolarsEngine()
+
+
+def _made_once_a_text(coded: "pl.Series", expressions: Sequence[nw.Expr]) -> "pl.DataFrame":
+    """Return ``expressions`` over the texts in ``coded`` (n,), Categorical, evaluated once for each text."""
+    import polars as pl
+
+    distinct = coded.unique()
+    once: pl.DataFrame = nw.from_native(distinct.cast(pl.String).to_frame()).select(*expressions).to_native()
+    # Null is a text like others, with the code 0.
+    codes, known = ((each.to_physical() + 1).fill_null(0).to_numpy() for each in (coded, distinct))
+    row_of_code = np.zeros(known.max(initial=0) + 1, dtype=np.uint32)
+    row_of_code[known] = np.arange(len(known))
+    made: pl.DataFrame = once[row_of_code[codes]]
+    return made
 
 
 def _unpack(path: Path, plain: Path) -> None:

@@ -25,12 +25,11 @@ def valid_time(column: str) -> nw.Expr:
     return nw.when(text.str.contains(_TIME_PATTERN)).then(text)
 
 
-def day_of(column: str, dtype: DType) -> nw.Expr:
-    """Return the days from 1970-01-01 as Int32 of ``column`` (text of :func:`valid_time`, Date or Datetime).
+def day_of(time: nw.Expr, dtype: DType) -> nw.Expr:
+    """Return the days from 1970-01-01 as Int32 of ``time`` (text of :func:`valid_time`, Date or Datetime).
 
     Null stays null. Integer arithmetic after Hinnant (2013, "chrono-compatible low-level date algorithms").
     """
-    time = nw.col(column)
     if dtype == nw.String:
         year, month, day = (time.str.slice(start, length).cast(nw.Int32) for start, length in ((0, 4), (5, 2), (8, 2)))
     else:
@@ -43,9 +42,8 @@ def day_of(column: str, dtype: DType) -> nw.Expr:
     return (days - _DAYS_BEFORE_1970).cast(nw.Int32)
 
 
-def millisecond_of_day(column: str, dtype: DType) -> nw.Expr:
-    """Return the milliseconds since midnight as Int32 of ``column`` (text of :func:`valid_time`, Date or Datetime)."""
-    time = nw.col(column)
+def millisecond_of_day(time: nw.Expr, dtype: DType) -> nw.Expr:
+    """Return the milliseconds since midnight as Int32 of ``time`` (text of :func:`valid_time`, Date or Datetime)."""
     parts: list[nw.Expr]
     if dtype == nw.String:
         length = time.str.len_chars()

@@ -1,6 +1,5 @@
 """Events as numbers: the one pass in which the engine reads every row and strings are left behind."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
@@ -33,12 +32,17 @@ def narrow(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> Columns
     types = dict(tables.events.collect_schema())
     labels = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and not types[name].is_integer()]
     codes = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and types[name].is_integer()]
-    # Converted before the joins: the fewer strings go through them, the less there is to copy.
-    frame = tables.events.with_columns(*_checked(types, labels), *_marks(tables)).select(
+    # Converted before the ids are looked up: the fewer strings go through that, the less there is to copy.
+    ids = (nw.col(name).cast(nw.String) for name in (schema.USER_ID, schema.ITEM_ID, *labels))
+    frame = tables.events.with_columns(*ids, *_marks(tables))
+    numbers = _numbers(types)
+    texts = {name: made for name, made in numbers.items() if types[name] == nw.String}
+    frame = frame.select(
         schema.USER_ID,
         schema.ITEM_ID,
         *labels,
-        *_numbers(types),
+        *texts,
+        *(each for name, made in numbers.items() if name not in texts for each in made),
         *(_code(name, types[name]).alias(name) for name in codes),
         *(nw.col(name).fill_null(nw.lit(False)) for name in _mark_names(tables)),
     )
@@ -49,7 +53,7 @@ def narrow(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> Columns
         code = nw.when(nw.col(f"_{name}") >= 0).then(nw.col(f"_{name}"))
         frame = frame.with_columns(code.alias(f"_{name}")).with_columns(_code(f"_{name}", nw.Int64()).alias(name))
         frame = frame.drop(f"_{name}")
-    return _to_numpy(engine.collect(frame))
+    return _to_numpy(engine.collect_made(frame, texts))
 
 
 def _code(column: str, dtype: DType) -> nw.Expr:
@@ -62,22 +66,21 @@ def missing_code(dtype: DType | np.dtype[Any]) -> int:
     return -128 if dtype in (nw.Int8, np.dtype(np.int8)) else -(2**62)
 
 
-def _numbers(types: dict[str, DType]) -> list[nw.Expr]:
-    time = types[schema.TIME]
-    if time not in (nw.String, nw.Date, nw.Datetime):
-        raise DataError(f"column {schema.TIME} holds {time}, expected dates such as 2020-09-22; name the date's column")
-    numbers = [day_of(schema.TIME, time).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]
-    if time != nw.Date:
-        numbers.append(millisecond_of_day(schema.TIME, time).alias("millisecond"))
+def _numbers(types: dict[str, DType]) -> dict[str, list[nw.Expr]]:
+    """Return, by the column that is read, the numbers to be made of it."""
+    dtype = types[schema.TIME]
+    if dtype not in (nw.String, nw.Date, nw.Datetime):
+        raise DataError(
+            f"column {schema.TIME} holds {dtype}, expected dates such as 2020-09-22; name the date's column"
+        )
+    time = valid_time(schema.TIME) if dtype == nw.String else nw.col(schema.TIME)
+    numbers = {schema.TIME: [day_of(time, dtype).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]}
+    if dtype != nw.Date:
+        numbers[schema.TIME].append(millisecond_of_day(time, dtype).alias("millisecond"))
     for name in (schema.PRICE, schema.QUANTITY):
         if name in types:
-            numbers.append(number(name, types[name]).cast(nw.Float32).alias(name))
+            numbers[name] = [number(name, types[name]).cast(nw.Float32).alias(name)]
     return numbers
-
-
-def _checked(types: dict[str, DType], labels: Sequence[str]) -> list[nw.Expr]:
-    texts = [nw.col(name).cast(nw.String) for name in (schema.USER_ID, schema.ITEM_ID, *labels)]
-    return [*texts, valid_time(schema.TIME).alias(schema.TIME)] if types[schema.TIME] == nw.String else texts
 
 
 def _mark_names(tables: RawTables) -> list[str]:
