@@ -26,7 +26,9 @@ class PurchaseModel(nn.Module):
         self.decoder = Decoder(config)
         self.sales_head = SalesHead() if config.sales_head else None
         self.repeat_head = RepeatHead(config.width) if config.repeat_head else None
-        self.apply(_initialise)
+        # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
+        self.items.apply(_initialise)
+        self.decoder.apply(_initialise)
         with torch.no_grad():
             self.items.weight[0] = 0
 
