@@ -17,6 +17,7 @@ from recsys.flat_config import from_flat, is_flat
 
 DATA_DIR = Path("data")
 RAW_DIR = DATA_DIR / "raw"
+INTERIM_DIR = DATA_DIR / "interim"
 PROCESSED_DIR = DATA_DIR / "processed"
 MODELS_DIR = Path("models")
 REPORTS_DIR = Path("reports")
@@ -64,9 +65,42 @@ class DataConfig(Section):
         return self.min_history is not None or self.max_history is not None
 
     @property
+    def prepare_command(self) -> str:
+        """The command that writes :attr:`folder`, as one types it."""
+        return f"recsys dataset main{' --split' if self.limits_histories else ''}"
+
+    @property
     def folder(self) -> Path:
         """Folder of the prepared data."""
         return PROCESSED_DIR / (self.name or self.source)
+
+
+class TextConfig(Section):
+    """What is written about an item, and the BERT that turns it into a vector (`recsys dataset embeddings`)."""
+
+    columns: tuple[str, ...] = Field(
+        (
+            "prod_name",
+            "product_type_name",
+            "product_group_name",
+            "graphical_appearance_name",
+            "colour_group_name",
+            "perceived_colour_value_name",
+            "index_name",
+            "section_name",
+            "detail_desc",
+        ),
+        description="columns of the item table that make its text, in this order",
+    )
+    encoder: str = Field(
+        "bert-base-cased",
+        min_length=1,
+        description="a BERT: a folder, a name on the hub, or packaged-minilm, which needs no network",
+    )
+    batch_size: int = Field(64, ge=1, description="texts encoded at a time")
+    embeddings: Path | None = Field(
+        None, description="folder of the vectors; data/interim/embeddings/<data>/<encoder> by default"
+    )
 
 
 class SplitConfig(Section):
@@ -222,6 +256,7 @@ class Config(Section):
     name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder of the run under models/")
     seed: int = Field(42, description="seed of Python, NumPy and torch")
     data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
     seed_model: SeedModelConfig = SeedModelConfig()

@@ -24,7 +24,7 @@ FLAT_KEYS: Final = {
 #: What ``configs/seed_id.yaml`` says, for a file that says only the keys above.
 PUBLISHED: Final[dict[str, Any]] = {
     "name": "seed_id",
-    "data": {"source": "hm", "name": "hm-split", "top_k_items": 1000},
+    "data": {"source": "hm", "name": "hm-split", "top_k_items": 1000, "min_history": 2, "max_history": 10},
     "split": {"protocol": "customers"},
     "seed_model": {"kind": "id"},
     "training": {"lr": 1e-4, "epochs": 100, "warmup_fraction": 0.1, "weight_decay": 0.0, "patience": 100},

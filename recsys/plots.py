@@ -52,12 +52,10 @@ def read_log(path: Path) -> Log:
 
 
 def curves_figure(log: Log, width: float = WIDTH) -> Figure:
-    """Return training and validation loss, and the validation MAP, over the steps of training."""
-    losses = [Line("training, a step", *log[name], faint=True) for name in _named(log, "train_loss_step")]
-    losses += [Line("training", *log[name]) for name in _named(log, "train_loss_epoch", "train_loss")[:1]]
-    losses += [Line("validation", *log[name], colour="second") for name in _named(log, "val_loss")]
+    """Return loss, entropy of the predictions and the validation MAP over training, whichever were logged."""
+    titles = {"loss": "Loss", "entropy": "Entropy of the predictions"}
+    titled = [(title, lines) for name, title in titles.items() if (lines := _parts(log, name))]
     quality = [name for name in log if name.startswith("val_") and "map" in name][:1]
-    titled = [("Loss", losses)] if losses else []
     titled += [
         (f"{wording.metric_name(name[4:])} on validation", [Line(name, *log[name], name_highest=True)])
         for name in quality
@@ -65,6 +63,14 @@ def curves_figure(log: Log, width: float = WIDTH) -> Figure:
     if not titled:
         titled = [(name, [Line(name, *points)]) for name, points in list(log.items())[:2]]
     return figures.curves(titled, "training step", width=width)
+
+
+def _parts(log: Log, name: str) -> list[Line]:
+    """Return the lines of what was logged as ``train_<name>`` and ``val_<name>``, a step and an epoch."""
+    lines = [Line("training, a step", *log[column], faint=True) for column in _named(log, f"train_{name}_step")]
+    training, validation = (_named(log, f"{part}_{name}_epoch", f"{part}_{name}")[:1] for part in ("train", "val"))
+    lines += [Line("training", *log[column]) for column in training]
+    return lines + [Line("validation", *log[column], colour="second") for column in validation]
 
 
 def ranking(scores: Scores) -> list[str]:

@@ -126,14 +126,14 @@ class PreparedData:
         return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.offsets))
 
 
-def load_prepared(folder: Path) -> PreparedData:
-    """Open prepared data without reading it into memory.
+def load_prepared(folder: Path, command: str = "recsys dataset main") -> PreparedData:
+    """Open prepared data without reading it into memory; ``command`` is what an error says to run first.
 
     Raises:
         DataError: the folder is missing, incomplete, or its arrays do not have the promised lengths and dtypes.
     """
     if not (folder / "manifest.json").is_file():
-        raise DataError(f"{folder} holds no prepared data (no manifest.json); run `recsys dataset main` first")
+        raise DataError(f"{folder} holds no prepared data (no manifest.json); run `{command}` first")
     manifest = read_json(folder / "manifest.json")
     arrays = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in schema.EVENT_ARRAYS.items()}
     offsets = _open_array(folder / f"{schema.OFFSETS}.npy", "int64")

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import pyarrow.parquet as pq
 import typer
+from rich.table import Table
 
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
@@ -15,8 +16,10 @@ from recsys.errors import ConfigError, UsageError
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.baselines.repeat import Repeat
-from recsys.modeling.factory import load_decoder
+from recsys.modeling.factory import load_decoder, load_transformer
 from recsys.modeling.recommend import Candidates, History, Lists, Recommender
+from recsys.modeling.seed_batches import SeedBatches, customer_stretches
+from recsys.modeling.seed_scores import HeldOutScores, score_held_out
 from recsys.modeling.universe import candidates_at, read_item_list
 from recsys.prepared import day_date, day_number
 from recsys.runs import Run, find_run
@@ -28,6 +31,8 @@ from recsys.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
 app = typer.Typer(add_completion=False)
 
 DECODER = "decoder"
+#: Scores on held-out customers, in the report folder of a run of a published architecture.
+HELD_OUT_FILE = "held_out.json"
 #: Customers whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 
@@ -91,7 +96,10 @@ def main(
     out: Annotated[Path | None, typer.Option("--out", help="Table to write; under reports/<run> by default.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Write recommendations for every customer at a date."""
+    """Write recommendations for every customer at a date.
+
+    A published decoder that was trained with customers held out is scored on them as well.
+    """
     found = find_run(run_name)
     if folds:
         if any(value is not None for value in (day, k, sold_within_days, universe, blocklist, exclude_seen, out)):
@@ -110,6 +118,8 @@ def main(
             require_absent(output, force=force)
     asked = Asked(config, system, None if day is None else _parse_day(day), universe, blocklist)
     recommend_everybody(found, asked, path, sheet)
+    if system == DECODER and config.seed_model.kind is not None and config.split.protocol == "customers":
+        show_held_out(score_customers(found), found.report_folder / HELD_OUT_FILE)
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,28 @@ def recommend_everybody(found: Run, asked: Asked, path: Path, sheet: Path | None
         write_submission(path, sheet)
         check_submission(sheet, data)
         typer.echo(sheet)
+
+
+def score_customers(found: Run) -> HeldOutScores:
+    """Return what a published architecture scores on the customers that its run neither learned from nor chose by."""
+    data, chosen = found.open_data(), found.config.seed_model
+    users = make_split(data, found.config.split).tests[0].user_index
+    stretches = customer_stretches(data, users, chosen.seq_max_len)
+    return score_held_out(load_transformer(found, data), SeedBatches(data, stretches, chosen.batch_size))
+
+
+def show_held_out(scores: HeldOutScores, path: Path) -> None:
+    """Print the scores on held-out customers and write them to ``path`` as JSON."""
+    write_json(path, scores.to_dict())
+    table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
+    for name in ("", "next item", "whole sequence"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("test loss", f"{scores.loss:.4f}")
+    table.add_row("test entropy", f"{scores.entropy:.4f}")
+    for k, recall in scores.recall_next_item.items():
+        table.add_row(f"Recall@{k}", f"{recall:.4f}", f"{scores.recall_whole_sequence[k]:.4f}")
+    talk.print(table)
+    talk.print(f"wrote {path}", markup=False)
 
 
 def predict_folds(found: Run, *, force: bool = False) -> None:
