@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 from rich.table import Table
@@ -16,8 +17,8 @@ from rich.table import Table
 from recsys import schema
 from recsys.config import CONFIGS_DIR, RAW_DIR, Config, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
-from recsys.engine import open_engine
-from recsys.histories import basket_numbers, count_duplicates, history_order, offsets_of
+from recsys.engine import n_threads, open_engine
+from recsys.histories import in_history_order
 from recsys.prepared import day_date
 from recsys.runs import code_version
 from recsys.sources import read_source
@@ -25,7 +26,7 @@ from recsys.splits import n_held_out, with_split_rules
 from recsys.storage import replacing, require_absent, write_json
 from recsys.validation import Cleaned, clean
 
-app = typer.Typer(help="Turn raw purchases into sequences; download or synthesize raw data.", no_args_is_help=True)
+app = typer.Typer(help="Turn raw purchases into sequences, texts into vectors.", no_args_is_help=True)
 
 Source = Literal["completejourney", "hm", "synthetic", "table", "sequences"]
 
@@ -101,15 +102,14 @@ def _describe(config: DataConfig, inputs: list[dict[str, Any]]) -> dict[str, Any
 def _write(cleaned: Cleaned, folder: Path) -> dict[str, Any]:
     """Write arrays and tables into ``folder``; return counts and hashes for the manifest."""
     n_users = cleaned.users.num_rows
-    events = cleaned.events.take(history_order(cleaned.events))
-    cleaned.report.exact_duplicates = count_duplicates(events)
-    offsets = offsets_of(events.user, n_users)
+    histories = in_history_order(cleaned.events, n_users, n_threads())
+    cleaned.report.exact_duplicates = histories.n_duplicates
+    arrays, offsets = histories.arrays, histories.offsets
+    n_events = len(cleaned.events)
     made_up = {"price": np.nan, "channel": 0, "quantity": 1}
     hashes = {}
     for name, dtype in schema.EVENT_ARRAYS.items():
-        values = basket_numbers(events.user, events.day, events.basket, offsets) if name == "basket" else None
-        values = getattr(events, name) if values is None else values
-        values = np.full(len(events), made_up[name], dtype) if values is None else values
+        values = arrays[name] if name in arrays else np.full(n_events, made_up[name], dtype)
         hashes[name] = _write_array(folder, name, values.astype(dtype, copy=False))
     hashes[schema.OFFSETS] = _write_array(folder, schema.OFFSETS, offsets)
     id_hashes = {
@@ -117,11 +117,11 @@ def _write(cleaned: Cleaned, folder: Path) -> dict[str, Any]:
         schema.USER_ID: _write_table(folder / "users.parquet", cleaned.users, schema.USER_ID),
     }
     return {
-        "n_events": len(events),
+        "n_events": n_events,
         "n_users": n_users,
         "n_items": cleaned.items.num_rows,
-        "first_day": day_date(events.day.min()).isoformat(),
-        "last_day": day_date(events.day.max()).isoformat(),
+        "first_day": day_date(arrays["day"].min()).isoformat(),
+        "last_day": day_date(arrays["day"].max()).isoformat(),
         "hashes": hashes,
         "id_hashes": id_hashes,
         "fingerprint": hashlib.sha256("".join([*hashes.values(), *id_hashes.values()]).encode()).hexdigest(),
@@ -144,7 +144,9 @@ def _write_table(path: Path, table: pa.Table, column: str) -> str:
     pq.write_table(table, path)
     digest = hashlib.sha256()
     for batch in table.select([column]).to_batches(max_chunksize=65_536):
-        digest.update("".join(f"{value}\n" for value in batch.column(0).to_pylist()).encode())
+        lines = pc.binary_join_element_wise(batch.column(0).cast(pa.string()), "", "\n")
+        _, offsets, text = lines.buffers()
+        digest.update(text[: int(np.frombuffer(offsets, np.int32)[len(lines)])])
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ integer hash of (user, item, day): where a source knows only the day, an order m
 would be something that a next-item model could learn.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 
 _KEY_BITS = 63
 _TIE_BITS = 31
-_SLICE = 1 << 22  # events hashed at a time, so that the 64-bit intermediates stay small
+_PART = 1 << 19  # events, about, that are sorted at a time
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,45 @@ class Events:
         return replace(self, **columns)
 
 
+@dataclass(frozen=True)
+class Histories:
+    """Events in history order, as they are written: arrays of one value each, and where each user's begin."""
+
+    arrays: dict[str, np.ndarray]  # (E,) by name in schema.EVENT_ARRAYS; without what the source does not have
+    offsets: np.ndarray  # (U+1,) int64
+    n_duplicates: int  # events equal to the one before them in every column
+
+
+def in_history_order(events: Events, n_users: int, n_threads: int) -> Histories:
+    """Return ``events``, in any order, as the histories of users 0 … ``n_users``-1.
+
+    Work is done for some users at a time: their events fit into the processor's cache, and threads share the parts.
+    """
+    offsets = offsets_of(events.user, n_users)
+    part_of_user = (offsets[:-1] // _PART).astype(np.uint16 if len(events) < _PART << 16 else np.int64)
+    rows = np.argsort(part_of_user[events.user], kind="stable")
+    n_parts = int(part_of_user[-1]) + 1 if n_users else 0
+    first_users = np.searchsorted(part_of_user, np.arange(n_parts + 1))
+    columns = [name for name in ("item", "day", "price", "channel", "quantity") if getattr(events, name) is not None]
+    arrays = {name: np.empty_like(getattr(events, name)) for name in columns}
+    arrays["basket"] = np.empty(len(events), dtype=np.int32)
+
+    def arrange(part: int) -> int:
+        users = slice(first_users[part], first_users[part + 1] + 1)
+        place = slice(offsets[users][0], offsets[users][-1])
+        some = events.take(rows[place])
+        some = some.take(history_order(some))
+        for name in columns:
+            arrays[name][place] = getattr(some, name)
+        own_offsets = offsets[users] - offsets[users][0]
+        arrays["basket"][place] = basket_numbers(some.user, some.day, some.basket, own_offsets)
+        return count_duplicates(some)
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        n_duplicates = sum(pool.map(arrange, range(n_parts)))
+    return Histories(arrays, offsets, n_duplicates)
+
+
 def history_order(events: Events) -> np.ndarray:
     """Return the positions (E,) int64 of ``events`` by user and, within each, in the order of the module's text."""
     parts = _sort_parts(events)
@@ -52,13 +92,23 @@ def history_order(events: Events) -> np.ndarray:
     key.sort()
     order: np.ndarray = key & ((1 << position_bits) - 1)
     key >>= position_bits
-    equal = key[1:] == key[:-1]
-    tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
-    rows = order[tied]
-    columns = [part[rows] for part in parts[n_covered:] if len(rows) and np.ptp(part[rows])]
-    if columns:
-        order[tied] = rows[np.lexsort([*columns[::-1], key[tied]])]
+    tied = _tied_rows(key, order, parts[n_covered:])
+    columns = [part[order[tied]] for part in parts[n_covered:]]
+    if len(tied):
+        order[tied] = order[tied][np.lexsort([*columns[::-1], key[tied]])]
     return order
+
+
+def _tied_rows(key: np.ndarray, order: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
+    """Return the positions (n,) in ``order`` of rows with equal ``key`` (E,) that are not equal in all ``parts``."""
+    first = np.flatnonzero(key[1:] == key[:-1])
+    rows, next_rows = order[first], order[first + 1]
+    differs = np.zeros(len(first), dtype=bool)
+    for part in parts:
+        differs |= part[rows] != part[next_rows]
+    tied = np.union1d(first, first + 1)
+    wanted: np.ndarray = tied[np.isin(key[tied], key[first[differs]])]
+    return wanted
 
 
 def _sort_parts(events: Events) -> list[np.ndarray]:
@@ -69,17 +119,14 @@ def _sort_parts(events: Events) -> list[np.ndarray]:
 
 def _tie(events: Events) -> np.ndarray:
     """Return a hash (E,) int32 of (user, item, day): the multiply-and-shift finaliser of SplitMix64 (Steele 2014)."""
-    tie = np.empty(len(events), dtype=np.int32)
-    for start in range(0, len(events), _SLICE):
-        part = slice(start, start + _SLICE)
-        mixed = events.user[part].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        mixed += events.item[part].astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
-        mixed += events.day[part].astype(np.uint64) * np.uint64(0x165667B19E3779F9)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            mixed ^= mixed >> np.uint64(shift)
-            mixed *= np.uint64(factor)
-        tie[part] = mixed >> np.uint64(64 - _TIE_BITS)
-    return tie
+    mixed = events.user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed += events.item.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed += events.day.astype(np.uint64) * np.uint64(0x165667B19E3779F9)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed >>= np.uint64(64 - _TIE_BITS)
+    return mixed.astype(np.int32)
 
 
 def _sortable(numbers: np.ndarray) -> np.ndarray:

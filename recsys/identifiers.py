@@ -38,10 +38,19 @@ class Ids:
 def ids_of(rows: pa.Array, column: str) -> Ids:
     """Return the ids in ``rows`` (n,) of any type, in any order, repeated or absent (null, empty)."""
     text = rows.cast(pa.string())
+    if _ascending(text):
+        return Ids(column, text)
     present = text.filter(pc.and_(pc.is_valid(text), pc.not_equal(text, "")))
     unique = present.unique()
     unique = unique.take(pc.array_sort_indices(unique))
     return Ids(column, unique, len(present) - len(unique), len(text) - len(present))
+
+
+def _ascending(text: pa.Array) -> bool:
+    """Return whether each of ``text`` (n,) is there, not empty, and greater than the one before it."""
+    if len(text) == 0 or text.null_count or text[0].as_py() == "":
+        return False
+    return bool(pc.all(pc.less(text[:-1], text[1:])).as_py())
 
 
 def distinct_ids(frame: nw.LazyFrame[Any], column: str, engine: Engine) -> Ids:
@@ -58,8 +67,7 @@ def joined_rank(frame: nw.LazyFrame[Any], ids: Ids, name: str, engine: Engine) -
     keys = pa.concat_arrays([ids.values, pa.array([""])])
     ranks = pa.array(np.append(np.arange(len(ids), dtype=np.int32), np.int32(ABSENT)))
     frame = frame.with_columns(nw.col(ids.column).fill_null(nw.lit("")))
-    frame = engine.looked_up(frame, ids.column, pa.table({ids.column: keys, name: ranks}), name)
-    return frame.with_columns(nw.col(name).fill_null(nw.lit(UNKNOWN, nw.Int32)))
+    return engine.looked_up(frame, ids.column, pa.table({ids.column: keys, name: ranks}), name, UNKNOWN)
 
 
 def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
@@ -68,6 +76,8 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
     Of several rows with one id the first by all columns is taken.
     """
     table = _with_plain_strings(table, column)
+    if table[column].equals(pa.chunked_array([values])):
+        return table.select([column, *(name for name in table.column_names if name != column)])
     if pc.count_distinct(table[column]).as_py() < len(table):
         # Engines return rows in any order: which of several is taken must not depend on it.
         others = [name for name in table.column_names if name != column]

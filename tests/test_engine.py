@@ -10,7 +10,7 @@ import pytest
 
 from recsys.engine import Engine, open_engine
 from recsys.errors import DataError
-from recsys.hash_lookup import MISSING, HashTable
+from recsys.hash_lookup import HashTable
 
 TEXT = 'item_id,name,price\n0108775015,"Top, ""white""",1.50\n0108775044,,\n'
 ROWS = [
@@ -109,20 +109,22 @@ def test_what_is_made_of_texts_is_the_same_whether_they_recur_or_not(engine):
         assert made["length"].to_pylist() == [-1 if text is None else len(text) for text in texts]
 
 
-def test_texts_are_looked_up_and_unknown_ones_are_null(engine):
+def test_texts_are_looked_up_and_unknown_ones_get_what_is_asked_for(engine):
     table = pa.table({"text": ["", "b", "ab"], "rank": pa.array([-2, 0, 1], pa.int32())})
     frame = engine.from_arrow(pa.table({"row": range(len(TEXTS)), "text": pa.array(TEXTS, pa.string())}))
-    found = engine.collect(engine.looked_up(frame, "text", table, "rank")).sort_by("row")
+    found = engine.collect(engine.looked_up(frame, "text", table, "rank", -1)).sort_by("row")
     ranks = dict(zip(table["text"].to_pylist(), table["rank"].to_pylist(), strict=True))
     assert found.column_names == ["row", "rank"]
-    assert found["rank"].to_pylist() == [ranks.get(text) for text in TEXTS]
+    assert found["rank"].to_pylist() == [ranks.get(text, -1) for text in TEXTS]
 
 
 def test_a_hash_table_finds_every_hash_and_no_other():
     rng = np.random.default_rng(0)
     crowded = np.arange(300, dtype=np.uint64)  # equal in all their leading bits
     for hashes in (rng.integers(0, 2**64, 1000, dtype=np.uint64), crowded, crowded[:0], np.uint64([0, 2**64 - 1])):
-        table = HashTable(hashes, np.arange(len(hashes), dtype=np.int32))
+        table = HashTable(hashes, np.arange(len(hashes), dtype=np.int32), -1)
+        assert not table.collides
         np.testing.assert_array_equal(table.values_of(hashes), np.arange(len(hashes)))
         others = np.setdiff1d(rng.integers(0, 2**64, 1000, dtype=np.uint64), hashes)
-        assert (table.values_of(np.append(others, np.uint64(500))) == MISSING).all()
+        assert (table.values_of(np.append(others, np.uint64(500))) == -1).all()
+    assert HashTable(np.uint64([5, 3, 5]), np.int32([0, 1, 2]), -1).collides
