@@ -96,7 +96,7 @@ def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = Fal
         width: inches.
         zero: draw the line of no difference, and put it into view.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(width, 0.75 + 0.36 * len(marks)), layout="constrained")
         _rows(figure.subplots(), marks, xlabel, zero=zero)
         return figure
@@ -107,7 +107,7 @@ def panels(titled: Sequence[tuple[str, Sequence[Mark]]], xlabel: str, *, width: 
     columns = min(len(titled), 1 if width < NARROW else 3)
     rows = -(-len(titled) // columns)
     height = rows * (0.9 + 0.28 * max(len(marks) for _, marks in titled))
-    with _style():
+    with style():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for place, (title, marks) in zip(axes, titled, strict=False):
@@ -123,7 +123,7 @@ def dots(
 ) -> Figure:
     """Return a row a name with one dot a series, the first series being the one looked at."""
     colours, shapes = ("accent", "second", "third", "plain"), "oDs^"
-    with _style():
+    with style():
         figure = Figure(figsize=(width, 1.15 + 0.42 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for number, (label, intervals) in enumerate(series):
@@ -145,7 +145,7 @@ def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: 
     """Return one panel a title with its curves, and a legend where there are several."""
     narrow = width < NARROW
     rows, columns = (len(titled), 1) if narrow else (1, len(titled))
-    with _style():
+    with style():
         figure = Figure(figsize=(width, 2.7 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for place, (title, lines) in zip(axes, titled, strict=True):
@@ -163,13 +163,13 @@ def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: 
 
 def save(figure: Figure, path: Path, image: Literal["png", "svg"]) -> None:
     """Write ``figure`` to ``path``; equal figures give equal bytes."""
-    with _style():
+    with style():
         figure.savefig(path, format=image, dpi=160, metadata=_UNDATED if image == "svg" else None)
 
 
 def to_svg(figure: Figure, name: str) -> str:
     """Return ``figure`` as an ``<svg>`` element for a page, its ids prefixed by ``name``, its colours CSS variables."""
-    with _style(), io.StringIO() as stream:
+    with style(), io.StringIO() as stream:
         figure.savefig(stream, format="svg", transparent=True, metadata=_UNDATED)
         text = stream.getvalue()
     svg = text[text.index("<svg") :]
@@ -184,7 +184,8 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Let Matplotlib draw in the project's style as long as this is open."""
     with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]  # the stub lists every key by name
         yield
 

@@ -7,7 +7,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.config import Config
-from recsys.errors import ConfigError, RunError
+from recsys.embeddings import embeddings_folder, load_embeddings
+from recsys.encoder import packaged_model
+from recsys.errors import ConfigError, DataError, RunError
 from recsys.features import ItemSales
 from recsys.modeling.batches import TrainingBatches
 from recsys.modeling.checkpoint import load_weights
@@ -18,15 +20,21 @@ from recsys.modeling.seed_batches import N_SPECIAL
 from recsys.modeling.seed_models import Transformer
 from recsys.modeling.seed_module import SeedModule, build_seed_module
 from recsys.modeling.seed_recommend import SeedRecommender
+from recsys.modeling.text_batches import Texts, load_tokenizer, tokenise
+from recsys.modeling.text_model import TextTransformer
 from recsys.prepared import PreparedData
 from recsys.runs import WEIGHTS_FILE, Run
 from recsys.splits import Split, make_split
+from recsys.texts import item_texts
 
 #: Width of the published decoder on ids.
 _ID_WIDTH = 256
 
 
-def build_module(config: Config, data: PreparedData) -> PurchaseModule | SeedModule:
+Module = PurchaseModule | SeedModule | TextTransformer
+
+
+def build_module(config: Config, data: PreparedData) -> Module:
     """Return a fresh module, seeded, over the training part of ``data``.
 
     Raises:
@@ -34,10 +42,14 @@ def build_module(config: Config, data: PreparedData) -> PurchaseModule | SeedMod
         DataError: the data are too short for the split, or what the model reads beside them is missing.
     """
     pl.seed_everything(config.seed, verbose=False)
+    if config.text_model.objective is not None:
+        return build_text_transformer(config, data)
     split = make_split(data, config.split)
     if config.seed_model.kind is None:
         return _purchase_module(config, data, split)
-    vectors = None if config.seed_model.kind == "id" else _article_vectors(data)
+    vectors = None
+    if config.seed_model.kind == "bert":
+        vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), data))
     return build_seed_module(config, data, split, build_transformer(config, data, vectors))
 
 
@@ -45,8 +57,13 @@ def load_decoder(found: Run, data: PreparedData) -> DecoderRecommender | SeedRec
     """Return the decoder of a run, with its weights, as a system that can be asked.
 
     Raises:
-        RunError: the run's weights do not fit its configuration.
+        RunError: the run's weights do not fit its configuration, or it fitted the text transformer.
     """
+    if found.config.text_model.objective is not None:
+        raise RunError(
+            f"{found.folder} holds a text transformer, which knows no customers and recommends nothing; "
+            f"draw its map with `recsys plots map --run {found.name} --embeddings text`, or name a run of a decoder"
+        )
     if found.config.seed_model.kind is not None:
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
     model = PurchaseModel(found.config.model, data.n_items)
@@ -106,6 +123,26 @@ def build_transformer(config: Config, data: PreparedData, vectors: Tensor | None
     )
 
 
+def build_text_transformer(config: Config, data: PreparedData) -> TextTransformer:
+    """Return a fresh text transformer over the distinct texts of the items.
+
+    Raises:
+        ConfigError: there is no tokenizer.
+        DataError: the items have no text, or only one.
+    """
+    texts, _ = tokenised_items(config, data)
+    if len(texts) < 2:
+        raise DataError(f"{data.folder}: found {len(texts)} distinct item texts, expected at least 2 to learn from")
+    return TextTransformer(config, texts, texts.vocabulary_size)
+
+
+def tokenised_items(config: Config, data: PreparedData) -> tuple[Texts, np.ndarray]:
+    """Return the distinct texts of the items as tokens, and the row (n_items,) among them of each item's text."""
+    distinct, row = np.unique(np.array(item_texts(data.items, config.text.columns)), return_inverse=True)
+    tokenizer = load_tokenizer(config.text_model.tokenizer or packaged_model(), config.text_model.max_tokens)
+    return tokenise(distinct.tolist(), tokenizer), row
+
+
 def _purchase_module(config: Config, data: PreparedData, split: Split) -> PurchaseModule:
     training = config.training
     batches = TrainingBatches(
@@ -120,7 +157,3 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
         recent_days=training.recent_days if config.split.protocol == "weekly" else None,
     )
     return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
-
-
-def _article_vectors(data: PreparedData) -> Tensor:
-    raise NotImplementedError

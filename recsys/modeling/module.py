@@ -26,6 +26,7 @@ class PurchaseModule(pl.LightningModule):
     validation_metric = "val_map@12"
     validation_mode: Literal["min", "max"] = "max"
     log_every_n_steps = 10
+    weights_prefix = "model."
 
     def __init__(
         self, config: Config, model: PurchaseModel, batches: TrainingBatches, sales: ItemSales, validation: Fold

@@ -29,6 +29,7 @@ class SeedModule(pl.LightningModule):
     validation_metric = "val_loss_epoch"
     validation_mode: Literal["min", "max"] = "min"
     log_every_n_steps = 1
+    weights_prefix = "model."
 
     def __init__(self, config: Config, model: Transformer, batches: SeedBatches, held_out: SeedBatches) -> None:
         super().__init__()

@@ -21,9 +21,10 @@ from recsys.config import MODELS_DIR, Config, dump_config, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.errors import RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
-from recsys.modeling.factory import build_module
+from recsys.modeling.factory import Module, build_module
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.seed_module import SeedModule
+from recsys.modeling.text_model import TextTransformer
 from recsys.prepared import PreparedData, load_prepared
 from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version
 from recsys.storage import replacing, require_absent, write_json, write_text
@@ -59,16 +60,17 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
         OutputExistsError: the run exists and neither ``force`` nor ``resume`` is given.
         RunError: ``resume`` without anything to go on from, or with another configuration.
     """
-    data = load_prepared(config.data.folder)
+    data = load_prepared(config.data.folder, config.data.prepare_command)
     folder = MODELS_DIR / config.name
     if resume:
         _require_resumable(folder, config)
     else:
         require_absent(folder, force=force)
+    module = build_module(config, data)  # before the folder is touched: what does not fit is refused here
+    if not resume:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
-    module = build_module(config, data)
     checkpoint = _checkpoint(folder, module)
     began = time.perf_counter()
     first_epoch = _next_epoch(folder) if resume else 0
@@ -81,7 +83,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
         raise RunError(f"training was interrupted; go on with: recsys train --resume {_config_hint(config)}")
     n_epochs = trainer.current_epoch - first_epoch
     info = _identify(config, data) | {
-        "n_parameters": sum(parameter.numel() for parameter in module.model.parameters()),
+        "n_parameters": sum(parameter.numel() for parameter in module.parameters()),
         "metric": module.validation_metric,
         "best_value": float(checkpoint.best_model_score or 0),
         "epochs_run": trainer.current_epoch,
@@ -89,7 +91,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
         "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
     }
     if trainer.is_global_zero:
-        _finish(folder, Path(checkpoint.best_model_path), info)
+        _finish(folder, Path(checkpoint.best_model_path), module.weights_prefix, info)
     return info
 
 
@@ -100,15 +102,18 @@ class _Bar(RichProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         shown = {
-            "loss": "train_loss_step",
-            "MAP@12": PurchaseModule.validation_metric,
-            "validation loss": SeedModule.validation_metric,
+            "train_loss_step": "loss",
+            PurchaseModule.validation_metric: "MAP@12",
+            SeedModule.validation_metric: "validation loss",
+            TextTransformer.validation_metric: "validation loss",
         }
-        found = {label: trainer.callback_metrics.get(name) for label, name in shown.items()}
-        return {label: f"{float(value):.4f}" for label, value in found.items() if value is not None}
+        found = {
+            label: value for name, label in shown.items() if (value := trainer.callback_metrics.get(name)) is not None
+        }
+        return {label: f"{float(value):.4f}" for label, value in found.items()}
 
 
-def _checkpoint(folder: Path, module: PurchaseModule | SeedModule) -> ModelCheckpoint:
+def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
     checkpoint = ModelCheckpoint(
         dirpath=folder / _CHECKPOINTS,
         filename="best",
@@ -122,9 +127,7 @@ def _checkpoint(folder: Path, module: PurchaseModule | SeedModule) -> ModelCheck
     return checkpoint
 
 
-def _trainer(
-    config: Config, folder: Path, checkpoint: ModelCheckpoint, module: PurchaseModule | SeedModule
-) -> pl.Trainer:
+def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: Module) -> pl.Trainer:
     training = config.training
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
     stopping = EarlyStopping(
@@ -190,10 +193,9 @@ def _identify(config: Config, data: PreparedData) -> dict[str, Any]:
     }
 
 
-def _finish(folder: Path, best_checkpoint: Path, info: dict[str, Any]) -> None:
+def _finish(folder: Path, best_checkpoint: Path, prefix: str, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
-    prefix = "model."
     state = {name.removeprefix(prefix): value for name, value in best["state_dict"].items() if name.startswith(prefix)}
     save_weights(state, folder / WEIGHTS_FILE)
     _merge_logs(folder)

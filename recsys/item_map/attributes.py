@@ -1,0 +1,90 @@
+"""What is known of items, as categories: which columns a map is coloured by, judged by and labelled with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from recsys import schema
+from recsys.errors import UsageError
+
+#: Columns a map is judged by, as far as the items have them.
+_JUDGED = ("product_type_name", "index_name", "colour_group_name", "department", "product_category", "brand")
+#: Columns a map is coloured by, best first.
+_COLOURED = ("index_name", "department", "index_group_name", "product_group_name")
+#: Columns that name an item, best first.
+_NAMES = ("prod_name", "product_name", "name", "title", "product_type", "description")
+_CODES = ("_no", "_code", "_id")
+_N_JUDGED = 3
+MISSING = "not known"
+OTHERS = "all others"
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A column as categories, those of most items first."""
+
+    name: str
+    values: list[str]
+    code: np.ndarray  # (n_items,) int32, position in values
+
+    def largest(self, n: int) -> "Attribute":
+        """Return the same with all but the ``n`` largest categories put together, where there are more than n + 1."""
+        if len(self.values) <= n + 1:
+            return self
+        return Attribute(self.name, [*self.values[:n], OTHERS], np.minimum(self.code, n))
+
+
+def judged(items: nw.DataFrame[Any]) -> list[Attribute]:
+    """Return the attributes, at most three, by which neighbours are compared.
+
+    Known names are taken first; then columns of words, in the table's order, of 2 to n_items / 5 values.
+
+    Raises:
+        UsageError: no column of the items makes categories.
+    """
+    names = [name for name in _JUDGED if name in items.columns]
+    names += [name for name in items.columns if name not in names and name != schema.ITEM_ID]
+    found: list[Attribute] = []
+    for name in names:
+        if name.endswith(_CODES) or len(found) == _N_JUDGED:
+            continue
+        attribute = read(items, name)
+        if 2 <= len(attribute.values) <= max(len(items) / 5, 2):
+            found.append(attribute)
+    if not found:
+        raise UsageError(
+            f"no column makes categories to colour a map by; found {', '.join(items.columns)}, expected one of words "
+            "that many items share"
+        )
+    return found
+
+
+def coloured(items: nw.DataFrame[Any], asked: str | None, others: list[Attribute]) -> Attribute:
+    """Return the attribute of the legend: the column ``asked`` for, else a known one, else the fewest of ``others``.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    if asked is not None and (asked not in items.columns or asked == schema.ITEM_ID):
+        raise UsageError(f"the items have no column {asked} to colour by; found {', '.join(items.columns)}")
+    name = asked or next((name for name in _COLOURED if name in items.columns), None)
+    return min(others, key=lambda one: len(one.values)) if name is None else read(items, name)
+
+
+def names(items: nw.DataFrame[Any]) -> list[str]:
+    """Return what each item is called; its id where no column says."""
+    column = next((name for name in _NAMES if name in items.columns), schema.ITEM_ID)
+    ids = items[schema.ITEM_ID].cast(nw.String).to_list()
+    return [str(name or item_id) for name, item_id in zip(items[column].to_list(), ids, strict=True)]
+
+
+def read(items: nw.DataFrame[Any], name: str) -> Attribute:
+    """Return the column ``name`` as categories; null and blanks are :data:`MISSING`."""
+    texts = np.array([str(value if value is not None else "").strip() or MISSING for value in items[name].to_list()])
+    values, code, count = np.unique(texts, return_inverse=True, return_counts=True)
+    order = np.argsort(-count, kind="stable")
+    place = np.empty(len(order), dtype=np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return Attribute(name, values[order].tolist(), place[code])

@@ -1,0 +1,154 @@
+"""Vectors of items → points on a plane and in space, by t-SNE; kept as a table, since it takes minutes.
+
+t-SNE puts near one another what is near among the vectors; distances between far groups, and sizes of groups, say
+nothing. (van der Maaten and Hinton, 2008, Visualizing data using t-SNE; openTSNE: Poličar et al., 2024.)
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys import schema
+from recsys.console import progress
+from recsys.errors import DataError, UsageError
+from recsys.storage import replacing
+
+#: Fewer items have no neighbourhoods to speak of.
+MIN_ITEMS = 50
+#: Items whose points in space are found by t-SNE; the others stand at the median of their neighbours among these. In
+#: three dimensions openTSNE has only the tree, whose cost for a whole catalogue would be an hour.
+SPACE_ITEMS = 6_000
+_PERPLEXITY = 30
+_COMPONENTS = 50
+_ITERATIONS = (250, 500)
+_SHOWN_EVERY = 10
+_COLUMNS = ("x", "y", "x3", "y3", "z3")
+_FINGERPRINT = b"recsys.vectors"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Points of all items, in the order of the items."""
+
+    plane: np.ndarray  # (N, 2) float32
+    space: np.ndarray  # (N, 3) float32
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Return ``vectors`` (N, D) less their mean, scaled to length 1, float32: their distance is then that of angles.
+
+    The mean says nothing of an item, and in a transformer's states it is most of the length.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    if not np.isfinite(vectors).all():
+        raise DataError("the item vectors hold values that are not finite; train the run again with --force")
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    result: np.ndarray = (centred / np.where(length > 0, length, 1)).astype(np.float32)
+    return result
+
+
+def compute_layout(points: np.ndarray, seed: int) -> Layout:
+    """Return the map of ``points`` (N, D).
+
+    Equal for equal seeds on one machine with one number of threads: sums in another order differ in their last digits,
+    which t-SNE magnifies.
+
+    Raises:
+        DataError: there are fewer than ``MIN_ITEMS`` points.
+        UsageError: the extra ``text`` is not installed.
+    """
+    few = np.sort(np.random.default_rng(seed).permutation(len(points))[:SPACE_ITEMS])
+    return Layout(plane(points, seed), _space(_reduced(points, seed), few, seed))
+
+
+def plane(points: np.ndarray, seed: int, what: str = "map") -> np.ndarray:
+    """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map; ``what`` names it in the progress bar.
+
+    Raises:
+        DataError: there are fewer than ``MIN_ITEMS`` points.
+        UsageError: the extra ``text`` is not installed.
+    """
+    found = _embed(_reduced(points, seed), 2, seed, what)
+    return np.asarray(found, dtype=np.float32)
+
+
+def _space(points: np.ndarray, few: np.ndarray, seed: int) -> np.ndarray:
+    found = _embed(points[few], 3, seed, "map in space")
+    result = np.zeros((len(points), 3), dtype=np.float32)
+    result[few] = np.asarray(found)
+    rest = np.setdiff1d(np.arange(len(points)), few)
+    if len(rest):
+        placed = found.prepare_partial(points[rest], initialization="median", k=10, perplexity=5)  # type: ignore[attr-defined]
+        result[rest] = np.asarray(placed)
+    return result
+
+
+def _embed(points: np.ndarray, n_components: int, seed: int, what: str) -> np.ndarray:
+    try:
+        from openTSNE import TSNE
+    except ModuleNotFoundError as error:
+        raise UsageError("a map needs openTSNE; run `pip install 'recsys[text]'`") from error
+    if len(points) < MIN_ITEMS:
+        raise DataError(f"found {len(points)} items, expected at least {MIN_ITEMS} for a map")
+    with progress() as bar:
+        task = bar.add_task(what, total=sum(_ITERATIONS))
+
+        def advance(iteration: int, error: float, embedding: np.ndarray) -> None:
+            bar.advance(task, _SHOWN_EVERY)
+
+        tsne = TSNE(
+            n_components=n_components,
+            perplexity=min(_PERPLEXITY, (len(points) - 1) / 3),
+            early_exaggeration_iter=_ITERATIONS[0],
+            n_iter=_ITERATIONS[1],
+            negative_gradient_method="auto" if n_components == 2 else "bh",
+            n_jobs=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            random_state=seed,
+            callbacks=advance,
+            callbacks_every_iters=_SHOWN_EVERY,
+        )
+        embedding: np.ndarray = tsne.fit(points)
+    return embedding
+
+
+def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
+    """Return the principal components of ``points`` at most 50 wide: neighbours are found in a fraction of the time."""
+    if points.shape[1] <= _COMPONENTS:
+        return points
+    from sklearn.decomposition import PCA
+
+    n_components = min(_COMPONENTS, len(points))
+    reduced: np.ndarray = PCA(n_components, random_state=seed).fit_transform(points)
+    return reduced
+
+
+def fingerprint(points: np.ndarray, seed: int) -> str:
+    """Return a hash that is equal for equal vectors and seed."""
+    return hashlib.sha256(np.ascontiguousarray(points).tobytes() + str((points.shape, seed)).encode()).hexdigest()
+
+
+def write_layout(path: Path, layout: Layout, item_ids: pa.Array, mark: str) -> None:
+    """Write the points by item id; ``mark`` says later what they were made from."""
+    columns = [*layout.plane.T, *layout.space.T]
+    table = pa.table([item_ids, *map(pa.array, columns)], names=[schema.ITEM_ID, *_COLUMNS])
+    with replacing(path) as aside:
+        pq.write_table(table.replace_schema_metadata({_FINGERPRINT: mark.encode()}), aside)
+
+
+def read_layout(path: Path, mark: str) -> Layout | None:
+    """Return the points in ``path``; None where there are none, or they were made from something else."""
+    if not path.is_file():
+        return None
+    table = pq.read_table(path)
+    if (table.schema.metadata or {}).get(_FINGERPRINT) != mark.encode():
+        return None
+    points = np.stack([table[name].to_numpy() for name in _COLUMNS], axis=1)
+    return Layout(points[:, :2], points[:, 2:])
