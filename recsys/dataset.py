@@ -200,6 +200,30 @@ def _same_data(data: DataConfig, config: Path | None, named: DataConfig, split: 
 
 
 @app.command()
+def embeddings(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="A BERT: folder, name on the hub, or packaged-minilm.")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Turn the texts of prepared items into vectors of a BERT, continuing where it was interrupted.
+
+    Without a word about the data they are those of `dataset main --split`.
+    """
+    from recsys.embeddings import embeddings_folder, write_embeddings
+
+    overrides = [] if encoder is None else [f"text.encoder={encoder}"]
+    resolved = load_config(config, [*(settings or []), *overrides])
+    if not resolved.data.model_fields_set:
+        resolved = resolved.model_copy(update={"data": with_split_rules(resolved.data)})
+    manifest = write_embeddings(resolved, force=force)
+    speed = f" ({manifest['texts_per_second']:,} texts a second)" if manifest["texts_per_second"] else ""
+    talk.print(f"wrote {embeddings_folder(resolved)}/{speed}")
+
+
+@app.command()
 def download(
     source: Annotated[Literal["hm"], typer.Argument(help="What to fetch.")] = "hm",
     folder: Annotated[Path, typer.Option("--out", help="Folder that receives the files.")] = RAW_DIR / "hm",
