@@ -1,7 +1,7 @@
 """Figures of a run: how training went, how the systems compare.
 
-``recsys plots curves`` and ``recsys plots metrics`` write images to ``reports/figures``; the report draws the same
-figures into its page.
+``recsys plots curves``, ``recsys plots metrics`` and ``recsys plots map`` write images to ``reports/figures``; the
+report draws the first two into its page.
 """
 
 import csv
@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 from matplotlib.figure import Figure
+from rich.table import Table as RichTable
 
 from recsys import figures, wording
 from recsys.config import REPORTS_DIR
@@ -20,7 +21,7 @@ from recsys.errors import RunError
 from recsys.figures import Line, Mark
 from recsys.runs import LOG_FILE, find_run
 from recsys.scores import SCORES_FILE, Interval, Scores, Table, load_scores
-from recsys.storage import replacing, require_absent
+from recsys.storage import read_json, replacing, require_absent
 
 FIGURES_DIR = REPORTS_DIR / "figures"
 
@@ -191,6 +192,46 @@ def metrics(run_name: RunOption = None, image: ImageOption = "png", force: Force
     found = find_run(run_name)
     scores = load_scores(found.report_folder / SCORES_FILE, found.name)
     _write(f"{found.name}-metrics", systems_figure(scores), image, force=force)
+
+
+@app.command(name="map")
+def item_map(
+    run_name: RunOption = None,
+    embeddings: Annotated[
+        Literal["text", "bert", "items"],
+        typer.Option("--embeddings", help="Vectors of the text transformer, of a BERT, or of the run's decoder."),
+    ] = "text",
+    colour_by: Annotated[
+        str | None, typer.Option("--colour-by", help="Column of the item table for the legend; a fitting one else.")
+    ] = None,
+    beside: Annotated[
+        list[str] | None, typer.Option("--beside", metavar="RUN", help="Compare with the vectors of this run too.")
+    ] = None,
+    n_compared: Annotated[
+        int, typer.Option("--compare-on", min=50, help="Items, drawn at random, on which embeddings are compared.")
+    ] = 5_000,
+    force: ForceOption = False,
+) -> None:
+    """Draw the map on which like items stand together, for print and for exploring, and say how good it is."""
+    from recsys.item_map.draw import draw_map
+
+    found = find_run(run_name)
+    outputs, quality = draw_map(
+        found, embeddings, FIGURES_DIR, colour_by=colour_by, beside=beside or (), n_compared=n_compared, force=force
+    )
+    talk.print("Map written:")
+    for path in (outputs.whole, outputs.few, outputs.page, quality):
+        typer.echo(path)
+    _print_quality(read_json(quality)["rows"])
+
+
+def _print_quality(rows: dict[str, dict[str, float]]) -> None:
+    columns = [name for name in next(iter(rows.values())) if name != "n_items"]
+    table = RichTable("measure", *rows, title="Share of like items among the 10 nearest, and other measures")
+    for name in columns:
+        values = (row.get(name) for row in rows.values())
+        table.add_row(name.replace("_name", ""), *("" if value is None else f"{value:.3f}" for value in values))
+    talk.print(table)
 
 
 def _write(name: str, figure: Figure, image: ImageFormat, *, force: bool) -> None:

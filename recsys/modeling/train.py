@@ -48,8 +48,12 @@ def main(
     talk.print(
         f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch "
         f"{info['best_epoch'] + 1} of {info['epochs_run']}; {info['events_per_second']:,.0f} events/s\n"
-        f"next: recsys predict --run {resolved.name}"
+        f"next: recsys {_next_verb(resolved)} --run {resolved.name}"
     )
+
+
+def _next_verb(config: Config) -> str:
+    return "predict" if config.text_model.objective is None else "plots map"
 
 
 def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:

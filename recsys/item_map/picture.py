@@ -1,0 +1,111 @@
+"""The map for print: one figure whose legend and words can be read at a glance."""
+
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from recsys.figures import PALETTE, style
+from recsys.item_map.attributes import Attribute
+
+#: Colours of categories, told apart by most people with a colour weakness too; the last is for what remains.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e6a700", "#56b4e9", "#7b3fa0", "#8a5a2b", "#c51b4a", "#9aa5ae")
+N_CATEGORIES = len(COLOURS) - 1
+_SIZE = (8.6, 6.2)  # inches
+#: Points up to which each is labelled with its name.
+_FEW = 120
+_N_WORDS = 24
+_LONGEST = 22
+
+
+def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) -> Figure:
+    """Return the map ``plane`` (N, 2) coloured by ``legend``.
+
+    Args:
+        plane: points of the items.
+        legend: their categories; beyond nine, the smaller ones share a colour.
+        words: categories written beside the points, or, on a map of many items, where theirs crowd.
+        title: of the figure.
+    """
+    shown = legend.largest(N_CATEGORIES)
+    with style():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        _points(axes, plane, shown)
+        if len(plane) <= _FEW:
+            _name_points(axes, plane, words)
+        else:
+            _write_words(axes, plane, words)
+        axes.set_title(title)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_aspect("equal")
+        axes.margins(0.02 if len(plane) > _FEW else 0.08)
+        axes.spines["bottom"].set_visible(False)
+        handles, labels = axes.get_legend_handles_labels()
+        heading = legend.name.removesuffix("_name").replace("_", " ")
+        figure.legend(handles, labels, loc="outside right upper", title=heading, alignment="left", fontsize=8.5)
+        return figure
+
+
+def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
+    """Draw the points in an order of chance, so that no category lies on top of all others."""
+    colours = np.array(COLOURS)[shown.code]
+    order = np.random.default_rng(0).permutation(len(plane))
+    size = float(np.clip(16_000 / len(plane), 0.8, 40))
+    opacity = 0.9 if len(plane) <= _FEW else 0.7
+    axes.scatter(
+        plane[order, 0], plane[order, 1], s=size, c=colours[order], alpha=opacity, linewidths=0, rasterized=True
+    )
+    counts = np.bincount(shown.code, minlength=len(shown.values))
+    for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
+        if count:
+            axes.plot([], [], "o", ms=7, mew=0, color=colour, label=f"{_short(value, 26)} ({count:,})")
+
+
+def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
+    """Write each point's category beside it, left or right, where no other word or point stands; else nowhere."""
+    span = np.ptp(plane, axis=0)
+    taken = [(x - span[0] / 120, x + span[0] / 120, y) for x, y in plane]
+    for (x, y), code in zip(plane, words.code, strict=True):
+        text = _short(words.values[code])
+        length = len(text) * span[0] / 105
+        for side, align in ((1, "left"), (-1, "right")):
+            begin = x + span[0] / 100 if side > 0 else x - span[0] / 100 - length
+            if any(
+                left < begin + length and begin < right and abs(y - height) < span[1] / 50
+                for left, right, height in taken
+                if (left + right) / 2 != x or height != y
+            ):
+                continue
+            taken.append((begin, begin + length, y))
+            axes.annotate(text, (x, y), (5 * side, 0), textcoords="offset points", va="center", ha=align, fontsize=7)
+            break
+
+
+def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
+    """Write the largest categories where their items are densest, none over another."""
+    span = np.ptp(plane, axis=0)
+    taken: list[np.ndarray] = []
+    for code in range(min(2 * _N_WORDS, len(words.values))):
+        place = _densest(plane[words.code == code], span / 40)
+        near = [np.abs(place - other) / span < (0.11, 0.035) for other in taken]
+        if len(taken) == _N_WORDS or any(both.all() for both in near):
+            continue
+        taken.append(place)
+        text = axes.annotate(
+            _short(words.values[code]), (place[0], place[1]), ha="center", va="center", fontsize=8.5, weight="bold"
+        )
+        text.set_path_effects([effects.withStroke(linewidth=2.6, foreground=PALETTE["ground"])])
+
+
+def _densest(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Return the mean (2,) of the points in the fullest square of a grid."""
+    square = np.floor(points / cell).astype(np.int64)
+    _, member, count = np.unique(square, axis=0, return_inverse=True, return_counts=True)
+    mean: np.ndarray = points[member == count.argmax()].mean(axis=0)
+    return mean
+
+
+def _short(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
