@@ -1,9 +1,13 @@
 """The map for print: one figure whose legend and words can be read at a glance."""
 
+from collections.abc import Sequence
+
 import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 
 from recsys.figures import PALETTE, style
 from recsys.item_map.attributes import Attribute
@@ -32,10 +36,6 @@ def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) 
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
         _points(axes, plane, shown)
-        if len(plane) <= _FEW:
-            _name_points(axes, plane, words)
-        else:
-            _write_words(axes, plane, words)
         axes.set_title(title)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -45,6 +45,7 @@ def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) 
         handles, labels = axes.get_legend_handles_labels()
         heading = legend.name.removesuffix("_name").replace("_", " ")
         figure.legend(handles, labels, loc="outside right upper", title=heading, alignment="left", fontsize=8.5)
+        (_name_points if len(plane) <= _FEW else _write_words)(axes, plane, words)
         return figure
 
 
@@ -64,39 +65,64 @@ def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
 
 
 def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
-    """Write each point's category beside it, left or right, where no other word or point stands; else nowhere."""
-    span = np.ptp(plane, axis=0)
-    taken = [(x - span[0] / 120, x + span[0] / 120, y) for x, y in plane]
-    for (x, y), code in zip(plane, words.code, strict=True):
-        text = _short(words.values[code])
-        length = len(text) * span[0] / 105
-        for side, align in ((1, "left"), (-1, "right")):
-            begin = x + span[0] / 100 if side > 0 else x - span[0] / 100 - length
-            if any(
-                left < begin + length and begin < right and abs(y - height) < span[1] / 50
-                for left, right, height in taken
-                if (left + right) / 2 != x or height != y
-            ):
-                continue
-            taken.append((begin, begin + length, y))
-            axes.annotate(text, (x, y), (5 * side, 0), textcoords="offset points", va="center", ha=align, fontsize=7)
-            break
+    """Write each point's category beside it, right or left, where nothing stands yet; else nowhere."""
+    beside = [
+        axes.annotate(
+            _short(words.values[code]),
+            (x, y),
+            (5 * side, 0),
+            textcoords="offset points",
+            va="center",
+            ha=align,
+            fontsize=7,
+        )
+        for (x, y), code in zip(plane, words.code, strict=True)
+        for side, align in ((1, "left"), (-1, "right"))
+    ]
+    _keep_apart(axes, beside, plane)
 
 
 def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
     """Write the largest categories where their items are densest, none over another."""
-    span = np.ptp(plane, axis=0)
-    taken: list[np.ndarray] = []
-    for code in range(min(2 * _N_WORDS, len(words.values))):
-        place = _densest(plane[words.code == code], span / 40)
-        near = [np.abs(place - other) / span < (0.11, 0.035) for other in taken]
-        if len(taken) == _N_WORDS or any(both.all() for both in near):
-            continue
-        taken.append(place)
-        text = axes.annotate(
-            _short(words.values[code]), (place[0], place[1]), ha="center", va="center", fontsize=8.5, weight="bold"
-        )
+    largest = np.argsort(-np.bincount(words.code), kind="stable")[: 2 * _N_WORDS]
+    cell = np.ptp(plane, axis=0) / 40
+    places = [(code, _densest(plane[words.code == code], cell)) for code in largest if (words.code == code).any()]
+    written = [
+        axes.annotate(_short(words.values[code]), (x, y), ha="center", va="center", fontsize=8.5, weight="bold")
+        for code, (x, y) in places
+    ]
+    for text in written:
         text.set_path_effects([effects.withStroke(linewidth=2.6, foreground=PALETTE["ground"])])
+    _keep_apart(axes, written, np.zeros((0, 2)))
+    for surplus in axes.texts[_N_WORDS:]:
+        surplus.remove()
+
+
+def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> None:
+    """Remove texts that lie over an earlier one, over one of ``points`` (N, 2), or that say again what a point has."""
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        return
+    for text in texts:
+        text.set_in_layout(False)
+    figure.draw_without_rendering()
+    dots = axes.transData.transform(points) if len(points) else points
+    kept: list[Bbox] = []
+    named: set[tuple[float, float]] = set()
+    for text in texts:
+        # As wide as a bold outline, and without the line from the text to its point.
+        box, place = Text.get_window_extent(text).padded(1), (float(text.xy[0]), float(text.xy[1]))
+        free = not any(box.overlaps(other) for other in kept) and not _covers(box, dots)
+        if free and place not in named:
+            kept.append(box)
+            named.add(place)
+        else:
+            text.remove()
+
+
+def _covers(box: Bbox, dots: np.ndarray) -> bool:
+    inside = (dots > np.array(box.min) - 3) & (dots < np.array(box.max) + 3)
+    return bool(inside.all(axis=-1).any())
 
 
 def _densest(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
