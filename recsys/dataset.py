@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from recsys import schema
 from recsys.config import CONFIGS_DIR, RAW_DIR, Config, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.engine import n_threads, open_engine
-from recsys.histories import in_history_order
+from recsys.histories import Histories, in_history_order
 from recsys.prepared import day_date
 from recsys.runs import code_version
 from recsys.sources import read_source
@@ -104,28 +105,33 @@ def _write(cleaned: Cleaned, folder: Path) -> dict[str, Any]:
     n_users = cleaned.users.num_rows
     histories = in_history_order(cleaned.events, n_users, n_threads())
     cleaned.report.exact_duplicates = histories.n_duplicates
-    arrays, offsets = histories.arrays, histories.offsets
-    n_events = len(cleaned.events)
-    made_up = {"price": np.nan, "channel": 0, "quantity": 1}
-    hashes = {}
-    for name, dtype in schema.EVENT_ARRAYS.items():
-        values = arrays[name] if name in arrays else np.full(n_events, made_up[name], dtype)
-        hashes[name] = _write_array(folder, name, values.astype(dtype, copy=False))
-    hashes[schema.OFFSETS] = _write_array(folder, schema.OFFSETS, offsets)
-    id_hashes = {
-        schema.ITEM_ID: _write_table(folder / "items.parquet", cleaned.items, schema.ITEM_ID),
-        schema.USER_ID: _write_table(folder / "users.parquet", cleaned.users, schema.USER_ID),
-    }
+    with ThreadPoolExecutor(n_threads()) as pool:
+        user_hash = pool.submit(_write_table, folder / "users.parquet", cleaned.users, schema.USER_ID)
+        item_hash = pool.submit(_write_table, folder / "items.parquet", cleaned.items, schema.ITEM_ID)
+        names = (*schema.EVENT_ARRAYS, schema.OFFSETS)
+        hashes = dict(zip(names, pool.map(lambda name: _write_named(name, histories, folder), names), strict=True))
+    id_hashes = {schema.ITEM_ID: item_hash.result(), schema.USER_ID: user_hash.result()}
     return {
-        "n_events": n_events,
+        "n_events": len(cleaned.events),
         "n_users": n_users,
         "n_items": cleaned.items.num_rows,
-        "first_day": day_date(arrays["day"].min()).isoformat(),
-        "last_day": day_date(arrays["day"].max()).isoformat(),
+        "first_day": day_date(histories.arrays["day"].min()).isoformat(),
+        "last_day": day_date(histories.arrays["day"].max()).isoformat(),
         "hashes": hashes,
         "id_hashes": id_hashes,
         "fingerprint": hashlib.sha256("".join([*hashes.values(), *id_hashes.values()]).encode()).hexdigest(),
     }
+
+
+def _write_named(name: str, histories: Histories, folder: Path) -> str:
+    """Write the array ``name``, with what stands for a column that the source does not have; return its SHA-256."""
+    if name == schema.OFFSETS:
+        return _write_array(folder, name, histories.offsets)
+    dtype = schema.EVENT_ARRAYS[name]
+    made_up = {"price": np.nan, "channel": 0, "quantity": 1}
+    values = histories.arrays.get(name)
+    values = np.full(int(histories.offsets[-1]), made_up[name], dtype) if values is None else values
+    return _write_array(folder, name, values.astype(dtype, copy=False))
 
 
 def _write_array(folder: Path, name: str, values: np.ndarray) -> str:

@@ -106,9 +106,9 @@ def _tied_rows(key: np.ndarray, order: np.ndarray, parts: list[np.ndarray]) -> n
     differs = np.zeros(len(first), dtype=bool)
     for part in parts:
         differs |= part[rows] != part[next_rows]
-    tied = np.union1d(first, first + 1)
-    wanted: np.ndarray = tied[np.isin(key[tied], key[first[differs]])]
-    return wanted
+    keys = np.unique(key[first[differs]])
+    begins, ends = np.searchsorted(key, keys), np.searchsorted(key, keys, side="right")
+    return np.concatenate([np.arange(0), *map(np.arange, begins, ends)])
 
 
 def _sort_parts(events: Events) -> list[np.ndarray]:
