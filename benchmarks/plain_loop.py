@@ -35,7 +35,7 @@ def epoch(sequences: Tensor, n_rows: int, n_negatives: int) -> float:
     parameters = [*items.parameters(), *positions.parameters(), *blocks.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3)
     began, n_events = time.perf_counter(), 0
-    for rows in torch.randperm(len(sequences)).split(BATCH):
+    for rows in torch.tensor_split(torch.randperm(len(sequences)), range(BATCH, len(sequences), BATCH)):
         inputs, targets = sequences[rows, :-1], sequences[rows, 1:]
         states = blocks(items(inputs) + positions.weight, mask=mask, is_causal=True)[targets > 0]
         target = targets[targets > 0]
@@ -47,7 +47,7 @@ def epoch(sequences: Tensor, n_rows: int, n_negatives: int) -> float:
         else:
             loss = functional.cross_entropy(states @ items.weight.T, target)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         n_events += len(target)
     return n_events / (time.perf_counter() - began)

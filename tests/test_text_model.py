@@ -45,7 +45,8 @@ def tokenizer_folder(tmp_path):
     """A WordPiece tokenizer of forty words, as a BERT's folder holds it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.WordPiece({word: token for token, word in enumerate(WORDS)}, unk_token="[UNK]"))  # noqa: S106
+    vocabulary = {word: token for token, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - not a password
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", END), ("[CLS]", BEGIN))
     tokenizer.add_special_tokens(WORDS[:5])

@@ -86,7 +86,8 @@ def _space(points: np.ndarray, few: np.ndarray, seed: int) -> np.ndarray:
     result[few] = np.asarray(found)
     rest = np.setdiff1d(np.arange(len(points)), few)
     if len(rest):
-        placed = found.prepare_partial(points[rest], initialization="median", k=10, perplexity=5)  # type: ignore[attr-defined]
+        prepare = found.prepare_partial  # type: ignore[attr-defined]
+        placed = prepare(points[rest], initialization="median", k=10, perplexity=5)
         result[rest] = np.asarray(placed)
     return result
 

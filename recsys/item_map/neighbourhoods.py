@@ -31,7 +31,7 @@ def nearest(points: np.ndarray, asked: np.ndarray, k: int = N_NEIGHBOURS) -> np.
 
 def squared_distances(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return squared Euclidean distances (R, N) of points ``rows`` (R,) to all ``points`` (N, D), at least 0."""
-    norms = np.einsum("nd,nd->n", points, points)
+    norms = np.square(points).sum(axis=1)
     distance: np.ndarray = norms[rows][:, None] + norms - 2 * (points[rows] @ points.T)
     np.maximum(distance, 0, out=distance)
     return distance
