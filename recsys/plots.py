@@ -6,6 +6,7 @@ report draws the first two into its page.
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -204,6 +205,9 @@ def item_map(
     colour_by: Annotated[
         str | None, typer.Option("--colour-by", help="Column of the item table for the legend; a fitting one else.")
     ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="The BERT whose stored vectors are meant; the run's by default.")
+    ] = None,
     beside: Annotated[
         list[str] | None, typer.Option("--beside", metavar="RUN", help="Compare with the vectors of this run too.")
     ] = None,
@@ -216,6 +220,9 @@ def item_map(
     from recsys.item_map.draw import draw_map
 
     found = find_run(run_name)
+    if encoder is not None:
+        text = found.config.text.model_copy(update={"encoder": encoder, "embeddings": None})
+        found = replace(found, config=found.config.model_copy(update={"text": text}))
     outputs, quality = draw_map(
         found, embeddings, FIGURES_DIR, colour_by=colour_by, beside=beside or (), n_compared=n_compared, force=force
     )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.numpy import save_file
 from sklearn.manifold import trustworthiness as reference_trustworthiness
 from toy import write_prepared
 from typer.testing import CliRunner
@@ -241,3 +242,19 @@ def test_what_a_run_does_not_have_is_said(run):
     error = invoke("--embeddings", "bert").exception
     assert isinstance(error, DataError)
     assert "run `recsys dataset embeddings` first" in str(error)
+
+
+def test_stored_text_vectors_are_drawn_by_the_name_of_their_encoder(run, clusters):
+    folder = Path("data/interim/embeddings/toy/some-bert")
+    folder.mkdir(parents=True)
+    save_file({"vectors": np.concatenate([np.zeros((3, 8), np.float32), clusters])}, folder / "vectors.safetensors")
+    rows = pa.table({"item_id": items()["item_id"].to_list(), "row": pa.array(range(3, N_ITEMS + 3), pa.int32())})
+    pq.write_table(rows, folder / "ids.parquet")
+    write_json(folder / "manifest.json", {"n_vectors": N_ITEMS + 3, "dim": 8})
+    done = invoke("--embeddings", "bert", "--encoder", "some-bert", "--compare-on", "60")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(Path("reports/shop/map-quality.json").read_text())["rows"]
+    assert rows["bert"]["purity_product_type_name"] > 0.95
+    assert invoke("--embeddings", "items", "--encoder", "some-bert", "--compare-on", "60").exit_code == 0
+    rows = json.loads(Path("reports/shop/map-quality.json").read_text())["rows"]
+    assert {"bert", "bert, all items", "items", "items, all items"} <= set(rows)
