@@ -308,8 +308,7 @@ def validated(settings: dict[str, Any], section: type[AnySection], origin: str) 
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) + (": " if first["loc"] else "")
         # What a validator of a whole section says names its keys itself.
-        whole = first["type"] == "value_error"
-        found = "" if whole else f" (found {first['input']!r})"
+        found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
         raise ConfigError(f"{origin}: {key}{first['msg'].removeprefix('Value error, ')}{found}") from error
 
 

@@ -253,13 +253,16 @@ def test_an_item_without_a_name_is_called_by_its_id():
     assert label_of(prod_name=None) == ("Item 0108775015", "")
 
 
+UNDATED = [f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat_head")]
+
+
 @pytest.mark.parametrize(
     ("settings", "held_out", "said"),
     [
         ([], "2 held-out weeks", "No leak"),
         (["split.horizon_days=14"], "2 held-out windows of 14 days", "14 days to come"),
-        (["split.protocol=leave_one_out"], "the last purchase of each customer", "looks into the future"),
-        (["split.protocol=customers"], "the last purchase of customers never learned from", "seed 42"),
+        (["split.protocol=leave_one_out", *UNDATED], "the last purchase of each customer", "looks into the future"),
+        (["split.protocol=customers", *UNDATED], "the last purchase of customers never learned from", "seed 42"),
     ],
 )
 def test_every_protocol_is_told_in_its_own_words(shop, settings, held_out, said):
