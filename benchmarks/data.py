@@ -13,10 +13,12 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.results import machine, write_section
 from recsys.console import talk
+from recsys.runs import code_version
 
 _THREADS = "2"
 _READ = "import sys, polars as pl; pl.scan_csv(sys.argv[1], infer_schema=False).collect(engine='streaming')"
@@ -68,7 +70,7 @@ def describe(reads: list[Cost], cost: Cost, n_events: int, arguments: argparse.N
     return f"""## Preparing data of H&M's size
 
 `python -m benchmarks.data --customers {arguments.customers} --engine {arguments.engine}`, {made}: {n_events:,} events,
-CSV in, training arrays out, {_THREADS} threads. {machine()};
+CSV in, training arrays out, {_THREADS} threads. {datetime.now(UTC):%Y-%m-%d}, commit {code_version()}. {machine()};
 load average of the last 15 minutes {os.getloadavg()[2]:.1f}.
 
 | step | seconds | CPU seconds | peak memory, GB |

@@ -67,6 +67,8 @@ def in_history_order(events: Events, n_users: int, n_threads: int) -> Histories:
     def arrange(part: int) -> int:
         users = slice(first_users[part], first_users[part + 1] + 1)
         place = slice(offsets[users][0], offsets[users][-1])
+        if place.start == place.stop:
+            return 0
         some = events.take(rows[place])
         some = some.take(history_order(some))
         for name in columns:
@@ -106,9 +108,12 @@ def _tied_rows(key: np.ndarray, order: np.ndarray, parts: list[np.ndarray]) -> n
     differs = np.zeros(len(first), dtype=bool)
     for part in parts:
         differs |= part[rows] != part[next_rows]
-    keys = np.unique(key[first[differs]])
-    begins, ends = np.searchsorted(key, keys), np.searchsorted(key, keys, side="right")
-    return np.concatenate([np.arange(0), *map(np.arange, begins, ends)])
+    tied = np.unique(key[first[differs]])
+    begins, ends = np.searchsorted(key, tied), np.searchsorted(key, tied, side="right")
+    lengths = ends - begins
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    positions: np.ndarray = np.repeat(begins, lengths) + within
+    return positions
 
 
 def _sort_parts(events: Events) -> list[np.ndarray]:

@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.histories import Events, basket_numbers, count_duplicates, history_order, offsets_of
+from recsys.histories import (
+    Events,
+    basket_numbers,
+    count_duplicates,
+    history_order,
+    in_history_order,
+    offsets_of,
+)
 from recsys.histories import _tie as tie_of
 
 
@@ -85,3 +92,28 @@ def test_a_row_is_a_duplicate_only_if_every_column_is_equal():
     events = replace(events, price=events.price + np.float32(0))  # one zero, not two
     events = events.take(history_order(events))
     assert 0 < count_duplicates(events) == len(events) - len(set(sort_keys(events)))
+
+
+@pytest.mark.parametrize("part", [1, 7, 10**6])
+@pytest.mark.parametrize("with_optional", [True, False])
+def test_histories_made_some_users_at_a_time_are_those_made_at_once(monkeypatch, part, with_optional):
+    monkeypatch.setattr("recsys.histories._PART", part)
+    events = random_events(np.random.default_rng(3), 500)
+    events = replace(events, user=events.user * 2 + 1)  # users without events between, before and after the others
+    if not with_optional:
+        events = replace(events, millisecond=None, price=None, channel=None, quantity=None, basket=None)
+    histories = in_history_order(events, n_users=9, n_threads=2)
+    whole = events.take(history_order(events))
+    np.testing.assert_array_equal(histories.offsets, offsets_of(events.user, 9))
+    expected = {name: getattr(whole, name) for name in ("item", "day", "price", "channel", "quantity")}
+    expected["basket"] = basket_numbers(whole.user, whole.day, whole.basket, histories.offsets)
+    assert histories.arrays.keys() == {name for name, column in expected.items() if column is not None}
+    for name, array in histories.arrays.items():
+        np.testing.assert_array_equal(array, expected[name])
+    assert histories.n_duplicates == count_duplicates(whole)
+
+
+def test_nobody_and_nothing_make_empty_histories():
+    none = np.empty(0, dtype=np.int32)
+    histories = in_history_order(Events(none, none, none, None, None, None, None, None), n_users=0, n_threads=1)
+    assert (histories.offsets.tolist(), len(histories.arrays["item"]), histories.n_duplicates) == ([0], 0, 0)
