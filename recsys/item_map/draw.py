@@ -1,7 +1,7 @@
 """Make the files of a map: points, pictures, page, and the table that says how good it is beside others."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from recsys import figures
 from recsys.console import talk
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, RunError
 from recsys.item_map import attributes
 from recsys.item_map.attributes import Attribute
 from recsys.item_map.layout import Layout, compute_layout, fingerprint, plane, read_layout, unit_vectors, write_layout
@@ -89,8 +89,9 @@ def draw_map(
     points = unit_vectors(vectors)
     layout = _layout(outputs.points, points, known, found.config.seed)
     _write_pictures(outputs, points, layout, known, kind, found)
-    compared = {kind: vectors} | _others(kind, found, data, beside)
-    path = _write_quality(found, kind, compared, layout, points, known, n_compared)
+    some = np.sort(np.random.default_rng(found.config.seed).permutation(len(points))[:n_compared])
+    compared = {kind: vectors[some]} | _others(kind, found, data, beside, some)
+    path = _write_quality(found, kind, compared, layout, points, known, some)
     return outputs, path
 
 
@@ -133,24 +134,41 @@ def _write_pictures(outputs: Outputs, points: np.ndarray, layout: Layout, known:
     write_text(outputs.page, render(layout, known.names, known.legend, known.judged, title=title, note=note))
 
 
-def _others(kind: str, found: Run, data: PreparedData, beside: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the vectors to compare with: other runs', BERT's where there are any, untrained and random ones."""
+def _others(
+    kind: str, found: Run, data: PreparedData, beside: Sequence[str], some: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what to compare with, for the items ``some``: other runs, BERT where there is one, untrained, random."""
     from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
 
     result: dict[str, np.ndarray] = {}
     for name in beside:
         run = find_run(name)
         run_kind: Embeddings = "items" if run.config.text_model.objective is None else "text"
-        result[f"{run_kind} of {run.name}"] = item_vectors(run_kind, run, run.open_data())
-    for name in (name for name in ("bert", "untrained") if name != kind):
+        result[f"{run_kind} of {run.name}"] = item_vectors(run_kind, run, _same_items(run, data))[some]
+    makers: dict[str, Callable[[], np.ndarray]] = {
+        "bert": lambda: item_vectors("bert", found, data)[some],
+        "untrained": lambda: untrained_text_vectors(found.config, data, some),
+    }
+    for name, make in makers.items():
+        if name == kind:
+            continue
         try:
-            result[name] = (
-                item_vectors("bert", found, data) if name == "bert" else untrained_text_vectors(found.config, data)
-            )
+            result[name] = make()
         except RecsysError as error:
             talk.print(f"not compared: {name}: {error}", markup=False)
     random = np.random.default_rng(found.config.seed)
-    return result | {"random": random.standard_normal((data.n_items, 64), dtype=np.float32)}
+    return result | {"random": random.standard_normal((len(some), 64), dtype=np.float32)}
+
+
+def _same_items(run: Run, data: PreparedData) -> PreparedData:
+    """Return the data of ``run``, whose items must be those of ``data``: other items cannot be compared."""
+    own = run.open_data()
+    if not own.item_ids.equals(data.item_ids):
+        raise RunError(
+            f"{run.folder} learned from {own.n_items:,} items of {own.folder}, which are not the {data.n_items:,} of "
+            f"{data.folder}; compare runs over the same items"
+        )
+    return own
 
 
 def _write_quality(
@@ -160,14 +178,13 @@ def _write_quality(
     layout: Layout,
     points: np.ndarray,
     known: Known,
-    n_compared: int,
+    some: np.ndarray,
 ) -> Path:
     seed, path = found.config.seed, found.report_folder / QUALITY_FILE
-    some = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_compared])
     of_some = {one.name: one.code[some] for one in known.judged}
     rows: dict[str, dict[str, float]] = {}
     for name, vectors in compared.items():
-        sample = unit_vectors(vectors[some])
+        sample = unit_vectors(vectors)
         on_map = plane(sample, seed, f"compare {name}")
         rows[name] = {"n_items": len(some)} | measures(sample, on_map, of_some, n_asked=_N_ASKED, seed=seed)
     if len(some) < len(points):

@@ -41,18 +41,20 @@ def item_vectors(kind: Embeddings, found: Run, data: PreparedData) -> np.ndarray
         )
     if kind == "items" and is_text:
         raise RunError(f"{found.folder} holds a text transformer, which has no decoder; take --embeddings text")
-    return _read_texts(_load_text(found), found.config, data) if kind == "text" else _decoder_items(found, data)
+    if kind == "items":
+        return _decoder_items(found, data)
+    return _read_texts(_load_text(found), found.config, data, np.arange(data.n_items))
 
 
-def untrained_text_vectors(config: Config, data: PreparedData) -> np.ndarray:
-    """Return item vectors (n_items, D) float32 of a text transformer that has learned nothing yet.
+def untrained_text_vectors(config: Config, data: PreparedData, rows: np.ndarray) -> np.ndarray:
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet.
 
     Raises:
         ConfigError: there is no tokenizer.
         DataError: the items have no texts.
     """
     pl.seed_everything(config.seed, verbose=False)
-    return _read_texts(build_text_transformer(config, data), config, data)
+    return _read_texts(build_text_transformer(config, data), config, data, rows)
 
 
 def _load_text(found: Run) -> TextTransformer:
@@ -73,9 +75,10 @@ def _vocabulary_size(found: Run) -> int:
         raise RunError(f"{path} holds no text transformer ({error}); train again with --force") from error
 
 
-def _read_texts(model: TextTransformer, config: Config, data: PreparedData) -> np.ndarray:
-    texts, row = tokenised_items(config, data)
-    vectors: np.ndarray = text_vectors(model, texts)[row]
+def _read_texts(model: TextTransformer, config: Config, data: PreparedData, rows: np.ndarray) -> np.ndarray:
+    texts, text_of_item = tokenised_items(config, data)
+    used, place = np.unique(text_of_item[rows], return_inverse=True)
+    vectors: np.ndarray = text_vectors(model, texts.take(used))[place]
     return vectors
 
 

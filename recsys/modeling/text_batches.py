@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,13 @@ class Texts:
     def lengths(self) -> np.ndarray:
         """Tokens (n,) of each text."""
         return np.diff(self.offsets)
+
+    def take(self, rows: np.ndarray) -> "Texts":
+        """Return the texts ``rows`` alone, in that order."""
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows], dtype=np.int64)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], self.lengths[rows])
+        token = self.token[np.repeat(self.offsets[rows], self.lengths[rows]) + within]
+        return replace(self, token=token, offsets=offsets)
 
     def batch(self, rows: np.ndarray, width: int | None = None) -> Tensor:
         """Return the tokens (B, T) int64 of ``rows``, padded to the longest of them, or to ``width``."""
