@@ -246,7 +246,7 @@ def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Int
     named = [name for name in sellers if name in rivals][:1]
     best = max(rivals, key=lambda name: rivals[name].value, default=None)
     named += [best] if best and best not in named else []
-    times = [f"{own.value / rivals[name].value:.2g} times {_quoted(name)}" for name in named if rivals[name].value > 0]
+    times = [f"{own.value / rivals[name].value:.3g} times {_quoted(name)}" for name in named if rivals[name].value > 0]
     return f"{text}{': ' if times else ''}{' and '.join(times)}."
 
 
