@@ -35,7 +35,8 @@ def epoch(sequences: Tensor, n_rows: int, n_negatives: int) -> float:
     parameters = [*items.parameters(), *positions.parameters(), *blocks.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3)
     began, n_events = time.perf_counter(), 0
-    for rows in torch.tensor_split(torch.randperm(len(sequences)), range(BATCH, len(sequences), BATCH)):
+    starts = tuple(range(BATCH, len(sequences), BATCH))
+    for rows in torch.tensor_split(torch.randperm(len(sequences)), starts):
         inputs, targets = sequences[rows, :-1], sequences[rows, 1:]
         states = blocks(items(inputs) + positions.weight, mask=mask, is_causal=True)[targets > 0]
         target = targets[targets > 0]
