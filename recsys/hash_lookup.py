@@ -24,7 +24,11 @@ class HashTable:
         return bool((self._hashes[1:-1] == self._hashes[:-2]).any())
 
     def values_of(self, hashes: np.ndarray) -> np.ndarray:
-        """Return the values (m,) int32 of ``hashes`` (m,) uint64."""
+        """Return the values (m,) int32 of ``hashes`` (m,) uint64; runs of one hash are looked up once."""
+        begins = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)])
+        return np.repeat(self._values_of_each(hashes[begins]), np.diff(begins, append=len(hashes)))
+
+    def _values_of_each(self, hashes: np.ndarray) -> np.ndarray:
         position = self._first.take((hashes >> self._shift).view(np.int64))
         found = self._hashes.take(position)
         behind = np.flatnonzero(found < hashes)

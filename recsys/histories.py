@@ -57,7 +57,7 @@ def in_history_order(events: Events, n_users: int, n_threads: int) -> Histories:
     """
     offsets = offsets_of(events.user, n_users)
     part_of_user = (offsets[:-1] // _PART).astype(np.uint16 if len(events) < _PART << 16 else np.int64)
-    rows = np.argsort(part_of_user[events.user], kind="stable")
+    rows = np.argsort(part_of_user.take(events.user), kind="stable")
     n_parts = int(part_of_user[-1]) + 1 if n_users else 0
     first_users = np.searchsorted(part_of_user, np.arange(n_parts + 1))
     columns = [name for name in ("item", "day", "price", "channel", "quantity") if getattr(events, name) is not None]

@@ -17,6 +17,7 @@ from recsys.sources.base import RawTables, Rule, find_table, require_columns
 
 _EVENTS = ("t_dat", "customer_id", "article_id", "price", "sales_channel_id")
 _MENDED = "_lost_leading_zero"
+_CHANNELS = [f"{number:0{width}}" for width in (1, 2) for number in range(10**width)]  # one or two digits
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
@@ -43,7 +44,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
 
 def _events(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     channel = nw.col("sales_channel_id").cast(nw.String)
-    known = channel.str.contains("^[0-9]{1,2}$")
+    known = channel.is_in(_CHANNELS)
     return _with_item_id(frame).select(
         schema.ITEM_ID,
         _MENDED,
