@@ -104,7 +104,7 @@ def test_the_page_says_first_what_came_out(page):
     headline = "The decoder beats 5 of 6 systems but loses to “buy again”"
     assert headline in text
     assert "On 2 held-out weeks, of every 100 customers who bought something, 40 found a purchase" in text
-    assert "2 times the week's best sellers and 0.67 times “buy again”" in text
+    assert "2 times the week's best sellers and 0.667 times “buy again”" in text
     assert text.index(headline) < text.index("Systems compared")
 
 
