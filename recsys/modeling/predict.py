@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import typer
 from rich.table import Table
 
+from recsys.allocator import keep_freed_memory
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import ConfigError, UsageError
@@ -101,6 +102,7 @@ def main(
     A published decoder that was trained with customers held out is scored on them as well.
     """
     found = find_run(run_name)
+    keep_freed_memory()
     if folds:
         if any(value is not None for value in (day, k, sold_within_days, universe, blocklist, exclude_seen, out)):
             raise UsageError("--folds asks what the run's configuration asks; it goes with --run and --force only")

@@ -17,6 +17,7 @@ import typer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from recsys.allocator import keep_freed_memory
 from recsys.config import MODELS_DIR, Config, dump_config, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.errors import RunError
@@ -44,6 +45,7 @@ def main(
 ) -> None:
     """Train the decoder on prepared sequences and keep the best epoch under models/<run>."""
     resolved = load_config(config, settings)
+    keep_freed_memory()
     info = train(resolved, resume=resume, force=force)
     talk.print(
         f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch "
