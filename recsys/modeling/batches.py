@@ -37,6 +37,24 @@ class Questions:
     past_item_P: Tensor  # int64
     past_features_PF: Tensor  # float32, see features.PAST_FEATURES
 
+    def take(self, query_R: Tensor) -> "Questions":
+        """Return the questions ``query_R`` (R,) int64, which may repeat and leave out, in that order."""
+        count_Q = torch.bincount(self.past_query_P, minlength=len(self.row_Q))
+        first_Q = count_Q.cumsum(0) - count_Q
+        count_R = count_Q[query_R]
+        row_N = torch.repeat_interleave(torch.arange(len(query_R), device=query_R.device), count_R)
+        begin_R = count_R.cumsum(0) - count_R
+        pair_N = torch.arange(len(row_N), device=query_R.device) - begin_R[row_N] + first_Q[query_R][row_N]
+        return Questions(
+            row_Q=self.row_Q[query_R],
+            position_Q=self.position_Q[query_R],
+            wait_days_Q=self.wait_days_Q[query_R],
+            day_Q=self.day_Q[query_R],
+            past_query_P=row_N,
+            past_item_P=self.past_item_P[pair_N],
+            past_features_PF=self.past_features_PF[pair_N],
+        )
+
 
 @dataclass
 class Batch:

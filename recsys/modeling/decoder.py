@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import ModelConfig
-from recsys.modeling.layers import N_GAP_BUCKETS, Block, gap_bucket
+from recsys.modeling.layers import N_GAP_BUCKETS, Block, KeyValueCache, gap_bucket
 
 
 class Decoder(nn.Module):
@@ -31,13 +31,34 @@ class Decoder(nn.Module):
             item_vectors_BTD: vector of each event's item.
             gap_days_BT: (B, T) int64 days since the event before, 0 at the start.
         """
-        positions = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
-        x_BTD = item_vectors_BTD + self.position(positions)
+        positions_T = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
+        states_BTD: Tensor = self.blocks(self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
+        return states_BTD
+
+    def extend(
+        self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position_BT: Tensor, real_BT: Tensor, cache: KeyValueCache
+    ) -> Tensor:
+        """Return the state (B, T, D) after each further event, given those that ``cache`` holds; it then holds these.
+
+        Args:
+            item_vectors_BTD: vector of each event's item.
+            gap_days_BT: (B, T) int64 days since the event before.
+            position_BT: (B, T) int64 place of each event in its sequence, from 0.
+            real_BT: (B, T) bool, False where a sequence is padded.
+            cache: what was read before, of these sequences.
+        """
+        cache.add(real_BT)
+        x_BTD = self._inputs(item_vectors_BTD, gap_days_BT, position_BT)
+        for block, memory in zip(self.blocks, cache.layers, strict=True):
+            x_BTD = block(x_BTD, memory)
+        return x_BTD
+
+    def _inputs(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position: Tensor) -> Tensor:
+        x_BTD = item_vectors_BTD + self.position(position)
         if self.gap is not None:
             x_BTD = x_BTD + self.gap(gap_bucket(gap_days_BT))
-        x_BTD = self.dropout(x_BTD)
-        states_BTD: Tensor = self.blocks(x_BTD)
-        return states_BTD
+        dropped: Tensor = self.dropout(x_BTD)
+        return dropped
 
     def ask(self, state_MD: Tensor, wait_days_M: Tensor) -> Tensor:
         """Return query vectors (M, D): each state asked ``wait_days_M`` (M,) int64 days after its event."""

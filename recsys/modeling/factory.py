@@ -42,6 +42,7 @@ def build_module(config: Config, data: PreparedData) -> Module:
         DataError: the data are too short for the split, or what the model reads beside them is missing.
     """
     pl.seed_everything(config.seed, verbose=False)
+    _make_repeatable()
     if config.text_model.objective is not None:
         return build_text_transformer(config, data)
     split = make_split(data, config.split)
@@ -141,6 +142,15 @@ def tokenised_items(config: Config, data: PreparedData) -> tuple[Texts, np.ndarr
     distinct, row = np.unique(np.array(item_texts(data.items, config.text.columns)), return_inverse=True)
     tokenizer = load_tokenizer(config.text_model.tokenizer or packaged_model(), config.text_model.max_tokens)
     return tokenise(distinct.tolist(), tokenizer), row
+
+
+def _make_repeatable() -> None:
+    """Let equal runs give equal weights: else threads that add gradients at one place race for the order.
+
+    A GPU only warns where it has no such way. Memory not yet written need not be filled for it.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _purchase_module(config: Config, data: PreparedData, split: Split) -> PurchaseModule:

@@ -10,7 +10,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from recsys.modeling.layers import KeyValueCache, LayerMemory
 from recsys.modeling.seed_batches import PADDING
 
 
@@ -45,6 +47,19 @@ class TransformerBlock(nn.Module):
         mixed_BTD, _ = self.multihead_attn(
             h_BTD, h_BTD, h_BTD, attn_mask=hidden_TT, key_padding_mask=padding_BT, need_weights=False
         )
+        x_BTD = x_BTD + mixed_BTD
+        out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
+        return out
+
+    def extend(self, x_BTD: Tensor, memory: LayerMemory) -> Tensor:
+        """Return (B, T, D) for positions that go on from those in ``memory``; without dropout, as when asked."""
+        attention = self.multihead_attn
+        qkv_BTE = functional.linear(self.norm1(x_BTD), attention.in_proj_weight, attention.in_proj_bias)
+        q, k, v = (
+            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+            for part in qkv_BTE.chunk(3, dim=-1)
+        )
+        mixed_BTD = attention.out_proj(memory.attend(q, k, v).transpose(1, 2).flatten(-2))
         x_BTD = x_BTD + mixed_BTD
         out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
         return out
@@ -100,4 +115,18 @@ class Transformer(nn.Module):
         hidden_TT = positions_T[None, :] > positions_T[:, None]
         for block in self.blocks:
             x_BTD = block(x_BTD, hidden_TT, padding_BT)
+        return x_BTD
+
+    def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
+        """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
+
+        Args:
+            token_BT: (B, T) int64; padding, on the right, is never attended to.
+            position_BT: (B, T) int64 place of each token in its sequence, from 0.
+            cache: what was read before, of these sequences.
+        """
+        cache.add(token_BT != PADDING)
+        x_BTD = self.token_vectors(token_BT) + self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
+        for block, memory in zip(self.blocks, cache.layers, strict=True):
+            x_BTD = block.extend(x_BTD, memory)
         return x_BTD
