@@ -67,7 +67,14 @@ class DataConfig(Section):
     @property
     def prepare_command(self) -> str:
         """The command that writes :attr:`folder`, as one types it."""
-        return f"recsys dataset main{' --split' if self.limits_histories else ''}"
+        split = self.limits_histories
+        usual_name = f"{self.source}-split" if split else self.source
+        options = {
+            " --split": split,
+            f" --source {self.source}": self.source != ("hm" if split else "completejourney"),
+            f" --set data.name={self.folder.name}": self.folder.name != usual_name,
+        }
+        return "recsys dataset main" + "".join(option for option, needed in options.items() if needed)
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,7 @@
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,7 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from recsys.errors import RecsysError
 
-talk = Console(stderr=True, highlight=False, soft_wrap=True)
+#: In a notebook talk is plain text: Rich would want ipywidgets for its bars there, and warn of them at each one.
+TALK_SETTINGS: dict[str, Any] = {"stderr": True} | (
+    {"force_jupyter": False, "force_terminal": False} if "ipykernel" in sys.modules else {}
+)
+
+talk = Console(highlight=False, soft_wrap=True, **TALK_SETTINGS)
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file that names a whole run.")]
 SetOption = Annotated[

@@ -89,7 +89,7 @@ def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
     """
     folder = embeddings_folder(config)
     require_absent(folder, force=force)
-    data = _prepared(config)
+    data = load_prepared(config.data.folder, config.data.prepare_command)
     texts = item_texts(data.items, config.text.columns)
     distinct = [*SPECIAL_TEXTS, *sorted(set(texts), key=lambda text: (-len(text), text))]
     encoder = load_encoder(config.text.encoder)
@@ -117,14 +117,6 @@ def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
         write_json(aside / _MANIFEST, manifest)
     shutil.rmtree(unfinished, ignore_errors=True)
     return manifest
-
-
-def _prepared(config: Config) -> PreparedData:
-    folder = config.data.folder
-    if not (folder / "manifest.json").is_file():
-        command = "main --split" if config.data.limits_histories else "main"
-        raise DataError(f"{folder} holds no prepared data; run `recsys dataset {command}` first")
-    return load_prepared(folder)
 
 
 def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path, batch_size: int) -> tuple[np.ndarray, int]:

@@ -161,6 +161,23 @@ def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: 
         return figure
 
 
+def histograms(titled: Sequence[tuple[str, np.ndarray]], ylabel: str, *, width: float) -> Figure:
+    """Return one panel a title that says how many of its values (n,), n ≥ 1, lie where.
+
+    Values above the 99th percentile are counted in the last bar, so that a few of them do not flatten all others.
+    """
+    rows, columns = (len(titled), 1) if width < NARROW else (1, len(titled))
+    with style():
+        figure = Figure(figsize=(width, 2.7 * rows), layout="constrained")
+        for place, (title, values) in zip(figure.subplots(rows, columns, squeeze=False).ravel(), titled, strict=True):
+            highest = np.percentile(values, 99, method="higher")
+            place.hist(np.minimum(values, highest), bins=_bins(values.min(), highest), color=PALETTE["second"])
+            place.set_title(title)
+            place.set_ylabel(ylabel)
+            _finish(place, f"the last bar: {highest:,.0f} and more" if values.max() > highest else "", axis="both")
+        return figure
+
+
 def save(figure: Figure, path: Path, image: Literal["png", "svg"]) -> None:
     """Write ``figure`` to ``path``; equal figures give equal bytes."""
     with style():
@@ -188,6 +205,12 @@ def style() -> Iterator[None]:
     """Let Matplotlib draw in the project's style as long as this is open."""
     with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]  # the stub lists every key by name
         yield
+
+
+def _bins(lowest: float, highest: float) -> np.ndarray:
+    """Return edges of at most thirty bars of equal whole width."""
+    step = max(int(np.ceil((highest - lowest + 1) / 30)), 1)
+    return np.arange(np.floor(lowest), highest + step + 1, step) - 0.5
 
 
 def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False) -> None:

@@ -229,16 +229,17 @@ def item_map(
     talk.print("Map written:")
     for path in (outputs.whole, outputs.few, outputs.page, quality):
         typer.echo(path)
-    _print_quality(read_json(quality)["rows"])
+    talk.print(quality_table(read_json(quality)["rows"]))
 
 
-def _print_quality(rows: dict[str, dict[str, float]]) -> None:
+def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:
+    """Return the measures of a map's ``rows`` (vectors → measure → value), a line a measure, as a table to print."""
     columns = [name for name in next(iter(rows.values())) if name != "n_items"]
     table = RichTable("measure", *rows, title="Share of like items among the 10 nearest, and other measures")
     for name in columns:
         values = (row.get(name) for row in rows.values())
         table.add_row(name.replace("_name", ""), *("" if value is None else f"{value:.3f}" for value in values))
-    talk.print(table)
+    return table
 
 
 def _write(name: str, figure: Figure, image: ImageFormat, *, force: bool) -> None:

@@ -18,6 +18,8 @@ CONFIG_FILE = "config.yaml"
 INFO_FILE = "run.json"
 WEIGHTS_FILE = "weights.safetensors"
 LOG_FILE = "metrics.csv"
+#: Scores on held-out customers, in the report folder of a run of a published architecture.
+HELD_OUT_FILE = "held_out.json"
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,10 @@ def test_an_output_that_exists_needs_force(config):
     [
         ("text.columns=[colour,size]", r"no column size; found item_id, colour, thing; say which.*\[colour,thing\]"),
         ("text.columns=[]", r"no column of texts; found item_id, colour, thing"),
-        ("data.name=none", r"data/processed/none holds no prepared data; run `recsys dataset main` first"),
+        (
+            "data.name=none",
+            r"data/processed/none holds no .*; run `recsys dataset main --source hm --set data.name=none` first",
+        ),
     ],
 )
 def test_data_without_texts_are_refused_before_a_model_is_loaded(config, bert, more, message):
@@ -209,9 +212,9 @@ def test_without_a_word_about_the_data_they_are_those_of_the_published_split(wor
     with pytest.raises(SystemExit) as end:
         run(app, ["embeddings"])
     assert end.value.code == 1
-    assert (
-        "data/processed/hm-split holds no prepared data; run `recsys dataset main --split`" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "data/processed/hm-split holds no prepared data" in said
+    assert "run `recsys dataset main --split` first" in said
 
 
 def test_each_encoder_and_each_data_set_has_its_own_folder(bert):

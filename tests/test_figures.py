@@ -69,3 +69,12 @@ def test_the_best_point_of_a_curve_is_named_only_where_it_is_asked_for():
     quality, loss = figures.curves(titled, "step", width=8).axes
     assert [text.get_text() for text in quality.texts] == ["best 0.300"]
     assert not loss.texts
+
+
+@pytest.mark.parametrize("width", [8.0, 3.9])
+def test_every_value_is_in_a_bar_and_the_last_one_holds_those_far_off(width):
+    values = np.concatenate([np.repeat([1, 2, 3], 100), [500]])
+    near, far = figures.histograms([("near", values[:-1]), ("far", values)], "customers", width=width).axes
+    assert [bar.get_height() for bar in near.patches][:3] == [100, 100, 100]
+    assert sum(bar.get_height() for bar in far.patches) == 301
+    assert [axes.get_xlabel() for axes in (near, far)] == ["", "the last bar: 3 and more"]

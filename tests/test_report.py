@@ -17,11 +17,12 @@ from recsys.errors import OutputExistsError, RunError
 from recsys.prepared import day_date, load_prepared
 from recsys.reporting.customers import choose_customers, load_customers
 from recsys.reporting.labels import Labels, short_id
-from recsys.reporting.method import protocol, source_note, windows
+from recsys.reporting.method import protocol, source_note, training, windows
 from recsys.reporting.page import build_page
 from recsys.runs import find_run
 from recsys.scores import load_scores
 from recsys.splits import make_split
+from recsys.storage import write_json
 from recsys.wording import long_date
 
 PAGE = Path("reports/small/index.html")
@@ -287,6 +288,42 @@ def test_a_page_of_scores_with_nothing_optional_leaves_those_sections_out(shop, 
     assert tuple(ids) == tuple(name for name in SECTIONS if name not in ("differences", "segments"))
     assert "The decoder was scored alone" in text
     assert "1 Apr 2020" in text
+
+
+def test_each_kind_of_run_says_what_stops_its_training():
+    flat = ["model.time_gaps=false", "model.sales_head=false", "model.repeat_head=false"]
+    said = {
+        "stops when the score on the validation window": [],
+        "stops when the score on held-out customers": ["split.protocol=customers", *flat],
+        "lowest loss on held-out customers, who are never learned from, is kept; training goes through all 7": [
+            *("seed_model.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
+        ],
+        "lowest loss on the validation window, which is never learned from, is kept; training stops after 3 epochs": [
+            "seed_model.kind=bert"
+        ],
+    }
+    for sentence, settings in said.items():
+        assert sentence in training(load_config(None, settings))
+
+
+def test_scores_on_held_out_customers_are_shown_for_a_published_decoder_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scores = {"loss": 6.47981, "entropy": 5.5, "n_customers": 53, "n_purchases": 1242}
+    scores |= {"recall_next_item": {"1": 0.0041, "5": 0.01}, "recall_whole_sequence": {"1": 0.0, "5": 0.002}}
+    for name, kind in (("published", "id"), ("own", "null")):
+        example_run.write_run(name, f"data.name={name}", f"seed_model.kind={kind}")
+        example_run.write_scores(name)
+        example_run.write_lists(name)
+        write_json(Path("reports") / name / "held_out.json", scores)
+        assert invoke("--run", name).exit_code == 0
+    published, own = (words((tmp_path / f"reports/{name}/index.html").read_text()) for name in ("published", "own"))
+    assert "1,242 purchases of 53 customers that were neither learned from nor chose the epoch." in published
+    assert (
+        "Loss 6.4798 – Entropy of the predictions 5.5000 – Recall@1 0.0041 0.0000 Recall@5 0.0100 0.0020" in published
+    )
+    assert "The epoch with the lowest loss on the validation window" in published
+    assert "held-out customers" not in own
+    assert "Loss and validation score over the steps of training." in own
 
 
 def test_a_report_that_exists_is_replaced_only_by_force(shop):

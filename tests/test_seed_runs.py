@@ -210,5 +210,23 @@ def test_what_does_not_fit_the_data_leaves_no_run_behind(prepared):
 
 
 def test_training_before_preparing_says_what_to_run_first(workplace):
-    with pytest.raises(DataError, match=r"run `recsys dataset main --split` first"):
+    with pytest.raises(DataError, match=r"run `recsys dataset main --split --set data.name=toy` first"):
         train(config_with("data.top_k_items=5", "data.min_history=2"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["data.source=completejourney"], "`recsys dataset main` first"),
+        (["data.source=hm"], "`recsys dataset main --source hm` first"),
+        (["data.name=mine"], "`recsys dataset main --set data.name=mine` first"),
+        (["data.source=hm", "data.max_history=9", "data.name=hm-split"], "`recsys dataset main --split` first"),
+        (
+            ["data.source=synthetic", "data.max_history=9"],
+            "`recsys dataset main --split --source synthetic --set data.name=synthetic` first",
+        ),
+    ],
+)
+def test_the_command_that_is_named_prepares_the_source_that_is_asked_for(workplace, settings, said):
+    with pytest.raises(DataError, match=said):
+        train(load_config(None, settings))

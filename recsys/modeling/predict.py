@@ -23,7 +23,7 @@ from recsys.modeling.seed_batches import SeedBatches, customer_stretches
 from recsys.modeling.seed_scores import HeldOutScores, score_held_out
 from recsys.modeling.universe import candidates_at, read_item_list
 from recsys.prepared import day_date, day_number
-from recsys.runs import Run, find_run
+from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.splits import make_split
 from recsys.storage import replacing, require_absent, write_json
 from recsys.submission import SUBMISSION_K, check_submission, write_submission
@@ -32,8 +32,6 @@ from recsys.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
 app = typer.Typer(add_completion=False)
 
 DECODER = "decoder"
-#: Scores on held-out customers, in the report folder of a run of a published architecture.
-HELD_OUT_FILE = "held_out.json"
 #: Customers whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from recsys.allocator import keep_freed_memory
 from recsys.config import MODELS_DIR, Config, dump_config, load_config
-from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
 from recsys.errors import RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
 from recsys.modeling.factory import Module, build_module
@@ -153,7 +153,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
         precision="bf16-mixed" if on_gpu else "32-true",
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip,
-        callbacks=[checkpoint, stopping, _Bar(console_kwargs={"stderr": True})],
+        callbacks=[checkpoint, stopping, _Bar(console_kwargs={**TALK_SETTINGS})],
         plugins=[SafetensorsCheckpointIO()],
         logger=loggers,
         log_every_n_steps=module.log_every_n_steps,

@@ -1,13 +1,15 @@
 """How a run was measured, in words: what was held out, what was known, where the data come from."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 
 from recsys.config import Config, SplitConfig
 from recsys.prepared import PreparedData, day_date
 from recsys.reporting.labels import short_id
-from recsys.runs import Run
+from recsys.runs import HELD_OUT_FILE, Run
 from recsys.scores import Scores
+from recsys.storage import read_json
 from recsys.wording import ordinary
 
 _SOURCES = {
@@ -29,6 +31,22 @@ _FACTS = (
     ("code_version", "Code version"),
     ("data_fingerprint", "Data fingerprint"),
 )
+
+
+#: What the epochs are judged by, by protocol.
+_VALIDATION = {
+    "weekly": "the validation window, which is never learned from",
+    "customers": "held-out customers, who are never learned from",
+    "leave_one_out": "the purchases held out for validation, which are never learned from",
+}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores on customers that were neither learned from nor chosen by: (what, next item, whole sequence) a row."""
+
+    caption: str
+    rows: list[tuple[str, str, str]]
 
 
 def source_note(config: Config) -> str:
@@ -94,6 +112,36 @@ def _held_out(split: SplitConfig, scores: Scores) -> Iterator[str]:
         f"({split.horizon_days} days just before the first tested one) chose when to stop and the settings of the "
         "rules. A list for a window was made with purchases before its first day and nothing later."
     )
+
+
+def training(config: Config) -> str:
+    """Return, in a sentence or two, what training is judged by and which epoch is kept."""
+    validation, settings = _VALIDATION[config.split.protocol], config.training
+    if config.seed_model.kind is None:
+        return f"Training stops when the score on {validation}, no longer rises; the epoch with the best one is kept."
+    kept = f"The epoch with the lowest loss on {validation}, is kept"
+    if settings.patience >= settings.epochs:
+        return f"{kept}; training goes through all {settings.epochs} epochs, for the loss may rise long before that."
+    return f"{kept}; training stops after {settings.patience} epochs without a lower one."
+
+
+def curves(config: Config) -> str:
+    """Return what the chart of training shows."""
+    shown = "validation score" if config.seed_model.kind is None else "entropy of the predictions"
+    return f"Loss and {shown} over the steps of training."
+
+
+def held_out(run: Run) -> HeldOut | None:
+    """Return the scores of a published architecture on held-out customers; None where the run has none."""
+    path = run.report_folder / HELD_OUT_FILE
+    if run.config.seed_model.kind is None or not path.is_file():
+        return None
+    found = read_json(path)
+    rows = [("Loss", f"{found['loss']:.4f}", ""), ("Entropy of the predictions", f"{found['entropy']:.4f}", "")]
+    whole = found["recall_whole_sequence"]
+    rows += [(f"Recall@{k}", f"{value:.4f}", f"{whole[k]:.4f}") for k, value in found["recall_next_item"].items()]
+    people = f"{ordinary(found['n_purchases'])} purchases of {ordinary(found['n_customers'])} customers"
+    return HeldOut(f"{people} that were neither learned from nor chose the epoch.", rows)
 
 
 def data_facts(data: PreparedData, config: Config) -> list[tuple[str, str]]:

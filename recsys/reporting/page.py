@@ -87,8 +87,11 @@ def build_page(run: Run, data: PreparedData, scores: Scores, log: Log, gallery: 
         gallery=gallery,
         gallery_date=long_date(gallery.fold),
         note=method.source_note(run.config),
+        training=method.training(run.config),
+        curves=method.curves(run.config),
+        held_out=method.held_out(run),
         **_tables(scores),
-        **_charts(scores, log),
+        **_charts(scores, log, method.curves(run.config)),
         **_method(run, data, scores, today),
     )
 
@@ -203,7 +206,7 @@ def _best(table: Table, metric: str) -> float | None:
     return max(values) if len(values) > 1 else None
 
 
-def _charts(scores: Scores, log: Log) -> dict[str, Chart | None]:
+def _charts(scores: Scores, log: Log, curves: str) -> dict[str, Chart | None]:
     metric = metric_name(scores.main_metric)
     ranking = plots.ranking(scores)
     compared = _compared(scores)
@@ -213,7 +216,7 @@ def _charts(scores: Scores, log: Log) -> dict[str, Chart | None]:
         "folds": (f"{metric} of each system in each window.", partial(plots.folds_figure, scores)),
         "difference": (f"Decoder minus each other system, {metric}.", partial(plots.differences_figure, scores)),
         "segment": (f"{metric} in each segment for {few}.", partial(plots.segments_figure, scores, compared)),
-        "curves": ("Loss and validation score over the steps of training.", partial(plots.curves_figure, log)),
+        "curves": (curves, partial(plots.curves_figure, log)),
     }
     return {f"{name}_chart": _chart(name, alt, draw) for name, (alt, draw) in drawn.items()}
 
