@@ -16,6 +16,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
 
 from recsys.scores import Interval
 
@@ -176,6 +178,67 @@ def histograms(titled: Sequence[tuple[str, np.ndarray]], ylabel: str, *, width: 
             place.set_ylabel(ylabel)
             _finish(place, f"the last bar: {highest:,.0f} and more" if values.max() > highest else "", axis="both")
         return figure
+
+
+def bars(
+    rows: Sequence[str], series: Sequence[tuple[str, np.ndarray]], ylabel: str, xlabel: str, *, width: float
+) -> Figure:
+    """Return a group of bars a name of ``rows``, one bar a series; values (len(rows),) are shares of 1."""
+    colours = ("accent", "second", "plain")
+    with style():
+        figure = Figure(figsize=(width, 3.0), layout="constrained")
+        axes = figure.subplots()
+        thick = 0.8 / len(series)
+        for number, (label, values) in enumerate(series):
+            left = np.arange(len(rows)) + (number - (len(series) - 1) / 2) * thick
+            axes.bar(left, values, thick * 0.92, color=PALETTE[colours[number % 3]], label=label)
+        shown = range(0, len(rows), -(-len(rows) // (7 if width < NARROW else 15)))
+        axes.set_xticks(list(shown), [rows[place] for place in shown])
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(True, axis="y", lw=0.8)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        figure.legend(loc="outside upper left", ncols=1 if width < NARROW else len(series))
+        return figure
+
+
+def grids(
+    titled: Sequence[tuple[str, np.ndarray]], names: Sequence[str], ylabel: str, xlabel: str, *, width: float
+) -> Figure:
+    """Return one square of shares (C, C) a title, dark where the share is large; its rows say what came before.
+
+    Each row is divided by its sum; a row without any share stays empty.
+    """
+    narrow = width < NARROW
+    rows, columns = (len(titled), 1) if narrow else (1, len(titled))
+    size = width / columns
+    with style():
+        figure = Figure(figsize=(width, rows * (size * (0.95 if narrow else 1.0) + 0.5)), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for number, (place, (title, share)) in enumerate(zip(axes, titled, strict=True)):
+            total = share.sum(axis=1, keepdims=True)
+            _grid(place, np.divide(share, total, out=np.zeros_like(share), where=total > 0))
+            place.set_title(title)
+            place.set_xticks(range(len(names)), names, rotation=90)
+            place.set_yticks(range(len(names)), names if narrow or not number else [""] * len(names))
+            place.set_xlabel(xlabel)
+        axes[0].set_ylabel(ylabel)
+        return figure
+
+
+def _grid(axes: Axes, share: np.ndarray) -> None:
+    """Draw each share as a square whose area says how large it is: readable on a light and on a dark ground."""
+    row, column = np.nonzero(share > 0)
+    side = np.sqrt(share[row, column]) * 0.96
+    for y, x, length in zip(row, column, side, strict=True):
+        axes.add_patch(Rectangle((x - length / 2, y - length / 2), length, length, color=PALETTE["second"], lw=0))
+    axes.set_xlim(-0.5, len(share) - 0.5)
+    axes.set_ylim(len(share) - 0.5, -0.5)
+    axes.set_aspect("equal")
+    axes.tick_params(labelsize=8)
+    axes.grid(True, lw=0.4)
+    axes.set_axisbelow(True)
 
 
 def save(figure: Figure, path: Path, image: Literal["png", "svg"]) -> None:

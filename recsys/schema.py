@@ -40,6 +40,8 @@ BASKET_ID: Final = "basket_id"
 
 RANK: Final = "rank"
 SCORE: Final = "score"
+PLACE: Final = "place"
+LOG_PROBABILITY: Final = "log_probability"
 
 EVENT_REQUIRED: Final = (USER_ID, ITEM_ID, TIME)
 EVENT_OPTIONAL: Final = (PRICE, QUANTITY, CHANNEL, BASKET_ID)

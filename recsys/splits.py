@@ -196,6 +196,41 @@ def event_positions(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.
     return row, np.arange(len(row)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """Histories that a decoder may be asked to go on with, and how they really went on.
+
+    Shapes: U users of the data, Q users asked. Events ``offsets[u]:known_end[u]`` are known, those up to
+    ``real_end[u]`` came after.
+    """
+
+    day: int  # the date asked; where the protocol knows none, the last one of the data
+    user_index: np.ndarray  # (Q,) int32, ascending
+    known_end: np.ndarray  # (U,) int64
+    real_end: np.ndarray  # (U,) int64
+
+
+def unfinished_histories(data: PreparedData, config: SplitConfig) -> Unfinished:
+    """Return the customers of the last test fold, cut at its date.
+
+    Customers that were held out whole are cut in the middle of their history, the larger half known.
+
+    Raises:
+        DataError: as :func:`make_split`, or nothing is held out.
+    """
+    tests = make_split(data, config).tests
+    if not tests:
+        raise DataError("nothing is held out (split.n_folds is 0), so no history has a known end to go on from")
+    fold = tests[-1]
+    known_end = fold.history_end.copy()
+    if config.protocol == "weekly":
+        return Unfinished(fold.start_day, fold.user_index, known_end, data.ends_before(fold.end_day))
+    if config.protocol == "customers":
+        begin, end = data.offsets[fold.user_index], data.offsets[fold.user_index + 1]
+        known_end[fold.user_index] = end - (end - begin) // 2
+    return Unfinished(fold.start_day, fold.user_index, known_end, data.offsets[1:].copy())
+
+
 def fold_date(fold: Fold) -> date:
     """Return the date a fold asks at."""
     return day_date(fold.start_day)

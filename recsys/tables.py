@@ -23,6 +23,50 @@ RECOMMENDATIONS_SCHEMA = pa.schema(
 )
 
 
+#: Continued histories: the place of an item counts from 1; log_probability is the decoder's own, before any cut.
+CONTINUATIONS_SCHEMA = pa.schema(
+    [
+        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.PLACE, pa.int32()),
+        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.LOG_PROBABILITY, pa.float32()),
+    ]
+)
+
+
+def continuation_rows(
+    data: PreparedData, user_index: np.ndarray, item: np.ndarray, log_probability: np.ndarray
+) -> pa.Table:
+    """Return continuations (Q, L), padded with 0, of ``user_index`` (Q,) as rows with the original ids."""
+    row, place = np.nonzero(item)
+    used, position = np.unique(item[row, place], return_inverse=True)
+    users = pa.DictionaryArray.from_arrays(
+        pa.array(row.astype(np.int32)), data.user_ids.take(pa.array(user_index.astype(np.int64)))
+    )
+    items = pa.DictionaryArray.from_arrays(
+        pa.array(position.astype(np.int32)), data.item_ids.take(pa.array(used.astype(np.int64) - 1))
+    )
+    columns = [users, pa.array(place.astype(np.int32) + 1), items, pa.array(log_probability[row, place])]
+    return pa.table(columns, schema=CONTINUATIONS_SCHEMA)
+
+
+def read_continuations(path: Path, data: PreparedData) -> tuple[np.ndarray, np.ndarray]:
+    """Return user_index (Q,) ascending and the items (Q, L) int32 that follow each history, padded with 0.
+
+    Raises:
+        DataError: the file is missing or no Parquet, or it names users, items or places that cannot be.
+    """
+    table = _read(path, (schema.USER_ID, schema.PLACE, schema.ITEM_ID))
+    item, user = data.item_index_of(_column(table, schema.ITEM_ID)), data.user_index_of(_column(table, schema.USER_ID))
+    place = np.asarray(table[schema.PLACE])
+    if not item.all() or (user < 0).any() or place.min() < 1 or place.max() > table.num_rows:
+        raise DataError(f"{path} names users, items or places that {data.folder} does not hold; generate it anew")
+    user_index, row = np.unique(user, return_inverse=True)
+    items = np.zeros((len(user_index), int(place.max())), dtype=np.int32)
+    items[row, place - 1] = item
+    return user_index.astype(np.int32), items
+
+
 def recommendation_rows(data: PreparedData, user_index: np.ndarray, item: np.ndarray, score: np.ndarray) -> pa.Table:
     """Return lists (Q, K) of ``user_index`` (Q,) as rows with the original ids, in the order of users and ranks."""
     n_users, k = item.shape

@@ -1,4 +1,4 @@
-"""Continued histories: the cache changes no logit, choices keep their laws, beam search finds what a full search finds."""
+"""Continued histories: the cache changes no logit, choices keep their laws, a wide beam finds the likeliest."""
 
 import itertools
 
@@ -221,10 +221,10 @@ def test_a_beam_wide_enough_finds_the_likeliest_of_all_sequences(tmp_path, kind)
 
 
 def test_more_distinct_items_than_there_are_cannot_be_asked_for(data):
+    few = all_items(data.n_items)
+    few[6:] = False
+    users = np.arange(3, dtype=np.int32)
     with pytest.raises(UsageError, match="only 5 items can be generated"):
-        few = all_items(data.n_items)
-        few[6:] = False
-        users = np.arange(3, dtype=np.int32)
         continue_histories(purchase_decoder(data), history_of(data), users, 6, Choice(no_repeat=True), few)
 
 

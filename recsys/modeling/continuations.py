@@ -17,7 +17,6 @@ from torch import Tensor
 from recsys.errors import UsageError
 from recsys.features import ItemSales
 from recsys.modeling.batches import newest_events
-from recsys.modeling.layers import KeyValueCache
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.modeling.sampling import END, Choice, best_extensions, choose
@@ -67,11 +66,7 @@ class SeedReader:
         begin = np.maximum(history.data.offsets[users], end - n_context)
         token_BT = torch.from_numpy(tokens(history.data, begin, end)).to(model.fc_out.weight.device)
         self.newest_R = torch.from_numpy(end - begin).to(token_BT.device)
-        heads = model.blocks[0].multihead_attn
-        n_slots = token_BT.shape[1] + n_new
-        self.cache = KeyValueCache(
-            len(model.blocks), len(users), heads.num_heads, heads.head_dim, n_slots, model.fc_out.weight
-        )
+        self.cache = model.new_cache(len(users), token_BT.shape[1] + n_new)
         position_BT = torch.arange(token_BT.shape[1], device=token_BT.device).expand_as(token_BT)
         state_BTD = model.extend(token_BT, position_BT, self.cache)
         self.logits_RV = self._logits(state_BTD[torch.arange(len(users)), self.newest_R])
@@ -106,13 +101,10 @@ class PurchaseReader:
         self.model, self.sales = model, sales
         day = np.full(len(users), history.day)
         sequences, questions = newest_events(history.data, users, history.end[users], day, n_context)
-        item_BT, config = sequences.item_BT, model.config
+        item_BT = sequences.item_BT
         self.questions = questions
         self.newest_R, self.gap_R = questions.position_Q, questions.wait_days_Q
-        n_slots, head_width = item_BT.shape[1] + n_new, config.width // config.n_heads
-        self.cache = KeyValueCache(
-            config.n_layers, len(users), config.n_heads, head_width, n_slots, model.item_bias
-        )
+        self.cache = model.decoder.new_cache(len(users), item_BT.shape[1] + n_new)
         position_BT = torch.arange(item_BT.shape[1]).expand_as(item_BT)
         state_BTD = model.decoder.extend(
             model.items(item_BT), sequences.gap_days_BT, position_BT, item_BT > 0, self.cache
@@ -217,8 +209,8 @@ def continue_histories(
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
             advance(len(users))
     model.train(was_training)
-    item, log_probability = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Continuations(np.asarray(user_index, dtype=np.int32), item, log_probability, item[:, -1] == END)
+    items, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Continuations(np.asarray(user_index, dtype=np.int32), items, log_probabilities, items[:, -1] == END)
 
 
 def _go_on(
@@ -258,7 +250,7 @@ def _search(reader: Reader, max_items: int, choice: Choice, blocked_V: Tensor) -
             reader.extend(item[:, step - 1])
         found = _permitted(reader.logits_RV, blocked_V, item[:, :step], choice).log_softmax(-1)
         beam_QW, column_QW, new_total_QW = best_extensions(
-            total_QW, found.unflatten(0, (n_rows, n_beams)), ended.unflatten(0, (n_rows, n_beams))
+            total_QW, found.view(n_rows, n_beams, -1), ended.view(n_rows, n_beams)
         )
         row = (first_R + beam_QW).flatten()
         reader.take(row)
@@ -270,7 +262,7 @@ def _search(reader: Reader, max_items: int, choice: Choice, blocked_V: Tensor) -
         log_probability[:, step] = gained.masked_fill(ended, 0)
         if bool(ended.all()):
             break
-    length_QW = (item != END).sum(-1).clamp(min=1).unflatten(0, (n_rows, n_beams))
+    length_QW = (item != END).sum(-1).clamp(min=1).view(n_rows, n_beams)
     best_Q = (total_QW / length_QW**choice.length_penalty).argmax(-1)
     row = first_R[:, 0] + best_Q
     return item[row], log_probability[row]
@@ -287,4 +279,3 @@ def _permitted(logits_RV: Tensor, blocked_V: Tensor, taken_RS: Tensor, choice: C
     if not taken_RS.shape[1]:
         logits_RV[:, END] = -torch.inf
     return logits_RV
-

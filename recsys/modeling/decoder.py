@@ -15,6 +15,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.n_heads = config.n_heads
         self.position = nn.Embedding(config.max_length, config.width)
         self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
         self.wait = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
@@ -34,6 +35,11 @@ class Decoder(nn.Module):
         positions_T = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
         states_BTD: Tensor = self.blocks(self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
         return states_BTD
+
+    def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
+        """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
+        weight = self.position.weight
+        return KeyValueCache(len(self.blocks), n_rows, self.n_heads, weight.shape[1] // self.n_heads, n_slots, weight)
 
     def extend(
         self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position_BT: Tensor, real_BT: Tensor, cache: KeyValueCache

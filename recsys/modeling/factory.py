@@ -150,7 +150,7 @@ def _make_repeatable() -> None:
     A GPU only warns where it has no such way. Memory not yet written need not be filled for it.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _purchase_module(config: Config, data: PreparedData, split: Split) -> PurchaseModule:

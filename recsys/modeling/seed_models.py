@@ -56,7 +56,7 @@ class TransformerBlock(nn.Module):
         attention = self.multihead_attn
         qkv_BTE = functional.linear(self.norm1(x_BTD), attention.in_proj_weight, attention.in_proj_bias)
         q, k, v = (
-            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+            part.view(*part.shape[:2], attention.num_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
             for part in qkv_BTE.chunk(3, dim=-1)
         )
         mixed_BTD = attention.out_proj(memory.attend(q, k, v).transpose(1, 2).flatten(-2))
@@ -93,6 +93,7 @@ class Transformer(nn.Module):
         self.pos_emb = SinusoidalPosEmb(hidden_size)
         self.blocks = nn.ModuleList(TransformerBlock(hidden_size, num_heads, dropout) for _ in range(num_layers))
         self.fc_out = nn.Linear(hidden_size, num_embeds)
+        self.num_heads = num_heads
 
     def forward(self, token_BT: Tensor) -> Tensor:
         """Return logits (B, T, V) of the token after each of ``token_BT`` (B, T) int64; padding stands on the right."""
@@ -117,6 +118,13 @@ class Transformer(nn.Module):
             x_BTD = block(x_BTD, hidden_TT, padding_BT)
         return x_BTD
 
+    def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
+        """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
+        weight = self.fc_out.weight
+        return KeyValueCache(
+            len(self.blocks), n_rows, self.num_heads, weight.shape[1] // self.num_heads, n_slots, weight
+        )
+
     def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
         """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
 
@@ -128,5 +136,8 @@ class Transformer(nn.Module):
         cache.add(token_BT != PADDING)
         x_BTD = self.token_vectors(token_BT) + self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
         for block, memory in zip(self.blocks, cache.layers, strict=True):
+            if not isinstance(block, TransformerBlock):
+                raise TypeError(f"expected a TransformerBlock, found {type(block).__name__}")
             x_BTD = block.extend(x_BTD, memory)
-        return x_BTD
+        states_BTD: Tensor = x_BTD
+        return states_BTD

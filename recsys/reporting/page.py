@@ -1,34 +1,26 @@
 """The page: what the template is given, and the template filled with it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from matplotlib.figure import Figure
-
-from recsys import figures, plots, wording
+from recsys import plots, wording
 from recsys.config import dump_config
 from recsys.plots import Log
 from recsys.prepared import PreparedData
 from recsys.reporting import method
+from recsys.reporting.continued import load_continued
 from recsys.reporting.customers import Gallery
+from recsys.reporting.shell import Chart, Draw, draw_chart, environment, page_style
 from recsys.runs import Run
 from recsys.scores import Scores, Table, Values
 from recsys.storage import read_json
 from recsys.wording import Term, amount, bounds, long_date, metric_name, ordinary
 
 PAGE_FILE = "index.html"
-_TEMPLATES = Path(__file__).parent.parent / "templates"
-_WIDE, _NARROW = 8.4, 3.9  # inches; the page shows the one that fits
 #: Beginnings of the metrics of the first table; the others are in the table of all.
 _SHOWN = ("map", "hit", "recall", "ndcg", "mrr", "catalogue_coverage", "coverage", "novelty")
-
-Draw = Callable[[float], Figure | None]
 
 
 @dataclass(frozen=True)
@@ -57,42 +49,31 @@ class Segments:
     rows: list[tuple[str, Row]]
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A figure in two widths, of which the page shows the one that fits, and what it shows in words."""
-
-    wide: Markup
-    narrow: Markup
-    alt: str
-
-
 def build_page(run: Run, data: PreparedData, scores: Scores, log: Log, gallery: Gallery, today: date) -> str:
     """Return the HTML of a run's report: one page with everything it needs inside."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     held_out = method.windows(run.config.split, len(scores.folds))
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        verdict=wording.verdict(scores, held_out),
-        cards=_cards(run, data, scores),
-        today=long_date(today.isoformat()),
-        k=scores.k,
-        metric=metric_name(scores.main_metric),
-        gallery=gallery,
-        gallery_date=long_date(gallery.fold),
-        note=method.source_note(run.config),
-        training=method.training(run.config),
-        curves=method.curves(run.config),
-        held_out=method.held_out(run),
-        **_tables(scores),
-        **_charts(scores, log, method.curves(run.config)),
-        **_method(run, data, scores, today),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            style=page_style(),
+            verdict=wording.verdict(scores, held_out),
+            cards=_cards(run, data, scores),
+            today=long_date(today.isoformat()),
+            k=scores.k,
+            metric=metric_name(scores.main_metric),
+            gallery=gallery,
+            gallery_date=long_date(gallery.fold),
+            note=method.source_note(run.config),
+            training=method.training(run.config),
+            curves=method.curves(run.config),
+            held_out=method.held_out(run),
+            continued=load_continued(run, data),
+            **_tables(scores),
+            **_charts(scores, log, method.curves(run.config)),
+            **_method(run, data, scores, today),
+        )
     )
 
 
@@ -218,18 +199,7 @@ def _charts(scores: Scores, log: Log, curves: str) -> dict[str, Chart | None]:
         "segment": (f"{metric} in each segment for {few}.", partial(plots.segments_figure, scores, compared)),
         "curves": (curves, partial(plots.curves_figure, log)),
     }
-    return {f"{name}_chart": _chart(name, alt, draw) for name, (alt, draw) in drawn.items()}
-
-
-def _chart(name: str, alt: str, draw: Draw) -> Chart | None:
-    wide, narrow = draw(_WIDE), draw(_NARROW)
-    if wide is None or narrow is None:
-        return None
-    return Chart(_svg(wide, name), _svg(narrow, f"{name}-narrow"), alt)
-
-
-def _svg(figure: Figure, name: str) -> Markup:
-    return Markup(figures.to_svg(figure, name))  # noqa: S704 - Matplotlib escapes the text it draws
+    return {f"{name}_chart": draw_chart(name, alt, draw) for name, (alt, draw) in drawn.items()}
 
 
 def _method(run: Run, data: PreparedData, scores: Scores, today: date) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""Continue customers' histories item by item: ``recsys generate --run R``."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+import typer
+
+from recsys.allocator import keep_freed_memory
+from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.errors import UsageError
+from recsys.modeling.continuations import continue_histories
+from recsys.modeling.factory import load_decoder
+from recsys.modeling.recommend import History
+from recsys.modeling.sampling import Choice
+from recsys.modeling.universe import candidates_at
+from recsys.reporting.continued import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
+from recsys.runs import Run, find_run
+from recsys.splits import unfinished_histories
+from recsys.storage import replacing, require_absent, write_json, write_text
+from recsys.tables import continuation_rows
+
+app = typer.Typer()
+
+
+@app.command()
+def main(
+    run_name: RunOption = None,
+    method: Annotated[
+        Literal["sample", "greedy", "beam"],
+        typer.Option("--method", help="Draw items, take the likeliest, or look for the likeliest sequence."),
+    ] = "sample",
+    max_items: Annotated[int, typer.Option("--max-items", min=1, help="The longest continuation.")] = 12,
+    n_customers: Annotated[
+        int, typer.Option("--customers", min=1, help="Held-out customers, drawn by the seed; all if there are fewer.")
+    ] = 1_000,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.01, help="sample: below 1 likelier items, above 1 rarer ones.")
+    ] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="sample: draw among this many of the likeliest only.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", min=0.0, max=1.0, help="sample: draw among the likeliest of this share.")
+    ] = None,
+    n_beams: Annotated[int, typer.Option("--beams", min=1, help="beam: sequences kept.")] = 4,
+    length_penalty: Annotated[
+        float, typer.Option("--length-penalty", min=0.0, help="beam: above 0 favours longer continuations.")
+    ] = 0.0,
+    no_repeat: Annotated[
+        bool | None,
+        typer.Option(
+            "--no-repeat/--repeat",
+            help="No item twice in a continuation; by default so for our decoder, and not for the published ones.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 42,
+    force: ForceOption = False,
+) -> None:
+    """Continue held-out customers' histories with the decoder of a run, and lay them beside what was really bought.
+
+    Writes reports/<run>/generated.parquet and generated.html; the run's report shows them too.
+    """
+    _refuse_what_the_method_ignores(method, temperature=temperature != 1, top_k=top_k, top_p=top_p)
+    found = find_run(run_name)
+    keep_freed_memory()
+    if no_repeat is None:
+        no_repeat = found.config.seed_model.kind is None
+    choice = Choice(method, temperature, top_k, top_p, n_beams, length_penalty, no_repeat)
+    page = generate(found, choice, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
+    talk.print("Continued histories: the table, and the page that compares them with real ones")
+    typer.echo(found.report_folder / TABLE_FILE)
+    typer.echo(page)
+    talk.print(f"next: recsys report --run {found.name} --force shows them in the run's report")
+
+
+def generate(
+    found: Run, choice: Choice, *, max_items: int, n_customers: int = 1_000, seed: int = 42, force: bool = False
+) -> Path:
+    """Continue histories of held-out customers; write the table, its settings and the page, whose path is returned.
+
+    Raises:
+        OutputExistsError: they were written before and ``force`` is false.
+        UsageError: the lengths asked for do not fit the decoder or the items.
+        DataError: nothing is held out.
+    """
+    table, settings, page = (found.report_folder / name for name in (TABLE_FILE, SETTINGS_FILE, PAGE_FILE))
+    for path in (table, settings, page):
+        require_absent(path, force=force)
+    data = found.open_data()
+    decoder = load_decoder(found, data)
+    asked = unfinished_histories(data, found.config.split)
+    drawn = np.random.default_rng(seed).permutation(len(asked.user_index))[:n_customers]
+    users = asked.user_index[np.sort(drawn)]
+    allowed = candidates_at(data, asked.day, found.config.predict.sold_within_days)
+    history = History(data, asked.known_end, asked.day)
+    with progress() as bar:
+        task = bar.add_task("continuing histories", total=len(users))
+        continued = continue_histories(
+            decoder, history, users, max_items, choice, allowed, seed=seed, advance=lambda n: bar.advance(task, n)
+        )
+    with replacing(table) as aside:
+        pq.write_table(continuation_rows(data, users, continued.item, continued.log_probability), aside)
+    write_json(settings, _settings(choice, max_items, seed) | {"ended_by_the_decoder": int(continued.ended.sum())})
+    section = load_continued(found, data)
+    if section is None:
+        raise UsageError(f"{table} vanished while its page was written; run the command again")
+    write_text(page, build_page(found, section, date.today()))
+    return page
+
+
+def _settings(choice: Choice, max_items: int, seed: int) -> dict[str, object]:
+    """Return what was asked for, without what the method does not look at."""
+    looked_at = {"sample": ("temperature", "top_k", "top_p"), "beam": ("n_beams", "length_penalty")}
+    chosen = {name: getattr(choice, name) for name in looked_at.get(choice.method, ())}
+    return {"method": choice.method, **chosen, "no_repeat": choice.no_repeat, "max_items": max_items, "seed": seed}
+
+
+def _refuse_what_the_method_ignores(method: str, **given: object) -> None:
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if method != "sample" and names:
+        raise UsageError(f"{', '.join(names)} shapes random draws, but --method is {method}; use --method sample")
+
+
+if __name__ == "__main__":
+    run(app)
