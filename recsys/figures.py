@@ -214,7 +214,7 @@ def grids(
     rows, columns = (len(titled), 1) if narrow else (1, len(titled))
     size = width / columns
     with style():
-        figure = Figure(figsize=(width, rows * (size * (0.95 if narrow else 1.0) + 0.5)), layout="constrained")
+        figure = Figure(figsize=(width, rows * (size + 0.9)), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for number, (place, (title, share)) in enumerate(zip(axes, titled, strict=True)):
             total = share.sum(axis=1, keepdims=True)

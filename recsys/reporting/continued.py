@@ -64,6 +64,7 @@ class Continued:
 
     day: str
     n_customers: int
+    knows_ends: bool  # whether the decoder was taught where a history ends
     settings: list[tuple[str, str]]
     measures: list[tuple[str, list[str]]]
     columns: list[str]
@@ -100,6 +101,7 @@ def load_continued(run: Run, data: PreparedData) -> Continued | None:
     return Continued(
         day=long_date(day_date(asked.day).isoformat()),
         n_customers=len(user_index),
+        knows_ends=run.config.seed_model.kind is not None,
         settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
         measures=_measures(found),
         columns=list(found),

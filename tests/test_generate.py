@@ -1,0 +1,139 @@
+"""``recsys generate`` as a command: table, page and report, for both kinds of decoder."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from toy import toy_data
+from typer.testing import CliRunner
+
+from recsys.cli import build_app
+from recsys.config import SplitConfig, load_config
+from recsys.errors import DataError, OutputExistsError, UsageError
+from recsys.modeling.generate import generate
+from recsys.modeling.predict import predict_folds
+from recsys.modeling.sampling import Choice
+from recsys.modeling.train import train
+from recsys.reporting.continued import load_continued
+from recsys.runs import find_run
+from recsys.splits import unfinished_histories
+
+COMMON = [
+    "data.source=hm",
+    "data.name=toy",
+    "split.n_folds=1",
+    "training.epochs=1",
+    "training.accelerator=cpu",
+    "evaluation.n_bootstrap=100",
+]
+OURS = ["name=ours", "model.width=16", "model.max_length=16", "training.batch_tokens=256"]
+OURS += ["training.n_negatives=16", "training.n_window_negatives=16"]
+PUBLISHED = ["name=published", "split.protocol=customers", "seed_model.kind=id", "seed_model.hidden_size=16"]
+PUBLISHED += ["seed_model.num_heads=2", "seed_model.num_layers=1", "seed_model.batch_size=16"]
+
+
+@pytest.fixture
+def data(workplace):
+    return toy_data(workplace / "data" / "processed", n_users=40, n_items=30, n_days=80, seed=4)
+
+
+@pytest.fixture(params=[OURS, PUBLISHED], ids=["ours", "published"])
+def trained(request, data):
+    train(load_config(None, [*COMMON, *request.param]))
+    return find_run(None)
+
+
+def choice_for(run, **options):
+    """As the command chooses: our decoder generates no item twice."""
+    return Choice(**options, no_repeat=run.name == "ours")
+
+
+def test_it_writes_a_table_its_settings_and_a_page(trained, data):
+    page = generate(trained, choice_for(trained), max_items=5, n_customers=15)
+    table = pq.read_table(trained.report_folder / "generated.parquet").to_pydict()
+    asked = unfinished_histories(data, trained.config.split)
+    known = {data.user_ids[int(user)].as_py() for user in asked.user_index}
+    assert set(table["user_id"]) <= known
+    assert len(set(table["user_id"])) == min(15, len(known))
+    assert set(table["item_id"]) <= set(data.item_ids.to_pylist())
+    assert max(table["place"]) <= 5
+    assert max(table["log_probability"]) <= 0
+    settings = json.loads((trained.report_folder / "generated.json").read_text())
+    assert settings["max_items"] == 5
+    assert settings["no_repeat"] is (trained.name == "ours")
+    html = page.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert html.count("<svg") >= 4
+    assert ("was not taught where a basket ends" in html) == (trained.name == "ours")
+
+
+def test_equal_commands_write_equal_tables_and_none_replaces_another_unasked(trained):
+    generate(trained, Choice(), max_items=4, seed=3)
+    first = pq.read_table(trained.report_folder / "generated.parquet")
+    with pytest.raises(OutputExistsError):
+        generate(trained, Choice(), max_items=4)
+    generate(trained, Choice(), max_items=4, seed=3, force=True)
+    assert pq.read_table(trained.report_folder / "generated.parquet").equals(first)
+    generate(trained, Choice(), max_items=4, seed=4, force=True)
+    assert not pq.read_table(trained.report_folder / "generated.parquet").equals(first)
+
+
+def test_the_page_shows_what_was_really_bought_next(trained, data):
+    generate(trained, choice_for(trained, method="greedy"), max_items=6, n_customers=10_000)
+    shown = load_continued(trained, data)
+    asked = unfinished_histories(data, trained.config.split)
+    assert shown.n_customers == len(asked.user_index)
+    by_id = {data.user_ids[int(user)].as_py(): int(user) for user in asked.user_index}
+    assert len(shown.people) == min(20, len(by_id))
+    for person in shown.people:
+        user = by_id[person.id]
+        begin, cut, end = data.offsets[user], asked.known_end[user], asked.real_end[user]
+        assert person.n_known == cut - begin
+        after = [data.item_ids[int(item) - 1].as_py() for item in data.item[cut:end]]
+        if trained.name == "ours":
+            after = list(dict.fromkeys(after))
+        assert [line.product.id for line in person.real] == after[:6]
+        before = {data.item_ids[int(item) - 1].as_py() for item in data.item[begin:cut]}
+        assert all(line.repeat == (line.product.id in before) for line in person.real)
+
+
+def test_the_report_shows_it_once_it_is_there(trained):
+    predict_folds(trained)
+    runner = CliRunner()
+    assert runner.invoke(build_app("evaluate"), ["evaluate", "--run", trained.name]).exit_code == 0
+    app = build_app("report")
+    assert runner.invoke(app, ["report", "--run", trained.name]).exit_code == 0
+    page = trained.report_folder / "index.html"
+    assert 'id="continued"' not in page.read_text(encoding="utf-8")
+    generate(trained, Choice(), max_items=4)
+    assert runner.invoke(app, ["report", "--run", trained.name, "--force"]).exit_code == 0
+    html = page.read_text(encoding="utf-8")
+    assert html.count('id="continued"') == 1
+    assert 'href="#continued"' in html
+
+
+def test_settings_that_a_method_does_not_look_at_are_refused(trained):
+    result = CliRunner().invoke(build_app("generate"), ["generate", "--method", "greedy", "--top-k", "5"])
+    assert isinstance(result.exception, UsageError)
+    assert "--top-k" in str(result.exception)
+    result = CliRunner().invoke(build_app("generate"), ["generate", "--max-items", "999"])
+    assert isinstance(result.exception, UsageError)
+    assert not list(trained.report_folder.glob("generated*"))
+
+
+def test_histories_are_cut_where_the_protocol_says(data):
+    weekly = unfinished_histories(data, SplitConfig(n_folds=2))
+    assert weekly.day == data.last_day - 6
+    for user in weekly.user_index:
+        days = data.day[data.offsets[user] : data.offsets[user + 1]]
+        assert weekly.known_end[user] == data.offsets[user] + (days < weekly.day).sum()
+        assert weekly.real_end[user] > weekly.known_end[user]
+    halved = unfinished_histories(data, SplitConfig(protocol="customers"))
+    n_known = (halved.known_end - data.offsets[:-1])[halved.user_index]
+    n_after = (halved.real_end - halved.known_end)[halved.user_index]
+    assert set(np.unique(n_known - n_after)) <= {0, 1}
+    last = unfinished_histories(data, SplitConfig(protocol="leave_one_out"))
+    assert ((last.real_end - last.known_end)[last.user_index] == 1).all()
+    with pytest.raises(DataError, match="n_folds is 0"):
+        unfinished_histories(data, SplitConfig(n_folds=0))
