@@ -56,6 +56,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_leaves_nothing_behind(notebook, 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "of-the-notebook"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "jupyter"))
     (tmp_path / "of-the-notebook").mkdir()
     started_in = tmp_path / "here"
     started_in.mkdir()

@@ -294,8 +294,8 @@ def test_each_kind_of_run_says_what_stops_its_training():
     flat = ["model.time_gaps=false", "model.sales_head=false", "model.repeat_head=false"]
     said = {
         "stops when the score on the validation window": [],
-        "stops when the score on held-out customers": ["split.protocol=customers", *flat],
-        "lowest loss on held-out customers, who are never learned from, is kept; training goes through all 7": [
+        "stops when the score on half of the held-out customers": ["split.protocol=customers", *flat],
+        "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [
             *("seed_model.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
         ],
         "lowest loss on the validation window, which is never learned from, is kept; training stops after 3 epochs": [

@@ -36,7 +36,7 @@ _FACTS = (
 #: What the epochs are judged by, by protocol.
 _VALIDATION = {
     "weekly": "the validation window, which is never learned from",
-    "customers": "held-out customers, who are never learned from",
+    "customers": "half of the held-out customers, who are never learned from",
     "leave_one_out": "the purchases held out for validation, which are never learned from",
 }
 
@@ -121,7 +121,7 @@ def training(config: Config) -> str:
         return f"Training stops when the score on {validation}, no longer rises; the epoch with the best one is kept."
     kept = f"The epoch with the lowest loss on {validation}, is kept"
     if settings.patience >= settings.epochs:
-        return f"{kept}; training goes through all {settings.epochs} epochs, for the loss may rise long before that."
+        return f"{kept}; training always runs to its end, epoch {settings.epochs}, and the loss may rise before that."
     return f"{kept}; training stops after {settings.patience} epochs without a lower one."
 
 
