@@ -206,3 +206,10 @@ def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_bette
         for kind in ("best", "last")
     ]
     assert epochs == [info["best_epoch"], 3] == [0, 3]
+
+
+def test_another_process_of_a_distributed_training_shares_the_folder_of_the_first(prepared, monkeypatch):
+    train(config_with("training.epochs=1"))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    train(config_with("training.epochs=1"))
+    assert [path.name for path in Path("models").iterdir()] == ["toy"]

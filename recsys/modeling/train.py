@@ -51,6 +51,8 @@ def main(
     resolved = load_config(config, settings)
     keep_freed_memory()
     info = train(resolved, resume=resume, force=force)
+    if "best_epoch" not in info:  # the first process of a distributed training speaks for all
+        return
     talk.print(
         f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch "
         f"{info['best_epoch'] + 1} of {info['epochs_run']}; {info['events_per_second']:,.0f} events/s\n"
@@ -74,7 +76,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     folder = MODELS_DIR / config.name
     if resume:
         _require_resumable(folder, config)
-    else:
+    elif "LOCAL_RANK" not in os.environ:  # another process of a distributed training finds the folder of the first
         require_absent(folder, force=force)
     _require_devices(config)
     module = build_module(config, data)  # before the folder is touched: what does not fit is refused here
