@@ -7,7 +7,7 @@ import difflib
 from datetime import date
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -227,11 +227,13 @@ class TrainingConfig(Section):
 class BaselinesConfig(Section):
     """Settings of the rules the decoder is held against."""
 
-    systems: tuple[str, ...] = Field(
+    systems: tuple[Literal["repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"], ...] = Field(
         ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"), description="rules that are run"
     )
-    half_lives_days: tuple[float, ...] = Field(
-        (7, 15, 30, 60, 120, 240, 100_000), description="tried by the repeat rule on the validation window"
+    half_lives_days: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (7, 15, 30, 60, 120, 240, 100_000),
+        min_length=1,
+        description="tried by the repeat rule on the validation window",
     )
     covisitation_days: int = Field(90, ge=1, description="window of the pair counts")
     n_neighbours: int = Field(100, ge=1, description="similar items kept for each item by item_knn")
@@ -251,7 +253,9 @@ class PredictConfig(Section):
 class EvaluationConfig(Section):
     """How lists are scored."""
 
-    cutoffs: tuple[int, ...] = Field((1, 5, 10, 12), description="list lengths k of the metrics")
+    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 5, 10, 12), min_length=1, description="list lengths k of the metrics"
+    )
     n_bootstrap: int = Field(1000, ge=100, description="resamples of the customers")
     confidence: float = Field(0.95, gt=0, lt=1, description="share of the resamples inside an interval")
     seed: int = Field(0, description="seed of the resampling")
@@ -297,13 +301,25 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
     """
     settings = {} if path is None else read_yaml(path)
     settings = from_flat(settings, str(path)) if is_flat(settings) else settings
-    for override in overrides or []:
+    if not overrides:
+        return validated(settings, Config, "the defaults" if path is None else str(path))
+    # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.
+    _reject_unknown_keys(settings, Config, str(path))
+    asked: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(asked, override)
         _apply_override(settings, override)
-    return validated(settings, Config, "the command line" if path is None else str(path))
+    _reject_unknown_keys(asked, Config, "the command line")
+    origins = [str(path)] if path is not None else []
+    return validated(settings, Config, " and ".join([*origins, "the command line"]), asked)
 
 
-def validated(settings: dict[str, Any], section: type[AnySection], origin: str) -> AnySection:
+def validated(
+    settings: dict[str, Any], section: type[AnySection], origin: str, asked: dict[str, Any] | None = None
+) -> AnySection:
     """Return ``settings`` as a ``section``; ``origin`` says in an error where they were written.
+
+    ``asked`` are those among them that were written on the command line.
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
@@ -316,7 +332,29 @@ def validated(settings: dict[str, Any], section: type[AnySection], origin: str) 
         key = ".".join(str(part) for part in first["loc"]) + (": " if first["loc"] else "")
         # What a validator of a whole section says names its keys itself.
         found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-        raise ConfigError(f"{origin}: {key}{first['msg'].removeprefix('Value error, ')}{found}") from error
+        expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        if asked is not None and first["loc"]:
+            origin = "the command line" if _holds(asked, first["loc"]) else origin.removesuffix(" and the command line")
+        raise ConfigError(f"{origin}: {key}{expected}{found}") from error
+
+
+#: What is said instead of pydantic's words for an error, where these speak of Python.
+_EXPECTED = {
+    "model_type": "expected a section with keys of its own, such as 'model: {width: 64}'",
+    "tuple_type": "expected a list, such as [1, 5]",
+    "string_pattern_mismatch": "expected letters, digits, '.', '_' and '-' only, a letter or a digit first",
+}
+
+
+def _holds(settings: Any, keys: tuple[str | int, ...]) -> bool:  # noqa: ANN401 - a value of a configuration
+    """Return whether ``settings`` say something at the place that ``keys`` name, or at one that holds it."""
+    for key in keys:
+        if not isinstance(settings, dict):
+            return True
+        if key not in settings:
+            return False
+        settings = settings[key]
+    return True
 
 
 def dump_config(config: Config) -> str:
@@ -331,6 +369,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is not YAML, or holds something else.
     """
+    if path.is_dir():
+        raise ConfigError(f"configuration {path} is a folder; expected a YAML file")
     if not path.is_file():
         known = ", ".join(sorted(str(known) for known in CONFIGS_DIR.glob("*.yaml"))) or "a.yaml"
         raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {known}")

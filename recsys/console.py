@@ -3,7 +3,7 @@
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -28,6 +28,8 @@ RunOption = Annotated[
 ]
 
 _VERBOSE = "--verbose"
+#: What typer raises for an option that does not exist or does not fit; it has no public name of its own.
+_CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 def progress() -> Progress:
@@ -48,9 +50,25 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> None:
     verbose = _VERBOSE in arguments
     arguments = [argument for argument in arguments if argument != _VERBOSE]
     try:
-        app(arguments)
+        code = app(arguments, standalone_mode=False)
     except RecsysError as error:
         if verbose:
             traceback.print_exc()
-        talk.print(f"error: {error}", style="bold red", markup=False)
+        _say(str(error))
         sys.exit(error.exit_code)
+    except _CommandLineError as error:
+        message = error.format_message()
+        if "\n" in message or not message:  # the help, where a verb needs more words
+            error.show()
+        else:
+            command = error.ctx.command_path if error.ctx else "recsys"
+            _say(f"{message.replace('Value error, ', '').rstrip('.')} (see `{command} --help`)")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        _say("interrupted")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(error: str) -> None:
+    talk.print(f"error: {error}", style="bold red", markup=False)

@@ -251,7 +251,8 @@ def synthesize(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal files.")] = 42,
     end: Annotated[
-        datetime, typer.Option("--end", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Last day.")
+        datetime,
+        typer.Option("--end", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Last day.", show_default="2020-09-22"),
     ] = datetime(2020, 9, 22),
     days: Annotated[int, typer.Option("--days", min=1, help="Number of days.")] = 734,
     force: ForceOption = False,

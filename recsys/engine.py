@@ -4,12 +4,14 @@ Everything is lazy until :meth:`Engine.collect`; the same expressions give the s
 particular order. The engines take their number of threads from the environment (``POLARS_MAX_THREADS``) or use all.
 """
 
+import codecs
 import csv
 import gzip
 import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +38,7 @@ class Engine(ABC):
 
     def __init__(self) -> None:
         self._unpacked: list[tempfile.TemporaryDirectory[str]] = []
+        self._scanned: dict[str, Path] = {}  # by the place that is read, the file that was asked for
 
     def __enter__(self) -> Self:
         return self
@@ -106,19 +109,29 @@ class Engine(ABC):
 
     def _plain(self, path: Path) -> Path:
         """Return ``path``, or the unpacked copy of a compressed file."""
-        if path.suffix not in (".gz", ".zip"):
-            return path
+        plain = self._unpacked_copy(path) if path.suffix in (".gz", ".zip") else path
+        self._scanned[str(plain)] = path
+        _refuse_utf16(path, plain)
+        return plain
+
+    def _unpacked_copy(self, path: Path) -> Path:
         folder = tempfile.TemporaryDirectory(prefix="recsys-")
         self._unpacked.append(folder)
         plain = Path(folder.name) / "table.csv"
         try:
             _unpack(path, plain)
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+            # RuntimeError: a password is asked for, or (NotImplementedError) the packing is of another kind.
             raise DataError(
                 f"{path} could not be unpacked into {plain.parent} ({error}); fetch it again, or set TMPDIR to a "
                 "folder with more space"
             ) from error
         return plain
+
+    def _read_by(self, what: str) -> str:
+        """Return the scanned files that ``what`` (a plan or an error) names, or all: one of them is to blame."""
+        named = [str(path) for place, path in self._scanned.items() if place in what]
+        return " or ".join(named or map(str, self._scanned.values())) or "the input"
 
 
 class PolarsEngine(Engine):
@@ -138,6 +151,7 @@ class PolarsEngine(Engine):
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         import polars as pl
 
+        self._scanned[str(path)] = path
         with _one_line(path, pl.exceptions.PolarsError):
             frame = pl.scan_parquet(path, glob=False)
             frame.collect_schema()
@@ -194,8 +208,10 @@ class PolarsEngine(Engine):
     def _collected(self, lazy: "pl.LazyFrame") -> "pl.DataFrame":
         import polars as pl
 
-        with _one_line("the input", pl.exceptions.PolarsError):
+        try:
             return lazy.collect(engine="streaming")
+        except pl.exceptions.PolarsError as error:
+            raise _unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
 
 
 class DuckDBEngine(Engine):
@@ -237,6 +253,7 @@ class DuckDBEngine(Engine):
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         import duckdb
 
+        self._scanned[str(path)] = path
         with _one_line(path, duckdb.Error):
             relation = self._connection.read_parquet(str(path))
         return nw.from_native(relation)
@@ -247,8 +264,10 @@ class DuckDBEngine(Engine):
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
         import duckdb
 
-        with _one_line("the input", duckdb.Error):
+        try:
             table: pa.Table = frame.to_native().to_arrow_table()
+        except duckdb.Error as error:
+            raise _unreadable(self._read_by(str(error)), error) from error
         return table
 
 
@@ -290,10 +309,27 @@ def _unpack(path: Path, plain: Path) -> None:
             shutil.copyfileobj(packed, stream, 1 << 20)
 
 
+def _refuse_utf16(path: Path, plain: Path) -> None:
+    try:
+        with plain.open("rb") as stream:
+            marked = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    except OSError as error:
+        raise DataError(f"{path} cannot be opened ({error.strerror}); check who may read it") from error
+    if marked:
+        raise DataError(f"{path} is encoded as UTF-16, expected UTF-8; save it again as UTF-8")
+
+
 @contextmanager
-def _one_line(origin: Path | str, *kinds: type[Exception]) -> Iterator[None]:
+def _one_line(origin: Path, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{origin} cannot be read as a table ({reason}); check the file, or fetch it again") from error
+        raise _unreadable(str(origin), error) from error
+
+
+def _unreadable(origin: str, error: Exception) -> DataError:
+    """Return what an engine says about ``origin`` as one line, with what to do about it."""
+    reason = " ".join(str(error).split())[:300]
+    if any(sign in reason.lower() for sign in ("utf-8", "utf8", "unicode")):
+        return DataError(f"{origin} is not encoded as UTF-8 ({reason}); save it again as UTF-8")
+    return DataError(f"{origin} cannot be read as a table ({reason}); check the file, or fetch it again")

@@ -69,10 +69,14 @@ def missing_code(dtype: DType | np.dtype[Any]) -> int:
 def _numbers(types: dict[str, DType]) -> dict[str, list[nw.Expr]]:
     """Return, by the column that is read, the numbers to be made of it."""
     dtype = types[schema.TIME]
-    if dtype not in (nw.String, nw.Date, nw.Datetime):
+    if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
+        # Which day it was depends on the zone, and only one of the engines keeps it: the days would differ.
         raise DataError(
-            f"column {schema.TIME} holds {dtype}, expected dates such as 2020-09-22; name the date's column"
+            f"the time column holds times of the zone {dtype.time_zone}, expected the shop's local time without a "
+            "zone; convert it and save the table again"
         )
+    if dtype not in (nw.String, nw.Date, nw.Datetime):
+        raise DataError(f"the time column holds {dtype}, expected dates such as 2020-09-22; name the date's column")
     time = valid_time(schema.TIME) if dtype == nw.String else nw.col(schema.TIME)
     numbers = {schema.TIME: [day_of(time, dtype).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]}
     if dtype != nw.Date:

@@ -72,7 +72,13 @@ def find_run(name: str | None) -> Run:
         known = ", ".join(path.name for path in _runs()) or "none yet: run `recsys train` first"
         found = f"lacks {', '.join(missing)}" if folder.is_dir() else "does not exist"
         raise RunError(f"{folder} is not a run folder: it {found}; known runs: {known}")
-    return Run(folder, load_config(folder / CONFIG_FILE), read_json(folder / INFO_FILE))
+    info = read_json(folder / INFO_FILE)
+    if not isinstance(info, dict) or "data_fingerprint" not in info:
+        raise RunError(
+            f"{folder / INFO_FILE} does not say which data the run learned from (data_fingerprint); it may "
+            "have been cut short or edited: restore it, or train again with --force"
+        )
+    return Run(folder, load_config(folder / CONFIG_FILE), info)
 
 
 def code_version() -> str:
@@ -91,7 +97,7 @@ def _git(*arguments: str) -> str:
 
 
 def _runs() -> list[Path]:
-    return sorted(path.parent for path in MODELS_DIR.glob(f"*/{INFO_FILE}"))
+    return sorted(path.parent for path in MODELS_DIR.glob(f"[!.]*/{INFO_FILE}"))  # .…: set aside while it is replaced
 
 
 def _newest() -> Path:

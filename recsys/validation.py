@@ -80,7 +80,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
-    _refuse(tables, config, engine, report)
+    _refuse(tables, known_items, config, engine, report)
     known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
     item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
     item, item_ids = _compact(columns["item"], items, item_stays)
@@ -111,6 +111,11 @@ def _read_ids(tables: RawTables, kind: str, column: str, engine: Engine, report:
     for name, rule in rules.items():
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
     ids = ids_of(read[column].combine_chunks(), column)
+    on_its_own = not (tables.sold_items_only if kind == "items" else tables.partial_users)
+    if on_its_own and not len(read):
+        raise DataError(
+            f"the table of {kind} beside {_origin(tables)} has a header and no rows; expected one row an id"
+        )
     report.found |= {f"repeated_{column}_in_{kind}": ids.n_repeated, f"missing_{column}_in_{kind}": ids.n_absent}
     return ids
 
@@ -208,13 +213,14 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
             report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
 
 
-def _refuse(tables: RawTables, config: DataConfig, engine: Engine, report: Report) -> None:
-    origin = ", ".join(str(path) for path in tables.inputs[:1]) or "the input"
+def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Engine, report: Report) -> None:
+    origin = _origin(tables)
     if not report.rows_read:
         raise DataError(f"{origin} has a header and no rows; expected one row a purchase")
     counts = ", ".join(f"{rule} {rows:,}" for rule, rows in report.dropped.items() if rows)
     if not report.kept:
         example = _bad_date_example(tables, engine) if report.dropped["bad_date"] else ""
+        example += _unknown_item_example(tables, known_items, engine) if report.dropped["unknown_item"] else ""
         raise DataError(
             f"{origin}: none of the {report.rows_read:,} rows is left (dropped: {counts}){example}; "
             "check the columns, the item table and what is asked for (data.start, data.end, data.min_history, …)"
@@ -222,6 +228,16 @@ def _refuse(tables: RawTables, config: DataConfig, engine: Engine, report: Repor
     findings = ", ".join(f"{name} {rows:,}" for name, rows in report.findings().items())
     if config.strict and findings:
         raise DataError(f"{origin}: --strict, and validation found {findings}; mend the input or go without --strict")
+
+
+def _origin(tables: RawTables) -> str:
+    return ", ".join(str(path) for path in tables.inputs[:1]) or "the input"
+
+
+def _unknown_item_example(tables: RawTables, known: Ids, engine: Engine) -> str:
+    sold = distinct_ids(tables.events, schema.ITEM_ID, engine).values
+    unknown = sold.filter(pc.invert(known.holds(sold)))
+    return f", e.g. the item {unknown[0].as_py()!r}; the item table has {known.values[0].as_py()!r}"
 
 
 def _bad_date_example(tables: RawTables, engine: Engine) -> str:

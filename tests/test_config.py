@@ -91,7 +91,7 @@ def test_an_unknown_key_of_set_is_named_with_the_nearest_known_one(override, nea
         ("data.source=amazon", r"data\.source: .*'completejourney'.*found 'amazon'"),
         ("split.end=2020-13-45", r"split\.end=2020-13-45.*month must be in 1\.\.12"),
         ("split.end=soon", r"split\.end: .*date.*found 'soon'"),
-        ("name=../elsewhere", r"name: .*pattern.*found '\.\./elsewhere'"),
+        ("name=../elsewhere", r"name: expected letters.*found '\.\./elsewhere'"),
         ("model=4", r"model: .*found 4"),
         ("training.lr=nan", r"training\.lr"),
     ],
@@ -187,3 +187,40 @@ def test_what_looks_at_a_date_is_refused_where_there_is_none():
         load_config(None, ["split.protocol=leave_one_out"])
     options = [f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat_head")]
     assert load_config(None, ["split.protocol=leave_one_out", *options]).split.protocol == "leave_one_out"
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "origin"),
+    [
+        ("model: {widht: 64}", "model.width=32", r".*run\.yaml"),
+        ("model: {width: 64}", "model.widht=32", "the command line"),
+        ("model: {width: wide}", "model.n_layers=1", r".*run\.yaml"),
+        ("model: {width: 64}", "model.n_layers=many", "the command line"),
+        ("model: {n_heads: 3}", "model.width=32", r".*the command line"),
+    ],
+)
+def test_a_mistake_is_said_of_the_place_where_it_was_written(tmp_path, text, override, origin):
+    with pytest.raises(ConfigError, match=rf"^{origin}: (unknown key )?model"):
+        load_config(written(tmp_path, text), [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model=4", "expected a section with keys of its own"),
+        ("evaluation.cutoffs=5", r"expected a list"),
+        ("evaluation.cutoffs=[]", "at least 1"),
+        ("evaluation.cutoffs=[0]", "greater than or equal to 1"),
+        ("baselines.half_lives_days=[]", "at least 1"),
+        ("baselines.half_lives_days=[-7]", "greater than 0"),
+        ("baselines.systems=[repeat, nosuch]", "'als'.*found 'nosuch'"),
+    ],
+)
+def test_what_only_a_later_command_would_trip_over_is_refused_at_once(override, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_config(None, [override])
+
+
+def test_a_folder_in_place_of_a_configuration_is_called_one(tmp_path):
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config(tmp_path)

@@ -128,3 +128,40 @@ def test_a_hash_table_finds_every_hash_and_no_other():
         others = np.setdiff1d(rng.integers(0, 2**64, 1000, dtype=np.uint64), hashes)
         assert (table.values_of(np.append(others, np.uint64(500))) == -1).all()
     assert HashTable(np.uint64([5, 3, 5]), np.int32([0, 1, 2]), -1).collides
+
+
+@pytest.mark.parametrize(("flag", "method"), [(1, 8), (0, 97)], ids=["password", "other packing"])
+def test_a_zip_that_needs_a_password_or_another_packing_is_one_line(engine, tmp_path, flag, method):
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", TEXT)
+    packed = bytearray((tmp_path / "a.csv.zip").read_bytes())
+    listed = packed.rfind(b"PK\x01\x02")
+    packed[6], packed[8], packed[listed + 8], packed[listed + 10] = flag, method, flag, method
+    (tmp_path / "a.csv.zip").write_bytes(packed)
+    with pytest.raises(DataError, match=r"a\.csv\.zip could not be unpacked"):
+        engine.scan(tmp_path / "a.csv.zip")
+
+
+def test_a_gzip_whose_stream_is_no_deflate_is_one_line(engine, tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 40)
+    with pytest.raises(DataError, match=r"a\.csv\.gz could not be unpacked"):
+        engine.scan(tmp_path / "a.csv.gz")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "expected"),
+    [
+        ("item_id,name\na,café\n".encode("latin-1"), "bad.csv is not encoded as UTF-8 .*save it again"),
+        ("item_id,name\na,b\n".encode("utf-16"), "bad.csv is encoded as UTF-16"),
+        (b"item_id,name\na,b,c\n", "bad.csv cannot be read as a table"),
+    ],
+    ids=["latin-1", "utf-16", "extra field"],
+)
+def test_of_two_files_the_damaged_one_is_named(engine, tmp_path, damaged, expected):
+    (tmp_path / "good.csv").write_text(TEXT)
+    (tmp_path / "bad.csv").write_bytes(damaged)
+    good = engine.scan(tmp_path / "good.csv")
+    with pytest.raises(DataError, match=expected) as caught:
+        engine.collect(engine.scan(tmp_path / "bad.csv"))
+    assert "good.csv" not in str(caught.value)
+    assert rows(engine, good) == ROWS

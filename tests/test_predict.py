@@ -121,7 +121,7 @@ def test_an_output_that_exists_needs_force(place):
         (["--run", "nowhere"], "known runs: toy", 1),
         (["--run", "data"], "is not a run folder", 1),
         (["--universe", "missing.txt"], "missing.txt is missing", 1),
-        (["--date", "1999-01-01", "--sold-within-days", "7"], "no item may be recommended at 1999-01-01", 1),
+        (["--date", "2030-01-01", "--sold-within-days", "7"], "no item may be recommended at 2030-01-01", 1),
         (["--submission", "--k", "5"], "12 items", 2),
         (["--folds", "--k", "5"], "--folds", 2),
     ],
@@ -195,3 +195,26 @@ def test_writing_a_submission_keeps_the_order_of_ranks(tmp_path):
     pq.write_table(table, tmp_path / "r.parquet")
     write_submission(tmp_path / "r.parquet", tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text().splitlines()[1] == "b," + " ".join(items[:12])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--date", "1969-01-01"], 2, "nothing was bought before 1969-01-01"),
+        (["--k", "21"], 1, "20 items may be recommended, fewer than the 21 asked"),
+        (["--k", "0"], 2, "--k"),
+        (["--ruin", "x"], 2, "--ruin"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line_and_writes_nothing(place, capsys, arguments, code, said):
+    assert fails("--out", "asked.parquet", *arguments) == code
+    talk = capsys.readouterr().err
+    assert said in talk
+    assert len(talk.splitlines()) == 1
+    assert not Path("asked.parquet").exists()
+
+
+def test_an_item_list_may_begin_with_a_byte_order_mark(place):
+    data = load_prepared(Path("data/processed/toy"))
+    Path("marked.txt").write_bytes(b"\xef\xbb\xbf" + data.item_ids[3].as_py().encode() + b"\r\n")
+    assert read_item_list(Path("marked.txt"), data).tolist() == [4]

@@ -101,3 +101,10 @@ def test_the_code_version_is_the_commit_where_there_is_one(root):
     done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True)
     expected = done.stdout.strip() if done.returncode == 0 else "unknown"
     assert code_version().removesuffix("+changes") == expected
+
+
+@pytest.mark.parametrize("info", [{}, [], {"seed": 42}])
+def test_a_run_that_does_not_say_its_data_is_one_line(workplace, info):
+    write_json(make_run("small") / INFO_FILE, info)
+    with pytest.raises(RunError, match=r"run\.json does not say which data"):
+        find_run("small")

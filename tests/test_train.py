@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from toy import toy_data
 
 from recsys.config import Config, load_config
-from recsys.errors import DataError, OutputExistsError, RunError
+from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, load_weights, save_weights
 from recsys.modeling.train import train
 from recsys.runs import find_run
@@ -80,7 +80,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(prepared, monkeypatch):
         original(self)
 
     monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_second)
-    with pytest.raises((RunError, KeyboardInterrupt, SystemExit)):
+    with pytest.raises(RunError, match=r"interrupted; go on with: recsys train --resume --config models/halves"):
         train(config_with("name=halves", "training.epochs=3"))
     with pytest.raises(RunError, match="not a run folder"):
         find_run("halves")
@@ -166,3 +166,50 @@ def test_every_named_configuration_is_saved_as_it_resolves(path, tmp_path):
     assert load_config(saved) == resolved
     assert yaml.safe_load(saved.read_text())["model"]["width"] == resolved.model.width
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_said_before_the_old_run_is_touched(prepared):
+    train(config_with("training.epochs=1"))
+    before = weights()
+    with pytest.raises(ConfigError, match="none is found here"):
+        train(config_with("training.accelerator=gpu"), force=True)
+    assert all(torch.equal(before[name], value) for name, value in weights().items())
+
+
+def test_a_full_disk_leaves_the_run_that_was_to_be_replaced(prepared, monkeypatch):
+    def full(*_arguments: object, **_more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    train(config_with("training.epochs=1"))
+    before = weights()
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.modeling.checkpoint.save_file", full)
+        with pytest.raises(RecsysError, match="No space left"):
+            train(config_with("training.epochs=1", "seed=7"), force=True)
+    assert all(torch.equal(before[name], value) for name, value in weights().items())
+    assert [path.name for path in Path("models").iterdir()] == ["toy"]
+    train(config_with("training.epochs=1", "seed=7"), force=True)
+    assert [path.name for path in Path("models").iterdir()] == ["toy"]
+
+
+def test_resuming_for_fewer_epochs_than_were_trained_is_said(prepared):
+    train(config_with())
+    with pytest.raises(RunError, match=r"trained for 2 epochs, more than training\.epochs 1; give 2 or more"):
+        train(config_with("training.epochs=1"), resume=True)
+
+
+def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_better(prepared):
+    info = train(config_with("training.epochs=4", "training.lr=1e-30"))
+    epochs = [
+        SafetensorsCheckpointIO().load_checkpoint(f"models/toy/checkpoints/{kind}.safetensors")["epoch"]
+        for kind in ("best", "last")
+    ]
+    assert epochs == [info["best_epoch"], 3] == [0, 3]
+
+
+def test_another_process_of_a_distributed_training_shares_the_folder_of_the_first(prepared, monkeypatch):
+    train(config_with("training.epochs=1"))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    train(config_with("training.epochs=1"))
+    assert [path.name for path in Path("models").iterdir()] == ["toy"]

@@ -121,3 +121,9 @@ def test_the_source_files_are_named_in_the_error(engine):
     files = (Path("shop.csv"),)
     with pytest.raises(DataError, match=r"shop\.csv has a header and no rows"):
         clean_rows(engine, pa.table(ROWS).slice(0, 0).to_pydict() | {"time": pa.array([], pa.string())}, inputs=files)
+
+
+def test_times_of_a_zone_are_refused_as_engines_would_read_other_days(engine):
+    times = pa.array([0, 1, 2, 3], pa.timestamp("us", "America/New_York"))
+    with pytest.raises(DataError, match="expected the shop's local time without a zone"):
+        clean_rows(engine, ROWS | {"time": times})

@@ -13,7 +13,7 @@ from rich.table import Table
 from recsys.allocator import keep_freed_memory
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
-from recsys.errors import ConfigError, UsageError
+from recsys.errors import ConfigError, DataError, UsageError
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.baselines.repeat import Repeat
@@ -142,10 +142,21 @@ def recommend_everybody(found: Run, asked: Asked, path: Path, sheet: Path | None
     """
     data, config = found.open_data(), asked.config
     day = data.last_day + 1 if asked.day is None else asked.day
+    if day <= data.first_day:
+        raise UsageError(
+            f"nothing was bought before {day_date(day)}: the data run from {day_date(data.first_day)} to "
+            f"{day_date(data.last_day)}; choose a later --date"
+        )
     only, blocked = (
         None if listed is None else read_item_list(listed, data) for listed in (asked.universe, asked.blocklist)
     )
     allowed = candidates_at(data, day, config.predict.sold_within_days, only=only, blocked=blocked)
+    n_allowed = int(np.count_nonzero(allowed))
+    if n_allowed < config.predict.k:
+        raise DataError(
+            f"{n_allowed:,} items may be recommended, fewer than the {config.predict.k:,} asked for each customer; "
+            "lower --k, or allow more items"
+        )
     history = History(data, data.ends_before(day), day)
     recommender = fit_system(asked.system, found, config, history)
     everybody = np.arange(data.n_users, dtype=np.int32)

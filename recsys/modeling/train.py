@@ -2,11 +2,15 @@
 
 import csv
 import logging
+import os
+import secrets
 import shlex
 import shutil
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +24,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from recsys.allocator import keep_freed_memory
 from recsys.config import MODELS_DIR, Config, dump_config, load_config
 from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
-from recsys.errors import RunError
+from recsys.errors import ConfigError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
 from recsys.modeling.factory import Module, build_module
 from recsys.modeling.module import PurchaseModule
@@ -47,6 +51,8 @@ def main(
     resolved = load_config(config, settings)
     keep_freed_memory()
     info = train(resolved, resume=resume, force=force)
+    if "best_epoch" not in info:  # the first process of a distributed training speaks for all
+        return
     talk.print(
         f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch "
         f"{info['best_epoch'] + 1} of {info['epochs_run']}; {info['events_per_second']:,.0f} events/s\n"
@@ -70,11 +76,16 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     folder = MODELS_DIR / config.name
     if resume:
         _require_resumable(folder, config)
-    else:
+    elif "LOCAL_RANK" not in os.environ:  # another process of a distributed training finds the folder of the first
         require_absent(folder, force=force)
+    _require_devices(config)
     module = build_module(config, data)  # before the folder is touched: what does not fit is refused here
-    if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
+    with nullcontext() if resume else _instead_of(folder):
+        return _fit(config, data, module, resume=resume)
+
+
+def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) -> dict[str, Any]:
+    folder = MODELS_DIR / config.name
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     checkpoint = _checkpoint(folder, module)
@@ -83,10 +94,17 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     with warnings.catch_warnings():
         _quiet_lightning()
         trainer = _trainer(config, folder, checkpoint, module)
-        trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
+        except SystemExit:  # Lightning ends the process itself on Ctrl-C
+            if not trainer.interrupted:
+                raise
     seconds = time.perf_counter() - began
     if trainer.interrupted:
-        raise RunError(f"training was interrupted; go on with: recsys train --resume {_config_hint(config)}")
+        again = f"go on with: recsys train --resume {_config_hint(config)}"
+        if not (folder / _CHECKPOINTS / _LAST).is_file():
+            again = "no epoch was finished, so there is nothing to go on from; train anew"
+        raise RunError(f"training was interrupted; {again}")
     n_epochs = trainer.current_epoch - first_epoch
     info = _identify(config, data) | {
         "n_parameters": sum(parameter.numel() for parameter in module.parameters()),
@@ -99,6 +117,27 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     if trainer.is_global_zero:
         _finish(folder, Path(checkpoint.best_model_path), module.weights_prefix, info)
     return info
+
+
+@contextmanager
+def _instead_of(folder: Path) -> Iterator[None]:
+    """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from.
+
+    In distributed training the process that starts the others does it.
+    """
+    if not folder.exists() or "LOCAL_RANK" in os.environ:
+        yield
+        return
+    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
+    folder.rename(old)
+    try:
+        yield
+    finally:
+        if (folder / _CHECKPOINTS / _LAST).is_file():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            old.rename(folder)
 
 
 class _Bar(RichProgressBar):
@@ -125,7 +164,18 @@ def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
         filename="best",
         monitor=module.validation_metric,
         mode=module.validation_mode,
-        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    checkpoint.FILE_EXTENSION = ".safetensors"
+    return checkpoint
+
+
+def _last_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Return what keeps the newest epoch for ``--resume``: ``save_last`` would keep the newest that was a best one."""
+    checkpoint = ModelCheckpoint(
+        dirpath=folder / _CHECKPOINTS,
+        filename=Path(_LAST).stem,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
@@ -153,7 +203,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
         precision="bf16-mixed" if on_gpu else "32-true",
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip,
-        callbacks=[checkpoint, stopping, _Bar(console_kwargs={**TALK_SETTINGS})],
+        callbacks=[checkpoint, _last_checkpoint(folder), stopping, _Bar(console_kwargs={**TALK_SETTINGS})],
         plugins=[SafetensorsCheckpointIO()],
         logger=loggers,
         log_every_n_steps=module.log_every_n_steps,
@@ -162,6 +212,15 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
         # Batches are split between processes by the batches themselves.
         use_distributed_sampler=False,
     )
+
+
+def _require_devices(config: Config) -> None:
+    """Refuse devices that are not there, while a run that stands in the folder is still whole."""
+    training, n_gpus = config.training, torch.cuda.device_count()
+    if training.accelerator == "gpu" and not (n_gpus or torch.backends.mps.is_available()):
+        raise ConfigError("training.accelerator is gpu, but none is found here; take auto or cpu, or check the driver")
+    if training.accelerator != "cpu" and 0 < n_gpus < training.devices:
+        raise ConfigError(f"training.devices is {training.devices}, but {n_gpus} GPUs are found here; lower it")
 
 
 def _require_resumable(folder: Path, config: Config) -> None:
@@ -176,6 +235,16 @@ def _require_resumable(folder: Path, config: Config) -> None:
         raise RunError(
             f"{folder} was trained with another configuration than the one given; only training.epochs may change on "
             "--resume; give the same configuration, or another name"
+        )
+    _require_epochs_left(folder, config)
+
+
+def _require_epochs_left(folder: Path, config: Config) -> None:
+    done = _next_epoch(folder)
+    if done > config.training.epochs:
+        raise RunError(
+            f"{folder} has been trained for {done} epochs, more than training.epochs {config.training.epochs}; "
+            f"give {done} or more"
         )
 
 

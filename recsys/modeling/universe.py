@@ -73,7 +73,7 @@ def _ids(path: Path) -> pa.Array:
     try:
         if path.suffix == ".parquet":
             return pq.read_table(path, columns=[ITEM_ID])[ITEM_ID].cast(pa.string()).combine_chunks()
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); expected item ids as text, or Parquet with {ITEM_ID}"

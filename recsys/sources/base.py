@@ -57,7 +57,9 @@ def find_table(folder: Path, name: str) -> Path:
         if path.is_file():
             return require_file(path)
     wanted = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
-    state = "holds none of" if folder.is_dir() else "does not exist; it should hold one of"
+    state = "does not exist; it should hold one of"
+    if folder.exists():
+        state = "holds none of" if folder.is_dir() else "is a file; expected a folder that holds one of"
     raise DataError(f"{folder} {state} {wanted}; put the file there or name its folder with --raw")
 
 
@@ -85,6 +87,8 @@ def require_columns(frame: nw.LazyFrame[Any], columns: tuple[str, ...], origin: 
         if column in found:
             continue
         close = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
+        separated = len(found) == 1 and column in found[0]
         hint = f"; is it the one called {close[0]}? Rename it to {column}" if close else f"; add a column {column}"
+        hint = "; separate its columns by commas" if separated else hint
         raise DataError(f"{origin} has no column {column}; found {', '.join(found)}{hint}")
     return frame

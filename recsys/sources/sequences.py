@@ -4,7 +4,9 @@ There are no dates: the n-th item of a user is given the n-th day from 1970-01-0
 exactly and a gap of one day lies between neighbours. Days of different users cannot be compared.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -38,13 +40,20 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     return RawTables(events=engine.from_arrow(events), inputs=(path,))
 
 
+def _lines(stream: TextIO, path: Path) -> Iterator[str]:
+    try:
+        yield from stream
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not encoded as UTF-8 ({error}); save it again as UTF-8") from error
+
+
 def _parse(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Return users, items of all users one after another, and the number (U,) of items of each user."""
     users: list[str] = []
     items: list[str] = []
     lengths: list[int] = []
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
+    with path.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(_lines(stream, path), start=1):
             user, *history = line.split() or [""]
             if not user:
                 continue
