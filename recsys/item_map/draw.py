@@ -30,7 +30,8 @@ QUALITY_FILE = "map-quality.json"
 N_FEW = 100
 #: Items whose neighbours are looked at on the whole map.
 _N_ASKED = 1_000
-_TITLES = {"text": "the text transformer", "bert": "a frozen BERT", "items": "the decoder"}
+#: What the vectors of each kind are of.
+TITLES = {"text": "the text transformer", "bert": "a frozen BERT", "items": "the decoder"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def draw_map(
     """
     from recsys.modeling.item_vectors import item_vectors
 
-    outputs = _outputs(found, kind, figures_folder)
+    outputs = outputs_of(found, kind, figures_folder)
     for path in (outputs.page, outputs.whole, outputs.few):
         require_absent(path, force=force)
     data = found.open_data()
@@ -95,7 +96,8 @@ def draw_map(
     return outputs, path
 
 
-def _outputs(found: Run, kind: str, figures_folder: Path) -> Outputs:
+def outputs_of(found: Run, kind: str, figures_folder: Path) -> Outputs:
+    """Return where the files of the map of ``kind`` lie."""
     start = f"{found.name}-map-{kind}"
     return Outputs(
         found.report_folder / f"map-{kind}.parquet",
@@ -115,7 +117,7 @@ def _layout(path: Path, points: np.ndarray, known: Known, seed: int) -> Layout:
 
 
 def _write_pictures(outputs: Outputs, points: np.ndarray, layout: Layout, known: Known, kind: str, found: Run) -> None:
-    by = f"vectors of {_TITLES[kind]} (run {found.name})"
+    by = f"vectors of {TITLES[kind]} (run {found.name})"
     few = np.sort(np.random.default_rng(found.config.seed).permutation(len(points))[:N_FEW])
     legend, words = (replace(one, code=one.code[few]) for one in (known.legend, known.judged[0]))
     plane_of_few = plane(points[few], found.config.seed, f"map of {len(few)}")

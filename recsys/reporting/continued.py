@@ -62,7 +62,7 @@ class Person:
 class Continued:
     """Everything the section shows."""
 
-    day: str
+    cut: str  # where the histories end, in words
     n_customers: int
     knows_ends: bool  # whether the decoder was taught where a history ends
     settings: list[tuple[str, str]]
@@ -89,7 +89,7 @@ def load_continued(run: Run, data: PreparedData) -> Continued | None:
     generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
     asked = unfinished_histories(data, run.config.split)
     real = _what_followed(data, asked, user_index, longest, distinct=bool(settings["no_repeat"]))
-    sold = ItemSales(data).sold(_first_day_of_sales(data, asked), asked.day if asked.day > data.first_day else 2**31)
+    sold = _sold(data, asked, run.config.split.protocol)
     category = _category(data)
     known = _known(data, asked, user_index, sold, category)
     sellers = draw_best_sellers(sold, generated, int(settings["seed"]))
@@ -99,7 +99,7 @@ def load_continued(run: Run, data: PreparedData) -> Continued | None:
         "best sellers": likeness(sellers, known),
     }
     return Continued(
-        day=long_date(day_date(asked.day).isoformat()),
+        cut=_cut(asked, run.config.split.protocol),
         n_customers=len(user_index),
         knows_ends=run.config.seed_model.kind is not None,
         settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
@@ -118,9 +118,19 @@ def build_page(run: Run, continued: Continued, today: date) -> str:
     return template.render(run=run, continued=continued, style=page_style(), today=long_date(today.isoformat()))
 
 
-def _first_day_of_sales(data: PreparedData, asked: Unfinished) -> int:
-    """The newest weeks before the date; everything where the protocol knows no date."""
-    return asked.day - _RECENT_DAYS if asked.day - _RECENT_DAYS > data.first_day else data.first_day
+def _sold(data: PreparedData, asked: Unfinished, protocol: str) -> np.ndarray:
+    """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
+    if protocol == "weekly":
+        return ItemSales(data).sold(asked.day - _RECENT_DAYS, asked.day)
+    _, position = event_positions(data.offsets[:-1], asked.known_end)
+    return np.bincount(data.item[position], minlength=data.n_items + 1)
+
+
+def _cut(asked: Unfinished, protocol: str) -> str:
+    """Return in words where the histories were cut."""
+    if protocol == "weekly":
+        return f"as they were known on {long_date(day_date(asked.day).isoformat())}"
+    return "without the last purchase" if protocol == "leave_one_out" else "cut in the middle"
 
 
 def _what_followed(
@@ -191,7 +201,7 @@ def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[tupl
 
     def popularity(width: float) -> Figure:
         series = [(name, one.rank_band) for name, one in found.items()]
-        return figures.bars(bands, series, "share of items", "rank by sales before the date", width=width)
+        return figures.bars(bands, series, "share of items", "rank by sales before", width=width)
 
     def transitions(width: float) -> Figure | None:
         if category is None:

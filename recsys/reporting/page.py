@@ -12,6 +12,7 @@ from recsys.prepared import PreparedData
 from recsys.reporting import method
 from recsys.reporting.continued import load_continued
 from recsys.reporting.customers import Gallery
+from recsys.reporting.maps import load_maps
 from recsys.reporting.shell import Chart, Draw, draw_chart, environment, page_style
 from recsys.runs import Run
 from recsys.scores import Scores, Table, Values
@@ -70,6 +71,7 @@ def build_page(run: Run, data: PreparedData, scores: Scores, log: Log, gallery: 
             curves=method.curves(run.config),
             held_out=method.held_out(run),
             continued=load_continued(run, data),
+            maps=load_maps(run),
             **_tables(scores),
             **_charts(scores, log, method.curves(run.config)),
             **_method(run, data, scores, today),

@@ -1,0 +1,49 @@
+"""Maps that were drawn of a run stand in its report; what is no picture is refused."""
+
+from pathlib import Path
+
+import example_run
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+from recsys import figures
+from recsys.cli import build_app
+from recsys.errors import DataError
+from recsys.reporting.maps import load_maps
+from recsys.runs import find_run
+from recsys.storage import write_json
+
+WHOLE = Path("reports/figures/small-map-items.png")
+
+
+@pytest.fixture
+def drawn(workplace):
+    example_run.write_run()
+    example_run.write_scores()
+    example_run.write_lists()
+    run = find_run("small")
+    assert load_maps(run) is None
+    WHOLE.parent.mkdir(parents=True)
+    figures.save(Figure(figsize=(1, 1)), WHOLE, "png")
+    rows = {"items": {"n_items": 5, "purity_index_name": 0.25}, "random": {"n_items": 5}}
+    write_json(run.report_folder / "map-quality.json", {"rows": rows})
+    return run
+
+
+def test_a_map_is_shown_with_its_quality(drawn):
+    maps = load_maps(drawn)
+    assert [(one.title, one.few, one.page) for one in maps.maps] == [("the decoder", None, "map-items.html")]
+    assert maps.vectors == ["items", "random"]
+    assert maps.measures == [("purity index", ["0.250", "–"])]
+    assert CliRunner().invoke(build_app("report"), ["report", "--run", "small"]).exit_code == 0
+    html = Path("reports/small/index.html").read_text(encoding="utf-8")
+    assert html.count('src="data:image/png;base64,') == 1
+    assert 'href="map-items.html"' in html
+    assert 'href="#maps"' in html
+
+
+def test_what_is_no_picture_is_not_put_into_the_page(drawn):
+    WHOLE.write_text("<script>alert(1)</script>")
+    with pytest.raises(DataError, match="no PNG picture"):
+        load_maps(drawn)
