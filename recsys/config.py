@@ -105,6 +105,9 @@ class TextConfig(Section):
         description="a BERT: a folder, a name on the hub, or packaged-minilm, which needs no network",
     )
     batch_size: int = Field(64, ge=1, description="texts encoded at a time")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the encoder's products; bfloat16 is faster where the processor has it"
+    )
     embeddings: Path | None = Field(
         None, description="folder of the vectors; data/interim/embeddings/<data>/<encoder> by default"
     )

@@ -66,7 +66,7 @@ def main(
     began = time.perf_counter()
     manifest = prepare(resolved.data, force=force)
     _show(manifest, resolved, time.perf_counter() - began)
-    talk.print(f"next: recsys train {_same_data(resolved.data, config, named.data, split)}")
+    talk.print(f"next: recsys train {_same_data(resolved.data, config, split)}")
 
 
 def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
@@ -197,13 +197,14 @@ def _history_counts(manifest: dict[str, Any], config: Config) -> Iterator[tuple[
     yield "  held out", held_out
 
 
-def _same_data(data: DataConfig, config: Path | None, named: DataConfig, split: bool) -> str:
-    """Return the options that make another command read ``data``, when ``config`` (if any) names ``named``."""
+def _same_data(data: DataConfig, config: Path | None, split: bool) -> str:
+    """Return the options by which another command reads ``data``, whatever the command line said beside ``config``."""
     if config is None and not split:
-        return f"--set data.source={data.source}"
-    usual = named if config else with_split_rules(DataConfig())
-    other = f" --set data.name={data.folder.name}" if data.folder != usual.folder else ""
-    return f"--config {config or CONFIGS_DIR / 'seed_id.yaml'}{other}"
+        words, usual = f"--set data.source={data.source}", DataConfig(source=data.source)
+    else:
+        words = f"--config {config or CONFIGS_DIR / 'seed_id.yaml'}"
+        usual = load_config(config).data if config else with_split_rules(DataConfig())
+    return words + (f" --set data.name={data.folder.name}" if data.folder != usual.folder else "")
 
 
 @app.command()

@@ -4,7 +4,7 @@ A folder of embeddings holds
 
     ``vectors.safetensors``  ``vectors`` float32 (N, D): one row a distinct text, after the three special tokens
     ``ids.parquet``          ``item_id`` string and ``row`` int32: where the vector of its text is
-    ``manifest.json``        encoder, hash of its weights, columns, hash of the texts, counts
+    ``manifest.json``        encoder, hash of its weights, precision, columns, hash of the texts, counts
 
 It may cover more items than the data it is read for: those of a whole catalogue serve every selection of it.
 """
@@ -92,7 +92,7 @@ def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
     data = load_prepared(config.data.folder, config.data.prepare_command)
     texts = item_texts(data.items, config.text.columns)
     distinct = [*SPECIAL_TEXTS, *sorted(set(texts), key=lambda text: (-len(text), text))]
-    encoder = load_encoder(config.text.encoder)
+    encoder = load_encoder(config.text.encoder, config.text.precision)
     talk.print(
         f"{data.n_items:,} items have {len(distinct) - 3:,} distinct texts; {encoder.name} is {encoder.dim} wide"
     )
@@ -163,6 +163,7 @@ def _plan(texts: Sequence[str], encoder: Encoder) -> dict[str, Any]:
     return {
         "encoder": encoder.name,
         "weights_sha256": encoder.weights,
+        "precision": encoder.precision,
         "dim": encoder.dim,
         "n_texts": len(texts) - len(SPECIAL_TEXTS),
         "texts_sha256": digest,

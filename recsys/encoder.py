@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -28,6 +28,7 @@ class Encoder:
     name: str
     model: "SentenceTransformer"
     weights: str  # SHA-256 of all weights
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; weights and sums are float32
 
     @property
     def dim(self) -> int:
@@ -36,10 +37,14 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector (n, D) float32 a text."""
-        return np.asarray(self.model.encode(list(texts), batch_size=len(texts), show_progress_bar=False), np.float32)
+        import torch
+
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            found = self.model.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+        return np.asarray(found, np.float32)
 
 
-def load_encoder(name: str) -> Encoder:
+def load_encoder(name: str, precision: Literal["float32", "bfloat16"] = "float32") -> Encoder:
     """Return the BERT in the folder ``name``, else the one of that name on the hub, else :data:`PACKAGED`.
 
     Raises:
@@ -68,7 +73,7 @@ def load_encoder(name: str) -> Encoder:
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode() + value.cpu().numpy().tobytes())
-    return Encoder(name, model, digest.hexdigest())
+    return Encoder(name, model, digest.hexdigest(), precision)
 
 
 def packaged_model() -> Path:

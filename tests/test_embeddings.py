@@ -119,6 +119,15 @@ def test_the_size_of_a_batch_changes_nothing(config, bert):
     )
 
 
+def test_half_as_many_bits_leave_the_vectors_alike_and_are_written_down(config, bert):
+    exact = write_embeddings(config)
+    rounded = write_embeddings(settings(bert, "text.embeddings=rounded", "text.precision=bfloat16"))
+    vectors, others = (load_file(Path(folder) / "vectors.safetensors")["vectors"] for folder in ("vectors", "rounded"))
+    assert (others.dtype, others.shape) == (np.float32, vectors.shape)
+    assert 0 < np.abs(vectors - others).max() < 0.05
+    assert (exact["precision"], rounded["precision"]) == ("float32", "bfloat16")
+
+
 def test_what_is_missing_is_skipped_and_no_word_of_the_text(config):
     write_embeddings(config)
     _, texts = loaded(config)
@@ -280,6 +289,23 @@ def test_what_another_text_or_encoder_left_unfinished_is_not_used(config, bert):
     save_file({"vectors": stored}, unfinished / "0.safetensors")
     write_embeddings(config, force=True)
     np.testing.assert_array_equal(load_file(Path("vectors/vectors.safetensors"))["vectors"], right)
+
+
+def test_what_another_precision_left_unfinished_is_not_used(config, bert, capsys):
+    write_embeddings(config)
+    plan = json.loads(Path("vectors/manifest.json").read_text())
+    keys = ("encoder", "weights_sha256", "precision", "dim", "n_texts", "texts_sha256")
+    unfinished = Path(".rounded.unfinished")
+    unfinished.mkdir()
+    (unfinished / "plan.json").write_text(json.dumps({key: plan[key] for key in keys}))
+    shutil.copy("vectors/vectors.safetensors", unfinished / "0.safetensors")
+    write_embeddings(settings(bert, "text.embeddings=rounded", "text.precision=bfloat16"))
+    assert "continuing" not in capsys.readouterr().err
+    unfinished.mkdir()
+    (unfinished / "plan.json").write_text(json.dumps({key: plan[key] for key in keys}))
+    shutil.copy("vectors/vectors.safetensors", unfinished / "0.safetensors")
+    write_embeddings(settings(bert, "text.embeddings=rounded"), force=True)
+    assert "continuing an interrupted run: 20 of 20 texts" in capsys.readouterr().err
 
 
 def test_the_packaged_model_needs_no_network_and_knows_what_is_alike():

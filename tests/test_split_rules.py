@@ -128,10 +128,28 @@ def test_without_the_flag_nothing_is_left_out():
         ([], "recsys train --config configs/seed_id.yaml"),
         (["--set", "data.name=mine"], "recsys train --config configs/seed_id.yaml --set data.name=mine"),
         (["--config", "few.yaml"], "recsys train --config few.yaml"),
-        (["--config", "few.yaml", "--set", "data.name=null"], "recsys train --config few.yaml"),
+        (
+            ["--config", "few.yaml", "--set", "data.name=null"],
+            "recsys train --config few.yaml --set data.name=hm-split",
+        ),
+        (["--config", "few.yaml", "--set", "data.name=mine"], "recsys train --config few.yaml --set data.name=mine"),
     ],
 )
 def test_the_next_command_reads_the_same_data(made_up, workplace, capsys, words, next_command):
     Path("few.yaml").write_text("data: {source: hm, name: few, top_k_items: 50}\n")
     typed("--split", "--raw", str(made_up), *words)
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"next: {next_command}")
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: {next_command}"
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["--source", "hm"], "--set data.source=hm"),
+        (["--source", "hm", "--set", "data.name=mine"], "--set data.source=hm --set data.name=mine"),
+    ],
+)
+def test_the_next_command_names_data_of_another_name_without_a_configuration(
+    made_up, workplace, capsys, words, options
+):
+    typed("--raw", str(made_up), *words)
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: recsys train {options}"
