@@ -58,13 +58,26 @@ def read_continuations(path: Path, data: PreparedData) -> tuple[np.ndarray, np.n
     """
     table = _read(path, (schema.USER_ID, schema.PLACE, schema.ITEM_ID))
     item, user = data.item_index_of(_column(table, schema.ITEM_ID)), data.user_index_of(_column(table, schema.USER_ID))
-    place = np.asarray(table[schema.PLACE])
-    if not item.all() or (user < 0).any() or place.min() < 1 or place.max() > table.num_rows:
-        raise DataError(f"{path} names users, items or places that {data.folder} does not hold; generate it anew")
-    user_index, row = np.unique(user, return_inverse=True)
+    if not item.all() or (user < 0).any():
+        raise DataError(f"{path} names users or items that {data.folder} does not hold; generate it anew")
+    place = _places(path, table)
+    user_index, row, length = np.unique(user, return_inverse=True, return_counts=True)
+    if (place > length[row]).any() or len(np.unique(row * (length.max() + 1) + place)) < len(place):
+        raise DataError(f"{path}: the places of a user's items are not 1, 2, 3, … once each; generate it anew")
     items = np.zeros((len(user_index), int(place.max())), dtype=np.int32)
     items[row, place - 1] = item
     return user_index.astype(np.int32), items
+
+
+def _places(path: Path, table: pa.Table) -> np.ndarray:
+    """Return the column place (n,) int64."""
+    try:
+        place = table[schema.PLACE].cast(pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"{path}: column place holds no whole numbers ({error}); generate it anew") from error
+    if place.null_count or pc.min(place).as_py() < 1:
+        raise DataError(f"{path}: column place holds an empty cell or a number below 1; generate it anew")
+    return np.asarray(place)
 
 
 def recommendation_rows(data: PreparedData, user_index: np.ndarray, item: np.ndarray, score: np.ndarray) -> pa.Table:

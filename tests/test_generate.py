@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy import toy_data
@@ -114,12 +115,47 @@ def test_the_report_shows_it_once_it_is_there(trained):
 
 
 def test_settings_that_a_method_does_not_look_at_are_refused(trained):
-    result = CliRunner().invoke(build_app("generate"), ["generate", "--method", "greedy", "--top-k", "5"])
+    for method, *given in (
+        ("greedy", "--top-k", "5"),
+        ("beam", "--top-p", "0"),
+        ("sample", "--beams", "8"),
+        ("greedy", "--length-penalty", "1"),
+    ):
+        result = CliRunner().invoke(build_app("generate"), ["generate", "--method", method, *given])
+        assert isinstance(result.exception, UsageError)
+        assert f"does not look at {given[0]}" in str(result.exception)
+    result = CliRunner().invoke(build_app("generate"), ["generate", "--temperature", "inf"])
     assert isinstance(result.exception, UsageError)
-    assert "--top-k" in str(result.exception)
     result = CliRunner().invoke(build_app("generate"), ["generate", "--max-items", "999"])
     assert isinstance(result.exception, UsageError)
     assert not list(trained.report_folder.glob("generated*"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "[]",
+        "{}",
+        '{"max_items": "4", "no_repeat": true, "seed": 1}',
+        '{"max_items": 4, "no_repeat": true, "seed": -1}',
+        '{"max_items": 1, "no_repeat": true, "seed": 1}',
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(trained, data, settings):
+    generate(trained, choice_for(trained), max_items=4)
+    (trained.report_folder / "generated.json").write_text(settings)
+    with pytest.raises(DataError, match="generate"):
+        load_continued(trained, data)
+
+
+@pytest.mark.parametrize("place", [[1, 1], [1, 3], [0, 1], [1, None], ["a", "b"], [1.5, 2.0]])
+def test_places_that_cannot_be_are_refused_in_one_line(trained, data, place):
+    generate(trained, choice_for(trained), max_items=4)
+    user = data.user_ids[int(unfinished_histories(data, trained.config.split).user_index[0])].as_py()
+    rows = {"user_id": [user] * 2, "place": place, "item_id": data.item_ids.to_pylist()[:2]}
+    pq.write_table(pa.table(rows), trained.report_folder / "generated.parquet")
+    with pytest.raises(DataError, match="place"):
+        load_continued(trained, data)
 
 
 def test_histories_are_cut_where_the_protocol_says(data):

@@ -183,8 +183,7 @@ def continue_histories(
         UsageError: ``max_items`` does not fit behind a history, or is more than there are items where none may repeat.
     """
     n_context = longest_history(decoder, max_items)
-    n_needed = max_items + (choice.n_beams if choice.method == "beam" else 0)
-    if choice.no_repeat and n_needed > allowed.sum():
+    if choice.no_repeat and max_items > allowed.sum():
         raise UsageError(f"--max-items is {max_items}, but without repeats only {allowed.sum()} items can be generated")
     model = decoder.model
     blocked_V = torch.from_numpy(~allowed)

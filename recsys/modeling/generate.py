@@ -1,5 +1,6 @@
 """Continue customers' histories item by item: ``recsys generate --run R``."""
 
+import math
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,8 @@ from recsys.tables import continuation_rows
 
 app = typer.Typer()
 
+_N_BEAMS = 4
+
 
 @app.command()
 def main(
@@ -45,7 +48,7 @@ def main(
     top_p: Annotated[
         float | None, typer.Option("--top-p", min=0.0, max=1.0, help="sample: draw among the likeliest of this share.")
     ] = None,
-    n_beams: Annotated[int, typer.Option("--beams", min=1, help="beam: sequences kept.")] = 4,
+    n_beams: Annotated[int, typer.Option("--beams", min=1, help="beam: sequences kept.")] = _N_BEAMS,
     length_penalty: Annotated[
         float, typer.Option("--length-penalty", min=0.0, help="beam: above 0 favours longer continuations.")
     ] = 0.0,
@@ -63,7 +66,11 @@ def main(
 
     Writes reports/<run>/generated.parquet and generated.html; the run's report shows them too.
     """
-    _refuse_what_the_method_ignores(method, temperature=temperature != 1, top_k=top_k, top_p=top_p)
+    _refuse_what_the_method_ignores(
+        method, temperature=temperature, top_k=top_k, top_p=top_p, beams=n_beams, length_penalty=length_penalty
+    )
+    if not math.isfinite(temperature):
+        raise UsageError(f"--temperature is {temperature}; expected a number, 1 for the decoder's own odds")
     found = find_run(run_name)
     keep_freed_memory()
     if no_repeat is None:
@@ -118,10 +125,15 @@ def _settings(choice: Choice, max_items: int, seed: int) -> dict[str, object]:
     return {"method": choice.method, **chosen, "no_repeat": choice.no_repeat, "max_items": max_items, "seed": seed}
 
 
-def _refuse_what_the_method_ignores(method: str, **given: object) -> None:
-    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
-    if method != "sample" and names:
-        raise UsageError(f"{', '.join(names)} shapes random draws, but --method is {method}; use --method sample")
+def _refuse_what_the_method_ignores(method: str, **given: float | None) -> None:
+    plain = {"temperature": 1.0, "top_k": None, "top_p": None, "beams": _N_BEAMS, "length_penalty": 0.0}
+    used = {"sample": ("temperature", "top_k", "top_p"), "beam": ("beams", "length_penalty")}.get(method, ())
+    ignored = [f"--{name.replace('_', '-')}" for name in given if given[name] != plain[name] and name not in used]
+    if ignored:
+        raise UsageError(
+            f"--method {method} does not look at {', '.join(ignored)}: --temperature, --top-k and --top-p go with "
+            "sample, --beams and --length-penalty with beam"
+        )
 
 
 if __name__ == "__main__":

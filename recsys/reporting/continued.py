@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from recsys import figures
-from recsys.errors import UsageError
+from recsys.errors import DataError, UsageError
 from recsys.features import ItemSales
 from recsys.item_map import attributes
 from recsys.item_map.attributes import MISSING, Attribute
@@ -36,6 +38,8 @@ _N_SHOWN = 20
 _N_CATEGORIES = 10
 _HISTORY_LINES = 10
 _RECENT_DAYS = 28
+#: Above any length of a decoder, and any seed, that makes sense.
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,16 @@ def load_continued(run: Run, data: PreparedData) -> Continued | None:
     path = run.report_folder / TABLE_FILE
     if not path.is_file() or not (run.report_folder / SETTINGS_FILE).is_file():
         return None
-    settings = read_json(run.report_folder / SETTINGS_FILE)
+    settings = _read_settings(run.report_folder / SETTINGS_FILE)
     user_index, generated = read_continuations(path, data)
-    longest = max(int(settings["max_items"]), generated.shape[1])
-    generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
     asked = unfinished_histories(data, run.config.split)
+    longest = int(settings["max_items"])
+    if generated.shape[1] > longest or not np.isin(user_index, asked.user_index).all():
+        raise DataError(
+            f"{path} holds other customers or longer continuations than {SETTINGS_FILE} beside it and the run's split "
+            f"say; write both anew with `recsys generate --run {run.name} --force`"
+        )
+    generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
     real = _what_followed(data, asked, user_index, longest, distinct=bool(settings["no_repeat"]))
     sold = _sold(data, asked, run.config.split.protocol)
     category = _category(data)
@@ -112,6 +121,22 @@ def load_continued(run: Run, data: PreparedData) -> Continued | None:
     )
 
 
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Return what was asked of ``recsys generate``; only the three values that are counted with are looked at."""
+    settings = read_json(path)
+    kinds = {"max_items": int, "no_repeat": bool, "seed": int}
+    if not isinstance(settings, dict):
+        raise DataError(f"{path} holds no settings; generate anew with `recsys generate --force`")
+    for name, kind in kinds.items():
+        value = settings.get(name)
+        if type(value) is not kind or not (isinstance(value, int) and 0 <= value <= _LARGEST):
+            raise DataError(
+                f"{path}: {name} is {value!r}, expected {'yes or no' if kind is bool else 'a whole number from 0'}; "
+                "generate anew with `recsys generate --force`"
+            )
+    return settings
+
+
 def build_page(run: Run, continued: Continued, today: date) -> str:
     """Return the HTML of the page of continued histories alone."""
     template = environment().get_template("generated.html.j2")
@@ -120,8 +145,8 @@ def build_page(run: Run, continued: Continued, today: date) -> str:
 
 def _sold(data: PreparedData, asked: Unfinished, protocol: str) -> np.ndarray:
     """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
-    if protocol == "weekly":
-        return ItemSales(data).sold(asked.day - _RECENT_DAYS, asked.day)
+    if protocol == "weekly" and (sold := ItemSales(data).sold(asked.day - _RECENT_DAYS, asked.day)).any():
+        return sold
     _, position = event_positions(data.offsets[:-1], asked.known_end)
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
