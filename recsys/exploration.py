@@ -50,17 +50,6 @@ def n_items_for_share(shares: np.ndarray, share: float) -> int:
     return int(np.searchsorted(shares, share)) + 1
 
 
-def is_repeat(data: PreparedData) -> np.ndarray:
-    """Return, for each event, whether its user had bought the item before (E,) bool, in an earlier basket or this one.
-
-    The first event of a user with an item is no repeat, every further one is.
-    """
-    pairs = data.user_of_event().astype(np.int64) * (data.n_items + 1) + data.item
-    repeat = np.ones(data.n_events, dtype=bool)
-    repeat[np.unique(pairs, return_index=True)[1]] = False
-    return repeat
-
-
 def basket_sizes(data: PreparedData) -> np.ndarray:
     """Return the number of events (n_baskets,) int64 of each basket, users and their baskets in order."""
     user = data.user_of_event()

@@ -48,7 +48,7 @@ class ItemSales:
         self.n_rows = data.n_items + 1
         self._day = np.asarray(data.day)[order]
         self._item = np.asarray(data.item)[order]
-        self._repeated = _is_repeat(data)[order]
+        self._repeated = is_repeat(data)[order]
         self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
         self._tables = np.zeros((0, self.n_rows, len(ITEM_FEATURES)), dtype=np.float32)
@@ -189,7 +189,7 @@ def _trips(
     ).astype(np.float32)
 
 
-def _is_repeat(data: PreparedData) -> np.ndarray:
+def is_repeat(data: PreparedData) -> np.ndarray:
     """Return (E,) bool: whether the user had bought the item on an earlier position of the history."""
     key = data.user_of_event().astype(np.int64) * (data.n_items + 1) + data.item
     order = np.argsort(key, kind="stable")

@@ -5,10 +5,10 @@ from recsys.exploration import (
     basket_sizes,
     cumulative_shares,
     history_lengths,
-    is_repeat,
     n_items_for_share,
     weekly_sales,
 )
+from recsys.features import is_repeat
 
 
 def test_the_newest_week_is_whole_and_what_is_before_the_oldest_whole_one_is_left_out():

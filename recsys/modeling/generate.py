@@ -1,6 +1,7 @@
 """Continue customers' histories item by item: ``recsys generate --run R``."""
 
 import math
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +26,8 @@ from recsys.tables import continuation_rows
 
 app = typer.Typer()
 
-_N_BEAMS = 4
+#: What each method looks at, as :class:`Choice` names it; the command refuses the rest.
+_LOOKED_AT = {"sample": ("temperature", "top_k", "top_p"), "greedy": (), "beam": ("n_beams", "length_penalty")}
 
 
 @app.command()
@@ -48,7 +50,7 @@ def main(
     top_p: Annotated[
         float | None, typer.Option("--top-p", min=0.0, max=1.0, help="sample: draw among the likeliest of this share.")
     ] = None,
-    n_beams: Annotated[int, typer.Option("--beams", min=1, help="beam: sequences kept.")] = _N_BEAMS,
+    n_beams: Annotated[int, typer.Option("--beams", min=1, help="beam: sequences kept.")] = Choice.n_beams,
     length_penalty: Annotated[
         float, typer.Option("--length-penalty", min=0.0, help="beam: above 0 favours longer continuations.")
     ] = 0.0,
@@ -66,16 +68,15 @@ def main(
 
     Writes reports/<run>/generated.parquet and generated.html; the run's report shows them too.
     """
-    _refuse_what_the_method_ignores(
-        method, temperature=temperature, top_k=top_k, top_p=top_p, beams=n_beams, length_penalty=length_penalty
-    )
+    choice = Choice(method, temperature, top_k, top_p, n_beams, length_penalty)
+    _refuse_what_the_method_ignores(choice)
     if not math.isfinite(temperature):
         raise UsageError(f"--temperature is {temperature}; expected a number, 1 for the decoder's own odds")
     found = find_run(run_name)
     keep_freed_memory()
     if no_repeat is None:
         no_repeat = found.config.seed_model.kind is None
-    choice = Choice(method, temperature, top_k, top_p, n_beams, length_penalty, no_repeat)
+    choice = replace(choice, no_repeat=no_repeat)
     page = generate(found, choice, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
@@ -108,6 +109,7 @@ def generate(
         continued = continue_histories(
             decoder, history, users, max_items, choice, allowed, seed=seed, advance=lambda n: bar.advance(task, n)
         )
+    settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
         pq.write_table(continuation_rows(data, users, continued.item, continued.log_probability), aside)
     write_json(settings, _settings(choice, max_items, seed) | {"ended_by_the_decoder": int(continued.ended.sum())})
@@ -120,20 +122,23 @@ def generate(
 
 def _settings(choice: Choice, max_items: int, seed: int) -> dict[str, object]:
     """Return what was asked for, without what the method does not look at."""
-    looked_at = {"sample": ("temperature", "top_k", "top_p"), "beam": ("n_beams", "length_penalty")}
-    chosen = {name: getattr(choice, name) for name in looked_at.get(choice.method, ())}
+    chosen = {name: getattr(choice, name) for name in _LOOKED_AT[choice.method]}
     return {"method": choice.method, **chosen, "no_repeat": choice.no_repeat, "max_items": max_items, "seed": seed}
 
 
-def _refuse_what_the_method_ignores(method: str, **given: float | None) -> None:
-    plain = {"temperature": 1.0, "top_k": None, "top_p": None, "beams": _N_BEAMS, "length_penalty": 0.0}
-    used = {"sample": ("temperature", "top_k", "top_p"), "beam": ("beams", "length_penalty")}.get(method, ())
-    ignored = [f"--{name.replace('_', '-')}" for name in given if given[name] != plain[name] and name not in used]
+def _refuse_what_the_method_ignores(choice: Choice) -> None:
+    used = _LOOKED_AT[choice.method]
+    others = [name for names in _LOOKED_AT.values() for name in names if name not in used]
+    ignored = [f"--{name.removeprefix('n_').replace('_', '-')}" for name in others if _is_set(choice, name)]
     if ignored:
         raise UsageError(
-            f"--method {method} does not look at {', '.join(ignored)}: --temperature, --top-k and --top-p go with "
-            "sample, --beams and --length-penalty with beam"
+            f"--method {choice.method} does not look at {', '.join(ignored)}: --temperature, --top-k and --top-p go "
+            "with sample, --beams and --length-penalty with beam"
         )
+
+
+def _is_set(choice: Choice, name: str) -> bool:
+    return bool(getattr(choice, name) != getattr(Choice(), name))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,6 @@ class Continued:
     settings: list[tuple[str, str]]
     measures: list[tuple[str, list[str]]]
     columns: list[str]
-    category: str | None
     charts: list[tuple[Chart, str]]
     people: list[Person]
     seed: int
@@ -114,7 +113,6 @@ def load_continued(run: Run, data: PreparedData) -> Continued | None:
         settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
         measures=_measures(found),
         columns=list(found),
-        category=None if category is None else category.name.replace("_", " ").removesuffix(" name"),
         charts=_charts(found, category),
         people=_people(data, asked, user_index, generated, real, run.config.seed),
         seed=run.config.seed,
