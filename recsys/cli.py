@@ -72,7 +72,10 @@ def _options(
 def main() -> None:
     """Run the command line."""
     asked = next((argument for argument in sys.argv[1:] if argument in VERBS), None)
-    run(build_app(asked))
+    try:
+        run(build_app(asked))
+    except KeyboardInterrupt:  # while a verb's module was still being loaded
+        sys.exit("error: interrupted")
 
 
 if __name__ == "__main__":

@@ -114,3 +114,17 @@ def test_a_word_it_does_not_know_exits_2_and_names_it(words, capsys):
 def test_a_verb_that_is_not_loaded_cannot_be_run_by_mistake():
     with pytest.raises(RuntimeError, match="loaded"):
         build_app(None)(["train"])
+
+
+INTERRUPTED = """
+import recsys.cli
+def interrupt(asked):
+    raise KeyboardInterrupt
+recsys.cli.build_app = interrupt
+recsys.cli.main()
+"""
+
+
+def test_an_interruption_while_a_verb_is_loaded_is_one_line(tmp_path):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: interrupted\n")
