@@ -1,7 +1,7 @@
 """From lists and targets to the tables of ``metrics.json``; knows arrays and names, no files and no model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Settings:
-    """Which numbers are wanted."""
+    """Which numbers are wanted.
+
+    A system in ``averages`` has no lists of its own: its value for a customer is the mean of the values of the systems
+    named there, such as one decoder per seed. It stands before all others, and customers are redrawn afterwards, so it
+    stays paired with every system.
+    """
 
     cutoffs: tuple[int, ...]
     n_resamples: int
     confidence: float
     seed: int
+    averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def score_systems(folds: list[Asked], settings: Settings) -> dict[str, Any]:
@@ -48,7 +54,7 @@ def score_systems(folds: list[Asked], settings: Settings) -> dict[str, Any]:
     Differences are those of the first system to each of the others, on the same draws. Catalogue coverage is a
     property of all lists together and has no interval.
     """
-    columns, drawn = _draw([_columns(fold, settings.cutoffs) for fold in folds], folds, settings)
+    columns, drawn = _draw([_columns(fold, settings) for fold in folds], folds, settings)
     coverages = [_coverage(fold, settings.cutoffs) for fold in folds]
     mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
     return {
@@ -71,17 +77,17 @@ def score_segment(folds: list[Asked], chosen: list[np.ndarray], settings: Settin
 
     A user asked in several folds counts once in the size. A segment without users has an empty table.
     """
-    kept = [_only(fold, mask) for fold, mask in zip(folds, chosen, strict=True)]
+    kept = [only(fold, mask) for fold, mask in zip(folds, chosen, strict=True)]
     users = [fold.user_index for fold in kept if len(fold.user_index)]
     if not users:
         return {}, 0
     kept = [fold for fold in kept if len(fold.user_index)]
-    columns, drawn = _draw([_columns(fold, settings.cutoffs, novelty=False) for fold in kept], kept, settings)
+    columns, drawn = _draw([_columns(fold, settings, novelty=False) for fold in kept], kept, settings)
     mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
     return _table(columns, mean, settings), len(np.unique(np.concatenate(users)))
 
 
-def _only(fold: Asked, chosen: np.ndarray) -> Asked:
+def only(fold: Asked, chosen: np.ndarray) -> Asked:
     """Return the fold with the ``chosen`` (n,) targets, without the users who have none of them."""
     left = np.concatenate([[0], np.cumsum(chosen)])[fold.target_offsets]
     has = np.diff(left) > 0
@@ -90,8 +96,9 @@ def _only(fold: Asked, chosen: np.ndarray) -> Asked:
     return Asked(fold.start, fold.user_index[has], offsets, fold.target_item[chosen], lists)
 
 
-def _columns(fold: Asked, cutoffs: tuple[int, ...], *, novelty: bool = True) -> dict[tuple[str, str], np.ndarray]:
-    """Return the values (Q,) of each (system, metric)."""
+def _columns(fold: Asked, settings: Settings, *, novelty: bool = True) -> dict[tuple[str, str], np.ndarray]:
+    """Return the values (Q,) of each (system, metric), averages first."""
+    cutoffs = settings.cutoffs
     columns: dict[tuple[str, str], np.ndarray] = {}
     n_relevant = np.diff(fold.target_offsets)
     for system, items in fold.lists.items():
@@ -101,7 +108,19 @@ def _columns(fold: Asked, cutoffs: tuple[int, ...], *, novelty: bool = True) -> 
         if novelty and fold.n_buyers is not None:
             for k in cutoffs:
                 columns[system, f"novelty@{k}"] = novelty_at_k(items, fold.n_buyers, fold.n_customers, k)
-    return columns
+    return _averages(columns, settings.averages) | columns
+
+
+def _averages(
+    columns: dict[tuple[str, str], np.ndarray], averages: dict[str, tuple[str, ...]]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Return the mean of the members' values (Q,) for each average and metric."""
+    return {
+        (name, metric): np.mean([columns[member, metric] for member in members], axis=0)
+        for name, members in averages.items()
+        for system, metric in columns
+        if system == members[0]
+    }
 
 
 def _draw(

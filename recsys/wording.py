@@ -22,6 +22,10 @@ _SYSTEMS = {
     "repeat": Term(
         "Buy again", "What the customer bought most, recent purchases counting more; best sellers after that."
     ),
+    "variants": Term(
+        "Buy again, or a variant",
+        "What the customer bought most, then other variants of these products, such as colours; then best sellers.",
+    ),
     "covisitation": Term(
         "Bought together", "Products often bought by the same customers as the customer's latest ones."
     ),

@@ -12,7 +12,7 @@ from recsys.errors import DataError
 from recsys.metrics import mean_average_precision
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.baselines import lists as shared
-from recsys.modeling.baselines.lists import Pairs, top_k
+from recsys.modeling.baselines.lists import Pairs, fuse_reciprocal_ranks, top_k
 from recsys.modeling.baselines.popularity import Popularity, segments_of
 from recsys.modeling.baselines.repeat import Repeat
 from recsys.modeling.recommend import Candidates, History
@@ -24,7 +24,9 @@ K = 4
 
 def prepared(folder, histories, n_items, **attributes):
     """Data of users with the given (day, item) events."""
-    pq.write_table(pa.table({"item_id": [f"i{i}" for i in range(1, n_items + 1)]}), folder / "items.parquet")
+    items = {"item_id": [f"i{i}" for i in range(1, n_items + 1)]}
+    items["product_code"] = [f"p{(i + 1) // 2}" for i in range(1, n_items + 1)]  # 1 and 2 are variants, 3 and 4, …
+    pq.write_table(pa.table(items), folder / "items.parquet")
     users = {"user_id": [f"u{u}" for u in range(len(histories))], **attributes}
     pq.write_table(pa.table(users), folder / "users.parquet")
     events = [event for history in histories for event in history]
@@ -186,6 +188,62 @@ def test_the_half_life_is_the_one_that_is_best_on_validation(tmp_path):
     config = Config.model_validate({"baselines": {"half_lives_days": [1000, 5, 400]}})
     system = fit_baseline("repeat", known_at(data, 70), config, window_fold(data, 50, 7))
     assert system.half_life_days == 5
+
+
+def test_variants_stand_between_what_was_bought_and_what_sells(tmp_path):
+    # the customer bought 1 twice and 4 once: their variants are 2 and 3; 5 sells best, 8 is a variant nobody bought
+    others = [[(19, 5), (19, 5), (19, 2), (19, 3)]]
+    data = prepared(tmp_path, [[(18, 1), (18, 1), (18, 4), (10, 7)][::-1], *others], n_items=8)
+    history = known_at(data, 20)
+    lists = fit_baseline("variants", history, Config(), None).recommend(
+        history, np.array([0, 1]), 6, Candidates(allowed(data))
+    )
+    assert lists.item[0].tolist() == [1, 4, 7, 2, 3, 5]
+    assert (lists.score[0, :5] > 0).all()
+    assert lists.score[0, 5] < 0
+
+
+def test_variants_of_one_product_are_ordered_by_what_sold_last_week(tmp_path):
+    data = prepared(tmp_path, [[(10, 1)], [(15, 2), (15, 3), (15, 3)]], n_items=4)
+    items = pa.table({"item_id": ["i1", "i2", "i3", "i4"], "model": ["m", "m", "m", None]})
+    pq.write_table(items, tmp_path / "items.parquet")
+    config = Config.model_validate({"baselines": {"variant_column": "model"}})
+    history = known_at(data, 20)
+    system = fit_baseline("variants", history, config, None)
+    assert system.recommend(history, np.array([0]), 3, Candidates(allowed(data))).item.tolist() == [[1, 3, 2]]
+    unseen = system.recommend(history, np.array([0]), 3, Candidates(allowed(data), exclude_seen=True))
+    assert unseen.item.tolist() == [[3, 2, 4]]
+
+
+def test_without_variants_the_rule_is_the_repeat_rule(random_data, config):
+    names = pa.table({"item_id": random_data.item_ids, "product_code": random_data.item_ids})
+    pq.write_table(names, random_data.folder / "items.parquet")
+    history, everybody = known_at(random_data, 90), np.arange(60)
+    lists = [
+        fit_baseline(name, history, config, None).recommend(history, everybody, K, Candidates(allowed(random_data)))
+        for name in ("repeat", "variants")
+    ]
+    assert (lists[0].item == lists[1].item).all()
+    assert (lists[0].score == lists[1].score).all()
+
+
+def test_variants_of_items_without_the_column_are_an_error_that_names_the_columns(tmp_path):
+    data = prepared(tmp_path, [[(1, 1)]], n_items=2)
+    config = Config.model_validate({"baselines": {"variant_column": "model"}})
+    with pytest.raises(DataError, match=r"no column 'model'.* they have item_id, product_code"):
+        fit_baseline("variants", known_at(data, 5), config, None)
+
+
+def test_fused_lists_are_ordered_by_the_sum_of_reciprocal_ranks():
+    first = np.array([[1, 2, 3], [4, 0, 0]])
+    second = np.array([[3, 5], [4, 6]])
+    # 3: 1/63 + 1/61; then 1 (1/61), 2 and 5 (1/62 each, the earlier list first); a row that ends early is padded
+    assert fuse_reciprocal_ranks((first, second), 5).tolist() == [[3, 1, 2, 5, 0], [4, 6, 0, 0, 0]]
+
+
+def test_a_list_fused_with_itself_is_itself():
+    lists = np.stack([np.random.default_rng(seed).permutation(20)[:9] + 1 for seed in range(30)]).astype(np.int32)
+    assert (fuse_reciprocal_ranks((lists, lists), 9) == lists).all()
 
 
 @pytest.mark.parametrize("name", ["covisitation", "item_knn", "als"])

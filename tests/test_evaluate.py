@@ -289,3 +289,26 @@ def test_one_table_alone_is_refused(two_tables):
 def test_cutoffs_are_sorted_and_distinct():
     config = Config.model_validate({"evaluation": {"cutoffs": [12, 1, 12]}})
     assert settings_of(config).cutoffs == (1, 12)
+
+
+def test_an_average_is_the_mean_of_its_members_values_and_stays_paired():
+    lists = {"a": random_lists(1), "b": random_lists(2), "rule": random_lists(3)}
+    one = [asked(lists, seed=0), replace(asked(lists, seed=4), start="e")]
+    scores = score_systems(one, replace(SETTINGS, averages={"both": ("a", "b")}))
+    assert next(iter(scores["systems"])) == "both"
+    for table in (scores["systems"], *(fold["systems"] for fold in scores["folds"])):
+        for metric in ("map@3", "hit_rate@1"):
+            assert table["both"][metric]["value"] == pytest.approx(
+                (table["a"][metric]["value"] + table["b"][metric]["value"]) / 2
+            )
+    plain = score_systems(one, SETTINGS)["systems"]
+    assert all(scores["systems"][system] == values for system, values in plain.items())
+    apart = scores["differences"]["rule"]["map@3"]
+    expected = scores["systems"]["both"]["map@3"]["value"] - scores["systems"]["rule"]["map@3"]["value"]
+    assert apart["value"] == pytest.approx(expected)
+
+
+def test_an_average_of_one_system_with_itself_differs_from_it_by_nothing():
+    lists = {"a": random_lists(1), "same": random_lists(1)}
+    scores = score_systems([asked(lists)], replace(SETTINGS, averages={"mean": ("a", "same")}))
+    assert scores["differences"]["a"]["map@3"] == {"value": 0, "low": 0, "high": 0}

@@ -1,5 +1,6 @@
 """Recommendations as people ask for them: any date, any universe, every customer, original ids."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from recsys.cli import build_app
 from recsys.console import run as run_app
 from recsys.errors import DataError
 from recsys.modeling.baselines import BASELINES
+from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
 from recsys.modeling.universe import candidates_at, read_item_list
 from recsys.prepared import load_prepared
+from recsys.runs import find_run
 from recsys.schema import SYSTEMS
 from recsys.submission import check_submission, write_submission
 
@@ -77,7 +80,7 @@ def test_newcomers_get_the_best_sellers_of_the_week(place):
     assert rows_of("b.parquet")["u31"] == rows_of("pop.parquet")["u31"]
 
 
-@pytest.mark.parametrize("system", list(BASELINES))
+@pytest.mark.parametrize("system", [name for name in BASELINES if name != "variants"])
 def test_every_baseline_can_be_asked_like_the_decoder(place, system):
     predict("--system", system, "--k", "4", "--out", f"{system}.parquet", "--force")
     assert all(len(set(items)) == 4 for items in rows_of(f"{system}.parquet").values())
@@ -153,10 +156,20 @@ def test_the_folds_hold_lists_of_all_systems_for_those_who_bought(place):
     predict("--folds", "--force")
     data = load_prepared(Path("data/processed/toy"))
     (fold,) = {path.stem for path in Path("reports/toy/recommendations").glob("*/*.parquet")}
-    for system in SYSTEMS:
+    assert not Path("reports/toy/recommendations/variants").exists()
+    for system in [name for name in SYSTEMS if name != "variants"]:
         lists = rows_of(f"reports/toy/recommendations/{system}/{fold}.parquet")
         assert 0 < len(lists) <= data.n_users
         assert all(len(set(items)) == 12 for items in lists.values())
+
+
+def test_variants_are_left_out_where_the_items_have_no_column_that_tells_them(place, capsys):
+    found = find_run("models/toy")
+    baselines = found.config.baselines.model_copy(update={"systems": ("popularity", "variants")})
+    predict_folds(replace(found, config=found.config.model_copy(update={"baselines": baselines})), force=True)
+    assert not Path("reports/toy/recommendations/variants").exists()
+    assert "variants are left out: the items have no column product_code" in capsys.readouterr().err
+    assert fails("--system", "variants", "--out", "variants.parquet") == 1
 
 
 def test_a_submission_covers_every_customer_and_passes_its_own_check(place):

@@ -14,7 +14,7 @@ from recsys.allocator import keep_freed_memory
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import ConfigError, DataError, UsageError
-from recsys.modeling.baselines import BASELINES, fit_baseline
+from recsys.modeling.baselines import BASELINES, can_fit, fit_baseline
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.baselines.repeat import Repeat
 from recsys.modeling.factory import load_decoder, load_transformer
@@ -203,7 +203,9 @@ def predict_folds(found: Run, *, force: bool = False) -> None:
     """
     data, config = found.open_data(), found.config
     split = make_split(data, config.split)
-    systems = [DECODER, *config.baselines.systems]
+    systems = [DECODER, *(name for name in config.baselines.systems if can_fit(name, data, config))]
+    if len(systems) <= len(config.baselines.systems):
+        talk.print(f"variants are left out: the items have no column {config.baselines.variant_column}")
     paths = {(name, fold.name): found.table_path(name, fold.name) for fold in split.tests for name in systems}
     for path in paths.values():
         require_absent(path, force=force)

@@ -10,7 +10,9 @@ from recsys.modeling.baselines.factors import LeastSquares
 from recsys.modeling.baselines.neighbours import Neighbours, fit_covisitation, fit_item_knn
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.baselines.repeat import Repeat, choose_half_life
+from recsys.modeling.baselines.variants import Variants, has_variants
 from recsys.modeling.recommend import Candidates, History, Recommender
+from recsys.prepared import PreparedData
 from recsys.splits import Fold
 
 #: Length of the lists on which a setting is chosen.
@@ -26,8 +28,16 @@ def fit_baseline(name: str, history: History, config: Config, validation: Fold |
         config: ``baselines``, ``seed`` and ``predict.segment`` are read.
         validation: the fold on which the repeat rule's half-life is chosen by MAP@12 out of the whole catalogue, with
             what was known at its date; without one the middle value of ``baselines.half_lives_days`` is taken.
+
+    Raises:
+        DataError: the baseline is variants and the items have no ``baselines.variant_column``.
     """
     return BASELINES[name](history, config, validation)
+
+
+def can_fit(name: str, data: PreparedData, config: Config) -> bool:
+    """Return whether ``data`` hold what the baseline ``name`` needs: variants need a column that tells them."""
+    return name != "variants" or has_variants(data, config.baselines.variant_column)
 
 
 def _popularity(history: History, config: Config, validation: Fold | None) -> Popularity:
@@ -55,6 +65,10 @@ def _repeat(history: History, config: Config, validation: Fold | None) -> Repeat
     return Repeat(half_life_days, _popularity_week(history, config))
 
 
+def _variants(history: History, config: Config, validation: Fold | None) -> Variants:
+    return Variants.fit(history.data, config.baselines.variant_column, _repeat(history, config, validation))
+
+
 def _covisitation(history: History, config: Config, validation: Fold | None) -> Neighbours:
     settings = config.baselines
     return fit_covisitation(
@@ -76,6 +90,7 @@ def _als(history: History, config: Config, validation: Fold | None) -> LeastSqua
 #: How each baseline is built, by the name under which it is reported.
 BASELINES: Final[dict[str, Callable[[History, Config, Fold | None], Recommender]]] = {
     "repeat": _repeat,
+    "variants": _variants,
     "covisitation": _covisitation,
     "item_knn": _item_knn,
     "als": _als,
