@@ -23,7 +23,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test check lint format requirements readme docs bench-data \
-	bench-train clean
+	bench-train bench-quality clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -103,6 +103,10 @@ bench-data: $(READY) ## time and memory of preparing full-size H&M data
 
 bench-train: $(READY) ## events per second of training
 	$(BIN)/python -m benchmarks.train
+
+bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [PEERS=folder]
+	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
+		$(if $(WORK),--work $(WORK)) $(if $(PEERS),--peers $(PEERS))
 
 clean: ## remove caches, the built documentation, and what was made for this one configuration (CONFIG=...)
 	rm -rf data/processed/$(DATA) models/$(RUN) reports/$(RUN) site build dist

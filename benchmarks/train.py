@@ -7,12 +7,11 @@ yardstick is a plain loop (:mod:`benchmarks.plain_loop`) run before and after it
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.process import run
 from benchmarks.results import machine, write_section
 from recsys.console import talk
 from recsys.runs import code_version
@@ -20,13 +19,6 @@ from recsys.runs import code_version
 _THREADS = "2"
 _EPOCHS = 1
 _GOALS = {"full": 10_000, "sampled": 20_000}
-
-
-def run(arguments: list[str], folder: Path) -> str:
-    """Run a Python module of the project in ``folder`` on two threads and return what it printed on stdout."""
-    environment = os.environ | {"OMP_NUM_THREADS": _THREADS, "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, check=True, stdout=-1)
-    return done.stdout.decode()
 
 
 def train(folder: Path, loss: str) -> tuple[float, float]:
@@ -48,7 +40,7 @@ def train(folder: Path, loss: str) -> tuple[float, float]:
     }
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     began = time.perf_counter()
-    run(["recsys.modeling.train", *options], folder)
+    run(["recsys.modeling.train", *options], folder, _THREADS)
     seconds = time.perf_counter() - began
     info = json.loads((folder / "models" / loss / "run.json").read_text(encoding="utf-8"))
     n_events = info["events_per_second"] * info["seconds"]
@@ -63,12 +55,12 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="bench-train-") as temporary:
         folder = Path(temporary)
-        run(["recsys.dataset", "main", "--source", "sequences", "--raw", str(sequences)], folder)
+        run(["recsys.dataset", "main", "--source", "sequences", "--raw", str(sequences)], folder, _THREADS)
         for loss, negatives in (("full", 0), ("sampled", 256)):
             plain = ["benchmarks.plain_loop", str(sequences), "--negatives", str(negatives)]
-            before = float(run(plain, folder))
+            before = float(run(plain, folder, _THREADS))
             command, loop = train(folder, loss)
-            after = float(run(plain, folder))
+            after = float(run(plain, folder, _THREADS))
             yardstick = (before + after) / 2
             softmax = "full softmax" if loss == "full" else f"{negatives} shared negatives"
             figures = f"{command:,.0f} | {loop:,.0f} | {yardstick:,.0f} | {command / yardstick:.2f} | {_GOALS[loss]:,}"

@@ -1,0 +1,165 @@
+"""Whether the decoder is better than every rule, over seeds, with intervals: ``python -m benchmarks.quality DATA``.
+
+Data are prepared and decoders trained by the commands that a person would type, in a folder of their own, one process
+a seed; then lists are made and scored here. The decoder's value for a customer is the mean over the seeds; customers
+are redrawn afterwards, so what is easy about a customer cancels in the differences. Each seed's own mean stands beside.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.process import ROOT
+from benchmarks.quality_data import DataSet, find_data_set, raw_of
+from benchmarks.quality_lists import Commands, Judged, describe_run, judge
+from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_of, score_part, settings_for
+from benchmarks.results import RESULTS, machine, write_section
+from recsys.console import SetOption, run, talk
+from recsys.errors import UsageError
+from recsys.prepared import PreparedData
+from recsys.runs import Run, code_version
+from recsys.storage import write_json
+
+CONFIG = ROOT / "configs" / "base.yaml"
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    name: Annotated[str, typer.Argument(metavar="DATA", help="Data set: see benchmarks/quality_data.py.")],
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of the decoder, separated by spaces.")] = "42 43 44",
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Folder to train in, kept, so that an interrupted benchmark goes on.")
+    ] = None,
+    peers: Annotated[
+        Path | None, typer.Option("--peers", help="Lists of other programs: <system>/<fold>[-new].parquet.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of RESULTS.md and results/; benchmarks/.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Train the decoder of configs/base.yaml with several seeds and hold it against every rule."""
+    began = time.perf_counter()
+    data_set, numbers = find_data_set(name), _numbers(seeds)
+    if settings and out is None:
+        raise UsageError("--set makes another decoder than that of configs/base.yaml: say with --out where to write it")
+    if peers is not None and not peers.is_dir():
+        raise UsageError(f"--peers {peers} is not a folder; expected one with <system>/<fold>.parquet")
+    out = (out or RESULTS.parent).resolve()
+    peers = None if peers is None else peers.resolve()
+    threads = os.environ.get("OMP_NUM_THREADS", "2")
+    commands = Commands(name, data_set, CONFIG, tuple(settings or ()), threads)
+    with _folder(work) as folder, chdir(folder):
+        raw_of(name, data_set, folder)  # says at once what is missing
+        commands.prepare()
+        runs = {seed: commands.train(seed) for seed in numbers}
+        data, judged = judge(data_set, runs, peers)
+        scored = _score(data_set, judged, runs)
+    trained = " ".join(["configs/base.yaml", *(f"--set {setting}" for setting in settings or ())])
+    result = {
+        "protocol": _protocol(data_set, data, runs, scored) | {"config": trained, "threads": threads},
+        "rows": [row for part in scored for row in rows_of(part, numbers)],
+        "differences": [row for part in scored for row in differences_of(part, numbers)],
+        "seconds": round(time.perf_counter() - began, 1),
+        "machine": machine(),
+        "commit": code_version(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+    path = out / "results" / f"quality-{name}.json"
+    write_json(path, result)
+    section = _section(name, result, scored, numbers)
+    write_section(f"quality-{name}", section, out / RESULTS.name)
+    talk.print(section, markup=False)
+    typer.echo(path)
+
+
+def _numbers(seeds: str) -> list[int]:
+    words = seeds.replace(",", " ").split()
+    if not words or not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
+        raise UsageError(f'--seeds {seeds!r}: expected distinct whole numbers, such as "42 43 44"')
+    return [int(word) for word in words]
+
+
+@contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-quality-") as temporary:
+        yield Path(temporary)
+
+
+def _score(data_set: DataSet, judged: list[Judged], runs: dict[int, Run]) -> list[Scored]:
+    chosen = next(iter(runs.values())).config.evaluation
+    settings = settings_for(list(runs), chosen.n_bootstrap, chosen.confidence, chosen.seed)
+    scored = []
+    for part in data_set.parts:
+        talk.print(f"scoring {part.segment}")
+        found = score_part(part, judged, data_set, settings)
+        if found is None:
+            talk.print(f"no customer has targets in segment {part.segment}: it is left out")
+        else:
+            scored.append(found)
+    return scored
+
+
+def _protocol(data_set: DataSet, data: PreparedData, runs: dict[int, Run], scored: list[Scored]) -> dict[str, Any]:
+    config = next(iter(runs.values())).config
+    return {
+        "name": config.split.protocol,
+        "description": data_set.about,
+        "candidates": f"all {data.n_items:,} items",
+        "settings": dict(data_set.settings),
+        "segments": {
+            found.part.segment: {
+                "targets": found.part.targets,
+                "exclude_seen": found.part.exclude_seen,
+                "n_users": found.n_users,
+                "best_rule": found.best_rule,
+            }
+            for found in scored
+        },
+        "fusion": "rrf(a, b): sum of 1 / (60 + rank); a is the best rule on the very targets that are scored",
+        "bootstrap": {
+            "resamples": config.evaluation.n_bootstrap,
+            "confidence": config.evaluation.confidence,
+            "seed": config.evaluation.seed,
+            "unit": "customers, after their values were averaged over the decoder's seeds",
+        },
+        "data": {
+            "source": config.data.source,
+            "fingerprint": data.fingerprint,
+            "n_events": data.n_events,
+            "n_users": data.n_users,
+            "n_items": data.n_items,
+        },
+        "decoders": {str(seed): describe_run(found) for seed, found in runs.items()},
+    }
+
+
+def _section(name: str, result: dict[str, Any], scored: list[Scored], seeds: list[int]) -> str:
+    protocol = result["protocol"]
+    training = sum(float(found["seconds"]) for found in protocol["decoders"].values())
+    drawn = protocol["bootstrap"]
+    cost = f"{training:,.0f} s of training, {result['seconds']:,.0f} s this time in all"
+    lines = f"""## Quality on {name}
+
+`make bench-quality DATA={name} SEEDS="{" ".join(map(str, seeds))}"`, decoder of `{protocol["config"]}`.
+{protocol["description"]}
+Candidates are {protocol["candidates"]}. Brackets hold {100 * drawn["confidence"]:g} % of {drawn["resamples"]:,} redrawn
+sets of customers, paired for differences. {protocol["fusion"]}.
+{result["date"]}, commit {result["commit"]}. {result["machine"]}, {protocol["threads"]} threads; {cost}.
+"""
+    return "\n".join([lines, *(markdown_of(part, seeds) for part in scored)])
+
+
+if __name__ == "__main__":
+    run(app)

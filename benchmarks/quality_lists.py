@@ -1,0 +1,187 @@
+"""Trained decoders, fitted rules and peers' tables as lists for each fold of a data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.process import run
+from benchmarks.quality_data import DataSet, chosen_targets, raw_of
+from recsys.config import MODELS_DIR, PROCESSED_DIR, Config, load_config
+from recsys.console import progress, talk
+from recsys.errors import DataError, RunError, UsageError
+from recsys.modeling.baselines.lists import known_events
+from recsys.modeling.predict import DECODER, fit_system
+from recsys.modeling.recommend import Candidates, History, Recommender, all_items
+from recsys.prepared import PreparedData
+from recsys.runs import INFO_FILE, Run, find_run
+from recsys.scoring import Asked
+from recsys.splits import Fold, make_split
+from recsys.tables import read_lists
+
+#: Longest list that is made where there are so many items; metrics look at its first items, a fusion at all of it.
+DEPTH = 100
+SHORTEST = 12
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands that prepare a data set and train on it, in the current folder."""
+
+    name: str
+    data_set: DataSet
+    config: Path
+    settings: tuple[str, ...]  # beside those of the data set
+    threads: str
+
+    def prepare(self) -> None:
+        """Prepare the data, unless that was done before."""
+        if (PROCESSED_DIR / self._config_of(0).data.folder.name / "manifest.json").is_file():
+            talk.print(f"{self.name}: prepared before")
+            return
+        raw = raw_of(self.name, self.data_set, Path.cwd())
+        settings = [*self._settings(0), *(f"{key}={value}" for key, value in self.data_set.preparing.items())]
+        self._run("recsys.dataset", "main", *self._options(settings), *([] if raw is None else ["--raw", str(raw)]))
+
+    def train(self, seed: int) -> Run:
+        """Return the run of ``seed``, trained unless that was done before.
+
+        Raises:
+            RunError: a run of another configuration stands in its place.
+        """
+        folder = MODELS_DIR / self._name(seed)
+        if (folder / INFO_FILE).is_file():
+            found = find_run(str(folder))
+            if found.config != self._config_of(seed):
+                raise RunError(
+                    f"{folder.resolve()} was trained with another configuration than {self.config} and the settings of "
+                    f"{self.name} give now; name another --work folder, or remove that run"
+                )
+            talk.print(f"{self.name}: seed {seed} was trained before")
+            return found
+        talk.print(f"{self.name}: training with seed {seed}")
+        again = ["--resume"] if (folder / "checkpoints" / "last.safetensors").is_file() else []
+        again = ["--force"] if folder.exists() and not again else again
+        self._run("recsys.modeling.train", *self._options(self._settings(seed)), *again)
+        return find_run(str(folder))
+
+    def _run(self, *arguments: str) -> None:
+        run(list(arguments), Path.cwd(), self.threads)
+
+    def _name(self, seed: int) -> str:
+        return f"{self.name}-{seed}"
+
+    def _settings(self, seed: int) -> list[str]:
+        own = [f"{key}={value}" for key, value in self.data_set.settings.items()]
+        return [f"name={self._name(seed)}", f"seed={seed}", *own, *self.settings]
+
+    def _config_of(self, seed: int) -> Config:
+        return load_config(self.config, self._settings(seed))
+
+    def _options(self, settings: list[str]) -> list[str]:
+        return ["--config", str(self.config), *(part for setting in settings for part in ("--set", setting))]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One fold: what was bought, and the lists of all systems, as they are and without what customers had bought.
+
+    Shapes: n targets.
+    """
+
+    asked: dict[bool, Asked]  # exclude_seen → lists
+    chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
+
+
+def judge(data_set: DataSet, runs: dict[int, Run], peers: Path | None) -> tuple[PreparedData, list[Judged]]:
+    """Return the prepared data and the lists of every decoder, rule and peer for each test fold."""
+    found = next(iter(runs.values()))
+    data = found.open_data()
+    folds = make_split(data, found.config.split).tests
+    fits = _fits(data_set, runs)
+    kinds = sorted({part.exclude_seen for part in data_set.parts})
+    judged = []
+    with progress() as bar:
+        task = bar.add_task("systems × folds", total=len(folds) * len(fits))
+        for fold in folds:
+
+            def heard(system: str, start: str = fold.name) -> None:
+                bar.update(task, description=f"{start} {system}", advance=1)
+
+            lists = _lists(data, fold, fits, kinds, heard)
+            for exclude_seen, table in lists.items():
+                table.update(_peers(peers, data, fold, exclude_seen=exclude_seen, taken=tuple(table)))
+            plain = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
+            asked = {exclude_seen: replace(plain, lists=table) for exclude_seen, table in lists.items()}
+            judged.append(Judged(asked, chosen_targets(data, fold)))
+    return data, judged
+
+
+def member(seed: int) -> str:
+    """Return what the decoder of one seed is called among the systems.
+
+    >>> member(42)
+    'decoder/42'
+    """
+    return f"{DECODER}/{seed}"
+
+
+def _fits(data_set: DataSet, runs: dict[int, Run]) -> dict[str, Callable[[History], Recommender]]:
+    def fit(system: str, found: Run) -> Callable[[History], Recommender]:
+        return lambda history: fit_system(system, found, found.config, history)
+
+    decoders = {member(seed): fit(DECODER, found) for seed, found in runs.items()}
+    return decoders | {rule: fit(rule, next(iter(runs.values()))) for rule in data_set.rules}
+
+
+def _lists(
+    data: PreparedData,
+    fold: Fold,
+    fits: dict[str, Callable[[History], Recommender]],
+    kinds: list[bool],
+    heard: Callable[[str], None],
+) -> dict[bool, dict[str, np.ndarray]]:
+    history = History(data, fold.history_end, fold.start_day)
+    depth = {kind: _depth(history, fold, exclude_seen=kind) for kind in kinds}
+    lists: dict[bool, dict[str, np.ndarray]] = {kind: {} for kind in kinds}
+    for system, fit in fits.items():
+        recommender = fit(history)
+        for kind in kinds:
+            candidates = Candidates(all_items(data.n_items), exclude_seen=kind)
+            lists[kind][system] = recommender.recommend(history, fold.user_index, depth[kind], candidates).item
+        heard(system)
+    return lists
+
+
+def _depth(history: History, fold: Fold, *, exclude_seen: bool) -> int:
+    """Return how long lists can be: a customer may have bought nearly all of a small catalogue."""
+    n_seen, n_rows = 0, history.data.n_items + 1
+    if exclude_seen:
+        row, position = known_events(history, fold.user_index)
+        pairs = np.unique(row * n_rows + history.data.item[position])
+        n_seen = int(np.bincount(pairs // n_rows).max(initial=0))
+    return max(SHORTEST, min(DEPTH, history.data.n_items - n_seen))
+
+
+def _peers(
+    folder: Path | None, data: PreparedData, fold: Fold, *, exclude_seen: bool, taken: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Return the lists of other programs: ``<folder>/<system>/<fold>.parquet``, ``<fold>-new.parquet`` without seen."""
+    lists = {}
+    for system in () if folder is None else sorted(path for path in folder.iterdir() if path.is_dir()):
+        if system.name in (DECODER, *taken):
+            raise UsageError(f"{system} has the name of a system of our own; rename the folder")
+        files = [path for path in system.glob("*.parquet") if path.stem.endswith("-new") == exclude_seen]
+        path = system / f"{fold.name}{'-new' if exclude_seen else ''}.parquet"
+        if files and path not in files:
+            raise DataError(f"{path} is missing: {system.name} has lists for other folds only, such as {files[0].name}")
+        if files:
+            lists[system.name] = read_lists(path, data, fold.user_index)
+    return lists
+
+
+def describe_run(found: Run) -> dict[str, object]:
+    """Return what ``run.json`` says of a training that matters to a reader of its scores."""
+    kept = ("code_version", "created", "seconds", "epochs_run", "best_epoch", "best_value", "n_parameters")
+    return {name: found.info[name] for name in kept if name in found.info}

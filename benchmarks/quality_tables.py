@@ -1,0 +1,139 @@
+"""From lists to the rows of ``quality-<data>.json`` and its section of RESULTS.md."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality_data import DataSet, Part
+from benchmarks.quality_lists import Judged, member
+from recsys.modeling.baselines.lists import fuse_reciprocal_ranks
+from recsys.modeling.predict import DECODER
+from recsys.scoring import Asked, Settings, Table, only, score_systems
+
+#: What stands for the mean over the folds where a fold is named.
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One part of the targets: all systems on it, by fold and on their mean."""
+
+    part: Part
+    best_rule: str
+    n_users: dict[str, int]  # fold → customers who have such targets
+    tables: dict[str, Table]  # fold, or mean → system → metric → cell
+    differences: dict[str, Table]  # the decoder minus each system
+
+
+def score_part(part: Part, judged: list[Judged], data_set: DataSet, settings: Settings) -> Scored | None:
+    """Return the scores on a part's targets; None where no customer has any.
+
+    The best rule by the part's first metric is fused with every other system but the decoder.
+    """
+    folds = [only(fold.asked[part.exclude_seen], fold.chosen[part.targets]) for fold in judged]
+    folds = [fold for fold in folds if len(fold.user_index)]
+    if not folds:
+        return None
+    settings = replace(settings, cutoffs=tuple(sorted({int(name.partition("@")[2]) for name in part.metrics})))
+    best = _best_rule(folds, data_set.rules, part.metrics[0], settings)
+    others = [name for name in folds[0].lists if name != best and name not in settings.averages[DECODER]]
+    scores = score_systems([_with_fusions(fold, best, others) for fold in folds], settings)
+    return Scored(
+        part,
+        best,
+        {fold["start"]: fold["n_users"] for fold in scores["folds"]},
+        {MEAN: scores["systems"]} | {fold["start"]: fold["systems"] for fold in scores["folds"]},
+        {MEAN: scores["differences"]} | {fold["start"]: fold["differences"] for fold in scores["folds"]},
+    )
+
+
+def settings_for(seeds: list[int], n_resamples: int, confidence: float, seed: int) -> Settings:
+    """Return what is wanted of every part: the decoder's value for a customer is the mean over its seeds."""
+    return Settings((), n_resamples, confidence, seed, {DECODER: tuple(member(seed) for seed in seeds)})
+
+
+def fusion(best: str, other: str) -> str:
+    """Return what the fusion of two systems' lists is called.
+
+    >>> fusion("repeat", "item_knn")
+    'rrf(repeat, item_knn)'
+    """
+    return f"rrf({best}, {other})"
+
+
+def _best_rule(folds: list[Asked], rules: tuple[str, ...], metric: str, settings: Settings) -> str:
+    own = [replace(fold, lists={rule: fold.lists[rule] for rule in rules}) for fold in folds]
+    table = score_systems(own, replace(settings, n_resamples=1, averages={}))["systems"]
+    return max(rules, key=lambda rule: float(table[rule][metric]["value"]))
+
+
+def _with_fusions(fold: Asked, best: str, others: list[str]) -> Asked:
+    lists: dict[str, np.ndarray] = dict(fold.lists)
+    for other in others:
+        pair = (fold.lists[best], fold.lists[other])
+        lists[fusion(best, other)] = fuse_reciprocal_ranks(pair, fold.lists[best].shape[1])
+    return replace(fold, lists=lists)
+
+
+def rows_of(scored: Scored, seeds: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each system, metric and fold; that of the decoder also holds each seed's own mean."""
+    for system, metric, fold, cell in _cells(scored, scored.tables, seeds):
+        row = {"system": system, "metric": metric, "segment": scored.part.segment, "fold": fold, **cell}
+        if system == DECODER:
+            table = scored.tables[fold]
+            own = {str(seed): table[member(seed)][metric]["value"] for seed in seeds}
+            yield row | {"seeds": seeds, "per_seed": own}
+        else:
+            yield row | {"seeds": []}
+
+
+def differences_of(scored: Scored, seeds: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield a row for the decoder minus each other system, by metric and fold."""
+    for system, metric, fold, cell in _cells(scored, scored.differences, seeds):
+        names = {"system": DECODER, "to": system, "metric": metric, "segment": scored.part.segment, "fold": fold}
+        yield names | cell | {"seeds": seeds}
+
+
+def _cells(
+    scored: Scored, tables: dict[str, Table], seeds: list[int]
+) -> Iterator[tuple[str, str, str, dict[str, float | None]]]:
+    members = {member(seed) for seed in seeds}
+    for metric in scored.part.metrics:
+        for fold, table in tables.items():
+            for system in table:
+                if system not in members:
+                    yield system, metric, fold, table[system][metric]
+
+
+def markdown_of(scored: Scored, seeds: list[int]) -> str:
+    """Return the tables of a part, one a metric, best system first."""
+    return "\n".join(_table(scored, metric, seeds) for metric in scored.part.metrics)
+
+
+def _table(scored: Scored, metric: str, seeds: list[int]) -> str:
+    mean, folds = scored.tables[MEAN], list(scored.n_users)
+    members = {member(seed) for seed in seeds}
+    systems = sorted(mean.keys() - members, key=lambda system: -float(mean[system][metric]["value"] or 0))
+    shown = folds if len(folds) > 1 else []
+    asked = ", ".join(f"{n:,}" for n in scored.n_users.values())
+    own = ", ".join(f"{mean[member(seed)][metric]['value']:.4f} ({seed})" for seed in seeds)
+    lines = [
+        f"### {scored.part.segment}: {metric.upper().replace('_', ' ')}",
+        "",
+        f"Customers: {asked}. The decoder's seeds: {own}.",
+        "",
+        f"| system | value | {''.join(f'{fold} | ' for fold in shown)}decoder minus it |",
+        f"|---|---:|{'---:|' * len(shown)}---:|",
+    ]
+    for system in systems:
+        by_fold = "".join(f"{scored.tables[fold][system][metric]['value']:.4f} | " for fold in shown)
+        apart = "" if system == DECODER else _text(scored.differences[MEAN][system][metric], sign="+")
+        lines.append(f"| {system} | {_text(mean[system][metric])} | {by_fold}{apart} |")
+    return "\n".join([*lines, ""])
+
+
+def _text(cell: dict[str, float | None], sign: str = "") -> str:
+    value = f"{cell['value']:{sign}.4f}"
+    return value if cell["low"] is None else f"{value} [{cell['low']:{sign}.4f}, {cell['high']:{sign}.4f}]"

@@ -1,0 +1,256 @@
+"""The benchmark of quality from end to end, on invented purchases: real commands, lists, scores, both outputs."""
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import quality
+from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
+from benchmarks.quality_lists import Judged
+from benchmarks.quality_tables import fusion, score_part, settings_for
+from recsys.config import load_config
+from recsys.console import run
+from recsys.prepared import load_prepared
+from recsys.scoring import Asked
+from recsys.sources.synthetic import synthesize
+from recsys.splits import make_split
+from recsys.tables import recommendation_rows
+
+FILES = ("transactions_train.csv", "articles.csv", "customers.csv")
+RULES = ("repeat", "variants", "popularity")
+SHOP = DataSet(
+    about="Invented purchases.",
+    settings={
+        "data.source": "hm",
+        "data.name": "shop",
+        "split.n_folds": "2",
+        "model.width": "8",
+        "model.max_length": "16",
+        "training.epochs": "1",
+        "evaluation.n_bootstrap": "200",
+    },
+    parts=(
+        Part("all", ("map@12", "hit_rate@10")),
+        Part("new", ("map@12",), targets="new", exclude_seen=True),
+        Part("with_history", ("recall@12",), targets="with_history"),
+    ),
+    rules=RULES,
+    raw={name: f"shop/{name}" for name in FILES},
+)
+SEEDS = (1, 2)
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        run(quality.app, [str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def finished(*arguments: object) -> dict:
+    """Run the benchmark into ./out and return what it wrote."""
+    assert command("shop", "--seeds", "1 2", "--out", "out", *arguments) == 0
+    return json.loads(Path("out/results/quality-shop.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real")
+    synthesize(folder / "shop", n_customers=120, n_articles=150, seed=3, end=date(2020, 9, 22), n_days=60)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def benchmark(real, tmp_path_factory):
+    """A folder in which the benchmark has run once: two seeds, and a peer that recommends what the repeat rule does."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("RECSYS_REAL_DATA", str(real))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setitem(DATA_SETS, "shop", SHOP)
+        finished("--work", "work")
+    return folder
+
+
+@pytest.fixture
+def place(benchmark, real, monkeypatch):
+    monkeypatch.chdir(benchmark)
+    monkeypatch.setenv("RECSYS_REAL_DATA", str(real))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setitem(DATA_SETS, "shop", SHOP)
+    return benchmark
+
+
+@pytest.fixture
+def result(place):
+    return json.loads(Path("out/results/quality-shop.json").read_text(encoding="utf-8"))
+
+
+def keyed(rows: list[dict], *names: str) -> dict:
+    return {tuple(row[name] for name in names): row for row in rows}
+
+
+def test_every_system_has_a_row_for_each_fold_and_their_mean(result):
+    folds = list(result["protocol"]["segments"]["all"]["n_users"])
+    assert len(folds) == 2
+    found = {row["system"] for row in result["rows"]}
+    assert {"decoder", *RULES} < found
+    assert not {system for system in found if system.startswith("decoder/")}
+    rows = keyed(result["rows"], "segment", "metric", "system", "fold")
+    for part in SHOP.parts:
+        for metric in part.metrics:
+            for system in ("decoder", *RULES):
+                mean, *each = (rows[part.segment, metric, system, fold] for fold in ("mean", *folds))
+                assert mean["value"] == pytest.approx(np.mean([row["value"] for row in each]))
+                assert all(row["low"] <= row["value"] <= row["high"] for row in (mean, *each))
+
+
+def test_the_decoders_value_is_the_mean_of_its_seeds(result):
+    own = [row for row in result["rows"] if row["system"] == "decoder"]
+    assert own
+    for row in own:
+        assert row["seeds"] == [1, 2]
+        assert row["value"] == pytest.approx(np.mean(list(row["per_seed"].values())))
+        assert list(row["per_seed"]) == ["1", "2"]
+    assert any(len(set(row["per_seed"].values())) > 1 for row in own), "two seeds gave the same decoder"
+    assert all(row["seeds"] == [] for row in result["rows"] if row["system"] != "decoder")
+
+
+def test_differences_are_the_decoder_minus_each_other_system(result):
+    rows = keyed(result["rows"], "segment", "metric", "fold", "system")
+    assert len(result["differences"]) == sum(row["system"] != "decoder" for row in result["rows"])
+    for row in result["differences"]:
+        place = (row["segment"], row["metric"], row["fold"])
+        apart = rows[(*place, "decoder")]["value"] - rows[(*place, row["to"])]["value"]
+        assert row["value"] == pytest.approx(apart)
+        assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_the_best_rule_is_fused_with_every_other(result):
+    for name, segment in result["protocol"]["segments"].items():
+        best = segment["best_rule"]
+        metric = next(part.metrics[0] for part in SHOP.parts if part.segment == name)
+        values = {
+            row["system"]: row["value"]
+            for row in result["rows"]
+            if (row["segment"], row["metric"], row["fold"]) == (name, metric, "mean")
+        }
+        assert values[best] == max(values[rule] for rule in RULES)
+        assert {fusion(best, rule) for rule in RULES if rule != best} == values.keys() - {"decoder", *RULES}
+
+
+def test_the_section_names_its_command_and_every_system(place, result):
+    text = Path("out/RESULTS.md").read_text(encoding="utf-8")
+    assert "<!-- quality-shop -->" in text
+    assert '`make bench-quality DATA=shop SEEDS="1 2"`' in text
+    assert all(f"| {row['system']} | {row['value']:.4f}" in text for row in result["rows"] if row["fold"] == "mean")
+
+
+def test_what_was_trained_is_not_trained_again_and_what_was_cut_short_is(place, result, tmp_path, capsys):
+    shutil.copytree("work", tmp_path / "work", symlinks=True)
+    half_done = tmp_path / "work" / "models" / "shop-2"
+    (half_done / "run.json").unlink()
+    (half_done / "weights.safetensors").unlink()
+    shutil.rmtree(half_done / "checkpoints")
+    before = (tmp_path / "work" / "models" / "shop-1" / "run.json").stat().st_mtime_ns
+    again = finished("--work", tmp_path / "work")
+    said = capsys.readouterr().err
+    assert "prepared before" in said
+    assert "seed 1 was trained before" in said
+    assert "training with seed 2" in said
+    assert (tmp_path / "work" / "models" / "shop-1" / "run.json").stat().st_mtime_ns == before
+    assert again["rows"] == result["rows"]
+
+
+def test_peers_are_scored_like_everything_else(place, tmp_path):
+    config = load_config(Path("work/models/shop-1/config.yaml"))
+    data = load_prepared(Path("work/data/processed/shop"))
+    for fold in make_split(data, config.split).tests:
+        best = np.argsort(-np.bincount(data.item[data.day < fold.start_day], minlength=data.n_items + 1)[1:])[:12] + 1
+        lists = np.tile(best.astype(np.int32), (len(fold.user_index), 1))
+        path = tmp_path / "peers" / "other" / f"{fold.name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(recommendation_rows(data, fold.user_index, lists, np.ones(lists.shape)), path)
+    found = finished("--work", "work", "--peers", tmp_path / "peers")
+    rows = keyed(found["rows"], "segment", "metric", "fold", "system")
+    # It recommends what sold most, as popularity does; equal sales may stand in another order.
+    for fold in ("mean", *found["protocol"]["segments"]["all"]["n_users"]):
+        popularity = rows["all", "map@12", fold, "popularity"]["value"]
+        assert rows["all", "map@12", fold, "other"]["value"] == pytest.approx(popularity, abs=0.01)
+    assert fusion(found["protocol"]["segments"]["all"]["best_rule"], "other") in {
+        row["to"] for row in found["differences"]
+    }
+    assert not [key for key in rows if key[0] == "new" and key[3] == "other"], "it has no lists without seen items"
+    path.unlink()
+    assert command("shop", "--out", "out", "--work", "work", "--seeds", "1", "--peers", tmp_path / "peers") == 1
+
+
+def test_a_work_folder_of_another_configuration_is_refused(place, capsys):
+    settings = ("--work", "work", "--seeds", "1", "--out", "out", "--set", "training.lr=0.5")
+    assert command("shop", *settings) == 1
+    assert "was trained with another configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "there is no data set 'nowhere'; expected one of completejourney, online_retail"),
+        (["cold"], "not yet"),
+        (["shop", "--seeds", "a b"], "expected distinct whole numbers"),
+        (["shop", "--seeds", "1 1"], "expected distinct whole numbers"),
+        (["shop", "--set", "model.width=16"], "--out"),
+        (["shop", "--peers", "missing"], "is not a folder"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_in_one_line(arguments, said, place, capsys):
+    assert command(*arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_real_data_that_are_not_there_are_named(workplace, monkeypatch, capsys):
+    monkeypatch.delenv("RECSYS_REAL_DATA", raising=False)
+    assert command("beauty", "--out", "out") == 2
+    error = capsys.readouterr().err
+    assert "amazon_beauty/Beauty.txt" in error
+    assert "RECSYS_REAL_DATA=/path/to/data make bench-quality DATA=beauty" in error
+    monkeypatch.setenv("RECSYS_REAL_DATA", str(workplace))
+    assert command("hm_week", "--out", "out") == 1
+    assert f"{workplace / 'hm/transactions_last_week.csv'} is missing" in capsys.readouterr().err
+    assert not (workplace / "out").exists()
+
+
+def test_a_customers_value_is_averaged_over_seeds_before_customers_are_redrawn():
+    # two seeds are right for half of the customers each: every customer's mean is a half, whoever is redrawn
+    users, right = np.arange(40), np.arange(40) % 2 == 0
+    first, second = (np.where(side, 1, 2).astype(np.int32)[:, None] for side in (right, ~right))
+    lists = {"decoder/1": first, "decoder/2": second, "rule": np.full((40, 1), 1, np.int32)}
+    asked = Asked("d", users, np.arange(41), np.ones(40, np.int32), lists)
+    judged = Judged({False: asked}, {"all": np.ones(40, dtype=bool)})
+    data_set = DataSet("", {}, (), ("rule",))
+    scored = score_part(Part("all", ("hit_rate@1",)), [judged], data_set, settings_for([1, 2], 100, 0.95, 0))
+    assert scored.tables["mean"]["decoder"]["hit_rate@1"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert scored.differences["mean"]["rule"]["hit_rate@1"] == {"value": -0.5, "low": -0.5, "high": -0.5}
+
+
+def test_a_segment_without_customers_is_left_out():
+    asked = Asked("d", np.arange(3), np.arange(4), np.ones(3, np.int32), {"rule": np.ones((3, 1), np.int32)})
+    judged = Judged({False: asked}, {"all": np.zeros(3, dtype=bool)})
+    part, data_set = Part("all", ("hit_rate@1",)), DataSet("", {}, (), ("rule",))
+    assert score_part(part, [judged], data_set, settings_for([1], 100, 0.95, 0)) is None
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_every_declared_data_set_has_a_configuration_and_tunes_nothing(name):
+    data_set = find_data_set(name)
+    settings = [f"{key}={value}" for key, value in {**data_set.settings, **data_set.preparing}.items()]
+    load_config(quality.CONFIG, settings)
+    free = {"model.width", "model.max_length", "model.time_gaps", "model.sales_head", "model.repeat_head"}
+    for key in data_set.settings.keys() - free - {"training.epochs"}:
+        assert key.split(".")[0] in {"data", "split"}, f"{key} is more than what the data ask for"
