@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.process import run
 from benchmarks.quality_data import DataSet, chosen_targets, raw_of
-from recsys.config import MODELS_DIR, PROCESSED_DIR, Config, load_config
+from recsys.config import MODELS_DIR, Config, load_config
 from recsys.console import progress, talk
 from recsys.errors import DataError, RunError, UsageError
 from recsys.modeling.baselines.lists import known_events
@@ -18,6 +18,7 @@ from recsys.prepared import PreparedData
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.scoring import Asked
 from recsys.splits import Fold, make_split
+from recsys.storage import read_json
 from recsys.tables import read_lists
 
 #: Longest list that is made where there are so many items; metrics look at its first items, a fusion at all of it.
@@ -36,19 +37,30 @@ class Commands:
     threads: str
 
     def prepare(self) -> None:
-        """Prepare the data, unless that was done before."""
-        if (PROCESSED_DIR / self._config_of(0).data.folder.name / "manifest.json").is_file():
+        """Prepare the data, unless that was done before.
+
+        Raises:
+            RunError: they were prepared in another way.
+        """
+        settings = [*self._settings(0), *(f"{key}={value}" for key, value in self.data_set.preparing.items())]
+        wanted = load_config(self.config, settings).data
+        if (wanted.folder / "manifest.json").is_file():
+            before = read_json(wanted.folder / "manifest.json")["settings"]
+            if before | {"raw": None} != wanted.model_dump(mode="json"):
+                raise RunError(
+                    f"{wanted.folder.resolve()} was prepared with other settings than {self.name} has now; name "
+                    "another --work folder, or remove that one"
+                )
             talk.print(f"{self.name}: prepared before")
             return
         raw = raw_of(self.name, self.data_set, Path.cwd())
-        settings = [*self._settings(0), *(f"{key}={value}" for key, value in self.data_set.preparing.items())]
         self._run("recsys.dataset", "main", *self._options(settings), *([] if raw is None else ["--raw", str(raw)]))
 
     def train(self, seed: int) -> Run:
         """Return the run of ``seed``, trained unless that was done before.
 
         Raises:
-            RunError: a run of another configuration stands in its place.
+            RunError: a run of another configuration, or of other data, stands in its place.
         """
         folder = MODELS_DIR / self._name(seed)
         if (folder / INFO_FILE).is_file():
@@ -58,6 +70,7 @@ class Commands:
                     f"{folder.resolve()} was trained with another configuration than {self.config} and the settings of "
                     f"{self.name} give now; name another --work folder, or remove that run"
                 )
+            found.open_data()
             talk.print(f"{self.name}: seed {seed} was trained before")
             return found
         talk.print(f"{self.name}: training with seed {seed}")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -194,6 +195,35 @@ def test_a_work_folder_of_another_configuration_is_refused(place, capsys):
     settings = ("--work", "work", "--seeds", "1", "--out", "out", "--set", "training.lr=0.5")
     assert command("shop", *settings) == 1
     assert "was trained with another configuration" in capsys.readouterr().err
+
+
+def test_data_prepared_otherwise_are_refused(place, monkeypatch, capsys):
+    monkeypatch.setitem(DATA_SETS, "shop", replace(SHOP, settings={**SHOP.settings, "data.start": "2020-08-01"}))
+    assert command("shop", "--work", "work", "--seeds", "1", "--out", "out") == 1
+    assert "was prepared with other settings" in capsys.readouterr().err
+
+
+def test_sequences_are_asked_for_their_last_item_with_and_without_their_history(workplace, monkeypatch):
+    random = np.random.default_rng(0)
+    lines = [f"{user} {' '.join(map(str, random.permutation(40)[:8] + 1))}" for user in range(60)]
+    Path("lines.txt").write_text("\n".join(lines), encoding="utf-8")
+    settings = DATA_SETS["beauty"].settings | {"data.name": "toy", "model.width": "8", "training.epochs": "1"}
+    monkeypatch.setitem(DATA_SETS, "toy", replace(DATA_SETS["beauty"], settings=settings, raw="lines.txt"))
+    monkeypatch.setenv("RECSYS_REAL_DATA", str(workplace))
+    assert command("toy", "--seeds", "1", "--out", "out") == 0
+    found = json.loads(Path("out/results/quality-toy.json").read_text(encoding="utf-8"))
+    rows = keyed(found["rows"], "segment", "metric", "fold", "system")
+    assert {key[:3] for key in rows} == {
+        (segment, metric, fold)
+        for segment in ("all", "unseen_only")
+        for metric in ("hit_rate@10", "ndcg@10")
+        for fold in ("mean", "test")
+    }
+    # Nobody buys anything twice: what is left out could only stand in the way.
+    for system in ("decoder", "item_knn", "als", "popularity"):
+        key = ("hit_rate@10", "mean", system)
+        assert rows[("unseen_only", *key)]["value"] >= rows[("all", *key)]["value"]
+    assert not list(Path().glob("models")), "it trains in a folder of its own"
 
 
 @pytest.mark.parametrize(
