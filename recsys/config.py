@@ -137,6 +137,10 @@ class ModelConfig(Section):
     time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
     sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
+    attributes: bool = Field(True, description="let items share what their categorical columns say")
+    id_dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of items known by their attributes alone in a training step"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -222,7 +226,13 @@ class TrainingConfig(Section):
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(20, ge=0, description="horizons before the cutoff asked for all that was bought in them")
     batch_queries: int = Field(256, ge=1, description="whole-window queries a batch at most")
-    query_weight: float = Field(1.0, ge=0, description="weight of the window loss beside the next-item loss")
+    query_weight: float = Field(1.0, ge=0, description="weight of the window losses beside the next-item loss")
+    repeats_weight: float = Field(
+        1.0, ge=0, description="weight of the loss of repeats among the own past, beside that among all"
+    )
+    discoveries_weight: float = Field(
+        1.0, ge=0, description="weight of the loss of first purchases among unbought items, beside that among all"
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto takes a GPU where there is one")
     devices: int = Field(1, ge=1, description="processes of distributed training")
 

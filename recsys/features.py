@@ -31,10 +31,18 @@ PAST_FEATURES = (
     "user_trips",
     "user_days_since_trip",
     "user_mean_trip_gap",
+    "group_items",
+    "group_count",
+    "group_decayed_20",
+    "group_decayed_60",
+    "group_age_last",
+    "share_of_group",
+    "share_of_group_decayed_60",
 )
-#: Tables of a day that are kept: an epoch asks at some twenty days again and again.
-MAX_TABLES = 32
+#: Tables of a day that are kept: an epoch asks at some fifty days again and again.
+MAX_TABLES = 64
 _HALF_LIVES_DAYS = (7.0, 20.0, 60.0, 150.0)
+_N_GROUP_FEATURES = sum("group" in name for name in PAST_FEATURES)
 
 
 class ItemSales:
@@ -120,7 +128,8 @@ def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day:
         day: (Q,) date of each query, days since 1970-01-01; no known event is of this day or later.
 
     Returns:
-        One row for each distinct (query, item). Counts enter as logarithms, ages in log-days divided by 4.
+        One row for each distinct (query, item). Counts enter as logarithms, ages in log-days divided by 4. What
+        begins with ``group`` sums over the customer's past items of the same group (``data.groups``).
     """
     begin = data.offsets[user_index]
     counts = end - begin
@@ -132,8 +141,10 @@ def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day:
     starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, dtype=np.int64)
     pair_query = key[starts] // (data.n_items + 1)
     trips = _trips(data, user_index, begin, end, day)
+    pair_item = key[starts] % (data.n_items + 1)
     features = _pair_features(data, position, starts, day[pair_query], trips[pair_query])
-    return PastItems(pair_query, key[starts] % (data.n_items + 1), features)
+    of_groups = _group_features(features, pair_query, data.groups[pair_item])
+    return PastItems(pair_query, pair_item, np.concatenate([features, of_groups], axis=1))
 
 
 def _pair_features(
@@ -141,7 +152,7 @@ def _pair_features(
 ) -> np.ndarray:
     """Return (P, F) features of events grouped by pair; ``starts`` (P,) begins each group in ``position``."""
     if not len(starts):
-        return np.zeros((0, len(PAST_FEATURES)), dtype=np.float32)
+        return np.zeros((0, len(PAST_FEATURES) - _N_GROUP_FEATURES), dtype=np.float32)
     lasts = np.append(starts[1:], len(position)) - 1
     count = lasts - starts + 1
     event_day = data.day[position].astype(np.float32)
@@ -171,6 +182,31 @@ def _pair_features(
         np.log1p(n_trips) / 6,
         np.log1p(since_trip) / 4,
         np.log1p(trip_gap) / 4,
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _group_features(features: np.ndarray, query: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return what a query's past items of one group come to together (P, G) float32, for each of them.
+
+    Args:
+        features: (P, F) float32 as :func:`_pair_features` returns them.
+        query: (P,) int64.
+        group: (P,) int64 group of the item.
+    """
+    _, place = np.unique(query * (int(group.max(initial=0)) + 1) + group, return_inverse=True)
+    count, decayed_20, decayed_60 = (
+        np.expm1(features[:, PAST_FEATURES.index(name)].astype(np.float64))
+        for name in ("count", "decayed_20", "decayed_60")
+    )
+    summed = [np.bincount(place, weights=one)[place] for one in (np.ones(len(place)), count, decayed_20, decayed_60)]
+    age_last = np.full(int(place.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(age_last, place, features[:, PAST_FEATURES.index("age_last")])
+    columns = [
+        *np.log1p(summed),
+        age_last[place],
+        count / np.maximum(summed[1], 1),
+        decayed_60 / np.maximum(summed[3], 1e-9),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 

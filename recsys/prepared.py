@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
+from recsys.attributes import attribute_codes, item_groups
 from recsys.errors import DataError
 from recsys.storage import read_json
 
@@ -88,6 +89,16 @@ class PreparedData:
     def items(self) -> nw.DataFrame[Any]:
         """Item table, row i for item_index i+1."""
         return nw.from_native(pq.read_table(self.folder / "items.parquet"), eager_only=True)
+
+    @cached_property
+    def attributes(self) -> np.ndarray:
+        """Codes (V, A) int64 of the items' categorical columns, see :func:`recsys.attributes.attribute_codes`."""
+        return attribute_codes(self.items)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Group (V,) int64 of each item, see :func:`recsys.attributes.item_groups`."""
+        return item_groups(self.attributes)
 
     @cached_property
     def users(self) -> nw.DataFrame[Any]:

@@ -32,10 +32,12 @@ def data(tmp_path):
 def purchase_decoder(data, **model):
     torch.manual_seed(0)
     config = ModelConfig(width=16, n_layers=2, n_heads=2, max_length=LONGEST, **model)
-    decoder = PurchaseModel(config, data.n_items)
+    decoder = PurchaseModel(config, torch.from_numpy(data.attributes))
     with torch.no_grad():  # far from even, so that an error shows
-        decoder.items.weight[1:].normal_()
+        decoder.items.own.weight[1:].normal_()
         decoder.decoder.position.weight.normal_()
+        if decoder.repeat_head is not None:
+            decoder.repeat_head.out.weight.normal_()
     return DecoderRecommender(decoder.eval(), ItemSales(data))
 
 

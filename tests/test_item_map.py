@@ -196,13 +196,13 @@ def run(workplace, clusters):
     """A decoder's run whose item vectors are four clusters."""
     data = write_prepared(workplace / "data/processed/toy", [(0, 18_000, 1), (0, 18_009, 2)], n_items=N_ITEMS,
                           items=items().to_native())  # fmt: skip
-    config = load_config(None, ["name=shop", "data.name=toy", "model.width=8", "model.n_heads=2"])
+    config = load_config(None, ["name=shop", "data.name=toy", "model.width=8", "model.n_heads=2", "model.attributes=false"])
     folder = workplace / "models/shop"
     write_text(folder / "config.yaml", dump_config(config))
     write_json(folder / "run.json", {"data_fingerprint": data.fingerprint})
-    model = PurchaseModel(config.model, N_ITEMS)
+    model = PurchaseModel(config.model, torch.from_numpy(data.attributes))
     with torch.no_grad():
-        model.items.weight[1 : N_ITEMS + 1] = torch.from_numpy(clusters)
+        model.items.own.weight[1 : N_ITEMS + 1] = torch.from_numpy(clusters)
     save_weights(model.state_dict(), folder / "weights.safetensors")
     return folder
 

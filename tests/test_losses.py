@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from recsys.modeling.batches import Questions
-from recsys.modeling.losses import full_softmax_loss, sampled_softmax_loss, sampled_window_loss, window_loss
+from recsys.modeling.losses import WindowLoss, full_softmax_loss, log_sum_exp, sampled_softmax_loss
 from recsys.modeling.negatives import MixedSampler, OwnItems
 
 V, D, M = 40, 8, 16
@@ -77,13 +77,61 @@ def test_the_sampler_draws_with_the_probability_it_says_and_never_padding():
     torch.testing.assert_close(sampler.log_q(torch.arange(1, 4)).exp(), torch.tensor([17 / 30, 1 / 6, 8 / 30]))
 
 
-def test_window_loss_weighs_queries_alike_however_much_they_bought():
+def window_loss(logits, query, item, past=()):
+    """Return the losses of targets under logits (Q, V), padding included; ``past`` are (query, item) bought before."""
+    is_past = torch.zeros(logits.shape, dtype=torch.bool)
+    for pair in past:
+        is_past[pair] = True
+    new = ~is_past
+    new[:, 0] = False
+    past_Q, new_Q = (logits.masked_fill(~chosen, -torch.inf).logsumexp(-1) for chosen in (is_past, new))
+    return WindowLoss.of(logits[query, item], query, is_past[query, item], past_Q, new_Q)
+
+
+def test_the_window_loss_weighs_queries_alike_however_much_they_bought():
     logits = torch.zeros(2, 5)
     logits[1, 1] = 5
     loss = window_loss(logits, torch.tensor([0, 0, 0, 1]), torch.tensor([1, 2, 3, 1]))
     first = math.log(4)
     second = math.log(math.exp(5) + 3) - 5
-    torch.testing.assert_close(loss, torch.tensor((first + second) / 2))
+    torch.testing.assert_close(loss.joint, torch.tensor((first + second) / 2))
+    torch.testing.assert_close(loss.discoveries, loss.joint)
+    assert loss.repeats.item() == 0
+
+
+def test_repeats_compete_with_the_own_past_and_discoveries_with_the_rest():
+    logits = torch.randn(2, 8, generator=torch.Generator().manual_seed(4))
+    past = [(0, 2), (0, 5), (1, 3)]
+    loss = window_loss(logits, torch.tensor([0, 0, 1]), torch.tensor([5, 6, 1]), past)
+    repeat = -logits[0, [2, 5]].log_softmax(-1)[1]
+    first = -logits[0, [1, 3, 4, 6, 7]].log_softmax(-1)[3]
+    second = -logits[1, [1, 2, 4, 5, 6, 7]].log_softmax(-1)[0]
+    torch.testing.assert_close(loss.repeats, repeat)
+    torch.testing.assert_close(loss.discoveries, (first + second) / 2)
+
+
+def test_the_joint_loss_is_that_of_the_kind_and_of_the_item_within_it():
+    logits = torch.randn(1, 8, generator=torch.Generator().manual_seed(5))
+    past = [(0, 2), (0, 5)]
+    probability = logits[0, 1:].softmax(-1)
+    for item, kind in ((5, [1, 4]), (6, [0, 2, 3, 5, 6])):
+        loss = window_loss(logits, torch.tensor([0]), torch.tensor([item]), past)
+        torch.testing.assert_close(loss.joint, -probability[kind].sum().log() + loss.repeats + loss.discoveries)
+
+
+def test_a_question_without_a_past_has_a_finite_loss_and_gradient():
+    logits = torch.zeros(1, 4, requires_grad=True)
+    loss = window_loss(logits, torch.tensor([0]), torch.tensor([2]))
+    (loss.joint + loss.repeats + loss.discoveries).backward()
+    assert torch.isfinite(logits.grad[:, 1:]).all()
+
+
+def test_the_log_sum_exp_of_rows_is_that_of_each_query_and_survives_large_logits():
+    logit = torch.tensor([1000.0, 1001.0, -3.0], requires_grad=True)
+    found = log_sum_exp(logit, torch.tensor([2, 2, 0]), 3)
+    torch.testing.assert_close(found, torch.tensor([-3.0, -torch.inf, 1001 + math.log1p(math.exp(-1))]))
+    found[[0, 2]].sum().backward()
+    torch.testing.assert_close(logit.grad, torch.tensor([1 / (1 + math.e), math.e / (1 + math.e), 1.0]))
 
 
 def own_items():
@@ -107,13 +155,3 @@ def test_own_items_are_the_past_and_the_targets_each_once():
         [False, True, True, True, False],
         [True, False, False, False, False],
     ]
-
-
-def test_sampled_window_loss_with_every_other_item_once_is_the_whole_one():
-    own = own_items()
-    logits = torch.randn(2, 8, generator=torch.Generator().manual_seed(3))
-    everything = torch.arange(1, 8)
-    negatives = logits[:, everything].masked_fill(own.contains(everything, 2), -torch.inf)
-    sampled = sampled_window_loss(logits[own.query_P, own.item_P], own.query_P, own.target_n, negatives)
-    whole = window_loss(logits, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 1, 3]))
-    torch.testing.assert_close(sampled, whole)

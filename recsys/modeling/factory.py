@@ -67,7 +67,7 @@ def load_decoder(found: Run, data: PreparedData) -> DecoderRecommender | SeedRec
         )
     if found.config.seed_model.kind is not None:
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
-    model = PurchaseModel(found.config.model, data.n_items)
+    model = PurchaseModel(found.config.model, torch.from_numpy(data.attributes))
     load_weights(model, found.folder / WEIGHTS_FILE)
     return DecoderRecommender(model, ItemSales(data))
 
@@ -166,4 +166,7 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
         seed=config.seed,
         recent_days=training.recent_days if config.split.protocol == "weekly" else None,
     )
-    return PurchaseModule(config, PurchaseModel(config.model, data.n_items), batches, ItemSales(data), split.validation)
+    model, sales = PurchaseModel(config.model, torch.from_numpy(data.attributes)), ItemSales(data)
+    if model.repeat_head is not None:
+        model.repeat_head.scale.fit(batches.past_rows(sales))
+    return PurchaseModule(config, model, batches, sales, split.validation)

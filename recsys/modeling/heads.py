@@ -1,9 +1,34 @@
-"""Heads: what is added to an item's logit by its sales at the date, and by the customer's own rhythm with it."""
+"""Heads: an item's score by its sales at the date, and a past item's by the customer's own rhythm with it."""
 
 import torch
 from torch import Tensor, nn
 
 from recsys.features import ITEM_FEATURES, PAST_FEATURES
+
+
+class Scale(nn.Module):
+    """Inputs of mean 0 and deviation 1, as far as the rows that it was fitted to go.
+
+    The scales are weights of the model like any other: fitted once to the training part and stored with it.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_F", torch.zeros(n_features))
+        self.register_buffer("deviation_F", torch.ones(n_features))
+        self.mean_F: Tensor
+        self.deviation_F: Tensor
+
+    def fit(self, rows_PF: Tensor) -> None:
+        """Take mean and deviation of ``rows_PF`` (P, F); of what never varies, only the mean."""
+        if len(rows_PF) > 1:
+            self.mean_F.copy_(rows_PF.mean(0))
+            deviation_F = rows_PF.std(0)
+            self.deviation_F.copy_(torch.where(deviation_F > 1e-6, deviation_F, torch.ones_like(deviation_F)))
+
+    def forward(self, rows_PF: Tensor) -> Tensor:
+        """Return the rows (…, F), scaled."""
+        return (rows_PF - self.mean_F) / self.deviation_F
 
 
 class SalesHead(nn.Module):
@@ -22,23 +47,29 @@ class SalesHead(nn.Module):
 class RepeatHead(nn.Module):
     """Score of a customer's past item from a summary of the whole history, the item's sales, and the decoder's query.
 
-    The score is added to the catalogue's logit of that item, so one softmax covers the catalogue and the own past.
+    It stands in the place of the catalogue's logit of that item, which is among its inputs, so one softmax covers the
+    catalogue and the own past.
     """
 
     def __init__(self, width: int, hidden: int = 96, query_hidden: int = 32) -> None:
         super().__init__()
         n_features = len(PAST_FEATURES) + len(ITEM_FEATURES)
+        self.scale = Scale(n_features)
         self.from_query = nn.Linear(width, query_hidden)
         self.mlp = nn.Sequential(
             nn.Linear(n_features + query_hidden + 1, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         self.out = nn.Linear(hidden, 1)
+        # Every past item begins alike, a little above the catalogue: no seed begins with the wrong order.
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias, 5.0)
 
     def forward(
         self, past_PF: Tensor, sales_PF: Tensor, query_QD: Tensor, past_query_P: Tensor, logit_P: Tensor
     ) -> Tensor:
         """Return (P,) scores; ``logit_P`` is what the decoder says of the item without this head."""
         context_P = self.from_query(query_QD)[past_query_P]
-        hidden_P = self.mlp(torch.cat([past_PF, sales_PF, context_P, logit_P[:, None]], dim=-1))
+        known_P = self.scale(torch.cat([past_PF, sales_PF], dim=-1))
+        hidden_P = self.mlp(torch.cat([known_P, context_P, logit_P[:, None]], dim=-1))
         score_P: Tensor = self.out(hidden_P).squeeze(-1)
         return score_P

@@ -1,5 +1,7 @@
 """Losses as pure functions of tensors. Shapes as in :mod:`recsys.modeling.layers`."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -37,45 +39,61 @@ def sampled_softmax_loss(
     return (everything_M - positive_M).mean()
 
 
-def window_loss(logits_QV: Tensor, target_query_n: Tensor, target_item_n: Tensor) -> Tensor:
-    """Return the mean over queries of the mean over a query's targets of -log softmax(logits)[target].
+@dataclass(frozen=True)
+class WindowLoss:
+    """What was bought in the windows asked about, under one softmax over the catalogue and the own past; and apart.
+
+    Each is the mean over the questions that have such a target of the mean over these of -log probability.
+
+    Attributes:
+        joint: of all targets, among everything.
+        repeats: of targets bought before, among the customer's past items.
+        discoveries: of targets never bought before, among all items never bought before.
+    """
+
+    joint: Tensor
+    repeats: Tensor
+    discoveries: Tensor
+
+    @classmethod
+    def of(
+        cls, logit_n: Tensor, query_n: Tensor, is_past_n: Tensor, past_normaliser_Q: Tensor, new_normaliser_Q: Tensor
+    ) -> "WindowLoss":
+        """Return the losses of targets with logits ``logit_n`` (n,).
+
+        Args:
+            logit_n: logit of each target.
+            query_n: (n,) int64 question of each target; every question has at least one.
+            is_past_n: (n,) bool, whether the customer had bought it before the date.
+            past_normaliser_Q: log of the sum of exp(logit) over the past items of each question; -inf without any.
+            new_normaliser_Q: the same over all other items.
+        """
+        everything_Q = torch.logaddexp(past_normaliser_Q, new_normaliser_Q)
+        among_n = torch.where(is_past_n, past_normaliser_Q[query_n], new_normaliser_Q[query_n])
+        n_queries = len(past_normaliser_Q)
+        return cls(
+            joint=_mean_of_queries(everything_Q[query_n] - logit_n, query_n, n_queries),
+            repeats=_mean_of_queries((among_n - logit_n)[is_past_n], query_n[is_past_n], n_queries),
+            discoveries=_mean_of_queries((among_n - logit_n)[~is_past_n], query_n[~is_past_n], n_queries),
+        )
+
+
+def _mean_of_queries(loss_n: Tensor, query_n: Tensor, n_queries: int) -> Tensor:
+    """Return the mean over the queries that have a row of the mean over a query's rows; 0 without any."""
+    counts_Q = torch.bincount(query_n, minlength=n_queries)
+    n_asked = torch.count_nonzero(counts_Q).clamp(min=1)
+    return (loss_n / (counts_Q[query_n] * n_asked)).sum()
+
+
+def log_sum_exp(logit_P: Tensor, query_P: Tensor, n_queries: int) -> Tensor:
+    """Return the log of the sum of exp(logit) (Q,) of each query's rows; -inf for a query without any.
 
     Args:
-        logits_QV: scores over the catalogue, padding included (it takes no probability).
-        target_query_n: (n,) int64 query of each target; every query has at least one.
-        target_item_n: (n,) int64 item_index of each target.
+        logit_P: finite logits.
+        query_P: (P,) int64 query of each row.
+        n_queries: Q.
     """
-    n_queries = len(logits_QV)
-    counts_Q = torch.bincount(target_query_n, minlength=n_queries)
-    weight_n = 1 / (counts_Q[target_query_n] * n_queries)
-    picked_n = logits_QV[target_query_n, target_item_n]
-    normaliser_Q = logits_QV[:, 1:].logsumexp(-1)
-    return (weight_n * (normaliser_Q[target_query_n] - picked_n)).sum()
-
-
-def sampled_window_loss(
-    own_logit_P: Tensor,
-    own_query_P: Tensor,
-    target_own_n: Tensor,
-    negative_QN: Tensor,
-) -> Tensor:
-    """Return :func:`window_loss` with the catalogue's normaliser estimated from shared negatives.
-
-    A customer's own past items and targets, which hold most of the mass, enter exactly; all other items through
-    importance sampling (Bengio & Senécal, 2008).
-
-    Args:
-        own_logit_P: logits of (query, own item) pairs, every target among them.
-        own_query_P: (P,) int64 query of each pair.
-        target_own_n: (n,) int64 pair of each target; every query has at least one.
-        negative_QN: logits of the negatives minus the log of their expected number of draws; -inf where a negative is
-            one of the query's own items.
-    """
-    n_queries = len(negative_QN)
-    top_Q = negative_QN.detach().amax(-1).scatter_reduce(0, own_query_P, own_logit_P.detach(), "amax")
-    own_Q = torch.zeros_like(top_Q).index_add(0, own_query_P, (own_logit_P - top_Q[own_query_P]).exp())
-    normaliser_Q = (own_Q + (negative_QN - top_Q[:, None]).exp().sum(-1)).log() + top_Q
-    target_query_n = own_query_P[target_own_n]
-    counts_Q = torch.bincount(target_query_n, minlength=n_queries)
-    weight_n = 1 / (counts_Q[target_query_n] * n_queries)
-    return (weight_n * (normaliser_Q[target_query_n] - own_logit_P[target_own_n])).sum()
+    top_Q = logit_P.new_zeros(n_queries).scatter_reduce(0, query_P, logit_P.detach(), "amax", include_self=False)
+    sum_Q = torch.zeros_like(top_Q).index_add(0, query_P, (logit_P - top_Q[query_P]).exp())
+    empty_Q = torch.bincount(query_P, minlength=n_queries) == 0
+    return torch.where(empty_Q, -torch.inf, sum_Q.masked_fill(empty_Q, 1).log() + top_Q)

@@ -12,8 +12,8 @@ from torch import Tensor
 from recsys.config import Config
 from recsys.features import ItemSales
 from recsys.metrics import mean_average_precision
-from recsys.modeling.batches import Batch, TrainingBatches
-from recsys.modeling.losses import full_softmax_loss, sampled_softmax_loss, sampled_window_loss, window_loss
+from recsys.modeling.batches import Batch, Questions, TrainingBatches
+from recsys.modeling.losses import WindowLoss, full_softmax_loss, log_sum_exp, sampled_softmax_loss
 from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History
@@ -57,10 +57,13 @@ class PurchaseModule(pl.LightningModule):
         next_loss = self.next_item_loss(states_BTD, batch)
         loss = next_loss
         if len(batch.questions.row_Q):
-            asked_loss = self.asked_loss(states_BTD, batch)
-            loss = next_loss + self.config.training.query_weight * asked_loss
+            asked, training = self.asked_loss(states_BTD, batch), self.config.training
+            apart = training.repeats_weight * asked.repeats + training.discoveries_weight * asked.discoveries
+            loss = next_loss + training.query_weight * (asked.joint + apart)
             n_questions = len(batch.questions.row_Q)
-            self.log("train_window_loss", asked_loss, on_step=True, on_epoch=True, batch_size=n_questions)
+            self.log("train_window_loss", asked.joint, on_step=True, on_epoch=True, batch_size=n_questions)
+            self.log("train_repeats_loss", asked.repeats, on_epoch=True, on_step=False, batch_size=n_questions)
+            self.log("train_discoveries_loss", asked.discoveries, on_epoch=True, on_step=False, batch_size=n_questions)
         n_targets = int((batch.target_BT > 0).sum())
         self.log("train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets)
@@ -87,24 +90,37 @@ class PurchaseModule(pl.LightningModule):
             self.sampler.log_q(negative_N.cpu()).to(target_M.device),
         )
 
-    def asked_loss(self, states_BTD: Tensor, batch: Batch) -> Tensor:
-        """Return the softmax loss of everything bought in the windows asked about."""
+    def asked_loss(self, states_BTD: Tensor, batch: Batch) -> WindowLoss:
+        """Return the losses of everything bought in the windows asked about."""
         questions, model = batch.questions, self.model
         query_QD = model.query(states_BTD, questions)
-        if self.config.training.loss == "full":
-            logits_QV = model.catalogue_logits(query_QD, questions, self.sales)
-            return window_loss(logits_QV, batch.target_query_n, batch.target_item_n)
         own = OwnItems.of(questions, batch.target_query_n, batch.target_item_n, model.n_items + 1)
+        whole = self.config.training.loss == "full"
+        of_own = self._own_and_all_others if whole else self._own_and_drawn_others
+        own_logit_P, other_Q = of_own(query_QD, questions, own)
+        n_past, target_n = own.n_past, own.target_n
+        past_Q = log_sum_exp(own_logit_P[:n_past], own.query_P[:n_past], len(other_Q))
+        new_targets_Q = log_sum_exp(own_logit_P[n_past:], own.query_P[n_past:], len(other_Q))
+        new_Q = torch.logaddexp(new_targets_Q, other_Q)
+        return WindowLoss.of(own_logit_P[target_n], own.query_P[target_n], target_n < n_past, past_Q, new_Q)
+
+    def _own_and_all_others(self, query_QD: Tensor, questions: Questions, own: OwnItems) -> tuple[Tensor, Tensor]:
+        """Return the logits of own items (P,), and the log of the sum of exp(logit) of all other items (Q,)."""
+        logits_QV = self.model.catalogue_logits(query_QD, questions, self.sales)
+        others_QV = logits_QV.index_put((own.query_P, own.item_P), logits_QV.new_tensor(-torch.inf))
+        return logits_QV[own.query_P, own.item_P], others_QV.logsumexp(-1)
+
+    def _own_and_drawn_others(self, query_QD: Tensor, questions: Questions, own: OwnItems) -> tuple[Tensor, Tensor]:
+        """Return the same, the sum over other items estimated by importance sampling (Bengio & Senécal, 2008)."""
+        model = self.model
         own_logit_P = model.pair_logits(query_QD, questions.day_Q, own.query_P, own.item_P, self.sales)
-        n_past = len(questions.past_query_P)
-        repeat_P = model.repeat_scores(query_QD, questions, self.sales, own_logit_P[:n_past])
-        own_logit_P = torch.cat([own_logit_P[:n_past] + repeat_P, own_logit_P[n_past:]])
+        past_P = model.past_logits(query_QD, questions, self.sales, own_logit_P[: own.n_past])
         n_negatives = self.config.training.n_window_negatives
         negative_N = self.sampler.sample(n_negatives).to(query_QD.device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(query_QD.device) + math.log(n_negatives)
         negative_QN = model.shared_logits(query_QD, questions.day_Q, negative_N, self.sales) - expected_N
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(query_QD)), -torch.inf)
-        return sampled_window_loss(own_logit_P, own.query_P, own.target_n, negative_QN)
+        return torch.cat([past_P, own_logit_P[own.n_past :]]), negative_QN.logsumexp(-1)
 
     def on_train_epoch_end(self) -> None:
         """Rank the whole catalogue for the validation customers and log MAP@12."""
@@ -120,8 +136,8 @@ class PurchaseModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""
         training = self.config.training
-        decayed = [p for name, p in self.model.named_parameters() if p.ndim > 1 and "items" not in name]
-        others = [p for name, p in self.model.named_parameters() if p.ndim <= 1 or "items" in name]
+        decayed = [p for name, p in self.model.named_parameters() if p.ndim > 1 and "items." not in name]
+        others = [p for name, p in self.model.named_parameters() if p.ndim <= 1 or "items." in name]
         groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.98), fused=True)
         total = max(len(self.batches) * training.epochs, 1)

@@ -45,6 +45,7 @@ class OwnItems:
     query_P: Tensor  # int64
     item_P: Tensor  # int64
     target_n: Tensor  # int64 pair of each target
+    n_past: int  # so many pairs, the first, are past items
 
     @classmethod
     def of(cls, questions: Questions, target_query_n: Tensor, target_item_n: Tensor, n_rows: int) -> "OwnItems":
@@ -61,6 +62,7 @@ class OwnItems:
             query_P=torch.cat([questions.past_query_P, target_query_n[~is_past_n]]),
             item_P=torch.cat([questions.past_item_P, target_item_n[~is_past_n]]),
             target_n=target_n,
+            n_past=len(past_key_P),
         )
 
     def contains(self, item_N: Tensor, n_queries: int) -> Tensor:

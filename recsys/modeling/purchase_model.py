@@ -1,27 +1,34 @@
 """The whole model: item vectors, the decoder that reads a history, and the heads that answer at a date."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recsys.config import ModelConfig
 from recsys.features import ItemSales
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
 from recsys.modeling.heads import RepeatHead, SalesHead
+from recsys.modeling.item_tower import ItemTower
 
 
 class PurchaseModel(nn.Module):
     """Score every item of the catalogue for a history at a date.
 
-    logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date)
-    + [item in history] repeat_head(history, item, date)
+    logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date) for what is new to the
+    customer; for a past item repeat_head(history, item, date, query, that logit) stands in its place.
     """
 
-    def __init__(self, config: ModelConfig, n_items: int) -> None:
+    def __init__(self, config: ModelConfig, attributes_VA: Tensor) -> None:
+        """Take the attributes (V, A) int64 of the catalogue, padding first (``PreparedData.attributes``)."""
         super().__init__()
         self.config = config
-        self.n_items = n_items
-        self.items = nn.Embedding(n_items + 2, config.width, padding_idx=0)  # + padding, + start mark
+        n_items = self.n_items = len(attributes_VA) - 1
+        told_VA = attributes_VA if config.attributes else attributes_VA[:, :0]
+        with_start = functional.pad(told_VA, (0, 0, 0, 1))  # the start mark has no attributes
+        self.items = ItemTower(n_items + 2, config.width, with_start, config.id_dropout)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
         self.decoder = Decoder(config)
         self.sales_head = SalesHead() if config.sales_head else None
@@ -29,13 +36,23 @@ class PurchaseModel(nn.Module):
         # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         self.items.apply(_initialise)
         self.decoder.apply(_initialise)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        self._kept_vectors_VD: Tensor | None = None
+        self.register_load_state_dict_post_hook(_forget_kept_vectors)  # type: ignore[no-untyped-call]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; vectors that were kept of earlier weights are forgotten."""
+        self._kept_vectors_VD = None
+        return super().train(mode)
 
     @property
     def item_vectors_VD(self) -> Tensor:
-        """Vectors (V, D) of the catalogue, padding first."""
-        return self.items.weight[: self.n_items + 1]
+        """Vectors (V, D) of the catalogue, padding first; kept between calls while nothing is learned."""
+        if self._kept_vectors_VD is not None:
+            return self._kept_vectors_VD
+        vectors_VD: Tensor = self.items(torch.arange(self.n_items + 1, device=self.item_bias.device))
+        if torch.is_inference_mode_enabled() and not self.training:
+            self._kept_vectors_VD = vectors_VD
+        return vectors_VD
 
     def states(self, sequences: Sequences) -> Tensor:
         """Return the decoder's state (B, T, D) after each event."""
@@ -55,9 +72,8 @@ class PurchaseModel(nn.Module):
             bias_GV = bias_GV + self.sales_head(tables_SVF[row_G])
         logits_QV = query_QD @ self.item_vectors_VD.T + bias_GV[day_of_Q]
         past = questions.past_query_P, questions.past_item_P
-        if self.repeat_head is not None and len(past[0]):
-            score_P = self.repeat_scores(query_QD, questions, sales, logits_QV[past])
-            logits_QV = logits_QV.index_put(past, score_P, accumulate=True)
+        if len(past[0]):
+            logits_QV = logits_QV.index_put(past, self.past_logits(query_QD, questions, sales, logits_QV[past]))
         logits_QV[:, 0] = -torch.inf
         return logits_QV
 
@@ -78,10 +94,10 @@ class PurchaseModel(nn.Module):
         vectors_ND: Tensor = self.items(item_N)
         return query_QD @ vectors_ND.T + bias_GN[day_of_Q]
 
-    def repeat_scores(self, query_QD: Tensor, questions: Questions, sales: ItemSales, logit_P: Tensor) -> Tensor:
-        """Return what the repeat head adds (P,) to ``logit_P``, the logit of each past item without it."""
+    def past_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales, logit_P: Tensor) -> Tensor:
+        """Return the logits (P,) of the past items; ``logit_P`` is that of each without the repeat head."""
         if self.repeat_head is None:
-            return torch.zeros_like(logit_P)
+            return logit_P
         query_P, item_P = questions.past_query_P, questions.past_item_P
         sales_PF = sales_rows(sales, questions.day_Q[query_P], item_P)
         score_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P, logit_P)
@@ -100,8 +116,15 @@ def _tables(sales: ItemSales, days: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(tables).to(days.device), torch.from_numpy(row_G).to(days.device)
 
 
+def _forget_kept_vectors(model: PurchaseModel, _: object) -> None:
+    model.train(model.training)
+
+
+@torch.no_grad()
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
+    if isinstance(module, nn.Linear | nn.Embedding | nn.EmbeddingBag):
         nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
+        module.weight[module.padding_idx] = 0
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,0 +1,36 @@
+"""Item vectors: what was learned of each item alone, and what it shares with items that are described alike."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ItemTower(nn.Module):
+    """vector[item] = own[item] + the sum of attribute[value] over what the item table says of it.
+
+    The own part is left out at random while training, so that the attributes learn to place an item without it, and
+    with them an item that nobody has bought yet (Volkovs et al., 2017, DropoutNet).
+
+    Shapes: N rows (padding, the items, the start mark), A attributes of an item, D width.
+    """
+
+    def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float) -> None:
+        """Take the attributes (N, A) int64 of each row: codes over all columns, 0 where nothing is known."""
+        super().__init__()
+        self.id_dropout = id_dropout
+        self.own = nn.Embedding(n_rows, width, padding_idx=0)
+        self.register_buffer("attributes_NA", attributes_NA, persistent=False)
+        self.attributes_NA: Tensor
+        n_codes = int(attributes_NA.max()) + 1 if attributes_NA.numel() else 0
+        self.attribute = nn.EmbeddingBag(n_codes, width, mode="sum", padding_idx=0) if n_codes else None
+
+    def forward(self, item: Tensor) -> Tensor:
+        """Return the vectors (…, D) of the rows ``item`` (…) int64."""
+        vector: Tensor = self.own(item)
+        if self.attribute is None:
+            return vector
+        if self.training and self.id_dropout:
+            # One draw a row and step: in a step an item is known or not, wherever it occurs.
+            known_N = torch.rand(len(self.attributes_NA), device=vector.device) >= self.id_dropout
+            vector = vector * known_N[item].unsqueeze(-1)
+        described: Tensor = self.attribute(self.attributes_NA[item.flatten()])
+        return vector + described.view_as(vector)
