@@ -196,7 +196,8 @@ def run(workplace, clusters):
     """A decoder's run whose item vectors are four clusters."""
     data = write_prepared(workplace / "data/processed/toy", [(0, 18_000, 1), (0, 18_009, 2)], n_items=N_ITEMS,
                           items=items().to_native())  # fmt: skip
-    config = load_config(None, ["name=shop", "data.name=toy", "model.width=8", "model.n_heads=2", "model.attributes=false"])
+    settings = ["name=shop", "data.name=toy", "model.width=8", "model.n_heads=2", "model.attributes=false"]
+    config = load_config(None, settings)
     folder = workplace / "models/shop"
     write_text(folder / "config.yaml", dump_config(config))
     write_json(folder / "run.json", {"data_fingerprint": data.fingerprint})
