@@ -18,7 +18,7 @@ import typer
 
 from benchmarks.process import ROOT
 from benchmarks.quality_data import DataSet, find_data_set, raw_of
-from benchmarks.quality_lists import Commands, Judged, describe_run, judge
+from benchmarks.quality_lists import Commands, Judged, describe_run, judge, member
 from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_of, score_part, settings_for
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
@@ -47,7 +47,7 @@ def main(
 ) -> None:
     """Train the decoder of configs/base.yaml with several seeds and hold it against every rule."""
     began = time.perf_counter()
-    data_set, numbers = find_data_set(name), _numbers(seeds)
+    data_set, numbers = find_data_set(name), seeds_of(seeds)
     if settings and out is None:
         raise UsageError("--set makes another decoder than that of configs/base.yaml: say with --out where to write it")
     if peers is not None and not peers.is_dir():
@@ -56,17 +56,17 @@ def main(
     peers = None if peers is None else peers.resolve()
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     commands = Commands(name, data_set, CONFIG, tuple(settings or ()), threads)
-    with _folder(work) as folder, chdir(folder):
+    with working_folder(work) as folder, chdir(folder):
         raw_of(name, data_set, folder)  # says at once what is missing
         commands.prepare()
         runs = {seed: commands.train(seed) for seed in numbers}
-        data, judged = judge(data_set, runs, peers)
+        data, judged = judge(data_set, {member(seed): found for seed, found in runs.items()}, peers)
         scored = _score(data_set, judged, runs)
     trained = " ".join(["configs/base.yaml", *(f"--set {setting}" for setting in settings or ())])
     result = {
         "protocol": _protocol(data_set, data, runs, scored) | {"config": trained, "threads": threads},
-        "rows": [row for part in scored for row in rows_of(part, numbers)],
-        "differences": [row for part in scored for row in differences_of(part, numbers)],
+        "rows": [row for part in scored for row in rows_of(part)],
+        "differences": [row for part in scored for row in differences_of(part)],
         "seconds": round(time.perf_counter() - began, 1),
         "machine": machine(),
         "commit": code_version(),
@@ -80,7 +80,12 @@ def main(
     typer.echo(path)
 
 
-def _numbers(seeds: str) -> list[int]:
+def seeds_of(seeds: str) -> list[int]:
+    """Return the seeds in an option's text.
+
+    Raises:
+        UsageError: it holds something else, or one twice.
+    """
     words = seeds.replace(",", " ").split()
     if not words or not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
         raise UsageError(f'--seeds {seeds!r}: expected distinct whole numbers, such as "42 43 44"')
@@ -88,7 +93,8 @@ def _numbers(seeds: str) -> list[int]:
 
 
 @contextmanager
-def _folder(work: Path | None) -> Iterator[Path]:
+def working_folder(work: Path | None) -> Iterator[Path]:
+    """Yield the folder ``work``, made if it is missing; without one, a folder that is removed in the end."""
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
         yield work.resolve()
@@ -158,7 +164,7 @@ Candidates are {protocol["candidates"]}. Brackets hold {100 * drawn["confidence"
 sets of customers, paired for differences. {protocol["fusion"]}.
 {result["date"]}, commit {result["commit"]}. {result["machine"]}, {protocol["threads"]} threads; {cost}.
 """
-    return "\n".join([lines, *(markdown_of(part, seeds) for part in scored)])
+    return "\n".join([lines, *(markdown_of(part) for part in scored)])
 
 
 if __name__ == "__main__":

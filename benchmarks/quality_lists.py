@@ -107,12 +107,12 @@ class Judged:
     chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
 
 
-def judge(data_set: DataSet, runs: dict[int, Run], peers: Path | None) -> tuple[PreparedData, list[Judged]]:
+def judge(data_set: DataSet, decoders: dict[str, Run], peers: Path | None) -> tuple[PreparedData, list[Judged]]:
     """Return the prepared data and the lists of every decoder, rule and peer for each test fold."""
-    found = next(iter(runs.values()))
+    found = next(iter(decoders.values()))
     data = found.open_data()
     folds = make_split(data, found.config.split).tests
-    fits = _fits(data_set, runs)
+    fits = _fits(data_set, decoders)
     kinds = sorted({part.exclude_seen for part in data_set.parts})
     judged = []
     with progress() as bar:
@@ -131,21 +131,27 @@ def judge(data_set: DataSet, runs: dict[int, Run], peers: Path | None) -> tuple[
     return data, judged
 
 
-def member(seed: int) -> str:
-    """Return what the decoder of one seed is called among the systems.
+def member(seed: int, system: str = DECODER) -> str:
+    """Return what a trained system of one seed is called among the systems.
 
     >>> member(42)
     'decoder/42'
     """
-    return f"{DECODER}/{seed}"
+    return f"{system}/{seed}"
 
 
-def _fits(data_set: DataSet, runs: dict[int, Run]) -> dict[str, Callable[[History], Recommender]]:
+def seed_of(name: str) -> int:
+    """Return the seed in what :func:`member` returned."""
+    return int(name.rpartition("/")[2])
+
+
+def _fits(data_set: DataSet, decoders: dict[str, Run]) -> dict[str, Callable[[History], Recommender]]:
     def fit(system: str, found: Run) -> Callable[[History], Recommender]:
         return lambda history: fit_system(system, found, found.config, history)
 
-    decoders = {member(seed): fit(DECODER, found) for seed, found in runs.items()}
-    return decoders | {rule: fit(rule, next(iter(runs.values()))) for rule in data_set.rules}
+    found = next(iter(decoders.values()))
+    trained = {name: fit(DECODER, one) for name, one in decoders.items()}
+    return trained | {rule: fit(rule, found) for rule in data_set.rules}
 
 
 def _lists(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality_data import DataSet, Part
-from benchmarks.quality_lists import Judged, member
+from benchmarks.quality_lists import Judged, member, seed_of
 from recsys.modeling.baselines.lists import fuse_reciprocal_ranks
 from recsys.modeling.predict import DECODER
 from recsys.scoring import Asked, Settings, Table, only, score_systems
@@ -25,6 +25,7 @@ class Scored:
     n_users: dict[str, int]  # fold → customers who have such targets
     tables: dict[str, Table]  # fold, or mean → system → metric → cell
     differences: dict[str, Table]  # the decoder minus each system
+    averages: dict[str, tuple[str, ...]]  # a system that is the mean of others → these, one a seed
 
 
 def score_part(part: Part, judged: list[Judged], data_set: DataSet, settings: Settings) -> Scored | None:
@@ -38,7 +39,8 @@ def score_part(part: Part, judged: list[Judged], data_set: DataSet, settings: Se
         return None
     settings = replace(settings, cutoffs=tuple(sorted({int(name.partition("@")[2]) for name in part.metrics})))
     best = _best_rule(folds, data_set.rules, part.metrics[0], settings)
-    others = [name for name in folds[0].lists if name != best and name not in settings.averages[DECODER]]
+    members = {name for names in settings.averages.values() for name in names}
+    others = [name for name in folds[0].lists if name != best and name not in members]
     scores = score_systems([_with_fusions(fold, best, others) for fold in folds], settings)
     return Scored(
         part,
@@ -46,12 +48,16 @@ def score_part(part: Part, judged: list[Judged], data_set: DataSet, settings: Se
         {fold["start"]: fold["n_users"] for fold in scores["folds"]},
         {MEAN: scores["systems"]} | {fold["start"]: fold["systems"] for fold in scores["folds"]},
         {MEAN: scores["differences"]} | {fold["start"]: fold["differences"] for fold in scores["folds"]},
+        settings.averages,
     )
 
 
-def settings_for(seeds: list[int], n_resamples: int, confidence: float, seed: int) -> Settings:
-    """Return what is wanted of every part: the decoder's value for a customer is the mean over its seeds."""
-    return Settings((), n_resamples, confidence, seed, {DECODER: tuple(member(seed) for seed in seeds)})
+def settings_for(
+    seeds: list[int], n_resamples: int, confidence: float, seed: int, systems: tuple[str, ...] = (DECODER,)
+) -> Settings:
+    """Return what is wanted of every part: a trained system's value for a customer is the mean over its seeds."""
+    averages = {system: tuple(member(one, system) for one in seeds) for system in systems}
+    return Settings((), n_resamples, confidence, seed, averages)
 
 
 def fusion(best: str, other: str) -> str:
@@ -77,29 +83,31 @@ def _with_fusions(fold: Asked, best: str, others: list[str]) -> Asked:
     return replace(fold, lists=lists)
 
 
-def rows_of(scored: Scored, seeds: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each system, metric and fold; that of the decoder also holds each seed's own mean."""
-    for system, metric, fold, cell in _cells(scored, scored.tables, seeds):
+def rows_of(scored: Scored) -> Iterator[dict[str, Any]]:
+    """Yield a row for each system, metric and fold; that of a trained one also holds each seed's own mean."""
+    for system, metric, fold, cell in _cells(scored, scored.tables):
         row = {"system": system, "metric": metric, "segment": scored.part.segment, "fold": fold, **cell}
-        if system == DECODER:
-            table = scored.tables[fold]
-            own = {str(seed): table[member(seed)][metric]["value"] for seed in seeds}
-            yield row | {"seeds": seeds, "per_seed": own}
+        if system in scored.averages:
+            own = {seed_of(name): scored.tables[fold][name][metric]["value"] for name in scored.averages[system]}
+            yield row | {"seeds": list(own), "per_seed": {str(seed): value for seed, value in own.items()}}
         else:
             yield row | {"seeds": []}
 
 
-def differences_of(scored: Scored, seeds: list[int]) -> Iterator[dict[str, Any]]:
+def differences_of(scored: Scored) -> Iterator[dict[str, Any]]:
     """Yield a row for the decoder minus each other system, by metric and fold."""
-    for system, metric, fold, cell in _cells(scored, scored.differences, seeds):
+    seeds = [seed_of(name) for name in scored.averages[DECODER]]
+    for system, metric, fold, cell in _cells(scored, scored.differences):
         names = {"system": DECODER, "to": system, "metric": metric, "segment": scored.part.segment, "fold": fold}
         yield names | cell | {"seeds": seeds}
 
 
-def _cells(
-    scored: Scored, tables: dict[str, Table], seeds: list[int]
-) -> Iterator[tuple[str, str, str, dict[str, float | None]]]:
-    members = {member(seed) for seed in seeds}
+def _members(scored: Scored) -> set[str]:
+    return {name for names in scored.averages.values() for name in names}
+
+
+def _cells(scored: Scored, tables: dict[str, Table]) -> Iterator[tuple[str, str, str, dict[str, float | None]]]:
+    members = _members(scored)
     for metric in scored.part.metrics:
         for fold, table in tables.items():
             for system in table:
@@ -107,18 +115,17 @@ def _cells(
                     yield system, metric, fold, table[system][metric]
 
 
-def markdown_of(scored: Scored, seeds: list[int]) -> str:
+def markdown_of(scored: Scored) -> str:
     """Return the tables of a part, one a metric, best system first."""
-    return "\n".join(_table(scored, metric, seeds) for metric in scored.part.metrics)
+    return "\n".join(_table(scored, metric) for metric in scored.part.metrics)
 
 
-def _table(scored: Scored, metric: str, seeds: list[int]) -> str:
+def _table(scored: Scored, metric: str) -> str:
     mean, folds = scored.tables[MEAN], list(scored.n_users)
-    members = {member(seed) for seed in seeds}
-    systems = sorted(mean.keys() - members, key=lambda system: -float(mean[system][metric]["value"] or 0))
+    systems = sorted(mean.keys() - _members(scored), key=lambda system: -float(mean[system][metric]["value"] or 0))
     shown = folds if len(folds) > 1 else []
     asked = ", ".join(f"{n:,}" for n in scored.n_users.values())
-    own = ", ".join(f"{mean[member(seed)][metric]['value']:.4f} ({seed})" for seed in seeds)
+    own = ", ".join(f"{mean[name][metric]['value']:.4f} ({seed_of(name)})" for name in scored.averages[DECODER])
     lines = [
         f"### {scored.part.segment}: {metric.upper().replace('_', ' ')}",
         "",
