@@ -23,7 +23,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test check lint format requirements readme docs bench-data \
-	bench-train bench-quality clean
+	bench-train bench-quality ablation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -107,6 +107,9 @@ bench-train: $(READY) ## events per second of training
 bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [PEERS=folder]
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
 		$(if $(WORK),--work $(WORK)) $(if $(PEERS),--peers $(PEERS))
+
+ablation: $(READY) ## what each part of the decoder is worth: [SEEDS="42 43 44"] [WORK=folder]
+	$(BIN)/python -m benchmarks.ablation $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(WORK),--work $(WORK))
 
 clean: ## remove caches, the built documentation, and what was made for this one configuration (CONFIG=...)
 	rm -rf data/processed/$(DATA) models/$(RUN) reports/$(RUN) site build dist

@@ -35,6 +35,7 @@ class Commands:
     config: Path
     settings: tuple[str, ...]  # beside those of the data set
     threads: str
+    prefix: str = ""  # of the names of the runs
 
     def prepare(self) -> None:
         """Prepare the data, unless that was done before.
@@ -83,7 +84,7 @@ class Commands:
         run(list(arguments), Path.cwd(), self.threads)
 
     def _name(self, seed: int) -> str:
-        return f"{self.name}-{seed}"
+        return f"{self.prefix}{self.name}-{seed}"
 
     def _settings(self, seed: int) -> list[str]:
         own = [f"{key}={value}" for key, value in self.data_set.settings.items()]

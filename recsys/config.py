@@ -232,6 +232,7 @@ class TrainingConfig(Section):
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(20, ge=0, description="horizons before the cutoff asked for all that was bought in them")
     batch_queries: int = Field(256, ge=1, description="whole-window queries a batch at most")
+    next_weight: float = Field(1.0, ge=0, description="weight of the next-item loss")
     query_weight: float = Field(1.0, ge=0, description="weight of the window losses beside the next-item loss")
     repeats_weight: float = Field(
         1.0, ge=0, description="weight of the loss of repeats among the own past, beside that among all"

@@ -55,11 +55,11 @@ class PurchaseModule(pl.LightningModule):
         """Return the loss: what comes next at every position, and what the window holds at every question."""
         states_BTD = self.model.states(batch.sequences)
         next_loss = self.next_item_loss(states_BTD, batch)
-        loss = next_loss
+        loss = self.config.training.next_weight * next_loss
         if len(batch.questions.row_Q):
             asked, training = self.asked_loss(states_BTD, batch), self.config.training
             apart = training.repeats_weight * asked.repeats + training.discoveries_weight * asked.discoveries
-            loss = next_loss + training.query_weight * (asked.joint + apart)
+            loss = loss + training.query_weight * (asked.joint + apart)
             n_questions = len(batch.questions.row_Q)
             self.log("train_window_loss", asked.joint, on_step=True, on_epoch=True, batch_size=n_questions)
             self.log("train_repeats_loss", asked.repeats, on_epoch=True, on_step=False, batch_size=n_questions)

@@ -1,0 +1,151 @@
+"""What each part of the decoder is worth: ``python -m benchmarks.ablation``.
+
+Every variant leaves out one part of ``configs/base.yaml``, is trained with the same seeds on the same data, and is held
+against the whole on the same customers. The weeks are those on which choices are made (they lie before the test weeks
+of :mod:`benchmarks.quality`), and the trainings are short, so values are lower than there: the differences count.
+"""
+
+import os
+import time
+from contextlib import chdir
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from benchmarks.quality import CONFIG, seeds_of, working_folder
+from benchmarks.quality_data import DATA_SETS
+from benchmarks.quality_lists import Commands, describe_run, judge, member
+from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
+from benchmarks.results import RESULTS, machine, write_section
+from recsys.console import SetOption, run, talk
+from recsys.errors import UsageError
+from recsys.modeling.predict import DECODER
+from recsys.runs import Run, code_version
+from recsys.storage import write_json
+
+#: A variant's name → what it says and what it sets. The whole comes first.
+VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    DECODER: ("the whole", ()),
+    "no_repeat_head": ("past items scored like any other", ("model.repeat_head=false",)),
+    "no_sales_head": ("blind to what sells", ("model.sales_head=false",)),
+    "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
+    "no_attributes": ("items known by id alone", ("model.attributes=false",)),
+    "joint_loss_alone": (
+        "no losses of repeats and first purchases apart",
+        ("training.repeats_weight=0", "training.discoveries_weight=0"),
+    ),
+    "no_next_item_loss": ("window losses alone", ("training.next_weight=0",)),
+    "next_item_alone": (
+        "a plain next-item decoder: no heads, no dates, no windows",
+        (
+            "model.repeat_head=false",
+            "model.sales_head=false",
+            "model.time_gaps=false",
+            "training.query_windows=0",
+        ),
+    ),
+}
+#: What makes a training short, for all variants alike.
+SHORT: Final = ("split.end=2017-12-11", "training.recent_days=120", "training.query_windows=16", "training.epochs=3")
+_DATA: Final = "completejourney"
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of each variant, separated by spaces.")] = "42 43 44",
+    variants: Annotated[
+        str, typer.Option("--variants", help="Variants beside the whole, separated by spaces; all by default.")
+    ] = " ".join(name for name in VARIANTS if name != DECODER),
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Folder to train in, kept, so that an interrupted benchmark goes on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of RESULTS.md and results/; benchmarks/.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Train the decoder without each of its parts and say what is lost."""
+    began = time.perf_counter()
+    numbers, names = seeds_of(seeds), _variants_of(variants)
+    if settings and out is None:
+        raise UsageError("--set makes another decoder than that of configs/base.yaml: say with --out where to write it")
+    out = (out or RESULTS.parent).resolve()
+    threads = os.environ.get("OMP_NUM_THREADS", "2")
+    data_set = DATA_SETS[_DATA]
+    with working_folder(work) as folder, chdir(folder):
+        runs: dict[str, Run] = {}
+        for name in names:
+            # What the variant sets comes last: it may leave out what the short training sets.
+            changes = (*SHORT, *(settings or ()), *VARIANTS[name][1])
+            commands = Commands(_DATA, data_set, CONFIG, changes, threads, prefix=f"{name}-")
+            commands.prepare()
+            runs |= {member(seed, name): commands.train(seed) for seed in numbers}
+        _, judged = judge(data_set, runs, None)
+    chosen = next(iter(runs.values())).config.evaluation
+    drawn = settings_for(numbers, chosen.n_bootstrap, chosen.confidence, chosen.seed, tuple(names))
+    parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)
+    scored = [found for part in parts if (found := score_part(part, judged, data_set, drawn)) is not None]
+    result = {
+        "protocol": {"description": data_set.about, "settings": [*SHORT, *(settings or ())], "threads": threads}
+        | {"variants": {name: {"about": VARIANTS[name][0], "settings": VARIANTS[name][1]} for name in names}}
+        | {"decoders": {name: describe_run(found) for name, found in runs.items()}},
+        "rows": [row for part in scored for row in rows_of(part)],
+        "differences": [row for part in scored for row in differences_of(part)],
+        "seconds": round(time.perf_counter() - began, 1),
+        "machine": machine(),
+        "commit": code_version(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+    path = out / "results" / "ablation.json"
+    write_json(path, result)
+    section = _section(result, scored, names, numbers)
+    write_section("ablation", section, out / RESULTS.name)
+    talk.print(section, markup=False)
+    typer.echo(path)
+
+
+def _variants_of(words: str) -> list[str]:
+    names = words.replace(",", " ").split()
+    for name in names:
+        if name not in VARIANTS:
+            raise UsageError(f"there is no variant {name!r}; expected some of {', '.join(VARIANTS)}")
+    return [DECODER, *(name for name in VARIANTS if name in names and name != DECODER)]
+
+
+def _section(result: dict[str, Any], scored: list[Scored], names: list[str], seeds: list[int]) -> str:
+    heads = [f"{part.part.segment}: {part.part.metrics[0].upper()}" for part in scored]
+    rules = [name for name in scored[0].tables[MEAN] if name in DATA_SETS[_DATA].rules]
+    short = ", ".join(f"`{setting}`" for setting in result["protocol"]["settings"][1:])
+    lines = [
+        "## What each part is worth",
+        "",
+        f'`make ablation SEEDS="{" ".join(map(str, seeds))}"`: configs/base.yaml without one part each, Complete '
+        "Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04, none of them a test week; trainings "
+        f"shortened by {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets of customers "
+        f"of the whole minus the variant, paired. {result['date']}, commit {result['commit']}. {result['machine']}, "
+        f"{result['protocol']['threads']} threads; {result['seconds']:,.0f} s in all.",
+        "",
+        f"| system | {' | '.join(f'{head} | the whole minus it' for head in heads)} |",
+        f"|---|{'---:|---:|' * len(heads)}",
+    ]
+    for name in [*names, *rules]:
+        about = f"{name}: {VARIANTS[name][0]}" if name in VARIANTS else name
+        cells = [_cell(part, name) for part in scored]
+        lines.append(f"| {about} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(part: Scored, name: str) -> str:
+    metric = part.part.metrics[0]
+    value = f"{part.tables[MEAN][name][metric]['value']:.4f}"
+    if name == DECODER:
+        return f"{value} | "
+    apart = part.differences[MEAN][name][metric]
+    return f"{value} | {apart['value']:+.4f} [{apart['low']:+.4f}, {apart['high']:+.4f}]"
+
+
+if __name__ == "__main__":
+    run(app)
