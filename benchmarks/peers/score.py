@@ -1,0 +1,184 @@
+"""Score the peers' lists beside our rules, and each peer mixed with the best rule; write the table of results."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks.peers.export import META
+from benchmarks.results import RESULTS, machine, write_section
+from recsys.config import Config
+from recsys.errors import DataError
+from recsys.evaluate import settings_of
+from recsys.modeling.baselines import fit_baseline
+from recsys.modeling.recommend import Candidates, History, all_items
+from recsys.prepared import PreparedData, load_prepared
+from recsys.runs import code_version
+from recsys.scoring import Asked, score_segment, score_systems
+from recsys.segments import target_segments
+from recsys.splits import Fold, Split, make_split
+from recsys.storage import read_json
+from recsys.tables import read_lists
+
+#: The rule that the peers are mixed with.
+RULE: Final = "repeat"
+#: Reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): the constant of the paper.
+RRF_CONSTANT: Final = 60
+#: Metrics that are shown, by protocol.
+SHOWN: Final = {"weekly": ("map@12",), "leave_one_out": ("hit_rate@10", "ndcg@10")}
+_NAMES: Final = {"map@12": "MAP@12", "hit_rate@10": "HR@10", "ndcg@10": "NDCG@10"}
+
+
+def write_scores(folder: Path, results: Path | None = None) -> str:
+    """Score the lists under ``folder``, write the section ``peers-<data>`` and return it.
+
+    Raises:
+        DataError: the prepared data are no longer those that were exported, or a peer lacks lists.
+    """
+    meta = read_json(folder / META)
+    config = Config.model_validate(meta["config"])
+    data = load_prepared(Path(meta["folder"]))
+    if data.fingerprint != meta["fingerprint"]:
+        raise DataError(f"{data.folder} was prepared anew since {folder} was exported; run export and the peers again")
+    split = make_split(data, config.split)
+    peers = peers_of(folder, split)
+    asked = [asked_at(folder, data, split, fold, config, peers) for fold in split.tests]
+    scores = score_systems(asked, settings_of(config))
+    new = [np.asarray(target_segments(data, fold)["new"]) for fold in split.tests]
+    lists = [asked_at(folder, data, split, fold, config, peers, new=True) for fold in split.tests]
+    without_seen = score_segment(lists, new, settings_of(config))[0]
+    section = section_of(
+        meta, {name: read_json(folder / "info" / f"{name}.json") for name in peers}, scores, without_seen
+    )
+    write_section(f"peers-{meta['data']}", section, results or RESULTS)
+    return section
+
+
+def peers_of(folder: Path, split: Split) -> list[str]:
+    """Return the peers with lists for every test fold, by name.
+
+    Raises:
+        DataError: a peer lacks the lists of a fold, or nobody has any.
+    """
+    peers = sorted(path.name for path in (folder / "lists").glob("*") if path.is_dir())
+    for peer in peers:
+        for name in (f"{fold.name}{kind}" for fold in split.tests for kind in ("", "-new")):
+            if not (folder / "lists" / peer / f"{name}.parquet").is_file():
+                raise DataError(
+                    f"{folder}/lists/{peer} lacks {name}.parquet; run benchmarks/peers/run.py --peers {peer}"
+                )
+    if not peers:
+        raise DataError(f"{folder} holds no lists; run `.venv-peers/bin/python benchmarks/peers/run.py {folder}` first")
+    return peers
+
+
+def asked_at(
+    folder: Path, data: PreparedData, split: Split, fold: Fold, config: Config, peers: list[str], *, new: bool = False
+) -> Asked:
+    """Return the lists of our rules, of the peers, and of each peer mixed with the repeat rule.
+
+    All choose from the whole catalogue; with ``new``, from what the customer has not bought before.
+    """
+    history = History(data, fold.history_end, fold.start_day)
+    candidates = Candidates(all_items(data.n_items), exclude_seen=new)
+    # A half-life may be chosen only on a window that had ended by the date asked.
+    validation = split.validation if split.validation.end_day <= fold.start_day else None
+    lists: dict[str, np.ndarray] = {
+        str(name): fit_baseline(name, history, config, validation)
+        .recommend(history, fold.user_index, config.predict.k, candidates)
+        .item
+        for name in config.baselines.systems
+    }
+    for peer in peers:
+        path = folder / "lists" / peer / f"{fold.name}{'-new' if new else ''}.parquet"
+        lists[peer] = read_lists(path, data, fold.user_index)
+    if RULE in lists and not new:
+        lists |= {mixed_name(peer): fuse(lists[RULE], lists[peer], config.predict.k) for peer in peers}
+    return Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+
+
+def mixed_name(peer: str) -> str:
+    """Return the name of the mixture of the repeat rule with a peer."""
+    return f"{RULE} + {peer}"
+
+
+def fuse(first: np.ndarray, second: np.ndarray, k: int) -> np.ndarray:
+    """Return the ``k`` items (Q, k) with the highest sum of 1 / (60 + rank) over two lists, padded with 0.
+
+    Of equal sums the item that the first list ranks higher comes first, then the one that comes first in the second.
+
+    >>> fuse(np.array([[1, 2]]), np.array([[2, 3]]), 3)
+    array([[2, 1, 3]], dtype=int32)
+    """
+    fused = np.zeros((len(first), k), dtype=np.int32)
+    for row, pair in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        total: dict[int, float] = {}
+        for items in pair:
+            for rank, item in enumerate(items, start=1):
+                if item:
+                    total[item] = total.get(item, 0.0) + 1 / (RRF_CONSTANT + rank)
+        best = sorted(total, key=lambda item: -total[item])[:k]
+        fused[row, : len(best)] = best
+    return fused
+
+
+def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: dict[str, Any], new: dict[str, Any]) -> str:
+    """Return the section of the results: how the figures came about, a row a system, the settings of the peers."""
+    shown, folds = SHOWN[meta["protocol"]], scores["folds"]
+    head = ["system", "minutes", *(_NAMES[metric] for metric in shown)]
+    several = len(folds) > 1
+    if several:
+        head += [fold["start"] for fold in folds]
+    head += [f"new items only, {_NAMES[metric]}" for metric in shown]
+    rows = []
+    for system, values in scores["systems"].items():
+        seconds = infos.get(system, {}).get("seconds", {}).get("all")
+        cells = [f"`{system}`", "" if seconds is None else f"{seconds / 60:.1f}"]
+        cells += [_interval(values[metric]) for metric in shown]
+        if several:
+            cells += [f"{fold['systems'][system][shown[0]]['value']:.4f}" for fold in folds]
+        cells += [_interval(new[system][metric]) if system in new else "" for metric in shown]
+        rows.append(cells)
+    asked = ", ".join(f"{fold['n_users']:,} on {fold['start']}" for fold in folds)
+    allowed = {info["minutes_allowed"] for info in infos.values()}
+    threads = {info["n_threads"] for info in infos.values()}
+    settings = "\n".join(f"- `{name}`: {_settings(info)}" for name, info in infos.items())
+    lines = [
+        f"## Peers on {meta['data']}",
+        "",
+        f"`make bench-peers DATA={meta['data']}`: recommenders of other libraries on the same split as ours "
+        f"({meta['protocol']}; customers asked: {asked}), {meta['k']} items out of the whole catalogue, scored by the "
+        'same code. Intervals redraw customers. "Minutes" is all that a peer took: choosing settings on the '
+        f"validation window, fitting, writing lists; {_range(allowed)} minutes were allowed for choosing and fitting, "
+        f"on {_range(threads)} thread(s). `{RULE} + peer` adds 1 / ({RRF_CONSTANT} + rank) of both lists. "
+        '"New items only" are lists without what the customer had bought before, scored on purchases that were new '
+        "to the customer.",
+        f"{machine()}; load average of the last 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime('%Y-%m-%d')}, "
+        f"commit {code_version()}, seed {meta['seed']}.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|---|" + "---:|" * (len(head) - 1),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+        settings,
+    ]
+    return "\n".join(lines)
+
+
+def _interval(cell: dict[str, float | None]) -> str:
+    value = f"{cell['value']:.4f}"
+    return value if cell["low"] is None else f"{value} [{cell['low']:.4f}, {cell['high']:.4f}]"
+
+
+def _settings(info: dict[str, Any]) -> str:
+    chosen = ", ".join(f"{name} {value}" for name, value in (info["settings"] | info["found"]).items())
+    tried = len(info["tried"])
+    of = f"; best of {tried} settings on the validation window" if tried else ""
+    return f"{info['library']}; {chosen or 'no settings'}{of}"
+
+
+def _range(values: set[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
