@@ -13,7 +13,7 @@ import pytest
 from benchmarks.peers.export import DATASETS, LEAVE_ONE_OUT_PEERS, WEEKLY_PEERS, config_of, events, export_split
 from benchmarks.peers.files import Budget, Events, Lists, Split, best, filled, map_at_k, matrix
 from benchmarks.peers.run import PEERS, choose
-from benchmarks.peers.score import fuse, mixed_name, write_scores
+from benchmarks.peers.score import fuse, write_scores
 from recsys.config import load_config
 from recsys.errors import DataError, UsageError
 from recsys.metrics import mean_average_precision
@@ -208,13 +208,20 @@ def test_what_is_chosen_on_is_what_is_scored(folder, data, config):
 def test_a_list_is_scored_like_ours_and_mixed_with_the_repeat_rule(folder, tmp_path):
     write_popular(folder)
     text = write_scores(folder, tmp_path / "RESULTS.md")
-    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| `")}
-    assert {"`repeat`", "`popular`", f"`{mixed_name('popular')}`"} <= set(rows)
-    assert rows["`popular`"].split("|")[2].strip() == "1.5"
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert {"repeat", "popular (toy)", "repeat + popular (toy)"} <= set(rows)
+    assert rows["popular (toy)"].split("|")[2].strip() == "1.5"
     assert len({line.count("|") for line in rows.values()}) == 1
     written = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "<!-- peers-completejourney -->" in written
     assert text in written
+
+
+def test_a_peer_that_is_called_like_a_rule_of_ours_is_shown_beside_it(folder, tmp_path):
+    write_popular(folder, "als")
+    text = write_scores(folder, tmp_path / "RESULTS.md")
+    assert "| als |" in text
+    assert "| als (toy) |" in text
 
 
 def test_lists_of_a_missing_fold_are_said(folder, tmp_path):

@@ -1,6 +1,7 @@
 """Score the peers' lists beside our rules, and each peer mixed with the best rule; write the table of results."""
 
 import os
+import textwrap
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -43,15 +44,14 @@ def write_scores(folder: Path, results: Path | None = None) -> str:
     if data.fingerprint != meta["fingerprint"]:
         raise DataError(f"{data.folder} was prepared anew since {folder} was exported; run export and the peers again")
     split = make_split(data, config.split)
-    peers = peers_of(folder, split)
+    infos = {name: read_json(folder / "info" / f"{name}.json") for name in peers_of(folder, split)}
+    peers = {name: shown_name(name, info) for name, info in infos.items()}
     asked = [asked_at(folder, data, split, fold, config, peers) for fold in split.tests]
     scores = score_systems(asked, settings_of(config))
     new = [np.asarray(target_segments(data, fold)["new"]) for fold in split.tests]
     lists = [asked_at(folder, data, split, fold, config, peers, new=True) for fold in split.tests]
     without_seen = score_segment(lists, new, settings_of(config))[0]
-    section = section_of(
-        meta, {name: read_json(folder / "info" / f"{name}.json") for name in peers}, scores, without_seen
-    )
+    section = section_of(meta, infos, scores, without_seen)
     write_section(f"peers-{meta['data']}", section, results or RESULTS)
     return section
 
@@ -75,9 +75,16 @@ def peers_of(folder: Path, split: Split) -> list[str]:
 
 
 def asked_at(
-    folder: Path, data: PreparedData, split: Split, fold: Fold, config: Config, peers: list[str], *, new: bool = False
+    folder: Path,
+    data: PreparedData,
+    split: Split,
+    fold: Fold,
+    config: Config,
+    peers: dict[str, str],
+    *,
+    new: bool = False,
 ) -> Asked:
-    """Return the lists of our rules, of the peers, and of each peer mixed with the repeat rule.
+    """Return the lists of our rules, of the peers by the names in ``peers``, and of each mixed with the repeat rule.
 
     All choose from the whole catalogue; with ``new``, from what the customer has not bought before.
     """
@@ -91,12 +98,21 @@ def asked_at(
         .item
         for name in config.baselines.systems
     }
-    for peer in peers:
+    for peer, name in peers.items():
         path = folder / "lists" / peer / f"{fold.name}{'-new' if new else ''}.parquet"
-        lists[peer] = read_lists(path, data, fold.user_index)
+        lists[name] = read_lists(path, data, fold.user_index)
     if RULE in lists and not new:
-        lists |= {mixed_name(peer): fuse(lists[RULE], lists[peer], config.predict.k) for peer in peers}
+        lists |= {mixed_name(name): fuse(lists[RULE], lists[name], config.predict.k) for name in peers.values()}
     return Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+
+
+def shown_name(peer: str, info: dict[str, Any]) -> str:
+    """Return a peer's name with its library's: our rules have an ``als`` and an ``item_knn`` of their own.
+
+    >>> shown_name("als", {"library": "pm-implicit 0.7.3"})
+    'als (pm-implicit)'
+    """
+    return f"{peer} ({info['library'].split()[0]})"
 
 
 def mixed_name(peer: str) -> str:
@@ -132,31 +148,33 @@ def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: dict[str, An
     if several:
         head += [fold["start"] for fold in folds]
     head += [f"new items only, {_NAMES[metric]}" for metric in shown]
+    taken = {shown_name(name, info): info["seconds"]["all"] for name, info in infos.items()}
     rows = []
     for system, values in scores["systems"].items():
-        seconds = infos.get(system, {}).get("seconds", {}).get("all")
-        cells = [f"`{system}`", "" if seconds is None else f"{seconds / 60:.1f}"]
+        cells = [system, f"{taken[system] / 60:.1f}" if system in taken else ""]
         cells += [_interval(values[metric]) for metric in shown]
         if several:
             cells += [f"{fold['systems'][system][shown[0]]['value']:.4f}" for fold in folds]
         cells += [_interval(new[system][metric]) if system in new else "" for metric in shown]
         rows.append(cells)
-    asked = ", ".join(f"{fold['n_users']:,} on {fold['start']}" for fold in folds)
+    asked = ", ".join(f"{fold['n_users']:,} at {fold['start']}" for fold in folds)
     allowed = {info["minutes_allowed"] for info in infos.values()}
     threads = {info["n_threads"] for info in infos.values()}
     settings = "\n".join(f"- `{name}`: {_settings(info)}" for name, info in infos.items())
+    about = (
+        f"`make bench-peers DATA={meta['data']}`: recommenders of other libraries on the same split as ours "
+        f"({meta['protocol']}; customers asked: {asked}), {meta['k']} items out of the whole catalogue, scored by the "
+        "same code. Names without a library are our rules. Intervals redraw customers. Minutes are all that a peer "
+        f"took: choosing settings on the validation window, fitting, writing lists; {_range(allowed)} minutes were "
+        f"allowed for choosing and fitting, threads: {_range(threads)}. Mixtures with {RULE} add 1 / ({RRF_CONSTANT} + "
+        "rank) of both lists. New items only: lists without what the customer had bought before, scored on purchases "
+        f"that were new to the customer. {machine()}; load average of the last 15 minutes {os.getloadavg()[2]:.1f}; "
+        f"{time.strftime('%Y-%m-%d')}, commit {code_version()}, seed {meta['seed']}."
+    )
     lines = [
         f"## Peers on {meta['data']}",
         "",
-        f"`make bench-peers DATA={meta['data']}`: recommenders of other libraries on the same split as ours "
-        f"({meta['protocol']}; customers asked: {asked}), {meta['k']} items out of the whole catalogue, scored by the "
-        'same code. Intervals redraw customers. "Minutes" is all that a peer took: choosing settings on the '
-        f"validation window, fitting, writing lists; {_range(allowed)} minutes were allowed for choosing and fitting, "
-        f"on {_range(threads)} thread(s). `{RULE} + peer` adds 1 / ({RRF_CONSTANT} + rank) of both lists. "
-        '"New items only" are lists without what the customer had bought before, scored on purchases that were new '
-        "to the customer.",
-        f"{machine()}; load average of the last 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime('%Y-%m-%d')}, "
-        f"commit {code_version()}, seed {meta['seed']}.",
+        textwrap.fill(about, 120),
         "",
         "| " + " | ".join(head) + " |",
         "|---|" + "---:|" * (len(head) - 1),
