@@ -1,6 +1,7 @@
 """What other libraries are given, and how their lists are scored; the libraries themselves are not here."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import date
@@ -258,6 +259,15 @@ def test_the_best_settings_on_the_validation_window_are_chosen_until_half_of_the
     settings, tried = choose(Fixed(), split, Budget(60))
     assert (settings, len(tried), tried[1]["map"]) == ({"item": "targets"}, 3, pytest.approx(1))
     assert len(choose(Fixed(), split, Budget(0))[1]) == 1
+
+
+def test_peers_know_nothing_of_the_package_and_load_their_library_only_when_they_are_fitted(root):
+    folder = root / "benchmarks" / "peers"
+    for path in (folder / "run.py", folder / "files.py", *(folder / "models").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(from|import) recsys", text, re.MULTILINE), path
+        outside = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)) - set(sys.stdlib_module_names)
+        assert outside <= {"benchmarks", "numpy", "pyarrow", "scipy"}, path
 
 
 def test_every_peer_of_the_protocols_can_be_run():

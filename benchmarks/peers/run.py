@@ -74,7 +74,8 @@ def run_peer(name: str, split: "Split", budget: "Budget") -> None:
 def choose(peer: "Peer", split: "Split", budget: "Budget") -> "tuple[Settings, list[Any]]":
     """Return the settings of the grid with the best MAP@k on the validation window, and what was tried.
 
-    What is left untried when half of the time is up, stays so.
+    Under leave-one-out, where customers do not buy again, the lists without items bought before are judged. What is
+    left untried when half of the time is up, stays so.
     """
     from benchmarks.peers.files import map_at_k
 
@@ -87,7 +88,8 @@ def choose(peer: "Peer", split: "Split", budget: "Budget") -> "tuple[Settings, l
         if tried and budget.left() <= budget.minutes / 2:
             break
         peer.fit(history, settings, budget)
-        value = map_at_k(peer.rank(split.meta["validation"], history, asked)[0], bought, split.k)
+        every, new = peer.rank(split.meta["validation"], history, asked)
+        value = map_at_k(every if split.meta["protocol"] == "weekly" else new, bought, split.k)
         tried.append({"settings": settings, "map": value})
         print(f"  {type(peer).__name__} {settings}: MAP@{split.k} {value:.4f}", file=sys.stderr, flush=True)
     return max(tried, key=lambda trial: trial["map"])["settings"], tried
