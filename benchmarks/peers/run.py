@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", choices=PEERS, help="those that fit the protocol by default")
     parser.add_argument("--minutes", type=float, default=15, help="for each peer to choose and fit; 15 by default")
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # what the libraries say of one another is not for the reader of a benchmark
     # As a script, Python looks for modules beside this file; they are those of the package benchmarks.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     try:

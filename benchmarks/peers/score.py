@@ -194,7 +194,8 @@ def _settings(info: dict[str, Any]) -> str:
     chosen = ", ".join(f"{name} {value}" for name, value in (info["settings"] | info["found"]).items())
     tried = len(info["tried"])
     of = f"; best of {tried} settings on the validation window" if tried else ""
-    return f"{info['library']}; {chosen or 'no settings'}{of}"
+    late = "; **stopped by the clock before it had converged**" if info["found"].get("stopped_early") is False else ""
+    return f"{info['library']}; {chosen or 'no settings'}{of}{late}"
 
 
 def _range(values: set[float]) -> str:
