@@ -8,10 +8,14 @@ SHELL := bash
 
 CONFIG ?= configs/demo.yaml
 PYTEST_WORKERS ?= 2
+# Of make bench-peers: minutes that each may take to choose and fit, and which; those that fit the data by default.
+MINUTES ?= 15
+PEERS ?=
 
 BIN := .venv/bin
 RECSYS := $(BIN)/recsys
 READY := .venv/.ready
+PEERS_READY := .venv-peers/.ready
 setting = $(shell sed -n 's/^$(1): *\([^ \#]*\).*/\1/p' $(CONFIG) 2>/dev/null | head -1)
 RUN := $(or $(call setting,name),default)
 DATA := $(or $(call setting,  name),$(call setting,  source),completejourney)
@@ -23,7 +27,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test check lint format requirements readme docs bench-data \
-	bench-train bench-quality ablation clean
+	bench-train bench-quality bench-peers ablation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -104,12 +108,24 @@ bench-data: $(READY) ## time and memory of preparing full-size H&M data
 bench-train: $(READY) ## events per second of training
 	$(BIN)/python -m benchmarks.train
 
-bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [PEERS=folder]
+bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [PEER_LISTS=folder]
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
-		$(if $(WORK),--work $(WORK)) $(if $(PEERS),--peers $(PEERS))
+		$(if $(WORK),--work $(WORK)) $(if $(PEER_LISTS),--peers $(PEER_LISTS))
 
 ablation: $(READY) ## what each part of the decoder is worth: [SEEDS="42 43 44"] [WORK=folder]
 	$(BIN)/python -m benchmarks.ablation $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(WORK),--work $(WORK))
+
+bench-peers: $(READY) $(PEERS_READY) ## recommenders of other libraries on our split; DATA=completejourney, online_retail, beauty, ml-1m
+	$(BIN)/python -m benchmarks.peers export $(DATA) data/interim/peers/$(DATA)
+	.venv-peers/bin/python benchmarks/peers/run.py data/interim/peers/$(DATA) --minutes $(MINUTES) \
+		$(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python -m benchmarks.peers score data/interim/peers/$(DATA)
+
+# Their pins have wheels for Python 3.11 and 3.12.
+$(PEERS_READY): benchmarks/peers/requirements.txt | $(READY)
+	@[ -x .venv-peers/bin/python ] || $(BIN)/python -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --requirement $<
+	@touch $@
 
 clean: ## remove caches, the built documentation, and what was made for this one configuration (CONFIG=...)
 	rm -rf data/processed/$(DATA) models/$(RUN) reports/$(RUN) site build dist

@@ -10,7 +10,7 @@ from benchmarks.process import run
 from benchmarks.quality_data import DataSet, chosen_targets, raw_of
 from recsys.config import MODELS_DIR, Config, load_config
 from recsys.console import progress, talk
-from recsys.errors import DataError, RunError, UsageError
+from recsys.errors import DataError, RunError
 from recsys.modeling.baselines.lists import known_events
 from recsys.modeling.predict import DECODER, fit_system
 from recsys.modeling.recommend import Candidates, History, Recommender, all_items
@@ -125,7 +125,7 @@ def judge(data_set: DataSet, decoders: dict[str, Run], peers: Path | None) -> tu
 
             lists = _lists(data, fold, fits, kinds, heard)
             for exclude_seen, table in lists.items():
-                table.update(_peers(peers, data, fold, exclude_seen=exclude_seen, taken=tuple(table)))
+                table.update(_peers(peers, data, fold, exclude_seen=exclude_seen))
             plain = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
             asked = {exclude_seen: replace(plain, lists=table) for exclude_seen, table in lists.items()}
             judged.append(Judged(asked, chosen_targets(data, fold)))
@@ -139,6 +139,15 @@ def member(seed: int, system: str = DECODER) -> str:
     'decoder/42'
     """
     return f"{system}/{seed}"
+
+
+def peer(name: str) -> str:
+    """Return what another program's system is called: ours may have one of the same name.
+
+    >>> peer("als")
+    'als (peer)'
+    """
+    return f"{name} (peer)"
 
 
 def seed_of(name: str) -> int:
@@ -184,20 +193,16 @@ def _depth(history: History, fold: Fold, *, exclude_seen: bool) -> int:
     return max(SHORTEST, min(DEPTH, history.data.n_items - n_seen))
 
 
-def _peers(
-    folder: Path | None, data: PreparedData, fold: Fold, *, exclude_seen: bool, taken: tuple[str, ...]
-) -> dict[str, np.ndarray]:
+def _peers(folder: Path | None, data: PreparedData, fold: Fold, *, exclude_seen: bool) -> dict[str, np.ndarray]:
     """Return the lists of other programs: ``<folder>/<system>/<fold>.parquet``, ``<fold>-new.parquet`` without seen."""
     lists = {}
     for system in () if folder is None else sorted(path for path in folder.iterdir() if path.is_dir()):
-        if system.name in (DECODER, *taken):
-            raise UsageError(f"{system} has the name of a system of our own; rename the folder")
         files = [path for path in system.glob("*.parquet") if path.stem.endswith("-new") == exclude_seen]
         path = system / f"{fold.name}{'-new' if exclude_seen else ''}.parquet"
         if files and path not in files:
             raise DataError(f"{path} is missing: {system.name} has lists for other folds only, such as {files[0].name}")
         if files:
-            lists[system.name] = read_lists(path, data, fold.user_index)
+            lists[peer(system.name)] = read_lists(path, data, fold.user_index)
     return lists
 
 

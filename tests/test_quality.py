@@ -182,11 +182,13 @@ def test_peers_are_scored_like_everything_else(place, tmp_path):
     # It recommends what sold most, as popularity does; equal sales may stand in another order.
     for fold in ("mean", *found["protocol"]["segments"]["all"]["n_users"]):
         popularity = rows["all", "map@12", fold, "popularity"]["value"]
-        assert rows["all", "map@12", fold, "other"]["value"] == pytest.approx(popularity, abs=0.01)
-    assert fusion(found["protocol"]["segments"]["all"]["best_rule"], "other") in {
+        assert rows["all", "map@12", fold, "other (peer)"]["value"] == pytest.approx(popularity, abs=0.01)
+    assert fusion(found["protocol"]["segments"]["all"]["best_rule"], "other (peer)") in {
         row["to"] for row in found["differences"]
     }
-    assert not [key for key in rows if key[0] == "new" and key[3] == "other"], "it has no lists without seen items"
+    assert not [key for key in rows if key[0] == "new" and key[3] == "other (peer)"], (
+        "it has no lists without seen items"
+    )
     path.unlink()
     assert command("shop", "--out", "out", "--work", "work", "--seeds", "1", "--peers", tmp_path / "peers") == 1
 

@@ -1,0 +1,1 @@
+"""The peers, by library. They run in .venv-peers and import their library only when they are fitted."""
