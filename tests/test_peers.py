@@ -18,6 +18,7 @@ from benchmarks.peers.score import write_scores
 from recsys.config import load_config
 from recsys.errors import DataError, UsageError
 from recsys.metrics import mean_average_precision
+from recsys.modeling.baselines.lists import fuse_reciprocal_ranks
 from recsys.prepared import day_number
 from recsys.splits import make_split
 from tests.toy import toy_data, write_prepared

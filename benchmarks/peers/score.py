@@ -147,7 +147,8 @@ def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: dict[str, An
         "same code. Names without a library are our rules. Intervals redraw customers. Minutes are all that a peer "
         f"took: choosing settings on the validation window, fitting, writing lists; {_range(allowed)} minutes were "
         f"allowed for choosing and fitting, threads: {_range(threads)}. Mixtures with {RULE} add "
-        f"1 / ({FUSION_OFFSET} + rank) of both lists. New items only: lists without what the customer had bought before, scored on purchases "
+        f"1 / ({FUSION_OFFSET} + rank) of both lists. "
+        "New items only: lists without what the customer had bought before, scored on purchases "
         f"that were new to the customer. {machine()}; load average of the last 15 minutes {os.getloadavg()[2]:.1f}; "
         f"{time.strftime('%Y-%m-%d')}, commit {code_version()}, seed {meta['seed']}."
     )
