@@ -28,7 +28,7 @@ class BoostedTrees(Peer):
 
         def stop(env: lightgbm.callback.CallbackEnv) -> None:
             if not budget.left():
-                raise lightgbm.callback.EarlyStopException(env.iteration, env.evaluation_result_list)
+                raise lightgbm.callback.EarlyStopException(env.iteration, env.evaluation_result_list or [])
 
         self.model = lightgbm.train(
             {
@@ -54,7 +54,7 @@ class BoostedTrees(Peer):
         """Return the most likely items among past and popular ones."""
         user, item, features, _ = self.split.features(date)
         row = np.searchsorted(asked, user)
-        value = self.model.predict(features, num_threads=n_threads()).astype(np.float32)
+        value = np.asarray(self.model.predict(features, num_threads=n_threads()), dtype=np.float32)
         likely = sparse.csr_matrix((value + 1, (row, item)), shape=(len(asked), self.n_items))
         seen = matrix(history, self.n_users, self.n_items)[asked]
         every, new = [], []
