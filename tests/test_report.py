@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.errors import OutputExistsError, RunError
+from recsys.labels import Labels, short_id
 from recsys.prepared import day_date, load_prepared
 from recsys.reporting.customers import choose_customers, load_customers
-from recsys.reporting.labels import Labels, short_id
 from recsys.reporting.method import protocol, source_note, training, windows
 from recsys.reporting.page import build_page
 from recsys.runs import find_run
