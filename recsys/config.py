@@ -30,6 +30,9 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+#: Parts of the model that look at a date.
+_DATED = ("time_gaps", "sales_head", "repeat_head")
+
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -127,7 +130,10 @@ class SplitConfig(Section):
 
 
 class ModelConfig(Section):
-    """The decoder."""
+    """The decoder.
+
+    `time_gaps`, `sales_head` and `repeat_head` look at a date; under a `split.protocol` without one they are off.
+    """
 
     width: int = Field(128, ge=8, description="width D of the residual stream")
     n_layers: int = Field(2, ge=1, description="blocks of attention and feed-forward")
@@ -296,11 +302,22 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_date_nothing_looks_at_one(cls, settings: Any) -> Any:  # noqa: ANN401 - what pydantic was given
+        if not isinstance(settings, dict):
+            return settings
+        split, model = settings.get("split"), settings.get("model", {})
+        protocol = split.get("protocol") if isinstance(split, dict) else getattr(split, "protocol", None)
+        if protocol in (None, "weekly") or not isinstance(model, dict):
+            return settings
+        return settings | {"model": dict.fromkeys(_DATED, False) | model}
+
     @model_validator(mode="after")
     def _dates_need_a_common_date(self) -> Self:
         # Other protocols know a customer up to an event, not up to a date: sales and waits at a date common to all
         # would hold the very purchases that are asked for.
-        dated = [name for name in ("time_gaps", "sales_head", "repeat_head") if getattr(self.model, name)]
+        dated = [name for name in _DATED if getattr(self.model, name)]
         if dated and self.split.protocol != "weekly" and self.seed_model.kind is None and not self.text_model.objective:
             raise ValueError(
                 f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.config import Config, ModelConfig, TrainingConfig, dump_config, load_config
+from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig, dump_config, load_config
 from recsys.errors import ConfigError
 from tools.pages import configuration, sections
 
@@ -183,10 +183,17 @@ def test_every_key_stands_in_the_documentation_with_its_meaning(key):
 
 
 def test_what_looks_at_a_date_is_refused_where_there_is_none():
-    with pytest.raises(ConfigError, match=r"^the command line: model.time_gaps, .* set them to false$"):
-        load_config(None, ["split.protocol=leave_one_out"])
-    options = [f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat_head")]
-    assert load_config(None, ["split.protocol=leave_one_out", *options]).split.protocol == "leave_one_out"
+    with pytest.raises(ConfigError, match=r"^the command line: model.sales_head look.* set them to false$"):
+        load_config(None, ["split.protocol=leave_one_out", "model.sales_head=true"])
+
+
+@pytest.mark.parametrize(("protocol", "on"), [("weekly", True), ("leave_one_out", False), ("customers", False)])
+def test_what_looks_at_a_date_is_on_exactly_where_there_is_one(protocol, on):
+    for config in (
+        load_config(None, [f"split.protocol={protocol}", "model.width=16"]),
+        Config(split=SplitConfig(protocol=protocol)),
+    ):
+        assert [config.model.time_gaps, config.model.sales_head, config.model.repeat_head] == [on] * 3
 
 
 @pytest.mark.parametrize(

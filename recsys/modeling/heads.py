@@ -47,8 +47,7 @@ class SalesHead(nn.Module):
 class RepeatHead(nn.Module):
     """Score of a customer's past item from a summary of the whole history, the item's sales, and the decoder's query.
 
-    It stands in the place of the catalogue's logit of that item, which is among its inputs, so one softmax covers the
-    catalogue and the own past.
+    It stands in the place of the catalogue's logit of that item, so one softmax covers the catalogue and the own past.
     """
 
     def __init__(self, width: int, hidden: int = 96, query_hidden: int = 32) -> None:
@@ -57,19 +56,23 @@ class RepeatHead(nn.Module):
         self.scale = Scale(n_features)
         self.from_query = nn.Linear(width, query_hidden)
         self.mlp = nn.Sequential(
-            nn.Linear(n_features + query_hidden + 1, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
+            nn.Linear(n_features + query_hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         self.out = nn.Linear(hidden, 1)
         # Every past item begins alike, a little above the catalogue: no seed begins with the wrong order.
         nn.init.zeros_(self.out.weight)
         nn.init.constant_(self.out.bias, 5.0)
 
-    def forward(
-        self, past_PF: Tensor, sales_PF: Tensor, query_QD: Tensor, past_query_P: Tensor, logit_P: Tensor
-    ) -> Tensor:
-        """Return (P,) scores; ``logit_P`` is what the decoder says of the item without this head."""
+    def forward(self, past_PF: Tensor, sales_PF: Tensor, query_QD: Tensor, past_query_P: Tensor) -> Tensor:
+        """Return the logits (P,) of past items.
+
+        Args:
+            past_PF: ``features.PAST_FEATURES`` of each.
+            sales_PF: ``features.ITEM_FEATURES`` of each at the date.
+            query_QD: the decoder's query of each question.
+            past_query_P: (P,) int64 question of each past item.
+        """
         context_P = self.from_query(query_QD)[past_query_P]
         known_P = self.scale(torch.cat([past_PF, sales_PF], dim=-1))
-        hidden_P = self.mlp(torch.cat([known_P, context_P, logit_P[:, None]], dim=-1))
-        score_P: Tensor = self.out(hidden_P).squeeze(-1)
-        return score_P
+        logit_P: Tensor = self.out(self.mlp(torch.cat([known_P, context_P], dim=-1))).squeeze(-1)
+        return logit_P

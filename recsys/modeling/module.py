@@ -112,15 +112,15 @@ class PurchaseModule(pl.LightningModule):
 
     def _own_and_drawn_others(self, query_QD: Tensor, questions: Questions, own: OwnItems) -> tuple[Tensor, Tensor]:
         """Return the same, the sum over other items estimated by importance sampling (Bengio & Senécal, 2008)."""
-        model = self.model
-        own_logit_P = model.pair_logits(query_QD, questions.day_Q, own.query_P, own.item_P, self.sales)
-        past_P = model.past_logits(query_QD, questions, self.sales, own_logit_P[: own.n_past])
+        model, new = self.model, slice(own.n_past, None)
+        past_P = model.past_logits(query_QD, questions, self.sales)
+        new_P = model.pair_logits(query_QD, questions.day_Q, own.query_P[new], own.item_P[new], self.sales)
         n_negatives = self.config.training.n_window_negatives
         negative_N = self.sampler.sample(n_negatives).to(query_QD.device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(query_QD.device) + math.log(n_negatives)
         negative_QN = model.shared_logits(query_QD, questions.day_Q, negative_N, self.sales) - expected_N
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(query_QD)), -torch.inf)
-        return torch.cat([past_P, own_logit_P[own.n_past :]]), negative_QN.logsumexp(-1)
+        return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 
     def on_train_epoch_end(self) -> None:
         """Rank the whole catalogue for the validation customers and log MAP@12."""

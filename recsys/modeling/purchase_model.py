@@ -18,7 +18,7 @@ class PurchaseModel(nn.Module):
     """Score every item of the catalogue for a history at a date.
 
     logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date) for what is new to the
-    customer; for a past item repeat_head(history, item, date, query, that logit) stands in its place.
+    customer; for a past item repeat_head(history, item, date, query) stands in its place.
     """
 
     def __init__(self, config: ModelConfig, attributes_VA: Tensor) -> None:
@@ -72,14 +72,16 @@ class PurchaseModel(nn.Module):
             bias_GV = bias_GV + self.sales_head(tables_SVF[row_G])
         logits_QV = query_QD @ self.item_vectors_VD.T + bias_GV[day_of_Q]
         past = questions.past_query_P, questions.past_item_P
-        if len(past[0]):
-            logits_QV = logits_QV.index_put(past, self.past_logits(query_QD, questions, sales, logits_QV[past]))
+        if self.repeat_head is not None and len(past[0]):
+            logits_QV = logits_QV.index_put(past, self.past_logits(query_QD, questions, sales))
         logits_QV[:, 0] = -torch.inf
         return logits_QV
 
     def pair_logits(self, query_QD: Tensor, day_Q: Tensor, query_P: Tensor, item_P: Tensor, sales: ItemSales) -> Tensor:
         """Return logits (P,) of single (query, item) pairs, without the repeat head."""
-        logit_P: Tensor = (query_QD[query_P] * self.items(item_P)).sum(-1) + self.item_bias[item_P]
+        # Far fewer items than pairs: each vector is made once.
+        item_I, place_P = torch.unique(item_P, return_inverse=True)
+        logit_P: Tensor = (query_QD[query_P] * self.items(item_I)[place_P]).sum(-1) + self.item_bias[item_P]
         if self.sales_head is not None:
             logit_P = logit_P + self.sales_head(sales_rows(sales, day_Q[query_P], item_P))
         return logit_P
@@ -94,14 +96,14 @@ class PurchaseModel(nn.Module):
         vectors_ND: Tensor = self.items(item_N)
         return query_QD @ vectors_ND.T + bias_GN[day_of_Q]
 
-    def past_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales, logit_P: Tensor) -> Tensor:
-        """Return the logits (P,) of the past items; ``logit_P`` is that of each without the repeat head."""
-        if self.repeat_head is None:
-            return logit_P
+    def past_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
+        """Return the logits (P,) of the past items."""
         query_P, item_P = questions.past_query_P, questions.past_item_P
+        if self.repeat_head is None:
+            return self.pair_logits(query_QD, questions.day_Q, query_P, item_P, sales)
         sales_PF = sales_rows(sales, questions.day_Q[query_P], item_P)
-        score_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P, logit_P)
-        return score_P
+        logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
+        return logit_P
 
 
 def sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
