@@ -11,6 +11,7 @@ from toy import write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.features import ItemSales
+from recsys.modeling import reasons as reasons_module
 from recsys.modeling.reason_texts import ReasonTexts, say_reasons
 from recsys.modeling.reasons import N_NAMED, explain
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
@@ -171,6 +172,14 @@ def test_reasons_do_not_depend_on_company_nor_on_what_else_is_listed(shop):
     assert np.array_equal(alone.past_item[0], together.past_item[7, 2:4])
     assert np.array_equal(alone.kind[0], together.kind[7, 2:4])
     np.testing.assert_allclose(alone.share[0], together.share[7, 2:4], atol=1e-4)
+
+
+def test_the_purchases_tried_first_hold_the_one_that_matters_most(shop, monkeypatch):
+    monkeypatch.setattr(reasons_module, "MOST_LEFT_OUT", 4)
+    fewer = explain(shop.recommender, shop.history, np.arange(N_USERS, dtype=np.int32), shop.lists.item[:, :2])
+    new = shop.reasons.count[:, :2] == 0
+    same = fewer.past_item[..., 0] == shop.reasons.past_item[:, :2, 0]
+    assert same[new].mean() > 0.8
 
 
 def test_the_first_kind_that_holds_is_the_kind(shop):
