@@ -74,7 +74,7 @@ $(METRICS): $(LISTS) | $(READY)
 
 report: $(REPORT) ## metrics, logs and lists -> reports/<run>/index.html
 $(REPORT): $(METRICS) | $(READY)
-	$(RECSYS) report --run $(RUN) --force
+	$(RECSYS) report --reasons --run $(RUN) --force
 
 test: $(READY) ## all tests and doctests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS)

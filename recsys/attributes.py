@@ -22,7 +22,19 @@ def attribute_codes(items: nw.DataFrame[Any]) -> np.ndarray:
 
     Shapes: V = n_items + 1 rows, A columns, possibly none.
     """
-    columns, first = [], 1
+    columns = list(_told_columns(items).values())
+    return np.stack(columns, axis=1) if columns else np.zeros((len(items) + 1, 0), dtype=np.int64)
+
+
+def group_column(items: nw.DataFrame[Any]) -> str | None:
+    """Return the column by which :func:`item_groups` groups these items; None where no column does."""
+    place = _grouping_place(attribute_codes(items))
+    return None if place is None else list(_told_columns(items))[place]
+
+
+def _told_columns(items: nw.DataFrame[Any]) -> dict[str, np.ndarray]:
+    """Return the codes (V,) int64 of each categorical column, as :func:`attribute_codes` counts them."""
+    columns, first = {}, 1
     for name in items.columns:
         if name == schema.ITEM_ID or items[name].dtype.is_float() or items[name].dtype.is_nested():
             continue
@@ -32,9 +44,9 @@ def attribute_codes(items: nw.DataFrame[Any]) -> np.ndarray:
             continue
         told = (count >= 2) & (distinct != "")
         numbered = np.where(told, np.cumsum(told) + first - 1, 0)
-        columns.append(np.concatenate([[0], numbered[code]]))
+        columns[name] = np.concatenate([[0], numbered[code]])
         first += int(told.sum())
-    return np.stack(columns, axis=1) if columns else np.zeros((len(items) + 1, 0), dtype=np.int64)
+    return columns
 
 
 def item_groups(codes: np.ndarray) -> np.ndarray:
@@ -47,11 +59,23 @@ def item_groups(codes: np.ndarray) -> np.ndarray:
     >>> item_groups(np.zeros((3, 0), dtype=np.int64))
     array([0, 1, 2])
     """
+    place = _grouping_place(codes)
     rows = np.arange(len(codes))
-    best, smallest = rows, np.inf
-    for column in codes.T:
-        _, group, size = np.unique(np.where(column > 0, column, -1 - rows), return_inverse=True, return_counts=True)
+    return rows if place is None else _groups(codes[:, place])[0]
+
+
+def _grouping_place(codes: np.ndarray) -> int | None:
+    best, smallest = None, np.inf
+    for place, column in enumerate(codes.T):
+        group, size = _groups(column)
         met = float(size[group].mean())
         if MIN_GROUP_SIZE <= met < smallest:
-            best, smallest = group, met
-    return best.astype(np.int64)
+            best, smallest = place, met
+    return best
+
+
+def _groups(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the group (V,) int64 of each item by one column of codes, and the size of each group."""
+    own = -1 - np.arange(len(column))
+    _, group, size = np.unique(np.where(column > 0, column, own), return_inverse=True, return_counts=True)
+    return group.astype(np.int64), size

@@ -1,23 +1,32 @@
 """Write one self-contained HTML page about a run: ``recsys report --run R``."""
 
 from datetime import date
+from typing import Annotated
 
+import numpy as np
 import typer
 
 from recsys.console import ForceOption, RunOption, run, talk
 from recsys.plots import read_log
-from recsys.reporting.customers import load_customers
+from recsys.prepared import PreparedData
+from recsys.reporting.customers import Why, load_customers
 from recsys.reporting.page import PAGE_FILE, build_page
-from recsys.runs import LOG_FILE, find_run
+from recsys.runs import LOG_FILE, Run, find_run
 from recsys.scores import SCORES_FILE, load_scores
-from recsys.splits import make_split
+from recsys.splits import Fold, make_split
 from recsys.storage import require_absent, write_text
 
 app = typer.Typer()
 
 
 @app.command()
-def main(run_name: RunOption = None, force: ForceOption = False) -> None:
+def main(
+    run_name: RunOption = None,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="Say below each suggestion shown what carried it; asks the decoder again.")
+    ] = False,
+    force: ForceOption = False,
+) -> None:
     """Write reports/<run>/index.html: one page that opens from disk, made to be shown to whoever runs the shop."""
     found = find_run(run_name)
     path = found.report_folder / PAGE_FILE
@@ -26,9 +35,28 @@ def main(run_name: RunOption = None, force: ForceOption = False) -> None:
     log = read_log(found.folder / LOG_FILE)
     data = found.open_data()
     split = make_split(data, found.config.split)
-    write_text(path, build_page(found, data, scores, log, load_customers(found, data, split), date.today()))
+    gallery = load_customers(found, data, split, _why(found, data) if reasons else None)
+    write_text(path, build_page(found, data, scores, log, gallery, date.today()))
     talk.print(f"Report written; open it in a browser ({path.stat().st_size / 1e6:.1f} MB, works offline):")
     typer.echo(path)
+
+
+def _why(found: Run, data: PreparedData) -> Why | None:
+    """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
+    # Only here is a model loaded: a page of figures needs no torch.
+    from recsys.modeling.factory import load_decoder
+    from recsys.modeling.reason_texts import say_reasons
+    from recsys.modeling.recommend import DecoderRecommender, History
+
+    decoder = load_decoder(found, data)
+    if not isinstance(decoder, DecoderRecommender):
+        talk.print("no reasons are shown: those of a published decoder cannot be told")
+        return None
+
+    def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:
+        return say_reasons(decoder, History(data, fold.history_end, fold.start_day), user_index, item)
+
+    return why
 
 
 if __name__ == "__main__":

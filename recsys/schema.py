@@ -26,6 +26,11 @@ Prepared data (a folder that ``dataset main`` writes and everything after it rea
 
 Recommendations table
     ``user_id`` string · ``rank`` int32 from 1 · ``item_id`` string · ``score`` float32
+
+Reasons table (a row for each past purchase that carried a recommended item; one without any where none did)
+    ``user_id``, ``rank``, ``item_id`` as in the recommendations · ``kind`` string, one of ``REASON_KINDS`` ·
+    ``past_item_id`` string, ``past_date`` date of its latest purchase, ``share`` float32 of what it carried, all
+    three null where nothing did · ``text`` string, the whole reason in words, the same on all rows of an item
 """
 
 from typing import Final
@@ -42,6 +47,11 @@ RANK: Final = "rank"
 SCORE: Final = "score"
 PLACE: Final = "place"
 LOG_PROBABILITY: Final = "log_probability"
+KIND: Final = "kind"
+PAST_ITEM_ID: Final = "past_item_id"
+PAST_DATE: Final = "past_date"
+SHARE: Final = "share"
+TEXT: Final = "text"
 
 EVENT_REQUIRED: Final = (USER_ID, ITEM_ID, TIME)
 EVENT_OPTIONAL: Final = (PRICE, QUANTITY, CHANNEL, BASKET_ID)
@@ -61,3 +71,6 @@ RECOMMENDATION_COLUMNS: Final = (USER_ID, RANK, ITEM_ID, SCORE)
 
 #: Names of the systems that reports compare, in the order in which they are shown.
 SYSTEMS: Final = ("decoder", "repeat", "variants", "covisitation", "item_knn", "als", "popularity_week", "popularity")
+
+#: Kinds of reasons for a recommended item, see :mod:`recsys.modeling.reasons`.
+REASON_KINDS: Final = ("repeat", "rising", "variant", "often_after", "popular")

@@ -34,6 +34,21 @@ CONTINUATIONS_SCHEMA = pa.schema(
 )
 
 
+#: Why each item was recommended; see :mod:`recsys.schema`.
+REASONS_SCHEMA = pa.schema(
+    [
+        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.RANK, pa.int32()),
+        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.KIND, pa.dictionary(pa.int8(), pa.string())),
+        (schema.PAST_ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.PAST_DATE, pa.date32()),
+        (schema.SHARE, pa.float32()),
+        (schema.TEXT, pa.string()),
+    ]
+)
+
+
 def continuation_rows(
     data: PreparedData, user_index: np.ndarray, item: np.ndarray, log_probability: np.ndarray
 ) -> pa.Table:
@@ -93,6 +108,50 @@ def recommendation_rows(data: PreparedData, user_index: np.ndarray, item: np.nda
     rank = np.tile(np.arange(1, k + 1, dtype=np.int32), n_users)
     columns = [user, pa.array(rank), items, pa.array(score.astype(np.float32).ravel())]
     return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
+
+
+def reason_rows(
+    data: PreparedData,
+    user_index: np.ndarray,
+    item: np.ndarray,
+    kind: np.ndarray,
+    past: tuple[np.ndarray, np.ndarray, np.ndarray],
+    texts: list[list[str]],
+) -> pa.Table:
+    """Return the reasons for lists (Q, K) of ``user_index`` (Q,) as rows with the original ids.
+
+    Args:
+        data: the purchases.
+        user_index: (Q,) customers.
+        item: (Q, K) item_index of what is recommended, best first.
+        kind: (Q, K) position in ``schema.REASON_KINDS``.
+        past: item_index, day and share (Q, K, J) of the past purchases named, 0 after the last.
+        texts: the reason in words for each of (Q, K).
+    """
+    past_item, past_day, share = past
+    named = past_item > 0
+    named[..., 0] = True  # an item that no purchase carried has its row too
+    row, place, number = np.nonzero(named)
+    absent = past_item[row, place, number] == 0
+    kinds = pa.array(kind[row, place].astype(np.int8))
+    columns = [
+        _encoded(row, data.user_ids.take(pa.array(user_index.astype(np.int64)))),
+        pa.array(place.astype(np.int32) + 1),
+        _encoded(item[row, place] - 1, data.item_ids),
+        pa.DictionaryArray.from_arrays(kinds, pa.array(schema.REASON_KINDS)),
+        _encoded(past_item[row, place, number] - 1, data.item_ids, absent),
+        pa.array(past_day[row, place, number].astype(np.int32), mask=absent).cast(pa.date32()),
+        pa.array(share[row, place, number].astype(np.float32), mask=absent),
+        pa.array([texts[one][k] for one, k in zip(row.tolist(), place.tolist(), strict=True)]),
+    ]
+    return pa.table(columns, schema=REASONS_SCHEMA)
+
+
+def _encoded(position: np.ndarray, values: pa.Array, absent: np.ndarray | None = None) -> pa.DictionaryArray:
+    """Return ``values[position]`` as a dictionary of those that occur; null where ``absent``."""
+    used, place = np.unique(np.maximum(position, 0), return_inverse=True)
+    codes = pa.array(place.astype(np.int32), mask=absent)
+    return pa.DictionaryArray.from_arrays(codes, values.take(pa.array(used.astype(np.int64))))
 
 
 def read_recommendations(path: Path) -> pa.Table:

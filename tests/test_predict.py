@@ -17,10 +17,11 @@ from recsys.modeling.baselines import BASELINES
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
 from recsys.modeling.universe import candidates_at, read_item_list
-from recsys.prepared import load_prepared
+from recsys.prepared import day_date, load_prepared
 from recsys.runs import find_run
 from recsys.schema import SYSTEMS
 from recsys.submission import check_submission, write_submission
+from recsys.tables import REASONS_SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,8 @@ def test_an_output_that_exists_needs_force(place):
         (["--date", "2030-01-01", "--sold-within-days", "7"], "no item may be recommended at 2030-01-01", 1),
         (["--submission", "--k", "5"], "12 items", 2),
         (["--folds", "--k", "5"], "--folds", 2),
+        (["--folds", "--reasons"], "--folds", 2),
+        (["--reasons", "--system", "popularity"], "cannot be told for popularity", 2),
     ],
 )
 def test_a_question_that_cannot_be_meant_ends_in_one_line(place, capfd, arguments, said, code):
@@ -200,6 +203,32 @@ def test_the_check_of_a_submission_finds_what_kaggle_would_refuse(place, tmp_pat
     bad.write_text("\n".join(spoil(Path("good/submission.csv").read_text().splitlines())) + "\n")
     with pytest.raises(DataError, match=said):
         check_submission(bad, data)
+
+
+def test_reasons_stand_beside_the_lists_row_by_row(place):
+    predict("--k", "4", "--reasons", "--out", "why/recommendations.parquet", "--force")
+    reasons = pq.read_table("why/reasons.parquet")
+    assert reasons.schema.names == REASONS_SCHEMA.names
+    rows = reasons.to_pylist()
+    lists = rows_of("why/recommendations.parquet")
+    listed = {(user, rank): item for user, items in lists.items() for rank, item in enumerate(items, 1)}
+    assert {(row["user_id"], row["rank"]): row["item_id"] for row in rows} == listed
+    data = load_prepared(Path("data/processed/toy"))
+    for row in rows:
+        user = int(row["user_id"][1:])
+        own = slice(data.offsets[user], data.offsets[user + 1])
+        bought = data.item[own]
+        if row["kind"] == "repeat":
+            assert row["past_item_id"] == row["item_id"]
+            days = data.day[own][bought == int(row["item_id"])]
+            assert row["past_date"] == day_date(days.max())
+            assert row["text"].startswith("bought once" if len(days) == 1 else f"bought {len(days)} times")
+        else:
+            assert int(row["item_id"]) not in bought
+        assert (row["past_item_id"] is None) == (row["past_date"] is None) == (row["share"] is None)
+        assert row["past_item_id"] is None or int(row["past_item_id"]) in bought
+        assert row["share"] is None or 0 <= row["share"] <= 1
+    assert {row["kind"] for row in rows if row["user_id"] == "u31"} == {"popular"}
 
 
 def test_writing_a_submission_keeps_the_order_of_ranks(tmp_path):

@@ -11,12 +11,13 @@ import pytest
 from example_run import N_USERS, NEWCOMER, item_id, user_id
 from typer.testing import CliRunner
 
+from recsys import plots
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.errors import OutputExistsError, RunError
+from recsys.labels import Labels, short_id
 from recsys.prepared import day_date, load_prepared
 from recsys.reporting.customers import choose_customers, load_customers
-from recsys.reporting.labels import Labels, short_id
 from recsys.reporting.method import protocol, source_note, training, windows
 from recsys.reporting.page import build_page
 from recsys.runs import find_run
@@ -58,6 +59,26 @@ def gallery(shop):
     run = find_run("small")
     data = run.open_data()
     return load_customers(run, data, make_split(data, run.config.split))
+
+
+def test_reasons_are_shown_below_the_suggestions_they_are_of_and_nowhere_without_them(shop, page):
+    run = find_run("small")
+    data = run.open_data()
+
+    def why(fold, user_index, item):
+        return [[f"why {number} & {user}" for number in items] for user, items in zip(user_index, item, strict=True)]
+
+    told = load_customers(run, data, make_split(data, run.config.split), why)
+    users = {user_id(user): user for user in range(N_USERS)}
+    for customer in told.customers:
+        (user,) = {users[name] for name in users if short_id(name) == customer.id}
+        assert [shown.reason for shown in customer.recommended] == [f"why {item} & {user}" for item in range(1, 13)]
+        assert not any(shown.reason for shown in customer.bought)
+    scores = load_scores(Path("reports/small/metrics.json"), "small")
+    html = build_page(run, data, scores, plots.read_log(run.folder / "metrics.csv"), told, date(2020, 4, 1))
+    assert html.count('class="reason"') == 12 * len(told.customers)
+    assert "why 1 &amp; " in html
+    assert 'class="reason"' not in page
 
 
 class Outline(HTMLParser):

@@ -18,7 +18,8 @@ from recsys.modeling.baselines import BASELINES, can_fit, fit_baseline
 from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.baselines.repeat import Repeat
 from recsys.modeling.factory import load_decoder, load_transformer
-from recsys.modeling.recommend import Candidates, History, Lists, Recommender
+from recsys.modeling.reason_texts import write_reasons
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists, Recommender
 from recsys.modeling.seed_batches import SeedBatches, customer_stretches
 from recsys.modeling.seed_scores import HeldOutScores, score_held_out
 from recsys.modeling.universe import candidates_at, read_item_list
@@ -27,7 +28,7 @@ from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.splits import make_split
 from recsys.storage import replacing, require_absent, write_json
 from recsys.submission import SUBMISSION_K, check_submission, write_submission
-from recsys.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
+from recsys.tables import RECOMMENDATIONS_SCHEMA, read_lists, recommendation_rows
 
 app = typer.Typer(add_completion=False)
 
@@ -89,6 +90,9 @@ def main(
         bool | None, typer.Option("--exclude-seen/--include-seen", help="Leave out what the customer has bought.")
     ] = None,
     submission: Annotated[bool, typer.Option("--submission", help="Also write Kaggle's submission.csv.")] = False,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="Also write reasons.parquet: which purchases carried each item, and why.")
+    ] = False,
     folds: Annotated[
         bool, typer.Option("--folds", help="Write the lists of all systems for the run's test folds instead.")
     ] = False,
@@ -102,7 +106,8 @@ def main(
     found = find_run(run_name)
     keep_freed_memory()
     if folds:
-        if any(value is not None for value in (day, k, sold_within_days, universe, blocklist, exclude_seen, out)):
+        asks = (day, k, sold_within_days, universe, blocklist, exclude_seen, out)
+        if reasons or any(value is not None for value in asks):
             raise UsageError("--folds asks what the run's configuration asks; it goes with --run and --force only")
         predict_folds(found, force=force)
         return
@@ -113,11 +118,15 @@ def main(
     config = _with(found.config, {name: value for name, value in options.items() if value is not None})
     path = out or found.report_folder / "recommendations.parquet"
     sheet = path.with_name("submission.csv") if submission else None
-    for output in (path, sheet):
+    why = path.with_name("reasons.parquet") if reasons else None
+    if reasons and (system != DECODER or config.seed_model.kind is not None):
+        named = system if system != DECODER else f"{found.name}, a published decoder"
+        raise UsageError(f"--reasons are those of the decoder of `model`; they cannot be told for {named}")
+    for output in (path, sheet, why):
         if output is not None:
             require_absent(output, force=force)
     asked = Asked(config, system, None if day is None else _parse_day(day), universe, blocklist)
-    recommend_everybody(found, asked, path, sheet)
+    recommend_everybody(found, asked, path, sheet, why)
     if system == DECODER and config.seed_model.kind is not None and config.split.protocol == "customers":
         show_held_out(score_customers(found), found.report_folder / HELD_OUT_FILE)
 
@@ -133,8 +142,10 @@ class Asked:
     blocklist: Path | None = None
 
 
-def recommend_everybody(found: Run, asked: Asked, path: Path, sheet: Path | None = None) -> None:
-    """Write lists for every customer to ``path``, and as Kaggle's submission to ``sheet``.
+def recommend_everybody(
+    found: Run, asked: Asked, path: Path, sheet: Path | None = None, why: Path | None = None
+) -> None:
+    """Write lists for every customer to ``path``, as Kaggle's submission to ``sheet``, and their reasons to ``why``.
 
     Raises:
         DataError: a list of items cannot be used, or leaves too few items for a customer.
@@ -168,6 +179,13 @@ def recommend_everybody(found: Run, asked: Asked, path: Path, sheet: Path | None
         write_submission(path, sheet)
         check_submission(sheet, data)
         typer.echo(sheet)
+    if (
+        why is not None
+        and isinstance(recommender, ServedDecoder)
+        and isinstance(recommender.decoder, DecoderRecommender)
+    ):
+        write_reasons(recommender.decoder, history, everybody, read_lists(path, data, everybody), why)
+        typer.echo(why)
 
 
 def score_customers(found: Run) -> HeldOutScores:

@@ -14,6 +14,7 @@ from recsys.errors import DataError, UsageError
 from recsys.features import ItemSales
 from recsys.item_map import attributes
 from recsys.item_map.attributes import MISSING, Attribute
+from recsys.labels import Labels, Product, short_id
 from recsys.likeness import (
     RANK_EDGES,
     Known,
@@ -25,7 +26,6 @@ from recsys.likeness import (
     without_repeats,
 )
 from recsys.prepared import PreparedData, day_date
-from recsys.reporting.labels import Labels, Product, short_id
 from recsys.reporting.shell import Chart, draw_chart, environment, page_style
 from recsys.runs import Run
 from recsys.splits import Unfinished, event_positions, unfinished_histories

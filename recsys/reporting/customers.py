@@ -1,12 +1,13 @@
 """Twenty customers of the last held-out window: what they had bought, what they were shown, what they then bought."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.errors import RunError
+from recsys.labels import Labels, Product, short_id
 from recsys.prepared import PreparedData, day_date
-from recsys.reporting.labels import Labels, Product, short_id
 from recsys.runs import Run
 from recsys.splits import Fold, Split
 from recsys.tables import read_lists
@@ -26,6 +27,7 @@ class Shown:
     product: Product
     hit: bool
     repeat: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,18 @@ class Gallery:
     seed: int
     n_asked: int
 
+    @property
+    def has_reasons(self) -> bool:
+        """Whether it is said why products were recommended."""
+        return any(shown.reason for customer in self.customers for shown in customer.recommended)
 
-def load_customers(run: Run, data: PreparedData, split: Split) -> Gallery:
-    """Return twenty customers of the last held-out window with the decoder's lists.
+
+#: Says why items (Q, K) are recommended to customers (Q,) at a fold's date: a sentence each.
+Why = Callable[[Fold, np.ndarray, np.ndarray], list[list[str]]]
+
+
+def load_customers(run: Run, data: PreparedData, split: Split, why: Why | None = None) -> Gallery:
+    """Return twenty customers of the last held-out window with the decoder's lists, and what ``why`` says of these.
 
     Raises:
         RunError: there is no held-out window, or the decoder's lists for it were not written.
@@ -83,7 +94,11 @@ def load_customers(run: Run, data: PreparedData, split: Split) -> Gallery:
     chosen = choose_customers(fold, data, run.config.seed)
     lists = read_lists(path, data, fold.user_index)
     labels = Labels(data.items)
-    customers = [_customer(data, labels, fold, place, lists[place].tolist()) for place in chosen]
+    reasons = why(fold, fold.user_index[chosen], lists[chosen]) if why is not None else [[]] * len(chosen)
+    customers = [
+        _customer(data, labels, fold, place, lists[place].tolist(), said)
+        for place, said in zip(chosen, reasons, strict=True)
+    ]
     return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
 
 
@@ -104,15 +119,18 @@ def choose_customers(fold: Fold, data: PreparedData, seed: int, n: int = N_SHOWN
     return np.array([*new, *drawn], dtype=np.int64)
 
 
-def _customer(data: PreparedData, labels: Labels, fold: Fold, place: int, items: list[int]) -> Customer:
+def _customer(
+    data: PreparedData, labels: Labels, fold: Fold, place: int, items: list[int], reasons: list[str]
+) -> Customer:
     user = int(fold.user_index[place])
     begin, end = int(data.offsets[user]), int(fold.history_end[user])
     past = set(data.item[begin:end].tolist())
     targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
     days, n_shown = _newest_days(data, labels, begin, end)
+    said_of = reasons or [""] * len(items)
 
-    def shown(item: int, others: list[int]) -> Shown:
-        return Shown(labels.product(item), item in others, item in past)
+    def shown(item: int, others: list[int], reason: str = "") -> Shown:
+        return Shown(labels.product(item), item in others, item in past, reason)
 
     bought = sorted((shown(item, items) for item in targets), key=lambda one: (not one.hit, not one.repeat))
     return Customer(
@@ -120,7 +138,7 @@ def _customer(data: PreparedData, labels: Labels, fold: Fold, place: int, items:
         n_purchases=end - begin,
         days=days,
         n_older=end - begin - n_shown,
-        recommended=[shown(item, targets) for item in items if item],
+        recommended=[shown(item, targets, said) for item, said in zip(items, said_of, strict=True) if item],
         bought=bought[:_BOUGHT_LINES],
         n_bought=len(bought),
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from recsys.config import Config, SplitConfig
+from recsys.labels import short_id
 from recsys.prepared import PreparedData, day_date
-from recsys.reporting.labels import short_id
 from recsys.runs import HELD_OUT_FILE, Run
 from recsys.scores import Scores
 from recsys.storage import read_json

@@ -49,8 +49,8 @@ class Labels:
         """Return the readable form of an item: its id where it has no name."""
         row = item_index - 1
         identifier = short_id(self._ids[row])
-        label = "" if self._titles is None else _readable(self._titles[row])
-        details = dict.fromkeys(text for text in (_readable(column[row]) for column in self._details) if text)
+        label = "" if self._titles is None else readable(self._titles[row])
+        details = dict.fromkeys(text for text in (readable(column[row]) for column in self._details) if text)
         details.pop(label, None)
         return Product(label or f"Item {identifier}", ", ".join(list(details)[:_SHOWN_DETAILS]), identifier)
 
@@ -75,10 +75,10 @@ def _matches(names: list[str], patterns: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(name for name in found if not name.lower().endswith(("_code", "_id", "_no"))))
 
 
-def _readable(value: object) -> str:
+def readable(value: object) -> str:
     """Return a value as text: blanks put in order, a shouted name in sentence case, a cut or long one ended well.
 
-    >>> _readable("CAN DOG FOOD  (SKIPPY/PEDIGREE/"), _readable("10 OZ")
+    >>> readable("CAN DOG FOOD  (SKIPPY/PEDIGREE/"), readable("10 OZ")
     ('Can dog food', '10 OZ')
     """
     text = " ".join(str(value).split()) if value is not None else ""

@@ -1,0 +1,267 @@
+"""Nothing at or after a cut reaches what is said or learned before it, however the events there differ.
+
+The tests of each part change the items of later events; here later events are other events: more or fewer of them, of
+other customers, on other days.
+"""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from test_model import SMALL, train_steps
+from toy import toy_data, write_prepared
+
+from recsys.config import Config, DataConfig, SplitConfig, TrainingConfig
+from recsys.dataset import prepare
+from recsys.errors import DataError
+from recsys.features import ItemSales, past_items
+from recsys.modeling.baselines import BASELINES, fit_baseline
+from recsys.modeling.module import PurchaseModule
+from recsys.modeling.reasons import explain
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists
+from recsys.modeling.train import build_module
+from recsys.modeling.universe import candidates_at
+from recsys.prepared import PreparedData, day_date, load_prepared
+from recsys.splits import make_split, window_fold
+
+N_USERS, N_ITEMS, N_DAYS, FIRST_DAY = 40, 30, 70, 18_000
+#: The validation window begins at the first, the only test window a week later.
+CUT, TEST_DAY = FIRST_DAY + N_DAYS - 14, FIRST_DAY + N_DAYS - 7
+EVERYBODY = np.arange(N_USERS, dtype=np.int32)
+CONFIG = Config.model_validate(
+    {
+        "model": SMALL.model_dump(),
+        "split": {"n_folds": 1, "end": day_date(FIRST_DAY + N_DAYS)},
+        "training": {"batch_tokens": 256, "query_windows": 5, "epochs": 1},
+        "baselines": {"als_factors": 4, "als_iterations": 2, "n_neighbours": 5, "variant_column": "made_of"},
+    }
+)
+ITEMS = pa.table(
+    {
+        "item_id": [f"{number:010d}" for number in range(1, N_ITEMS + 1)],
+        "made_of": ["clay", "glass", "steel"] * (N_ITEMS // 3),
+    }
+)
+
+
+def written(folder: Path, events: np.ndarray) -> PreparedData:
+    return write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=[f"u{n}" for n in range(N_USERS)])
+
+
+@pytest.fixture
+def data(tmp_path):
+    found = toy_data(tmp_path, n_users=N_USERS, n_items=N_ITEMS, n_days=N_DAYS, seed=6, first_day=FIRST_DAY)
+    return written(tmp_path / "data", events_of(found))
+
+
+def events_of(data: PreparedData) -> np.ndarray:
+    return np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
+
+
+@pytest.fixture(params=["others", "many", "nearly none"])
+def versions(data, tmp_path, request):
+    """Give two versions of the data at a cut: as they are, and with other events from it on."""
+
+    def at(cut: int) -> tuple[PreparedData, PreparedData]:
+        events = events_of(data)
+        n_later = {"others": int((events[:, 1] >= cut).sum()), "many": 900, "nearly none": 3}[request.param]
+        random = np.random.default_rng(n_later)
+        # Somebody buys in each window, or the split itself would say that it cannot be asked.
+        days = np.concatenate([[CUT, TEST_DAY], random.integers(cut, FIRST_DAY + N_DAYS, n_later)])
+        later = [
+            random.integers(0, N_USERS, len(days)),
+            np.maximum(days, cut),
+            random.integers(1, N_ITEMS + 1, len(days)),
+        ]
+        kept = events[events[:, 1] < cut]
+        return data, written(tmp_path / f"{request.param}-{cut}", np.concatenate([kept, np.stack(later, axis=1)]))
+
+    return at
+
+
+def built(data: PreparedData) -> PurchaseModule:
+    module = build_module(CONFIG, data)
+    assert module.batches.split.train_day == CUT
+    return module
+
+
+def tensors_of(value: object) -> list[torch.Tensor]:
+    """All tensors of a batch, however deep."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [tensor for part in vars(value).values() for tensor in tensors_of(part)]
+
+
+def test_the_batches_and_questions_of_training_are_the_same(versions):
+    epochs = []
+    for data in versions(CUT):
+        batches = built(data).batches
+        batches.epoch = 2
+        epochs.append([tensors_of(batch) for batch in batches])
+    assert len(epochs[0]) == len(epochs[1]) >= 3
+    assert sum(len(batch[-1]) for batch in epochs[0]) > 0  # targets of questions
+    for before, after in zip(*epochs, strict=True):
+        for one, other in zip(before, after, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_a_module_begins_and_ends_its_training_the_same(versions):
+    states, chances = [], []
+    for data in versions(CUT):
+        module = built(data)
+        states.append({name: tensor.clone() for name, tensor in module.model.state_dict().items()})
+        chances.append(module.sampler.log_q(torch.arange(N_ITEMS + 1)))
+        torch.manual_seed(0)
+        train_steps(module, 1)
+        states[-1] |= {f"trained {name}": tensor for name, tensor in module.model.state_dict().items()}
+    assert torch.equal(*chances)
+    assert any("scale" in name for name in states[0])  # what inputs are divided by is learned from the past as well
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_is_known_at_a_date_is_the_same(versions):
+    before, after = versions(TEST_DAY)
+    for day in (TEST_DAY, TEST_DAY - 9):
+        tables, rows = zip(*(ItemSales(data).tables([day]) for data in (before, after)), strict=True)
+        assert np.array_equal(tables[0][rows[0]], tables[1][rows[1]])
+    pasts = [past_items(d, EVERYBODY, d.ends_before(TEST_DAY), np.full(N_USERS, TEST_DAY)) for d in (before, after)]
+    for name in ("query", "item", "features"):
+        assert np.array_equal(getattr(pasts[0], name), getattr(pasts[1], name))
+    assert np.array_equal(candidates_at(before, TEST_DAY, 7), candidates_at(after, TEST_DAY, 7))
+
+
+def test_codes_and_groups_of_items_come_from_the_item_table_alone(versions):
+    """Attributes look at no event at all, so there is no cut for them to look past: a sale never makes a code."""
+    before, after = versions(FIRST_DAY + 1)
+    assert before.attributes.shape[1] == 1
+    assert np.array_equal(before.attributes, after.attributes)
+    assert np.array_equal(before.groups, after.groups)
+
+
+def lists_of(data: PreparedData, system: str, model: torch.nn.Module) -> Lists:
+    history = History(data, data.ends_before(TEST_DAY), TEST_DAY)
+    candidates = Candidates(candidates_at(data, TEST_DAY, None))
+    if system == "decoder":
+        return DecoderRecommender(model, ItemSales(data)).recommend(history, EVERYBODY, 8, candidates)
+    validation = make_split(data, CONFIG.split).validation
+    return fit_baseline(system, history, CONFIG, validation).recommend(history, EVERYBODY, 8, candidates)
+
+
+@pytest.mark.parametrize("system", ["decoder", *BASELINES])
+def test_every_system_recommends_the_same(versions, system):
+    before, after = versions(TEST_DAY)
+    model = built(before).model.eval()
+    lists = [lists_of(data, system, model) for data in (before, after)]
+    assert np.array_equal(lists[0].item, lists[1].item)
+    assert np.array_equal(lists[0].score, lists[1].score)
+
+
+def test_reasons_are_the_same(versions):
+    before, after = versions(TEST_DAY)
+    model = built(before).model.eval()
+    item = lists_of(before, "decoder", model).item
+    reasons = [
+        explain(DecoderRecommender(model, ItemSales(d)), History(d, d.ends_before(TEST_DAY), TEST_DAY), EVERYBODY, item)
+        for d in (before, after)
+    ]
+    for name, value in vars(reasons[0]).items():
+        assert np.array_equal(value, getattr(reasons[1], name)), name
+
+
+def shop_rows() -> list[dict[str, str]]:
+    """Purchases of twelve customers, several at a time with the same clock, on 40 days."""
+    random = np.random.default_rng(1)
+    rows = []
+    for trip in range(260):
+        user, day = int(random.integers(12)), date(2024, 1, 1) + timedelta(days=int(random.integers(40)))
+        items = random.choice(15, size=3, replace=False)
+        rows += [{"u": f"c{user}", "i": f"i{item}", "t": f"{day} 18:30", "b": f"r{trip}"} for item in items]
+    return rows
+
+
+def prepared(
+    rows: list[dict[str, str]], name: str, columns: str = "basket_id: b", engine: str = "polars"
+) -> PreparedData:
+    """Write ``rows`` as a shop's CSV file and prepare them as a shop would."""
+    lines = ["u,i,t,b", *(",".join(row.values()) for row in rows)]
+    Path(f"{name}.csv").write_text("\n".join(lines) + "\n")
+    Path(f"{name}.yaml").write_text(f"{{user_id: u, item_id: i, time: t, {columns}}}")
+    prepare(DataConfig(source="table", raw=Path(f"{name}.csv"), columns=Path(f"{name}.yaml"), engine=engine, name=name))
+    return load_prepared(Path("data/processed") / name)
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+@pytest.mark.parametrize("columns", ["basket_id: b", "channel: b"])
+def test_the_order_of_rows_at_one_time_changes_neither_batches_nor_lists(workplace, columns, engine):
+    """Ties are broken by basket and by a hash of customer, item and day: see recsys.histories."""
+    rows = shop_rows()
+    if columns.startswith("channel"):
+        rows = [row | {"b": "web"} for row in rows]
+    shuffled = [rows[place] for place in np.random.default_rng(5).permutation(len(rows))]
+    one, other = prepared(rows, "one", columns, engine), prepared(shuffled, "other", columns, engine)
+    assert one.fingerprint == other.fingerprint
+    config = Config(model=SMALL, split=SplitConfig(n_folds=1), training=TrainingConfig(batch_tokens=128))
+    modules = [build_module(config, data) for data in (one, other)]
+    for before, after in zip(*(module.batches for module in modules), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(tensors_of(before), tensors_of(after), strict=True))
+    day, users = one.last_day - 6, np.arange(12, dtype=np.int32)
+    lists = [
+        DecoderRecommender(modules[0].model.eval(), ItemSales(data)).recommend(
+            History(data, data.ends_before(day), day), users, 5, Candidates(candidates_at(data, day, None))
+        )
+        for data in (one, other)
+    ]
+    assert np.array_equal(lists[0].item, lists[1].item)
+    assert np.array_equal(lists[0].score, lists[1].score)
+
+
+def test_a_basket_that_stands_there_twice_is_bought_twice_and_asked_for_once(workplace):
+    rows = shop_rows()
+    first, again = rows[:3], [row | {"b": "again"} for row in rows[:3]]
+    once, twice, rescanned = (
+        prepared(rows, "once"),
+        prepared(rows + again, "twice"),
+        prepared(rows + first, "rescanned"),
+    )
+    user = once.user_index_of(pa.array([rows[0]["u"]]))
+    bought = once.item_index_of(pa.array([row["i"] for row in first]))
+    day = (date.fromisoformat(rows[0]["t"][:10]) - date(1970, 1, 1)).days
+    folds = [window_fold(data, day, 7) for data in (once, twice, rescanned)]
+    for fold in folds[1:]:
+        for name in ("user_index", "target_offsets", "target_item"):
+            assert np.array_equal(getattr(folds[0], name), getattr(fold, name))
+    asked = np.array([day + 1])
+    pasts = [past_items(data, user, data.ends_before(day + 1)[user], asked) for data in (once, twice, rescanned)]
+    count = [np.expm1(past.features[np.isin(past.item, bought), 0]).round().astype(int) for past in pasts]
+    assert (count[1] == count[0] + 1).all()
+    assert (count[2] == count[0] + 1).all()
+    # Another receipt is another trip; the same receipt scanned twice is not.
+    trips = [data.basket[data.ends_before(day + 1)[user] - 1] + 1 for data in (once, twice, rescanned)]
+    assert (trips[1] - trips[0]).tolist() == [1]
+    assert (trips[2] - trips[0]).tolist() == [0]
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_an_evening_belongs_to_the_day_that_is_written_and_a_zone_is_never_guessed(workplace, engine):
+    times = ["2024-01-01 00:00", "2024-01-06 23:59:59.999", "2024-01-07 00:00:00", "2024-01-06T23:30:00+02:00"]
+    times += ["2024-01-06T23:30:00Z", "2024-01-06 23:30-05:00"]
+    rows = [{"u": "c", "i": f"i{place}", "t": time, "b": "r"} for place, time in enumerate(times)]
+    data = prepared(rows, "late", engine=engine)
+    assert [day_date(day).isoformat() for day in data.day] == ["2024-01-01", "2024-01-06", "2024-01-07"]
+    assert data.ends_before((date(2024, 1, 7) - date(1970, 1, 1)).days).tolist() == [2]
+    report = data.manifest["report"]
+    assert (report["rows_read"], report["dropped"]["bad_date"]) == (6, 3)  # an offset is counted, not moved to a day
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_a_column_of_times_with_a_zone_is_refused(workplace, engine):
+    times = pa.array([1_704_583_800_000] * 2, pa.timestamp("ms", tz="America/New_York"))
+    pq.write_table(pa.table({"u": ["a", "b"], "i": ["x", "y"], "t": times}), "zoned.parquet")
+    Path("zoned.yaml").write_text("{user_id: u, item_id: i, time: t}")
+    config = DataConfig(source="table", raw=Path("zoned.parquet"), columns=Path("zoned.yaml"), engine=engine)
+    with pytest.raises(DataError, match="zone"):
+        prepare(config)

@@ -1,0 +1,233 @@
+"""Reasons are the model's own: they add up, say what leaving a purchase out does, and find a planted cause."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from test_model import train_steps
+from toy import write_prepared
+
+from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
+from recsys.features import ItemSales
+from recsys.modeling import reasons as reasons_module
+from recsys.modeling.reason_texts import ReasonTexts, say_reasons
+from recsys.modeling.reasons import N_NAMED, explain
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
+from recsys.modeling.train import build_module
+from recsys.schema import REASON_KINDS
+
+N_PAIRS, N_ITEMS, N_USERS, K = 8, 66, 150, 6
+FIRST_DAY, N_DAYS = 18_000, 70
+DAY = FIRST_DAY + N_DAYS
+ITEMS = pa.table(
+    {
+        "item_id": [f"{number:010d}" for number in range(1, N_ITEMS + 1)],
+        "name": [f"Thing {number}" for number in range(1, N_ITEMS + 1)],
+        # Half of the causes are made of what their effects are made of.
+        "made_of": list(4 * "c" + 4 * "g" + 4 * "c" + 4 * "s" + 16 * "cgs" + "gs"),
+    }
+)
+
+
+def planted_events() -> list[tuple[int, int, int]]:
+    """Whoever buys item c of 1 … 8 buys item c + 8 within three days; of all else one item weekly, some at random."""
+    random = np.random.default_rng(3)
+    events = []
+    for user in range(N_USERS):
+        # The newest cause stands on the last days: its effect is still to come.
+        days = [*random.integers(3, N_DAYS - 8, 3).tolist(), N_DAYS - 1]
+        for cause, day in zip(random.permutation(N_PAIRS)[:4] + 1, days, strict=True):
+            events.append((user, FIRST_DAY + day, int(cause)))
+            if day < N_DAYS - 1:
+                events.append((user, FIRST_DAY + day + int(random.integers(1, 4)), int(cause) + N_PAIRS))
+        staple, *others = random.permutation(np.arange(2 * N_PAIRS + 1, N_ITEMS + 1))[:5].tolist()
+        for day, item in zip(random.integers(0, N_DAYS - 2, 4).tolist(), others, strict=True):
+            events.append((user, FIRST_DAY + day, item))
+        events += [(user, FIRST_DAY + day, staple) for day in range(20 + user % 7, N_DAYS - 2, 7)]
+    return events
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Data with planted causes, a decoder that has learned them, and its lists at the day after the data."""
+    torch.manual_seed(0)
+    users = [f"u{number}" for number in range(N_USERS + 1)]  # the last one has bought nothing
+    folder = tmp_path_factory.mktemp("planted")
+    data = write_prepared(folder / "data", planted_events(), items=ITEMS, n_items=N_ITEMS, users=users)
+    module = build_module(
+        Config(
+            model=ModelConfig(width=32, n_layers=1, n_heads=2, max_length=24, dropout=0.0),
+            split=SplitConfig(n_folds=0, end=None),
+            training=TrainingConfig(batch_tokens=1024, loss="full", query_windows=6),
+        ),
+        data,
+    )
+    train_steps(module, 25)
+    model = module.model.eval()
+    history = History(data, data.ends_before(DAY), DAY)
+    recommender = DecoderRecommender(model, ItemSales(data))
+    asked = np.arange(N_USERS, dtype=np.int32)
+    lists = recommender.recommend(history, asked, K, Candidates(all_items(N_ITEMS)))
+    return SimpleNamespace(
+        data=data,
+        folder=folder,
+        history=history,
+        recommender=recommender,
+        lists=lists,
+        reasons=explain(recommender, history, asked, lists.item),
+        users=users,
+    )
+
+
+def kind_is(reasons, kind):
+    return reasons.kind == REASON_KINDS.index(kind)
+
+
+def scores_without(shop, user: int, past_item: int, folder: str) -> np.ndarray:
+    """Logits (V,) of a customer who had never bought ``past_item``, from data written anew; sales are as they were."""
+    data = shop.data
+    events = np.stack([data.user_of_event(), data.day, data.item], axis=1)
+    events = events[~((events[:, 0] == user) & (events[:, 2] == past_item))]
+    fewer = write_prepared(shop.folder / folder, events, items=ITEMS, n_items=N_ITEMS, users=shop.users)
+    with torch.inference_mode():
+        history = History(fewer, fewer.ends_before(DAY), DAY)
+        logits, _ = shop.recommender.logits(history, np.array([user]))
+    return logits[0].numpy()
+
+
+def test_the_terms_add_up_to_the_score_and_only_past_items_have_a_repeat_term(shop):
+    np.testing.assert_allclose(shop.reasons.terms.sum(-1), shop.lists.score, rtol=1e-4, atol=1e-4)
+    is_past = shop.reasons.count > 0
+    assert (shop.reasons.terms[..., 3] != 0).sum() == is_past.sum() > 0
+    assert np.array_equal(kind_is(shop.reasons, "repeat"), is_past)
+
+
+def test_a_repeat_names_its_own_purchases_with_their_number_and_last_date(shop):
+    reasons, data = shop.reasons, shop.data
+    rows, places = np.nonzero(kind_is(reasons, "repeat"))
+    assert len(rows) > 20
+    for row, place in zip(rows[:40], places[:40], strict=True):
+        own = slice(data.offsets[row], data.offsets[row + 1])
+        days = data.day[own][data.item[own] == reasons.item[row, place]]
+        assert reasons.past_item[row, place].tolist() == [reasons.item[row, place], 0, 0]
+        assert (reasons.count[row, place], reasons.past_day[row, place, 0]) == (len(days), days.max())
+        assert 0 <= reasons.share[row, place, 0] <= 1
+
+
+def test_the_share_of_a_past_item_is_what_a_history_without_it_loses(shop):
+    reasons = shop.reasons
+    with torch.inference_mode():
+        whole, _ = shop.recommender.logits(shop.history, np.arange(N_USERS))
+    new_rows, new_places = np.nonzero((reasons.count == 0) & (reasons.past_item[..., 0] > 0))
+    for row, place in list(zip(new_rows, new_places, strict=True))[::60]:
+        own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
+        item = reasons.item[row, place]
+        lost = [float(whole[row, item]) - scores_without(shop, row, past, f"l{row}-{past}")[item] for past in own]
+        gain = np.maximum(lost, 0)
+        best = np.argsort(-gain, kind="stable")[:N_NAMED]
+        named = gain[best] >= gain.max() / 3
+        assert reasons.past_item[row, place].tolist() == np.where(named, own[best], 0).tolist()
+        np.testing.assert_allclose(reasons.share[row, place], named * gain[best] / gain.sum(), atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["repeat", "new"])
+def test_without_the_named_purchase_the_score_falls_more_than_without_another(shop, kind):
+    reasons, random = shop.reasons, np.random.default_rng(0)
+    is_kind = (reasons.count > 0) if kind == "repeat" else (reasons.count == 0)
+    with torch.inference_mode():
+        whole, _ = shop.recommender.logits(shop.history, np.arange(N_USERS))
+    falls = []
+    for row in range(0, N_USERS, 6):
+        places = np.flatnonzero(is_kind[row] & (reasons.past_item[row, :, 0] > 0))
+        if not len(places):
+            continue
+        item, named = int(reasons.item[row, places[0]]), int(reasons.past_item[row, places[0], 0])
+        own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
+        other = int(random.choice(own[(own != named) & (own != item)]))
+        score = float(whole[row, item])
+        falls.append([score - scores_without(shop, row, past, f"{kind}{row}-{past}")[item] for past in (named, other)])
+    named_fall, other_fall = np.mean(falls, axis=0)
+    assert len(falls) >= 15
+    assert named_fall > max(2 * other_fall, 0.1)
+
+
+def test_the_purchase_named_is_the_planted_cause(shop):
+    """The truth is in the data, not in the model: whoever bought c will buy c + 8."""
+    reasons = shop.reasons
+    is_effect = (reasons.count == 0) & (reasons.item > N_PAIRS) & (reasons.item <= 2 * N_PAIRS)
+    rows, places = np.nonzero(is_effect)
+    causes = reasons.item[rows, places] - N_PAIRS
+    own = [set(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]].tolist()) for row in rows]
+    has_cause = np.array([cause in items for cause, items in zip(causes, own, strict=True)])
+    named = reasons.past_item[rows, places, 0]
+    assert has_cause.sum() > 60
+    assert (named == causes)[has_cause].mean() > 0.8
+
+
+def test_reasons_do_not_depend_on_company_nor_on_what_else_is_listed(shop):
+    alone = explain(shop.recommender, shop.history, np.array([7], dtype=np.int32), shop.lists.item[7:8, 2:4], chunk=1)
+    together = shop.reasons
+    assert np.array_equal(alone.past_item[0], together.past_item[7, 2:4])
+    assert np.array_equal(alone.kind[0], together.kind[7, 2:4])
+    np.testing.assert_allclose(alone.share[0], together.share[7, 2:4], atol=1e-4)
+
+
+def test_the_purchases_tried_first_hold_the_one_that_matters_most(shop, monkeypatch):
+    monkeypatch.setattr(reasons_module, "MOST_LEFT_OUT", 4)
+    fewer = explain(shop.recommender, shop.history, np.arange(N_USERS, dtype=np.int32), shop.lists.item[:, :2])
+    new = shop.reasons.count[:, :2] == 0
+    same = fewer.past_item[..., 0] == shop.reasons.past_item[:, :2, 0]
+    assert same[new].mean() > 0.8
+
+
+def test_the_first_kind_that_holds_is_the_kind(shop):
+    reasons, groups = shop.reasons, shop.data.groups
+    shares_group = (groups[reasons.past_item] == groups[reasons.item][..., None]) & (reasons.past_item > 0)
+    new, rising = reasons.count == 0, kind_is(reasons, "rising")
+    assert not (rising & ~new).any()
+    assert np.array_equal(kind_is(reasons, "variant"), new & ~rising & shares_group.any(-1))
+    named = reasons.past_item[..., 0] > 0
+    assert np.array_equal(kind_is(reasons, "often_after"), new & ~rising & ~shares_group.any(-1) & named)
+    assert np.array_equal(kind_is(reasons, "popular"), new & ~rising & ~named)
+
+
+def test_what_the_sales_head_alone_raises_is_on_the_rise_only_if_it_sells_more(shop):
+    model = shop.recommender.model
+    head = model.sales_head.mlp
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        head[0].weight.zero_()
+        head[0].weight[:, 3] = 1.0  # the trend, and nothing else
+        head[0].bias.zero_()
+        head[2].weight.fill_(50.0)
+    everything = np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (3, 1))
+    reasons = explain(shop.recommender, shop.history, np.arange(3), everything)
+    model.load_state_dict(before)
+    sales = shop.recommender.sales
+    sells_more = sales.sold(DAY - 7, DAY) > sales.sold(DAY - 28, DAY) / 4
+    rising = kind_is(reasons, "rising")
+    assert rising.any()
+    assert not (rising & ~sells_more[everything]).any()
+    assert not (rising & (reasons.count > 0)).any()
+
+
+def test_a_customer_without_a_history_has_no_purchase_to_name(shop):
+    nobody = np.array([N_USERS], dtype=np.int32)
+    reasons = explain(shop.recommender, shop.history, nobody, shop.lists.item[:1])
+    assert kind_is(reasons, "popular").all()
+    assert not reasons.past_item.any()
+    (texts,) = ReasonTexts(shop.data, shop.recommender.sales, DAY).of(reasons)
+    assert set(texts) == {"nothing is known of the customer: a best seller of the week"}
+
+
+def test_reasons_read_as_sentences_with_the_names_of_the_items(shop):
+    texts = say_reasons(shop.recommender, shop.history, np.arange(N_USERS, dtype=np.int32), shop.lists.item)
+    by_kind = {}
+    for kinds, row in zip(shop.reasons.kind, texts, strict=True):
+        for kind, text in zip(kinds, row, strict=True):
+            by_kind.setdefault(REASON_KINDS[kind], []).append(text)
+    assert "bought 7 times, last on 20 Jun 2019" in by_kind["repeat"]
+    assert all(text.startswith("another ") and ", after Thing " in text for text in by_kind["variant"])
+    assert all(text.startswith("often after Thing ") and " 2019)" in text for text in by_kind["often_after"])
