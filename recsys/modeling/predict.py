@@ -1,5 +1,6 @@
 """Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``."""
 
+import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -32,6 +33,7 @@ from recsys.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
 app = typer.Typer(add_completion=False)
 
 DECODER = "decoder"
+RERANK = "rerank"
 #: Customers whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 
@@ -203,6 +205,7 @@ def predict_folds(found: Run, *, force: bool = False) -> None:
     for name in systems_of(found.config, data):
         for fold in folds:
             require_absent(found.table_path(name, fold.name), force=force)
+    shutil.rmtree(found.table_path(RERANK, "").parent, ignore_errors=True)  # made from lists that are replaced here
     n_tables = write_fold_lists(found, data, folds)
     folder = found.report_folder / "recommendations"
     talk.print(f"wrote {n_tables} tables under {folder}; next: recsys evaluate --run {found.name}")
