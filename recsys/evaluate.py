@@ -87,9 +87,16 @@ def score_run(found: Run) -> dict[str, Any]:
     if not folds:
         raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to score it on")
     systems = _systems_of(found, folds)
-    asked = [_asked(found, data, fold, systems) for fold in folds]
-    settings = settings_of(found.config)
-    scores = {"protocol": protocol_of(found, data, folds, asked), **score_systems(asked, settings)}
+    asked = [asked_of(found, data, fold, systems) for fold in folds]
+    return score_folds(found.config, data, folds, asked, protocol_of(found, data, folds, asked))
+
+
+def score_folds(
+    config: Config, data: PreparedData, folds: tuple[Fold, ...], asked: list[Asked], protocol: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what ``metrics.json`` holds, from folds and the lists of all systems for each."""
+    settings = settings_of(config)
+    scores = {"protocol": protocol, **score_systems(asked, settings)}
     with progress() as bar:
         segments = [target_segments(data, fold) for fold in folds]
         task = bar.add_task("scoring segments", total=len(segments[0]))
@@ -116,7 +123,8 @@ def _systems_of(found: Run, folds: tuple[Fold, ...]) -> list[str]:
     return systems
 
 
-def _asked(found: Run, data: PreparedData, fold: Fold, systems: list[str]) -> Asked:
+def asked_of(found: Run, data: PreparedData, fold: Fold, systems: list[str]) -> Asked:
+    """Return a fold with the lists that a run's ``systems`` wrote for it."""
     lists = {system: read_lists(found.table_path(system, fold.name), data, fold.user_index) for system in systems}
     row, position = event_positions(data.offsets[:-1], fold.history_end)
     pairs = np.unique(row * (data.n_items + 1) + data.item[position])
@@ -211,7 +219,7 @@ def print_scores(scores: dict[str, Any]) -> None:
     for metric in metrics:
         table.add_column(metric.upper().replace("_", " "), no_wrap=True)
     for system, values in scores["systems"].items():
-        table.add_row(system, *[_text(values.get(metric)) for metric in metrics])
+        table.add_row(system, *[value_text(values.get(metric)) for metric in metrics])
     Console(width=20 + 26 * len(metrics)).print(table)  # whole numbers, also where the output is piped
 
 
@@ -221,7 +229,8 @@ def _shown(systems: dict[str, Any]) -> list[str]:
     return [f"{metric}@{largest}" for metric in SHOWN if f"{metric}@{largest}" in names]
 
 
-def _text(cell: dict[str, float | None] | None) -> str:
+def value_text(cell: dict[str, float | None] | None) -> str:
+    """Return a value with its interval in brackets, where it has one; nothing for None."""
     if cell is None:
         return ""
     value = f"{cell['value']:.4f}"

@@ -106,6 +106,18 @@ class ItemSales:
         return features
 
 
+class SalesAsOf(ItemSales):
+    """Sales that nobody renews: whatever date is asked, the tables are those of the day ``as_of``."""
+
+    def __init__(self, data: PreparedData, as_of: int) -> None:
+        super().__init__(data)
+        self.as_of = as_of
+
+    def at(self, day: int) -> np.ndarray:
+        """Return the features (V, F) float32 of every item at the start of the day ``as_of``."""
+        return super().at(self.as_of)
+
+
 @dataclass(frozen=True)
 class PastItems:
     """Distinct past items of each query with a summary of the whole history of each.

@@ -70,7 +70,17 @@ OFFSETS: Final = "offsets"
 RECOMMENDATION_COLUMNS: Final = (USER_ID, RANK, ITEM_ID, SCORE)
 
 #: Names of the systems that reports compare, in the order in which they are shown.
-SYSTEMS: Final = ("decoder", "repeat", "variants", "covisitation", "item_knn", "als", "popularity_week", "popularity")
+SYSTEMS: Final = (
+    "decoder",
+    "rerank",
+    "repeat",
+    "variants",
+    "covisitation",
+    "item_knn",
+    "als",
+    "popularity_week",
+    "popularity",
+)
 
 #: Kinds of reasons for a recommended item, see :mod:`recsys.modeling.reasons`.
 REASON_KINDS: Final = ("repeat", "rising", "variant", "often_after", "popular")

@@ -54,8 +54,15 @@ def build_module(config: Config, data: PreparedData) -> Module:
     return build_seed_module(config, data, split, build_transformer(config, data, vectors))
 
 
-def load_decoder(found: Run, data: PreparedData) -> DecoderRecommender | SeedRecommender:
+def load_decoder(
+    found: Run, data: PreparedData, sales: ItemSales | None = None
+) -> DecoderRecommender | SeedRecommender:
     """Return the decoder of a run, with its weights, as a system that can be asked.
+
+    Args:
+        found: the run.
+        data: the purchases.
+        sales: what the sales head reads; up to the date asked by default.
 
     Raises:
         RunError: the run's weights do not fit its configuration, or it fitted the text transformer.
@@ -69,7 +76,7 @@ def load_decoder(found: Run, data: PreparedData) -> DecoderRecommender | SeedRec
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
     model = PurchaseModel(found.config.model, torch.from_numpy(data.attributes))
     load_weights(model, found.folder / WEIGHTS_FILE)
-    return DecoderRecommender(model, ItemSales(data))
+    return DecoderRecommender(model, ItemSales(data) if sales is None else sales)
 
 
 def load_transformer(found: Run, data: PreparedData) -> Transformer:

@@ -1,5 +1,6 @@
 """Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``."""
 
+import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,16 +24,17 @@ from recsys.modeling.recommend import Candidates, DecoderRecommender, History, L
 from recsys.modeling.seed_batches import SeedBatches, customer_stretches
 from recsys.modeling.seed_scores import HeldOutScores, score_held_out
 from recsys.modeling.universe import candidates_at, read_item_list
-from recsys.prepared import day_date, day_number
+from recsys.prepared import PreparedData, day_date, day_number
 from recsys.runs import HELD_OUT_FILE, Run, find_run
-from recsys.splits import make_split
-from recsys.storage import replacing, require_absent, write_json
+from recsys.splits import Fold, make_split
+from recsys.storage import read_json, replacing, require_absent, write_json
 from recsys.submission import SUBMISSION_K, check_submission, write_submission
 from recsys.tables import RECOMMENDATIONS_SCHEMA, read_lists, recommendation_rows
 
 app = typer.Typer(add_completion=False)
 
 DECODER = "decoder"
+RERANK = "rerank"
 #: Customers whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 
@@ -213,38 +215,56 @@ def show_held_out(scores: HeldOutScores, path: Path) -> None:
 def predict_folds(found: Run, *, force: bool = False) -> None:
     """Write the lists of the decoder and of every configured baseline for each test fold of a run.
 
-    Only customers who bought in a fold's window are asked: others have no bearing on the metrics, and no list depends
-    on whom else was asked.
-
     Raises:
         OutputExistsError: lists are there and ``force`` is false.
     """
-    data, config = found.open_data(), found.config
-    split = make_split(data, config.split)
-    systems = [DECODER, *(name for name in config.baselines.systems if can_fit(name, data, config))]
+    data = found.open_data()
+    folds = make_split(data, found.config.split).tests
+    for name in systems_of(found.config, data):
+        for fold in folds:
+            require_absent(found.table_path(name, fold.name), force=force)
+    shutil.rmtree(found.table_path(RERANK, "").parent, ignore_errors=True)  # made from lists that are replaced here
+    n_tables = write_fold_lists(found, data, folds)
+    folder = found.report_folder / "recommendations"
+    talk.print(f"wrote {n_tables} tables under {folder}; next: recsys evaluate --run {found.name}")
+
+
+def systems_of(config: Config, data: PreparedData) -> list[str]:
+    """Return the decoder and those of the configured baselines that can be fitted to ``data``."""
+    return [DECODER, *(name for name in config.baselines.systems if can_fit(name, data, config))]
+
+
+def write_fold_lists(found: Run, data: PreparedData, folds: tuple[Fold, ...], *, keep: bool = False) -> int:
+    """Write the lists of all systems for ``folds``, but for those that stand if ``keep``; return how many were written.
+
+    Only customers who bought in a fold's window are asked: others have no bearing on the metrics, and no list depends
+    on whom else was asked.
+    """
+    config, systems = found.config, systems_of(found.config, data)
     if len(systems) <= len(config.baselines.systems):
         talk.print(f"variants are left out: the items have no column {config.baselines.variant_column}")
-    paths = {(name, fold.name): found.table_path(name, fold.name) for fold in split.tests for name in systems}
-    for path in paths.values():
-        require_absent(path, force=force)
-    choices: dict[str, dict[str, float]] = {}
+    wanted = [(fold, name, found.table_path(name, fold.name)) for fold in folds for name in systems]
+    wanted = [asked for asked in wanted if not (keep and asked[2].is_file())]
+    chosen_path = found.report_folder / "recommendations" / "choices.json"
+    choices: dict[str, dict[str, float]] = read_json(chosen_path) if keep and chosen_path.is_file() else {}
     with progress() as bar:
-        task = bar.add_task("systems × folds", total=len(paths))
-        for fold in split.tests:
-            history = History(data, fold.history_end, fold.start_day)
-            candidates = Candidates(
-                candidates_at(data, fold.start_day, config.predict.sold_within_days), config.predict.exclude_seen
-            )
-            for name in systems:
-                bar.update(task, description=f"{fold.name} {name}")
-                recommender = fit_system(name, found, config, history)
-                write_lists(recommender, history, fold.user_index, config.predict.k, candidates, paths[name, fold.name])
-                if isinstance(recommender, Repeat):
-                    choices.setdefault(fold.name, {})["half_life_days"] = recommender.half_life_days
-                bar.advance(task)
-    write_json(found.report_folder / "recommendations" / "choices.json", choices)
-    folder = found.report_folder / "recommendations"
-    talk.print(f"wrote {len(paths)} tables under {folder}; next: recsys evaluate --run {found.name}")
+        task = bar.add_task("systems × folds", total=len(wanted))
+        for fold, name, path in wanted:
+            bar.update(task, description=f"{fold.name} {name}")
+            history, candidates = asked_at(fold, data, config)
+            recommender = fit_system(name, found, config, history)
+            write_lists(recommender, history, fold.user_index, config.predict.k, candidates, path)
+            if isinstance(recommender, Repeat):
+                choices.setdefault(fold.name, {})["half_life_days"] = recommender.half_life_days
+            bar.advance(task)
+    write_json(chosen_path, choices)
+    return len(wanted)
+
+
+def asked_at(fold: Fold, data: PreparedData, config: Config) -> tuple[History, Candidates]:
+    """Return what is known at a fold's date and what may be recommended then."""
+    allowed = candidates_at(data, fold.start_day, config.predict.sold_within_days)
+    return History(data, fold.history_end, fold.start_day), Candidates(allowed, config.predict.exclude_seen)
 
 
 def fit_system(name: str, found: Run, config: Config, history: History) -> Recommender:

@@ -38,6 +38,7 @@ app = typer.Typer(add_completion=False)
 
 _CHECKPOINTS = "checkpoints"
 _LAST = "last.safetensors"
+_TRAINING_VERBS = ("train", "backtest")
 
 
 @app.command()
@@ -102,7 +103,7 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
     seconds = time.perf_counter() - began
     if trainer.interrupted:
         again = f"go on with: recsys train --resume {_config_hint(config)}"
-        if not (folder / _CHECKPOINTS / _LAST).is_file():
+        if not has_checkpoint(folder):
             again = "no epoch was finished, so there is nothing to go on from; train anew"
         raise RunError(f"training was interrupted; {again}")
     n_epochs = trainer.current_epoch - first_epoch
@@ -133,7 +134,7 @@ def _instead_of(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if (folder / _CHECKPOINTS / _LAST).is_file():
+        if has_checkpoint(folder):
             shutil.rmtree(old, ignore_errors=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -239,6 +240,11 @@ def _require_resumable(folder: Path, config: Config) -> None:
     _require_epochs_left(folder, config)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run folder holds an epoch to go on from."""
+    return (folder / _CHECKPOINTS / _LAST).is_file()
+
+
 def _require_epochs_left(folder: Path, config: Config) -> None:
     done = _next_epoch(folder)
     if done > config.training.epochs:
@@ -255,17 +261,25 @@ def _next_epoch(folder: Path) -> int:
 
 def _identify(config: Config, data: PreparedData) -> dict[str, Any]:
     """Return what made the run: command, time, seed, versions and data."""
-    arguments = sys.argv[sys.argv.index("train") + 1 :] if "train" in sys.argv else sys.argv[1:]
     return {
         "name": config.name,
         "seed": config.seed,
-        "command": shlex.join(["recsys", "train", *arguments]),
+        "command": _command(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
         "torch_version": torch.__version__,
         "data_folder": str(config.data.folder),
         "data_fingerprint": data.fingerprint,
     }
+
+
+def _command() -> str:
+    """Return what was typed: a verb that trains, or its module."""
+    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
+    verb = next((word for word in words if word in _TRAINING_VERBS), None)
+    if verb is not None:
+        words = words[words.index(verb) + 1 :]
+    return shlex.join(["recsys", verb or (program if program in _TRAINING_VERBS else "train"), *words])
 
 
 def _finish(folder: Path, best_checkpoint: Path, prefix: str, info: dict[str, Any]) -> None:

@@ -1,0 +1,217 @@
+"""An optional second stage: LightGBM's LambdaRank puts the decoder's candidates in another order, ``recsys rerank``.
+
+For each test window it learns from the windows that had ended by then: the validation window and earlier test windows.
+Their candidates come from the run's decoder, whose weights learned only from what lies before the validation window.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from recsys.allocator import keep_freed_memory
+from recsys.config import Config
+from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.errors import ConfigError, RunError, UsageError
+from recsys.features import ITEM_FEATURES, PAST_FEATURES, ItemSales, past_items
+from recsys.metrics import hits_of
+from recsys.modeling.predict import CHUNK_USERS, DECODER, RERANK, asked_at, fit_system, write_lists
+from recsys.modeling.recommend import Candidates, History, Lists, Recommender
+from recsys.prepared import PreparedData
+from recsys.runs import Run, find_run
+from recsys.splits import Fold, make_split
+from recsys.storage import require_absent
+
+if TYPE_CHECKING:
+    from lightgbm import Booster, Dataset
+
+#: What is known of a pair of customer and candidate; what is not known of a pair is NaN.
+FEATURES = ("score", "behind_best", "rank", *ITEM_FEATURES, *PAST_FEATURES)
+#: Customers of a window that are learned from, at most.
+MAX_CUSTOMERS = 50_000
+#: Share of them on which the number of trees is chosen.
+_HELD_OUT = 0.2
+_SETTINGS = {
+    "objective": "lambdarank",
+    "metric": "ndcg",
+    "eval_at": [12],
+    "learning_rate": 0.05,
+    "num_leaves": 31,
+    "min_data_in_leaf": 50,
+    "lambdarank_truncation_level": 20,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    run_name: RunOption = None,
+    n_candidates: Annotated[
+        int, typer.Option("--candidates", min=12, max=500, help="Items of the decoder that are put in order.")
+    ] = 100,
+    n_rounds: Annotated[int, typer.Option("--rounds", min=1, help="Trees at most.")] = 300,
+    force: ForceOption = False,
+) -> None:
+    """Learn to put the decoder's candidates in order, and write the lists of the system rerank for the test folds."""
+    found = find_run(run_name)
+    keep_freed_memory()
+    rerank_folds(found, n_candidates=n_candidates, n_rounds=n_rounds, force=force)
+    talk.print(f"next: recsys evaluate --run {found.name} --force", markup=False)
+
+
+def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, force: bool = False) -> None:
+    """Write the lists of the system ``rerank`` for each test fold of a run.
+
+    Raises:
+        ConfigError: the run's protocol has no windows that end before others begin.
+        OutputExistsError: lists are there and ``force`` is false.
+        RunError: the run has no test folds, or no customer bought any candidate in the windows before one.
+        UsageError: the extra ``rerank`` is not installed.
+    """
+    if importlib.util.find_spec("lightgbm") is None:
+        raise UsageError("reranking needs lightgbm; run `pip install 'recsys[rerank]'`")
+    data, config = found.open_data(), found.config
+    if config.split.protocol != "weekly":
+        raise ConfigError(
+            f"{found.name} has split.protocol {config.split.protocol}: only weekly has windows to learn from"
+        )
+    split = make_split(data, config.split)
+    if not split.tests:
+        raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
+    for fold in split.tests:
+        require_absent(found.table_path(RERANK, fold.name), force=force)
+    sales = ItemSales(data)
+    learned: list[Ranked] = []
+    with progress() as bar:
+        task = bar.add_task("windows", total=len(split.tests))
+        for ended, fold in zip((split.validation, *split.tests), split.tests, strict=False):
+            learned.append(_learned_from(found, data, ended, sales, n_candidates))
+            booster = _fit(learned, config.seed, n_rounds, found.name)
+            history, candidates = asked_at(fold, data, config)
+            decoder = fit_system(DECODER, found, config, history)
+            reranked = Reranked(decoder, booster, sales, n_candidates)
+            path = found.table_path(RERANK, fold.name)
+            write_lists(reranked, history, fold.user_index, config.predict.k, candidates, path)
+            bar.advance(task)
+    talk.print(f"wrote {len(split.tests)} tables under {path.parent}", markup=False)
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """The decoder's best candidates in the order that a booster gives them."""
+
+    decoder: Recommender
+    booster: "Booster"
+    sales: ItemSales
+    n_candidates: int
+    name: str = RERANK
+
+    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Lists:
+        """Return the ``k`` best of the decoder's ``n_candidates`` for each of ``user_index`` (Q,)."""
+        n_candidates = _depth(self.n_candidates, k, candidates)
+        lists = self.decoder.recommend(history, user_index, n_candidates, candidates)
+        rows = pair_features(history, lists, self.sales)
+        score = np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float32).reshape(lists.item.shape)
+        order = np.argsort(-score, axis=1, kind="stable")[:, :k]  # of equals the one that the decoder puts first
+        item, score = (np.take_along_axis(values, order, axis=1) for values in (lists.item, score))
+        return Lists(lists.user_index, item, score)
+
+
+def _depth(n_candidates: int, k: int, candidates: Candidates) -> int:
+    return max(k, min(n_candidates, int(np.count_nonzero(candidates.allowed))))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Candidates of the customers of a window that had ended, and which of them were bought.
+
+    Shapes: Q customers, K candidates each, F features.
+    """
+
+    features: np.ndarray  # (Q, K, F) float32
+    bought: np.ndarray  # (Q, K) bool
+
+
+def _learned_from(found: Run, data: PreparedData, fold: Fold, sales: ItemSales, n_candidates: int) -> Ranked:
+    """Return what a window teaches: of customers who bought a candidate and, at the same time, not all of them."""
+    config: Config = found.config
+    history, candidates = asked_at(fold, data, config)
+    k = _depth(n_candidates, config.predict.k, candidates)
+    decoder = fit_system(DECODER, found, config, history)
+    drawn = np.random.default_rng(config.seed).permutation(len(fold.user_index))[:MAX_CUSTOMERS]
+    features, bought = [], []
+    for begin in range(0, len(drawn), CHUNK_USERS):
+        chosen = np.sort(drawn[begin : begin + CHUNK_USERS])
+        lists = decoder.recommend(history, fold.user_index[chosen], k, candidates)
+        counts = np.diff(fold.target_offsets)[chosen]
+        targets = np.concatenate([fold.target_item[slice(*fold.target_offsets[row : row + 2])] for row in chosen])
+        hits = hits_of(lists.item, np.concatenate([[0], np.cumsum(counts)]), targets) > 0
+        teaches = hits.any(axis=1)
+        kept = Lists(lists.user_index[teaches], lists.item[teaches], lists.score[teaches])
+        features.append(pair_features(history, kept, sales).reshape(len(kept.item), k, len(FEATURES)))
+        bought.append(hits[teaches])
+    return Ranked(np.concatenate(features), np.concatenate(bought))
+
+
+def pair_features(history: History, lists: Lists, sales: ItemSales) -> np.ndarray:
+    """Return what is known (Q · K, F) float32 of each customer and candidate at the history's date."""
+    data, (n_users, k) = history.data, lists.item.shape
+    rows = np.full((n_users * k, len(FEATURES)), np.nan, dtype=np.float32)
+    item = lists.item.ravel()
+    rows[:, 0] = lists.score.ravel()
+    rows[:, 1] = (lists.score[:, :1] - lists.score).ravel()
+    rows[:, 2] = np.tile(np.arange(1, k + 1), n_users)
+    rows[:, 3 : 3 + len(ITEM_FEATURES)] = sales.at(history.day)[item]
+    day = np.full(n_users, history.day)
+    past = past_items(data, lists.user_index.astype(np.int64), history.end[lists.user_index], day)
+    if not len(past.item):
+        return rows
+    span = data.n_items + 1
+    known, asked = past.query * span + past.item, np.repeat(np.arange(n_users), k) * span + item
+    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)  # pairs are sorted by query, then item
+    bought_before = known[place] == asked
+    rows[bought_before, 3 + len(ITEM_FEATURES) :] = past.features[place[bought_before]]
+    return rows
+
+
+def _fit(learned: list[Ranked], seed: int, n_rounds: int, name: str) -> "Booster":
+    """Return trees fitted to the windows, their number chosen on a part of the customers."""
+    import lightgbm
+
+    if sum(len(window.bought) for window in learned) < 2:
+        raise RunError(
+            f"{name}: fewer than two customers bought a candidate in the windows before a test fold, so there is "
+            "nothing to learn an order from; raise --candidates, or train the decoder longer"
+        )
+    random = np.random.default_rng(seed)
+    parts: list[list[Ranked]] = [[], []]
+    for window in learned:
+        order = random.permutation(len(window.bought))
+        n_held_out = round(_HELD_OUT * len(order))
+        for part, rows in zip(parts, (order[n_held_out:], order[:n_held_out]), strict=True):
+            part.append(Ranked(window.features[rows], window.bought[rows]))
+    train = _dataset(parts[0])
+    settings = _SETTINGS | {"seed": seed, "num_threads": 1}
+    if not sum(len(window.bought) for window in parts[1]):
+        return lightgbm.train(settings, train, n_rounds)
+    stopping = lightgbm.early_stopping(20, verbose=False)
+    return lightgbm.train(settings, train, n_rounds, valid_sets=[_dataset(parts[1], train)], callbacks=[stopping])
+
+
+def _dataset(windows: list[Ranked], reference: "Dataset | None" = None) -> "Dataset":
+    import lightgbm
+
+    rows = np.concatenate([window.features.reshape(-1, len(FEATURES)) for window in windows])
+    label = np.concatenate([window.bought.ravel() for window in windows]).astype(np.float32)
+    group = np.concatenate([np.full(len(window.bought), window.bought.shape[1]) for window in windows])
+    return lightgbm.Dataset(rows, label, group=group, reference=reference)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,178 @@
+"""A backtest goes through the weeks as they would have gone, and is what its single steps are."""
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from recsys.cli import build_app
+from recsys.config import load_config
+from recsys.console import run as run_app
+from recsys.errors import ConfigError
+from recsys.evaluate import score_run
+from recsys.modeling.backtest import Backtest, backtest, freshness
+from recsys.modeling.predict import predict_folds
+from recsys.modeling.train import train
+from recsys.prepared import day_number, load_prepared
+from recsys.runs import find_run
+from recsys.sources.synthetic import synthesize
+from recsys.splits import make_split
+
+SETTINGS = [
+    "data.source=synthetic",
+    "model.width=16",
+    "model.max_length=16",
+    "training.batch_tokens=512",
+    "training.epochs=1",
+    "training.n_negatives=16",
+    "training.n_window_negatives=16",
+    "training.accelerator=cpu",
+    "evaluation.n_bootstrap=100",
+    "baselines.systems=[repeat, popularity]",
+]
+
+
+def config_of(name, *changes):
+    return load_config(None, [*SETTINGS, f"name={name}", *changes])
+
+
+def typed(*words: str) -> int:
+    options = [word for setting in SETTINGS[1:] for word in ("--set", setting)]
+    with pytest.raises(SystemExit) as stopped:
+        run_app(build_app("backtest"), ["backtest", "--source", "synthetic", *options, *words])
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def gone_through(tmp_path_factory):
+    """A folder in which two weeks were gone through by one command, with weights trained for each."""
+    folder = tmp_path_factory.mktemp("backtest")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        synthesize(
+            Path("data/raw/synthetic"), n_customers=150, n_articles=60, seed=3, end=date(2020, 9, 22), n_days=120
+        )
+        assert typed("--weeks", "2", "--retrain-every", "1", "--run", "each") == 0
+    return folder
+
+
+@pytest.fixture
+def place(gone_through, monkeypatch):
+    monkeypatch.chdir(gone_through)
+    return gone_through
+
+
+def written(file="backtest.json", name="each"):
+    return json.loads(Path(f"reports/{name}/{file}").read_text(encoding="utf-8"))
+
+
+def test_the_data_are_prepared_and_each_week_has_weights_of_its_own(place):
+    scores = written()
+    assert [fold["start"] for fold in scores["folds"]] == ["2020-09-09", "2020-09-16"]
+    assert [fold["learned_before"] for fold in scores["folds"]] == ["2020-09-02", "2020-09-09"]
+    assert len({fold["run"] for fold in scores["folds"]}) == 2
+    assert set(scores["systems"]) == {"decoder", "repeat", "popularity"}
+    assert scores["systems"]["decoder"]["map@12"]["low"] is not None
+    assert {"repeated", "new"} <= set(scores["segments"])
+
+
+def test_no_weights_saw_the_week_they_are_asked_about_or_a_later_one(place):
+    for fold in written()["folds"]:
+        found = find_run(fold["run"])
+        assert found.info["epochs_run"] == 1
+        split, start = make_split(found.open_data(), found.config.split), day_number(date.fromisoformat(fold["start"]))
+        assert split.validation.end_day <= start
+        assert (split.train_end == found.open_data().ends_before(start - 7)).all()
+
+
+def test_weights_stay_the_same_when_the_weeks_asked_about_change(place, tmp_path, monkeypatch):
+    fold = written()["folds"][0]
+    found = find_run(fold["run"])
+    expected = load_file(found.folder.resolve() / "weights.safetensors")
+    shutil.copytree("data/processed", tmp_path / "data" / "processed")
+    monkeypatch.chdir(tmp_path)
+    data = load_prepared(found.config.data.folder)
+    later = np.flatnonzero(data.day >= day_number(date.fromisoformat(fold["start"])))
+    items = np.array(data.item)
+    items[later] = np.random.default_rng(0).integers(1, data.n_items + 1, len(later))
+    np.save(found.config.data.folder / "item.npy", items)
+    train(found.config)
+    again = load_file(Path("models") / found.name / "weights.safetensors")
+    assert again.keys() == expected.keys()
+    assert all(np.array_equal(again[name], expected[name]) for name in expected)
+
+
+def test_what_stands_is_not_made_again(place):
+    files = [
+        *Path("models").glob("each-*/weights.safetensors"),
+        *Path("reports").glob("each-*/recommendations/*/*.parquet"),
+    ]
+    before, scores = {file: file.stat().st_mtime_ns for file in files}, written()
+    lost = next(file for file in files if file.suffix == ".parquet")
+    lost.unlink()
+    assert typed("--weeks", "2", "--retrain-every", "1", "--run", "each") == 0
+    assert {file for file in files if file.stat().st_mtime_ns != before[file]} == {lost}
+    assert written() == scores
+
+
+def test_without_retraining_it_is_what_train_predict_and_evaluate_say(place):
+    scores = backtest(Backtest.of(config_of("once"), 2))
+    assert {fold["run"] for fold in scores["folds"]} == {"once-before-2020-09-02"}
+    train(config_of("steps", "split.n_folds=2"))
+    predict_folds(find_run("steps"))
+    steps = score_run(find_run("steps"))
+    for part in ("systems", "differences", "segments", "segment_sizes"):
+        assert scores[part] == steps[part]
+    for fold, expected in zip(scores["folds"], steps["folds"], strict=True):
+        assert {key: fold[key] for key in expected} == expected
+    assert scores["protocol"].items() >= {k: v for k, v in steps["protocol"].items() if k != "run"}.items()
+
+
+def test_freshness_compares_ages_of_weights_with_fresh_and_stale_tables(place):
+    asked = Backtest.of(config_of("each"), 1)
+    scores = freshness(asked)
+    assert [row["trained_windows_before"] for row in scores["rows"]] == [1, 4, 8]
+    learned = [make_split(asked.data, asked.made[day].config.split).train_day for day in sorted(asked.made)]
+    assert [(asked.folds[0].start_day - day) // 7 for day in learned] == [8, 4, 1]
+    fresh, stale = (scores["rows"][2][name]["map@12"]["value"] for name in ("fresh", "stale"))
+    assert scores["rows"][2]["fresh_minus_stale"]["map@12"]["value"] == pytest.approx(fresh - stale)
+    assert scores["systems"]["trained_8_before_fresh"]["map@12"]["value"] == fresh
+    tables = [Path(f"reports/each-before-2020-07-22/recommendations/{name}") for name in ("decoder", "decoder_stale")]
+    assert len({(folder / "2020-09-16.parquet").read_bytes() for folder in tables}) == 2
+    # The youngest weights with fresh tables are those of the rolling weeks.
+    rolling = written()["folds"][1]["systems"]["decoder"]["map@12"]
+    assert scores["rows"][0]["fresh"]["map@12"]["value"] == rolling["value"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        (["--stale", "--retrain-every", "1"], "leave out --retrain-every", 2),
+        (
+            ["--weeks", "2", "--retrain-every", "1", "--run", "each", "--set", "training.lr=0.1"],
+            "another --run|with --run",
+            1,
+        ),
+        (["--weeks", "60"], "too short for 60 test windows", 1),
+        (["--weeks", "14", "--stale"], "lower --weeks", 1),
+        (["--stale", "--set", "model.sales_head=false", "--set", "model.repeat_head=false"], "sales tables", 2),
+    ],
+)
+def test_what_cannot_be_gone_through_ends_in_one_line(place, capfd, words, said, code):
+    assert typed(*words) == code
+    error = capfd.readouterr().err
+    assert any(part in error for part in said.split("|"))
+    assert "Traceback" not in error
+
+
+def test_a_protocol_without_dates_is_refused():
+    changes = [
+        "split.protocol=leave_one_out",
+        *(f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat_head")),
+    ]
+    with pytest.raises(ConfigError, match="set it to weekly"):
+        Backtest.of(config_of("loo", *changes), 1)
