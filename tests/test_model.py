@@ -140,6 +140,50 @@ def test_the_loss_falls_from_that_of_a_guess(data, loss):
     assert losses[-1] < 0.85 * losses[0]
 
 
+def window_losses(module: PurchaseModule, batch) -> torch.Tensor:
+    with torch.no_grad():
+        asked = module.asked_loss(module.model.states(batch.sequences), batch)
+    return torch.stack([asked.joint, asked.repeats, asked.discoveries])
+
+
+class EveryItemOnce:
+    """Draws each item of the catalogue exactly once, and says so."""
+
+    def __init__(self, n_items: int) -> None:
+        self.n_items = n_items
+
+    def sample(self, n_negatives: int) -> torch.Tensor:
+        assert n_negatives == self.n_items
+        return torch.arange(1, self.n_items + 1)
+
+    def log_q(self, items: torch.Tensor) -> torch.Tensor:
+        return torch.full(items.shape, -np.log(self.n_items))
+
+
+def test_the_sampled_window_loss_of_every_item_once_is_the_whole_one_and_of_many_draws_tends_to_it(data):
+    module = module_for(data, loss="full")
+    train_steps(module, 3)  # logits that differ
+    batch = max(module.batches, key=lambda batch: len(batch.questions.row_Q))
+    whole = window_losses(module, batch)
+
+    def sampled(n_window_negatives: int) -> torch.Tensor:
+        training = module.config.training.model_copy(
+            update={"loss": "sampled", "n_window_negatives": n_window_negatives}
+        )
+        module.config = full.model_copy(update={"training": training})
+        return window_losses(module, batch)
+
+    full, drawn = module.config, module.sampler
+    module.sampler = EveryItemOnce(25)
+    torch.testing.assert_close(sampled(25), whole, rtol=1e-5, atol=1e-5)
+    module.sampler = drawn
+    torch.manual_seed(1)
+    errors = [(torch.stack([sampled(n) for _ in range(20)]) - whole).abs().mean(0) for n in (20, 20_000)]
+    assert (errors[1][[0, 2]] < errors[0][[0, 2]] / 10).all()  # a thousand times as many draws: a thirtieth, about
+    assert errors[1].max() < 0.02
+    assert errors[1][1] < 1e-5  # what was bought before enters exactly
+
+
 def test_it_overfits_ten_customers(tmp_path):
     # Each customer cycles through three own items, one a day: after the first lap everything is determined.
     events = [(user, 18_000 + day, 1 + 3 * user + day % 3) for user in range(10) for day in range(40)]
