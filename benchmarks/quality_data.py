@@ -119,7 +119,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
     ),
     "beauty": DataSet(
         about=f"Amazon Beauty, 5-core. {_SEQUENCES_ABOUT}",
-        settings=_SEQUENCES | {"data.name": "beauty", "model.max_length": "50", "training.epochs": "20"},
+        settings=_SEQUENCES | {"data.name": "beauty", "model.max_length": "50", "training.epochs": "40"},
         parts=_NEXT_ITEM,
         rules=("item_knn", "als", "popularity"),
         raw="amazon_beauty/Beauty.txt",
