@@ -89,6 +89,17 @@ def test_questions_ask_only_for_windows_that_end_before_the_validation_window(da
     assert int(days.max()) + 7 <= batches.split.train_day
 
 
+def test_every_epoch_asks_even_where_a_single_date_fits(tmp_path):
+    events = [(user, day, 1 + (user + day) % 5) for user in range(8) for day in range(18_000, 18_007)]
+    data = write_prepared(tmp_path / "short", events)
+    split = make_split(data, SplitConfig(n_folds=1, horizon_days=2))
+    settings = {"max_length": 9, "batch_tokens": 64, "batch_queries": 100, "query_windows": 4, "horizon_days": 2}
+    batches = TrainingBatches(data, split, seed=1, **settings)
+    for batches.epoch in range(6):
+        days = torch.cat([batch.questions.day_Q for batch in batches])
+        assert days.unique().tolist() == [18_001]
+
+
 def test_targets_of_a_question_are_what_its_customer_bought_in_the_window(data):
     user_of = {}
     for user in range(data.n_users):

@@ -166,10 +166,12 @@ class TrainingBatches(IterableDataset[Batch]):
     def _questions_by_window(self, random: np.random.Generator) -> "_AskedFolds":
         """Ask at ``query_windows`` dates, a horizon apart, the newest as late as its whole window may be learned from.
 
-        The dates shift by a random number of days each epoch, so that every weekday is asked.
+        The dates shift by a random number of days each epoch, so that every weekday is asked; by fewer where the data
+        are so short that no date would be left.
         """
         newest = self.split.train_day - self.horizon_days
-        shift = int(random.integers(self.horizon_days)) if self.query_windows else 0
+        n_shifts = min(self.horizon_days, max(newest - self.data.first_day, 1))
+        shift = int(random.integers(n_shifts)) if self.query_windows else 0
         days = [newest - shift - back * self.horizon_days for back in range(self.query_windows)]
         folds = [window_fold(self.data, day, self.horizon_days) for day in days if day > self.data.first_day]
         return _AskedFolds.of(folds, self.windows, self.first_target, self.max_events)
