@@ -207,3 +207,16 @@ def test_training_reads_nothing_from_the_validation_window_on(data, tmp_path):
         train_steps(module, 1)
         weights.append(torch.nn.utils.parameters_to_vector(module.model.parameters()))
     assert torch.equal(*weights)
+
+
+def test_an_untrained_model_gives_past_items_and_the_catalogue_an_even_chance(data):
+    config = Config(model=SMALL, split=SplitConfig(n_folds=1), training=TrainingConfig(query_windows=4))
+    module = build_module(config, data)
+    day = module.batches.split.train_day
+    users = np.flatnonzero(data.ends_before(day) > data.offsets[:-1]).astype(np.int32)
+    recommender = DecoderRecommender(module.model.eval(), module.sales)
+    with torch.inference_mode():
+        logits_QV, questions = recommender.logits(History(data, data.ends_before(day), day), users)
+    probability_QV = logits_QV.softmax(-1)
+    repeats = probability_QV[questions.past_query_P, questions.past_item_P].sum() / len(users)
+    assert 0.3 < float(repeats) < 0.7

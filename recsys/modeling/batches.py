@@ -153,15 +153,18 @@ class TrainingBatches(IterableDataset[Batch]):
         for number in order[self.rank :: self.world_size]:
             yield self._collate(np.sort(packed[number]), questions, random)
 
-    def past_rows(self, sales: ItemSales, n_questions: int = 2000) -> Tensor:
-        """Return the repeat head's inputs (P, F) float32 at ``n_questions`` questions of the first epoch at most."""
+    def past_rows(self, sales: ItemSales, n_questions: int = 2000) -> tuple[Tensor, int]:
+        """Return the repeat head's inputs (P, F) float32 at some questions of the first epoch, and how many these are.
+
+        At most ``n_questions``, of customers with a past.
+        """
         random = np.random.default_rng((self.seed, 0))
         asked = self._questions_by_window(random)
         chosen = random.permutation(len(asked.window))[:n_questions]
         past = past_items(self.data, asked.user_index[chosen], asked.end[chosen], asked.day[chosen])
         tables_SVF, row_of_day = sales.tables(list(asked.day[chosen]))
         rows_PF = np.concatenate([past.features, tables_SVF[row_of_day[past.query], past.item]], axis=1)
-        return torch.from_numpy(rows_PF)
+        return torch.from_numpy(rows_PF), len(np.unique(past.query))
 
     def _questions_by_window(self, random: np.random.Generator) -> "_AskedFolds":
         """Ask at ``query_windows`` dates, a horizon apart, the newest as late as its whole window may be learned from.

@@ -175,5 +175,5 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
     )
     model, sales = PurchaseModel(config.model, torch.from_numpy(data.attributes)), ItemSales(data)
     if model.repeat_head is not None:
-        model.repeat_head.scale.fit(batches.past_rows(sales))
+        model.repeat_head.begin(*batches.past_rows(sales), data.n_items)
     return PurchaseModule(config, model, batches, sales, split.validation)

@@ -1,5 +1,7 @@
 """Heads: an item's score by its sales at the date, and a past item's by the customer's own rhythm with it."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -59,9 +61,20 @@ class RepeatHead(nn.Module):
             nn.Linear(n_features + query_hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         self.out = nn.Linear(hidden, 1)
-        # Every past item begins alike, a little above the catalogue: no seed begins with the wrong order.
+        # Every past item begins alike: no seed begins with the wrong order.
         nn.init.zeros_(self.out.weight)
-        nn.init.constant_(self.out.bias, 5.0)
+        nn.init.zeros_(self.out.bias)
+
+    @torch.no_grad()
+    def begin(self, rows_PF: Tensor, n_questions: int, n_items: int) -> None:
+        """Scale the inputs as ``rows_PF`` (P, F) of ``n_questions`` ask for, and give past items an even chance.
+
+        A catalogue of ``n_items`` at logits about 0 then weighs as much as a customer's past items together; from 0
+        they would have to climb a way that a short training does not go.
+        """
+        self.scale.fit(rows_PF)
+        if len(rows_PF):
+            self.out.bias.fill_(math.log(n_items * n_questions / len(rows_PF)))
 
     def forward(self, past_PF: Tensor, sales_PF: Tensor, query_QD: Tensor, past_query_P: Tensor) -> Tensor:
         """Return the logits (P,) of past items.
