@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import quality
+from benchmarks import ablation, quality
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
 from benchmarks.quality_lists import Judged
 from benchmarks.quality_tables import fusion, score_part, settings_for
@@ -285,3 +285,34 @@ def test_every_declared_data_set_has_a_configuration_and_tunes_nothing(name):
     load_config(quality.CONFIG, settings)
     for key in data_set.settings.keys() - {"model.width", "model.max_length", "training.epochs"}:
         assert key.split(".")[0] in {"data", "split"}, f"{key} is more than what the data ask for"
+
+
+def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkeypatch, capsys):
+    monkeypatch.setattr(ablation, "_DATA", "shop")
+    monkeypatch.setattr(ablation, "SHORT", ("training.query_windows=2",))
+    with pytest.raises(SystemExit) as stop:
+        run(ablation.app, ["--seeds", "1", "--variants", "no_repeat_head", "--work", "ablation", "--out", "out"])
+    assert not stop.value.code
+    found = json.loads(Path("out/results/ablation.json").read_text(encoding="utf-8"))
+    rows = keyed(found["rows"], "segment", "metric", "fold", "system")
+    apart = keyed(found["differences"], "segment", "metric", "fold", "to")
+    key = ("all", "map@12", "mean")
+    assert rows[*key, "no_repeat_head"]["seeds"] == [1]
+    assert apart[*key, "no_repeat_head"]["value"] == pytest.approx(
+        rows[*key, "decoder"]["value"] - rows[*key, "no_repeat_head"]["value"]
+    )
+    text = Path("out/RESULTS.md").read_text(encoding="utf-8")
+    assert "| no_repeat_head: past items scored like any other |" in text
+    assert load_config(Path("ablation/models/no_repeat_head-shop-1/config.yaml")).model.repeat_head is False
+
+
+def test_an_unknown_variant_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(ablation.app, ["--variants", "no_head"])
+    assert stop.value.code == 2
+    assert "there is no variant 'no_head'; expected some of decoder, no_repeat_head" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ablation.VARIANTS)
+def test_every_variant_is_a_configuration(name):
+    load_config(quality.CONFIG, [*ablation.SHORT, *ablation.VARIANTS[name][1]])
