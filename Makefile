@@ -112,8 +112,9 @@ bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
 		$(if $(WORK),--work $(WORK)) $(if $(PEER_LISTS),--peers $(PEER_LISTS))
 
-ablation: $(READY) ## what each part of the decoder is worth: [SEEDS="42 43 44"] [WORK=folder]
-	$(BIN)/python -m benchmarks.ablation $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(WORK),--work $(WORK))
+ablation: $(READY) ## what each part of the decoder is worth: [SEEDS="42 43 44"] [VARIANTS="no_attributes"] [WORK=folder]
+	$(BIN)/python -m benchmarks.ablation $(if $(SEEDS),--seeds "$(SEEDS)") \
+		$(if $(VARIANTS),--variants "$(VARIANTS)") $(if $(WORK),--work $(WORK))
 
 bench-peers: $(READY) $(PEERS_READY) ## recommenders of other libraries on our split; DATA=completejourney, online_retail, beauty, ml-1m
 	$(BIN)/python -m benchmarks.peers export $(DATA) data/interim/peers/$(DATA)

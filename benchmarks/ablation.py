@@ -9,22 +9,28 @@ import os
 import time
 from contextlib import chdir
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from benchmarks.quality import CONFIG, seeds_of, working_folder
+from benchmarks.quality import (
+    CONFIG,
+    OutOption,
+    SeedsOption,
+    WorkOption,
+    circumstances,
+    folder_of_results,
+    publish,
+    seeds_of,
+    working_folder,
+)
 from benchmarks.quality_data import DATA_SETS
 from benchmarks.quality_lists import Commands, describe_run, judge, member
 from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
-from benchmarks.results import RESULTS, machine, write_section
-from recsys.console import SetOption, run, talk
+from recsys.console import SetOption, run
 from recsys.errors import UsageError
 from recsys.modeling.predict import DECODER
-from recsys.runs import Run, code_version
-from recsys.storage import write_json
+from recsys.runs import Run
 
 #: A variant's name → what it says and what it sets. The whole comes first.
 VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -57,22 +63,18 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of each variant, separated by spaces.")] = "42 43 44",
+    seeds: SeedsOption = "42 43 44",
     variants: Annotated[
         str, typer.Option("--variants", help="Variants beside the whole, separated by spaces; all by default.")
     ] = " ".join(name for name in VARIANTS if name != DECODER),
-    work: Annotated[
-        Path | None, typer.Option("--work", help="Folder to train in, kept, so that an interrupted benchmark goes on.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of RESULTS.md and results/; benchmarks/.")] = None,
+    work: WorkOption = None,
+    out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
     """Train the decoder without each of its parts and say what is lost."""
     began = time.perf_counter()
     numbers, names = seeds_of(seeds), _variants_of(variants)
-    if settings and out is None:
-        raise UsageError("--set makes another decoder than that of configs/base.yaml: say with --out where to write it")
-    out = (out or RESULTS.parent).resolve()
+    out_folder = folder_of_results(out, settings)
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     data_set = DATA_SETS[_DATA]
     with working_folder(work) as folder, chdir(folder):
@@ -94,17 +96,9 @@ def main(
         | {"decoders": {name: describe_run(found) for name, found in runs.items()}},
         "rows": [row for part in scored for row in rows_of(part)],
         "differences": [row for part in scored for row in differences_of(part)],
-        "seconds": round(time.perf_counter() - began, 1),
-        "machine": machine(),
-        "commit": code_version(),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        **circumstances(began),
     }
-    path = out / "results" / "ablation.json"
-    write_json(path, result)
-    section = _section(result, scored, names, numbers)
-    write_section("ablation", section, out / RESULTS.name)
-    talk.print(section, markup=False)
-    typer.echo(path)
+    publish("ablation", result, _section(result, scored, names, numbers), out_folder)
 
 
 def _variants_of(words: str) -> list[str]:
@@ -122,7 +116,8 @@ def _section(result: dict[str, Any], scored: list[Scored], names: list[str], see
     lines = [
         "## What each part is worth",
         "",
-        f'`make ablation SEEDS="{" ".join(map(str, seeds))}"`: configs/base.yaml without one part each, Complete '
+        f'`make ablation SEEDS="{" ".join(map(str, seeds))}" VARIANTS="{" ".join(names[1:])}"`: '
+        "configs/base.yaml without one part each, Complete "
         "Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04, none of them a test week; trainings "
         f"shortened by {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets of customers "
         f"of the whole minus the variant, paired. {result['date']}, commit {result['commit']}. {result['machine']}, "

@@ -29,30 +29,33 @@ from recsys.storage import write_json
 
 CONFIG = ROOT / "configs" / "base.yaml"
 
+#: Options of every benchmark that trains.
+SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds of what is trained, separated by spaces.")]
+WorkOption = Annotated[
+    Path | None, typer.Option("--work", help="Folder to train in, kept, so that an interrupted benchmark goes on.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of RESULTS.md and results/; benchmarks/.")]
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
     name: Annotated[str, typer.Argument(metavar="DATA", help="Data set: see benchmarks/quality_data.py.")],
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of the decoder, separated by spaces.")] = "42 43 44",
-    work: Annotated[
-        Path | None, typer.Option("--work", help="Folder to train in, kept, so that an interrupted benchmark goes on.")
-    ] = None,
+    seeds: SeedsOption = "42 43 44",
+    work: WorkOption = None,
     peers: Annotated[
         Path | None, typer.Option("--peers", help="Lists of other programs: <system>/<fold>[-new].parquet.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of RESULTS.md and results/; benchmarks/.")] = None,
+    out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
     """Train the decoder of configs/base.yaml with several seeds and hold it against every rule."""
     began = time.perf_counter()
     data_set, numbers = find_data_set(name), seeds_of(seeds)
-    if settings and out is None:
-        raise UsageError("--set makes another decoder than that of configs/base.yaml: say with --out where to write it")
+    out_folder = folder_of_results(out, settings)
     if peers is not None and not peers.is_dir():
         raise UsageError(f"--peers {peers} is not a folder; expected one with <system>/<fold>.parquet")
-    out = (out or RESULTS.parent).resolve()
     peers = None if peers is None else peers.resolve()
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     commands = Commands(name, data_set, CONFIG, tuple(settings or ()), threads)
@@ -67,15 +70,37 @@ def main(
         "protocol": _protocol(data_set, data, runs, scored) | {"config": trained, "threads": threads},
         "rows": [row for part in scored for row in rows_of(part)],
         "differences": [row for part in scored for row in differences_of(part)],
+        **circumstances(began),
+    }
+    publish(f"quality-{name}", result, _section(name, result, scored, numbers), out_folder)
+
+
+def folder_of_results(out: Path | None, settings: list[str] | None) -> Path:
+    """Return where results are written.
+
+    Raises:
+        UsageError: ``settings`` make another decoder, whose results would stand under the name of base.
+    """
+    if settings and out is None:
+        raise UsageError("--set makes another decoder than that of configs/base.yaml: say with --out where to write it")
+    return (out or RESULTS.parent).resolve()
+
+
+def circumstances(began: float) -> dict[str, Any]:
+    """Return how long it took since ``began`` (``time.perf_counter``), where, when, and with which code."""
+    return {
         "seconds": round(time.perf_counter() - began, 1),
         "machine": machine(),
         "commit": code_version(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
-    path = out / "results" / f"quality-{name}.json"
+
+
+def publish(name: str, result: dict[str, Any], section: str, out: Path) -> None:
+    """Write ``results/<name>.json`` and the section of RESULTS.md, and print both."""
+    path = out / "results" / f"{name}.json"
     write_json(path, result)
-    section = _section(name, result, scored, numbers)
-    write_section(f"quality-{name}", section, out / RESULTS.name)
+    write_section(name, section, out / RESULTS.name)
     talk.print(section, markup=False)
     typer.echo(path)
 

@@ -37,6 +37,10 @@ def write_scores(folder: Path, results: Path | None = None) -> str:
     Raises:
         DataError: the prepared data are no longer those that were exported, or a peer lacks lists.
     """
+    if not (folder / META).is_file():
+        raise DataError(
+            f"{folder} holds no exported split; run `python -m benchmarks.peers export DATA {folder}` first"
+        )
     meta = read_json(folder / META)
     config = Config.model_validate(meta["config"])
     data = load_prepared(Path(meta["folder"]))

@@ -108,7 +108,11 @@ class Backtest:
             prepare(config.data)
         data = load_prepared(config.data.folder, config.data.prepare_command)
         config = config.model_copy(update={"split": config.split.model_copy(update={"n_folds": weeks})})
-        return cls(config, data, make_split(data, config.split).tests, force)
+        try:
+            tests = make_split(data, config.split).tests
+        except DataError as error:
+            raise DataError(str(error).replace("split.n_folds", "--weeks")) from error
+        return cls(config, data, tests, force)
 
     def train_day(self, fold: Fold, weeks_before: int) -> int:
         """Return the first day that weights of ``weeks_before`` windows before a fold have not learned from."""
