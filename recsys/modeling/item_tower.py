@@ -29,7 +29,7 @@ class ItemTower(nn.Module):
         if self.attribute is None:
             return vector
         if self.training and self.id_dropout:
-            # One draw a row and step: in a step an item is known or not, wherever it occurs.
+            # One draw a row and call: an item that occurs twice in a batch must not give itself away.
             known_N = torch.rand(len(self.attributes_NA), device=vector.device) >= self.id_dropout
             vector = vector * known_N[item].unsqueeze(-1)
         described: Tensor = self.attribute(self.attributes_NA[item.flatten()])
