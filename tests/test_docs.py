@@ -141,3 +141,20 @@ def test_the_readme_shows_what_the_demo_printed(monkeypatch):
     for system, shown in figures(readme).items():
         # Another processor rounds otherwise, and ALS and the decoder end a little elsewhere.
         assert shown == pytest.approx(figures(printed)[system], abs=0.01), system
+
+
+def test_the_table_of_the_readme_holds_what_the_benchmark_wrote():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "benchmarks/results/quality-completejourney.json").read_text(encoding="utf-8"))
+    wanted = {"segment": "all", "metric": "map@12", "fold": "mean"}
+    names = {"decoder": "decoder", "LightGBM": "lightgbm (peer)", "TIFU-KNN": "tifuknn (peer)", "repeat": "repeat"}
+    for shown, system in names.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"| {shown}"))
+        cells = [
+            next(row for row in rows if row[key] == system and wanted.items() <= row.items())
+            for rows, key in ((found["rows"], "system"), (found["differences"], "to"))
+            if not (key == "to" and system == "decoder")
+        ]
+        for cell in cells:
+            written = f"{cell['value']:.4f} [{cell['low']:.4f}, {cell['high']:.4f}]".replace("-", "−")
+            assert f"| {written} |" in line, f"{system}: expected {written} in {line}"
