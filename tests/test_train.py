@@ -84,6 +84,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(prepared, monkeypatch):
         train(config_with("name=halves", "training.epochs=3"))
     with pytest.raises(RunError, match="not a run folder"):
         find_run("halves")
+    with pytest.raises(OutputExistsError, match=r"was stopped; --resume goes on .* --force begins anew"):
+        train(config_with("name=halves", "training.epochs=3"))
     monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", original)
     train(config_with("name=halves", "training.epochs=3"), resume=True)
     whole, halves = weights("whole"), weights("halves")

@@ -24,7 +24,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from recsys.allocator import keep_freed_memory
 from recsys.config import MODELS_DIR, Config, dump_config, load_config
 from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
-from recsys.errors import ConfigError, RunError
+from recsys.errors import ConfigError, OutputExistsError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
 from recsys.modeling.factory import Module, build_module
 from recsys.modeling.module import PurchaseModule
@@ -78,6 +78,11 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     if resume:
         _require_resumable(folder, config)
     elif "LOCAL_RANK" not in os.environ:  # another process of a distributed training finds the folder of the first
+        if not force and has_checkpoint(folder) and not (folder / INFO_FILE).is_file():
+            raise OutputExistsError(
+                f"{folder} holds a training that was stopped; --resume goes on from its last finished epoch, --force "
+                "begins anew"
+            )
         require_absent(folder, force=force)
     _require_devices(config)
     module = build_module(config, data)  # before the folder is touched: what does not fit is refused here
