@@ -11,6 +11,8 @@ from recsys import schema
 MAX_DISTINCT_SHARE = 0.5
 #: Items of a group, at least, where the group is to say what may stand in for what.
 MIN_GROUP_SIZE = 20
+#: Columns whose values are kinds of items, at most: each costs a little at every question.
+MAX_KINDS = 4
 
 
 def attribute_codes(items: nw.DataFrame[Any]) -> np.ndarray:
@@ -79,3 +81,23 @@ def _groups(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     own = -1 - np.arange(len(column))
     _, group, size = np.unique(np.where(column > 0, column, own), return_inverse=True, return_counts=True)
     return group.astype(np.int64), size
+
+
+def kind_columns(codes: np.ndarray) -> np.ndarray:
+    """Return the kinds (V, C) int64 of each item: the columns of ``codes`` (V, A) with the smallest groups.
+
+    At most ``MAX_KINDS`` of them, the smallest groups first, as an item meets them; of columns that group all items
+    alike, the first. A column that puts nearly every item in a group of its own is none, nor is one whose groups are
+    larger than a tenth of the catalogue.
+
+    >>> kind_columns(np.zeros((3, 0), dtype=np.int64)).shape
+    (3, 0)
+    """
+    found: dict[bytes, tuple[float, int]] = {}
+    for place, column in enumerate(codes.T):
+        group, size = _groups(column)
+        met = float(size[group].mean())
+        if 2 <= met <= len(codes) / 10:
+            found.setdefault(group.tobytes(), (met, place))
+    chosen = [place for _, place in sorted(found.values())[:MAX_KINDS]]
+    return codes[:, chosen]

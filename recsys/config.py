@@ -31,7 +31,7 @@ class Section(BaseModel):
 
 
 #: Parts of the model that look at a date.
-_DATED = ("time_gaps", "sales_head", "repeat_head")
+_DATED = ("time_gaps", "sales_head", "repeat_head", "kind_head")
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -143,6 +143,7 @@ class ModelConfig(Section):
     time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
     sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
+    kind_head: bool = Field(True, description="score items by what the customer bought of their kind as well")
     attributes: bool = Field(True, description="let items share what their categorical columns say")
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="share of items known by their attributes alone in a training step"
@@ -232,6 +233,11 @@ class TrainingConfig(Section):
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(20, ge=0, description="horizons before the cutoff asked for all that was bought in them")
     batch_queries: int = Field(256, ge=1, description="whole-window queries a batch at most")
+    until: Literal["validation", "test"] = Field(
+        "validation",
+        description="validation: learn from what lies before the validation window and keep the epoch that ranks best "
+        "in it; test: learn from that window too, up to the first test window, and keep the last epoch",
+    )
     next_weight: float = Field(1.0, ge=0, description="weight of the next-item loss")
     query_weight: float = Field(1.0, ge=0, description="weight of the window losses beside the next-item loss")
     repeats_weight: float = Field(
@@ -323,6 +329,16 @@ class Config(Section):
             raise ValueError(
                 f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "
                 "have; set them to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_dates_end_learning(self) -> Self:
+        published = self.seed_model.kind is not None or self.text_model.objective is not None
+        if self.training.until == "test" and (self.split.protocol != "weekly" or published):
+            raise ValueError(
+                "training.until is test, known to the decoder of `model` under split.protocol weekly alone; leave it "
+                "out, or set it to validation"
             )
         return self
 

@@ -39,6 +39,26 @@ PAST_FEATURES = (
     "share_of_group",
     "share_of_group_decayed_60",
 )
+KIND_FEATURES = (
+    "items",
+    "count",
+    "decayed_7",
+    "decayed_20",
+    "decayed_60",
+    "decayed_150",
+    "discoveries_20",
+    "discoveries_60",
+    "age_last",
+    "age_first",
+    "age_discovery",
+    "items_a_purchase",
+    "share",
+    "share_60",
+    "user_events",
+    "user_trips",
+    "user_days_since_trip",
+    "user_mean_trip_gap",
+)
 #: Tables of a day that are kept: an epoch asks at some fifty days again and again.
 MAX_TABLES = 64
 _HALF_LIVES_DAYS = (7.0, 20.0, 60.0, 150.0)
@@ -221,6 +241,64 @@ def _group_features(features: np.ndarray, query: np.ndarray, group: np.ndarray) 
         decayed_60 / np.maximum(summed[3], 1e-9),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PastKinds:
+    """Kinds of items among each query's past, with a summary of the purchases of each.
+
+    Shapes: R (query, kind) pairs, sorted; F features named in ``KIND_FEATURES``.
+    """
+
+    query: np.ndarray  # (R,) int64
+    code: np.ndarray  # (R,) int64, as in ``PreparedData.kinds``
+    features: np.ndarray  # (R, F) float32
+
+
+def past_kinds(past: PastItems, kinds: np.ndarray) -> PastKinds:
+    """Return what each query's past items of one kind come to together, for every kind of theirs.
+
+    Args:
+        past: the past items.
+        kinds: (V, C) int64 codes of each item, 0 where nothing is known.
+    """
+    n_codes = int(kinds.max(initial=0)) + 1
+    code_PC = kinds[past.item]
+    key_PC = past.query[:, None] * n_codes + code_PC
+    pair, column = np.nonzero(code_PC)
+    key, place = np.unique(key_PC[pair, column], return_inverse=True)
+    query, code = key // n_codes, key % n_codes
+
+    def named(name: str) -> np.ndarray:
+        one: np.ndarray = past.features[:, PAST_FEATURES.index(name)].astype(np.float64)
+        return one
+
+    def summed(one: np.ndarray) -> np.ndarray:
+        total: np.ndarray = np.bincount(place, weights=one[pair], minlength=len(key))
+        return total
+
+    def least(one: np.ndarray) -> np.ndarray:
+        lowest = np.full(len(key), np.inf)
+        np.minimum.at(lowest, place, one[pair])
+        return lowest
+
+    age_first = np.expm1(4 * named("age_first"))
+    items = summed(np.ones(len(past.query)))
+    count, *decayed = (summed(np.expm1(named(name))) for name in PAST_FEATURES[:5])
+    discoveries = [summed(np.exp2(-age_first / half_life)) for half_life in (20.0, 60.0)]
+    of_query = [np.bincount(past.query, np.expm1(named(name)))[query] for name in ("count", "decayed_60")]
+    first_pair = np.searchsorted(past.query, query)
+    columns = [
+        *np.log1p([items, count, *decayed, *discoveries]),
+        least(named("age_last")),
+        -least(-named("age_first")),
+        least(named("age_first")),
+        items / np.maximum(count, 1),
+        count / np.maximum(of_query[0], 1),
+        decayed[2] / np.maximum(of_query[1], 1e-9),
+        *(named(name)[first_pair] for name in PAST_FEATURES if name.startswith("user_")),
+    ]
+    return PastKinds(query, code, np.stack(columns, axis=1).astype(np.float32))
 
 
 def _trips(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.attributes import attribute_codes, item_groups
+from recsys.attributes import attribute_codes, item_groups, kind_columns
 from recsys.errors import DataError
 from recsys.storage import read_json
 
@@ -99,6 +99,11 @@ class PreparedData:
     def groups(self) -> np.ndarray:
         """Group (V,) int64 of each item, see :func:`recsys.attributes.item_groups`."""
         return item_groups(self.attributes)
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """Kinds (V, C) int64 of each item, see :func:`recsys.attributes.kind_columns`."""
+        return kind_columns(self.attributes)
 
     @cached_property
     def users(self) -> nw.DataFrame[Any]:

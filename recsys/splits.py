@@ -4,7 +4,7 @@ Every protocol yields the same thing, a :class:`Split`: for each user a flat pos
 learned from, and folds, each with the position up to which a user's history is known, a date, and targets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -38,6 +38,11 @@ class Split:
     train_day: int  # first day that may not be learned from
     validation: Fold
     tests: tuple[Fold, ...]
+
+    def with_validation_learned(self, data: PreparedData) -> "Split":
+        """Return the same with the validation window among what may be learned from; of protocol weekly only."""
+        day = self.validation.end_day
+        return replace(self, train_end=data.ends_before(day), train_day=day)
 
 
 def make_split(data: PreparedData, config: SplitConfig) -> Split:

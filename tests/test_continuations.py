@@ -32,7 +32,7 @@ def data(tmp_path):
 def purchase_decoder(data, **model):
     torch.manual_seed(0)
     config = ModelConfig(width=16, n_layers=2, n_heads=2, max_length=LONGEST, **model)
-    decoder = PurchaseModel(config, torch.from_numpy(data.attributes))
+    decoder = PurchaseModel(config, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
     with torch.no_grad():  # far from even, so that an error shows
         decoder.items.own.weight[1:].normal_()
         decoder.decoder.position.weight.normal_()

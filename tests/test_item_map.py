@@ -201,7 +201,7 @@ def run(workplace, clusters):
     folder = workplace / "models/shop"
     write_text(folder / "config.yaml", dump_config(config))
     write_json(folder / "run.json", {"data_fingerprint": data.fingerprint})
-    model = PurchaseModel(config.model, torch.from_numpy(data.attributes))
+    model = PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
     with torch.no_grad():
         model.items.own.weight[1 : N_ITEMS + 1] = torch.from_numpy(clusters)
     save_weights(model.state_dict(), folder / "weights.safetensors")

@@ -143,6 +143,9 @@ def own_items():
         past_query_P=torch.tensor([0, 0, 1]),
         past_item_P=torch.tensor([2, 5, 3]),
         past_features_PF=torch.zeros(3, 1),
+        kind_query_R=torch.zeros(0, dtype=torch.int64),
+        kind_code_R=torch.zeros(0, dtype=torch.int64),
+        kind_features_RF=torch.zeros(0, 1),
     )
     return OwnItems.of(questions, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 1, 3]), 8)
 

@@ -24,7 +24,7 @@ def data(tmp_path):
 @pytest.fixture
 def model(data):
     torch.manual_seed(0)
-    return PurchaseModel(SMALL, torch.from_numpy(data.attributes)).eval()
+    return PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)).eval()
 
 
 def some_sequences(n_rows=3, length=10, n_items=25):

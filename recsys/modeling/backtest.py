@@ -115,14 +115,18 @@ class Backtest:
         return cls(config, data, tests, force)
 
     def train_day(self, fold: Fold, weeks_before: int) -> int:
-        """Return the first day that weights of ``weeks_before`` windows before a fold have not learned from."""
+        """Return the first day of the window held out by the weights of ``weeks_before`` windows before a fold."""
         return fold.start_day - weeks_before * self.config.split.horizon_days
 
-    def model_config(self, train_day: int) -> Config:
-        """Return the configuration of the weights that learn from what lies before ``train_day``.
+    def learned_before(self, train_day: int) -> int:
+        """Return the first day that such weights have not learned from: ``training.until`` may add their window."""
+        return train_day + (self.config.split.horizon_days if self.config.training.until == "test" else 0)
 
-        The window that begins then chooses among epochs and half-lives. Equal dates are equal runs: backtests of any
-        weeks, and the freshness study, share them.
+    def model_config(self, train_day: int) -> Config:
+        """Return the configuration of the weights that hold out the window that begins at ``train_day``.
+
+        It chooses among half-lives and, unless ``training.until`` lets it be learned, among epochs. Equal dates are
+        equal runs: backtests of any weeks, and the freshness study, share them.
         """
         config = self.config
         end = day_date(train_day + config.split.horizon_days)
@@ -147,7 +151,9 @@ def backtest(asked: Backtest, retrain_every: int | None = None) -> dict[str, Any
         found = _trained(asked, train_day)
         write_fold_lists(found, data, served, keep=True)
         scored += [asked_of(found, data, fold, systems) for fold in served]
-        of_models += [{"run": found.name, "learned_before": day_date(train_day).isoformat()}] * len(served)
+        of_models += [
+            {"run": found.name, "learned_before": day_date(asked.learned_before(train_day)).isoformat()}
+        ] * len(served)
     protocol = protocol_of(_whole(asked), data, folds, scored)
     scores = score_folds(asked.config, data, folds, scored, protocol | {"retrain_every": every})
     scores["folds"] = [fold | model for fold, model in zip(scores["folds"], of_models, strict=True)]
@@ -155,12 +161,15 @@ def backtest(asked: Backtest, retrain_every: int | None = None) -> dict[str, Any
 
 
 def _trained(asked: Backtest, train_day: int) -> Run:
-    """Return the run whose weights learned from what lies before ``train_day``, trained where it does not stand."""
+    """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand."""
     if train_day not in asked.made:
         config = asked.model_config(train_day)
         folder = MODELS_DIR / config.name
         if asked.force or not (folder / INFO_FILE).is_file():
-            talk.print(f"training {config.name}: it learns from what lies before {day_date(train_day)}", markup=False)
+            talk.print(
+                f"training {config.name}: it learns from what lies before {day_date(asked.learned_before(train_day))}",
+                markup=False,
+            )
             shutil.rmtree(REPORTS_DIR / config.name / "recommendations", ignore_errors=True)  # of earlier weights
             train(config, resume=not asked.force and has_checkpoint(folder), force=True)
         asked.made[train_day] = _standing(config)
@@ -241,7 +250,7 @@ def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> Asked:
         if path.is_file():
             continue
         newcomers = Popularity.fit("newcomers", history, days=WEEK_DAYS, segment=config.predict.segment)
-        sales = SalesAsOf(data, train_day) if tables == "stale" else None
+        sales = SalesAsOf(data, asked.learned_before(train_day)) if tables == "stale" else None
         served = ServedDecoder(load_decoder(found, data, sales), newcomers)
         write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
     lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}

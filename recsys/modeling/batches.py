@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from recsys.features import ItemSales, past_items
+from recsys.features import ItemSales, past_items, past_kinds
 from recsys.prepared import PreparedData
 from recsys.splits import Fold, Split, window_fold
 
@@ -36,15 +36,14 @@ class Questions:
     past_query_P: Tensor  # int64 query of each past item, ascending
     past_item_P: Tensor  # int64
     past_features_PF: Tensor  # float32, see features.PAST_FEATURES
+    kind_query_R: Tensor  # int64 query of each kind of past items, ascending
+    kind_code_R: Tensor  # int64
+    kind_features_RF: Tensor  # float32, see features.KIND_FEATURES
 
     def take(self, query_R: Tensor) -> "Questions":
         """Return the questions ``query_R`` (R,) int64, which may repeat and leave out, in that order."""
-        count_Q = torch.bincount(self.past_query_P, minlength=len(self.row_Q))
-        first_Q = count_Q.cumsum(0) - count_Q
-        count_R = count_Q[query_R]
-        row_N = torch.repeat_interleave(torch.arange(len(query_R), device=query_R.device), count_R)
-        begin_R = count_R.cumsum(0) - count_R
-        pair_N = torch.arange(len(row_N), device=query_R.device) - begin_R[row_N] + first_Q[query_R][row_N]
+        row_N, pair_N = _rows_of(self.past_query_P, query_R, len(self.row_Q))
+        row_M, kind_M = _rows_of(self.kind_query_R, query_R, len(self.row_Q))
         return Questions(
             row_Q=self.row_Q[query_R],
             position_Q=self.position_Q[query_R],
@@ -53,7 +52,20 @@ class Questions:
             past_query_P=row_N,
             past_item_P=self.past_item_P[pair_N],
             past_features_PF=self.past_features_PF[pair_N],
+            kind_query_R=row_M,
+            kind_code_R=self.kind_code_R[kind_M],
+            kind_features_RF=self.kind_features_RF[kind_M],
         )
+
+
+def _rows_of(query_P: Tensor, query_R: Tensor, n_queries: int) -> tuple[Tensor, Tensor]:
+    """Return for the rows of each of ``query_R`` its place there and the place of the row in ``query_P``, ascending."""
+    count_Q = torch.bincount(query_P, minlength=n_queries)
+    first_Q = count_Q.cumsum(0) - count_Q
+    count_R = count_Q[query_R]
+    place_N = torch.repeat_interleave(torch.arange(len(query_R), device=query_R.device), count_R)
+    begin_R = count_R.cumsum(0) - count_R
+    return place_N, torch.arange(len(place_N), device=query_R.device) - begin_R[place_N] + first_Q[query_R][place_N]
 
 
 @dataclass
@@ -165,6 +177,14 @@ class TrainingBatches(IterableDataset[Batch]):
         tables_SVF, row_of_day = sales.tables(list(asked.day[chosen]))
         rows_PF = np.concatenate([past.features, tables_SVF[row_of_day[past.query], past.item]], axis=1)
         return torch.from_numpy(rows_PF), len(np.unique(past.query))
+
+    def kind_rows(self, n_questions: int = 2000) -> Tensor:
+        """Return the kind head's inputs (R, F) float32 at some questions of the first epoch."""
+        random = np.random.default_rng((self.seed, 0))
+        asked = self._questions_by_window(random)
+        chosen = random.permutation(len(asked.window))[:n_questions]
+        past = past_items(self.data, asked.user_index[chosen], asked.end[chosen], asked.day[chosen])
+        return torch.from_numpy(past_kinds(past, self.data.kinds).features)
 
     def _questions_by_window(self, random: np.random.Generator) -> "_AskedFolds":
         """Ask at ``query_windows`` dates, a horizon apart, the newest as late as its whole window may be learned from.
@@ -285,6 +305,7 @@ def ask(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.nda
     a caller with another layout sets both.
     """
     past = past_items(data, user_index, end, day)
+    kinds = past_kinds(past, data.kinds)
     known = end > data.offsets[user_index]
     last_day = data.day[np.maximum(end - 1, 0)]
     wait = np.where(known, np.maximum(day - last_day, 0), 0)
@@ -296,6 +317,9 @@ def ask(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.nda
         past_query_P=torch.from_numpy(past.query),
         past_item_P=torch.from_numpy(past.item.astype(np.int64)),
         past_features_PF=torch.from_numpy(past.features),
+        kind_query_R=torch.from_numpy(kinds.query),
+        kind_code_R=torch.from_numpy(kinds.code),
+        kind_features_RF=torch.from_numpy(kinds.features),
     )
 
 

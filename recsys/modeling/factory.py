@@ -74,7 +74,7 @@ def load_decoder(
         )
     if found.config.seed_model.kind is not None:
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
-    model = PurchaseModel(found.config.model, torch.from_numpy(data.attributes))
+    model = PurchaseModel(found.config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
     load_weights(model, found.folder / WEIGHTS_FILE)
     return DecoderRecommender(model, ItemSales(data) if sales is None else sales)
 
@@ -162,6 +162,8 @@ def _make_repeatable() -> None:
 
 def _purchase_module(config: Config, data: PreparedData, split: Split) -> PurchaseModule:
     training = config.training
+    held_out = training.until == "validation"
+    split = split if held_out else split.with_validation_learned(data)
     batches = TrainingBatches(
         data,
         split,
@@ -173,7 +175,12 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
         seed=config.seed,
         recent_days=training.recent_days if config.split.protocol == "weekly" else None,
     )
-    model, sales = PurchaseModel(config.model, torch.from_numpy(data.attributes)), ItemSales(data)
+    model, sales = (
+        PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)),
+        ItemSales(data),
+    )
     if model.repeat_head is not None:
         model.repeat_head.begin(*batches.past_rows(sales), data.n_items)
-    return PurchaseModule(config, model, batches, sales, split.validation)
+    if model.kind_head is not None:
+        model.kind_head.scale.fit(batches.kind_rows())
+    return PurchaseModule(config, model, batches, sales, split.validation if held_out else None)

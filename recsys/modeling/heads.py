@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recsys.features import ITEM_FEATURES, PAST_FEATURES
+from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
 
 
 class Scale(nn.Module):
@@ -89,3 +89,23 @@ class RepeatHead(nn.Module):
         known_P = self.scale(torch.cat([past_PF, sales_PF], dim=-1))
         logit_P: Tensor = self.out(self.mlp(torch.cat([known_P, context_P], dim=-1))).squeeze(-1)
         return logit_P
+
+
+class KindHead(nn.Module):
+    """Score of every item of a kind that a customer has bought, from a summary of those purchases."""
+
+    def __init__(self, n_codes: int, hidden: int = 32, code_width: int = 8) -> None:
+        """Take the number of codes of ``PreparedData.kinds``, 0 included."""
+        super().__init__()
+        self.scale = Scale(len(KIND_FEATURES))
+        self.code = nn.Embedding(n_codes, code_width)
+        nn.init.zeros_(self.code.weight)
+        self.mlp = nn.Sequential(nn.Linear(len(KIND_FEATURES) + code_width, hidden), nn.GELU())
+        self.out = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, kind_RF: Tensor, code_R: Tensor) -> Tensor:
+        """Return the scores (R,) of the kinds ``code_R`` (R,) int64 from ``features.KIND_FEATURES`` (R, F)."""
+        score_R: Tensor = self.out(self.mlp(torch.cat([self.scale(kind_RF), self.code(code_R)], dim=-1))).squeeze(-1)
+        return score_R

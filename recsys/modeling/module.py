@@ -23,17 +23,19 @@ from recsys.splits import Fold
 class PurchaseModule(pl.LightningModule):
     """Fit a :class:`PurchaseModel` to next purchases and to whole windows asked at dates."""
 
-    validation_metric = "val_map@12"
+    validation_metric: str | None = "val_map@12"  # None where nothing is held out
     validation_mode: Literal["min", "max"] = "max"
     log_every_n_steps = 10
     weights_prefix = "model."
 
     def __init__(
-        self, config: Config, model: PurchaseModel, batches: TrainingBatches, sales: ItemSales, validation: Fold
+        self, config: Config, model: PurchaseModel, batches: TrainingBatches, sales: ItemSales, validation: Fold | None
     ) -> None:
         super().__init__()
         self.config, self.model = config, model
         self.batches, self.sales, self.validation = batches, sales, validation
+        if validation is None:
+            self.validation_metric = None
         data, end = batches.data, batches.split.train_end
         counts = _count_items(data.item, data.offsets, end, data.n_items + 1)
         self.sampler = MixedSampler(torch.from_numpy(counts))
@@ -114,16 +116,19 @@ class PurchaseModule(pl.LightningModule):
         """Return the same, the sum over other items estimated by importance sampling (Bengio & Senécal, 2008)."""
         model, new = self.model, slice(own.n_past, None)
         past_P = model.past_logits(query_QD, questions, self.sales)
-        new_P = model.pair_logits(query_QD, questions.day_Q, own.query_P[new], own.item_P[new], self.sales)
+        kinds = model.kind_scores(questions)
+        new_P = model.pair_logits(query_QD, questions, own.query_P[new], own.item_P[new], self.sales, kinds)
         n_negatives = self.config.training.n_window_negatives
         negative_N = self.sampler.sample(n_negatives).to(query_QD.device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(query_QD.device) + math.log(n_negatives)
-        negative_QN = model.shared_logits(query_QD, questions.day_Q, negative_N, self.sales) - expected_N
+        negative_QN = model.shared_logits(query_QD, questions, negative_N, self.sales, kinds) - expected_N
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(query_QD)), -torch.inf)
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 
     def on_train_epoch_end(self) -> None:
-        """Rank the whole catalogue for the validation customers and log MAP@12."""
+        """Rank the whole catalogue for the validation customers, if there are any, and log MAP@12."""
+        if self.validation is None or self.validation_metric is None:
+            return
         fold, data = self.validation, self.batches.data
         recommender = DecoderRecommender(self.model, self.sales)
         allowed = np.ones(data.n_items + 1, dtype=bool)

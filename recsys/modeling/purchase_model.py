@@ -1,5 +1,6 @@
 """The whole model: item vectors, the decoder that reads a history, and the heads that answer at a date."""
 
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -10,19 +11,20 @@ from recsys.config import ModelConfig
 from recsys.features import ItemSales
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
-from recsys.modeling.heads import RepeatHead, SalesHead
+from recsys.modeling.heads import KindHead, RepeatHead, SalesHead
 from recsys.modeling.item_tower import ItemTower
 
 
 class PurchaseModel(nn.Module):
     """Score every item of the catalogue for a history at a date.
 
-    logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date) for what is new to the
-    customer; for a past item repeat_head(history, item, date, query) stands in its place.
+    logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date) + the sum of
+    kind_head(history, kind, date) over the item's kinds, for what is new to the customer; for a past item
+    repeat_head(history, item, date, query) stands in its place.
     """
 
-    def __init__(self, config: ModelConfig, attributes_VA: Tensor) -> None:
-        """Take the attributes (V, A) int64 of the catalogue, padding first (``PreparedData.attributes``)."""
+    def __init__(self, config: ModelConfig, attributes_VA: Tensor, kinds_VC: Tensor) -> None:
+        """Take ``PreparedData.attributes`` (V, A) and ``PreparedData.kinds`` (V, C), int64, padding first."""
         super().__init__()
         self.config = config
         n_items = self.n_items = len(attributes_VA) - 1
@@ -33,6 +35,10 @@ class PurchaseModel(nn.Module):
         self.decoder = Decoder(config)
         self.sales_head = SalesHead() if config.sales_head else None
         self.repeat_head = RepeatHead(config.width) if config.repeat_head else None
+        self.register_buffer("kinds_VC", kinds_VC, persistent=False)
+        self.kinds_VC: Tensor
+        self.n_codes = int(kinds_VC.max()) + 1 if kinds_VC.numel() else 0
+        self.kind_head = KindHead(self.n_codes) if config.kind_head and self.n_codes else None
         # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         self.items.apply(_initialise)
         self.decoder.apply(_initialise)
@@ -71,36 +77,67 @@ class PurchaseModel(nn.Module):
             tables_SVF, row_G = _tables(sales, days)
             bias_GV = bias_GV + self.sales_head(tables_SVF[row_G])
         logits_QV = query_QD @ self.item_vectors_VD.T + bias_GV[day_of_Q]
+        kinds = self.kind_scores(questions)
+        if kinds is not None:
+            logits_QV = logits_QV + kinds.of_items(self.kinds_VC)
         past = questions.past_query_P, questions.past_item_P
         if self.repeat_head is not None and len(past[0]):
             logits_QV = logits_QV.index_put(past, self.past_logits(query_QD, questions, sales))
         logits_QV[:, 0] = -torch.inf
         return logits_QV
 
-    def pair_logits(self, query_QD: Tensor, day_Q: Tensor, query_P: Tensor, item_P: Tensor, sales: ItemSales) -> Tensor:
-        """Return logits (P,) of single (query, item) pairs, without the repeat head."""
+    def kind_scores(self, questions: Questions) -> "KindScores | None":
+        """Return what the kinds of the past items give to all items of these kinds; None where nothing is given."""
+        if self.kind_head is None or not len(questions.kind_code_R):
+            return None
+        score_R = self.kind_head(questions.kind_features_RF, questions.kind_code_R)
+        # Of all kinds, those that somebody here has bought: a table of all would be as large as users times products.
+        code_U, place_R = torch.unique(questions.kind_code_R, return_inverse=True)
+        score_UQ = score_R.new_zeros(len(code_U) + 1, len(questions.row_Q))
+        score_UQ = score_UQ.index_put((place_R + 1, questions.kind_query_R), score_R)
+        row_of_code = torch.zeros(self.n_codes, dtype=torch.int64, device=score_R.device)
+        row_of_code[code_U] = torch.arange(1, len(code_U) + 1, device=score_R.device)
+        return KindScores(score_UQ, row_of_code)
+
+    def pair_logits(
+        self,
+        query_QD: Tensor,
+        questions: Questions,
+        query_P: Tensor,
+        item_P: Tensor,
+        sales: ItemSales,
+        kinds: "KindScores | None",
+    ) -> Tensor:
+        """Return logits (P,) of single (query, item) pairs, without the repeat head; ``kinds`` as of the questions."""
         # Far fewer items than pairs: each vector is made once.
         item_I, place_P = torch.unique(item_P, return_inverse=True)
         logit_P: Tensor = (query_QD[query_P] * self.items(item_I)[place_P]).sum(-1) + self.item_bias[item_P]
         if self.sales_head is not None:
-            logit_P = logit_P + self.sales_head(sales_rows(sales, day_Q[query_P], item_P))
+            logit_P = logit_P + self.sales_head(sales_rows(sales, questions.day_Q[query_P], item_P))
+        if kinds is not None:
+            logit_P = logit_P + kinds.of_pairs(query_P, self.kinds_VC[item_P])
         return logit_P
 
-    def shared_logits(self, query_QD: Tensor, day_Q: Tensor, item_N: Tensor, sales: ItemSales) -> Tensor:
+    def shared_logits(
+        self, query_QD: Tensor, questions: Questions, item_N: Tensor, sales: ItemSales, kinds: "KindScores | None"
+    ) -> Tensor:
         """Return logits (Q, N) of the same items for every question, without the repeat head."""
-        days, day_of_Q = torch.unique(day_Q, return_inverse=True)
+        days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
         bias_GN = self.item_bias[item_N].expand(len(days), -1)
         if self.sales_head is not None:
             tables_SVF, row_G = _tables(sales, days)
             bias_GN = bias_GN + self.sales_head(tables_SVF[row_G[:, None], item_N])
         vectors_ND: Tensor = self.items(item_N)
-        return query_QD @ vectors_ND.T + bias_GN[day_of_Q]
+        logits_QN = query_QD @ vectors_ND.T + bias_GN[day_of_Q]
+        if kinds is not None:
+            logits_QN = logits_QN + kinds.of_items(self.kinds_VC[item_N])
+        return logits_QN
 
     def past_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
         """Return the logits (P,) of the past items."""
         query_P, item_P = questions.past_query_P, questions.past_item_P
         if self.repeat_head is None:
-            return self.pair_logits(query_QD, questions.day_Q, query_P, item_P, sales)
+            return self.pair_logits(query_QD, questions, query_P, item_P, sales, self.kind_scores(questions))
         sales_PF = sales_rows(sales, questions.day_Q[query_P], item_P)
         logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
         return logit_P
@@ -120,6 +157,25 @@ def _tables(sales: ItemSales, days: Tensor) -> tuple[Tensor, Tensor]:
 
 def _forget_kept_vectors(model: PurchaseModel, _: object) -> None:
     model.train(model.training)
+
+
+@dataclass(frozen=True)
+class KindScores:
+    """What each kind that somebody has bought gives to its items, question by question.
+
+    Shapes: U such kinds, C kinds of an item.
+    """
+
+    score_UQ: Tensor  # row 0 is 0: a kind that is in nobody's past
+    row_of_code: Tensor  # (codes,) int64 row of each kind's code
+
+    def of_items(self, code_NC: Tensor) -> Tensor:
+        """Return what items of the kinds ``code_NC`` (N, C) int64 get at every question (Q, N)."""
+        return functional.embedding_bag(self.row_of_code[code_NC], self.score_UQ, mode="sum").T
+
+    def of_pairs(self, query_P: Tensor, code_PC: Tensor) -> Tensor:
+        """Return what an item of the kinds ``code_PC`` (P, C) int64 gets at its question (P,)."""
+        return self.score_UQ[self.row_of_code[code_PC], query_P[:, None]].sum(-1)
 
 
 @torch.no_grad()

@@ -81,6 +81,11 @@ def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, fo
         raise ConfigError(
             f"{found.name} has split.protocol {config.split.protocol}: only weekly has windows to learn from"
         )
+    if config.training.until == "test":
+        raise ConfigError(
+            f"{found.name} has training.until test: its decoder knows the windows that a booster would learn from, "
+            "whose scores say nothing there; train with training.until validation"
+        )
     split = make_split(data, config.split)
     if not split.tests:
         raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")

@@ -27,7 +27,6 @@ from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, 
 from recsys.errors import ConfigError, OutputExistsError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
 from recsys.modeling.factory import Module, build_module
-from recsys.modeling.module import PurchaseModule
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.text_model import TextTransformer
 from recsys.prepared import PreparedData, load_prepared
@@ -38,6 +37,7 @@ app = typer.Typer(add_completion=False)
 
 _CHECKPOINTS = "checkpoints"
 _LAST = "last.safetensors"
+_TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
 _TRAINING_VERBS = ("train", "backtest")
 
 
@@ -54,9 +54,13 @@ def main(
     info = train(resolved, resume=resume, force=force)
     if "best_epoch" not in info:  # the first process of a distributed training speaks for all
         return
+    kept = (
+        f"best {info['metric']} {info['best_value']:.4f} after epoch {info['best_epoch'] + 1} of {info['epochs_run']}"
+    )
+    if resolved.training.until == "test":
+        kept = f"learned up to the first test window, {info['epochs_run']} epochs"
     talk.print(
-        f"{MODELS_DIR / resolved.name}: best {info['metric']} {info['best_value']:.4f} after epoch "
-        f"{info['best_epoch'] + 1} of {info['epochs_run']}; {info['events_per_second']:,.0f} events/s\n"
+        f"{MODELS_DIR / resolved.name}: {kept}; {info['events_per_second']:,.0f} events/s\n"
         f"next: recsys {_next_verb(resolved)} --run {resolved.name}"
     )
 
@@ -114,8 +118,12 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
     n_epochs = trainer.current_epoch - first_epoch
     info = _identify(config, data) | {
         "n_parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "metric": module.validation_metric,
-        "best_value": float(checkpoint.best_model_score or 0),
+        "metric": module.validation_metric or _TRAINING_METRIC,
+        "best_value": float(
+            trainer.callback_metrics[_TRAINING_METRIC]
+            if module.validation_metric is None
+            else checkpoint.best_model_score or 0
+        ),
         "epochs_run": trainer.current_epoch,
         "seconds": round(seconds, 1),
         "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
@@ -154,7 +162,7 @@ class _Bar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         shown = {
             "train_loss_step": "loss",
-            PurchaseModule.validation_metric: "MAP@12",
+            "val_map@12": "MAP@12",
             SeedModule.validation_metric: "validation loss",
             TextTransformer.validation_metric: "validation loss",
         }
@@ -192,13 +200,17 @@ def _last_checkpoint(folder: Path) -> ModelCheckpoint:
 def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: Module) -> pl.Trainer:
     training = config.training
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
-    stopping = EarlyStopping(
-        module.validation_metric,
-        mode=module.validation_mode,
-        patience=training.patience,
-        check_on_train_epoch_end=True,
-        min_delta=0,
-    )
+    stopping = []
+    if module.validation_metric is not None:
+        stopping = [
+            EarlyStopping(
+                module.validation_metric,
+                mode=module.validation_mode,
+                patience=training.patience,
+                check_on_train_epoch_end=True,
+                min_delta=0,
+            )
+        ]
     loggers = [
         CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
         TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
@@ -209,7 +221,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
         precision="bf16-mixed" if on_gpu else "32-true",
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip,
-        callbacks=[checkpoint, _last_checkpoint(folder), stopping, _Bar(console_kwargs={**TALK_SETTINGS})],
+        callbacks=[checkpoint, _last_checkpoint(folder), *stopping, _Bar(console_kwargs={**TALK_SETTINGS})],
         plugins=[SafetensorsCheckpointIO()],
         logger=loggers,
         log_every_n_steps=module.log_every_n_steps,
