@@ -25,7 +25,7 @@ from benchmarks.quality import (
     working_folder,
 )
 from benchmarks.quality_data import DATA_SETS
-from benchmarks.quality_lists import Commands, describe_run, judge, member
+from benchmarks.quality_lists import Commands, describe_runs, judge, member
 from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
@@ -37,6 +37,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     DECODER: ("the whole", ()),
     "no_repeat_head": ("past items scored like any other", ("model.repeat_head=false",)),
     "no_sales_head": ("blind to what sells", ("model.sales_head=false",)),
+    "no_kind_head": ("blind to what kinds of items the customer buys", ("model.kind_head=false",)),
     "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
     "no_attributes": ("items known by id alone", ("model.attributes=false",)),
     "joint_loss_alone": (
@@ -49,6 +50,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         (
             "model.repeat_head=false",
             "model.sales_head=false",
+            "model.kind_head=false",
             "model.time_gaps=false",
             "training.query_windows=0",
         ),
@@ -76,9 +78,9 @@ def main(
     numbers, names = seeds_of(seeds), _variants_of(variants)
     out_folder = folder_of_results(out, settings)
     threads = os.environ.get("OMP_NUM_THREADS", "2")
-    data_set = DATA_SETS[_DATA]
+    data_set = replace(DATA_SETS[_DATA], retrained=False)
     with working_folder(work) as folder, chdir(folder):
-        runs: dict[str, Run] = {}
+        runs: dict[str, tuple[Run, ...]] = {}
         for name in names:
             # What the variant sets comes last: it may leave out what the short training sets.
             changes = (*SHORT, *(settings or ()), *VARIANTS[name][1])
@@ -86,14 +88,14 @@ def main(
             commands.prepare()
             runs |= {member(seed, name): commands.train(seed) for seed in numbers}
         _, judged = judge(data_set, runs, None)
-    chosen = next(iter(runs.values())).config.evaluation
+    chosen = next(iter(runs.values()))[0].config.evaluation
     drawn = settings_for(numbers, chosen.n_bootstrap, chosen.confidence, chosen.seed, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)
     scored = [found for part in parts if (found := score_part(part, judged, data_set, drawn)) is not None]
     result = {
         "protocol": {"description": data_set.about, "settings": [*SHORT, *(settings or ())], "threads": threads}
         | {"variants": {name: {"about": VARIANTS[name][0], "settings": VARIANTS[name][1]} for name in names}}
-        | {"decoders": {name: describe_run(found) for name, found in runs.items()}},
+        | {"decoders": {name: describe_runs(found) for name, found in runs.items()}},
         "rows": [row for part in scored for row in rows_of(part)],
         "differences": [row for part in scored for row in differences_of(part)],
         **circumstances(began),

@@ -18,7 +18,7 @@ import typer
 
 from benchmarks.process import ROOT
 from benchmarks.quality_data import DataSet, find_data_set, raw_of
-from benchmarks.quality_lists import Commands, Judged, describe_run, judge, member
+from benchmarks.quality_lists import Commands, Judged, describe_runs, judge, member
 from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_of, score_part, settings_for
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
@@ -128,8 +128,8 @@ def working_folder(work: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _score(data_set: DataSet, judged: list[Judged], runs: dict[int, Run]) -> list[Scored]:
-    chosen = next(iter(runs.values())).config.evaluation
+def _score(data_set: DataSet, judged: list[Judged], runs: dict[int, tuple[Run, ...]]) -> list[Scored]:
+    chosen = next(iter(runs.values()))[0].config.evaluation
     settings = settings_for(list(runs), chosen.n_bootstrap, chosen.confidence, chosen.seed)
     scored = []
     for part in data_set.parts:
@@ -142,8 +142,10 @@ def _score(data_set: DataSet, judged: list[Judged], runs: dict[int, Run]) -> lis
     return scored
 
 
-def _protocol(data_set: DataSet, data: PreparedData, runs: dict[int, Run], scored: list[Scored]) -> dict[str, Any]:
-    config = next(iter(runs.values())).config
+def _protocol(
+    data_set: DataSet, data: PreparedData, runs: dict[int, tuple[Run, ...]], scored: list[Scored]
+) -> dict[str, Any]:
+    config = next(iter(runs.values()))[0].config
     return {
         "name": config.split.protocol,
         "description": data_set.about,
@@ -172,13 +174,13 @@ def _protocol(data_set: DataSet, data: PreparedData, runs: dict[int, Run], score
             "n_users": data.n_users,
             "n_items": data.n_items,
         },
-        "decoders": {str(seed): describe_run(found) for seed, found in runs.items()},
+        "decoders": {str(seed): describe_runs(found) for seed, found in runs.items()},
     }
 
 
 def _section(name: str, result: dict[str, Any], scored: list[Scored], seeds: list[int]) -> str:
     protocol = result["protocol"]
-    training = sum(float(found["seconds"]) for found in protocol["decoders"].values())
+    training = sum(float(one["seconds"]) for runs in protocol["decoders"].values() for one in runs)
     drawn = protocol["bootstrap"]
     cost = f"{training:,.0f} s of training, {result['seconds']:,.0f} s this time in all"
     lines = f"""## Quality on {name}

@@ -35,9 +35,10 @@ class Part:
 class DataSet:
     """A data set, its protocol in words and in settings, and what is compared on it.
 
-    ``raw`` is a file under the folder of real data, or the files that stand under the names of a source's own; None
-    where the source brings its data along. ``settings`` say only what the data ask for: their reader, the split, and
-    width, length and epochs of the decoder.
+    With ``retrained`` the decoder learns anew for each test window, from all that lies before it; else once, before the
+    first. ``raw`` is a file under the folder of real data, or the files that stand under the names of a source's own;
+    None where the source brings its data along. ``settings`` say only what the data ask for: their reader, the split,
+    and size, dropout, batches, loss and epochs of the decoder.
     """
 
     about: str
@@ -46,6 +47,7 @@ class DataSet:
     rules: tuple[str, ...]
     raw: str | Mapping[str, str] | None = None
     preparing: Mapping[str, str] = field(default_factory=dict)  # settings that training does not read
+    retrained: bool = False  # needs split.end
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -77,8 +79,15 @@ _BASKETS_ABOUT: Final = (
 
 DATA_SETS: Final[dict[str, DataSet]] = {
     "completejourney": DataSet(
-        about=f"Complete Journey, three weeks of December 2017. {_BASKETS_ABOUT}",
-        settings={"data.source": "completejourney", "split.end": "2018-01-01", "split.n_folds": "3"},
+        about="Complete Journey, three weeks of December 2017; the decoder learns anew for each week from all that "
+        f"lies before it. {_BASKETS_ABOUT}",
+        settings={
+            "data.source": "completejourney",
+            "split.end": "2018-01-01",
+            "split.n_folds": "3",
+            "training.until": "test",
+        },
+        retrained=True,
         parts=_BASKETS,
         rules=_ALL_RULES,
     ),
@@ -89,6 +98,8 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "data.name": "online_retail",
             "split.horizon_days": "30",
             "split.n_folds": "3",
+            "training.epochs": "8",
+            "training.loss": "full",
         },
         preparing={"data.columns": str(ROOT / "configs" / "columns" / "online_retail.yaml")},
         parts=_BASKETS,
@@ -104,6 +115,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "split.horizon_days": "2",
             "split.n_folds": "1",
             "split.end": "2020-09-23",
+            "training.until": "test",
         },
         parts=(
             Part("all", ("map@12",)),
@@ -119,7 +131,19 @@ DATA_SETS: Final[dict[str, DataSet]] = {
     ),
     "beauty": DataSet(
         about=f"Amazon Beauty, 5-core. {_SEQUENCES_ABOUT}",
-        settings=_SEQUENCES | {"data.name": "beauty", "model.max_length": "50", "training.epochs": "40"},
+        settings=_SEQUENCES
+        | {
+            "data.name": "beauty",
+            "model.n_layers": "1",
+            "model.n_heads": "1",
+            "model.max_length": "50",
+            "model.dropout": "0.3",
+            "training.batch_tokens": "1024",
+            "training.loss": "full",
+            "training.lr": "0.001",
+            "training.epochs": "30",
+            "training.patience": "30",
+        },
         parts=_NEXT_ITEM,
         rules=("item_knn", "als", "popularity"),
         raw="amazon_beauty/Beauty.txt",

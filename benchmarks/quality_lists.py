@@ -1,14 +1,15 @@
 """Trained decoders, fitted rules and peers' tables as lists for each fold of a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.process import run
 from benchmarks.quality_data import DataSet, chosen_targets, raw_of
-from recsys.config import MODELS_DIR, Config, load_config
+from recsys.config import MODELS_DIR, load_config
 from recsys.console import progress, talk
 from recsys.errors import DataError, RunError
 from recsys.modeling.baselines.lists import known_events
@@ -57,27 +58,44 @@ class Commands:
         raw = raw_of(self.name, self.data_set, Path.cwd())
         self._run("recsys.dataset", "main", *self._options(settings), *([] if raw is None else ["--raw", str(raw)]))
 
-    def train(self, seed: int) -> Run:
-        """Return the run of ``seed``, trained unless that was done before.
+    def train(self, seed: int) -> tuple[Run, ...]:
+        """Return the runs of ``seed``: one, or one for each test window; trained unless that was done before.
 
         Raises:
             RunError: a run of another configuration, or of other data, stands in its place.
         """
-        folder = MODELS_DIR / self._name(seed)
+        if not self.data_set.retrained:
+            return (self._train(seed, ()),)
+        split = load_config(self.config, self._settings(seed)).split
+        if split.end is None:
+            raise RunError(
+                f"{self.name} is trained anew for each window, but split.end does not say where the last ends"
+            )
+        ends = [split.end - timedelta(days=split.horizon_days * back) for back in range(split.n_folds)]
+        runs = []
+        for end in sorted(ends):
+            name = f"{self._name(seed)}-until-{end - timedelta(days=split.horizon_days)}"
+            runs.append(self._train(seed, (f"name={name}", f"split.end={end}", "split.n_folds=1")))
+        return tuple(runs)
+
+    def _train(self, seed: int, more: tuple[str, ...]) -> Run:
+        settings = [*self._settings(seed), *more]
+        wanted = load_config(self.config, settings)
+        folder = MODELS_DIR / wanted.name
         if (folder / INFO_FILE).is_file():
             found = find_run(str(folder))
-            if found.config != self._config_of(seed):
+            if found.config != wanted:
                 raise RunError(
                     f"{folder.resolve()} was trained with another configuration than {self.config} and the settings of "
                     f"{self.name} give now; name another --work folder, or remove that run"
                 )
             found.open_data()
-            talk.print(f"{self.name}: seed {seed} was trained before")
+            talk.print(f"{wanted.name} was trained before")
             return found
-        talk.print(f"{self.name}: training with seed {seed}")
+        talk.print(f"training {wanted.name}")
         again = ["--resume"] if (folder / "checkpoints" / "last.safetensors").is_file() else []
         again = ["--force"] if folder.exists() and not again else again
-        self._run("recsys.modeling.train", *self._options(self._settings(seed)), *again)
+        self._run("recsys.modeling.train", *self._options(settings), *again)
         return find_run(str(folder))
 
     def _run(self, *arguments: str) -> None:
@@ -89,9 +107,6 @@ class Commands:
     def _settings(self, seed: int) -> list[str]:
         own = [f"{key}={value}" for key, value in self.data_set.settings.items()]
         return [f"name={self._name(seed)}", f"seed={seed}", *own, *self.settings]
-
-    def _config_of(self, seed: int) -> Config:
-        return load_config(self.config, self._settings(seed))
 
     def _options(self, settings: list[str]) -> list[str]:
         return ["--config", str(self.config), *(part for setting in settings for part in ("--set", setting))]
@@ -108,21 +123,26 @@ class Judged:
     chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
 
 
-def judge(data_set: DataSet, decoders: dict[str, Run], peers: Path | None) -> tuple[PreparedData, list[Judged]]:
-    """Return the prepared data and the lists of every decoder, rule and peer for each test fold."""
-    found = next(iter(decoders.values()))
-    data = found.open_data()
-    folds = make_split(data, found.config.split).tests
-    fits = _fits(data_set, decoders)
+def judge(
+    data_set: DataSet, decoders: Mapping[str, tuple[Run, ...]], peers: Path | None
+) -> tuple[PreparedData, list[Judged]]:
+    """Return the prepared data and the lists of every decoder, rule and peer for each test fold.
+
+    A decoder is one run for all folds, or one for each in their order. Rules are fitted as the first one's runs say.
+    """
+    first = next(iter(decoders.values()))
+    data = first[0].open_data()
+    folds = [fold for found in first for fold in make_split(data, found.config.split).tests]
     kinds = sorted({part.exclude_seen for part in data_set.parts})
     judged = []
     with progress() as bar:
-        task = bar.add_task("systems × folds", total=len(folds) * len(fits))
-        for fold in folds:
+        task = bar.add_task("systems × folds", total=len(folds) * (len(decoders) + len(data_set.rules)))
+        for number, fold in enumerate(folds):
 
             def heard(system: str, start: str = fold.name) -> None:
                 bar.update(task, description=f"{start} {system}", advance=1)
 
+            fits = _fits(data_set, {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()})
             lists = _lists(data, fold, fits, kinds, heard)
             for exclude_seen, table in lists.items():
                 table.update(_peers(peers, data, fold, exclude_seen=exclude_seen))
@@ -206,7 +226,7 @@ def _peers(folder: Path | None, data: PreparedData, fold: Fold, *, exclude_seen:
     return lists
 
 
-def describe_run(found: Run) -> dict[str, object]:
-    """Return what ``run.json`` says of a training that matters to a reader of its scores."""
+def describe_runs(runs: tuple[Run, ...]) -> list[dict[str, object]]:
+    """Return what ``run.json`` says of each training that matters to a reader of its scores."""
     kept = ("code_version", "created", "seconds", "epochs_run", "best_epoch", "best_value", "n_parameters")
-    return {name: found.info[name] for name in kept if name in found.info}
+    return [{name: found.info[name] for name in ("name", *kept) if name in found.info} for found in runs]

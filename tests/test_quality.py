@@ -162,7 +162,7 @@ def test_what_was_trained_is_not_trained_again_and_what_was_cut_short_is(place, 
     again = finished("--work", tmp_path / "work")
     said = capsys.readouterr().err
     assert "prepared before" in said
-    assert "seed 1 was trained before" in said
+    assert "shop-1 was trained before" in said
     assert "training with seed 2" in said
     assert (tmp_path / "work" / "models" / "shop-1" / "run.json").stat().st_mtime_ns == before
     assert again["rows"] == result["rows"]
