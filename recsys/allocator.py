@@ -1,7 +1,9 @@
 """How the C library hands out memory: set once by the verbs that compute with large tensors."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -22,3 +24,35 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+#: What may pile up before it is given back: steps of unlike sizes leave holes that nothing fits into.
+MOST_KEPT_BYTES = 3 * 2**30
+
+
+class KeptMemory:
+    """Bounds what :func:`keep_freed_memory` keeps, where the C library can give it back."""
+
+    def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
+        self.most_bytes, self.floor_bytes = most_bytes, resident_bytes()
+
+    def bound(self) -> bool:
+        """Give freed memory back if the process has grown by ``most_bytes`` since; return whether it did.
+
+        What is in use stays: its size is the new floor.
+        """
+        if resident_bytes() <= self.floor_bytes + self.most_bytes:
+            return False
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is None:
+            return False
+        trim(0)
+        self.floor_bytes = resident_bytes()
+        return True
+
+
+def resident_bytes() -> int:
+    """Return how much memory the process occupies; 0 on systems other than Linux."""
+    if sys.platform != "linux":
+        return 0
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

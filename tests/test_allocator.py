@@ -1,4 +1,4 @@
-"""Freed memory stays in the process once asked for."""
+"""Freed memory stays in the process once asked for, within bounds."""
 
 import subprocess
 import sys
@@ -30,3 +30,29 @@ def test_a_freed_block_stays_with_the_process() -> None:
     }
     assert kept["default"] < 16e6
     assert kept["keep"] > 112e6
+
+
+_PILED_UP = """
+import numpy as np
+from recsys.allocator import KeptMemory, keep_freed_memory, resident_bytes
+
+assert keep_freed_memory()
+kept = KeptMemory(most_bytes=200_000_000)
+blocks = [np.ones(1_000_000) for _ in range(40)]
+assert kept.bound()  # it is all in use, and becomes the floor
+assert not kept.bound()
+in_use = resident_bytes()
+more = [np.ones(1_000_000) for _ in range(40)]
+del more
+piled = resident_bytes()
+assert kept.bound()
+print(piled - in_use, resident_bytes() - in_use)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep memory")
+def test_what_piles_up_beyond_the_bound_is_given_back() -> None:
+    said = subprocess.run([sys.executable, "-c", _PILED_UP], check=True, stdout=-1).stdout
+    piled, left = map(int, said.split())
+    assert piled > 250e6
+    assert left < 50e6

@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks import ablation, quality
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
-from benchmarks.quality_lists import Judged
+from benchmarks.quality_lists import Judged, judge
 from benchmarks.quality_tables import fusion, score_part, settings_for
 from recsys.config import load_config
 from recsys.console import run
 from recsys.prepared import load_prepared
+from recsys.runs import find_run
 from recsys.scoring import Asked
 from recsys.sources.synthetic import synthesize
 from recsys.splits import make_split
@@ -163,9 +164,32 @@ def test_what_was_trained_is_not_trained_again_and_what_was_cut_short_is(place, 
     said = capsys.readouterr().err
     assert "prepared before" in said
     assert "shop-1 was trained before" in said
-    assert "training with seed 2" in said
+    assert "training shop-2" in said
     assert (tmp_path / "work" / "models" / "shop-1" / "run.json").stat().st_mtime_ns == before
     assert again["rows"] == result["rows"]
+
+
+def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypatch):
+    end = np.datetime64(load_prepared(Path("work/data/processed/shop")).last_day + 1, "D")
+    settings = SHOP.settings | {"split.end": str(end), "training.until": "test"}
+    monkeypatch.setitem(DATA_SETS, "shop", replace(SHOP, settings=settings, retrained=True))
+    found = finished("--work", "work")
+    folds = list(found["protocol"]["segments"]["all"]["n_users"])
+    for seed in SEEDS:
+        runs = [Path(f"work/models/shop-{seed}-until-{fold}") for fold in folds]
+        assert [one["name"] for one in found["protocol"]["decoders"][str(seed)]] == [run.name for run in runs]
+        for fold, folder in zip(folds, runs, strict=True):
+            config = load_config(folder / "config.yaml")
+            (test,) = make_split(load_prepared(Path("work/data/processed/shop")), config.split).tests
+            assert (test.name, config.training.until) == (fold, "test")
+    # Each fold is asked of the weights that were made for it.
+    monkeypatch.chdir("work")
+    decoders = {"decoder/1": tuple(find_run(f"models/shop-1-until-{fold}") for fold in folds)}
+    _, judged = judge(DATA_SETS["shop"], decoders, None)
+    for own, fold in zip(judged, folds, strict=True):
+        alone = {"decoder/1": (find_run(f"models/shop-1-until-{fold}"),)}
+        (again,) = judge(DATA_SETS["shop"], alone, None)[1]
+        assert np.array_equal(own.asked[False].lists["decoder/1"], again.asked[False].lists["decoder/1"])
 
 
 def test_peers_are_scored_like_everything_else(place, tmp_path):

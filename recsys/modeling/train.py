@@ -21,7 +21,7 @@ import typer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from recsys.allocator import keep_freed_memory
+from recsys.allocator import KeptMemory, keep_freed_memory
 from recsys.config import MODELS_DIR, Config, dump_config, load_config
 from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
 from recsys.errors import ConfigError, OutputExistsError, RunError
@@ -154,6 +154,16 @@ def _instead_of(folder: Path) -> Iterator[None]:
             old.rename(folder)
 
 
+class _BoundMemory(pl.Callback):
+    """Keeps what freed memory piles up within bounds."""
+
+    def __init__(self) -> None:
+        self._kept = KeptMemory()
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self._kept.bound()
+
+
 class _Bar(RichProgressBar):
     """The loss of the step and the validation score, in few letters."""
 
@@ -221,7 +231,13 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
         precision="bf16-mixed" if on_gpu else "32-true",
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip,
-        callbacks=[checkpoint, _last_checkpoint(folder), *stopping, _Bar(console_kwargs={**TALK_SETTINGS})],
+        callbacks=[
+            checkpoint,
+            _last_checkpoint(folder),
+            *stopping,
+            _BoundMemory(),
+            _Bar(console_kwargs={**TALK_SETTINGS}),
+        ],
         plugins=[SafetensorsCheckpointIO()],
         logger=loggers,
         log_every_n_steps=module.log_every_n_steps,
