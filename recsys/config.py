@@ -132,7 +132,8 @@ class SplitConfig(Section):
 class ModelConfig(Section):
     """The decoder.
 
-    `time_gaps`, `sales_head` and `repeat_head` look at a date; under a `split.protocol` without one they are off.
+    `time_gaps`, `sales_head`, `repeat_head` and `kind_head` look at a date; under a `split.protocol` without one they
+    are off.
     """
 
     width: int = Field(128, ge=8, description="width D of the residual stream")

@@ -15,6 +15,7 @@ from recsys.console import run as run_app
 from recsys.errors import ConfigError
 from recsys.evaluate import score_run
 from recsys.modeling.backtest import Backtest, backtest, freshness
+from recsys.modeling.factory import build_module
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
 from recsys.prepared import day_number, load_prepared
@@ -130,6 +131,19 @@ def test_without_retraining_it_is_what_train_predict_and_evaluate_say(place):
     for fold, expected in zip(scores["folds"], steps["folds"], strict=True):
         assert {key: fold[key] for key in expected} == expected
     assert scores["protocol"].items() >= {k: v for k, v in steps["protocol"].items() if k != "run"}.items()
+
+
+def test_weights_that_learn_until_the_test_window_learned_before_a_window_later(place, capfd):
+    asked = Backtest.of(config_of("until", "training.until=test"), 1)
+    scores = backtest(asked)
+    (fold,) = scores["folds"]
+    # Its own window held out would be that before: 2020-09-09 to 2020-09-15.
+    assert (fold["start"], fold["learned_before"]) == ("2020-09-16", "2020-09-16")
+    assert "it learns from what lies before 2020-09-16" in " ".join(capfd.readouterr().err.split())
+    found = find_run(fold["run"])
+    learned = build_module(found.config, asked.data).batches.split
+    assert learned.train_day == day_number(date(2020, 9, 16))
+    assert (learned.train_end == asked.data.ends_before(learned.train_day)).all()
 
 
 def test_freshness_compares_ages_of_weights_with_fresh_and_stale_tables(place):

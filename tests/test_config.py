@@ -193,7 +193,26 @@ def test_what_looks_at_a_date_is_on_exactly_where_there_is_one(protocol, on):
         load_config(None, [f"split.protocol={protocol}", "model.width=16"]),
         Config(split=SplitConfig(protocol=protocol)),
     ):
-        assert [config.model.time_gaps, config.model.sales_head, config.model.repeat_head] == [on] * 3
+        model = config.model
+        assert [model.time_gaps, model.sales_head, model.repeat_head, model.kind_head] == [on] * 4
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["split.protocol=leave_one_out"],
+        ["split.protocol=customers"],
+        ["seed_model.kind=id"],
+        ["seed_model.kind=id", "split.protocol=customers"],
+        ["text_model.objective=causal"],
+    ],
+)
+def test_learning_until_the_test_window_is_refused_where_no_decoder_is_asked_at_dates(overrides):
+    assert load_config(None, ["training.until=test"]).training.until == "test"
+    with pytest.raises(
+        ConfigError, match=r"training\.until is test, known to .* leave it out, or set it to validation"
+    ):
+        load_config(None, [*overrides, "training.until=test"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy import toy_data, write_prepared
 
-from recsys.features import ITEM_FEATURES, PAST_FEATURES, ItemSales, past_items
+from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES, ItemSales, past_items, past_kinds
 
 
 def past_of(data, user, day):
@@ -94,3 +94,78 @@ def test_no_feature_reads_the_date_asked_or_later(tmp_path):
     users = np.arange(20)
     pasts = [past_items(d, users, d.ends_before(day), np.full(20, day)) for d in (data, corrupted)]
     assert np.array_equal(pasts[0].features, pasts[1].features)
+
+
+def kinds_of(data, user, day, kinds):
+    past = past_items(data, np.array([user]), data.ends_before(day)[[user]], np.array([day]))
+    found = past_kinds(past, np.array(kinds))
+    return {
+        int(code): dict(zip(KIND_FEATURES, row.tolist(), strict=True))
+        for code, row in zip(found.code, found.features, strict=True)
+    }
+
+
+#: Items 0 (padding) … 2 of one kind, 4, that item 2 shares with nobody else's kind 7 beside it.
+KINDS = [[0, 0], [4, 0], [4, 7]]
+
+
+def test_the_purchases_of_a_kind_are_summarised_as_by_hand(example):
+    both = kinds_of(example, 0, 123, KINDS)[4]
+    ages, half = np.array([3, 13, 13, 13, 23]), lambda days, life: (2 ** (-np.array(days) / life)).sum()
+    assert both["items"] == pytest.approx(np.log1p(2))
+    assert both["count"] == pytest.approx(np.log1p(5))
+    for life in (7, 20, 60, 150):
+        assert both[f"decayed_{life}"] == pytest.approx(np.log1p(half(ages, life)), rel=1e-5)
+    for life in (20, 60):  # item 1 was first bought 23 days before, item 2 13
+        assert both[f"discoveries_{life}"] == pytest.approx(np.log1p(half([13, 23], life)), rel=1e-5)
+    assert both["age_last"] == pytest.approx(np.log1p(3) / 4)
+    assert both["age_first"] == pytest.approx(np.log1p(23) / 4)
+    assert both["age_discovery"] == pytest.approx(np.log1p(13) / 4)
+    assert both["items_a_purchase"] == pytest.approx(2 / 5)
+    assert (both["share"], both["share_60"]) == (pytest.approx(1), pytest.approx(1))
+    assert both["user_events"] == pytest.approx(np.log1p(5) / 8)
+    assert both["user_trips"] == pytest.approx(np.log1p(3) / 6)
+    assert both["user_days_since_trip"] == pytest.approx(np.log1p(3) / 4)
+    assert both["user_mean_trip_gap"] == pytest.approx(np.log1p(10) / 4)
+
+
+def test_an_item_counts_for_each_of_its_kinds_and_a_share_is_of_all_that_was_bought(example):
+    found = kinds_of(example, 0, 123, KINDS)
+    assert found.keys() == {4, 7}
+    assert found[7]["items"] == pytest.approx(np.log1p(1))
+    assert found[7]["count"] == pytest.approx(np.log1p(2))
+    assert found[7]["share"] == pytest.approx(2 / 5)
+    assert found[7]["share_60"] == pytest.approx(
+        2 * 2 ** (-13 / 60) / (2 ** (-np.array([3, 13, 13, 13, 23]) / 60)).sum()
+    )
+    assert found[7]["items_a_purchase"] == pytest.approx(1 / 2)
+
+
+def test_what_nothing_is_known_of_is_no_kind(example):
+    assert kinds_of(example, 0, 123, [[0], [0], [3]]).keys() == {3}
+    assert kinds_of(example, 0, 123, [[0], [0], [0]]) == {}
+    assert kinds_of(example, 0, 123, np.zeros((3, 0), dtype=np.int64)) == {}
+
+
+def test_customers_without_history_have_no_kinds(example):
+    assert kinds_of(example, 1, 119, KINDS) == {}
+    nobody = past_items(example, np.zeros(0, int), np.zeros(0, int), np.zeros(0, int))
+    assert past_kinds(nobody, np.array(KINDS)).features.shape == (0, len(KIND_FEATURES))
+
+
+def test_kinds_of_several_customers_at_once_equal_each_alone_and_sum_their_past_items(tmp_path):
+    data = toy_data(tmp_path, n_users=12, n_items=9, n_days=50, seed=1)
+    kinds = np.stack([np.arange(10) % 3, np.where(np.arange(10) % 2, 3 + np.arange(10) // 4, 0)], axis=1)
+    day = np.full(12, 18_040)
+    past = past_items(data, np.arange(12), data.ends_before(18_040), day)
+    together = past_kinds(past, kinds)
+    assert np.array_equal(np.lexsort((together.code, together.query)), np.arange(len(together.query)))
+    for user in range(12):
+        alone = kinds_of(data, user, 18_040, kinds)
+        assert together.code[together.query == user].tolist() == list(alone)
+        for code, row in zip(alone, together.features[together.query == user], strict=True):
+            np.testing.assert_allclose(row, list(alone[code].values()), rtol=1e-5)
+            rows = past.features[(past.query == user) & (kinds[past.item] == code).any(1)]
+            for name in ("count", "decayed_7", "decayed_20", "decayed_60", "decayed_150"):
+                whole = np.expm1(rows[:, PAST_FEATURES.index(name)]).sum()
+                assert np.expm1(alone[code][name]) == pytest.approx(whole, rel=1e-4)

@@ -18,9 +18,10 @@ from toy import toy_data, write_prepared
 from recsys.config import Config, DataConfig, SplitConfig, TrainingConfig
 from recsys.dataset import prepare
 from recsys.errors import DataError
-from recsys.features import ItemSales, past_items
+from recsys.features import ItemSales, past_items, past_kinds
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.module import PurchaseModule
+from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.reasons import explain
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists
 from recsys.modeling.train import build_module
@@ -44,6 +45,7 @@ ITEMS = pa.table(
     {
         "item_id": [f"{number:010d}" for number in range(1, N_ITEMS + 1)],
         "made_of": ["clay", "glass", "steel"] * (N_ITEMS // 3),
+        "brand": [f"brand {number // 3}" for number in range(N_ITEMS)],  # the only kinds: there are few items
     }
 )
 
@@ -89,6 +91,22 @@ def built(data: PreparedData) -> PurchaseModule:
     return module
 
 
+@pytest.mark.parametrize(("cut", "same"), [(TEST_DAY, True), (CUT, False)])
+def test_a_training_until_the_test_window_learns_the_validation_window_and_nothing_after_it(versions, cut, same):
+    training = CONFIG.training.model_copy(update={"until": "test"})
+    config = CONFIG.model_copy(update={"training": training})
+    states = []
+    for data in versions(cut):
+        module = build_module(config, data)
+        assert module.batches.split.train_day == TEST_DAY
+        assert module.validation is None
+        torch.manual_seed(0)
+        train_steps(module, 1)
+        states.append(module.model.state_dict())
+    alike = [torch.equal(states[0][name], states[1][name]) for name in states[0]]
+    assert all(alike) if same else not all(alike)
+
+
 def tensors_of(value: object) -> list[torch.Tensor]:
     """All tensors of a batch, however deep."""
     if isinstance(value, torch.Tensor):
@@ -119,7 +137,9 @@ def test_a_module_begins_and_ends_its_training_the_same(versions):
         train_steps(module, 1)
         states[-1] |= {f"trained {name}": tensor for name, tensor in module.model.state_dict().items()}
     assert torch.equal(*chances)
-    assert any("scale" in name for name in states[0])  # what inputs are divided by is learned from the past as well
+    # What inputs are divided by is learned from the past as well.
+    assert {"kind_head.scale.mean_F", "repeat_head.scale.mean_F"} <= states[0].keys()
+    assert states[0]["trained kind_head.out.weight"].abs().max() > 0
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -131,15 +151,28 @@ def test_what_is_known_at_a_date_is_the_same(versions):
     pasts = [past_items(d, EVERYBODY, d.ends_before(TEST_DAY), np.full(N_USERS, TEST_DAY)) for d in (before, after)]
     for name in ("query", "item", "features"):
         assert np.array_equal(getattr(pasts[0], name), getattr(pasts[1], name))
+    kinds = [past_kinds(past, d.kinds) for past, d in zip(pasts, (before, after), strict=True)]
+    assert len(kinds[0].code) > N_USERS
+    for name in ("query", "code", "features"):
+        assert np.array_equal(getattr(kinds[0], name), getattr(kinds[1], name))
     assert np.array_equal(candidates_at(before, TEST_DAY, 7), candidates_at(after, TEST_DAY, 7))
 
 
 def test_codes_and_groups_of_items_come_from_the_item_table_alone(versions):
     """Attributes look at no event at all, so there is no cut for them to look past: a sale never makes a code."""
     before, after = versions(FIRST_DAY + 1)
-    assert before.attributes.shape[1] == 1
+    assert before.attributes.shape[1] == 2
+    assert before.kinds.shape[1] == 1
     assert np.array_equal(before.attributes, after.attributes)
     assert np.array_equal(before.groups, after.groups)
+    assert np.array_equal(before.kinds, after.kinds)
+
+
+def with_weights_that_tell(model: PurchaseModel) -> PurchaseModel:
+    """Give the kind head weights: untrained, it says nothing, whatever it is told."""
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.kind_head.out.weight)
+    return model
 
 
 def lists_of(data: PreparedData, system: str, model: torch.nn.Module) -> Lists:
@@ -154,7 +187,7 @@ def lists_of(data: PreparedData, system: str, model: torch.nn.Module) -> Lists:
 @pytest.mark.parametrize("system", ["decoder", *BASELINES])
 def test_every_system_recommends_the_same(versions, system):
     before, after = versions(TEST_DAY)
-    model = built(before).model.eval()
+    model = with_weights_that_tell(built(before).model).eval()
     lists = [lists_of(data, system, model) for data in (before, after)]
     assert np.array_equal(lists[0].item, lists[1].item)
     assert np.array_equal(lists[0].score, lists[1].score)
@@ -162,7 +195,7 @@ def test_every_system_recommends_the_same(versions, system):
 
 def test_reasons_are_the_same(versions):
     before, after = versions(TEST_DAY)
-    model = built(before).model.eval()
+    model = with_weights_that_tell(built(before).model).eval()
     item = lists_of(before, "decoder", model).item
     reasons = [
         explain(DecoderRecommender(model, ItemSales(d)), History(d, d.ends_before(TEST_DAY), TEST_DAY), EVERYBODY, item)

@@ -1,13 +1,14 @@
 """The model keeps its promises: causal, blind to padding and to the future, and able to learn."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from toy import toy_data, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.features import ItemSales
-from recsys.modeling.batches import Sequences
+from recsys.modeling.batches import Sequences, newest_events
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
@@ -110,6 +111,100 @@ def test_a_past_item_is_scored_by_the_repeat_head_and_no_other_is(model, data):
     own[questions.past_query_P, questions.past_item_P] = True
     torch.testing.assert_close(raised[own], logits[own] + 1)
     torch.testing.assert_close(raised[~own], logits[~own])
+
+
+#: Items of three or four a kind by each of two columns, some of none by the first.
+KIND_ITEMS = pa.table(
+    {
+        "item_id": [f"{number:010d}" for number in range(1, 41)],
+        "brand": [None if number % 9 == 0 else f"b{number % 12}" for number in range(1, 41)],
+        "made_of": [f"m{number // 4}" for number in range(1, 41)],
+    }
+)
+
+
+@pytest.fixture
+def with_kinds(tmp_path):
+    """Data whose items have two kinds each, and a model whose kind head has weights that tell."""
+    toy = toy_data(tmp_path, n_users=30, n_items=40, n_days=70, seed=5)
+    events = np.stack([toy.user_of_event(), toy.day, toy.item], axis=1)
+    users = [f"u{number}" for number in range(30)]
+    data = write_prepared(tmp_path / "kinds", events, items=KIND_ITEMS, n_items=40, users=users)
+    assert data.kinds.shape == (41, 2)
+    torch.manual_seed(0)
+    model = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)).eval()
+    with torch.no_grad():
+        for weight in (model.kind_head.out.weight, model.kind_head.code.weight, model.item_bias):
+            weight.normal_()
+    return data, model
+
+
+def asked_at(data, model, day):
+    users = np.arange(data.n_users)
+    sequences, questions = newest_events(data, users, data.ends_before(day), np.full(len(users), day), 12)
+    return model.query(model.states(sequences), questions), questions
+
+
+def test_the_kind_head_gives_an_item_the_sum_over_its_kinds_of_what_was_bought_of_them(with_kinds):
+    data, model = with_kinds
+    with torch.inference_mode():
+        query_QD, questions = asked_at(data, model, 18_050)
+        with_head = model.catalogue_logits(query_QD, questions, ItemSales(data))
+        score_R = model.kind_head(questions.kind_features_RF, questions.kind_code_R).tolist()
+        model.kind_head = None
+        without = model.catalogue_logits(query_QD, questions, ItemSales(data))
+    of_kind = dict(
+        zip(zip(questions.kind_query_R.tolist(), questions.kind_code_R.tolist(), strict=True), score_R, strict=True)
+    )
+    past = set(zip(questions.past_query_P.tolist(), questions.past_item_P.tolist(), strict=True))
+    given = (with_head - without).tolist()
+    for query in range(30):
+        for item in range(1, 41):
+            # A past item has one score, the repeat head's.
+            kinds = [] if (query, item) in past else data.kinds[item].tolist()
+            expected = sum(of_kind.get((query, code), 0.0) for code in kinds)
+            assert given[query][item] == pytest.approx(expected, abs=1e-4)
+
+
+def test_logits_of_pairs_and_of_shared_items_are_those_of_the_catalogue_for_new_items(with_kinds):
+    data, model = with_kinds
+    sales, item_N = ItemSales(data), torch.tensor([3, 9, 9, 17, 40, 1])
+    with torch.inference_mode():
+        query_QD, questions = asked_at(data, model, 18_050)
+        whole = model.catalogue_logits(query_QD, questions, sales)
+        kinds = model.kind_scores(questions)
+        shared = model.shared_logits(query_QD, questions, item_N, sales, kinds)
+        new = torch.isfinite(whole)
+        new[questions.past_query_P, questions.past_item_P] = False
+        query_P, item_P = torch.nonzero(new, as_tuple=True)
+        pairs = model.pair_logits(query_QD, questions, query_P, item_P, sales, kinds)
+    torch.testing.assert_close(pairs, whole[query_P, item_P])
+    torch.testing.assert_close(shared[new[:, item_N]], whole[:, item_N][new[:, item_N]])
+    assert kinds.of_items(model.kinds_VC).abs().max() > 0.1
+
+
+def test_questions_that_are_taken_keep_their_past_items_and_kinds(with_kinds):
+    data, model = with_kinds
+    with torch.inference_mode():
+        query_QD, questions = asked_at(data, model, 18_050)
+        chosen = torch.tensor([4, 29, 4, 0])
+        taken = questions.take(chosen)
+        whole = model.catalogue_logits(query_QD, questions, ItemSales(data))
+        of_taken = model.catalogue_logits(query_QD[chosen], taken, ItemSales(data))
+    torch.testing.assert_close(of_taken, whole[chosen])
+    for place, query in enumerate(chosen.tolist()):
+        mine, was = taken.kind_query_R == place, questions.kind_query_R == query
+        assert was.any()
+        assert torch.equal(taken.kind_code_R[mine], questions.kind_code_R[was])
+        assert torch.equal(taken.kind_features_RF[mine], questions.kind_features_RF[was])
+
+
+def test_a_kind_head_that_has_learned_nothing_changes_nothing(with_kinds):
+    data, _ = with_kinds
+    fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
+    with torch.inference_mode():
+        _, questions = asked_at(data, fresh, 18_050)
+        assert fresh.kind_scores(questions).of_items(fresh.kinds_VC).abs().max() == 0
 
 
 def module_for(data, **training):

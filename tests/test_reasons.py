@@ -10,10 +10,12 @@ from test_model import train_steps
 from toy import write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
-from recsys.features import ItemSales
+from recsys.features import KIND_FEATURES, ItemSales, PastItems, past_kinds
 from recsys.modeling import reasons as reasons_module
+from recsys.modeling.batches import newest_events
+from recsys.modeling.left_out import kinds_without
 from recsys.modeling.reason_texts import ReasonTexts, say_reasons
-from recsys.modeling.reasons import N_NAMED, explain
+from recsys.modeling.reasons import N_NAMED, TERMS, explain
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.modeling.train import build_module
 from recsys.schema import REASON_KINDS
@@ -27,6 +29,8 @@ ITEMS = pa.table(
         "name": [f"Thing {number}" for number in range(1, N_ITEMS + 1)],
         # Half of the causes are made of what their effects are made of.
         "made_of": list(4 * "c" + 4 * "g" + 4 * "c" + 4 * "s" + 16 * "cgs" + "gs"),
+        # Causes and effects are of nobody's brand; all else is of one of ten.
+        "brand": 2 * N_PAIRS * [None] + [f"brand {number % 10}" for number in range(N_ITEMS - 2 * N_PAIRS)],
     }
 )
 
@@ -81,27 +85,102 @@ def shop(tmp_path_factory):
     )
 
 
+def everything(n_users: int) -> np.ndarray:
+    return np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (n_users, 1))
+
+
 def kind_is(reasons, kind):
     return reasons.kind == REASON_KINDS.index(kind)
 
 
 def scores_without(shop, user: int, past_item: int, folder: str) -> np.ndarray:
-    """Logits (V,) of a customer who had never bought ``past_item``, from data written anew; sales are as they were."""
+    """Logits (V,) of a customer who had never bought ``past_item``, from data written anew.
+
+    Sales are as they were, and what the kind head is told of the customer as a whole.
+    """
     data = shop.data
     events = np.stack([data.user_of_event(), data.day, data.item], axis=1)
     events = events[~((events[:, 0] == user) & (events[:, 2] == past_item))]
     fewer = write_prepared(shop.folder / folder, events, items=ITEMS, n_items=N_ITEMS, users=shop.users)
     with torch.inference_mode():
-        history = History(fewer, fewer.ends_before(DAY), DAY)
-        logits, _ = shop.recommender.logits(history, np.array([user]))
+        logits = logits_with(shop, fewer, user, of_user_from=data)
     return logits[0].numpy()
+
+
+def logits_with(shop, data, user: int, of_user_from) -> torch.Tensor:
+    asked = [
+        newest_events(d, np.array([user]), d.ends_before(DAY)[[user]], np.array([DAY]), 24)
+        for d in (data, of_user_from)
+    ]
+    (sequences, questions), (_, others) = asked
+    of_user = [place for place, name in enumerate(KIND_FEATURES) if name.startswith("user_")]
+    questions.kind_features_RF[:, of_user] = others.kind_features_RF[0, of_user]
+    model = shop.recommender.model
+    query_QD = model.query(model.states(sequences), questions)
+    return model.catalogue_logits(query_QD, questions, shop.recommender.sales)
 
 
 def test_the_terms_add_up_to_the_score_and_only_past_items_have_a_repeat_term(shop):
     np.testing.assert_allclose(shop.reasons.terms.sum(-1), shop.lists.score, rtol=1e-4, atol=1e-4)
     is_past = shop.reasons.count > 0
-    assert (shop.reasons.terms[..., 3] != 0).sum() == is_past.sum() > 0
+    assert (shop.reasons.terms[..., TERMS.index("repeat head")] != 0).sum() == is_past.sum() > 0
     assert np.array_equal(kind_is(shop.reasons, "repeat"), is_past)
+
+
+def test_only_an_item_of_a_kind_that_the_customer_has_bought_has_a_kind_term(shop):
+    reasons, kinds = explain(shop.recommender, shop.history, np.arange(30), everything(30)), shop.data.kinds
+    assert kinds.shape == (N_ITEMS + 1, 1)  # brands; what things are made of is too coarse a kind
+    for row, terms in enumerate(reasons.terms[..., TERMS.index("kind head")]):
+        own = shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]]
+        of_own_kind = np.isin(kinds[1:, 0], kinds[own, 0]) & (kinds[1:, 0] > 0)
+        assert np.array_equal(terms != 0, of_own_kind)
+
+
+def test_what_the_kind_head_gives_is_lost_with_the_purchase_that_it_was_given_for(shop):
+    """A head that asks for nothing but a purchase of the kind: the decoder itself, silenced, would name nothing."""
+    model = shop.recommender.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        model.items.own.weight.zero_()
+        for table in model.items.parameters():
+            table.zero_()
+        model.kind_head.out.weight.zero_()
+        model.kind_head.out.bias.fill_(2.0)
+    reasons = explain(shop.recommender, shop.history, np.arange(N_USERS), everything(N_USERS))
+    model.load_state_dict(before)
+    kinds, n_named = shop.data.kinds[:, 0], 0
+    for row in range(N_USERS):
+        own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
+        for item in np.setdiff1d(np.arange(1, N_ITEMS + 1), own):
+            carriers = own[(kinds[own] == kinds[item]) & (kinds[item] > 0)]
+            # Of two purchases of the kind, either alone would do: none is missed.
+            expected = carriers.tolist() if len(carriers) == 1 else []
+            assert [past for past in reasons.past_item[row, item - 1].tolist() if past] == expected
+            n_named += len(expected)
+    assert n_named > 500
+
+
+@pytest.mark.parametrize("at_most", [3, 24])
+def test_without_an_item_the_kinds_are_those_of_the_past_items_that_are_left(shop, at_most):
+    data, day = shop.data, np.full(4, DAY)
+    _, questions = newest_events(data, np.arange(4), shop.history.end[:4], day, 24)
+    item_QK = torch.from_numpy(everything(4).astype(np.int64))
+    row_P, left_P = questions.past_query_P[:at_most], questions.past_item_P[:at_most]
+    with torch.inference_mode():
+        found = kinds_without(shop.recommender.model, questions, row_P, left_P, item_QK)
+        for place in range(len(row_P)):
+            row, left = int(row_P[place]), int(left_P[place])
+            kept = (questions.past_query_P == row) & (questions.past_item_P != left)
+            past = PastItems(
+                np.zeros(int(kept.sum()), dtype=np.int64),
+                questions.past_item_P[kept].numpy(),
+                questions.past_features_PF[kept].numpy(),
+            )
+            kinds = past_kinds(past, data.kinds)
+            score = shop.recommender.model.kind_head(torch.from_numpy(kinds.features), torch.from_numpy(kinds.code))
+            of_code = dict(zip(kinds.code.tolist(), score.tolist(), strict=True))
+            expected = [of_code.get(code, 0.0) for code in data.kinds[1:, 0].tolist()]
+            np.testing.assert_allclose(found[place].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_repeat_names_its_own_purchases_with_their_number_and_last_date(shop):
@@ -202,14 +281,13 @@ def test_what_the_sales_head_alone_raises_is_on_the_rise_only_if_it_sells_more(s
         head[0].weight[:, 3] = 1.0  # the trend, and nothing else
         head[0].bias.zero_()
         head[2].weight.fill_(50.0)
-    everything = np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (3, 1))
-    reasons = explain(shop.recommender, shop.history, np.arange(3), everything)
+    reasons = explain(shop.recommender, shop.history, np.arange(3), everything(3))
     model.load_state_dict(before)
     sales = shop.recommender.sales
     sells_more = sales.sold(DAY - 7, DAY) > sales.sold(DAY - 28, DAY) / 4
     rising = kind_is(reasons, "rising")
     assert rising.any()
-    assert not (rising & ~sells_more[everything]).any()
+    assert not (rising & ~sells_more[everything(3)]).any()
     assert not (rising & (reasons.count > 0)).any()
 
 

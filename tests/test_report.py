@@ -282,6 +282,7 @@ UNDATED = [f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat
     ("settings", "held_out", "said"),
     [
         ([], "2 held-out weeks", "No leak"),
+        (["training.until=test"], "2 held-out weeks", "learned only from purchases before the first tested window"),
         (["split.horizon_days=14"], "2 held-out windows of 14 days", "14 days to come"),
         (["split.protocol=leave_one_out", *UNDATED], "the last purchase of each customer", "looks into the future"),
         (["split.protocol=customers", *UNDATED], "the last purchase of customers never learned from", "seed 42"),
@@ -315,6 +316,7 @@ def test_each_kind_of_run_says_what_stops_its_training():
     flat = ["model.time_gaps=false", "model.sales_head=false", "model.repeat_head=false"]
     said = {
         "stops when the score on the validation window": [],
+        "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
         "stops when the score on half of the held-out customers": ["split.protocol=customers", *flat],
         "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [
             *("seed_model.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")

@@ -12,6 +12,7 @@ from toy import toy_data, write_prepared
 
 from recsys.cli import build_app
 from recsys.console import run as run_app
+from recsys.errors import ConfigError
 from recsys.evaluate import score_run
 from recsys.features import ITEM_FEATURES, ItemSales
 from recsys.modeling.predict import predict_folds
@@ -88,6 +89,14 @@ def test_a_pair_holds_the_past_only_where_the_item_was_bought(tmp_path):
     assert np.isnan(count).tolist() == [True, False, False, True]
     assert np.expm1(count[[1, 2]]) == pytest.approx([2, 1])
     assert np.array_equal(rows[:, 3 : 3 + len(ITEM_FEATURES)], ItemSales(data).at(20)[[2, 1, 3, 2]])
+
+
+def test_a_decoder_that_has_learned_the_window_to_learn_from_is_refused(place, tmp_path, monkeypatch):
+    shutil.copytree(place / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    train(config_with("training.epochs=1", "training.until=test"))
+    with pytest.raises(ConfigError, match=r"toy has training\.until test: .*; train with training\.until validation"):
+        rerank_folds(find_run("toy"), n_candidates=20, n_rounds=10)
 
 
 def typed(*words: str) -> int:

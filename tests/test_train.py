@@ -1,5 +1,6 @@
 """Training as a command: it resumes exactly, writes a whole run folder, and refuses what cannot be meant."""
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import yaml
 from safetensors.torch import load_file
 from toy import toy_data
 
+from recsys.cli import build_app
 from recsys.config import Config, load_config
+from recsys.console import run as run_app
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, load_weights, save_weights
+from recsys.modeling.module import PurchaseModule
 from recsys.modeling.train import train
 from recsys.runs import find_run
 
@@ -70,8 +74,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(prepared):
 def test_a_resumed_run_equals_an_uninterrupted_one(prepared, monkeypatch):
     train(config_with("name=whole", "training.epochs=3"))
     # The schedule depends on the number of epochs, so the interruption must fall inside the same configuration.
-    from recsys.modeling.module import PurchaseModule
-
     original = PurchaseModule.on_train_epoch_start
 
     def interrupted_at_the_second(self):
@@ -215,3 +217,48 @@ def test_another_process_of_a_distributed_training_shares_the_folder_of_the_firs
     monkeypatch.setenv("LOCAL_RANK", "0")
     train(config_with("training.epochs=1"))
     assert [path.name for path in Path("models").iterdir()] == ["toy"]
+
+
+UNTIL_TEST = ("training.until=test", "training.epochs=3", "training.patience=1")
+
+
+def test_a_training_until_the_test_window_holds_nothing_out_and_keeps_the_last_epoch(prepared):
+    info = train(config_with(*UNTIL_TEST, "training.lr=1e-30"))  # of equal epochs, a metric would keep the first
+    assert (info["metric"], info["epochs_run"]) == ("train_loss", 3)
+    assert find_run("toy").info["best_epoch"] == 2
+    assert info["best_value"] > 0
+    with Path("models/toy/metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert "val_map@12" not in rows[0]
+    losses = [float(row["train_loss_epoch"]) for row in rows if row["train_loss_epoch"]]
+    assert losses[-1] == pytest.approx(info["best_value"])
+    last = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/last.safetensors")["state_dict"]
+    assert all(torch.equal(last[f"model.{name}"], weight) for name, weight in weights().items())
+
+
+def test_a_training_until_the_test_window_resumes_to_what_it_would_have_been(prepared, monkeypatch):
+    train(config_with("name=whole", *UNTIL_TEST))
+    original = PurchaseModule.on_train_epoch_start
+
+    def interrupted_at_the_third(self):
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_third)
+        with pytest.raises(RunError, match="--resume"):
+            train(config_with("name=halves", *UNTIL_TEST))
+    info = train(config_with("name=halves", *UNTIL_TEST), resume=True)
+    assert (info["best_epoch"], info["epochs_run"]) == (2, 3)
+    whole, halves = weights("whole"), weights("halves")
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+def test_the_command_says_up_to_where_a_training_without_validation_learned(prepared, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        run_app(build_app("train"), ["train", *(w for s in (*SETTINGS, *UNTIL_TEST) for w in ("--set", s))])
+    assert not stopped.value.code
+    said = " ".join(capfd.readouterr().err.split())
+    assert "learned up to the first test window, 3 epochs" in said
+    assert "next: recsys predict --run toy" in said

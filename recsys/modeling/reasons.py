@@ -1,26 +1,28 @@
 """Why the decoder recommends an item: the terms of its logit, and the past purchases that carried it.
 
-    logit = query · vector + bias + sales head + repeat head
+    logit = query · vector + bias + sales head + kind head + repeat head
 
-The last term is what the repeat head puts in the place of the three others, less these: 0 for what is new to the
-customer. A softmax does not see what is added to all items alike, so a term *raises* an item by as much as it lies
-above its mean over the catalogue.
+The kind head's term is the sum of what it gives to the item's kinds. The last term is what the repeat head puts in the
+place of the four others, less these: 0 for what is new to the customer. A softmax does not see what is added to all
+items alike, so a term *raises* an item by as much as it lies above its mean over the catalogue.
 
 The kind of a reason is the first that holds:
 
     repeat       the customer had bought the item
-    rising       of the three other terms the sales head raised it most, and it sold more in the last 7 days than in an
+    rising       of the four other terms the sales head raised it most, and it sold more in the last 7 days than in an
                  average week of the last 28
     variant      it shares its group (``PreparedData.groups``) with a purchase that is named
     often_after  a purchase is named
     popular      no purchase raised it, or nothing is known of the customer, who is then shown the week's best sellers
 
 A repeat names the purchases of the item itself. Anything else names the past item without which the item's logit would
-be lowest, and others with at least ``LEAST_OF_FIRST`` of that effect, ``N_NAMED`` in all. The effect is exact, by
+be lowest, and others with at least ``LEAST_OF_FIRST`` of that effect, ``N_NAMED`` in all. The effect is found by
 leaving out: the decoder is asked again with all events of one past item cut out of the events that it reads (the newest
-``max_length``), the gaps and the wait closed over them. Of more than ``MOST_LEFT_OUT`` items there, as many are tried:
-those with the largest product of gradient and input, which costs one pass for all, but says what an infinitely small
-change does, not what becomes of the list without the purchase.
+``max_length``), the gaps and the wait closed over them, and the kind head with all purchases of the item cut out of the
+whole history. What the kind head is told of the customer as a whole (how many purchases and trips, how long since the
+last, how far apart) stays as it was. Of more than ``MOST_LEFT_OUT`` items there, as many are tried: those with the
+largest product of gradient and input, and share of the scores of their kinds, which costs one pass for all, but says
+what an infinitely small change does, not what becomes of the list without the purchase.
 """
 
 from dataclasses import dataclass
@@ -31,20 +33,20 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from recsys.features import ITEM_FEATURES
-from recsys.modeling.batches import Sequences, newest_events
+from recsys.modeling.batches import Questions, Sequences, newest_events
+from recsys.modeling.left_out import Left, kind_promise, kinds_of_listed, kinds_without, queries_without
 from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.prepared import PreparedData
 from recsys.schema import REASON_KINDS
 from recsys.splits import event_positions
 
-TERMS = ("query · vector", "bias", "sales head", "repeat head")
+TERMS = ("query · vector", "bias", "sales head", "kind head", "repeat head")
+_NOT_SALES = [TERMS.index(name) for name in ("query · vector", "bias", "kind head")]
 #: Past items that a reason names at most, and how much of the first one's effect the others have at least.
 N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
 _REPEAT, _RISING, _VARIANT, _OFTEN_AFTER, _POPULAR = range(len(REASON_KINDS))
 #: Past items that are left out one by one, at most.
 MOST_LEFT_OUT = 24
-#: Positions that are read at once while items are left out.
-_MOST_POSITIONS = 32_768
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Reasons:
     user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index
     kind: np.ndarray  # (Q, K) int8 position in schema.REASON_KINDS
-    terms: np.ndarray  # (Q, K, 4) float32, as in TERMS: they sum to the logit
+    terms: np.ndarray  # (Q, K, 5) float32, as in TERMS: they sum to the logit
     count: np.ndarray  # (Q, K) int64: how often the customer had bought the item
     past_item: np.ndarray  # (Q, K, J) int32 item_index
     past_day: np.ndarray  # (Q, K, J) int32 day of its latest purchase
@@ -98,12 +100,12 @@ def _explain(
     past_item[is_repeat], share[is_repeat] = 0, 0
     past_item[..., 0] = np.where(is_repeat, item, past_item[..., 0])
     above = np.maximum(raised, 0)
-    repeat_share = above[..., 3] / np.maximum(above.sum(-1), 1e-9)
+    repeat_share = above[..., -1] / np.maximum(above.sum(-1), 1e-9)
     share[..., 0] = np.where(is_repeat, repeat_share, share[..., 0])
     past_day = record.find(np.arange(len(users))[:, None, None], past_item)[1]
     known = (end > data.offsets[users])[:, None]
     trend_V = _sales_of(recommender, history)[:, ITEM_FEATURES.index("trend")]
-    rising = known & (raised[..., 2] > np.maximum(raised[..., :2].max(-1), 0)) & (trend_V[item] > 0)
+    rising = known & (raised[..., 2] > np.maximum(raised[..., _NOT_SALES].max(-1), 0)) & (trend_V[item] > 0)
     of_group = ((data.groups[past_item] == data.groups[item][..., None]) & (past_item > 0)).any(-1)
     kind = np.select(
         [is_repeat, rising, of_group, past_item[..., 0] > 0],
@@ -150,29 +152,45 @@ class _Record:
         return np.where(found, self.count[place], 0), np.where(found, self.last_day[place], 0)
 
 
+def _asked(recommender: DecoderRecommender, history: History, users: np.ndarray) -> tuple[Sequences, Questions]:
+    model = recommender.model
+    day = np.full(len(users), history.day)
+    asked = newest_events(history.data, users, history.end[users], day, model.config.max_length)
+    moved: tuple[Sequences, Questions] = apply_to_collection(asked, Tensor, lambda one: one.to(model.item_bias.device))
+    return moved
+
+
 def _terms(
     recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray, is_past: np.ndarray
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Return the queries (Q, D), the terms (Q, K, 4) of each logit, and by how much each raises the item (Q, K, 4)."""
+    """Return the queries (Q, D), the terms (Q, K, 5) of each logit, and by how much each raises the item (Q, K, 5)."""
     model = recommender.model
     device = model.item_bias.device
-    day = np.full(len(users), history.day)
-    sequences, questions = newest_events(history.data, users, history.end[users], day, model.config.max_length)
-    sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
+    sequences, questions = _asked(recommender, history, users)
     query_QD = model.query(model.states(sequences), questions)
     item_QK = torch.from_numpy(item.astype(np.int64)).to(device)
     logit_QK = model.catalogue_logits(query_QD, questions, recommender.sales).gather(1, item_QK)
     sales_V = torch.zeros_like(model.item_bias)
     if model.sales_head is not None:
         sales_V = model.sales_head(torch.from_numpy(_sales_of(recommender, history)).to(device))
+    kinds = model.kind_scores(questions)
+    mean_of_kinds_Q = logit_QK.new_zeros(len(users))
+    if kinds is not None:
+        mean_of_kinds_Q = kinds.of_items(model.kinds_VC[1:]).mean(1)
     vectors_VD = model.item_vectors_VD
-    columns = [torch.einsum("qd,qkd->qk", query_QD, vectors_VD[item_QK]), model.item_bias[item_QK], sales_V[item_QK]]
-    rest_QK = logit_QK - columns[0] - columns[1] - columns[2]
+    columns = [
+        torch.einsum("qd,qkd->qk", query_QD, vectors_VD[item_QK]),
+        model.item_bias[item_QK],
+        sales_V[item_QK],
+        kinds_of_listed(model, questions, item_QK),
+    ]
+    rest_QK = logit_QK - torch.stack(columns).sum(0)
     columns.append(torch.where(torch.from_numpy(is_past).to(device), rest_QK, 0))
     means = [
         (query_QD @ vectors_VD[1:].mean(0))[:, None],
         model.item_bias[1:].mean(),
         sales_V[1:].mean(),
+        mean_of_kinds_Q[:, None],
         torch.zeros((), device=device),
     ]
     raised = torch.stack([column - mean for column, mean in zip(columns, means, strict=True)], dim=-1)
@@ -185,107 +203,65 @@ def _influences(
     """Return the past items (Q, K, J) int32 whose loss would cost each item most, and their shares float32."""
     past_item = np.zeros((*item.shape, N_NAMED), dtype=np.int32)
     share = np.zeros((*item.shape, N_NAMED), dtype=np.float32)
-    promising = _promising(recommender, history, users, item)
+    promising_QV = _promising(recommender, history, users, item)
     left = [
-        Left.each(history, user, recommender.model.config.max_length, promise)
-        for user, promise in zip(users, promising, strict=True)
+        Left.each(history, user, recommender.model.config.max_length, promise_V, MOST_LEFT_OUT)
+        for user, promise_V in zip(users, promising_QV, strict=True)
     ]
-    without_PD = _queries(recommender, left)
-    vectors_QKD = recommender.model.item_vectors_VD[torch.from_numpy(item.astype(np.int64)).to(query_QD.device)]
+    lost_PK = _losses(recommender, history, users, item, query_QD, left)
     begin = 0
     for row, one in enumerate(left):
-        n_left = len(one.item)
-        lost_PD = query_QD[row] - without_PD[begin : begin + n_left]
-        begin += n_left
-        lost_PK = np.maximum((lost_PD @ vectors_QKD[row].T).float().cpu().numpy(), 0)
-        best_JK = np.argsort(-lost_PK, axis=0, kind="stable")[:N_NAMED]
-        lost_JK = np.take_along_axis(lost_PK, best_JK, axis=0)
+        own_PK = lost_PK[begin : begin + len(one.item)]
+        begin += len(one.item)
+        best_JK = np.argsort(-own_PK, axis=0, kind="stable")[:N_NAMED]
+        lost_JK = np.take_along_axis(own_PK, best_JK, axis=0)
         named_JK = (lost_JK > 0) & (lost_JK >= LEAST_OF_FIRST * lost_JK[:1])
         past_item[row, :, : len(best_JK)] = np.where(named_JK, one.item[best_JK], 0).T
-        share[row, :, : len(best_JK)] = np.where(named_JK, lost_JK / np.maximum(lost_PK.sum(0), 1e-9), 0).T
+        share[row, :, : len(best_JK)] = np.where(named_JK, lost_JK / np.maximum(own_PK.sum(0), 1e-9), 0).T
     return past_item, share
 
 
-def _promising(
-    recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray
-) -> list[np.ndarray]:
-    """Return gradient · input (T,) of the newest events of each user for the sum of the listed logits, oldest first."""
+def _losses(
+    recommender: DecoderRecommender,
+    history: History,
+    users: np.ndarray,
+    item: np.ndarray,
+    query_QD: Tensor,
+    left: list[Left],
+) -> np.ndarray:
+    """Return what each listed item loses (P, K) with each past item left out, at least 0; as for new items."""
     model = recommender.model
-    device = model.item_bias.device
-    day = np.full(len(users), history.day)
+    device = query_QD.device
+    _, questions = _asked(recommender, history, users)
+    row_P = torch.from_numpy(np.repeat(np.arange(len(left)), [len(one.item) for one in left])).to(device)
+    left_P = torch.from_numpy(np.concatenate([one.item for one in left]).astype(np.int64)).to(device)
+    item_QK = torch.from_numpy(item.astype(np.int64)).to(device)
+    lost_PD = query_QD[row_P] - queries_without(model, left)
+    lost_PK = torch.einsum("pd,pkd->pk", lost_PD, model.item_vectors_VD[item_QK][row_P])
+    if model.kind_head is not None:
+        whole_QK = kinds_of_listed(model, questions, item_QK)
+        lost_PK = lost_PK + whole_QK[row_P] - kinds_without(model, questions, row_P, left_P, item_QK)
+    lost: np.ndarray = lost_PK.clamp(min=0).float().cpu().numpy()
+    return lost
+
+
+def _promising(recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return about what each item (Q, V + 1) of each user's newest events adds to the sum of the listed logits.
+
+    Gradient · input of its events, and what :func:`kind_promise` says.
+    """
+    model = recommender.model
     with torch.inference_mode(False), torch.enable_grad():
-        sequences, questions = newest_events(history.data, users, history.end[users], day, model.config.max_length)
-        sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
-        listed_QK = torch.from_numpy(item.astype(np.int64)).to(device)
+        sequences, questions = _asked(recommender, history, users)
+        listed_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
         target_QD = model.item_vectors_VD[listed_QK].sum(1).detach().clone()
         input_BTD = model.items(sequences.item_BT).detach().requires_grad_()
         query_QD = model.query(model.decoder(input_BTD, sequences.gap_days_BT), questions)
         (gradient_BTD,) = torch.autograd.grad((query_QD * target_QD).sum(), input_BTD)
-    promise_BT = (gradient_BTD * input_BTD.detach()).sum(-1).float().cpu().numpy()
-    return [promise_BT[row, : position + 1] for row, position in enumerate(questions.position_Q.tolist())]
-
-
-@dataclass(frozen=True)
-class Left:
-    """A history as the decoder reads it, once for each of its P distinct items, without that item."""
-
-    item: np.ndarray  # (P,) int32 what is left out
-    item_PT: np.ndarray  # int64 what is read, as in batches.Sequences
-    gap_days_PT: np.ndarray  # int64
-    position_P: np.ndarray  # int64 of the last event
-    wait_days_P: np.ndarray  # int64 from that event to the date
-
-    @classmethod
-    def each(cls, history: History, user: int, max_length: int, promise_T: np.ndarray) -> "Left":
-        """Leave out each item of the newest events of ``user``: positions close up, as if it had never been bought.
-
-        Of more than ``MOST_LEFT_OUT`` items, those with the largest sum of ``promise_T`` over their events.
-        """
-        data, begin, end = history.data, int(history.data.offsets[user]), int(history.end[user])
-        whole = end - begin < max_length
-        first = begin if whole else end - max_length
-        item_T, day_T = np.asarray(data.item[first:end]), np.asarray(data.day[first:end])
-        distinct, place_T = np.unique(item_T, return_inverse=True)
-        if len(distinct) > MOST_LEFT_OUT:
-            promise_P = np.bincount(place_T, weights=promise_T[-len(item_T) :])
-            distinct = np.sort(distinct[np.argsort(-promise_P, kind="stable")[:MOST_LEFT_OUT]])
-        kept_PT = item_T != distinct[:, None]
-        order_PT = np.argsort(~kept_PT, axis=1, kind="stable")
-        n_kept_P = kept_PT.sum(1)
-        real_PT = np.arange(len(item_T)) < n_kept_P[:, None]
-        read_PT = np.where(real_PT, item_T[order_PT], 0).astype(np.int64)
-        day_PT = day_T[order_PT].astype(np.int64)
-        gap_PT = np.zeros_like(read_PT)
-        gap_PT[:, 1:] = np.where(real_PT[:, 1:], day_PT[:, 1:] - day_PT[:, :-1], 0)
-        last_day_P = day_PT[np.arange(len(distinct)), np.maximum(n_kept_P - 1, 0)]
-        wait_P = np.where(n_kept_P > 0, np.maximum(history.day - last_day_P, 0), 0)
-        if whole:
-            read_PT = np.pad(read_PT, ((0, 0), (1, 0)), constant_values=data.n_items + 1)
-            gap_PT = np.pad(gap_PT, ((0, 0), (1, 0)))
-        # Of a window full of one item nothing is left: it is read like a history that only begins.
-        read_PT[n_kept_P == 0, 0] = data.n_items + 1
-        return cls(distinct, read_PT, gap_PT, np.maximum(n_kept_P - (0 if whole else 1), 0), wait_P)
-
-
-def _queries(recommender: DecoderRecommender, left: list[Left]) -> Tensor:
-    """Return the query (P, D) of each history of ``left``, in order, some positions at a time."""
-    model = recommender.model
-    device = model.item_bias.device
-    length = max((one.item_PT.shape[1] for one in left), default=0)
-
-    def padded(parts: list[np.ndarray]) -> Tensor:
-        rows = [np.pad(part, ((0, 0), (0, length - part.shape[1]))) for part in parts]
-        return torch.from_numpy(np.concatenate(rows)).to(device)
-
-    item_PT, gap_PT = padded([one.item_PT for one in left]), padded([one.gap_days_PT for one in left])
-    position_P = torch.from_numpy(np.concatenate([one.position_P for one in left])).to(device)
-    wait_P = torch.from_numpy(np.concatenate([one.wait_days_P for one in left])).to(device)
-    rows = max(_MOST_POSITIONS // max(length, 1), 1)
-    queries = [model.item_vectors_VD[:0]]
-    for begin in range(0, len(position_P), rows):
-        some = slice(begin, begin + rows)
-        longest = int(position_P[some].max()) + 1
-        states_BTD = model.states(Sequences(item_PT[some, :longest], gap_PT[some, :longest]))
-        last_BD = states_BTD[torch.arange(len(states_BTD), device=device), position_P[some]]
-        queries.append(model.decoder.ask(last_BD, wait_P[some]))
-    return torch.cat(queries)
+    promise_BT = (gradient_BTD * input_BTD.detach()).sum(-1)
+    promise_QV = promise_BT.new_zeros(len(users), model.n_items + 2)
+    promise_QV.scatter_add_(1, sequences.item_BT, promise_BT)  # of the start mark and padding as well: nobody looks
+    past = questions.past_query_P, questions.past_item_P
+    promise_QV.index_put_(past, kind_promise(model, questions, listed_QK), accumulate=True)
+    promise: np.ndarray = promise_QV.float().cpu().numpy()
+    return promise

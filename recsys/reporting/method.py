@@ -69,7 +69,7 @@ def protocol(config: Config, scores: Scores) -> list[str]:
     """Return, a sentence or two each, how lists were made and scored."""
     evaluation = config.evaluation
     return [
-        *_held_out(config.split, scores),
+        *_held_out(config, scores),
         f"Every system ranked {scores.protocol.get('candidates', 'the whole range')}: never a sample of them, and the "
         "same for all customers.",
         f"Customers who bought nothing in a window are left out of it{_left_out(scores)}: no list could be right or "
@@ -90,7 +90,8 @@ def _left_out(scores: Scores) -> str:
     return f" (asked and left out: {', '.join(f'{ordinary(a)} and {ordinary(b)}' for a, b in numbers)})"
 
 
-def _held_out(split: SplitConfig, scores: Scores) -> Iterator[str]:
+def _held_out(config: Config, scores: Scores) -> Iterator[str]:
+    split = config.split
     if split.protocol == "leave_one_out":
         yield "The last purchase of each customer is hidden and has to be found; the one before chose the settings."
         yield (
@@ -107,16 +108,27 @@ def _held_out(split: SplitConfig, scores: Scores) -> Iterator[str]:
         f"Tested: {windows(split, len(starts))}, beginning on {', '.join(starts)}. For each, every system was asked on "
         f"that morning what each customer would buy in the {split.horizon_days} days to come."
     )
+    nothing_later = "A list for a window was made with purchases before its first day and nothing later."
+    if config.training.until == "test":
+        yield (
+            "No leak: the decoder's weights learned only from purchases before the first tested window; nothing was "
+            f"held out to choose when to stop. The {split.horizon_days} days just before that window chose the "
+            f"settings of the rules. {nothing_later}"
+        )
+        return
     yield (
         "No leak: the decoder's weights learned only from purchases before the validation window, and that window "
         f"({split.horizon_days} days just before the first tested one) chose when to stop and the settings of the "
-        "rules. A list for a window was made with purchases before its first day and nothing later."
+        f"rules. {nothing_later}"
     )
 
 
 def training(config: Config) -> str:
     """Return, in a sentence or two, what training is judged by and which epoch is kept."""
     validation, settings = _VALIDATION[config.split.protocol], config.training
+    if settings.until == "test":
+        last = f"epoch {settings.epochs}, which is kept"
+        return f"Training runs to its end, {last}: no window is held out to judge epochs by."
     if config.seed_model.kind is None:
         return f"Training stops when the score on {validation}, no longer rises; the epoch with the best one is kept."
     kept = f"The epoch with the lowest loss on {validation}, is kept"
@@ -127,6 +139,8 @@ def training(config: Config) -> str:
 
 def curves(config: Config) -> str:
     """Return what the chart of training shows."""
+    if config.training.until == "test":
+        return "Loss over the steps of training."
     shown = "validation score" if config.seed_model.kind is None else "entropy of the predictions"
     return f"Loss and {shown} over the steps of training."
 

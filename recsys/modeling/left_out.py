@@ -1,0 +1,131 @@
+"""Histories without one of their items: what the decoder asks of them, and what the kind head gives them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.features import PAST_FEATURES, PastItems, past_kinds
+from recsys.modeling.batches import Questions, Sequences
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import History
+
+#: Positions that are read at once while items are left out.
+_MOST_POSITIONS = 32_768
+
+
+@dataclass(frozen=True)
+class Left:
+    """A history as the decoder reads it, once for each of its P distinct items, without that item."""
+
+    item: np.ndarray  # (P,) int32 what is left out
+    item_PT: np.ndarray  # int64 what is read, as in batches.Sequences
+    gap_days_PT: np.ndarray  # int64
+    position_P: np.ndarray  # int64 of the last event
+    wait_days_P: np.ndarray  # int64 from that event to the date
+
+    @classmethod
+    def each(cls, history: History, user: int, max_length: int, promise_V: np.ndarray, at_most: int) -> "Left":
+        """Leave out each item of the newest events of ``user``: positions close up, as if it had never been bought.
+
+        Of more than ``at_most`` items, those with the largest ``promise_V``.
+        """
+        data, begin, end = history.data, int(history.data.offsets[user]), int(history.end[user])
+        whole = end - begin < max_length
+        first = begin if whole else end - max_length
+        item_T, day_T = np.asarray(data.item[first:end]), np.asarray(data.day[first:end])
+        distinct = np.unique(item_T)
+        if len(distinct) > at_most:
+            distinct = np.sort(distinct[np.argsort(-promise_V[distinct], kind="stable")[:at_most]])
+        kept_PT = item_T != distinct[:, None]
+        order_PT = np.argsort(~kept_PT, axis=1, kind="stable")
+        n_kept_P = kept_PT.sum(1)
+        real_PT = np.arange(len(item_T)) < n_kept_P[:, None]
+        read_PT = np.where(real_PT, item_T[order_PT], 0).astype(np.int64)
+        day_PT = day_T[order_PT].astype(np.int64)
+        gap_PT = np.zeros_like(read_PT)
+        gap_PT[:, 1:] = np.where(real_PT[:, 1:], day_PT[:, 1:] - day_PT[:, :-1], 0)
+        last_day_P = day_PT[np.arange(len(distinct)), np.maximum(n_kept_P - 1, 0)]
+        wait_P = np.where(n_kept_P > 0, np.maximum(history.day - last_day_P, 0), 0)
+        if whole:
+            read_PT = np.pad(read_PT, ((0, 0), (1, 0)), constant_values=data.n_items + 1)
+            gap_PT = np.pad(gap_PT, ((0, 0), (1, 0)))
+        # Of a window full of one item nothing is left: it is read like a history that only begins.
+        read_PT[n_kept_P == 0, 0] = data.n_items + 1
+        return cls(distinct, read_PT, gap_PT, np.maximum(n_kept_P - (0 if whole else 1), 0), wait_P)
+
+
+def queries_without(model: PurchaseModel, left: list[Left]) -> Tensor:
+    """Return the query (P, D) of each history of ``left``, in order, some positions at a time."""
+    device = model.item_bias.device
+    length = max((one.item_PT.shape[1] for one in left), default=0)
+
+    def padded(parts: list[np.ndarray]) -> Tensor:
+        rows = [np.pad(part, ((0, 0), (0, length - part.shape[1]))) for part in parts]
+        return torch.from_numpy(np.concatenate(rows)).to(device)
+
+    item_PT, gap_PT = padded([one.item_PT for one in left]), padded([one.gap_days_PT for one in left])
+    position_P = torch.from_numpy(np.concatenate([one.position_P for one in left])).to(device)
+    wait_P = torch.from_numpy(np.concatenate([one.wait_days_P for one in left])).to(device)
+    rows = max(_MOST_POSITIONS // max(length, 1), 1)
+    queries = [model.item_vectors_VD[:0]]
+    for begin in range(0, len(position_P), rows):
+        some = slice(begin, begin + rows)
+        longest = int(position_P[some].max()) + 1
+        states_BTD = model.states(Sequences(item_PT[some, :longest], gap_PT[some, :longest]))
+        last_BD = states_BTD[torch.arange(len(states_BTD), device=device), position_P[some]]
+        queries.append(model.decoder.ask(last_BD, wait_P[some]))
+    return torch.cat(queries)
+
+
+def kinds_of_listed(model: PurchaseModel, questions: Questions, item_QK: Tensor) -> Tensor:
+    """Return what the kind head gives to each of the items (Q, K) int64 that are listed for a question."""
+    kinds = model.kind_scores(questions)
+    if kinds is None:
+        return model.item_bias.new_zeros(item_QK.shape)
+    query_n = torch.arange(len(item_QK), device=item_QK.device).repeat_interleave(item_QK.shape[1])
+    return kinds.of_pairs(query_n, model.kinds_VC[item_QK.flatten()]).view(item_QK.shape)
+
+
+def kinds_without(model: PurchaseModel, questions: Questions, row_P: Tensor, left_P: Tensor, item_QK: Tensor) -> Tensor:
+    """Return the same (P, K) as if the customer of question ``row_P`` (P,) had never bought ``left_P`` (P,).
+
+    Of the whole history, not of the newest events alone. What is said of the customer (``user_events`` and the like
+    among ``features.KIND_FEATURES``) stays as it was: a purchase less, nothing else.
+    """
+    without = questions.take(row_P)
+    kept_N = without.past_item_P != left_P[without.past_query_P]
+    query_N, item_N = without.past_query_P[kept_N], without.past_item_P[kept_N]
+    # Of all kinds, those of what is listed for the customer: a tenth of the work.
+    wanted_QC = torch.zeros(len(item_QK), model.n_codes, dtype=torch.bool, device=row_P.device)
+    wanted_QC[torch.arange(len(item_QK), device=row_P.device)[:, None], model.kinds_VC[item_QK].flatten(1)] = True
+    code_NC = model.kinds_VC[item_N]
+    code_NC = torch.where(wanted_QC[row_P[query_N][:, None], code_NC], code_NC, 0)
+    past = PastItems(query_N.cpu().numpy(), np.arange(len(query_N)), without.past_features_PF[kept_N].cpu().numpy())
+    left = past_kinds(past, code_NC.cpu().numpy())
+    query_R, code_R, features_RF = (torch.from_numpy(part).to(row_P.device) for part in vars(left).values())
+    without = replace(without, kind_query_R=query_R, kind_code_R=code_R, kind_features_RF=features_RF)
+    return kinds_of_listed(model, without, item_QK[row_P])
+
+
+def kind_promise(model: PurchaseModel, questions: Questions, item_QK: Tensor) -> Tensor:
+    """Return about what each past item (P,) gives to all listed items (Q, K) together through the kind head.
+
+    A kind's score, shared among its past items as they were bought lately, with a half-life of 60 days.
+    """
+    query_P, code_PC = questions.past_query_P, model.kinds_VC[questions.past_item_P]
+    kinds = model.kind_scores(questions)
+    if kinds is None:
+        return model.item_bias.new_zeros(len(query_P))
+    lately_P = questions.past_features_PF[:, PAST_FEATURES.index("decayed_60")].expm1()
+    total_QC = lately_P.new_zeros(len(item_QK), model.n_codes)
+    listed_QC = torch.zeros_like(total_QC)
+    row_Q = torch.arange(len(item_QK), device=query_P.device)
+    place = query_P[:, None].expand_as(code_PC), code_PC
+    total_QC.index_put_(place, lately_P[:, None].expand(code_PC.shape), accumulate=True)
+    code_QL = model.kinds_VC[item_QK].flatten(1)
+    listed_QC.index_put_((row_Q[:, None].expand_as(code_QL), code_QL), total_QC.new_ones(()), accumulate=True)
+    share_PC = lately_P[:, None] / total_QC[place].clamp(min=1e-9)
+    score_PC = kinds.score_UQ[kinds.row_of_code[code_PC], query_P[:, None]]
+    return (score_PC * listed_QC[place] * share_PC).sum(-1)
