@@ -1,7 +1,7 @@
 """Trained decoders, fitted rules and peers' tables as lists for each fold of a data set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ class Commands:
         Raises:
             RunError: they were prepared in another way.
         """
-        settings = [*self._settings(0), *(f"{key}={value}" for key, value in self.data_set.preparing.items())]
+        settings = [*self.settings_of(0), *(f"{key}={value}" for key, value in self.data_set.preparing.items())]
         wanted = load_config(self.config, settings).data
         if (wanted.folder / "manifest.json").is_file():
             before = read_json(wanted.folder / "manifest.json")["settings"]
@@ -72,12 +72,12 @@ class Commands:
                     f"{self.name} give now; name another --work folder, or remove that run"
                 )
             found.open_data()
-            talk.print(f"{self.name}: seed {seed} was trained before")
+            talk.print(f"{self.prefix}{self.name}: seed {seed} was trained before")
             return found
-        talk.print(f"{self.name}: training with seed {seed}")
+        talk.print(f"{self.prefix}{self.name}: training with seed {seed}")
         again = ["--resume"] if (folder / "checkpoints" / "last.safetensors").is_file() else []
         again = ["--force"] if folder.exists() and not again else again
-        self._run("recsys.modeling.train", *self._options(self._settings(seed)), *again)
+        self._run("recsys.modeling.train", *self._options(self.settings_of(seed)), *again)
         return find_run(str(folder))
 
     def _run(self, *arguments: str) -> None:
@@ -86,12 +86,13 @@ class Commands:
     def _name(self, seed: int) -> str:
         return f"{self.prefix}{self.name}-{seed}"
 
-    def _settings(self, seed: int) -> list[str]:
+    def settings_of(self, seed: int) -> list[str]:
+        """Return what is set beside the configuration in the run of ``seed``."""
         own = [f"{key}={value}" for key, value in self.data_set.settings.items()]
         return [f"name={self._name(seed)}", f"seed={seed}", *own, *self.settings]
 
     def _config_of(self, seed: int) -> Config:
-        return load_config(self.config, self._settings(seed))
+        return load_config(self.config, self.settings_of(seed))
 
     def _options(self, settings: list[str]) -> list[str]:
         return ["--config", str(self.config), *(part for setting in settings for part in ("--set", setting))]
@@ -106,6 +107,18 @@ class Judged:
 
     asked: dict[bool, Asked]  # exclude_seen → lists
     chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was trained on a data set, and all lists to score."""
+
+    data: PreparedData  # what was learned from
+    judged: list[Judged]
+    runs: dict[str, Run]  # by member
+    systems: tuple[str, ...]  # those with a member for each seed
+    candidates: str  # in words
+    notes: dict[str, object] = field(default_factory=dict)  # more of the protocol
 
 
 def judge(data_set: DataSet, decoders: dict[str, Run], peers: Path | None) -> tuple[PreparedData, list[Judged]]:
