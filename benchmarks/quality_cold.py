@@ -150,14 +150,14 @@ def _judge(known: PreparedData, fold: Fold, hidden_V: np.ndarray, runs: dict[str
     """Return every system's lists of hidden items, as long as they are looked at."""
     depth = min(SHORTEST, int(hidden_V.sum()))
     history, sales = History(known, fold.history_end, fold.start_day), ItemSales(known)
-    tie_breaker_V = np.random.default_rng((HIDDEN_SEED, fold.start_day)).permutation(len(hidden_V))
+    random = np.random.default_rng((HIDDEN_SEED, fold.start_day))
     lists = {}
     for name, found in runs.items():
         # Not as customers meet it: best sellers for those without a history know nothing of what never sold.
         decoder = load_decoder(found, known, sales)
         chunks = np.array_split(fold.user_index, -(-len(fold.user_index) // _CHUNK))
         ranked = (decoder.recommend(history, users, int(hidden_V.sum()), Candidates(hidden_V)) for users in chunks)
-        lists[name] = np.concatenate([first_of(some, depth, tie_breaker_V) for some in ranked])
+        lists[name] = np.concatenate([first_of(some, depth, random) for some in ranked])
         talk.print(f"{fold.name} {name}")
     for seed in seeds:
         lists[member(seed, RANDOM)] = random_lists(hidden_V, len(fold.user_index), depth, (seed, fold.start_day))
@@ -165,12 +165,13 @@ def _judge(known: PreparedData, fold: Fold, hidden_V: np.ndarray, runs: dict[str
     return Judged({False: asked}, chosen_targets(known, fold))
 
 
-def first_of(lists: Lists, k: int, tie_breaker_V: np.ndarray) -> np.ndarray:
+def first_of(lists: Lists, k: int, random: np.random.Generator) -> np.ndarray:
     """Return the first ``k`` items (Q, k) int32 of whole rankings, items that score alike in random order.
 
-    A decoder without content scores all hidden items alike, and the order of the catalogue is not one by chance.
+    A decoder without content scores all hidden items alike, and the order of the catalogue is not one by chance. Each
+    customer has an order of their own: one for all would be right or wrong for all of them.
     """
-    order = np.lexsort((tie_breaker_V[lists.item], -np.round(lists.score, 4)), axis=-1)
+    order = np.lexsort((random.random(lists.item.shape), -np.round(lists.score, 4)), axis=-1)
     return np.take_along_axis(lists.item, order[:, :k], axis=1)
 
 

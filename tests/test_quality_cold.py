@@ -178,10 +178,12 @@ def test_what_was_hidden_is_not_hidden_again_and_other_data_are_refused(place, t
     manifest.write_text(before, encoding="utf-8")
 
 
-def test_items_that_score_alike_stand_in_random_order():
-    lists = Lists(np.array([0]), np.array([[4, 1, 2, 3]]), np.array([[2.0, 1.0, 1.00001, 1.0]]))
-    tie_breaker = np.array([0, 9, 5, 7, 8])
-    assert first_of(lists, 3, tie_breaker).tolist() == [[4, 2, 3]]
+def test_items_that_score_alike_stand_in_random_order_another_for_each_customer():
+    n = 300
+    lists = Lists(np.arange(n), np.tile([4, 1, 2, 3], (n, 1)), np.tile([2.0, 1.0, 1.00001, 1.0], (n, 1)))
+    found = first_of(lists, 3, np.random.default_rng(0))
+    assert (found[:, 0] == 4).all()
+    assert (np.bincount(found[:, 1], minlength=4)[1:] > n / 5).all()
 
 
 def test_one_word_means_both_data_sets(workplace, monkeypatch, capsys):
