@@ -17,16 +17,18 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.process import ROOT
-from benchmarks.quality_data import DataSet, find_data_set, raw_of
-from benchmarks.quality_lists import Commands, Judged, describe_runs, judge, member
+from benchmarks.quality_cold import measure_cold
+from benchmarks.quality_data import DataSet, find_data_set, names_of, raw_of
+from benchmarks.quality_lists import Commands, Measured, describe_runs, judge, member, seed_of
 from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_of, score_part, settings_for
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
 from recsys.errors import UsageError
-from recsys.prepared import PreparedData
-from recsys.runs import Run, code_version
+from recsys.modeling.predict import DECODER
+from recsys.runs import code_version
 from recsys.storage import write_json
 
+_FUSION = "rrf(a, b): sum of 1 / (60 + rank); a is the best rule on the very targets that are scored"
 CONFIG = ROOT / "configs" / "base.yaml"
 
 #: Options of every benchmark that trains.
@@ -41,7 +43,13 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    name: Annotated[str, typer.Argument(metavar="DATA", help="Data set: see benchmarks/quality_data.py.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Data set: see benchmarks/quality_data.py; cold is two, with items hidden from training.",
+        ),
+    ],
     seeds: SeedsOption = "42 43 44",
     work: WorkOption = None,
     peers: Annotated[
@@ -51,28 +59,44 @@ def main(
     settings: SetOption = None,
 ) -> None:
     """Train the decoder of configs/base.yaml with several seeds and hold it against every rule."""
-    began = time.perf_counter()
-    data_set, numbers = find_data_set(name), seeds_of(seeds)
+    names, numbers = names_of(name), seeds_of(seeds)
+    data_sets = {one: find_data_set(one) for one in names}
     out_folder = folder_of_results(out, settings)
     if peers is not None and not peers.is_dir():
         raise UsageError(f"--peers {peers} is not a folder; expected one with <system>/<fold>.parquet")
+    if peers is not None and any(data_set.whole for data_set in data_sets.values()):
+        raise UsageError(f"--peers has no place in {name}: lists of other programs know the hidden items")
     peers = None if peers is None else peers.resolve()
     threads = os.environ.get("OMP_NUM_THREADS", "2")
-    commands = Commands(name, data_set, CONFIG, tuple(settings or ()), threads)
     with working_folder(work) as folder, chdir(folder):
-        raw_of(name, data_set, folder)  # says at once what is missing
-        commands.prepare()
-        runs = {seed: commands.train(seed) for seed in numbers}
-        data, judged = judge(data_set, {member(seed): found for seed, found in runs.items()}, peers)
-        scored = _score(data_set, judged, runs)
-    trained = " ".join(["configs/base.yaml", *(f"--set {setting}" for setting in settings or ())])
-    result = {
-        "protocol": _protocol(data_set, data, runs, scored) | {"config": trained, "threads": threads},
+        for one, data_set in data_sets.items():
+            raw_of(one, data_set, folder)  # says at once what is missing
+        for one, data_set in data_sets.items():
+            began = time.perf_counter()
+            commands = Commands(one, data_set, CONFIG, tuple(settings or ()), threads)
+            measured = _measure(commands, numbers, peers)
+            scored = _score(data_set, measured, numbers)
+            result = _result(commands, measured, scored) | circumstances(began)
+            publish(f"quality-{one}", result, _section(one, result, scored, numbers), out_folder)
+
+
+def _measure(commands: Commands, seeds: list[int], peers: Path | None) -> Measured:
+    if commands.data_set.whole is not None:
+        return measure_cold(commands, seeds)
+    commands.prepare()
+    runs = {member(seed): commands.train(seed) for seed in seeds}
+    data, judged = judge(commands.data_set, runs, peers)
+    return Measured(data, judged, runs, (DECODER,), f"all {data.n_items:,} items")
+
+
+def _result(commands: Commands, measured: Measured, scored: list[Scored]) -> dict[str, Any]:
+    trained = " ".join(["configs/base.yaml", *(f"--set {setting}" for setting in commands.settings)])
+    protocol = _protocol(commands.data_set, measured, scored)
+    return {
+        "protocol": protocol | {"config": trained, "threads": commands.threads},
         "rows": [row for part in scored for row in rows_of(part)],
         "differences": [row for part in scored for row in differences_of(part)],
-        **circumstances(began),
     }
-    publish(f"quality-{name}", result, _section(name, result, scored, numbers), out_folder)
 
 
 def folder_of_results(out: Path | None, settings: list[str] | None) -> Path:
@@ -128,13 +152,13 @@ def working_folder(work: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _score(data_set: DataSet, judged: list[Judged], runs: dict[int, tuple[Run, ...]]) -> list[Scored]:
-    chosen = next(iter(runs.values()))[0].config.evaluation
-    settings = settings_for(list(runs), chosen.n_bootstrap, chosen.confidence, chosen.seed)
+def _score(data_set: DataSet, measured: Measured, seeds: list[int]) -> list[Scored]:
+    chosen = next(iter(measured.runs.values()))[0].config.evaluation
+    settings = settings_for(seeds, chosen.n_bootstrap, chosen.confidence, chosen.seed, measured.systems)
     scored = []
     for part in data_set.parts:
         talk.print(f"scoring {part.segment}")
-        found = score_part(part, judged, data_set, settings)
+        found = score_part(part, measured.judged, data_set, settings)
         if found is None:
             talk.print(f"no customer has targets in segment {part.segment}: it is left out")
         else:
@@ -142,14 +166,12 @@ def _score(data_set: DataSet, judged: list[Judged], runs: dict[int, tuple[Run, .
     return scored
 
 
-def _protocol(
-    data_set: DataSet, data: PreparedData, runs: dict[int, tuple[Run, ...]], scored: list[Scored]
-) -> dict[str, Any]:
-    config = next(iter(runs.values()))[0].config
+def _protocol(data_set: DataSet, measured: Measured, scored: list[Scored]) -> dict[str, Any]:
+    config, data = next(iter(measured.runs.values()))[0].config, measured.data
     return {
         "name": config.split.protocol,
         "description": data_set.about,
-        "candidates": f"all {data.n_items:,} items",
+        "candidates": measured.candidates,
         "settings": dict(data_set.settings),
         "segments": {
             found.part.segment: {
@@ -160,7 +182,7 @@ def _protocol(
             }
             for found in scored
         },
-        "fusion": "rrf(a, b): sum of 1 / (60 + rank); a is the best rule on the very targets that are scored",
+        **({"fusion": _FUSION} if data_set.rules else {}),
         "bootstrap": {
             "resamples": config.evaluation.n_bootstrap,
             "confidence": config.evaluation.confidence,
@@ -174,21 +196,29 @@ def _protocol(
             "n_users": data.n_users,
             "n_items": data.n_items,
         },
-        "decoders": {str(seed): describe_runs(found) for seed, found in runs.items()},
+        "decoders": {_run_name(name): describe_runs(found) for name, found in measured.runs.items()},
+        **measured.notes,
     }
+
+
+def _run_name(name: str) -> str:
+    """Return the seed of a decoder, and of what else was trained the whole name."""
+    return str(seed_of(name)) if name == member(seed_of(name)) else name
 
 
 def _section(name: str, result: dict[str, Any], scored: list[Scored], seeds: list[int]) -> str:
     protocol = result["protocol"]
     training = sum(float(one["seconds"]) for runs in protocol["decoders"].values() for one in runs)
     drawn = protocol["bootstrap"]
+    hidden, fusion = protocol.get("hidden"), f" {protocol['fusion']}." if "fusion" in protocol else ""
+    chance = f" By chance {hidden['expected_recall_of_random']:.4f} Recall@12 are expected." if hidden else ""
     cost = f"{training:,.0f} s of training, {result['seconds']:,.0f} s this time in all"
     lines = f"""## Quality on {name}
 
 `make bench-quality DATA={name} SEEDS="{" ".join(map(str, seeds))}"`, decoder of `{protocol["config"]}`.
 {protocol["description"]}
-Candidates are {protocol["candidates"]}. Brackets hold {100 * drawn["confidence"]:g} % of {drawn["resamples"]:,} redrawn
-sets of customers, paired for differences. {protocol["fusion"]}.
+Candidates are {protocol["candidates"]}.{chance} Brackets hold
+{100 * drawn["confidence"]:g} % of {drawn["resamples"]:,} redrawn sets of customers, paired for differences.{fusion}
 {result["date"]}, commit {result["commit"]}. {result["machine"]}, {protocol["threads"]} threads; {cost}.
 """
     return "\n".join([lines, *(markdown_of(part) for part in scored)])

@@ -1,7 +1,7 @@
 """Trained decoders, fitted rules and peers' tables as lists for each fold of a data set."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Commands:
         Raises:
             RunError: they were prepared in another way.
         """
-        settings = [*self._settings(0), *(f"{key}={value}" for key, value in self.data_set.preparing.items())]
+        settings = [*self.settings_of(0), *(f"{key}={value}" for key, value in self.data_set.preparing.items())]
         wanted = load_config(self.config, settings).data
         if (wanted.folder / "manifest.json").is_file():
             before = read_json(wanted.folder / "manifest.json")["settings"]
@@ -66,7 +66,7 @@ class Commands:
         """
         if not self.data_set.retrained:
             return (self._train(seed, ()),)
-        split = load_config(self.config, self._settings(seed)).split
+        split = load_config(self.config, self.settings_of(seed)).split
         if split.end is None:
             raise RunError(
                 f"{self.name} is trained anew for each window, but split.end does not say where the last ends"
@@ -79,7 +79,7 @@ class Commands:
         return tuple(runs)
 
     def _train(self, seed: int, more: tuple[str, ...]) -> Run:
-        settings = [*self._settings(seed), *more]
+        settings = [*self.settings_of(seed), *more]
         wanted = load_config(self.config, settings)
         folder = MODELS_DIR / wanted.name
         if (folder / INFO_FILE).is_file():
@@ -104,7 +104,8 @@ class Commands:
     def _name(self, seed: int) -> str:
         return f"{self.prefix}{self.name}-{seed}"
 
-    def _settings(self, seed: int) -> list[str]:
+    def settings_of(self, seed: int) -> list[str]:
+        """Return what is set beside the configuration in the run of ``seed``."""
         own = [f"{key}={value}" for key, value in self.data_set.settings.items()]
         return [f"name={self._name(seed)}", f"seed={seed}", *own, *self.settings]
 
@@ -121,6 +122,18 @@ class Judged:
 
     asked: dict[bool, Asked]  # exclude_seen → lists
     chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was trained on a data set, and all lists to score."""
+
+    data: PreparedData  # what was learned from
+    judged: list[Judged]
+    runs: dict[str, tuple[Run, ...]]  # by member
+    systems: tuple[str, ...]  # those with a member for each seed
+    candidates: str  # in words
+    notes: dict[str, object] = field(default_factory=dict)  # more of the protocol
 
 
 def judge(

@@ -21,7 +21,7 @@ class Scored:
     """One part of the targets: all systems on it, by fold and on their mean."""
 
     part: Part
-    best_rule: str
+    best_rule: str | None  # None where no rule is asked
     n_users: dict[str, int]  # fold → customers who have such targets
     tables: dict[str, Table]  # fold, or mean → system → metric → cell
     differences: dict[str, Table]  # the decoder minus each system
@@ -31,17 +31,18 @@ class Scored:
 def score_part(part: Part, judged: list[Judged], data_set: DataSet, settings: Settings) -> Scored | None:
     """Return the scores on a part's targets; None where no customer has any.
 
-    The best rule by the part's first metric is fused with every other system but the decoder.
+    The best rule by the part's first metric is fused with every other system but what was trained.
     """
     folds = [only(fold.asked[part.exclude_seen], fold.chosen[part.targets]) for fold in judged]
     folds = [fold for fold in folds if len(fold.user_index)]
     if not folds:
         return None
     settings = replace(settings, cutoffs=tuple(sorted({int(name.partition("@")[2]) for name in part.metrics})))
-    best = _best_rule(folds, data_set.rules, part.metrics[0], settings)
+    best = _best_rule(folds, data_set.rules, part.metrics[0], settings) if data_set.rules else None
     members = {name for names in settings.averages.values() for name in names}
     others = [name for name in folds[0].lists if name != best and name not in members]
-    scores = score_systems([_with_fusions(fold, best, others) for fold in folds], settings)
+    fused = folds if best is None else [_with_fusions(fold, best, others) for fold in folds]
+    scores = score_systems(fused, settings)
     return Scored(
         part,
         best,

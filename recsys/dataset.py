@@ -120,22 +120,27 @@ def _write(cleaned: Cleaned, folder: Path) -> dict[str, Any]:
         "last_day": day_date(histories.arrays["day"].max()).isoformat(),
         "hashes": hashes,
         "id_hashes": id_hashes,
-        "fingerprint": hashlib.sha256("".join([*hashes.values(), *id_hashes.values()]).encode()).hexdigest(),
+        "fingerprint": fingerprint_of(hashes, id_hashes),
     }
+
+
+def fingerprint_of(hashes: dict[str, str], id_hashes: dict[str, str]) -> str:
+    """Return the hash over the hashes of all arrays and ids, in the order in which the manifest names them."""
+    return hashlib.sha256("".join([*hashes.values(), *id_hashes.values()]).encode()).hexdigest()
 
 
 def _write_named(name: str, histories: Histories, folder: Path) -> str:
     """Write the array ``name``, with what stands for a column that the source does not have; return its SHA-256."""
     if name == schema.OFFSETS:
-        return _write_array(folder, name, histories.offsets)
+        return write_array(folder, name, histories.offsets)
     dtype = schema.EVENT_ARRAYS[name]
     made_up = {"price": np.nan, "channel": 0, "quantity": 1}
     values = histories.arrays.get(name)
     values = np.full(int(histories.offsets[-1]), made_up[name], dtype) if values is None else values
-    return _write_array(folder, name, values.astype(dtype, copy=False))
+    return write_array(folder, name, values.astype(dtype, copy=False))
 
 
-def _write_array(folder: Path, name: str, values: np.ndarray) -> str:
+def write_array(folder: Path, name: str, values: np.ndarray) -> str:
     """Write ``values`` and return the SHA-256 of their bytes.
 
     Written and not memory-mapped: on a full disk a write fails with an error, a mapped page kills the process.

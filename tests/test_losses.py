@@ -77,6 +77,13 @@ def test_the_sampler_draws_with_the_probability_it_says_and_never_padding():
     torch.testing.assert_close(sampler.log_q(torch.arange(1, 4)).exp(), torch.tensor([17 / 30, 1 / 6, 8 / 30]))
 
 
+def test_what_was_not_sold_is_never_drawn_where_only_what_sold_may_be():
+    sampler = MixedSampler(torch.tensor([0, 8, 0, 2, 0]), only_sold=True)
+    draws = sampler.sample(20_000, torch.Generator().manual_seed(0))
+    assert set(draws.tolist()) == {1, 3}
+    torch.testing.assert_close(sampler.log_q(torch.tensor([1, 3])).exp(), torch.tensor([0.65, 0.35]))
+
+
 def window_loss(logits, query, item, past=()):
     """Return the losses of targets under logits (Q, V), padding included; ``past`` are (query, item) bought before."""
     is_past = torch.zeros(logits.shape, dtype=torch.bool)

@@ -279,6 +279,74 @@ def test_the_sampled_window_loss_of_every_item_once_is_the_whole_one_and_of_many
     assert errors[1][1] < 1e-5  # what was bought before enters exactly
 
 
+#: Items of the toy data that nobody buys.
+UNSOLD = (1, 7, 9, 24)
+
+
+def described(tmp_path):
+    """Toy data whose items are described by two columns, without a sale of ``UNSOLD``."""
+    items = pa.table(
+        {
+            "item_id": [f"{number:010d}" for number in range(1, 26)],
+            "made_of": ["clay", "glass", "steel", "clay", "glass"] * 5,
+            "for": ["tea", "wine"] * 12 + ["tea"],
+        }
+    )
+    data = toy_data(tmp_path, n_users=30, n_items=25, n_days=70, seed=5)
+    events = np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
+    events = events[~np.isin(events[:, 2], UNSOLD)]
+    return write_prepared(tmp_path / "described", events, n_items=25, users=[f"u{n}" for n in range(30)], items=items)
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_nothing_but_its_attributes_and_the_mean_bias_is_said_of_an_item_without_a_sale(tmp_path, loss):
+    module = module_for(described(tmp_path), loss=loss, n_negatives=64, n_window_negatives=64)
+    model = module.model
+    sold_V = torch.ones(26, dtype=torch.bool)
+    sold_V[[0, *UNSOLD]] = False
+    train_steps(module, 2)
+    model.settle_unsold()
+    assert not model.items.own.weight[list(UNSOLD)].any()
+    assert model.items.own.weight[:26][sold_V].abs().amax(1).min() > 0
+    biases = model.item_bias[list(UNSOLD)]
+    torch.testing.assert_close(biases, model.item_bias[sold_V].mean().expand(len(UNSOLD)))
+    assert model.item_bias[sold_V].std() > 0
+    model.eval()
+    same = model.items.attribute(model.items.attributes_NA[list(UNSOLD)])
+    torch.testing.assert_close(model.item_vectors_VD[list(UNSOLD)], same)
+
+
+def test_an_item_without_a_sale_teaches_the_sales_head_alone(tmp_path):
+    module = module_for(described(tmp_path))
+    model, batch = module.model, max(module.batches, key=lambda batch: len(batch.questions.row_Q))
+    questions, unsold_N = batch.questions, torch.tensor(UNSOLD)
+
+    def taught_by(logits_of) -> set[str]:
+        module.zero_grad()
+        query_QD = model.query(model.states(batch.sequences), questions)
+        logits_of(query_QD).sum().backward()
+        return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+
+    kinds = model.kind_scores(questions)
+    head = {name for name, _ in model.named_parameters() if name.startswith("sales_head")}
+    assert taught_by(lambda query: model.catalogue_logits(query, questions, module.sales)[:, unsold_N]) == head
+    assert taught_by(lambda query: model.shared_logits(query, questions, unsold_N, module.sales, kinds)) == head
+    sold = taught_by(lambda query: model.shared_logits(query, questions, unsold_N + 1, module.sales, kinds))
+    assert sold > {"item_bias", "items.own.weight", "items.attribute.weight", "decoder.norm.weight"}
+
+
+def test_a_saved_run_places_an_item_without_a_sale_as_it_did(tmp_path):
+    data = described(tmp_path)
+    module = module_for(data)
+    train_steps(module, 1)
+    module.model.settle_unsold()
+    again = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
+    again.load_state_dict(module.model.state_dict())
+    lists = [recommend(model, data, 18_050) for model in (module.model, again)]
+    assert np.array_equal(lists[0].item, lists[1].item)
+    assert np.array_equal(lists[0].score, lists[1].score)
+
+
 def test_it_overfits_ten_customers(tmp_path):
     # Each customer cycles through three own items, one a day: after the first lap everything is determined.
     events = [(user, 18_000 + day, 1 + 3 * user + day % 3) for user in range(10) for day in range(40)]

@@ -256,7 +256,7 @@ def test_sequences_are_asked_for_their_last_item_with_and_without_their_history(
     ("arguments", "said"),
     [
         (["nowhere"], "there is no data set 'nowhere'; expected one of completejourney, online_retail"),
-        (["cold"], "not yet"),
+        (["cold_completejourney", "--peers", "out"], "know the hidden items"),
         (["shop", "--seeds", "a b"], "expected distinct whole numbers"),
         (["shop", "--seeds", "1 1"], "expected distinct whole numbers"),
         (["shop", "--set", "model.width=16"], "--out"),

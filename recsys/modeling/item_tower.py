@@ -23,6 +23,11 @@ class ItemTower(nn.Module):
         n_codes = int(attributes_NA.max()) + 1 if attributes_NA.numel() else 0
         self.attribute = nn.EmbeddingBag(n_codes, width, mode="sum", padding_idx=0) if n_codes else None
 
+    @torch.no_grad()
+    def forget(self, item_U: Tensor) -> None:
+        """Take the own part away from the rows ``item_U`` (U,) int64: their attributes alone place them."""
+        self.own.weight[item_U] = 0
+
     def forward(self, item: Tensor) -> Tensor:
         """Return the vectors (…, D) of the rows ``item`` (…) int64."""
         vector: Tensor = self.own(item)

@@ -38,7 +38,11 @@ class PurchaseModule(pl.LightningModule):
             self.validation_metric = None
         data, end = batches.data, batches.split.train_end
         counts = _count_items(data.item, data.offsets, end, data.n_items + 1)
-        self.sampler = MixedSampler(torch.from_numpy(counts))
+        counts_V = torch.from_numpy(counts)
+        # What was not sold is no negative of the next item. Windows draw it too, so that the sales head alone learns
+        # from it how rarely an item sells for the first time.
+        self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, only_sold=True)
+        model.begin(counts_V)
 
     def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
         """Return the training batches, already assembled."""
@@ -55,6 +59,7 @@ class PurchaseModule(pl.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the loss: what comes next at every position, and what the window holds at every question."""
+        self.model.settle_unsold()
         states_BTD = self.model.states(batch.sequences)
         next_loss = self.next_item_loss(states_BTD, batch)
         loss = self.config.training.next_weight * next_loss
@@ -76,10 +81,12 @@ class PurchaseModule(pl.LightningModule):
         has_target_BT = batch.target_BT > 0
         query_MD = self.model.decoder.ask(states_BTD[has_target_BT], batch.wait_days_BT[has_target_BT])
         target_M = batch.target_BT[has_target_BT]
-        bias_V = self.model.item_bias
+        bias_V: Tensor = self.model.item_bias
         if self.config.training.loss == "full":
+            sold_V = self.model.is_sold()
+            bias_V = bias_V if sold_V is None else bias_V.masked_fill(~sold_V, -torch.inf)
             return full_softmax_loss(query_MD, self.model.item_vectors_VD, target_M, bias_V)
-        negative_N = self.sampler.sample(self.config.training.n_negatives).to(target_M.device)
+        negative_N = self.sold_sampler.sample(self.config.training.n_negatives).to(target_M.device)
         return sampled_softmax_loss(
             query_MD,
             self.model.items(target_M),
@@ -88,8 +95,8 @@ class PurchaseModule(pl.LightningModule):
             self.model.items(negative_N),
             negative_N,
             bias_V[negative_N],
-            self.sampler.log_q(target_M.cpu()).to(target_M.device),
-            self.sampler.log_q(negative_N.cpu()).to(target_M.device),
+            self.sold_sampler.log_q(target_M.cpu()).to(target_M.device),
+            self.sold_sampler.log_q(negative_N.cpu()).to(target_M.device),
         )
 
     def asked_loss(self, states_BTD: Tensor, batch: Batch) -> WindowLoss:
@@ -127,6 +134,7 @@ class PurchaseModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Rank the whole catalogue for the validation customers, if there are any, and log MAP@12."""
+        self.model.settle_unsold()
         if self.validation is None or self.validation_metric is None:
             return
         fold, data = self.validation, self.batches.data

@@ -21,6 +21,9 @@ class PurchaseModel(nn.Module):
     logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date) + the sum of
     kind_head(history, kind, date) over the item's kinds, for what is new to the customer; for a past item
     repeat_head(history, item, date, query) stands in its place.
+
+    An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
+    with them by its attributes alone places it.
     """
 
     def __init__(self, config: ModelConfig, attributes_VA: Tensor, kinds_VC: Tensor) -> None:
@@ -32,6 +35,7 @@ class PurchaseModel(nn.Module):
         with_start = functional.pad(told_VA, (0, 0, 0, 1))  # the start mark has no attributes
         self.items = ItemTower(n_items + 2, config.width, with_start, config.id_dropout)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
+        self.unsold_U: Tensor | None = None  # item_index of what nothing but the sales head may learn from
         self.decoder = Decoder(config)
         self.sales_head = SalesHead() if config.sales_head else None
         self.repeat_head = RepeatHead(config.width) if config.repeat_head else None
@@ -49,6 +53,32 @@ class PurchaseModel(nn.Module):
         """Set training mode; vectors that were kept of earlier weights are forgotten."""
         self._kept_vectors_VD = None
         return super().train(mode)
+
+    def begin(self, counts_V: Tensor) -> None:
+        """Take how often each item was sold in the training part, (V,) with 0 at padding, before any training.
+
+        Else items that are not sold yet would be learned as what nobody ever buys: as negatives they only ever lose.
+        """
+        unsold_U = (counts_V == 0).nonzero().flatten()[1:]
+        self.unsold_U = unsold_U.to(self.item_bias.device) if len(unsold_U) else None
+        self.items.forget(unsold_U)
+
+    @torch.no_grad()
+    def settle_unsold(self) -> None:
+        """Give items without a sale the mean bias of those with one; no gradient ever reaches it."""
+        if self.unsold_U is not None:
+            unsold_U = self.unsold_U = self.unsold_U.to(self.item_bias.device)
+            n_sold = self.n_items - len(unsold_U)
+            total = self.item_bias[1:].double().sum() - self.item_bias[unsold_U].double().sum()
+            self.item_bias[unsold_U] = (total / max(n_sold, 1)).float()
+
+    def is_sold(self) -> Tensor | None:
+        """Return (V,) bool, whether an item may be learned from; None where all may."""
+        if self.unsold_U is None:
+            return None
+        sold_V = torch.ones_like(self.item_bias, dtype=torch.bool)
+        sold_V[self.unsold_U] = False
+        return sold_V
 
     @property
     def item_vectors_VD(self) -> Tensor:
@@ -71,15 +101,15 @@ class PurchaseModel(nn.Module):
 
     def catalogue_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
         """Return logits (Q, V) of each question over the whole catalogue; padding is -inf."""
-        days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
-        bias_GV = self.item_bias.expand(len(days), -1)
-        if self.sales_head is not None:
-            tables_SVF, row_G = _tables(sales, days)
-            bias_GV = bias_GV + self.sales_head(tables_SVF[row_G])
-        logits_QV = query_QD @ self.item_vectors_VD.T + bias_GV[day_of_Q]
+        logits_QV = query_QD @ self.item_vectors_VD.T + self.item_bias
         kinds = self.kind_scores(questions)
         if kinds is not None:
             logits_QV = logits_QV + kinds.of_items(self.kinds_VC)
+        logits_QV = _learned_where(self.is_sold(), logits_QV)
+        if self.sales_head is not None:
+            days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
+            tables_SVF, row_G = _tables(sales, days)
+            logits_QV = logits_QV + self.sales_head(tables_SVF[row_G])[day_of_Q]
         past = questions.past_query_P, questions.past_item_P
         if self.repeat_head is not None and len(past[0]):
             logits_QV = logits_QV.index_put(past, self.past_logits(query_QD, questions, sales))
@@ -122,15 +152,16 @@ class PurchaseModel(nn.Module):
         self, query_QD: Tensor, questions: Questions, item_N: Tensor, sales: ItemSales, kinds: "KindScores | None"
     ) -> Tensor:
         """Return logits (Q, N) of the same items for every question, without the repeat head."""
-        days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
-        bias_GN = self.item_bias[item_N].expand(len(days), -1)
-        if self.sales_head is not None:
-            tables_SVF, row_G = _tables(sales, days)
-            bias_GN = bias_GN + self.sales_head(tables_SVF[row_G[:, None], item_N])
         vectors_ND: Tensor = self.items(item_N)
-        logits_QN = query_QD @ vectors_ND.T + bias_GN[day_of_Q]
+        logits_QN = query_QD @ vectors_ND.T + self.item_bias[item_N]
         if kinds is not None:
             logits_QN = logits_QN + kinds.of_items(self.kinds_VC[item_N])
+        sold_V = self.is_sold()
+        logits_QN = _learned_where(None if sold_V is None else sold_V[item_N], logits_QN)
+        if self.sales_head is not None:
+            days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
+            tables_SVF, row_G = _tables(sales, days)
+            logits_QN = logits_QN + self.sales_head(tables_SVF[row_G[:, None], item_N])[day_of_Q]
         return logits_QN
 
     def past_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
@@ -141,6 +172,11 @@ class PurchaseModel(nn.Module):
         sales_PF = sales_rows(sales, questions.day_Q[query_P], item_P)
         logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
         return logit_P
+
+
+def _learned_where(sold_N: Tensor | None, logits_QN: Tensor) -> Tensor:
+    """Return the logits (Q, N), of which only those of items ``sold_N`` (N,) bool have a gradient; None is all."""
+    return logits_QN if sold_N is None else torch.where(sold_N, logits_QN, logits_QN.detach())
 
 
 def sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
