@@ -174,6 +174,7 @@ def without_hidden_items(whole: str, about: str, data_set: DataSet) -> DataSet:
         ),
         rules=(),
         whole=whole,
+        retrained=False,
     )
 
 
