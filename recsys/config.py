@@ -249,6 +249,11 @@ class TrainingConfig(Section):
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto takes a GPU where there is one")
     devices: int = Field(1, ge=1, description="processes of distributed training")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the products; weights and sums stay float32. auto: bfloat16 on a GPU, float32 on a processor, "
+        "where bfloat16 is faster only if it has instructions for it (AMX)",
+    )
 
 
 class BaselinesConfig(Section):

@@ -2,9 +2,11 @@
 
 import math
 
+import pytest
 import torch
 from torch.nn import functional
 
+from recsys.modeling import losses
 from recsys.modeling.batches import Questions
 from recsys.modeling.losses import WindowLoss, full_softmax_loss, log_sum_exp, sampled_softmax_loss
 from recsys.modeling.negatives import MixedSampler, OwnItems
@@ -21,13 +23,47 @@ def some_tensors():
     return queries, items, target, bias
 
 
-def test_full_softmax_gives_padding_no_probability():
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("chunk_logits", [1, 3 * V, 1_000_000])
+def test_the_softmax_in_chunks_and_its_gradients_are_those_of_all_logits_at_once(monkeypatch, chunk_logits, smoothing):
+    monkeypatch.setattr(losses, "_CHUNK_LOGITS", chunk_logits)
     queries, items, target, bias = some_tensors()
-    logits = queries @ items.T + bias
-    logits[:, 0] = -torch.inf
-    torch.testing.assert_close(
-        full_softmax_loss(queries, items, target, bias), functional.cross_entropy(logits, target)
-    )
+    ours = [one.clone().requires_grad_() for one in (queries, items, bias)]
+    theirs = [one.clone().requires_grad_() for one in (queries, items, bias)]
+    loss = full_softmax_loss(ours[0], ours[1], target, ours[2], label_smoothing=smoothing)
+    logits = theirs[0] @ theirs[1].T + theirs[2]
+    expected = functional.cross_entropy(logits, target, label_smoothing=smoothing)
+    torch.testing.assert_close(loss, expected)
+    (3 * loss).backward()
+    (3 * expected).backward()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_a_row_of_bias_minus_infinity_takes_no_probability_and_learns_nothing():
+    queries, items, target, bias = some_tensors()
+    bias[0] = -torch.inf
+    items.requires_grad_()
+    loss = full_softmax_loss(queries, items, target, bias)
+    torch.testing.assert_close(loss, full_softmax_loss(queries, items[1:], target - 1, bias[1:]))
+    loss.backward()
+    assert not items.grad[0].any()
+    assert torch.isfinite(items.grad).all()
+
+
+def test_under_autocast_the_softmax_is_that_of_rounded_products():
+    queries, items, target, bias = some_tensors()
+    plain = [queries.clone().requires_grad_(), items.clone().requires_grad_()]
+    rounded = [queries.clone().requires_grad_(), items.clone().requires_grad_()]
+    full_softmax_loss(plain[0], plain[1], target, bias).backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = full_softmax_loss(rounded[0], rounded[1], target, bias)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    for one, other in zip(plain, rounded, strict=True):
+        assert one.grad.dtype == other.grad.dtype == torch.float32
+        assert not torch.equal(one.grad, other.grad)
+        torch.testing.assert_close(one.grad, other.grad, rtol=0.05, atol=0.005)
 
 
 def test_sampled_with_every_item_once_is_the_full_softmax():
@@ -44,7 +80,7 @@ def test_sampled_with_every_item_once_is_the_full_softmax():
         torch.zeros(M),
         torch.zeros(V - 1),
     )
-    torch.testing.assert_close(sampled, full_softmax_loss(queries, items, target, bias))
+    torch.testing.assert_close(sampled, full_softmax_loss(queries, items[1:], target - 1, bias[1:]))
 
 
 def test_sampled_softmax_with_log_q_tends_to_the_full_softmax():
@@ -65,7 +101,9 @@ def test_sampled_softmax_with_log_q_tends_to_the_full_softmax():
         torch.zeros(M),
         sampler.log_q(negative) + shift,
     )
-    torch.testing.assert_close(sampled, full_softmax_loss(queries, items, target, bias), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(
+        sampled, full_softmax_loss(queries, items[1:], target - 1, bias[1:]), rtol=0.02, atol=0.02
+    )
 
 
 def test_the_sampler_draws_with_the_probability_it_says_and_never_padding():

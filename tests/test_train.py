@@ -172,6 +172,16 @@ def test_every_named_configuration_is_saved_as_it_resolves(path, tmp_path):
     shutil.rmtree(tmp_path)
 
 
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_products_in_bfloat16_train_nearly_to_what_single_precision_does(prepared, loss):
+    plain = train(config_with(f"training.loss={loss}"))
+    of_plain = weights()
+    mixed = train(config_with(f"training.loss={loss}", "training.precision=bfloat16", "name=mixed"))
+    assert all(value.dtype == torch.float32 for value in weights("mixed").values() if value.is_floating_point())
+    assert any(not torch.equal(value, weights("mixed")[name]) for name, value in of_plain.items())
+    assert mixed["best_value"] == pytest.approx(plain["best_value"], abs=0.2)
+
+
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_said_before_the_old_run_is_touched(prepared):
     train(config_with("training.epochs=1"))

@@ -1,4 +1,7 @@
-"""Heads: an item's score by its sales at the date, and a past item's by the customer's own rhythm with it."""
+"""Heads: an item's score by its sales at the date, and a past item's by the customer's own rhythm with it.
+
+Scores are float32 under autocast too: they are summed, and small differences of their sums decide.
+"""
 
 import math
 
@@ -42,7 +45,7 @@ class SalesHead(nn.Module):
 
     def forward(self, sales_VF: Tensor) -> Tensor:
         """Return (V,) scores from ``features.ITEM_FEATURES`` (V, F)."""
-        score_V: Tensor = self.mlp(sales_VF).squeeze(-1)
+        score_V: Tensor = self.mlp(sales_VF).squeeze(-1).float()
         return score_V
 
 
@@ -87,7 +90,7 @@ class RepeatHead(nn.Module):
         """
         context_P = self.from_query(query_QD)[past_query_P]
         known_P = self.scale(torch.cat([past_PF, sales_PF], dim=-1))
-        logit_P: Tensor = self.out(self.mlp(torch.cat([known_P, context_P], dim=-1))).squeeze(-1)
+        logit_P: Tensor = self.out(self.mlp(torch.cat([known_P, context_P], dim=-1))).squeeze(-1).float()
         return logit_P
 
 
@@ -107,5 +110,6 @@ class KindHead(nn.Module):
 
     def forward(self, kind_RF: Tensor, code_R: Tensor) -> Tensor:
         """Return the scores (R,) of the kinds ``code_R`` (R,) int64 from ``features.KIND_FEATURES`` (R, F)."""
-        score_R: Tensor = self.out(self.mlp(torch.cat([self.scale(kind_RF), self.code(code_R)], dim=-1))).squeeze(-1)
+        hidden_RH = self.mlp(torch.cat([self.scale(kind_RF), self.code(code_R)], dim=-1))
+        score_R: Tensor = self.out(hidden_RH).squeeze(-1).float()
         return score_R

@@ -4,16 +4,80 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+#: Logits that are held at a time, 32 MB of them: few enough to stay near the processor, enough for fast products.
+_CHUNK_LOGITS = 8_000_000
 
 
-def full_softmax_loss(query_MD: Tensor, items_VD: Tensor, target_M: Tensor, bias_V: Tensor) -> Tensor:
-    """Return the mean cross-entropy of ``target_M`` (M,) int64 under a softmax over the catalogue without padding.
+def full_softmax_loss(
+    query_MD: Tensor, items_VD: Tensor, target_M: Tensor, bias_V: Tensor, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean cross-entropy of ``target_M`` (M,) int64 under a softmax over all V rows.
 
-    logit(m, v) = query_m · item_v + bias_v. Row 0 (padding) takes no probability.
+    logit(m, v) = query_m · item_v + bias_v; a row of bias -inf takes no probability. The logits (M, V) never exist
+    together: loss and gradients are summed over chunks of queries, so memory grows with M + V and not with their
+    product. Under autocast the products are in its precision, sums and softmax in single precision.
+
+    Args:
+        query_MD: float32.
+        items_VD: float32.
+        target_M: rows of ``items_VD``.
+        bias_V: float32.
+        label_smoothing: share of the target that is spread evenly over all rows (Szegedy et al., 2016, Rethinking the
+            Inception Architecture, section 7); needs finite biases.
     """
-    logits_MV = torch.addmm(bias_V[1:], query_MD, items_VD[1:].T)
-    return functional.cross_entropy(logits_MV, target_M - 1)
+    loss: Tensor = _ChunkedSoftmax.apply(  # type: ignore[no-untyped-call]
+        query_MD, items_VD, bias_V, target_M, label_smoothing
+    )
+    return loss
+
+
+class _ChunkedSoftmax(torch.autograd.Function):
+    """The gradients are made together with the loss, while the logits of a chunk are at hand."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        query_MD: Tensor,
+        items_VD: Tensor,
+        bias_V: Tensor,
+        target_M: Tensor,
+        smoothing: float,
+    ) -> Tensor:
+        n_queries, n_items = len(query_MD), len(items_VD)
+        device = query_MD.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else items_VD.dtype
+        query_MD, items_VD = query_MD.to(dtype), items_VD.to(dtype)
+        loss = bias_V.new_zeros(())
+        by_query_MD = torch.empty_like(query_MD, dtype=bias_V.dtype)
+        by_item_VD = torch.zeros_like(items_VD, dtype=bias_V.dtype)
+        by_bias_V = torch.zeros_like(bias_V)
+        with torch.autocast(device, enabled=False):
+            size = max(_CHUNK_LOGITS // n_items, 1)
+            for begin in range(0, n_queries, size):
+                chunk = slice(begin, begin + size)
+                asked_CD, target_C1 = query_MD[chunk], target_M[chunk, None]
+                log_p_CV = (asked_CD @ items_VD.T).to(bias_V.dtype).add_(bias_V).log_softmax(-1)
+                loss -= (1 - smoothing) * log_p_CV.gather(1, target_C1).sum()
+                if smoothing:
+                    loss -= smoothing / n_items * log_p_CV.sum()
+                slope_CV = log_p_CV.exp_()
+                if smoothing:
+                    slope_CV -= smoothing / n_items
+                slope_CV.scatter_add_(1, target_C1, slope_CV.new_full(target_C1.shape, smoothing - 1))
+                by_bias_V += slope_CV.sum(0)
+                slope_CV = slope_CV.to(dtype)
+                by_query_MD[chunk] = slope_CV @ items_VD
+                by_item_VD += slope_CV.T @ asked_CD
+        ctx.save_for_backward(by_query_MD, by_item_VD, by_bias_V)
+        ctx.n_queries = n_queries  # type: ignore[attr-defined]
+        return loss / n_queries
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        by_query_MD, by_item_VD, by_bias_V = ctx.saved_tensors  # type: ignore[attr-defined]
+        each = slope / ctx.n_queries  # type: ignore[attr-defined]
+        return by_query_MD * each, by_item_VD * each, by_bias_V * each, None, None
 
 
 def sampled_softmax_loss(

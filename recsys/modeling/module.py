@@ -7,7 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.config import Config
 from recsys.features import ItemSales
@@ -85,7 +85,8 @@ class PurchaseModule(pl.LightningModule):
         if self.config.training.loss == "full":
             sold_V = self.model.is_sold()
             bias_V = bias_V if sold_V is None else bias_V.masked_fill(~sold_V, -torch.inf)
-            return full_softmax_loss(query_MD, self.model.item_vectors_VD, target_M, bias_V)
+            # Row 0 is padding.
+            return full_softmax_loss(query_MD, self.model.item_vectors_VD[1:], target_M - 1, bias_V[1:])
         negative_N = self.sold_sampler.sample(self.config.training.n_negatives).to(target_M.device)
         return sampled_softmax_loss(
             query_MD,
@@ -145,6 +146,18 @@ class PurchaseModule(pl.LightningModule):
         lists = recommender.recommend(history, fold.user_index, 12, Candidates(allowed))
         score = mean_average_precision(lists.item, fold, lists.user_index, 12)
         self.log(self.validation_metric, score, prog_bar=True, sync_dist=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the gradients, in mixed precision too.
+
+        Lightning's own clipping refuses fused optimisers there, for fear of a scaler that bfloat16 does not need.
+        """
+        nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""

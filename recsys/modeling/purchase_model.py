@@ -101,7 +101,7 @@ class PurchaseModel(nn.Module):
 
     def catalogue_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
         """Return logits (Q, V) of each question over the whole catalogue; padding is -inf."""
-        logits_QV = query_QD @ self.item_vectors_VD.T + self.item_bias
+        logits_QV = (query_QD @ self.item_vectors_VD.T).float() + self.item_bias
         kinds = self.kind_scores(questions)
         if kinds is not None:
             logits_QV = logits_QV + kinds.of_items(self.kinds_VC)
@@ -153,7 +153,7 @@ class PurchaseModel(nn.Module):
     ) -> Tensor:
         """Return logits (Q, N) of the same items for every question, without the repeat head."""
         vectors_ND: Tensor = self.items(item_N)
-        logits_QN = query_QD @ vectors_ND.T + self.item_bias[item_N]
+        logits_QN = (query_QD @ vectors_ND.T).float() + self.item_bias[item_N]
         if kinds is not None:
             logits_QN = logits_QN + kinds.of_items(self.kinds_VC[item_N])
         sold_V = self.is_sold()

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from recsys.config import Config, TextModelConfig
+from recsys.modeling.losses import full_softmax_loss
 from recsys.modeling.text_batches import TextBatch, TextBatches, Texts, split_rows
 
 #: Tokens, padding included, that are read at a time when items get their vectors.
@@ -86,10 +87,14 @@ class TextTransformer(pl.LightningModule):
         states_BTD: Tensor = x_BTD
         return states_BTD
 
+    def asked_states(self, batch: TextBatch) -> Tensor:
+        """Return the states (M, D) at the places asked about: logits are made there alone, which saves most work."""
+        states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
+        return states_BTD.flatten(0, 1)[batch.place_M]
+
     def logits(self, batch: TextBatch) -> Tensor:
-        """Return logits (M, vocabulary) at the places asked about, and nowhere else: most of the work is saved."""
-        states_BTD = self(batch.token_BT, batch.is_padding_BT)
-        logits_MV: Tensor = self.output_layer(states_BTD.flatten(0, 1)[batch.place_M])
+        """Return logits (M, vocabulary) at the places asked about."""
+        logits_MV: Tensor = self.output_layer(self.asked_states(batch))
         return logits_MV
 
     def train_dataloader(self) -> torch.utils.data.DataLoader[TextBatch]:
@@ -110,7 +115,9 @@ class TextTransformer(pl.LightningModule):
 
     def training_step(self, batch: TextBatch) -> Tensor:
         """Return the smoothed cross-entropy of what the batch asks."""
-        loss = self._loss(self.logits(batch), batch.target_M)
+        smoothing, head = self.config.text_model.label_smoothing, self.output_layer
+        states_MD = self.asked_states(batch)
+        loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=smoothing)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))
         return loss
 
@@ -121,6 +128,18 @@ class TextTransformer(pl.LightningModule):
         right = (logits_MV.argmax(-1) == batch.target_M).float().mean()
         values = {"val_loss": self._loss(logits_MV, batch.target_M), "val_cross_entropy": plain, "val_accuracy": right}
         self.log_dict(values, batch_size=n_asked, sync_dist=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the gradients, in mixed precision too.
+
+        Lightning's own clipping refuses fused optimisers there, for fear of a scaler that bfloat16 does not need.
+        """
+        nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam with a linear warm-up; early stopping ends the run, so the rate stays up afterwards."""

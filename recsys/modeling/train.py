@@ -221,6 +221,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
                 min_delta=0,
             )
         ]
+    automatic = training.precision == "auto"
     loggers = [
         CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
         TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
@@ -228,7 +229,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
     return pl.Trainer(
         accelerator=training.accelerator,
         devices=training.devices,
-        precision="bf16-mixed" if on_gpu else "32-true",
+        precision="bf16-mixed" if training.precision == "bfloat16" or (automatic and on_gpu) else "32-true",
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip,
         callbacks=[
