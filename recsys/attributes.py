@@ -20,7 +20,7 @@ def attribute_codes(items: nw.DataFrame[Any]) -> np.ndarray:
 
     A code counts over all columns from 1; 0 says that nothing is known: the value is missing, or no other item has it.
     Columns that name an item rather than describe it (a description, a name) are left out, as are those with a single
-    value.
+    value, and those that say again what a column before said (a number beside its name).
 
     Shapes: V = n_items + 1 rows, A columns, possibly none.
     """
@@ -36,7 +36,7 @@ def group_column(items: nw.DataFrame[Any]) -> str | None:
 
 def _told_columns(items: nw.DataFrame[Any]) -> dict[str, np.ndarray]:
     """Return the codes (V,) int64 of each categorical column, as :func:`attribute_codes` counts them."""
-    columns, first = {}, 1
+    columns, first, partitions = {}, 1, set()
     for name in items.columns:
         if name == schema.ITEM_ID or items[name].dtype.is_float() or items[name].dtype.is_nested():
             continue
@@ -45,10 +45,21 @@ def _told_columns(items: nw.DataFrame[Any]) -> dict[str, np.ndarray]:
         if not 2 <= len(distinct) <= MAX_DISTINCT_SHARE * len(values):
             continue
         told = (count >= 2) & (distinct != "")
+        partition = _partition(np.where(told[code], code, -1))
+        if partition in partitions:
+            continue
+        partitions.add(partition)
         numbered = np.where(told, np.cumsum(told) + first - 1, 0)
         columns[name] = np.concatenate([[0], numbered[code]])
         first += int(told.sum())
     return columns
+
+
+def _partition(code: np.ndarray) -> bytes:
+    """Return what is equal for two columns of codes (n,) that group the rows alike, whatever the groups are called."""
+    _, first, place = np.unique(code, return_index=True, return_inverse=True)
+    by_appearance: np.ndarray = np.argsort(np.argsort(first))[place]
+    return (np.where(code < 0, -1, by_appearance)).tobytes()
 
 
 def item_groups(codes: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """What the item table says of items: which columns are kinds."""
 
+import narwhals as nw
 import numpy as np
+import polars as pl
 
-from recsys.attributes import MAX_KINDS, kind_columns
+from recsys.attributes import MAX_KINDS, attribute_codes, kind_columns
 
 
 def column(group_size: int, n_items: int = 200, first: int = 1) -> np.ndarray:
@@ -44,3 +46,14 @@ def test_an_item_of_which_a_column_says_nothing_is_alone_there():
     """Unknown is not a kind: a column that is silent of nine items in ten has no large group of the unknown."""
     silent = np.where(np.arange(201) > 180, column(5), 0)
     assert kind_columns(codes(silent)).shape == (201, 0)
+
+
+def test_a_column_that_groups_the_items_as_one_before_it_is_not_told_again():
+    words = ["red", "blue", "red", "once", "blue", None, "red", "red"]
+    numbers = [9, 2, 9, 7, 2, None, 9, 9]
+    others = [1, 1, 2, 2, 1, 1, 2, 2]
+    items = pl.DataFrame({"item_id": list("abcdefgh"), "colour": words, "colour_code": numbers, "size": others})
+    codes = attribute_codes(nw.from_native(items, eager_only=True))
+    assert codes.shape == (9, 2)
+    assert codes[1, 0] == codes[3, 0] == codes[7, 0] == codes[8, 0] != codes[2, 0] == codes[5, 0] != 0
+    assert not codes[[4, 6], 0].any()  # alone with its colour, or without one

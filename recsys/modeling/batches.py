@@ -178,6 +178,13 @@ class TrainingBatches(IterableDataset[Batch]):
         rows_PF = np.concatenate([past.features, tables_SVF[row_of_day[past.query], past.item]], axis=1)
         return torch.from_numpy(rows_PF), len(np.unique(past.query))
 
+    def sales_rows(self, sales: ItemSales, n_rows: int = 200_000) -> Tensor:
+        """Return the sales head's inputs (n, F) float32 at the dates of the first epoch, about ``n_rows`` of them."""
+        asked = self._questions_by_window(np.random.default_rng((self.seed, 0)))
+        tables_SVF, row_of_day = sales.tables(list(np.unique(asked.day)))
+        rows = tables_SVF[row_of_day, 1:].reshape(-1, tables_SVF.shape[-1])
+        return torch.from_numpy(rows[:: max(len(rows) // n_rows, 1)])
+
     def kind_rows(self, n_questions: int = 2000) -> Tensor:
         """Return the kind head's inputs (R, F) float32 at some questions of the first epoch."""
         random = np.random.default_rng((self.seed, 0))

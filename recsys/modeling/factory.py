@@ -1,5 +1,7 @@
 """Which model a configuration means: the only place that knows all kinds."""
 
+import math
+
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -179,8 +181,19 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
         PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)),
         ItemSales(data),
     )
+    _begin_heads(model, batches, sales)
+    return PurchaseModule(config, model, batches, sales, split.validation if held_out else None)
+
+
+@torch.no_grad()
+def _begin_heads(model: PurchaseModel, batches: TrainingBatches, sales: ItemSales) -> None:
+    """Scale what the heads read as the first questions ask for, and let past items begin at an even chance."""
+    log_catalogue = math.log(model.n_items)
+    if model.sales_head is not None:
+        model.sales_head.scale.fit(batches.sales_rows(sales))
+        sales_VF = torch.from_numpy(sales.at(batches.split.train_day)[1:])
+        log_catalogue = float(model.sales_head(sales_VF).logsumexp(0))
     if model.repeat_head is not None:
-        model.repeat_head.begin(*batches.past_rows(sales), data.n_items)
+        model.repeat_head.begin(*batches.past_rows(sales), log_catalogue)
     if model.kind_head is not None:
         model.kind_head.scale.fit(batches.kind_rows())
-    return PurchaseModule(config, model, batches, sales, split.validation if held_out else None)

@@ -12,8 +12,9 @@ from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
 
 
 class Scale(nn.Module):
-    """Inputs of mean 0 and deviation 1, as far as the rows that it was fitted to go.
+    """Inputs of mean 0 and deviation 1, as far as the rows that it was fitted to go, and never beyond these.
 
+    What never varied there stays 0: a weight on it would be learned as a constant, and act as chance once it varies.
     The scales are weights of the model like any other: fitted once to the training part and stored with it.
     """
 
@@ -21,31 +22,45 @@ class Scale(nn.Module):
         super().__init__()
         self.register_buffer("mean_F", torch.zeros(n_features))
         self.register_buffer("deviation_F", torch.ones(n_features))
+        self.register_buffer("low_F", torch.full((n_features,), -torch.inf))
+        self.register_buffer("high_F", torch.full((n_features,), torch.inf))
         self.mean_F: Tensor
         self.deviation_F: Tensor
+        self.low_F: Tensor
+        self.high_F: Tensor
 
     def fit(self, rows_PF: Tensor) -> None:
-        """Take mean and deviation of ``rows_PF`` (P, F); of what never varies, only the mean."""
+        """Take mean, deviation and range of ``rows_PF`` (P, F); of what never varies, only the mean."""
         if len(rows_PF) > 1:
             self.mean_F.copy_(rows_PF.mean(0))
             deviation_F = rows_PF.std(0)
-            self.deviation_F.copy_(torch.where(deviation_F > 1e-6, deviation_F, torch.ones_like(deviation_F)))
+            varies_F = deviation_F > 1e-6
+            self.deviation_F.copy_(torch.where(varies_F, deviation_F, torch.ones_like(deviation_F)))
+            self.low_F.copy_(torch.where(varies_F, rows_PF.amin(0), self.mean_F))
+            self.high_F.copy_(torch.where(varies_F, rows_PF.amax(0), self.mean_F))
 
     def forward(self, rows_PF: Tensor) -> Tensor:
         """Return the rows (…, F), scaled."""
-        return (rows_PF - self.mean_F) / self.deviation_F
+        return (rows_PF.clamp(self.low_F, self.high_F) - self.mean_F) / self.deviation_F
 
 
 class SalesHead(nn.Module):
-    """Score of every item from what it sold before a date."""
+    """Score of every item from what it sold before a date.
+
+    It begins as the rule of thumb that every item sells next week as it did in the last, and learns what differs.
+    """
 
     def __init__(self, hidden: int = 16) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(len(ITEM_FEATURES), hidden), nn.GELU(), nn.Linear(hidden, 1))
+        n_features = len(ITEM_FEATURES)
+        self.rule = _rule(ITEM_FEATURES, {"sold_7": 1.0})
+        self.scale = Scale(n_features)
+        self.mlp = nn.Sequential(nn.Linear(n_features, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        _begin_at_zero(self.mlp[-1])
 
     def forward(self, sales_VF: Tensor) -> Tensor:
         """Return (V,) scores from ``features.ITEM_FEATURES`` (V, F)."""
-        score_V: Tensor = self.mlp(sales_VF).squeeze(-1).float()
+        score_V: Tensor = (self.rule(sales_VF) + self.mlp(self.scale(sales_VF))).squeeze(-1).float()
         return score_V
 
 
@@ -53,31 +68,33 @@ class RepeatHead(nn.Module):
     """Score of a customer's past item from a summary of the whole history, the item's sales, and the decoder's query.
 
     It stands in the place of the catalogue's logit of that item, so one softmax covers the catalogue and the own past.
+    It begins as the rule "buy again what you bought, the more often and the later the sooner", and learns what differs:
+    no seed begins with the wrong order.
     """
 
     def __init__(self, width: int, hidden: int = 96, query_hidden: int = 32) -> None:
         super().__init__()
         n_features = len(PAST_FEATURES) + len(ITEM_FEATURES)
+        self.rule = _rule(PAST_FEATURES, {"decayed_20": 1.0, "decayed_60": 0.5})
         self.scale = Scale(n_features)
         self.from_query = nn.Linear(width, query_hidden)
         self.mlp = nn.Sequential(
             nn.Linear(n_features + query_hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         self.out = nn.Linear(hidden, 1)
-        # Every past item begins alike: no seed begins with the wrong order.
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _begin_at_zero(self.out)
 
     @torch.no_grad()
-    def begin(self, rows_PF: Tensor, n_questions: int, n_items: int) -> None:
+    def begin(self, rows_PF: Tensor, n_questions: int, log_catalogue: float) -> None:
         """Scale the inputs as ``rows_PF`` (P, F) of ``n_questions`` ask for, and give past items an even chance.
 
-        A catalogue of ``n_items`` at logits about 0 then weighs as much as a customer's past items together; from 0
-        they would have to climb a way that a short training does not go.
+        A catalogue whose logits have ``log_catalogue`` as log of the sum of exp then weighs as much as a customer's
+        past items together; from 0 they would have to climb a way that a short training does not go.
         """
         self.scale.fit(rows_PF)
         if len(rows_PF):
-            self.out.bias.fill_(math.log(n_items * n_questions / len(rows_PF)))
+            rule_P = self.rule(rows_PF[:, : len(PAST_FEATURES)]).squeeze(-1)
+            self.out.bias.fill_(log_catalogue + math.log(n_questions) - float(rule_P.logsumexp(0)))
 
     def forward(self, past_PF: Tensor, sales_PF: Tensor, query_QD: Tensor, past_query_P: Tensor) -> Tensor:
         """Return the logits (P,) of past items.
@@ -90,7 +107,8 @@ class RepeatHead(nn.Module):
         """
         context_P = self.from_query(query_QD)[past_query_P]
         known_P = self.scale(torch.cat([past_PF, sales_PF], dim=-1))
-        logit_P: Tensor = self.out(self.mlp(torch.cat([known_P, context_P], dim=-1))).squeeze(-1).float()
+        learned_P1 = self.out(self.mlp(torch.cat([known_P, context_P], dim=-1)))
+        logit_P: Tensor = (self.rule(past_PF) + learned_P1).squeeze(-1).float()
         return logit_P
 
 
@@ -105,11 +123,23 @@ class KindHead(nn.Module):
         nn.init.zeros_(self.code.weight)
         self.mlp = nn.Sequential(nn.Linear(len(KIND_FEATURES) + code_width, hidden), nn.GELU())
         self.out = nn.Linear(hidden, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _begin_at_zero(self.out)
 
     def forward(self, kind_RF: Tensor, code_R: Tensor) -> Tensor:
         """Return the scores (R,) of the kinds ``code_R`` (R,) int64 from ``features.KIND_FEATURES`` (R, F)."""
         hidden_RH = self.mlp(torch.cat([self.scale(kind_RF), self.code(code_R)], dim=-1))
         score_R: Tensor = self.out(hidden_RH).squeeze(-1).float()
         return score_R
+
+
+def _rule(names: tuple[str, ...], weights: dict[str, float]) -> nn.Linear:
+    """Return a linear score of the features ``names``, which begins with the ``weights`` and 0 for the others."""
+    rule = nn.Linear(len(names), 1, bias=False)
+    with torch.no_grad():
+        rule.weight.copy_(torch.tensor([[weights.get(name, 0.0) for name in names]]))
+    return rule
+
+
+def _begin_at_zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

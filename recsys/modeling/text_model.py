@@ -16,6 +16,8 @@ from recsys.modeling.text_batches import TextBatch, TextBatches, Texts, split_ro
 
 #: Tokens, padding included, that are read at a time when items get their vectors.
 _CHUNK_TOKENS = 16_384
+#: Places whose logits are made at a time where a held-out text is judged.
+_CHUNK_PLACES = 256
 
 
 class PositionalEncoding(nn.Module):
@@ -92,11 +94,6 @@ class TextTransformer(pl.LightningModule):
         states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
         return states_BTD.flatten(0, 1)[batch.place_M]
 
-    def logits(self, batch: TextBatch) -> Tensor:
-        """Return logits (M, vocabulary) at the places asked about."""
-        logits_MV: Tensor = self.output_layer(self.asked_states(batch))
-        return logits_MV
-
     def train_dataloader(self) -> torch.utils.data.DataLoader[TextBatch]:
         """Return the training batches, already assembled."""
         return self._loader(self.batches)
@@ -123,11 +120,19 @@ class TextTransformer(pl.LightningModule):
 
     def validation_step(self, batch: TextBatch) -> None:
         """Log the loss that training has, and beside it cross-entropy without smoothing and the share said right."""
-        logits_MV, n_asked = self.logits(batch), len(batch.target_M)
-        plain = nn.functional.cross_entropy(logits_MV, batch.target_M)
-        right = (logits_MV.argmax(-1) == batch.target_M).float().mean()
-        values = {"val_loss": self._loss(logits_MV, batch.target_M), "val_cross_entropy": plain, "val_accuracy": right}
-        self.log_dict(values, batch_size=n_asked, sync_dist=True)
+        states_MD, n_asked = self.asked_states(batch), len(batch.target_M)
+        smoothed, plain, right = 0.0, 0.0, 0.0
+        smoothing = self.config.text_model.label_smoothing
+        # The logits of all places at once would be gigabytes.
+        chunks = torch.split(states_MD, _CHUNK_PLACES), torch.split(batch.target_M, _CHUNK_PLACES)
+        for states_CD, target_C in zip(*chunks, strict=True):
+            logits_CV = self.output_layer(states_CD).float()
+            smoothed += float(_loss_sum(logits_CV, target_C, smoothing))
+            plain += float(_loss_sum(logits_CV, target_C, 0.0))
+            right += float((logits_CV.argmax(-1) == target_C).sum())
+        values = {"val_loss": smoothed, "val_cross_entropy": plain, "val_accuracy": right}
+        means = {name: value / max(n_asked, 1) for name, value in values.items()}
+        self.log_dict(means, batch_size=n_asked, sync_dist=True)
 
     def configure_gradient_clipping(
         self,
@@ -148,10 +153,6 @@ class TextTransformer(pl.LightningModule):
         warmup = max(round(training.warmup_fraction * len(self.batches) * training.epochs), 1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _loss(self, logits_MV: Tensor, target_M: Tensor) -> Tensor:
-        smoothing = self.config.text_model.label_smoothing
-        return nn.functional.cross_entropy(logits_MV, target_M, label_smoothing=smoothing)
 
     def _loader(self, batches: TextBatches) -> torch.utils.data.DataLoader[TextBatch]:
         batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
@@ -176,6 +177,10 @@ def text_vectors(model: TextTransformer, texts: Texts) -> np.ndarray:
             mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
             vectors[rows] = mean_BD.float().cpu().numpy()
     return vectors
+
+
+def _loss_sum(logits_CV: Tensor, target_C: Tensor, smoothing: float) -> Tensor:
+    return nn.functional.cross_entropy(logits_CV, target_C, label_smoothing=smoothing, reduction="sum")
 
 
 def _layer(config: TextModelConfig) -> nn.TransformerEncoderLayer:
