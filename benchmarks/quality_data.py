@@ -116,7 +116,6 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "split.horizon_days": "2",
             "split.n_folds": "1",
             "split.end": "2020-09-23",
-            "training.until": "test",
         },
         parts=(
             Part("all", ("map@12",)),
@@ -151,7 +150,18 @@ DATA_SETS: Final[dict[str, DataSet]] = {
     ),
     "ml-1m": DataSet(
         about=f"MovieLens-1M, 5-core. {_SEQUENCES_ABOUT}",
-        settings=_SEQUENCES | {"data.name": "ml-1m", "model.max_length": "200", "training.epochs": "20"},
+        settings=_SEQUENCES
+        | {
+            "data.name": "ml-1m",
+            "model.width": "128",
+            "model.n_layers": "2",
+            "model.n_heads": "2",
+            "model.max_length": "200",
+            "model.dropout": "0.2",
+            "training.loss": "full",
+            "training.epochs": "14",
+            "training.patience": "14",
+        },
         parts=_NEXT_ITEM,
         rules=("item_knn", "als", "popularity"),
         raw="ml-1m/sequences.txt",

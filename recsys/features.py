@@ -113,9 +113,7 @@ class ItemSales:
         never = self._first_day >= day
         age = np.where(never, 0, day - self._first_day)
         columns = [
-            np.log1p(sold_7),
-            np.log1p(sold_28),
-            np.log1p(sold_all),
+            *(against_average(sold) for sold in (sold_7, sold_28, sold_all)),
             np.log1p(sold_7) - np.log1p(sold_28 / 4),
             np.log1p(age) / 4,
             2 * (repeats + 2 * average) / (sold_all + 2),
@@ -124,6 +122,18 @@ class ItemSales:
         features = np.stack(columns, axis=1).astype(np.float32)
         features[0] = 0
         return features
+
+
+def against_average(sold: np.ndarray) -> np.ndarray:
+    """Return how much more than the average item each item sold (V,), as a logarithm; one sale is added to all.
+
+    Against the average, so that neither a busy week nor a log that has only begun moves all items at once.
+
+    >>> against_average(np.array([0, 0, 3, 0])).round(2).tolist()  # row 0 is padding; the mean of 1, 4, 1 is 2
+    [-0.69, -0.69, 0.69, -0.69]
+    """
+    more: np.ndarray = np.log1p(sold) - np.log1p(sold[1:].sum() / max(len(sold) - 1, 1))
+    return more
 
 
 class SalesAsOf(ItemSales):

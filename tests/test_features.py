@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from toy import toy_data, write_prepared
 
-from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES, ItemSales, past_items, past_kinds
+from recsys.features import (
+    ITEM_FEATURES,
+    KIND_FEATURES,
+    PAST_FEATURES,
+    ItemSales,
+    against_average,
+    past_items,
+    past_kinds,
+)
 
 
 def past_of(data, user, day):
@@ -68,8 +76,9 @@ def test_several_queries_at_once_equal_each_alone(tmp_path):
 
 def test_sales_count_the_days_before_the_date_only(example):
     sales = dict(zip(ITEM_FEATURES, ItemSales(example).at(120).T.tolist(), strict=True))
-    assert sales["sold_7"] == pytest.approx([0, 0, np.log1p(1)])
-    assert sales["sold_28"] == pytest.approx([0, np.log1p(2), np.log1p(3)])
+    # Two items: one more than what they sold, against the mean of that.
+    assert sales["sold_7"] == pytest.approx([0, np.log(1 / 1.5), np.log(2 / 1.5)])
+    assert sales["sold_28"] == pytest.approx([0, np.log(3 / 3.5), np.log(4 / 3.5)])
     assert sales["never_sold"] == [0, 0, 0]
     # One of item 1's two sales so far, and one of item 2's three, repeats an earlier one of the same customer.
     average = 2 / 5
@@ -169,3 +178,11 @@ def test_kinds_of_several_customers_at_once_equal_each_alone_and_sum_their_past_
             for name in ("count", "decayed_7", "decayed_20", "decayed_60", "decayed_150"):
                 whole = np.expm1(rows[:, PAST_FEATURES.index(name)]).sum()
                 assert np.expm1(alone[code][name]) == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_busier_week_for_every_item_alike_changes_nothing_that_is_said_of_its_sales():
+    """By the sum of exp, the catalogue is as heavy on a busy day as on a quiet one, and on the log's first as later."""
+    sold = np.array([0, 0, 4, 9, 1])
+    busy = np.concatenate([[0], 10 * (sold[1:] + 1) - 1])
+    np.testing.assert_allclose(against_average(sold)[1:], against_average(busy)[1:])
+    assert np.exp(against_average(busy)[1:]).sum() == pytest.approx(len(sold) - 1)

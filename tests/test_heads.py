@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.features import ITEM_FEATURES, PAST_FEATURES
-from recsys.modeling.heads import RepeatHead, SalesHead, Scale
+from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
+from recsys.modeling.heads import KindHead, RepeatHead, SalesHead, Scale
 
 PAST, SALES = len(PAST_FEATURES), len(ITEM_FEATURES)
 
@@ -33,12 +33,19 @@ def test_the_sales_head_begins_in_the_order_of_last_week_s_sales():
     torch.testing.assert_close(score, sales[:, ITEM_FEATURES.index("sold_7")])
 
 
-@pytest.mark.parametrize("better", ["decayed_20", "decayed_60"])
-def test_the_repeat_head_begins_with_what_was_bought_more_often_and_later(better):
-    past, head = torch.zeros(2, PAST), RepeatHead(8)
-    past[1, PAST_FEATURES.index(better)] = 1
-    logits = head(past, torch.randn(2, SALES), torch.randn(1, 8), torch.zeros(2, dtype=torch.int64))
+@pytest.mark.parametrize("better", ["decayed_20", "decayed_60", "sold_7"])
+def test_the_repeat_head_begins_with_what_was_bought_more_often_or_later_or_sells_more(better):
+    known, head = torch.zeros(2, PAST + SALES), RepeatHead(8)
+    known[1, (*PAST_FEATURES, *ITEM_FEATURES).index(better)] = 1
+    logits = head(known[:, :PAST], known[:, PAST:], torch.randn(1, 8), torch.zeros(2, dtype=torch.int64))
     assert logits[1] > logits[0]
+
+
+def test_the_kind_head_begins_with_the_kind_that_has_the_larger_share():
+    kinds = torch.zeros(2, len(KIND_FEATURES))
+    kinds[1, KIND_FEATURES.index("share")] = 0.5
+    score = KindHead(9)(kinds, torch.tensor([3, 4]))
+    torch.testing.assert_close(score, torch.tensor([0.0, 0.5]))
 
 
 def test_past_items_begin_at_an_even_chance_against_the_catalogue():

@@ -7,7 +7,7 @@ import torch
 from toy import toy_data, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
-from recsys.features import ItemSales
+from recsys.features import KIND_FEATURES, ItemSales
 from recsys.modeling.batches import Sequences, newest_events
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
@@ -199,12 +199,17 @@ def test_questions_that_are_taken_keep_their_past_items_and_kinds(with_kinds):
         assert torch.equal(taken.kind_features_RF[mine], questions.kind_features_RF[was])
 
 
-def test_a_kind_head_that_has_learned_nothing_changes_nothing(with_kinds):
+def test_a_kind_head_that_has_learned_nothing_gives_an_item_the_shares_of_its_kinds(with_kinds):
     data, _ = with_kinds
     fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
     with torch.inference_mode():
         _, questions = asked_at(data, fresh, 18_050)
-        assert fresh.kind_scores(questions).of_items(fresh.kinds_VC).abs().max() == 0
+        given_QV = fresh.kind_scores(questions).of_items(fresh.kinds_VC)
+    expected_QV = torch.zeros_like(given_QV)
+    share_R = questions.kind_features_RF[:, KIND_FEATURES.index("share")]
+    for query, code, share in zip(questions.kind_query_R, questions.kind_code_R, share_R, strict=True):
+        expected_QV[query] += share * (fresh.kinds_VC == code).sum(1)
+    torch.testing.assert_close(given_QV, expected_QV)
 
 
 def module_for(data, **training):

@@ -15,8 +15,10 @@ from recsys.config import Config, load_config
 from recsys.console import run as run_app
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, load_weights, save_weights
+from recsys.modeling.factory import build_module
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.train import train
+from recsys.prepared import load_prepared
 from recsys.runs import find_run
 
 SETTINGS = [
@@ -174,9 +176,10 @@ def test_every_named_configuration_is_saved_as_it_resolves(path, tmp_path):
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
 def test_products_in_bfloat16_train_nearly_to_what_single_precision_does(prepared, loss):
-    plain = train(config_with(f"training.loss={loss}"))
+    settings = f"training.loss={loss}", "training.until=test"  # the last epoch is kept
+    plain = train(config_with(*settings))
     of_plain = weights()
-    mixed = train(config_with(f"training.loss={loss}", "training.precision=bfloat16", "name=mixed"))
+    mixed = train(config_with(*settings, "training.precision=bfloat16", "name=mixed"))
     assert all(value.dtype == torch.float32 for value in weights("mixed").values() if value.is_floating_point())
     assert any(not torch.equal(value, weights("mixed")[name]) for name, value in of_plain.items())
     assert mixed["best_value"] == pytest.approx(plain["best_value"], abs=0.2)
@@ -219,7 +222,22 @@ def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_bette
         SafetensorsCheckpointIO().load_checkpoint(f"models/toy/checkpoints/{kind}.safetensors")["epoch"]
         for kind in ("best", "last")
     ]
-    assert epochs == [info["best_epoch"], 3] == [0, 3]
+    assert epochs == [0, 3]
+    assert info["best_epoch"] == -1
+
+
+def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
+    settings = config_with("training.lr=30", "training.epochs=1")
+    fresh = build_module(settings, load_prepared(settings.data.folder, "")).model.state_dict()
+    with pytest.raises(SystemExit) as stopped:
+        run_app(
+            build_app("train"), ["train", *(word for one in (*SETTINGS, "training.lr=30") for word in ("--set", one))]
+        )
+    assert not stopped.value.code
+    assert "before any training: none was better" in " ".join(capfd.readouterr().err.split())
+    kept = weights()
+    assert kept.keys() == fresh.keys()
+    assert all(torch.equal(kept[name], value) for name, value in fresh.items())
 
 
 def test_another_process_of_a_distributed_training_shares_the_folder_of_the_first(prepared, monkeypatch):

@@ -68,14 +68,14 @@ class RepeatHead(nn.Module):
     """Score of a customer's past item from a summary of the whole history, the item's sales, and the decoder's query.
 
     It stands in the place of the catalogue's logit of that item, so one softmax covers the catalogue and the own past.
-    It begins as the rule "buy again what you bought, the more often and the later the sooner", and learns what differs:
-    no seed begins with the wrong order.
+    It begins as the rule "buy again what you bought, the more often and the later the sooner", what sells more first
+    where that says nothing, and learns what differs: no seed begins with the wrong order.
     """
 
     def __init__(self, width: int, hidden: int = 96, query_hidden: int = 32) -> None:
         super().__init__()
         n_features = len(PAST_FEATURES) + len(ITEM_FEATURES)
-        self.rule = _rule(PAST_FEATURES, {"decayed_20": 1.0, "decayed_60": 0.5})
+        self.rule = _rule((*PAST_FEATURES, *ITEM_FEATURES), {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1})
         self.scale = Scale(n_features)
         self.from_query = nn.Linear(width, query_hidden)
         self.mlp = nn.Sequential(
@@ -93,8 +93,7 @@ class RepeatHead(nn.Module):
         """
         self.scale.fit(rows_PF)
         if len(rows_PF):
-            rule_P = self.rule(rows_PF[:, : len(PAST_FEATURES)]).squeeze(-1)
-            self.out.bias.fill_(log_catalogue + math.log(n_questions) - float(rule_P.logsumexp(0)))
+            self.out.bias.fill_(log_catalogue + math.log(n_questions) - float(self.rule(rows_PF).logsumexp(0)))
 
     def forward(self, past_PF: Tensor, sales_PF: Tensor, query_QD: Tensor, past_query_P: Tensor) -> Tensor:
         """Return the logits (P,) of past items.
@@ -106,18 +105,22 @@ class RepeatHead(nn.Module):
             past_query_P: (P,) int64 question of each past item.
         """
         context_P = self.from_query(query_QD)[past_query_P]
-        known_P = self.scale(torch.cat([past_PF, sales_PF], dim=-1))
-        learned_P1 = self.out(self.mlp(torch.cat([known_P, context_P], dim=-1)))
-        logit_P: Tensor = (self.rule(past_PF) + learned_P1).squeeze(-1).float()
+        known_PF = torch.cat([past_PF, sales_PF], dim=-1)
+        learned_P1 = self.out(self.mlp(torch.cat([self.scale(known_PF), context_P], dim=-1)))
+        logit_P: Tensor = (self.rule(known_PF) + learned_P1).squeeze(-1).float()
         return logit_P
 
 
 class KindHead(nn.Module):
-    """Score of every item of a kind that a customer has bought, from a summary of those purchases."""
+    """Score of every item of a kind that a customer has bought, from a summary of those purchases.
+
+    It begins with the kind's share of all that the customer bought, and learns what differs.
+    """
 
     def __init__(self, n_codes: int, hidden: int = 32, code_width: int = 8) -> None:
         """Take the number of codes of ``PreparedData.kinds``, 0 included."""
         super().__init__()
+        self.rule = _rule(KIND_FEATURES, {"share": 1.0})
         self.scale = Scale(len(KIND_FEATURES))
         self.code = nn.Embedding(n_codes, code_width)
         nn.init.zeros_(self.code.weight)
@@ -128,7 +131,7 @@ class KindHead(nn.Module):
     def forward(self, kind_RF: Tensor, code_R: Tensor) -> Tensor:
         """Return the scores (R,) of the kinds ``code_R`` (R,) int64 from ``features.KIND_FEATURES`` (R, F)."""
         hidden_RH = self.mlp(torch.cat([self.scale(kind_RF), self.code(code_R)], dim=-1))
-        score_R: Tensor = self.out(hidden_RH).squeeze(-1).float()
+        score_R: Tensor = (self.rule(kind_RF) + self.out(hidden_RH)).squeeze(-1).float()
         return score_R
 
 

@@ -134,18 +134,20 @@ class PurchaseModule(pl.LightningModule):
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 
     def on_train_epoch_end(self) -> None:
-        """Rank the whole catalogue for the validation customers, if there are any, and log MAP@12."""
+        """Log MAP@12 of the validation customers, if there are any."""
         self.model.settle_unsold()
-        if self.validation is None or self.validation_metric is None:
-            return
-        fold, data = self.validation, self.batches.data
+        if self.validation_metric is not None and self.validation is not None:
+            self.log(self.validation_metric, self.score(self.validation), prog_bar=True, sync_dist=True)
+
+    def score(self, fold: Fold) -> float:
+        """Rank the whole catalogue for the customers of ``fold`` and return MAP@12."""
+        data = self.batches.data
         recommender = DecoderRecommender(self.model, self.sales)
         allowed = np.ones(data.n_items + 1, dtype=bool)
         allowed[0] = False
         history = History(data, fold.history_end, fold.start_day)
         lists = recommender.recommend(history, fold.user_index, 12, Candidates(allowed))
-        score = mean_average_precision(lists.item, fold, lists.user_index, 12)
-        self.log(self.validation_metric, score, prog_bar=True, sync_dist=True)
+        return mean_average_precision(lists.item, fold, lists.user_index, 12)
 
     def configure_gradient_clipping(
         self,

@@ -27,6 +27,7 @@ from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, 
 from recsys.errors import ConfigError, OutputExistsError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
 from recsys.modeling.factory import Module, build_module
+from recsys.modeling.module import PurchaseModule
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.text_model import TextTransformer
 from recsys.prepared import PreparedData, load_prepared
@@ -54,9 +55,10 @@ def main(
     info = train(resolved, resume=resume, force=force)
     if "best_epoch" not in info:  # the first process of a distributed training speaks for all
         return
-    kept = (
-        f"best {info['metric']} {info['best_value']:.4f} after epoch {info['best_epoch'] + 1} of {info['epochs_run']}"
+    after = (
+        f"after epoch {info['best_epoch'] + 1}" if info["best_epoch"] >= 0 else "before any training: none was better"
     )
+    kept = f"best {info['metric']} {info['best_value']:.4f} {after} of {info['epochs_run']}"
     if resolved.training.until == "test":
         kept = f"learned up to the first test window, {info['epochs_run']} epochs"
     talk.print(
@@ -195,6 +197,24 @@ def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
     return checkpoint
 
 
+class _JudgeUntrained(pl.Callback):
+    """Keep the state before any training as well, should no epoch be better: heads begin as the rules to be beaten.
+
+    A few days of purchases can teach less than these rules know.
+    """
+
+    def __init__(self, checkpoint: ModelCheckpoint) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the checkpoint of the best epoch begin with the untrained model, unless a training goes on."""
+        if trainer.global_step or not isinstance(pl_module, PurchaseModule) or pl_module.validation is None:
+            return
+        score = torch.tensor(pl_module.score(pl_module.validation))
+        at_zero = {"epoch": torch.tensor(0), "step": torch.tensor(0)}
+        self.checkpoint._save_topk_checkpoint(trainer, {str(self.checkpoint.monitor): score} | at_zero)
+
+
 def _last_checkpoint(folder: Path) -> ModelCheckpoint:
     """Return what keeps the newest epoch for ``--resume``: ``save_last`` would keep the newest that was a best one."""
     checkpoint = ModelCheckpoint(
@@ -234,6 +254,7 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
         gradient_clip_val=training.gradient_clip,
         callbacks=[
             checkpoint,
+            _JudgeUntrained(checkpoint),
             _last_checkpoint(folder),
             *stopping,
             _BoundMemory(),
@@ -322,7 +343,7 @@ def _finish(folder: Path, best_checkpoint: Path, prefix: str, info: dict[str, An
     state = {name.removeprefix(prefix): value for name, value in best["state_dict"].items() if name.startswith(prefix)}
     save_weights(state, folder / WEIGHTS_FILE)
     _merge_logs(folder)
-    info["best_epoch"] = int(best["epoch"])
+    info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
     write_json(folder / INFO_FILE, info)
 
 
