@@ -55,10 +55,11 @@ def main(
     info = train(resolved, resume=resume, force=force)
     if "best_epoch" not in info:  # the first process of a distributed training speaks for all
         return
-    after = (
-        f"after epoch {info['best_epoch'] + 1}" if info["best_epoch"] >= 0 else "before any training: none was better"
-    )
-    kept = f"best {info['metric']} {info['best_value']:.4f} {after} of {info['epochs_run']}"
+    epochs = f"{info['epochs_run']} epochs"
+    when = f"after {info['best_epoch'] + 1} of {epochs}"
+    if info["best_epoch"] < 0:
+        when = f"untrained: better than after any of {epochs}"
+    kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
     if resolved.training.until == "test":
         kept = f"learned up to the first test window, {info['epochs_run']} epochs"
     talk.print(
