@@ -93,16 +93,20 @@ DATA_SETS: Final[dict[str, DataSet]] = {
         rules=_ALL_RULES,
     ),
     "online_retail": DataSet(
-        about=f"UCI Online Retail, the last three windows of 30 days. {_BASKETS_ABOUT}",
+        about="UCI Online Retail, the last three windows of 30 days; the decoder learns anew for each window from all that "
+        f"lies before it. {_BASKETS_ABOUT}",
         settings={
             "data.source": "table",
             "data.name": "online_retail",
             "split.horizon_days": "30",
             "split.n_folds": "3",
+            "split.end": "2011-12-10",
+            "training.until": "test",
             "training.epochs": "8",
             "training.loss": "full",
         },
         preparing={"data.columns": str(ROOT / "configs" / "columns" / "online_retail.yaml")},
+        retrained=True,
         parts=_BASKETS,
         rules=_ALL_RULES,
         raw="online_retail/online_retail.parquet",
