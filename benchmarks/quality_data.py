@@ -93,7 +93,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
         rules=_ALL_RULES,
     ),
     "online_retail": DataSet(
-        about="UCI Online Retail, the last three windows of 30 days; the decoder learns anew for each window from all that "
+        about="UCI Online Retail, the last three windows of 30 days; the decoder learns anew for each from all that "
         f"lies before it. {_BASKETS_ABOUT}",
         settings={
             "data.source": "table",
