@@ -145,6 +145,7 @@ def test_what_the_kind_head_gives_is_lost_with_the_purchase_that_it_was_given_fo
         for table in model.items.parameters():
             table.zero_()
         model.kind_head.out.weight.zero_()
+        model.kind_head.rule.weight.zero_()
         model.kind_head.out.bias.fill_(2.0)
     reasons = explain(shop.recommender, shop.history, np.arange(N_USERS), everything(N_USERS))
     model.load_state_dict(before)
