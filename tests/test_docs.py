@@ -158,3 +158,34 @@ def test_the_table_of_the_readme_holds_what_the_benchmark_wrote():
         for cell in cells:
             written = f"{cell['value']:.4f} [{cell['low']:.4f}, {cell['high']:.4f}]".replace("-", "−")
             assert f"| {written} |" in line, f"{system}: expected {written} in {line}"
+
+
+@pytest.mark.parametrize(
+    ("data", "system", "segment", "metric"),
+    [
+        ("completejourney", "decoder", "new", "map@12"),
+        ("completejourney", "als", "new", "map@12"),
+        ("completejourney", "lightgbm (peer)", "new", "map@12"),
+        ("online_retail", "decoder", "all", "map@12"),
+        ("online_retail", "repeat", "all", "map@12"),
+        ("online_retail", "rrf(repeat, item_knn)", "all", "map@12"),
+        ("online_retail", "decoder", "new", "map@12"),
+        ("online_retail", "als", "new", "map@12"),
+        ("online_retail", "popularity_week", "new", "map@12"),
+        ("hm_week", "decoder", "with_history", "map@12"),
+        ("hm_week", "repeat", "with_history", "map@12"),
+        ("hm_week", "variants", "with_history", "map@12"),
+        ("cold_completejourney", "decoder", "hidden", "recall@12"),
+        ("cold_completejourney", "decoder_without_content", "hidden", "recall@12"),
+        ("beauty", "decoder", "all", "hit_rate@10"),
+        ("beauty", "decoder", "all", "ndcg@10"),
+        ("beauty", "item_knn", "all", "hit_rate@10"),
+    ],
+)
+def test_the_figures_in_the_readme_s_sentences_are_those_the_benchmark_wrote(data, system, segment, metric):
+    paragraphs = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")
+    paragraph = next(part for part in paragraphs if part.startswith("The lead over"))
+    found = json.loads((ROOT / f"benchmarks/results/quality-{data}.json").read_text(encoding="utf-8"))
+    wanted = {"system": system, "segment": segment, "metric": metric, "fold": "mean"}
+    (row,) = (row for row in found["rows"] if wanted.items() <= row.items())
+    assert f"{row['value']:.4f}" in paragraph, f"{wanted}: {row['value']:.4f}"

@@ -58,6 +58,7 @@ def test_a_run_folder_holds_configuration_weights_log_and_what_made_it(prepared)
     assert found.config == config_with()
     assert found.info == info
     assert {"seed", "code_version", "data_fingerprint", "command", "events_per_second"} <= info.keys()
+    assert 0 < info["untrained_value"] < 1
     log = (found.folder / "metrics.csv").read_text().splitlines()
     assert {"epoch", "step", "train_loss_epoch", "val_map@12"} <= set(log[0].split(","))
     assert list((found.folder / "tensorboard").rglob("events.out.tfevents.*"))
@@ -245,6 +246,36 @@ def test_another_process_of_a_distributed_training_shares_the_folder_of_the_firs
     monkeypatch.setenv("LOCAL_RANK", "0")
     train(config_with("training.epochs=1"))
     assert [path.name for path in Path("models").iterdir()] == ["toy"]
+
+
+def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prepared, monkeypatch):
+    settings = config_with("training.lr=30", "training.epochs=3")
+    original = PurchaseModule.on_train_epoch_start
+
+    def interrupted_at_the_third(self):
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_third)
+        with pytest.raises(RunError, match="--resume"):
+            train(settings)
+    info = train(settings, resume=True)
+    assert (info["best_epoch"], info["epochs_run"]) == (-1, 3)
+
+
+def test_a_training_stopped_in_its_first_epoch_has_nothing_to_go_on_from(prepared, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PurchaseModule, "on_train_epoch_start", interrupted)
+        with pytest.raises(RunError, match="no epoch was finished"):
+            train(config_with())
+    with pytest.raises(RunError):
+        train(config_with(), resume=True)
+    train(config_with(), force=True)
 
 
 UNTIL_TEST = ("training.until=test", "training.epochs=3", "training.patience=1")

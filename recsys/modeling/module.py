@@ -7,7 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.config import Config
 from recsys.features import ItemSales
@@ -16,7 +16,7 @@ from recsys.modeling.batches import Batch, Questions, TrainingBatches
 from recsys.modeling.losses import WindowLoss, full_softmax_loss, log_sum_exp, sampled_softmax_loss
 from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
-from recsys.modeling.recommend import Candidates, DecoderRecommender, History
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.splits import Fold
 
 
@@ -143,23 +143,9 @@ class PurchaseModule(pl.LightningModule):
         """Rank the whole catalogue for the customers of ``fold`` and return MAP@12."""
         data = self.batches.data
         recommender = DecoderRecommender(self.model, self.sales)
-        allowed = np.ones(data.n_items + 1, dtype=bool)
-        allowed[0] = False
         history = History(data, fold.history_end, fold.start_day)
-        lists = recommender.recommend(history, fold.user_index, 12, Candidates(allowed))
+        lists = recommender.recommend(history, fold.user_index, 12, Candidates(all_items(data.n_items)))
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the norm of the gradients, in mixed precision too.
-
-        Lightning's own clipping refuses fused optimisers there, for fear of a scaler that bfloat16 does not need.
-        """
-        nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""

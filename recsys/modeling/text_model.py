@@ -134,18 +134,6 @@ class TextTransformer(pl.LightningModule):
         means = {name: value / max(n_asked, 1) for name, value in values.items()}
         self.log_dict(means, batch_size=n_asked, sync_dist=True)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the norm of the gradients, in mixed precision too.
-
-        Lightning's own clipping refuses fused optimisers there, for fear of a scaler that bfloat16 does not need.
-        """
-        nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam with a linear warm-up; early stopping ends the run, so the rate stays up afterwards."""
         training = self.config.training

@@ -20,6 +20,8 @@ import torch
 import typer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins import MixedPrecision, Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
 
 from recsys.allocator import KeptMemory, keep_freed_memory
 from recsys.config import MODELS_DIR, Config, dump_config, load_config
@@ -59,6 +61,8 @@ def main(
     when = f"after {info['best_epoch'] + 1} of {epochs}"
     if info["best_epoch"] < 0:
         when = f"untrained: better than after any of {epochs}"
+    elif "untrained_value" in info:
+        when += f" (untrained {info['untrained_value']:.4f})"
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
     if resolved.training.until == "test":
         kept = f"learned up to the first test window, {info['epochs_run']} epochs"
@@ -102,11 +106,12 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     checkpoint = _checkpoint(folder, module)
+    untrained = _JudgeUntrained(checkpoint)
     began = time.perf_counter()
     first_epoch = _next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
-        trainer = _trainer(config, folder, checkpoint, module)
+        trainer = _trainer(config, folder, checkpoint, untrained, module)
         try:
             trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
@@ -131,6 +136,8 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
         "seconds": round(seconds, 1),
         "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
     }
+    if untrained.value is not None:
+        info["untrained_value"] = untrained.value
     if trainer.is_global_zero:
         _finish(folder, Path(checkpoint.best_model_path), module.weights_prefix, info)
     return info
@@ -206,14 +213,32 @@ class _JudgeUntrained(pl.Callback):
 
     def __init__(self, checkpoint: ModelCheckpoint) -> None:
         self.checkpoint = checkpoint
+        self.value: float | None = None  # of the validation metric; None where it was not asked
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the checkpoint of the best epoch begin with the untrained model, unless a training goes on."""
         if trainer.global_step or not isinstance(pl_module, PurchaseModule) or pl_module.validation is None:
             return
-        score = torch.tensor(pl_module.score(pl_module.validation))
-        at_zero = {"epoch": torch.tensor(0), "step": torch.tensor(0)}
-        self.checkpoint._save_topk_checkpoint(trainer, {str(self.checkpoint.monitor): score} | at_zero)
+        self.value = pl_module.score(pl_module.validation)
+        found = {str(self.checkpoint.monitor): self.value, "epoch": 0, "step": 0}
+        # Its public hooks save only after a step has been made.
+        self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(value) for name, value in found.items()})
+
+
+class _MixedPrecision(MixedPrecision):
+    """Products in bfloat16, and gradients that may be clipped for a fused optimiser.
+
+    Lightning refuses that for fear of a scaler, which bfloat16 does not need.
+    """
+
+    def clip_gradients(
+        self,
+        optimizer: torch.optim.Optimizer,
+        clip_val: float = 0.0,
+        gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
+    ) -> None:
+        """Clip as in single precision."""
+        Precision.clip_gradients(self, optimizer, clip_val, gradient_clip_algorithm)
 
 
 def _last_checkpoint(folder: Path) -> ModelCheckpoint:
@@ -228,7 +253,9 @@ def _last_checkpoint(folder: Path) -> ModelCheckpoint:
     return checkpoint
 
 
-def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: Module) -> pl.Trainer:
+def _trainer(
+    config: Config, folder: Path, checkpoint: ModelCheckpoint, untrained: _JudgeUntrained, module: Module
+) -> pl.Trainer:
     training = config.training
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
     stopping = []
@@ -242,7 +269,9 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
                 min_delta=0,
             )
         ]
-    automatic = training.precision == "auto"
+    plugins: list[Any] = [SafetensorsCheckpointIO()]
+    if training.precision == "bfloat16" or (training.precision == "auto" and on_gpu):
+        plugins.append(_MixedPrecision("bf16-mixed", "cuda" if on_gpu else "cpu"))
     loggers = [
         CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
         TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
@@ -250,18 +279,17 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
     return pl.Trainer(
         accelerator=training.accelerator,
         devices=training.devices,
-        precision="bf16-mixed" if training.precision == "bfloat16" or (automatic and on_gpu) else "32-true",
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip,
         callbacks=[
             checkpoint,
-            _JudgeUntrained(checkpoint),
+            untrained,
             _last_checkpoint(folder),
             *stopping,
             _BoundMemory(),
             _Bar(console_kwargs={**TALK_SETTINGS}),
         ],
-        plugins=[SafetensorsCheckpointIO()],
+        plugins=plugins,
         logger=loggers,
         log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,

@@ -130,7 +130,8 @@ def training(config: Config) -> str:
         last = f"epoch {settings.epochs}, which is kept"
         return f"Training runs to its end, {last}: no window is held out to judge epochs by."
     if config.seed_model.kind is None:
-        return f"Training stops when the score on {validation}, no longer rises; the epoch with the best one is kept."
+        kept = "the epoch with the best one is kept, or the untrained model where none was better"
+        return f"Training stops when the score on {validation}, no longer rises; {kept}."
     kept = f"The epoch with the lowest loss on {validation}, is kept"
     if settings.patience >= settings.epochs:
         return f"{kept}; training always runs to its end, epoch {settings.epochs}, and the loss may rise before that."
