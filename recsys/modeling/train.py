@@ -66,9 +66,10 @@ def main(
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
     if resolved.training.until == "test":
         kept = f"learned up to the first test window, {info['epochs_run']} epochs"
+    # A resumed run may have had nothing left to do.
+    speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
     talk.print(
-        f"{MODELS_DIR / resolved.name}: {kept}; {info['events_per_second']:,.0f} events/s\n"
-        f"next: recsys {_next_verb(resolved)} --run {resolved.name}"
+        f"{MODELS_DIR / resolved.name}: {kept}{speed}\nnext: recsys {_next_verb(resolved)} --run {resolved.name}"
     )
 
 
