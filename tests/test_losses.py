@@ -124,20 +124,18 @@ def test_what_was_not_sold_is_never_drawn_where_only_what_sold_may_be():
 
 def window_loss(logits, query, item, past=()):
     """Return the losses of targets under logits (Q, V), padding included; ``past`` are (query, item) bought before."""
-    is_past = torch.zeros(logits.shape, dtype=torch.bool)
-    for pair in past:
-        is_past[pair] = True
-    new = ~is_past
-    new[:, 0] = False
-    past_Q, new_Q = (logits.masked_fill(~chosen, -torch.inf).logsumexp(-1) for chosen in (is_past, new))
-    return WindowLoss.of(logits[query, item], query, is_past[query, item], past_Q, new_Q)
+    own = [*sorted(past), *((q, i) for q, i in zip(query.tolist(), item.tolist(), strict=True) if (q, i) not in past)]
+    own_Q, own_I = (torch.tensor(column) for column in zip(*own, strict=True))
+    others = logits.index_put((own_Q, own_I), torch.tensor(-torch.inf))[:, 1:].logsumexp(-1)
+    place = torch.tensor([own.index(pair) for pair in zip(query.tolist(), item.tolist(), strict=True)])
+    return WindowLoss.of(logits[own_Q, own_I], own_Q, len(past), place, others)
 
 
 def test_the_window_loss_weighs_queries_alike_however_much_they_bought():
     logits = torch.zeros(2, 5)
     logits[1, 1] = 5
     loss = window_loss(logits, torch.tensor([0, 0, 0, 1]), torch.tensor([1, 2, 3, 1]))
-    first = math.log(4)
+    first = math.log(2)  # the third item is among the targets: only the fourth is not
     second = math.log(math.exp(5) + 3) - 5
     torch.testing.assert_close(loss.joint, torch.tensor((first + second) / 2))
     torch.testing.assert_close(loss.discoveries, loss.joint)
@@ -153,6 +151,18 @@ def test_repeats_compete_with_the_own_past_and_discoveries_with_the_rest():
     second = -logits[1, [1, 2, 4, 5, 6, 7]].log_softmax(-1)[0]
     torch.testing.assert_close(loss.repeats, repeat)
     torch.testing.assert_close(loss.discoveries, (first + second) / 2)
+
+
+def test_targets_of_one_question_do_not_compete():
+    logits = torch.tensor([[0.0, 3.0, 3.0, 1.0, 1.0, 1.0]])
+    past = [(0, 1), (0, 2), (0, 3)]
+    alone = window_loss(logits, torch.tensor([0]), torch.tensor([1]), past)
+    both = window_loss(logits, torch.tensor([0, 0]), torch.tensor([1, 2]), past)
+    torch.testing.assert_close(both.repeats, -logits[0, [1, 3]].log_softmax(-1)[0])
+    torch.testing.assert_close(alone.repeats, -logits[0, [1, 2, 3]].log_softmax(-1)[0])
+    sure = logits.clone().requires_grad_()
+    window_loss(sure, torch.tensor([0, 0]), torch.tensor([1, 2]), past).joint.backward()
+    assert (sure.grad[0, 1:3] < 0).all(), "no target is pushed down by another"
 
 
 def test_the_joint_loss_is_that_of_the_kind_and_of_the_item_within_it():

@@ -229,7 +229,9 @@ def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_bette
 
 def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
     settings = config_with("training.lr=30", "training.epochs=1")
-    fresh = build_module(settings, load_prepared(settings.data.folder, "")).model.state_dict()
+    module = build_module(settings, load_prepared(settings.data.folder, ""))
+    module.judge(module.validation)
+    fresh = module.weights(module.state_dict())
     with pytest.raises(SystemExit) as stopped:
         run_app(
             build_app("train"), ["train", *(word for one in (*SETTINGS, "training.lr=30") for word in ("--set", one))]

@@ -58,6 +58,12 @@ class SalesHead(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(n_features, hidden), nn.GELU(), nn.Linear(hidden, 1))
         _begin_at_zero(self.mlp[-1])
 
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Multiply every score by ``factor``."""
+        for weight in (self.rule.weight, *self.mlp[-1].parameters()):
+            weight.mul_(factor)
+
     def forward(self, sales_VF: Tensor) -> Tensor:
         """Return (V,) scores from ``features.ITEM_FEATURES`` (V, F)."""
         score_V: Tensor = (self.rule(sales_VF) + self.mlp(self.scale(sales_VF))).squeeze(-1).float()
@@ -95,6 +101,13 @@ class RepeatHead(nn.Module):
         if len(rows_PF):
             self.out.bias.fill_(log_catalogue + math.log(n_questions) - float(self.rule(rows_PF).logsumexp(0)))
 
+    @torch.no_grad()
+    def multiply(self, factor: float, shift: float) -> None:
+        """Multiply every logit by ``factor``, then add ``shift``."""
+        for weight in (self.rule.weight, *self.out.parameters()):
+            weight.mul_(factor)
+        self.out.bias.add_(shift)
+
     def forward(self, past_PF: Tensor, sales_PF: Tensor, query_QD: Tensor, past_query_P: Tensor) -> Tensor:
         """Return the logits (P,) of past items.
 
@@ -127,6 +140,12 @@ class KindHead(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(len(KIND_FEATURES) + code_width, hidden), nn.GELU())
         self.out = nn.Linear(hidden, 1)
         _begin_at_zero(self.out)
+
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Multiply every score by ``factor``."""
+        for weight in (self.rule.weight, *self.out.parameters()):
+            weight.mul_(factor)
 
     def forward(self, kind_RF: Tensor, code_R: Tensor) -> Tensor:
         """Return the scores (R,) of the kinds ``code_R`` (R,) int64 from ``features.KIND_FEATURES`` (R, F)."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 #: Logits that are held at a time, 32 MB of them: few enough to stay near the processor, enough for fast products.
 _CHUNK_LOGITS = 8_000_000
@@ -105,14 +106,16 @@ def sampled_softmax_loss(
 
 @dataclass(frozen=True)
 class WindowLoss:
-    """What was bought in the windows asked about, under one softmax over the catalogue and the own past; and apart.
+    """What was bought in the windows asked about, each target against all that was not bought in its window; and apart.
 
-    Each is the mean over the questions that have such a target of the mean over these of -log probability.
+    Targets of one question do not compete: under a softmax over all, what a customer is sure to buy could not get more
+    than its share among ten others. Each is the mean over the questions that have such a target of the mean over
+    these of -log probability.
 
     Attributes:
-        joint: of all targets, among everything.
-        repeats: of targets bought before, among the customer's past items.
-        discoveries: of targets never bought before, among all items never bought before.
+        joint: of all targets, among themselves and everything that was not bought.
+        repeats: of targets bought before, among themselves and the customer's other past items.
+        discoveries: of targets never bought before, among themselves and all other items never bought before.
     """
 
     joint: Tensor
@@ -120,25 +123,27 @@ class WindowLoss:
     discoveries: Tensor
 
     @classmethod
-    def of(
-        cls, logit_n: Tensor, query_n: Tensor, is_past_n: Tensor, past_normaliser_Q: Tensor, new_normaliser_Q: Tensor
-    ) -> "WindowLoss":
-        """Return the losses of targets with logits ``logit_n`` (n,).
+    def of(cls, logit_P: Tensor, query_P: Tensor, n_past: int, target_n: Tensor, other_Q: Tensor) -> "WindowLoss":
+        """Return the losses of targets among the own items of each question and all others.
 
         Args:
-            logit_n: logit of each target.
-            query_n: (n,) int64 question of each target; every question has at least one.
-            is_past_n: (n,) bool, whether the customer had bought it before the date.
-            past_normaliser_Q: log of the sum of exp(logit) over the past items of each question; -inf without any.
-            new_normaliser_Q: the same over all other items.
+            logit_P: logit of each own item: first the customers' past items, then the targets not among them.
+            query_P: (P,) int64 question of each; every question has at least one target.
+            n_past: so many, the first, are past items.
+            target_n: (n,) int64 place of each target among the own items.
+            other_Q: log of the sum of exp(logit) over all items that are nobody's own.
         """
-        everything_Q = torch.logaddexp(past_normaliser_Q, new_normaliser_Q)
-        among_n = torch.where(is_past_n, past_normaliser_Q[query_n], new_normaliser_Q[query_n])
-        n_queries = len(past_normaliser_Q)
+        logit_n, query_n, is_past_n, n_queries = logit_P[target_n], query_P[target_n], target_n < n_past, len(other_Q)
+        other_P = torch.ones(n_past, dtype=torch.bool, device=target_n.device)
+        other_P[target_n[is_past_n]] = False
+        past_other_Q = log_sum_exp(logit_P[:n_past][other_P], query_P[:n_past][other_P], n_queries)
+        everything_Q = torch.logaddexp(past_other_Q, other_Q)
+        joint_n = functional.softplus(everything_Q[query_n] - logit_n)
+        apart_n = functional.softplus(torch.where(is_past_n, past_other_Q[query_n], other_Q[query_n]) - logit_n)
         return cls(
-            joint=_mean_of_queries(everything_Q[query_n] - logit_n, query_n, n_queries),
-            repeats=_mean_of_queries((among_n - logit_n)[is_past_n], query_n[is_past_n], n_queries),
-            discoveries=_mean_of_queries((among_n - logit_n)[~is_past_n], query_n[~is_past_n], n_queries),
+            joint=_mean_of_queries(joint_n, query_n, n_queries),
+            repeats=_mean_of_queries(apart_n[is_past_n], query_n[is_past_n], n_queries),
+            discoveries=_mean_of_queries(apart_n[~is_past_n], query_n[~is_past_n], n_queries),
         )
 
 

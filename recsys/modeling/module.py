@@ -1,5 +1,6 @@
 """The LightningModule: one step of training, one pass of validation, the optimiser and its schedule."""
 
+import copy
 import math
 from typing import Literal
 
@@ -13,7 +14,8 @@ from recsys.config import Config
 from recsys.features import ItemSales
 from recsys.metrics import mean_average_precision
 from recsys.modeling.batches import Batch, Questions, TrainingBatches
-from recsys.modeling.losses import WindowLoss, full_softmax_loss, log_sum_exp, sampled_softmax_loss
+from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
+from recsys.modeling.losses import WindowLoss, full_softmax_loss, sampled_softmax_loss
 from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
@@ -26,13 +28,14 @@ class PurchaseModule(pl.LightningModule):
     validation_metric: str | None = "val_map@12"  # None where nothing is held out
     validation_mode: Literal["min", "max"] = "max"
     log_every_n_steps = 10
-    weights_prefix = "model."
 
     def __init__(
         self, config: Config, model: PurchaseModel, batches: TrainingBatches, sales: ItemSales, validation: Fold | None
     ) -> None:
         super().__init__()
         self.config, self.model = config, model
+        self.register_buffer("parts", torch.zeros(len(PARTS)))  # of the last validation; training does not read it
+        self.parts: Tensor
         self.batches, self.sales, self.validation = batches, sales, validation
         if validation is None:
             self.validation_metric = None
@@ -108,11 +111,7 @@ class PurchaseModule(pl.LightningModule):
         whole = self.config.training.loss == "full"
         of_own = self._own_and_all_others if whole else self._own_and_drawn_others
         own_logit_P, other_Q = of_own(query_QD, questions, own)
-        n_past, target_n = own.n_past, own.target_n
-        past_Q = log_sum_exp(own_logit_P[:n_past], own.query_P[:n_past], len(other_Q))
-        new_targets_Q = log_sum_exp(own_logit_P[n_past:], own.query_P[n_past:], len(other_Q))
-        new_Q = torch.logaddexp(new_targets_Q, other_Q)
-        return WindowLoss.of(own_logit_P[target_n], own.query_P[target_n], target_n < n_past, past_Q, new_Q)
+        return WindowLoss.of(own_logit_P, own.query_P, own.n_past, own.target_n, other_Q)
 
     def _own_and_all_others(self, query_QD: Tensor, questions: Questions, own: OwnItems) -> tuple[Tensor, Tensor]:
         """Return the logits of own items (P,), and the log of the sum of exp(logit) of all other items (Q,)."""
@@ -137,15 +136,33 @@ class PurchaseModule(pl.LightningModule):
         """Log MAP@12 of the validation customers, if there are any."""
         self.model.settle_unsold()
         if self.validation_metric is not None and self.validation is not None:
-            self.log(self.validation_metric, self.score(self.validation), prog_bar=True, sync_dist=True)
+            self.log(self.validation_metric, self.judge(self.validation), prog_bar=True, sync_dist=True)
 
-    def score(self, fold: Fold) -> float:
-        """Rank the whole catalogue for the customers of ``fold`` and return MAP@12."""
+    def judge(self, fold: Fold) -> float:
+        """Weigh the parts of the logits as ``fold`` asks for, rank the whole catalogue for it, and return MAP@12.
+
+        The model in training stays as it was: only a copy is weighed, as the run's weights will be.
+        """
         data = self.batches.data
-        recommender = DecoderRecommender(self.model, self.sales)
         history = History(data, fold.history_end, fold.start_day)
-        lists = recommender.recommend(history, fold.user_index, 12, Candidates(all_items(data.n_items)))
+        self.parts.copy_(fit_parts(self.model, self.sales, history, fold, self.config.seed))
+        model = self._weighed(self.parts)
+        lists = DecoderRecommender(model, self.sales).recommend(
+            history, fold.user_index, 12, Candidates(all_items(data.n_items))
+        )
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
+
+    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a run keeps of this module's ``state``: the model's weights, its parts weighed."""
+        own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        return self._weighed(state["parts"], own).state_dict()
+
+    def _weighed(self, parts: Tensor, state: dict[str, Tensor] | None = None) -> PurchaseModel:
+        model = copy.deepcopy(self.model)
+        if state is not None:
+            model.load_state_dict(state)
+        apply_parts(model, parts)
+        return model
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""

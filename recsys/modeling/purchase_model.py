@@ -164,6 +164,14 @@ class PurchaseModel(nn.Module):
             logits_QN = logits_QN + self.sales_head(tables_SVF[row_G[:, None], item_N])[day_of_Q]
         return logits_QN
 
+    def sales_scores(self, sales: ItemSales, day: int) -> Tensor:
+        """Return what every item (V,) gets by its sales before ``day``; 0 without a head for them."""
+        if self.sales_head is None:
+            return torch.zeros_like(self.item_bias)
+        tables_SVF, row = sales.tables([day])
+        score_V: Tensor = self.sales_head(torch.from_numpy(tables_SVF[row[0]]).to(self.item_bias.device))
+        return score_V
+
     def past_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
         """Return the logits (P,) of the past items."""
         query_P, item_P = questions.past_query_P, questions.past_item_P

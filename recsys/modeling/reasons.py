@@ -170,9 +170,7 @@ def _terms(
     query_QD = model.query(model.states(sequences), questions)
     item_QK = torch.from_numpy(item.astype(np.int64)).to(device)
     logit_QK = model.catalogue_logits(query_QD, questions, recommender.sales).gather(1, item_QK)
-    sales_V = torch.zeros_like(model.item_bias)
-    if model.sales_head is not None:
-        sales_V = model.sales_head(torch.from_numpy(_sales_of(recommender, history)).to(device))
+    sales_V = model.sales_scores(recommender.sales, history.day)
     kinds = model.kind_scores(questions)
     mean_of_kinds_Q = logit_QK.new_zeros(len(users))
     if kinds is not None:

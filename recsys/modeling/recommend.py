@@ -98,9 +98,13 @@ class DecoderRecommender:
 
     def logits(self, history: History, users: np.ndarray) -> tuple[Tensor, Questions]:
         """Return logits (Q, V) of the catalogue for ``users`` at the history's date, and the questions asked."""
+        query_QD, questions = self.ask(history, users)
+        return self.model.catalogue_logits(query_QD, questions, self.sales), questions
+
+    def ask(self, history: History, users: np.ndarray) -> tuple[Tensor, Questions]:
+        """Return the queries (Q, D) of ``users`` at the history's date, and the questions asked."""
         device = self.model.item_bias.device
         day = np.full(len(users), history.day)
         sequences, questions = newest_events(history.data, users, history.end[users], day, self.model.config.max_length)
         sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
-        query_QD = self.model.query(self.model.states(sequences), questions)
-        return self.model.catalogue_logits(query_QD, questions, self.sales), questions
+        return self.model.query(self.model.states(sequences), questions), questions

@@ -29,11 +29,14 @@ class SeedModule(pl.LightningModule):
     validation_metric = "val_loss_epoch"
     validation_mode: Literal["min", "max"] = "min"
     log_every_n_steps = 1
-    weights_prefix = "model."
 
     def __init__(self, config: Config, model: Transformer, batches: SeedBatches, held_out: SeedBatches) -> None:
         super().__init__()
         self.config, self.model, self.batches, self.held_out = config, model, batches, held_out
+
+    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a run keeps of this module's ``state``."""
+        return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
     def train_dataloader(self) -> DataLoader[SeedBatch]:
         """Return the training batches, already assembled."""

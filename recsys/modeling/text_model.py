@@ -53,7 +53,6 @@ class TextTransformer(pl.LightningModule):
     validation_metric = "val_loss"
     validation_mode: Literal["min", "max"] = "min"
     log_every_n_steps = 10
-    weights_prefix = ""  # this module is the model: it prints as the published one
 
     def __init__(self, config: Config, texts: Texts | None = None, vocabulary_size: int = 30_522) -> None:
         super().__init__()
@@ -71,6 +70,10 @@ class TextTransformer(pl.LightningModule):
                 learned = learned[: text_model.n_texts]
             self.batches = TextBatches(texts, learned, text_model, config.seed)
             self.held_out = TextBatches(texts, held_out, text_model, config.seed + 1)
+
+    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a run keeps of this module's ``state``: all, since it is the model (and prints as published)."""
+        return state
 
     def forward(self, token_BT: Tensor, is_padding_BT: Tensor | None = None) -> Tensor:
         """Return the last layer's states (B, T, D).

@@ -140,7 +140,7 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
     if untrained.value is not None:
         info["untrained_value"] = untrained.value
     if trainer.is_global_zero:
-        _finish(folder, Path(checkpoint.best_model_path), module.weights_prefix, info)
+        _finish(folder, Path(checkpoint.best_model_path), module, info)
     return info
 
 
@@ -220,7 +220,7 @@ class _JudgeUntrained(pl.Callback):
         """Let the checkpoint of the best epoch begin with the untrained model, unless a training goes on."""
         if trainer.global_step or not isinstance(pl_module, PurchaseModule) or pl_module.validation is None:
             return
-        self.value = pl_module.score(pl_module.validation)
+        self.value = pl_module.judge(pl_module.validation)
         found = {str(self.checkpoint.monitor): self.value, "epoch": 0, "step": 0}
         # Its public hooks save only after a step has been made.
         self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(value) for name, value in found.items()})
@@ -367,11 +367,10 @@ def _command() -> str:
     return shlex.join(["recsys", verb or (program if program in _TRAINING_VERBS else "train"), *words])
 
 
-def _finish(folder: Path, best_checkpoint: Path, prefix: str, info: dict[str, Any]) -> None:
+def _finish(folder: Path, best_checkpoint: Path, module: Module, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
-    state = {name.removeprefix(prefix): value for name, value in best["state_dict"].items() if name.startswith(prefix)}
-    save_weights(state, folder / WEIGHTS_FILE)
+    save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
     _merge_logs(folder)
     info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
     write_json(folder / INFO_FILE, info)

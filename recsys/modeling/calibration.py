@@ -1,0 +1,136 @@
+"""Weights of the parts of a logit, fitted to the validation window: what was learned by heart weighs less.
+
+A part that has seen the training windows again and again is surer of them than of the next one. Each part of a logit
+(query · vector, bias, sales, kinds, repeat head) therefore gets one factor, and past items one shift, by which the
+held-out purchases become most likely: temperature scaling (Guo et al., 2017) with a temperature a part, or stacked
+generalisation (Wolpert, 1992) of the parts. The factors are then multiplied into the weights of the model, so nothing
+that asks it needs to know of them.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.features import ItemSales
+from recsys.modeling.losses import WindowLoss
+from recsys.modeling.negatives import OwnItems
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import DecoderRecommender, History
+from recsys.splits import Fold, event_positions
+
+#: What is fitted, in order: logarithms of factors, and the shift of past items that have a head of their own.
+PARTS = ("query", "bias", "sales", "kinds", "past", "past_shift")
+#: How far each may move with one customer to learn from: with a handful of them nothing moves far.
+_PRIOR_DEVIATION = 1.0
+_MOST_QUESTIONS = 1024
+_FEWEST_QUESTIONS = 256
+#: Numbers of a (question, item) table at most, some 256 MiB; two of them are held.
+_MOST_ENTRIES = 1 << 26
+_CHUNK = 128
+
+
+def fit_parts(model: PurchaseModel, sales: ItemSales, history: History, fold: Fold, seed: int) -> Tensor:
+    """Return what makes the targets of ``fold`` most likely, (6,) float32 as in ``PARTS``; zeros change nothing.
+
+    Of many customers some are drawn, by ``seed``: at most 1,024, fewer where the catalogue is large.
+    """
+    n_questions = max(min(_MOST_QUESTIONS, _MOST_ENTRIES // model.n_items), _FEWEST_QUESTIONS)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(fold.user_index))[:n_questions])
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        chunks = [
+            _Chunk.of(model, sales, history, fold, chosen[begin : begin + _CHUNK])
+            for begin in range(0, len(chosen), _CHUNK)
+        ]
+    model.train(was_training)
+    fitted = torch.zeros(len(PARTS), device=model.item_bias.device)
+    with torch.inference_mode(False), torch.enable_grad():
+        fitted.requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [fitted], max_iter=20, tolerance_grad=1e-5, tolerance_change=1e-6, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            losses = [fitted.square().sum() / (2 * _PRIOR_DEVIATION**2 * len(chosen))]
+            losses[0].backward()  # type: ignore[no-untyped-call]
+            for chunk in chunks:
+                losses.append(chunk.loss(fitted) * (chunk.n_questions / len(chosen)))
+                losses[-1].backward()  # type: ignore[no-untyped-call]
+            return float(sum(loss.item() for loss in losses))
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    found = fitted.detach()
+    return found if bool(torch.isfinite(found).all()) else torch.zeros_like(found)
+
+
+@torch.no_grad()
+def apply_parts(model: PurchaseModel, fitted: Tensor) -> None:
+    """Multiply the factors ``fitted`` (6,), as :func:`fit_parts` returns them, into the weights of ``model``."""
+    query, bias, sales, kinds, past = fitted[:-1].exp().tolist()
+    model.decoder.norm.weight.mul_(query)
+    model.decoder.norm.bias.mul_(query)
+    model.item_bias.mul_(bias)
+    if model.sales_head is not None:
+        model.sales_head.multiply(sales)
+    if model.kind_head is not None:
+        model.kind_head.multiply(kinds)
+    if model.repeat_head is not None:
+        model.repeat_head.from_query.weight.div_(query)  # it goes on to read the query as it was learned
+        model.repeat_head.multiply(past, float(fitted[-1]))
+    model.train(model.training)  # forgets the vectors that it kept
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The parts of the logits at some questions of a fold.
+
+    Shapes: Q questions, I items of the catalogue without padding; P own items, past ones first, then new targets.
+    """
+
+    own: OwnItems
+    query_QI: Tensor
+    bias_I: Tensor
+    sales_I: Tensor  # the same for all questions: a fold asks at one day
+    kinds_QI: Tensor | None
+    past_P: Tensor | None  # (past,) of the repeat head
+
+    @property
+    def n_questions(self) -> int:
+        """Number of questions Q."""
+        return len(self.query_QI)
+
+    @classmethod
+    def of(cls, model: PurchaseModel, sales: ItemSales, history: History, fold: Fold, chosen: np.ndarray) -> Self:
+        """Ask for the users ``chosen`` (Q,) among those of ``fold``."""
+        query_QD, questions = DecoderRecommender(model, sales).ask(history, fold.user_index[chosen])
+        device = query_QD.device
+        row, position = event_positions(fold.target_offsets[chosen], fold.target_offsets[chosen + 1])
+        target_item_n = torch.from_numpy(fold.target_item[position].astype(np.int64)).to(device)
+        own = OwnItems.of(questions, torch.from_numpy(row).to(device), target_item_n, model.n_items + 1)
+        kinds = model.kind_scores(questions)
+        return cls(
+            own=own,
+            query_QI=query_QD @ model.item_vectors_VD[1:].T,
+            bias_I=model.item_bias[1:].clone(),
+            sales_I=model.sales_scores(sales, history.day)[1:],
+            kinds_QI=None if kinds is None else kinds.of_items(model.kinds_VC[1:]).contiguous(),
+            past_P=None if model.repeat_head is None else model.past_logits(query_QD, questions, sales),
+        )
+
+    def loss(self, fitted: Tensor) -> Tensor:
+        """Return the joint loss of the targets with parts weighed by ``fitted`` (6,)."""
+        query, bias, sales, kinds, past = fitted[:-1].exp()
+        logits_QI = query * self.query_QI + (bias * self.bias_I + sales * self.sales_I)
+        if self.kinds_QI is not None:
+            logits_QI = logits_QI + kinds * self.kinds_QI
+        place = self.own.query_P, self.own.item_P - 1
+        own_P = logits_QI[place]
+        if self.past_P is not None:
+            own_P = torch.cat([past * self.past_P + fitted[-1], own_P[self.own.n_past :]])
+        other_Q = logits_QI.index_put(place, logits_QI.new_tensor(-torch.inf)).logsumexp(-1)
+        return WindowLoss.of(own_P, self.own.query_P, self.own.n_past, self.own.target_n, other_Q).joint

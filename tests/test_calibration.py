@@ -1,0 +1,151 @@
+"""Weighing the parts of a logit: the weights say what was fitted, and held-out purchases get likelier by it."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy import toy_data
+
+from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
+from recsys.features import ItemSales
+from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import DecoderRecommender, History
+from recsys.modeling.train import build_module
+from recsys.splits import window_fold
+
+DAY = 18_050
+SMALL = ModelConfig(width=16, n_layers=1, n_heads=2, max_length=12, dropout=0.0)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path, n_users=40, n_items=25, n_days=70, seed=5)
+
+
+@pytest.fixture
+def model(data):
+    torch.manual_seed(0)
+    fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)).eval()
+    with torch.no_grad():
+        for weight in fresh.parameters():  # heads begin at zero, which any factor would leave
+            weight += 0.1 * torch.randn_like(weight)
+        fresh.item_bias[0] = 0
+    return fresh
+
+
+def asked(model, data, day=DAY):
+    """Return the logits (Q, V) of all users at ``day``, their queries and the questions."""
+    recommender = DecoderRecommender(model, ItemSales(data))
+    history = History(data, data.ends_before(day), day)
+    users = np.arange(data.n_users, dtype=np.int32)
+    with torch.no_grad():
+        return *recommender.logits(history, users), recommender.ask(history, users)[0]
+
+
+def fold_and_history(data, day=DAY):
+    fold = window_fold(data, day, 7)
+    return fold, History(data, fold.history_end, fold.start_day)
+
+
+def test_zeros_change_nothing(model, data):
+    before = asked(model, data)[0]
+    apply_parts(model, torch.zeros(len(PARTS)))
+    torch.testing.assert_close(asked(model, data)[0], before)
+
+
+def test_every_part_is_multiplied_by_its_own_factor(model, data):
+    fitted = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.4, -1.5])
+    query, bias, sales, kinds, past = fitted[:-1].exp()
+    logits, questions, query_QD = asked(model, data)
+    assert len(questions.past_query_P)
+    with torch.no_grad():
+        expected = (
+            query * query_QD @ model.item_vectors_VD.T
+            + bias * model.item_bias
+            + sales * model.sales_scores(ItemSales(data), DAY)
+        )
+        if model.kind_head is not None:
+            expected += kinds * model.kind_scores(questions).of_items(model.kinds_VC)
+        place = questions.past_query_P, questions.past_item_P
+        expected[place] = past * logits[place] + fitted[-1]
+    apply_parts(model, fitted)
+    weighed = asked(model, data)[0]
+    torch.testing.assert_close(weighed[:, 1:], expected[:, 1:], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(weighed[:, 1:], logits[:, 1:])
+
+
+def test_what_is_too_sure_of_itself_is_fitted_back(model, data):
+    fold, history = fold_and_history(data)
+    sales = ItemSales(data)
+    first = fit_parts(model, sales, history, fold, seed=0)
+    apply_parts(model, first)
+    again = fit_parts(model, sales, history, fold, seed=0)
+    assert again.abs().max() < 0.5, "what is fitted already stays, but for the pull of the prior"
+    apply_parts(model, torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 3.0]))
+    shifted = fit_parts(model, sales, history, fold, seed=0)
+    assert shifted[-1] < -1.5, "past items that stand three too high are taken back"
+
+
+def test_held_out_purchases_become_likelier(model, data):
+    def loss():
+        logits = asked(model, data)[0].log_softmax(-1)
+        row = np.repeat(fold.user_index, np.diff(fold.target_offsets))
+        return -float(logits[row, fold.target_item.astype(np.int64)].mean())
+
+    fold, history = fold_and_history(data)
+    before = loss()
+    apply_parts(model, fit_parts(model, ItemSales(data), history, fold, seed=0))
+    assert loss() < before
+
+
+def test_with_few_customers_nothing_moves_far(model, data):
+    fold, history = fold_and_history(data)
+    one = replace(
+        fold,
+        user_index=fold.user_index[:1],
+        target_offsets=fold.target_offsets[:2],
+        target_item=fold.target_item[: fold.target_offsets[1]],
+    )
+    sales = ItemSales(data)
+    few, all_of_them = (fit_parts(model, sales, history, some, seed=0) for some in (one, fold))
+    assert few.square().sum() < 2 * float(np.log(data.n_items)) + 10
+    assert torch.isfinite(few).all()
+    assert torch.isfinite(all_of_them).all()
+
+
+def test_fitting_reads_nothing_after_the_window(model, data):
+    fold, history = fold_and_history(data)
+    expected = fit_parts(model, ItemSales(data), history, fold, seed=0)
+    item = np.array(data.item)
+    item[np.asarray(data.day) >= fold.end_day] = 1
+    changed = replace(data, item=item)
+    fold, history = fold_and_history(changed)
+    torch.testing.assert_close(fit_parts(model, ItemSales(changed), history, fold, seed=0), expected)
+
+
+@pytest.mark.parametrize("head", ["sales_head", "repeat_head", "kind_head"])
+def test_a_model_without_a_head_is_weighed_all_the_same(data, head):
+    settings = SMALL.model_copy(update={head: False})
+    model = PurchaseModel(settings, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)).eval()
+    fold, history = fold_and_history(data)
+    fitted = fit_parts(model, ItemSales(data), history, fold, seed=0)
+    apply_parts(model, fitted)
+    assert torch.isfinite(asked(model, data)[0][:, 1:]).all()
+    unused = {"sales_head": ["sales"], "repeat_head": ["past", "past_shift"], "kind_head": ["kinds"]}[head]
+    assert all(fitted[PARTS.index(part)] == 0 for part in unused)
+
+
+def test_judging_an_epoch_leaves_the_model_in_training_as_it_was(data):
+    training = TrainingConfig(batch_tokens=256, query_windows=2)
+    config = Config(model=SMALL, training=training, split=SplitConfig(n_folds=1))
+    module = build_module(config, data)
+    before = copy.deepcopy(module.model.state_dict())
+    module.judge(module.validation)
+    assert module.parts.abs().max() > 0
+    assert all(torch.equal(before[name], value) for name, value in module.model.state_dict().items())
+    kept = module.weights(module.state_dict())
+    assert kept.keys() == before.keys()
+    assert not torch.equal(kept["decoder.norm.weight"], before["decoder.norm.weight"])
