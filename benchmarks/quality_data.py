@@ -81,12 +81,11 @@ _BASKETS_ABOUT: Final = (
 DATA_SETS: Final[dict[str, DataSet]] = {
     "completejourney": DataSet(
         about="Complete Journey, three weeks of December 2017; the decoder learns anew for each week from all that "
-        f"lies before it. {_BASKETS_ABOUT}",
+        f"lies before it; the week before it chooses the epoch and weighs the parts. {_BASKETS_ABOUT}",
         settings={
             "data.source": "completejourney",
             "split.end": "2018-01-01",
             "split.n_folds": "3",
-            "training.until": "test",
         },
         retrained=True,
         parts=_BASKETS,
