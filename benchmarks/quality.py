@@ -24,7 +24,8 @@ from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
 from recsys.errors import UsageError
-from recsys.modeling.predict import DECODER
+from recsys.modeling.predict import DECODER, RERANK
+from recsys.modeling.rerank import can_rerank
 from recsys.runs import code_version
 from recsys.storage import write_json
 
@@ -85,8 +86,9 @@ def _measure(commands: Commands, seeds: list[int], peers: Path | None) -> Measur
         return measure_cold(commands, seeds)
     commands.prepare()
     runs = {member(seed): commands.train(seed) for seed in seeds}
-    data, judged = judge(commands.data_set, runs, peers)
-    return Measured(data, judged, runs, (DECODER,), f"all {data.n_items:,} items")
+    reranked = all(can_rerank(found) for trained in runs.values() for found in trained)
+    data, judged = judge(commands.data_set, runs, peers, reranked=reranked)
+    return Measured(data, judged, runs, (DECODER, RERANK) if reranked else (DECODER,), f"all {data.n_items:,} items")
 
 
 def _result(commands: Commands, measured: Measured, scored: list[Scored]) -> dict[str, Any]:

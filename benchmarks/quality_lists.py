@@ -13,8 +13,9 @@ from recsys.config import MODELS_DIR, load_config
 from recsys.console import progress, talk
 from recsys.errors import DataError, RunError
 from recsys.modeling.baselines.lists import known_events
-from recsys.modeling.predict import DECODER, fit_system
+from recsys.modeling.predict import DECODER, RERANK, fit_system
 from recsys.modeling.recommend import Candidates, History, Recommender, all_items
+from recsys.modeling.rerank import fit_reranked
 from recsys.prepared import PreparedData
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.scoring import Asked
@@ -137,11 +138,12 @@ class Measured:
 
 
 def judge(
-    data_set: DataSet, decoders: Mapping[str, tuple[Run, ...]], peers: Path | None
+    data_set: DataSet, decoders: Mapping[str, tuple[Run, ...]], peers: Path | None, *, reranked: bool = False
 ) -> tuple[PreparedData, list[Judged]]:
     """Return the prepared data and the lists of every decoder, rule and peer for each test fold.
 
     A decoder is one run for all folds, or one for each in their order. Rules are fitted as the first one's runs say.
+    With ``reranked`` each decoder's candidates are listed in the order of a second stage too, as the system rerank.
     """
     first = next(iter(decoders.values()))
     data = first[0].open_data()
@@ -149,13 +151,17 @@ def judge(
     kinds = sorted({part.exclude_seen for part in data_set.parts})
     judged = []
     with progress() as bar:
-        task = bar.add_task("systems × folds", total=len(folds) * (len(decoders) + len(data_set.rules)))
+        task = bar.add_task(
+            "systems × folds", total=len(folds) * (len(decoders) * (1 + reranked) + len(data_set.rules))
+        )
         for number, fold in enumerate(folds):
 
             def heard(system: str, start: str = fold.name) -> None:
                 bar.update(task, description=f"{start} {system}", advance=1)
 
-            fits = _fits(data_set, {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()})
+            fits = _fits(
+                data_set, {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()}, reranked=reranked
+            )
             lists = _lists(data, fold, fits, kinds, heard)
             for exclude_seen, table in lists.items():
                 table.update(_peers(peers, data, fold, exclude_seen=exclude_seen))
@@ -188,12 +194,19 @@ def seed_of(name: str) -> int:
     return int(name.rpartition("/")[2])
 
 
-def _fits(data_set: DataSet, decoders: dict[str, Run]) -> dict[str, Callable[[History], Recommender]]:
+def _fits(
+    data_set: DataSet, decoders: dict[str, Run], *, reranked: bool
+) -> dict[str, Callable[[History], Recommender]]:
     def fit(system: str, found: Run) -> Callable[[History], Recommender]:
         return lambda history: fit_system(system, found, found.config, history)
 
+    def fit_second_stage(found: Run) -> Callable[[History], Recommender]:
+        return lambda history: fit_reranked(found, history)
+
     found = next(iter(decoders.values()))
     trained = {name: fit(DECODER, one) for name, one in decoders.items()}
+    if reranked:
+        trained |= {member(seed_of(name), RERANK): fit_second_stage(one) for name, one in decoders.items()}
     return trained | {rule: fit(rule, found) for rule in data_set.rules}
 
 

@@ -74,18 +74,8 @@ def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, fo
         RunError: the run has no test folds, or no customer bought any candidate in the windows before one.
         UsageError: the extra ``rerank`` is not installed.
     """
-    if importlib.util.find_spec("lightgbm") is None:
-        raise UsageError("reranking needs lightgbm; run `pip install 'recsys[rerank]'`")
+    _require_windows(found)
     data, config = found.open_data(), found.config
-    if config.split.protocol != "weekly":
-        raise ConfigError(
-            f"{found.name} has split.protocol {config.split.protocol}: only weekly has windows to learn from"
-        )
-    if config.training.until == "test":
-        raise ConfigError(
-            f"{found.name} has training.until test: its decoder knows the windows that a booster would learn from, "
-            "whose scores say nothing there; train with training.until validation"
-        )
     split = make_split(data, config.split)
     if not split.tests:
         raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
@@ -105,6 +95,42 @@ def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, fo
             write_lists(reranked, history, fold.user_index, config.predict.k, candidates, path)
             bar.advance(task)
     talk.print(f"wrote {len(split.tests)} tables under {path.parent}", markup=False)
+
+
+def fit_reranked(found: Run, history: History, *, n_candidates: int = 100, n_rounds: int = 300) -> "Reranked":
+    """Return the second stage of a run, which learned from the windows that had ended by the history's date.
+
+    Raises:
+        ConfigError: the run's protocol has no windows that end before others begin.
+        RunError: no customer bought any candidate in them.
+        UsageError: the extra ``rerank`` is not installed.
+    """
+    _require_windows(found)
+    data, config = history.data, found.config
+    split, sales = make_split(data, config.split), ItemSales(data)
+    ended = [fold for fold in (split.validation, *split.tests) if fold.end_day <= history.day]
+    learned = [_learned_from(found, data, fold, sales, n_candidates) for fold in ended]
+    booster = _fit(learned, config.seed, n_rounds, found.name)
+    return Reranked(fit_system(DECODER, found, config, history), booster, sales, n_candidates)
+
+
+def can_rerank(found: Run) -> bool:
+    """Return whether a run's decoder is asked about windows that it did not learn from."""
+    return found.config.split.protocol == "weekly" and found.config.training.until == "validation"
+
+
+def _require_windows(found: Run) -> None:
+    if importlib.util.find_spec("lightgbm") is None:
+        raise UsageError("reranking needs lightgbm; run `pip install 'recsys[rerank]'`")
+    if found.config.split.protocol != "weekly":
+        raise ConfigError(
+            f"{found.name} has split.protocol {found.config.split.protocol}: only weekly has windows to learn from"
+        )
+    if not can_rerank(found):
+        raise ConfigError(
+            f"{found.name} has training.until test: its decoder knows the windows that a booster would learn from, "
+            "whose scores say nothing there; train with training.until validation"
+        )
 
 
 @dataclass(frozen=True)
