@@ -139,7 +139,14 @@ class ModelConfig(Section):
     width: int = Field(128, ge=8, description="width D of the residual stream")
     n_layers: int = Field(2, ge=1, description="blocks of attention and feed-forward")
     n_heads: int = Field(2, ge=1, description="attention heads H; width is a multiple of it")
+    block: Literal["plain", "gated"] = Field(
+        "plain",
+        description="plain: softmax attention, feed-forward; gated: pointwise attention, and both parts behind gates",
+    )
     max_length: int = Field(200, ge=2, description="events of a window")
+    attention_window: int | None = Field(
+        None, ge=1, description="a position sees its last n positions only, in memory linear in max_length; else all"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped while training")
     time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
     sales_head: bool = Field(True, description="score every item by what it sold before the date as well")

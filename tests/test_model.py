@@ -212,8 +212,8 @@ def test_a_kind_head_that_has_learned_nothing_gives_an_item_the_shares_of_its_ki
     torch.testing.assert_close(given_QV, expected_QV)
 
 
-def module_for(data, **training):
-    config = Config(model=SMALL, split=SplitConfig(n_folds=1), training=TrainingConfig(batch_tokens=256, **training))
+def module_for(data, model=SMALL, **training):
+    config = Config(model=model, split=SplitConfig(n_folds=1), training=TrainingConfig(batch_tokens=256, **training))
     return build_module(config, data)
 
 
@@ -232,6 +232,18 @@ def train_steps(module: PurchaseModule, n_epochs: int, lr: float = 0.01) -> list
             epoch_losses.append(loss.item())
         losses.append(float(np.mean(epoch_losses)))
     return losses
+
+
+@pytest.mark.parametrize("choice", [{"block": "gated"}, {"attention_window": 4}], ids=str)
+def test_a_decoder_of_other_blocks_is_causal_and_learns(data, choice):
+    module = module_for(data, SMALL.model_copy(update=choice))
+    sequences, decoder = some_sequences(), module.model.decoder
+    vectors = module.model.items(sequences.item_BT).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(decoder(vectors, sequences.gap_days_BT)[:, 4].square().sum(), vectors)
+    assert not gradient[:, 5:].any()
+    assert gradient[:, 1:5].abs().amax((0, 2)).min() > 0
+    losses = train_steps(module, 14)
+    assert losses[-1] < 0.85 * losses[0]
 
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])

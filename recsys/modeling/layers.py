@@ -1,4 +1,4 @@
-"""Building blocks of the decoder: causal attention, feed-forward, pre-norm block, day-gap buckets.
+"""Building blocks of the decoder: causal attention, whole or local, plain and gated blocks, day-gap buckets.
 
 Shapes, here and in all of ``modeling``: B sequences, T positions, D width, H heads, V catalogue rows with padding,
 N negatives, M positions with a target, Q queries, P pairs of query and past item, K list length.
@@ -21,38 +21,114 @@ def gap_bucket(gap_days: Tensor) -> Tensor:
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a position sees itself and what came before.
+    """Multi-head attention in which a position sees itself and what came before, or the ``window`` last of these.
 
     Without dropout inside: it would cost the fused kernel, a third of the time of a step on a processor.
     """
 
-    def __init__(self, width: int, n_heads: int) -> None:
+    def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.window = n_heads, window
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
         """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
-        q, k, v = (
-            part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
-            for part in self.to_qkv(x_BTD).chunk(3, dim=-1)
-        )
-        if memory is None:
-            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            mixed = memory.attend(q, k, v)
-        out: Tensor = self.to_out(mixed.transpose(1, 2).flatten(-2))
+        out: Tensor = self.to_out(self.attend(*self.to_qkv(x_BTD).chunk(3, dim=-1), memory))
         return out
+
+    def attend(self, q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor, memory: "LayerMemory | None") -> Tensor:
+        """Return the values (B, T, D) as each query mixes them, head by head."""
+        q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (q_BTD, k_BTD, v_BTD))
+        if memory is not None:
+            k, v, distance = memory.keep(k, v)
+            mixed = self.mix(q, k, v, distance)
+        elif self.window is None or q.shape[2] <= self.window:
+            mixed = self.mix(q, k, v, None)
+        else:
+            mixed = self._in_blocks(q, k, v, self.window)
+        return mixed.transpose(1, 2).flatten(-2)
+
+    def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None) -> Tensor:
+        """Return (B, H, T, d), the values weighed by a softmax over what a query sees.
+
+        Args:
+            q_BHTd: queries.
+            k_BHSd: keys.
+            v_BHSd: values.
+            distance: (T, S) or (B, T, S) int64 how many events a key lies before a query, negative where it may not be
+                seen at all; None where queries and keys are the same T positions.
+        """
+        if distance is None and self.window is None:
+            return functional.scaled_dot_product_attention(q_BHTd, k_BHSd, v_BHSd, is_causal=True)
+        seen = self.sees(_distances(q_BHTd) if distance is None else distance)
+        return functional.scaled_dot_product_attention(q_BHTd, k_BHSd, v_BHSd, attn_mask=seen)
+
+    def sees(self, distance: Tensor) -> Tensor:
+        """Return (T, S) or (B, 1, T, S) bool, whether a query sees a key at ``distance`` as in :meth:`mix`."""
+        seen = distance >= 0 if self.window is None else (distance >= 0) & (distance < self.window)
+        return seen if seen.ndim == 2 else seen[:, None]
+
+    def _in_blocks(self, q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, size: int) -> Tensor:
+        """Mix (B, H, T, d) in blocks of ``size``, each of which sees itself and the block before: 2 · size · T scores.
+
+        The last ``size`` positions of any query lie in these two. Blocks are rows of a batch that share one mask.
+        """
+        length, n_rows = q_BHTd.shape[2], q_BHTd.shape[0]
+        # What fills the last block stands behind all that is read.
+        q, k, v = (functional.pad(part, (0, 0, 0, -length % size)) for part in (q_BHTd, k_BHTd, v_BHTd))
+        first = self.mix(*(part[:, :, :size] for part in (q, k, v)), None)
+        q, k, v = (part.unflatten(2, (-1, size)).transpose(1, 2) for part in (q, k, v))  # (B, blocks, H, size, d)
+        k, v = (torch.cat([part[:, :-1], part[:, 1:]], dim=3) for part in (k, v))
+        place = torch.arange(size, device=q.device)
+        distance = place[:, None] + size - torch.arange(2 * size, device=q.device)
+        rest = self.mix(q[:, 1:].flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), distance)
+        rest = rest.unflatten(0, (n_rows, -1)).transpose(1, 2).flatten(2, 3)
+        return torch.cat([first, rest], dim=2)[:, :, :length]
+
+
+class PointwiseAttention(CausalSelfAttention):
+    """Attention without a softmax: every pair of positions has a weight of its own, and a gate says what passes.
+
+    Zhai et al. (2024, Actions Speak Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are
+    SiLU(q kᵀ + bias of the distance), and norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the
+    bias is of buckets of the distance in events alone: days between events are an input of the decoder already. It
+    begins at 1, the sum of all that is seen, instead of near 0, where the norm would divide by next to nothing.
+    """
+
+    def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
+        super().__init__(width, n_heads, window)
+        self.to_qkv = nn.Linear(width, 4 * width)
+        self.norm = nn.LayerNorm(width)
+        self.bias_HK = nn.Parameter(torch.ones(n_heads, N_GAP_BUCKETS))
+
+    def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
+        """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
+        gate_BTD, *qkv = functional.silu(self.to_qkv(x_BTD)).chunk(4, dim=-1)
+        out: Tensor = self.to_out(self.norm(self.attend(*qkv, memory)) * gate_BTD)
+        return out
+
+    def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None) -> Tensor:
+        """Return (B, H, T, d), the sum of the values by their weights."""
+        distance = _distances(q_BHTd) if distance is None else distance
+        bias = self.bias_HK[:, gap_bucket(distance)].movedim(0, -3)  # (H, T, S) or (B, H, T, S)
+        weight_BHTS = functional.silu(q_BHTd @ k_BHSd.mT / q_BHTd.shape[-1] ** 0.5 + bias)
+        return weight_BHTS.masked_fill(~self.sees(distance), 0) @ v_BHSd
+
+
+def _distances(x_BHTd: Tensor) -> Tensor:
+    """Return (T, T) int64, how far each position lies behind each."""
+    place_T = torch.arange(x_BHTd.shape[2], device=x_BHTd.device)
+    return place_T[:, None] - place_T
 
 
 class Block(nn.Module):
     """Pre-norm transformer block (Xiong et al., 2020): x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = CausalSelfAttention(width, n_heads)
+        self.attention = CausalSelfAttention(width, n_heads, window)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
@@ -61,6 +137,30 @@ class Block(nn.Module):
         """Return (B, T, D); with ``memory``, the positions go on from those that it holds."""
         x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), memory))
         out: Tensor = x_BTD + self.dropout(self.mlp(self.norm_mlp(x_BTD)))
+        return out
+
+
+class GatedBlock(nn.Module):
+    """Block whose parts are gated by what they read: x + attention(norm(x)), then x + σ(W norm(x)) · mlp(norm(x)).
+
+    :class:`PointwiseAttention` has its gate inside; that of the feed-forward part is a sigmoid (Borisyuk et al., 2024,
+    LiGR), and begins half open.
+    """
+
+    def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = PointwiseAttention(width, n_heads, window)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.gate_mlp = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
+        """Return (B, T, D); with ``memory``, the positions go on from those that it holds."""
+        x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), memory))
+        h_BTD = self.norm_mlp(x_BTD)
+        out: Tensor = x_BTD + self.dropout(self.gate_mlp(h_BTD).sigmoid() * self.mlp(h_BTD))
         return out
 
 
@@ -103,15 +203,24 @@ class LayerMemory:
     def __init__(self, cache: KeyValueCache, layer: int) -> None:
         self.cache, self.layer = cache, layer
 
-    def attend(self, q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor) -> Tensor:
-        """Keep keys and values of the positions last added; return what their queries attend to (B, H, T, d)."""
+    def keep(self, k_BHTd: Tensor, v_BHTd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keep keys and values of the positions last added; return those of all S that are held, and distances.
+
+        The distances (B, T, S) int64 say how many events a key lies before a query, negative where it is padding or
+        comes later. They are counted in events: padding may stand between two of them.
+        """
         cache = self.cache
         key, value = cache.key[self.layer], cache.value[self.layer]
         key[:, :, cache.n_before : cache.n_read] = k_BHTd
         value[:, :, cache.n_before : cache.n_read] = v_BHTd
-        slots_S = torch.arange(cache.n_read, device=key.device)
-        visible_TS = slots_S <= slots_S[cache.n_before :, None]
-        mask = cache.real_BS[:, None, None, : cache.n_read] & visible_TS
-        return functional.scaled_dot_product_attention(
-            q_BHTd, key[:, :, : cache.n_read], value[:, :, : cache.n_read], attn_mask=mask
-        )
+        real_BS = cache.real_BS[:, : cache.n_read]
+        place_BS = real_BS.cumsum(1)
+        distance_BTS = place_BS[:, cache.n_before :, None] - place_BS[:, None]
+        distance_BTS = distance_BTS.masked_fill(~real_BS[:, None], -1)
+        return key[:, :, : cache.n_read], value[:, :, : cache.n_read], distance_BTS
+
+    def attend(self, q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor) -> Tensor:
+        """Keep keys and values of the positions last added; return what their queries attend to (B, H, T, d)."""
+        key, value, distance_BTS = self.keep(k_BHTd, v_BHTd)
+        seen_B1TS = distance_BTS[:, None] >= 0
+        return functional.scaled_dot_product_attention(q_BHTd, key, value, attn_mask=seen_B1TS)
