@@ -233,7 +233,14 @@ class TrainingConfig(Section):
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
-    loss: Literal["full", "sampled"] = Field("sampled", description="softmax over all items, or over negatives")
+    loss: Literal["full", "sampled", "gbce"] = Field(
+        "sampled",
+        description="softmax over all items, or over negatives; gbce: the next item by a calibrated binary loss, windows "
+        "as under sampled",
+    )
+    gbce_t: float = Field(
+        0.75, ge=0, le=1, description="calibration t of loss gbce: 0 for plain binary cross-entropy, 1 for probabilities"
+    )
     n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch")
     n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")
     patience: int = Field(3, ge=1, description="epochs without a better validation score before stopping")

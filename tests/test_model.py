@@ -246,7 +246,16 @@ def test_a_decoder_of_other_blocks_is_causal_and_learns(data, choice):
     assert losses[-1] < 0.85 * losses[0]
 
 
-@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_negatives_of_gbce_are_uniform_over_what_sold_and_its_beta_counts_them(tmp_path):
+    module = module_for(described(tmp_path), loss="gbce", n_negatives=5, gbce_t=0.5)
+    assert module.beta == pytest.approx(0.5 + 0.5 * 5 / 20)  # of 21 items that sold, 20 can be a negative
+    drawn = torch.bincount(module.sold_sampler.sample(42_000), minlength=26)
+    assert not drawn[[0, *UNSOLD]].any()
+    assert drawn[drawn > 0].min() > 1_700
+    assert drawn.max() < 2_300
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled", "gbce"])
 def test_the_loss_falls_from_that_of_a_guess(data, loss):
     losses = train_steps(module_for(data, loss=loss, n_negatives=64, n_window_negatives=64), 14)
     assert losses[-1] < 0.85 * losses[0]

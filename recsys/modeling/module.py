@@ -15,7 +15,7 @@ from recsys.features import ItemSales
 from recsys.metrics import mean_average_precision
 from recsys.modeling.batches import Batch, Questions, TrainingBatches
 from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
-from recsys.modeling.losses import WindowLoss, full_softmax_loss, sampled_softmax_loss
+from recsys.modeling.losses import WindowLoss, full_softmax_loss, gbce_beta, gbce_loss, sampled_softmax_loss
 from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
@@ -44,7 +44,12 @@ class PurchaseModule(pl.LightningModule):
         counts_V = torch.from_numpy(counts)
         # What was not sold is no negative of the next item. Windows draw it too, so that the sales head alone learns
         # from it how rarely an item sells for the first time.
-        self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, only_sold=True)
+        training = config.training
+        # gBCE knows no correction for the probability of a draw: its negatives are uniform.
+        uniform_share = 1.0 if training.loss == "gbce" else 0.5
+        self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, uniform_share, only_sold=True)
+        n_sold = int((counts_V > 0).sum())
+        self.beta = gbce_beta(training.n_negatives, n_sold, training.gbce_t) if training.loss == "gbce" else None
         model.begin(counts_V)
 
     def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
@@ -80,7 +85,7 @@ class PurchaseModule(pl.LightningModule):
         return loss
 
     def next_item_loss(self, states_BTD: Tensor, batch: Batch) -> Tensor:
-        """Return the softmax loss of the next item over the positions that have one."""
+        """Return the loss of the next item over the positions that have one."""
         has_target_BT = batch.target_BT > 0
         query_MD = self.model.decoder.ask(states_BTD[has_target_BT], batch.wait_days_BT[has_target_BT])
         target_M = batch.target_BT[has_target_BT]
@@ -90,18 +95,14 @@ class PurchaseModule(pl.LightningModule):
             bias_V = bias_V if sold_V is None else bias_V.masked_fill(~sold_V, -torch.inf)
             # Row 0 is padding.
             return full_softmax_loss(query_MD, self.model.item_vectors_VD[1:], target_M - 1, bias_V[1:])
-        negative_N = self.sold_sampler.sample(self.config.training.n_negatives).to(target_M.device)
-        return sampled_softmax_loss(
-            query_MD,
-            self.model.items(target_M),
-            target_M,
-            bias_V[target_M],
-            self.model.items(negative_N),
-            negative_N,
-            bias_V[negative_N],
-            self.sold_sampler.log_q(target_M.cpu()).to(target_M.device),
-            self.sold_sampler.log_q(negative_N.cpu()).to(target_M.device),
-        )
+        sampler = self.sold_sampler
+        negative_N = sampler.sample(self.config.training.n_negatives).to(target_M.device)
+        target = self.model.items(target_M), target_M, bias_V[target_M]
+        negatives = self.model.items(negative_N), negative_N, bias_V[negative_N]
+        if self.beta is not None:
+            return gbce_loss(query_MD, *target, *negatives, self.beta)
+        log_q = (sampler.log_q(item.cpu()).to(target_M.device) for item in (target_M, negative_N))
+        return sampled_softmax_loss(query_MD, *target, *negatives, *log_q)
 
     def asked_loss(self, states_BTD: Tensor, batch: Batch) -> WindowLoss:
         """Return the losses of everything bought in the windows asked about."""
