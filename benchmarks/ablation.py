@@ -1,8 +1,9 @@
 """What each part of the decoder is worth: ``python -m benchmarks.ablation``.
 
-Every variant leaves out one part of ``configs/base.yaml``, is trained with the same seeds on the same data, and is held
-against the whole on the same customers. The weeks are those on which choices are made (they lie before the test weeks
-of :mod:`benchmarks.quality`), and the trainings are short, so values are lower than there: the differences count.
+Every variant leaves out one part of ``configs/base.yaml``, or puts another in its place, is trained with the same seeds
+on the same data, and is held against the whole on the same customers. The weeks are those on which choices are made
+(they lie before the test weeks of :mod:`benchmarks.quality`), and the trainings are short, so values are lower than
+there: the differences count.
 """
 
 import os
@@ -44,6 +45,10 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "no losses of repeats and first purchases apart",
         ("training.repeats_weight=0", "training.discoveries_weight=0"),
     ),
+    "no_rule_start": ("heads that begin at zero, not as rules", ("model.rule_start=false",)),
+    "gated_block": ("gated blocks for plain ones", ("model.block=gated",)),
+    "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
+    "gbce": ("the next item by gBCE", ("training.loss=gbce",)),
     "no_next_item_loss": ("window losses alone", ("training.next_weight=0",)),
     "next_item_alone": (
         "a plain next-item decoder: no heads, no dates, no windows",
@@ -73,7 +78,7 @@ def main(
     out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Train the decoder without each of its parts and say what is lost."""
+    """Train the decoder without each of its parts, or with others, and say what is lost."""
     began = time.perf_counter()
     numbers, names = seeds_of(seeds), _variants_of(variants)
     out_folder = folder_of_results(out, settings)
@@ -119,7 +124,7 @@ def _section(result: dict[str, Any], scored: list[Scored], names: list[str], see
         "## What each part is worth",
         "",
         f'`make ablation SEEDS="{" ".join(map(str, seeds))}" VARIANTS="{" ".join(names[1:])}"`: '
-        "configs/base.yaml without one part each, Complete "
+        "configs/base.yaml without one part each, or with another in its place, Complete "
         "Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04, none of them a test week; trainings "
         f"shortened by {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets of customers "
         f"of the whole minus the variant, paired. {result['date']}, commit {result['commit']}. {result['machine']}, "

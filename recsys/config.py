@@ -152,9 +152,13 @@ class ModelConfig(Section):
     sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
     kind_head: bool = Field(True, description="score items by what the customer bought of their kind as well")
+    rule_start: bool = Field(True, description="begin the heads as the rules that they are held against, else at zero")
     attributes: bool = Field(True, description="let items share what their categorical columns say")
+    text: bool = Field(
+        False, description="place items by frozen vectors of their texts as well (`recsys dataset embeddings`)"
+    )
     id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of items known by their attributes alone in a training step"
+        0.1, ge=0, lt=1, description="share of items known by their attributes and texts alone in a training step"
     )
 
     @model_validator(mode="after")
@@ -235,11 +239,14 @@ class TrainingConfig(Section):
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
     loss: Literal["full", "sampled", "gbce"] = Field(
         "sampled",
-        description="softmax over all items, or over negatives; gbce: the next item by a calibrated binary loss, windows "
-        "as under sampled",
+        description="softmax over all items, or over negatives; gbce: a calibrated binary loss for the next item, and "
+        "windows as under sampled",
     )
     gbce_t: float = Field(
-        0.75, ge=0, le=1, description="calibration t of loss gbce: 0 for plain binary cross-entropy, 1 for probabilities"
+        0.75,
+        ge=0,
+        le=1,
+        description="calibration t of loss gbce: 0 is plain binary cross-entropy, 1 fits probabilities",
     )
     n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch")
     n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")

@@ -147,9 +147,7 @@ def test_gbce_is_the_power_of_the_positive_and_each_negative_that_is_not_the_tar
 def test_gbce_of_vectors_is_that_of_their_logits():
     queries, items, target, bias = some_tensors()
     negative = torch.tensor([3, 9, 9, 17])
-    found = gbce_loss(
-        queries, items[target], target, bias[target], items[negative], negative, bias[negative], beta=0.3
-    )
+    found = gbce_loss(queries, items[target], target, bias[target], items[negative], negative, bias[negative], beta=0.3)
     probability = (queries @ items.T + bias).sigmoid().double()
     total = 0.0
     for position, own in enumerate(target.tolist()):
@@ -160,7 +158,7 @@ def test_gbce_of_vectors_is_that_of_their_logits():
 
 @pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
 def test_gbce_settles_where_its_calibration_says(t):
-    """With p the chance of an item, its loss p β log σ + (1 - p) α log(1 - σ) is least at σ = p β / (p β + (1 - p) α)."""
+    """With chance p of an item, -p β log σ - (1 - p) α log(1 - σ) is least where σ = p β / (p β + (1 - p) α)."""
     n_items, n_negatives = 11, 4
     beta = gbce_beta(n_negatives, n_items, t)
     chance = torch.tensor([0.5, 0.3, 0.2] + [0.0] * 8).double()

@@ -6,13 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.numpy import save_file
 from safetensors.torch import load_file
-from toy import write_prepared
+from toy import write_prepared, write_vectors
 from typer.testing import CliRunner
 
 from recsys.cli import build_app
@@ -166,24 +164,11 @@ def test_only_held_out_customers_are_scored_and_only_where_there_are_any(prepare
     assert not Path("reports/toy/held_out.json").exists()
 
 
-def write_vectors(folder: Path, width: int, n_items: int = N_ITEMS) -> np.ndarray:
-    """Write embeddings of the three special tokens and the items, in the form in which they are read."""
-    vectors = np.random.default_rng(0).normal(size=(n_items + 3, width)).astype(np.float32)
-    folder.mkdir(parents=True)
-    save_file({"vectors": vectors}, folder / "vectors.safetensors")
-    ids = [f"{number:010d}" for number in range(1, n_items + 1)]
-    pq.write_table(
-        pa.table({"item_id": ids, "row": pa.array(range(3, n_items + 3), pa.int32())}), folder / "ids.parquet"
-    )
-    (folder / "manifest.json").write_text(json.dumps({"n_vectors": n_items + 3, "dim": width}))
-    return vectors
-
-
 BERT = ("seed_model.kind=bert", "seed_model.hidden_size=null", "text.embeddings=vectors")
 
 
 def test_text_vectors_stay_frozen_and_the_run_carries_them(prepared):
-    vectors = write_vectors(Path("vectors"), width=12)
+    vectors = write_vectors(Path("vectors"), N_ITEMS, width=12)
     info = train(config_with(*BERT, "training.epochs=1"))
     saved = load_file("models/toy/weights.safetensors")
     # Rows of the file begin with padding, start and end; rows of the model are item_index.
@@ -198,7 +183,7 @@ def test_text_vectors_stay_frozen_and_the_run_carries_them(prepared):
 def test_missing_text_vectors_say_what_to_run_first(prepared):
     with pytest.raises(DataError, match="run `recsys dataset embeddings` first"):
         train(config_with(*BERT))
-    write_vectors(Path("vectors"), width=12, n_items=N_ITEMS - 4)
+    write_vectors(Path("vectors"), N_ITEMS - 4, width=12)
     with pytest.raises(DataError, match="lacks 4 of the 20 items"):
         train(config_with(*BERT))
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.numpy import save_file
 
 from recsys.prepared import load_prepared
 
@@ -54,3 +55,16 @@ def toy_data(folder, *, n_users, n_items, n_days, seed, first_day=18_000):
                 bought = random.choice(favourites) if random.random() < 0.8 else random.integers(1, n_items + 1)
                 events.append((user, day, int(bought)))
     return write_prepared(folder / "toy", events, n_items=n_items, users=[f"u{number}" for number in range(n_users)])
+
+
+def write_vectors(folder, n_items, *, width):
+    """Write embeddings of the three special tokens and the items, in the form in which they are read."""
+    vectors = np.random.default_rng(0).normal(size=(n_items + 3, width)).astype(np.float32)
+    folder.mkdir(parents=True)
+    save_file({"vectors": vectors}, folder / "vectors.safetensors")
+    ids = [f"{number:010d}" for number in range(1, n_items + 1)]
+    pq.write_table(
+        pa.table({"item_id": ids, "row": pa.array(range(3, n_items + 3), pa.int32())}), folder / "ids.parquet"
+    )
+    (folder / "manifest.json").write_text(json.dumps({"n_vectors": n_items + 3, "dim": width}))
+    return vectors

@@ -1,6 +1,7 @@
 """Which model a configuration means: the only place that knows all kinds."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from recsys.errors import ConfigError, DataError, RunError
 from recsys.features import ItemSales
 from recsys.modeling.batches import TrainingBatches
 from recsys.modeling.checkpoint import load_weights
+from recsys.modeling.item_tower import scaled_texts
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import DecoderRecommender
@@ -28,6 +30,9 @@ from recsys.prepared import PreparedData
 from recsys.runs import WEIGHTS_FILE, Run
 from recsys.splits import Split, make_split
 from recsys.texts import item_texts
+
+#: Name of the text vectors among the decoder's weights.
+_ITEM_TEXTS = "items.text_NE"
 
 #: Width of the published decoder on ids.
 _ID_WIDTH = 256
@@ -76,8 +81,10 @@ def load_decoder(
         )
     if found.config.seed_model.kind is not None:
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
-    model = PurchaseModel(found.config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
-    load_weights(model, found.folder / WEIGHTS_FILE)
+    path = found.folder / WEIGHTS_FILE
+    text_NE = _room_for_texts(path, _ITEM_TEXTS) if found.config.model.text else None
+    model = _purchase_model(found.config, data, text_NE)
+    load_weights(model, path)
     return DecoderRecommender(model, ItemSales(data) if sales is None else sales)
 
 
@@ -90,14 +97,19 @@ def load_transformer(found: Run, data: PreparedData) -> Transformer:
     path = found.folder / WEIGHTS_FILE
     vectors = None
     if found.config.seed_model.kind == "bert":
-        try:
-            with safe_open(path, framework="pt") as file:
-                vectors = torch.zeros(file.get_slice("vectors").get_shape())
-        except SafetensorError as error:
-            raise RunError(f"{path} holds no text vectors ({error}); train again with --force") from error
+        vectors = _room_for_texts(path, "vectors")
     model = build_transformer(found.config, data, vectors)
     load_weights(model, path)
     return model
+
+
+def _room_for_texts(path: Path, name: str) -> Tensor:
+    """Return zeros of the shape of the text vectors that are stored with the weights in ``path`` as ``name``."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return torch.zeros(file.get_slice(name).get_shape())
+    except SafetensorError as error:
+        raise RunError(f"{path} holds no text vectors ({error}); train again with --force") from error
 
 
 def build_transformer(config: Config, data: PreparedData, vectors: Tensor | None = None) -> Transformer:
@@ -177,12 +189,17 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
         seed=config.seed,
         recent_days=training.recent_days if config.split.protocol == "weekly" else None,
     )
-    model, sales = (
-        PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)),
-        ItemSales(data),
-    )
+    text_NE = None
+    if config.model.text:
+        vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), data))
+        text_NE = scaled_texts(vectors[: data.n_items + 1])
+    model, sales = _purchase_model(config, data, text_NE), ItemSales(data)
     _begin_heads(model, batches, sales)
     return PurchaseModule(config, model, batches, sales, split.validation if held_out else None)
+
+
+def _purchase_model(config: Config, data: PreparedData, text_NE: Tensor | None) -> PurchaseModel:
+    return PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds), text_NE)
 
 
 @torch.no_grad()

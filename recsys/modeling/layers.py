@@ -34,12 +34,15 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
         """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
-        out: Tensor = self.to_out(self.attend(*self.to_qkv(x_BTD).chunk(3, dim=-1), memory))
+        out: Tensor = self.to_out(self.attend(self.to_qkv(x_BTD), memory))
         return out
 
-    def attend(self, q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor, memory: "LayerMemory | None") -> Tensor:
-        """Return the values (B, T, D) as each query mixes them, head by head."""
-        q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (q_BTD, k_BTD, v_BTD))
+    def attend(self, qkv_BTE: Tensor, memory: "LayerMemory | None") -> Tensor:
+        """Return the values (B, T, D) as the queries mix them, of queries, keys and values side by side (B, T, 3D)."""
+        q, k, v = (
+            part.view(*part.shape[:2], self.n_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
+            for part in qkv_BTE.chunk(3, dim=-1)
+        )
         if memory is not None:
             k, v, distance = memory.keep(k, v)
             mixed = self.mix(q, k, v, distance)
@@ -74,16 +77,16 @@ class CausalSelfAttention(nn.Module):
 
         The last ``size`` positions of any query lie in these two. Blocks are rows of a batch that share one mask.
         """
-        length, n_rows = q_BHTd.shape[2], q_BHTd.shape[0]
+        n_rows, n_heads, length, head_width = q_BHTd.shape
         # What fills the last block stands behind all that is read.
         q, k, v = (functional.pad(part, (0, 0, 0, -length % size)) for part in (q_BHTd, k_BHTd, v_BHTd))
-        first = self.mix(*(part[:, :, :size] for part in (q, k, v)), None)
-        q, k, v = (part.unflatten(2, (-1, size)).transpose(1, 2) for part in (q, k, v))  # (B, blocks, H, size, d)
+        first = self.mix(q[:, :, :size], k[:, :, :size], v[:, :, :size], None)
+        blocks = n_rows, n_heads, -1, size, head_width
+        q, k, v = (part.reshape(blocks).transpose(1, 2) for part in (q, k, v))  # (B, blocks, H, size, d)
         k, v = (torch.cat([part[:, :-1], part[:, 1:]], dim=3) for part in (k, v))
-        place = torch.arange(size, device=q.device)
-        distance = place[:, None] + size - torch.arange(2 * size, device=q.device)
-        rest = self.mix(q[:, 1:].flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), distance)
-        rest = rest.unflatten(0, (n_rows, -1)).transpose(1, 2).flatten(2, 3)
+        place = torch.arange(2 * size, device=q.device)
+        rest = self.mix(q[:, 1:].flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), place[size:, None] - place)
+        rest = rest.view(n_rows, -1, n_heads, size, head_width).transpose(1, 2).flatten(2, 3)
         return torch.cat([first, rest], dim=2)[:, :, :length]
 
 
@@ -104,8 +107,9 @@ class PointwiseAttention(CausalSelfAttention):
 
     def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
         """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
-        gate_BTD, *qkv = functional.silu(self.to_qkv(x_BTD)).chunk(4, dim=-1)
-        out: Tensor = self.to_out(self.norm(self.attend(*qkv, memory)) * gate_BTD)
+        projected, width = functional.silu(self.to_qkv(x_BTD)), x_BTD.shape[-1]
+        mixed_BTD = self.attend(projected[..., width:], memory)
+        out: Tensor = self.to_out(self.norm(mixed_BTD) * projected[..., :width])
         return out
 
     def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None) -> Tensor:

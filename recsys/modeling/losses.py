@@ -130,8 +130,8 @@ def gbce_loss(
 def gbce_beta(n_negatives: int, n_items: int, t: float) -> float:
     """Return β = α (t (1 - 1/α) + 1/α) of Petrov & Macdonald (2023, gSASRec).
 
-    α is the share of an item's ``n_items`` - 1 possible negatives that is drawn, at most 1. With t = 1, β = α: σ(s) tends
-    to the probability of the item; with t = 0, β = 1: the plain binary loss, which says too much of every item.
+    α is the share of an item's ``n_items`` - 1 possible negatives that is drawn, at most 1. With t = 1, β = α: σ(s)
+    tends to the probability of the item; with t = 0, β = 1: the plain binary loss, under which it tends to more.
 
     >>> [round(gbce_beta(10, 101, t), 3) for t in (0.0, 0.75, 1.0)]
     [1.0, 0.325, 0.1]

@@ -26,14 +26,19 @@ class PurchaseModel(nn.Module):
     with them by its attributes alone places it.
     """
 
-    def __init__(self, config: ModelConfig, attributes_VA: Tensor, kinds_VC: Tensor) -> None:
-        """Take ``PreparedData.attributes`` (V, A) and ``PreparedData.kinds`` (V, C), int64, padding first."""
+    def __init__(
+        self, config: ModelConfig, attributes_VA: Tensor, kinds_VC: Tensor, text_NE: Tensor | None = None
+    ) -> None:
+        """Take ``PreparedData.attributes`` (V, A) and ``PreparedData.kinds`` (V, C), int64, padding first.
+
+        ``text_NE`` (N, E) are the texts as :class:`ItemTower` takes them.
+        """
         super().__init__()
         self.config = config
         n_items = self.n_items = len(attributes_VA) - 1
         told_VA = attributes_VA if config.attributes else attributes_VA[:, :0]
         with_start = functional.pad(told_VA, (0, 0, 0, 1))  # the start mark has no attributes
-        self.items = ItemTower(n_items + 2, config.width, with_start, config.id_dropout)
+        self.items = ItemTower(n_items + 2, config.width, with_start, config.id_dropout, text_NE)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
         self.unsold_U: Tensor | None = None  # item_index of what nothing but the sales head may learn from
         self.decoder = Decoder(config)
@@ -46,6 +51,12 @@ class PurchaseModel(nn.Module):
         # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         self.items.apply(_initialise)
         self.decoder.apply(_initialise)
+        if self.items.from_text is not None:
+            nn.init.zeros_(self.items.from_text.weight)
+        if not config.rule_start:
+            for head in (self.sales_head, self.repeat_head, self.kind_head):
+                if head is not None:
+                    nn.init.zeros_(head.rule.weight)
         self._kept_vectors_VD: Tensor | None = None
         self.register_load_state_dict_post_hook(_forget_kept_vectors)  # type: ignore[no-untyped-call]
 
