@@ -96,6 +96,9 @@ class PurchaseModule(pl.LightningModule):
             # Row 0 is padding.
             return full_softmax_loss(query_MD, self.model.item_vectors_VD[1:], target_M - 1, bias_V[1:])
         sampler = self.sold_sampler
+        if self.beta is not None:
+            # Untrained, the N negatives then weigh as much as the target: from 0 every score would have to fall first.
+            bias_V = bias_V + math.log(self.beta / self.config.training.n_negatives)
         negative_N = sampler.sample(self.config.training.n_negatives).to(target_M.device)
         target = self.model.items(target_M), target_M, bias_V[target_M]
         negatives = self.model.items(negative_N), negative_N, bias_V[negative_N]
