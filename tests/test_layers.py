@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from benchmarks.attention import measure
 from recsys.modeling.layers import Block, CausalSelfAttention, GatedBlock, KeyValueCache, PointwiseAttention
 
 B, D, H = 3, 16, 2
@@ -125,3 +126,11 @@ def test_the_memory_of_local_attention_grows_with_the_length_and_not_with_its_sq
         return max(sizes)
 
     assert largest(512) <= 2.1 * largest(256)
+
+
+def test_the_benchmark_of_attention_measures_every_kind_of_block():
+    for block in ("plain", "gated"):
+        for window in (None, 8):
+            found = measure(block, 40, window, n_steps=1)
+            assert found["ms"] > 0
+            assert found["mb"] >= 0
