@@ -1,9 +1,9 @@
 """What each part of the decoder is worth: ``python -m benchmarks.ablation``.
 
-Every variant leaves out one part of ``configs/base.yaml``, or puts another in its place, is trained with the same seeds
-on the same data, and is held against the whole on the same customers. The weeks are those on which choices are made
-(they lie before the test weeks of :mod:`benchmarks.quality`), and the trainings are short, so values are lower than
-there: the differences count.
+Every variant leaves out one part of ``configs/base.yaml``, puts another in its place, or adds one (``with_…``), is
+trained with the same seeds on the same data, and is held against the whole on the same customers. The weeks are those
+on which choices are made (they lie before the test weeks of :mod:`benchmarks.quality`), and the trainings are short, so
+values are lower than there: the differences count.
 """
 
 import os
@@ -41,6 +41,8 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "no_kind_head": ("blind to what kinds of items the customer buys", ("model.kind_head=false",)),
     "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
     "no_attributes": ("items known by id alone", ("model.attributes=false",)),
+    "with_event_inputs": ("reads price, channel, quantity and baskets too", ("model.event_inputs=true",)),
+    "with_customer": ("reads the user table too", ("model.customer=true",)),
     "joint_loss_alone": (
         "no losses of repeats and first purchases apart",
         ("training.repeats_weight=0", "training.discoveries_weight=0"),

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 
 from recsys import schema
 from recsys.attributes import attribute_codes, item_groups, kind_columns
+from recsys.customer_codes import customer_codes
 from recsys.errors import DataError
+from recsys.event_codes import event_codes
 from recsys.storage import read_json
 
 EPOCH = date(1970, 1, 1)
@@ -104,6 +106,27 @@ class PreparedData:
     def kinds(self) -> np.ndarray:
         """Kinds (V, C) int64 of each item, see :func:`recsys.attributes.kind_columns`."""
         return kind_columns(self.attributes)
+
+    @cached_property
+    def event_codes(self) -> np.ndarray:
+        """Codes (E, F) uint8 of each purchase, see :func:`recsys.event_codes.event_codes`."""
+        return event_codes(
+            self.item, self.day, self.price, self.channel, self.quantity, self.basket, np.asarray(self.offsets)
+        )
+
+    @cached_property
+    def _told_of_customers(self) -> tuple[np.ndarray, np.ndarray]:
+        return customer_codes(self.users)
+
+    @property
+    def customer_codes(self) -> np.ndarray:
+        """Codes (U, C) int32 of each customer, see :func:`recsys.customer_codes.customer_codes`."""
+        return self._told_of_customers[0]
+
+    @property
+    def customer_is_told(self) -> np.ndarray:
+        """Of which customers the user table says anything, (U,) bool."""
+        return self._told_of_customers[1]
 
     @cached_property
     def users(self) -> nw.DataFrame[Any]:

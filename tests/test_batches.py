@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import toy_data, write_prepared
 
-from recsys.config import SplitConfig
+from recsys.config import ModelConfig, SplitConfig
 from recsys.modeling.batches import TrainingBatches, cut_windows, newest_events, pack
 from recsys.splits import make_split
 
@@ -18,7 +18,7 @@ def data(tmp_path):
 def batches_of(data, **changes):
     split = make_split(data, SplitConfig(n_folds=1))
     settings = {
-        "max_length": 9,
+        "reads": ModelConfig(max_length=9),
         "batch_tokens": 64,
         "batch_queries": 1000,
         "query_windows": 4,
@@ -93,8 +93,8 @@ def test_every_epoch_asks_even_where_a_single_date_fits(tmp_path):
     events = [(user, day, 1 + (user + day) % 5) for user in range(8) for day in range(18_000, 18_007)]
     data = write_prepared(tmp_path / "short", events)
     split = make_split(data, SplitConfig(n_folds=1, horizon_days=2))
-    settings = {"max_length": 9, "batch_tokens": 64, "batch_queries": 100, "query_windows": 4, "horizon_days": 2}
-    batches = TrainingBatches(data, split, seed=1, **settings)
+    settings = {"batch_tokens": 64, "batch_queries": 100, "query_windows": 4, "horizon_days": 2}
+    batches = TrainingBatches(data, split, seed=1, reads=ModelConfig(max_length=9), **settings)
     for batches.epoch in range(6):
         days = torch.cat([batch.questions.day_Q for batch in batches])
         assert days.unique().tolist() == [18_001]
@@ -138,7 +138,9 @@ def test_processes_share_the_batches_without_overlap(data):
 def test_the_newest_events_end_at_the_known_history(data):
     users = np.arange(data.n_users)
     end = data.ends_before(data.first_day + 30)
-    sequences, questions = newest_events(data, users, end, np.full(len(users), data.first_day + 30), 6)
+    sequences, questions = newest_events(
+        data, users, end, np.full(len(users), data.first_day + 30), ModelConfig(max_length=6)
+    )
     assert sequences.item_BT.shape[1] <= 6
     for user in users:
         item = int(sequences.item_BT[user, questions.position_Q[user]])

@@ -91,7 +91,7 @@ def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data, 
     history, users = history_of(data), np.arange(data.n_users)
     model, end, day = decoder.model, history.end[users], np.full(data.n_users, DAY)
     reader = PurchaseReader(model, decoder.sales, history, users, n_context=8, n_new=4)
-    sequences, questions = newest_events(data, users, end, day, 8)
+    sequences, questions = newest_events(data, users, end, day, model.config, 8)
     lengths = questions.position_Q + 1
     assert len(lengths.unique()) > 1
     items = [row[:n] for row, n in zip(sequences.item_BT, lengths, strict=True)]

@@ -5,6 +5,7 @@ other customers, on other days.
 """
 
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.reasons import explain
-from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists, all_items
 from recsys.modeling.train import build_module
 from recsys.modeling.universe import candidates_at
 from recsys.prepared import PreparedData, day_date, load_prepared
@@ -191,6 +192,64 @@ def test_every_system_recommends_the_same(versions, system):
     lists = [lists_of(data, system, model) for data in (before, after)]
     assert np.array_equal(lists[0].item, lists[1].item)
     assert np.array_equal(lists[0].score, lists[1].score)
+
+
+def told(user: np.ndarray, day: np.ndarray, item: np.ndarray, *, corrupt_from: int = 2**31) -> dict[str, np.ndarray]:
+    """Say of each purchase what depends on it alone; from a day on, something else."""
+    hashed = (user * 31 + day * 17 + item * 7) % 11 + np.where(day >= corrupt_from, 5, 0)
+    arrays = {"price": 1 + hashed / 4, "channel": hashed % 3, "quantity": 1 + hashed}
+    arrays["price"][day < corrupt_from] %= 3  # later prices are such as nobody has paid before
+    return arrays | {"basket": np.arange(len(user)) // np.where(day >= corrupt_from, 1, 2)}
+
+
+def all_told(folder: Path, events: np.ndarray, **options: int) -> PreparedData:
+    random = np.random.default_rng(0)
+    users = pa.table(
+        {"user_id": [f"u{n}" for n in range(N_USERS)], "age": [str(age) for age in random.integers(20, 80, N_USERS)]}
+    )
+    told_of = partial(told, **options)
+    return write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=users, told=told_of)
+
+
+READS_ALL = CONFIG.model_copy(
+    update={"model": CONFIG.model.model_copy(update={"event_inputs": True, "customer": True})}
+)
+
+
+def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys.customer_codes.MIN_CUSTOMERS", 2)
+    events, batches, states, lists = events_of(data), [], [], []
+    for name, cut in (("as they are", 2**31), ("corrupt", CUT)):
+        version = all_told(tmp_path / name, events, corrupt_from=cut)
+        module = build_module(READS_ALL, version)
+        assert module.batches.split.train_day == CUT
+        batches.append([tensors_of(batch) for batch in module.batches])
+        torch.manual_seed(0)
+        train_steps(module, 1)
+        # Codes that only later purchases have get a vector, which no earlier one reads.
+        states.append({key: value for key, value in module.model.state_dict().items() if key != "event_codes.weight"})
+        history = History(version, version.ends_before(CUT), CUT)
+        model = build_module(READS_ALL, version).model.eval()
+        for weight in (model.event_codes.weight, model.customer_codes.weight):  # the same, however many more there are
+            weight.data[1:] = torch.arange(weight[1:].numel()).sin().view_as(weight[1:])
+        asked = Candidates(all_items(N_ITEMS))
+        lists.append(DecoderRecommender(model, ItemSales(version)).recommend(history, EVERYBODY, 8, asked))
+        assert version.event_codes.shape[1] == 4
+    for before, after in zip(*batches, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert np.array_equal(lists[0].item, lists[1].item)
+    assert np.array_equal(lists[0].score, lists[1].score)
+
+
+def test_the_usual_price_is_that_of_earlier_days_alone(data, tmp_path):
+    events = events_of(data)
+    before, after = (all_told(tmp_path / str(cut), events, corrupt_from=cut) for cut in (2**31, CUT))
+    is_known = before.day < CUT
+    assert not np.array_equal(before.event_codes, after.event_codes)
+    assert np.array_equal(before.event_codes[is_known], after.event_codes[is_known])
+    # On the day itself nothing is known of the others' prices: a purchase alone decides how it compares.
+    assert (before.event_codes[before.day == before.first_day, 1] == 0).all()
 
 
 def test_reasons_are_the_same(versions):

@@ -32,7 +32,7 @@ def some_sequences(n_rows=3, length=10, n_items=25):
     random = torch.Generator().manual_seed(1)
     items = torch.randint(1, n_items + 1, (n_rows, length), generator=random)
     gaps = torch.randint(0, 20, (n_rows, length), generator=random)
-    return Sequences(items, gaps)
+    return Sequences(items, gaps, torch.zeros(n_rows, length, 0), torch.zeros(n_rows, 0))
 
 
 def recommend(model, data, day, users=None, **options):
@@ -54,9 +54,8 @@ def test_a_state_does_not_depend_on_later_events_by_gradient(model):
 
 def test_padding_on_the_right_changes_nothing(model):
     sequences = some_sequences(length=8)
-    padded = Sequences(
-        torch.nn.functional.pad(sequences.item_BT, (0, 3)), torch.nn.functional.pad(sequences.gap_days_BT, (0, 3))
-    )
+    item_BT, gap_BT = (torch.nn.functional.pad(part, (0, 3)) for part in (sequences.item_BT, sequences.gap_days_BT))
+    padded = Sequences(item_BT, gap_BT, torch.zeros(*item_BT.shape, 0), sequences.customer_BC)
     torch.testing.assert_close(model.states(padded)[:, :8], model.states(sequences))
 
 
@@ -141,7 +140,7 @@ def with_kinds(tmp_path):
 
 def asked_at(data, model, day):
     users = np.arange(data.n_users)
-    sequences, questions = newest_events(data, users, data.ends_before(day), np.full(len(users), day), 12)
+    sequences, questions = newest_events(data, users, data.ends_before(day), np.full(len(users), day), SMALL)
     return model.query(model.states(sequences), questions), questions
 
 

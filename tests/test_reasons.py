@@ -109,7 +109,7 @@ def scores_without(shop, user: int, past_item: int, folder: str) -> np.ndarray:
 
 def logits_with(shop, data, user: int, of_user_from) -> torch.Tensor:
     asked = [
-        newest_events(d, np.array([user]), d.ends_before(DAY)[[user]], np.array([DAY]), 24)
+        newest_events(d, np.array([user]), d.ends_before(DAY)[[user]], np.array([DAY]), shop.recommender.model.config)
         for d in (data, of_user_from)
     ]
     (sequences, questions), (_, others) = asked
@@ -164,7 +164,7 @@ def test_what_the_kind_head_gives_is_lost_with_the_purchase_that_it_was_given_fo
 @pytest.mark.parametrize("at_most", [3, 24])
 def test_without_an_item_the_kinds_are_those_of_the_past_items_that_are_left(shop, at_most):
     data, day = shop.data, np.full(4, DAY)
-    _, questions = newest_events(data, np.arange(4), shop.history.end[:4], day, 24)
+    _, questions = newest_events(data, np.arange(4), shop.history.end[:4], day, shop.recommender.model.config)
     item_QK = torch.from_numpy(everything(4).astype(np.int64))
     row_P, left_P = questions.past_query_P[:at_most], questions.past_item_P[:at_most]
     with torch.inference_mode():

@@ -10,15 +10,17 @@ from safetensors.numpy import save_file
 from recsys.prepared import load_prepared
 
 
-def write_prepared(folder, events, *, n_items=None, users=None, items=None):
+def write_prepared(folder, events, *, n_items=None, users=None, items=None, told=None):
     """Write ``events``, rows (user_index, day, item_index), as prepared data and open them.
 
-    Rows keep their order within a user's day; each day is a basket.
+    Rows keep their order within a user's day; each day is a basket. ``users`` are ids or a table; ``told``, given the
+    three columns, returns arrays of prices and the like that stand in place of constant ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     events = np.asarray(events, dtype=np.int64).reshape(-1, 3)
     user, day, item = events[np.lexsort((np.arange(len(events)), events[:, 1], events[:, 0]))].T
     n_users = int(user.max()) + 1 if users is None else len(users)
+    told = {} if told is None else told(user, day, item)
     n_items = int(item.max()) if n_items is None else n_items
     new_basket = np.concatenate([[True], (user[1:] != user[:-1]) | (day[1:] != day[:-1])])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))])
@@ -33,12 +35,14 @@ def write_prepared(folder, events, *, n_items=None, users=None, items=None):
         "basket": basket.astype(np.int32),
         "offsets": offsets.astype(np.int64),
     }
+    arrays |= {name: np.asarray(array).astype(arrays[name].dtype) for name, array in told.items()}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     item_ids = [f"{number:010d}" for number in range(1, n_items + 1)]
     user_ids = [f"u{number}" for number in range(n_users)] if users is None else users
+    users = user_ids if isinstance(user_ids, pa.Table) else pa.table({"user_id": user_ids})
     pq.write_table(items or pa.table({"item_id": item_ids}), folder / "items.parquet")
-    pq.write_table(pa.table({"user_id": user_ids}), folder / "users.parquet")
+    pq.write_table(users, folder / "users.parquet")
     (folder / "manifest.json").write_text(json.dumps({"fingerprint": "toy"}))
     (folder / "report.json").write_text("{}")
     return load_prepared(folder)

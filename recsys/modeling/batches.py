@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from recsys.config import ModelConfig
 from recsys.features import ItemSales, past_items, past_kinds
 from recsys.prepared import PreparedData
 from recsys.splits import Fold, Split, window_fold
@@ -23,6 +24,8 @@ class Sequences:
 
     item_BT: Tensor  # int64 item_index; n_items + 1 marks the start of a history, 0 pads on the right
     gap_days_BT: Tensor  # int64 days since the event before
+    event_BTF: Tensor  # int64 codes, see recsys.event_codes; F is 0 where the model does not read them
+    customer_BC: Tensor  # int64 codes, see recsys.customer_codes; C is 0 where the model does not read them
 
 
 @dataclass
@@ -128,7 +131,7 @@ class TrainingBatches(IterableDataset[Batch]):
         data: PreparedData,
         split: Split,
         *,
-        max_length: int,
+        reads: ModelConfig,
         batch_tokens: int,
         batch_queries: int,
         query_windows: int,
@@ -136,7 +139,8 @@ class TrainingBatches(IterableDataset[Batch]):
         seed: int,
         recent_days: int | None = None,
     ) -> None:
-        self.data, self.split = data, split
+        self.data, self.split, self.reads = data, split, reads
+        max_length = reads.max_length
         recent = data.offsets[:-1] if recent_days is None else data.ends_before(split.train_day - recent_days)
         self.first_target = np.minimum(recent, split.train_end)
         self.windows = cut_windows(self.first_target, split.train_end, max_length - 1)
@@ -210,7 +214,8 @@ class TrainingBatches(IterableDataset[Batch]):
         data, windows = self.data, self.windows
         begin, length = windows.start[rows], windows.length[rows]
         at_start = begin == data.offsets[windows.user_index[rows]]
-        sequences, days_BT = assemble(data, begin - 1, length + 1, at_start)
+        user_index = windows.user_index[rows]
+        sequences, days_BT = assemble(data, user_index, begin - 1, length + 1, at_start, self.reads)
         steps = np.arange(sequences.item_BT.shape[1])
         position_BT = np.minimum(begin[:, None] + steps, data.n_events - 1)
         has_target_BT = steps < length[:, None]
@@ -286,10 +291,16 @@ class _AskedFolds:
 
 
 def assemble(
-    data: PreparedData, first: np.ndarray, length: np.ndarray, at_start: np.ndarray
+    data: PreparedData,
+    user_index: np.ndarray,
+    first: np.ndarray,
+    length: np.ndarray,
+    at_start: np.ndarray,
+    reads: ModelConfig,
 ) -> tuple[Sequences, np.ndarray]:
     """Return sequences of events ``first:first + length`` padded to the longest, and their days (B, T).
 
+    Beside items and gaps they hold what a model of the settings ``reads`` reads.
     Where ``at_start`` (B,) holds, position 0 is the start mark instead of the event at ``first``.
     """
     steps = np.arange(int(length.max()))
@@ -302,7 +313,22 @@ def assemble(
     gap_BT[:, 1:] = np.where(real_BT[:, 1:], day_BT[:, 1:] - day_BT[:, :-1], 0)
     if gap_BT.shape[1] > 1:
         gap_BT[at_start, 1] = 0
-    return Sequences(torch.from_numpy(item_BT), torch.from_numpy(gap_BT)), day_BT
+    told = events_told(data, reads)
+    event_BTF = np.where(real_BT[..., None], told[position_BT], 0).astype(np.int64)
+    event_BTF[at_start, 0] = 0
+    customer_BC = customers_told(data, reads)[user_index].astype(np.int64)
+    parts = (torch.from_numpy(part) for part in (item_BT, gap_BT, event_BTF, customer_BC))
+    return Sequences(*parts), day_BT
+
+
+def events_told(data: PreparedData, reads: ModelConfig) -> np.ndarray:
+    """Return the codes (E, F) of events that a model of the settings ``reads`` reads, possibly none."""
+    return data.event_codes if reads.event_inputs else np.zeros((data.n_events, 0), dtype=np.uint8)
+
+
+def customers_told(data: PreparedData, reads: ModelConfig) -> np.ndarray:
+    """Return the codes (U, C) of customers that a model of the settings ``reads`` reads, possibly none."""
+    return data.customer_codes if reads.customer else np.zeros((data.n_users, 0), dtype=np.int32)
 
 
 def ask(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.ndarray) -> Questions:
@@ -331,13 +357,23 @@ def ask(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.nda
 
 
 def newest_events(
-    data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.ndarray, max_length: int
+    data: PreparedData,
+    user_index: np.ndarray,
+    end: np.ndarray,
+    day: np.ndarray,
+    reads: ModelConfig,
+    max_length: int | None = None,
 ) -> tuple[Sequences, Questions]:
-    """Return the newest events of each history, at most ``max_length`` positions, and a question at each's end."""
+    """Return the newest events of each history as a model of the settings ``reads`` reads them.
+
+    With them comes a question at each's end. They have at most ``max_length`` positions, by default as many as it
+    reads.
+    """
+    max_length = reads.max_length if max_length is None else max_length
     begin = data.offsets[user_index]
     whole = end - begin < max_length  # room for the start mark too
     first = np.where(whole, begin - 1, end - max_length)
-    sequences, _ = assemble(data, first, end - first, whole)
+    sequences, _ = assemble(data, user_index, first, end - first, whole, reads)
     questions = ask(data, user_index, end, day)
     questions.position_Q = torch.from_numpy(end - first - 1)
     return sequences, questions

@@ -90,7 +90,8 @@ class SeedReader:
 class PurchaseReader:
     """Our decoder, asked at a date: what is bought in the window that begins then, item by item.
 
-    Each item that was taken is read as bought on that date, after the same wait as the first. What every item sold and
+    Each item that was taken is read as bought on that date, after the same wait as the first, in the same basket; its
+    price, channel and quantity are not known. What every item sold and
     what the customer had bought before are those known at the date. The decoder was not taught where a basket ends, so
     ``END`` never comes.
     """
@@ -100,14 +101,14 @@ class PurchaseReader:
     ) -> None:
         self.model, self.sales = model, sales
         day = np.full(len(users), history.day)
-        sequences, questions = newest_events(history.data, users, history.end[users], day, n_context)
+        sequences, questions = newest_events(history.data, users, history.end[users], day, model.config, n_context)
         item_BT = sequences.item_BT
         self.questions = questions
         self.newest_R, self.gap_R = questions.position_Q, questions.wait_days_Q
         self.cache = model.decoder.new_cache(len(users), item_BT.shape[1] + n_new)
         position_BT = torch.arange(item_BT.shape[1]).expand_as(item_BT)
         state_BTD = model.decoder.extend(
-            model.items(item_BT), sequences.gap_days_BT, position_BT, item_BT > 0, self.cache
+            model.inputs(sequences), sequences.gap_days_BT, position_BT, item_BT > 0, self.cache
         )
         self.logits_RV = self._logits(state_BTD[questions.row_Q, self.newest_R], self.gap_R)
 

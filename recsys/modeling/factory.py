@@ -9,12 +9,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from recsys.config import Config
+from recsys.config import Config, ModelConfig
 from recsys.embeddings import embeddings_folder, load_embeddings
 from recsys.encoder import packaged_model
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.features import ItemSales
-from recsys.modeling.batches import TrainingBatches
+from recsys.modeling.batches import TrainingBatches, customers_told, events_told
 from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.item_tower import scaled_texts
 from recsys.modeling.module import PurchaseModule
@@ -83,9 +83,21 @@ def load_decoder(
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
     path = found.folder / WEIGHTS_FILE
     text_NE = _room_for_texts(path, _ITEM_TEXTS) if found.config.model.text else None
-    model = _purchase_model(found.config, data, text_NE)
+    model = build_purchase_model(found.config.model, data, text_NE)
     load_weights(model, path)
     return DecoderRecommender(model, ItemSales(data) if sales is None else sales)
+
+
+def build_purchase_model(config: ModelConfig, data: PreparedData, text_NE: Tensor | None = None) -> PurchaseModel:
+    """Return our model for ``data``, not trained."""
+    return PurchaseModel(
+        config,
+        torch.from_numpy(data.attributes),
+        torch.from_numpy(data.kinds),
+        text_NE,
+        n_event_codes=int(events_told(data, config).max(initial=0)) + 1,
+        n_customer_codes=int(customers_told(data, config).max(initial=0)) + 1,
+    )
 
 
 def load_transformer(found: Run, data: PreparedData) -> Transformer:
@@ -181,7 +193,7 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
     batches = TrainingBatches(
         data,
         split,
-        max_length=config.model.max_length,
+        reads=config.model,
         batch_tokens=training.batch_tokens,
         batch_queries=training.batch_queries,
         query_windows=training.query_windows if config.split.protocol == "weekly" else 0,
@@ -193,13 +205,9 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
     if config.model.text:
         vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), data))
         text_NE = scaled_texts(vectors[: data.n_items + 1])
-    model, sales = _purchase_model(config, data, text_NE), ItemSales(data)
+    model, sales = build_purchase_model(config.model, data, text_NE), ItemSales(data)
     _begin_heads(model, batches, sales)
     return PurchaseModule(config, model, batches, sales, split.validation if held_out else None)
-
-
-def _purchase_model(config: Config, data: PreparedData, text_NE: Tensor | None) -> PurchaseModel:
-    return PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds), text_NE)
 
 
 @torch.no_grad()

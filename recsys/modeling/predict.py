@@ -41,7 +41,9 @@ CHUNK_USERS = 16_384
 
 @dataclass(frozen=True)
 class ServedDecoder:
-    """The decoder as customers meet it: those without history get their segment's best sellers of the week.
+    """The decoder as customers meet it: those of whom it knows nothing get their segment's best sellers of the week.
+
+    It knows the history, and where it reads the user table, what stands there of a customer without one.
 
     Items that fill a list score below the decoder's own, by their place in the ranking.
     """
@@ -57,6 +59,8 @@ class ServedDecoder:
             DataError: fewer than ``k`` items may be recommended to a customer.
         """
         known = history.end[user_index] > history.data.offsets[user_index]
+        if isinstance(self.decoder, DecoderRecommender) and self.decoder.model.customer_codes is not None:
+            known |= history.data.customer_is_told[user_index]
         item = np.zeros((len(user_index), k), dtype=np.int32)
         score = np.full((len(user_index), k), -np.inf, dtype=np.float32)
         if known.any():

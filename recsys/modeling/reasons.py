@@ -155,7 +155,7 @@ class _Record:
 def _asked(recommender: DecoderRecommender, history: History, users: np.ndarray) -> tuple[Sequences, Questions]:
     model = recommender.model
     day = np.full(len(users), history.day)
-    asked = newest_events(history.data, users, history.end[users], day, model.config.max_length)
+    asked = newest_events(history.data, users, history.end[users], day, model.config)
     moved: tuple[Sequences, Questions] = apply_to_collection(asked, Tensor, lambda one: one.to(model.item_bias.device))
     return moved
 
@@ -203,7 +203,7 @@ def _influences(
     share = np.zeros((*item.shape, N_NAMED), dtype=np.float32)
     promising_QV = _promising(recommender, history, users, item)
     left = [
-        Left.each(history, user, recommender.model.config.max_length, promise_V, MOST_LEFT_OUT)
+        Left.each(history, user, recommender.model.config, promise_V, MOST_LEFT_OUT)
         for user, promise_V in zip(users, promising_QV, strict=True)
     ]
     lost_PK = _losses(recommender, history, users, item, query_QD, left)

@@ -105,6 +105,6 @@ class DecoderRecommender:
         """Return the queries (Q, D) of ``users`` at the history's date, and the questions asked."""
         device = self.model.item_bias.device
         day = np.full(len(users), history.day)
-        sequences, questions = newest_events(history.data, users, history.end[users], day, self.model.config.max_length)
+        sequences, questions = newest_events(history.data, users, history.end[users], day, self.model.config)
         sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
         return self.model.query(self.model.states(sequences), questions), questions

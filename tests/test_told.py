@@ -1,0 +1,227 @@
+"""What is told of purchases and of customers: its codes, and what the decoder makes of them."""
+
+from dataclasses import replace
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from test_model import SMALL
+from toy import toy_data, write_prepared
+
+from recsys.config import Config, SplitConfig
+from recsys.customer_codes import MIN_CUSTOMERS, customer_codes
+from recsys.event_codes import BEGINS_BASKET, PRICE_EDGES, price_bands
+from recsys.features import ItemSales
+from recsys.modeling.baselines.popularity import Popularity
+from recsys.modeling.batches import newest_events
+from recsys.modeling.continuations import PurchaseReader
+from recsys.modeling.factory import build_purchase_model
+from recsys.modeling.left_out import Left, queries_without
+from recsys.modeling.predict import ServedDecoder
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
+from recsys.modeling.train import build_module
+
+N_USERS, N_ITEMS, FIRST_DAY, DAY = 60, 20, 18_000, 18_045
+#: The last two have bought nothing, and nothing is told of the very last.
+NEWCOMER, STRANGER = N_USERS - 2, N_USERS - 1
+READS = SMALL.model_copy(update={"event_inputs": True, "customer": True})
+USERS = pa.table(
+    {
+        "user_id": [f"u{number}" for number in range(N_USERS)],
+        "club": [*(["gold", "silver", ""] * (N_USERS // 3))[:-2], "gold", ""],
+    }
+)
+
+
+def told(user, day, item):
+    hashed = (user * 5 + day * 3 + item) % 7
+    return {"price": 1 + hashed, "channel": hashed % 3, "quantity": 1 + hashed % 4}
+
+
+def events():
+    found = []
+    for user in range(N_USERS - 2):
+        random = np.random.default_rng(user)
+        for day in np.sort(random.choice(44, 1 + user % 9, replace=False)):
+            found += [(user, FIRST_DAY + int(day), int(item)) for item in random.choice(N_ITEMS, 2, replace=False) + 1]
+    return np.array(found)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_prepared(tmp_path / "told", events(), n_items=N_ITEMS, users=USERS, told=told)
+
+
+def model_of(data, reads=READS, std=1.0):
+    torch.manual_seed(0)
+    model = build_purchase_model(reads, data).eval()
+    for codes in (model.event_codes, model.customer_codes):
+        if codes is not None:
+            codes.weight.data[1:].normal_(std=std)
+    return model
+
+
+def logits_of(model, data, users=None):
+    users = np.arange(data.n_users) if users is None else users
+    history = History(data, data.ends_before(DAY), DAY)
+    with torch.inference_mode():
+        return DecoderRecommender(model, ItemSales(data)).logits(history, users)[0]
+
+
+def test_codes_say_what_was_told_of_each_purchase(tmp_path):
+    rows = [(0, FIRST_DAY, 1), (0, FIRST_DAY, 2), (0, FIRST_DAY + 1, 1), (1, FIRST_DAY + 2, 1), (1, FIRST_DAY + 3, 1)]
+    arrays = {
+        "price": [2.0, 5.0, 2.0, 1.0, np.nan],
+        "channel": [3, 0, 3, 7, 3],
+        "quantity": [1, 2.5, 4, 1000, 0],
+        "basket": [0, 0, 1, 0, 0],
+    }
+    data = write_prepared(tmp_path / "five", rows, n_items=2, told=lambda *_: arrays)
+    begins, price, channel, quantity = data.event_codes.T.astype(int)
+    assert begins.tolist() == [BEGINS_BASKET, 0, BEGINS_BASKET, BEGINS_BASKET, 0]
+    usual = BEGINS_BASKET + len(PRICE_EDGES) // 2 + 1
+    assert price.tolist() == [0, 0, usual, BEGINS_BASKET + 1, 0]  # unknown at first; as usual; half; missing
+    assert (channel[1], channel[0], channel[2] == channel[4] == channel[0]) == (0, channel[3] - 1, True)
+    first = quantity[0]
+    assert quantity.tolist() == [first, first + 1, first + 2, first + 7, 0]
+    told_codes = [set(column[column > 0]) for column in (begins, price, channel, quantity)]
+    assert sum(len(codes) for codes in told_codes) == len(set.union(*told_codes))  # no code means two things
+
+
+def test_the_usual_price_is_the_mean_of_earlier_days():
+    random = np.random.default_rng(2)
+    item, day = random.integers(1, 5, 300), random.integers(0, 20, 300)
+    price = np.exp(random.normal(size=300)).astype(np.float32)
+    price[random.random(300) < 0.1] = np.nan
+    bands = price_bands(item, day, price)
+    for place in range(300):
+        before = price[(item == item[place]) & (day < day[place]) & ~np.isnan(price)]
+        expected = 0
+        if len(before) and not np.isnan(price[place]):
+            ratio = np.log(float(price[place])) - np.log(before.astype(float)).mean()
+            expected = 1 + sum(ratio >= edge for edge in PRICE_EDGES)
+        assert bands[place] == expected
+
+
+def test_what_never_varies_costs_nothing(tmp_path):
+    pairs = write_prepared(tmp_path / "pairs", [(0, FIRST_DAY + place // 2, 1) for place in range(6)], n_items=1)
+    assert pairs.event_codes.tolist() == [[BEGINS_BASKET], [0]] * 3  # a day is a basket there
+    data = toy_data(tmp_path, n_users=10, n_items=10, n_days=30, seed=1)  # and here a purchase is a day's only one
+    assert data.event_codes.shape == (data.n_events, 0)
+    assert data.customer_codes.shape == (10, 0)
+    model = build_purchase_model(READS, data)
+    assert model.event_codes is None
+    assert model.customer_codes is None
+
+
+def test_columns_of_customers_are_told_by_common_values_and_bands():
+    n = 20 * MIN_CUSTOMERS
+    club = np.array(["gold", "silver"])[np.arange(n) % 2].astype(object)
+    club[:3], club[3:6] = "odd", None
+    table = {"user_id": [str(u) for u in range(n)], "name": [f"n{u}" for u in range(n)], "always": ["yes"] * n}
+    table |= {"age": [f"{u / 2}" for u in range(n - 1)] + [""], "club": club}
+    codes, is_told = customer_codes(nw.from_native(pa.table(table), eager_only=True))
+    assert codes.shape == (n, 2)
+    age, club_code = codes.T
+    assert len(set(age[:-1])) == 10
+    assert (np.diff(age[:-1]) >= 0).all()
+    assert age[-1] not in age[:-1]  # missing has a code of its own
+    assert (club_code[:3] == 0).all()  # too rare to be learned
+    assert len(set(club_code[3:6])) == 1
+    assert not set(club_code[3:6]) & set(club_code[6:])
+    assert not set(age) & set(club_code)
+    assert is_told.all()
+
+
+@pytest.mark.parametrize("only", ["event_inputs", "customer"])
+def test_a_model_begins_as_one_that_reads_neither(data, only):
+    reads = SMALL.model_copy(update={only: True})
+    config = Config(model=SMALL, split=SplitConfig(n_folds=0))
+    modules = [build_module(config.model_copy(update={"model": model}), data).model.eval() for model in (SMALL, reads)]
+    logits = [logits_of(model, data) for model in modules]
+    assert torch.equal(*logits)
+    codes = modules[1].event_codes if only == "event_inputs" else modules[1].customer_codes
+    codes.weight.data[1:].normal_()
+    assert not torch.equal(logits_of(modules[1], data), logits[0])
+
+
+def test_every_customer_is_told_apart_by_the_user_table_with_long_histories_and_none(data):
+    """A history of more events than a window loses the start mark, not the customer."""
+    model = model_of(data, SMALL.model_copy(update={"customer": True}))
+    n_events = data.ends_before(DAY) - data.offsets[:-1]
+    assert n_events.max() > SMALL.max_length
+    before = logits_of(model, data)
+    model.customer_codes.weight.data[data.customer_codes[0, 0]] *= -1  # of one club alone
+    changed = (logits_of(model, data) - before).nan_to_num().abs().amax(1).numpy() > 1e-4
+    assert np.array_equal(changed, data.customer_codes[:, 0] == data.customer_codes[0, 0])
+
+
+def test_events_say_nothing_of_what_comes_after_them(data):
+    model = model_of(data)
+    users = np.flatnonzero(data.ends_before(DAY) > data.offsets[:-1] + 6)
+    sequences, _ = newest_events(data, users, data.ends_before(DAY)[users], np.full(len(users), DAY), READS)
+    states = model.states(sequences)
+    other = replace(sequences, event_BTF=sequences.event_BTF.clone())
+    other.event_BTF[:, 4] = (other.event_BTF[:, 4] + 1) % len(model.event_codes.weight)
+    differs = (model.states(other) - states).abs().amax((0, 2)) > 0
+    assert not differs[:4].any()
+    assert differs[4:].all()
+
+
+def test_a_history_goes_on_with_nothing_told(data):
+    """The cache gives the logits of the whole sequence; what was generated has no price and no new basket."""
+    model, sales, users = model_of(data), ItemSales(data), np.arange(data.n_users)
+    history = History(data, data.ends_before(DAY), DAY)
+    with torch.inference_mode():
+        reader = PurchaseReader(model, sales, history, users, n_context=8, n_new=2)
+        sequences, questions = newest_events(data, users, history.end, np.full(len(users), DAY), READS, 8)
+        whole = model.query(model.states(sequences), questions)
+        torch.testing.assert_close(reader.logits_RV, model.catalogue_logits(whole, questions, sales))
+        reader.extend(torch.full((len(users),), 3))
+        rows, next_Q = questions.row_Q, questions.position_Q + 1
+        longer = replace(
+            sequences,
+            item_BT=torch.nn.functional.pad(sequences.item_BT, (0, 1)),
+            gap_days_BT=torch.nn.functional.pad(sequences.gap_days_BT, (0, 1)),
+            event_BTF=torch.nn.functional.pad(sequences.event_BTF, (0, 0, 0, 1)),
+        )
+        longer.item_BT[rows, next_Q] = 3
+        longer.gap_days_BT[rows, next_Q] = questions.wait_days_Q
+        questions.position_Q, questions.wait_days_Q = next_Q, torch.zeros_like(next_Q)
+        whole = model.query(model.states(longer), questions)
+        torch.testing.assert_close(reader.logits_RV, model.catalogue_logits(whole, questions, sales))
+
+
+def test_an_item_is_left_out_as_if_it_had_never_been_bought(data, tmp_path):
+    model, history = model_of(data), History(data, data.ends_before(DAY), DAY)
+    lengths = history.end - data.offsets[:-1]
+    for user in np.flatnonzero((lengths >= 4) & (lengths < SMALL.max_length))[:6]:
+        left = Left.each(history, int(user), READS, np.ones(N_ITEMS + 1), at_most=50)
+        with torch.inference_mode():
+            queries = queries_without(model, [left])
+            for place, item in enumerate(left.item):
+                rows = events()
+                rows = rows[~((rows[:, 0] == user) & (rows[:, 2] == item))]
+                folder = tmp_path / f"{user}-{item}"
+                fewer = write_prepared(folder, rows, n_items=N_ITEMS, users=USERS, told=told)
+                asked = newest_events(fewer, np.array([user]), fewer.ends_before(DAY)[[user]], np.array([DAY]), READS)
+                torch.testing.assert_close(queries[place], model.query(model.states(asked[0]), asked[1])[0])
+
+
+def test_a_newcomer_of_whom_something_is_told_is_ranked_and_a_stranger_gets_best_sellers(data):
+    history, candidates = History(data, data.ends_before(DAY), DAY), Candidates(all_items(N_ITEMS))
+    newcomers = Popularity.fit("newcomers", history, days=7, segment=None)
+    asked = np.array([0, NEWCOMER, STRANGER], dtype=np.int32)
+    assert data.customer_is_told[asked].tolist() == [True, True, False]
+    ranked, popular = [], newcomers.recommend(history, asked, 5, candidates).item
+    for reads in (READS, SMALL):
+        decoder = DecoderRecommender(model_of(data, reads), ItemSales(data))
+        own = decoder.recommend(history, asked, 5, candidates).item
+        served = ServedDecoder(decoder, newcomers).recommend(history, asked, 5, candidates).item
+        assert np.array_equal(served[0], own[0])
+        assert np.array_equal(served[2], popular[2])
+        assert not np.array_equal(own[1], popular[1])
+        ranked.append(np.array_equal(served[1], own[1]))
+    assert ranked == [True, False]
