@@ -94,8 +94,7 @@ class _Chunk:
 
     own: OwnItems
     query_QI: Tensor
-    bias_I: Tensor
-    sales_I: Tensor  # the same for all questions: a fold asks at one day
+    flat_2I: Tensor  # bias and sales: the same for all questions, since a fold asks at one day
     kinds_QI: Tensor | None
     past_P: Tensor | None  # (past,) of the repeat head
 
@@ -116,21 +115,44 @@ class _Chunk:
         return cls(
             own=own,
             query_QI=query_QD @ model.item_vectors_VD[1:].T,
-            bias_I=model.item_bias[1:].clone(),
-            sales_I=model.sales_scores(sales, history.day)[1:],
+            flat_2I=torch.stack([model.item_bias[1:], model.sales_scores(sales, history.day)[1:]]),
             kinds_QI=None if kinds is None else kinds.of_items(model.kinds_VC[1:]).contiguous(),
             past_P=None if model.repeat_head is None else model.past_logits(query_QD, questions, sales),
         )
 
     def loss(self, fitted: Tensor) -> Tensor:
         """Return the joint loss of the targets with parts weighed by ``fitted`` (6,)."""
-        query, bias, sales, kinds, past = fitted[:-1].exp()
-        logits_QI = query * self.query_QI + (bias * self.bias_I + sales * self.sales_I)
-        if self.kinds_QI is not None:
-            logits_QI = logits_QI + kinds * self.kinds_QI
+        factors = fitted[:-1].exp()
         place = self.own.query_P, self.own.item_P - 1
-        own_P = logits_QI[place]
+        parts = [self.query_QI[place], *self.flat_2I[:, place[1]]]
+        if self.kinds_QI is not None:
+            parts.append(self.kinds_QI[place])
+        own_P = factors[: len(parts)] @ torch.stack(parts)
         if self.past_P is not None:
-            own_P = torch.cat([past * self.past_P + fitted[-1], own_P[self.own.n_past :]])
-        other_Q = logits_QI.index_put(place, logits_QI.new_tensor(-torch.inf)).logsumexp(-1)
+            own_P = torch.cat([factors[-1] * self.past_P + fitted[-1], own_P[self.own.n_past :]])
+        other_Q, slope_4Q = self._others(factors.detach(), place)
+        other_Q = other_Q + (factors - factors.detach())[:-1] @ slope_4Q
         return WindowLoss.of(own_P, self.own.query_P, self.own.n_past, self.own.target_n, other_Q).joint
+
+    @torch.no_grad()
+    def _others(self, factors: Tensor, place: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the log of the sum of exp(logit) (Q,) over all items but those at ``place``, and its slopes (4, Q).
+
+        A slope is the mean of a part under the softmax. By hand: automatic differentiation would pass over tables of
+        customers and items three times as often.
+        """
+        logits_QI = factors[0] * self.query_QI
+        logits_QI += factors[1:3] @ self.flat_2I
+        if self.kinds_QI is not None:
+            logits_QI.add_(factors[3] * self.kinds_QI)
+        logits_QI[place] = -torch.inf
+        highest_Q1 = logits_QI.amax(-1, keepdim=True)
+        weight_QI = logits_QI.sub_(highest_Q1).exp_()
+        total_Q = weight_QI.sum(-1)
+        flat_2Q = self.flat_2I @ weight_QI.T
+        query_Q, kinds_Q = (
+            torch.zeros_like(total_Q) if part is None else torch.linalg.vecdot(weight_QI, part)
+            for part in (self.query_QI, self.kinds_QI)
+        )
+        slope_4Q = torch.stack([query_Q, *flat_2Q, kinds_Q]) / total_Q
+        return total_Q.log() + highest_Q1.squeeze(-1), slope_4Q
