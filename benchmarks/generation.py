@@ -1,0 +1,136 @@
+"""What longer continuations cost, with keys and values kept and without: ``python -m benchmarks.generation``.
+
+Decoders with initial weights on made-up purchases: what an item costs does not depend on what was learned. The same
+customers' eight newest purchases are continued by 16 to 256 items, each the likeliest, and the end is never chosen.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.process import run
+from benchmarks.results import machine, write_section
+from recsys.config import ModelConfig
+from recsys.console import talk
+from recsys.features import ItemSales
+from recsys.modeling.continuations import continue_histories
+from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.recommend import DecoderRecommender, History, all_items
+from recsys.modeling.sampling import Choice
+from recsys.modeling.seed_batches import N_SPECIAL, end_token, tokens
+from recsys.modeling.seed_models import Transformer
+from recsys.modeling.seed_recommend import SeedRecommender
+from recsys.prepared import PreparedData, load_prepared
+from recsys.runs import code_version
+
+_LENGTHS = (16, 32, 64, 128, 256)
+_N_READ = 8
+_REPEATS = 3
+_GREEDY = Choice("greedy")
+
+
+def published_decoder(data: PreparedData) -> Transformer:
+    """Return the published decoder on ids with initial weights; it never chooses the end of a history."""
+    torch.manual_seed(42)
+    model = Transformer(data.n_items + N_SPECIAL, 256).eval()
+    with torch.no_grad():
+        model.fc_out.bias[end_token(data.n_items)] = -1e9
+    return model
+
+
+def own_decoder(data: PreparedData, max_length: int) -> DecoderRecommender:
+    """Return this project's decoder in its default size, but for the positions it has, with initial weights."""
+    torch.manual_seed(42)
+    config = ModelConfig(max_length=max_length)
+    model = PurchaseModel(config, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
+    return DecoderRecommender(model.eval(), ItemSales(data))
+
+
+def kept(decoder: DecoderRecommender | SeedRecommender, history: History, users: np.ndarray, n_new: int) -> np.ndarray:
+    """Return the items (Q, L) by which the command's own loop continues the histories of ``users`` (Q,)."""
+    allowed = all_items(history.data.n_items)
+    return continue_histories(decoder, history, users, n_new, _GREEDY, allowed, chunk=len(users)).item
+
+
+def anew(model: Transformer, history: History, users: np.ndarray, n_new: int) -> np.ndarray:
+    """Return the same items (Q, L) of the published decoder, which reads all before each of them again.
+
+    Each of ``users`` (Q,) has eight purchases or more, so that no sequence is padded.
+    """
+    end, n_items = history.end[users], history.data.n_items
+    token_QT = torch.from_numpy(tokens(history.data, end - _N_READ, end))[:, : _N_READ + 1]
+    with torch.inference_mode():
+        for _ in range(n_new):
+            logits_QV = model.fc_out(model.states(token_QT)[:, -1])[:, 1 : n_items + 1]
+            token_QT = torch.cat([token_QT, 1 + logits_QV.argmax(-1, keepdim=True)], dim=1)
+    return token_QT[:, _N_READ + 1 :].numpy()
+
+
+def processor_seconds(work: Callable[[], np.ndarray], repeats: int) -> float:
+    """Return the least processor time of some runs: what else the machine does can only lengthen one."""
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def _row(data: PreparedData, history: History, users: np.ndarray, length: int) -> list[float]:
+    """Return seconds at a length: the published decoder with keys and values kept, and anew, and our own with them."""
+    model = published_decoder(data)
+    published = SeedRecommender(model, _N_READ + length)
+    own = own_decoder(data, _N_READ + length)
+    return [
+        processor_seconds(lambda: kept(published, history, users, length), _REPEATS),
+        processor_seconds(lambda: anew(model, history, users, length), 1),
+        processor_seconds(lambda: kept(own, history, users, length), _REPEATS),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--customers", type=int, default=4, help="customers continued together")
+    n_customers = parser.parse_args().customers
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory(prefix="bench-generation-") as temporary:
+        folder = Path(temporary)
+        run(["recsys.dataset", "synthesize", "--customers", "2000", "--out", "raw"], folder, "1")
+        source = ["--source", "hm", "--raw", "raw", "--top-k-items", "1000"]
+        run(["recsys.dataset", "main", *source], folder, "1")
+        data = load_prepared(folder / "data" / "processed" / "hm")
+        day = int(data.day.max()) + 1
+        history = History(data, data.ends_before(day), day)
+        users = np.flatnonzero(history.end - data.offsets[:-1] >= _N_READ)[:n_customers]
+        kept(SeedRecommender(published_decoder(data), _N_READ + 1), history, users, 1)  # what is done only once
+        table = {length: _row(data, history, users, length) for length in _LENGTHS}
+    lines = [
+        f"| {length} | "
+        + " | ".join(f"{seconds:.2f} | {1000 * seconds / length:.1f}" for seconds in found)
+        + f" | {found[1] / found[0]:.1f} |"
+        for length, found in table.items()
+    ]
+    section = f"""## What longer continuations cost
+
+`python -m benchmarks.generation`: {len(users)} customers' {_N_READ} newest purchases continued together, the likeliest item each time,
+with initial weights. The published decoder on ids (8 blocks of width 256) over {data.n_items:,} items, by the loop of `recsys
+generate` and by reading everything before each item again; and this project's decoder (2 blocks of width 128) by the former. Seconds
+of processor time, the least of {_REPEATS} runs (anew: one), {threads} thread{"s" if threads > 1 else ""}, and milliseconds an item. {machine()};
+load average of the last 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime("%Y-%m-%d")}, commit {code_version()}.
+
+| items | published, kept: s | ms an item | anew: s | ms an item | own, kept: s | ms an item | anew ÷ kept |
+|---:|---:|---:|---:|---:|---:|---:|---:|
+{chr(10).join(lines)}
+"""
+    write_section("bench-generation", section)
+    talk.print(section)
+
+
+if __name__ == "__main__":
+    main()
