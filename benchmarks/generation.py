@@ -116,13 +116,15 @@ def main() -> None:
         + f" | {found[1] / found[0]:.1f} |"
         for length, found in table.items()
     ]
+    many = f"{threads} thread{'s' if threads > 1 else ''}"
     section = f"""## What longer continuations cost
 
-`python -m benchmarks.generation`: {len(users)} customers' {_N_READ} newest purchases continued together, the likeliest item each time,
-with initial weights. The published decoder on ids (8 blocks of width 256) over {data.n_items:,} items, by the loop of `recsys
-generate` and by reading everything before each item again; and this project's decoder (2 blocks of width 128) by the former. Seconds
-of processor time, the least of {_REPEATS} runs (anew: one), {threads} thread{"s" if threads > 1 else ""}, and milliseconds an item. {machine()};
-load average of the last 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime("%Y-%m-%d")}, commit {code_version()}.
+`python -m benchmarks.generation`: the {_N_READ} newest purchases of {len(users)} customers continued together, the
+likeliest item each time, with initial weights. The published decoder on ids (8 blocks of width 256) over
+{data.n_items:,} items, by the loop of `recsys generate`, which keeps keys and values, and by reading everything before
+each item anew; and this project's decoder (2 blocks of width 128) by the former. Seconds of processor time, the least
+of {_REPEATS} runs (anew: one), {many}, and milliseconds an item. {machine()}; load average
+of the last 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime("%Y-%m-%d")}, commit {code_version()}.
 
 | items | published, kept: s | ms an item | anew: s | ms an item | own, kept: s | ms an item | anew ÷ kept |
 |---:|---:|---:|---:|---:|---:|---:|---:|

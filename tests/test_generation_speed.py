@@ -14,6 +14,7 @@ def test_reading_everything_anew_gives_the_items_that_kept_keys_and_values_give(
     users = np.flatnonzero(np.diff(data.offsets) >= 8)[:3]
     model = published_decoder(data)
     items = anew(model, history, users, 5)
-    assert items.shape == (3, 5) and (items > 0).all()
+    assert items.shape == (3, 5)
+    assert (items > 0).all()
     np.testing.assert_array_equal(items, kept(SeedRecommender(model, 13), history, users, 5))
     assert (kept(own_decoder(data, 13), history, users, 5) > 0).all()

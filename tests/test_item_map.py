@@ -168,6 +168,32 @@ def test_a_picture_has_a_legend_of_what_occurs_and_words_that_do_not_touch(n):
     assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
 
 
+@pytest.mark.parametrize("n", [40, 400])
+def test_words_are_not_cut_at_the_edge_of_a_picture(n):
+    sides = np.arange(n) % 4
+    plane = np.stack([np.where(sides < 2, -1.0, 1.0), np.linspace(-1, 1, n)], axis=1)
+    words = Attribute(
+        "product_type_name", [f"Swimwear bottoms, no. {kind}" for kind in range(4)], sides.astype(np.int32)
+    )
+    figure = picture(plane, words, words, "A map of items at its edges")
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) >= 4
+    assert all((box.min >= figure.bbox.min).all() and (box.max <= figure.bbox.max).all() for box in boxes)
+    legend = figure.legends[0].get_window_extent()
+    assert not any(box.overlaps(legend) for box in boxes)
+
+
+def test_the_largest_group_of_a_category_gets_its_name_even_where_a_smaller_one_is_tighter():
+    random = np.random.default_rng(0)
+    plane = np.concatenate(
+        [random.uniform(-10, -6, (1_500, 2)), random.normal(9, 0.05, (60, 2)), random.uniform(-10, 10, (400, 2))]
+    )
+    words = Attribute("product_type_name", ["Dress", "Top"], (np.arange(len(plane)) >= 1_560).astype(np.int32))
+    (dress,) = (text for text in picture(plane, words, words, "A map").axes[0].texts if text.get_text() == "Dress")
+    assert dress.xy[0] < -5
+
+
 def test_a_page_holds_everything_and_lets_no_name_become_a_tag():
     layout = Layout(np.ones((N_ITEMS, 2), dtype=np.float32), np.ones((N_ITEMS, 3), dtype=np.float32))
     judged = attributes.judged(items())

@@ -19,6 +19,9 @@ _SIZE = (8.6, 6.2)  # inches
 #: Points up to which each is labelled with its name.
 _FEW = 120
 _N_WORDS = 24
+#: Squares on each side of the plane, among which the fullest with a category gets its name. Finer ones name the
+#: tightest of its groups, and leave the largest without.
+_N_SQUARES = 14
 _LONGEST = 22
 
 
@@ -85,11 +88,13 @@ def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
 def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
     """Write the largest categories where their items are densest, none over another."""
     largest = np.argsort(-np.bincount(words.code), kind="stable")[: 2 * _N_WORDS]
-    cell = np.ptp(plane, axis=0) / 40
+    cell = np.ptp(plane, axis=0) / _N_SQUARES
     places = [(code, _densest(plane[words.code == code], cell)) for code in largest if (words.code == code).any()]
+    # In the middle of its items, or, at the picture's edge or where another stands, to one side of it.
     written = [
-        axes.annotate(_short(words.values[code]), (x, y), ha="center", va="center", fontsize=8.5, weight="bold")
+        axes.annotate(_short(words.values[code]), (x, y), ha=align, va="center", fontsize=8.5, weight="bold")
         for code, (x, y) in places
+        for align in ("center", "left", "right")
     ]
     for text in written:
         text.set_path_effects([effects.withStroke(linewidth=2.6, foreground=PALETTE["ground"])])
@@ -99,7 +104,10 @@ def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
 
 
 def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> None:
-    """Remove texts that lie over an earlier one, over one of ``points`` (N, 2), or that say again what a point has."""
+    """Remove texts that are cut at the edge, or lie over the legend, an earlier text or one of ``points`` (N, 2).
+
+    A place that has a text keeps no second one.
+    """
     figure = axes.get_figure(root=True)
     if figure is None:
         return
@@ -107,12 +115,13 @@ def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> 
         text.set_in_layout(False)
     figure.draw_without_rendering()
     dots = axes.transData.transform(points) if len(points) else points
-    kept: list[Bbox] = []
+    kept: list[Bbox] = [legend.get_window_extent() for legend in figure.legends]
     named: set[tuple[float, float]] = set()
     for text in texts:
         # As wide as a bold outline, and without the line from the text to its point.
         box, place = Text.get_window_extent(text).padded(1), (float(text.xy[0]), float(text.xy[1]))
-        free = not any(box.overlaps(other) for other in kept) and not _covers(box, dots)
+        whole = bool((box.min >= figure.bbox.min).all() and (box.max <= figure.bbox.max).all())
+        free = whole and not any(box.overlaps(other) for other in kept) and not _covers(box, dots)
         if free and place not in named:
             kept.append(box)
             named.add(place)
