@@ -58,7 +58,7 @@ def _evaluate_run(found: Run, *, force: bool) -> None:
     scores = score_run(found)
     write_json(path, scores)
     print_scores(scores)
-    if found.config.data.source == "hm":
+    if found.config.data.source == "hm" and found.config.split.protocol == "weekly":
         _print_private_score(scores)
     talk.print(f"wrote {path}; next: recsys report --run {found.name}", markup=False)
 
@@ -206,7 +206,8 @@ def _sentence(config: Config, candidates: str, starts: list[str]) -> str:
             "scored on that one"
         )
     percent = f"{100 * config.evaluation.confidence:g} %"
-    return f"{asked}. Customers who bought nothing then are left out. Intervals hold {percent} of redrawn customers."
+    left_out = " Customers who bought nothing then are left out." if config.split.protocol == "weekly" else ""
+    return f"{asked}.{left_out} Intervals hold {percent} of redrawn customers."
 
 
 def print_scores(scores: dict[str, Any]) -> None:

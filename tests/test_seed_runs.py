@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from recsys.cli import build_app
 from recsys.config import Config, load_config
 from recsys.errors import ConfigError, DataError, RunError
-from recsys.evaluate import score_run
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.train import train
 from recsys.runs import find_run
+from recsys.storage import read_json
 
 N_ITEMS = 20
 SETTINGS = [
@@ -151,9 +151,34 @@ def test_lists_are_scored_beside_the_baselines_under_every_protocol(prepared, pr
     train(config_with(f"split.protocol={protocol}", "training.epochs=1", "baselines.systems=[popularity, repeat]"))
     found = find_run("toy")
     predict_folds(found)
-    systems = score_run(found)["systems"]
+    done = command("evaluate", "--run", "toy")
+    assert done.exit_code == 0
+    # What a week's score would come to on the competition's leaderboard is known of weeks alone.
+    assert ("private score" in done.stdout) == (protocol == "weekly")
+    systems = read_json(Path("reports/toy/metrics.json"))["systems"]
     assert set(systems) == {"decoder", "repeat", "popularity"}
     assert 0 <= systems["decoder"]["map@12"]["value"] <= 1
+
+
+@pytest.mark.parametrize("protocol", ["weekly", "customers", "leave_one_out"])
+def test_the_report_speaks_of_windows_only_where_there_are_some(prepared, protocol):
+    train(config_with(f"split.protocol={protocol}", "training.epochs=1", "baselines.systems=[popularity, repeat]"))
+    predict_folds(find_run("toy"))
+    for verb in ("evaluate", "report"):
+        assert command(verb, "--run", "toy").exit_code == 0
+    page = Path("reports/toy/index.html").read_text(encoding="utf-8")
+    weekly = protocol == "weekly"
+    for words in (
+        "Week by week",
+        'href="#windows"',
+        "over all windows",
+        "in the window of",
+        "bought nothing in a window",
+    ):
+        assert (words in page) == weekly, words
+    assert ("Recommended on " in page) == weekly
+    assert "Recommended</h4>" in page or weekly
+    assert ("who were asked for their last purchase" in page) != weekly
 
 
 def test_only_held_out_customers_are_scored_and_only_where_there_are_any(prepared):

@@ -72,13 +72,25 @@ def protocol(config: Config, scores: Scores) -> list[str]:
         *_held_out(config, scores),
         f"Every system ranked {scores.protocol.get('candidates', 'the whole range')}: never a sample of them, and the "
         "same for all customers.",
-        f"Customers who bought nothing in a window are left out of it{_left_out(scores)}: no list could be right or "
-        "wrong for them. A customer who is asked and gets no list counts as zero.",
+        f"{_who_counts(config, scores)} A customer who is asked and gets no list counts as zero.",
         f"An interval in brackets is the {100 * evaluation.confidence:.0f}% bootstrap interval over customers "
         f"({ordinary(evaluation.n_bootstrap)} resamples): were other customers of the same kind asked, the value would "
         "mostly fall in it. Differences between systems are taken customer by customer, which makes them sharper than "
         "two intervals side by side.",
     ]
+
+
+def _who_counts(config: Config, scores: Scores) -> str:
+    if config.split.protocol == "weekly":
+        return (
+            f"Customers who bought nothing in a window are left out of it{_left_out(scores)}: no list could be right "
+            "or wrong for them."
+        )
+    if config.split.protocol == "customers":
+        others = "the others were learned from, or chose the settings, or made a single purchase"
+    else:
+        others = "the others made too few purchases to hide some and know some"
+    return f"Not all customers were asked{_left_out(scores)}: {others}."
 
 
 def _left_out(scores: Scores) -> str:

@@ -66,6 +66,8 @@ def build_page(run: Run, data: PreparedData, scores: Scores, log: Log, gallery: 
             metric=metric_name(scores.main_metric),
             gallery=gallery,
             gallery_date=long_date(gallery.fold),
+            weekly=run.config.split.protocol == "weekly",
+            over_all=" over all windows" if run.config.split.protocol == "weekly" else "",
             note=method.source_note(run.config),
             training=method.training(run.config),
             curves=method.curves(run.config),
