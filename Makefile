@@ -27,7 +27,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test check lint format requirements readme docs bench-data \
-	bench-train bench-attention bench-quality bench-peers ablation clean
+	bench-train bench-attention bench-generate bench-quality bench-peers ablation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -110,6 +110,8 @@ bench-train: $(READY) ## events per second of training
 
 bench-attention: $(READY) ## time and memory of whole and of local attention at lengths up to 8,192
 	$(BIN)/python -m benchmarks.attention
+bench-generate: $(READY) ## what longer continuations cost, with keys and values kept and without
+	$(BIN)/python -m benchmarks.generation
 
 bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [PEER_LISTS=folder]
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
