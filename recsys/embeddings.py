@@ -48,6 +48,13 @@ def embeddings_folder(config: Config) -> Path:
     return config.text.embeddings or INTERIM_DIR / "embeddings" / config.data.folder.name / encoder
 
 
+def _beside(folder: Path) -> str:
+    """Return a hint at an encoder whose vectors lie beside ``folder``; nothing where there is none."""
+    found = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
+    encoder = read_json(found[0]).get("encoder") if found else None
+    return f", or take the encoder {encoder}, whose vectors are there (text.encoder, --encoder)" if encoder else ""
+
+
 def load_embeddings(folder: Path, data: PreparedData) -> np.ndarray:
     """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), of each item_index 1 … V, of ``<sos>`` and ``<eos>``.
 
@@ -58,7 +65,9 @@ def load_embeddings(folder: Path, data: PreparedData) -> np.ndarray:
     """
     manifest_path = folder / _MANIFEST
     if not manifest_path.is_file():
-        raise DataError(f"{folder} holds no embeddings (no {_MANIFEST}); run `recsys dataset embeddings` first")
+        raise DataError(
+            f"{folder} holds no embeddings (no {_MANIFEST}); run `recsys dataset embeddings` first{_beside(folder)}"
+        )
     manifest = read_json(manifest_path)
     vectors = _read_vectors(folder / _VECTORS, (manifest.get("n_vectors"), manifest.get("dim")))
     table = _read_rows(folder / _IDS)

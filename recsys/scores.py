@@ -96,7 +96,10 @@ def load_scores(path: Path, run: str) -> Scores:
     """
     command = f"recsys evaluate --run {run}"
     if not path.is_file():
-        raise RunError(f"{path} is missing: {run} has not been scored; run `{command}` first")
+        raise RunError(
+            f"{path} is missing: {run} has not been scored; run `{command}` first, which wants the lists of `recsys "
+            f"predict --folds --run {run}`"
+        )
     found = read_json(path)
     try:
         return _scores(found)

@@ -18,6 +18,7 @@ from recsys.dataset import app
 from recsys.embeddings import SPECIAL_TEXTS, embeddings_folder, load_embeddings, write_embeddings
 from recsys.encoder import PACKAGED, load_encoder
 from recsys.errors import ConfigError, DataError, OutputExistsError
+from recsys.prepared import load_prepared
 from recsys.texts import item_texts
 from tests.toy import write_prepared
 
@@ -75,8 +76,6 @@ def config(workplace: Path, bert: Path) -> Config:
 
 
 def loaded(config: Config) -> tuple[np.ndarray, list[str]]:
-    from recsys.prepared import load_prepared
-
     data = load_prepared(config.data.folder)
     return load_embeddings(embeddings_folder(config), data), item_texts(data.items, config.text.columns)
 
@@ -154,6 +153,14 @@ def test_items_without_a_vector_are_counted_in_one_line(config):
 def test_a_folder_without_embeddings_names_the_command_that_makes_them(config):
     with pytest.raises(DataError, match=r"^vectors holds no embeddings.*recsys dataset embeddings"):
         loaded(config)
+
+
+def test_vectors_of_another_encoder_are_named_where_those_asked_for_are_missing(config, tmp_path):
+    beside = tmp_path / "stored" / "org-model"
+    beside.mkdir(parents=True)
+    (beside / "manifest.json").write_text('{"encoder": "org/model"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"or take the encoder org/model, whose vectors are there"):
+        load_embeddings(tmp_path / "stored" / "bert-base-cased", load_prepared(config.data.folder))
 
 
 @pytest.mark.parametrize("name", ["vectors.safetensors", "ids.parquet"])
