@@ -235,7 +235,10 @@ def item_map(
 def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:
     """Return the measures of a map's ``rows`` (vectors → measure → value), a line a measure, as a table to print."""
     columns = [name for name in next(iter(rows.values())) if name != "n_items"]
-    table = RichTable("measure", *rows, title="Share of like items among the 10 nearest, and other measures")
+    table = RichTable(title="Share of like items among the 10 nearest, and other measures")
+    table.add_column("measure", no_wrap=True)  # many vectors make a wide table: their names give way, in lines
+    for name in rows:
+        table.add_column(name, justify="right", overflow="fold")
     for name in columns:
         values = (row.get(name) for row in rows.values())
         table.add_row(name.replace("_name", ""), *("" if value is None else f"{value:.3f}" for value in values))

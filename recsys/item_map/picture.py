@@ -118,8 +118,8 @@ def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> 
     kept: list[Bbox] = [legend.get_window_extent() for legend in figure.legends]
     named: set[tuple[float, float]] = set()
     for text in texts:
-        # As wide as a bold outline, and without the line from the text to its point.
-        box, place = Text.get_window_extent(text).padded(1), (float(text.xy[0]), float(text.xy[1]))
+        # With room to the next, so that two names are not read as one, and without the line from the text to its point.
+        box, place = Text.get_window_extent(text).padded(3), (float(text.xy[0]), float(text.xy[1]))
         whole = bool(np.all(np.array(box.min) >= figure.bbox.min) and np.all(np.array(box.max) <= figure.bbox.max))
         free = whole and not any(box.overlaps(other) for other in kept) and not _covers(box, dots)
         if free and place not in named:
