@@ -144,7 +144,7 @@ def dots(
 
 
 def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: float) -> Figure:
-    """Return one panel a title with its curves, and a legend where there are several."""
+    """Return one panel a title with its curves, and above them a legend of those that share a panel."""
     narrow = width < NARROW
     rows, columns = (len(titled), 1) if narrow else (1, len(titled))
     with style():
@@ -155,11 +155,15 @@ def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: 
                 _curve(place, line)
                 if line.name_highest:
                     _name_highest(place, line)
-            if len(lines) > 1:
-                place.legend()
             place.set_title(title)
             _finish(place, xlabel, axis="both")
             place.margins(y=0.15)
+        # Inside a panel a legend would lie on curves: they fill it from one side to the other.
+        shared = [place.get_legend_handles_labels() for place in axes if len(place.lines) > 1]
+        named = {label: handle for handles, labels in shared for handle, label in zip(handles, labels, strict=True)}
+        if named:
+            columns = 1 if narrow else len(named)
+            figure.legend(named.values(), named.keys(), loc="outside upper left", ncols=columns)
         return figure
 
 

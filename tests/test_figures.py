@@ -72,6 +72,17 @@ def test_the_best_point_of_a_curve_is_named_only_where_it_is_asked_for():
 
 
 @pytest.mark.parametrize("width", [8.0, 3.9])
+def test_the_legend_of_curves_lies_on_no_curve_and_names_each_once(width):
+    x = np.arange(50.0)
+    lines = [Line("training", x, x), Line("validation", x, 50 - x, colour="second")]
+    figure = figures.curves([("Loss", lines), ("Entropy", lines)], "step", width=width)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+    assert not any(legend.get_window_extent().overlaps(axes.bbox) or axes.get_legend() for axes in figure.axes)
+
+
+@pytest.mark.parametrize("width", [8.0, 3.9])
 def test_every_value_is_in_a_bar_and_the_last_one_holds_those_far_off(width):
     values = np.concatenate([np.repeat([1, 2, 3], 100), [500]])
     near, far = figures.histograms([("near", values[:-1]), ("far", values)], "customers", width=width).axes
