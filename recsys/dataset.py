@@ -193,7 +193,8 @@ def _history_counts(manifest: dict[str, Any], config: Config) -> Iterator[tuple[
     before = manifest["report"]["before_history_limits"]
     if not before:
         return
-    limits = f"{config.data.min_history or 1} to {config.data.max_history or '…'}"
+    least, most = config.data.min_history or 1, config.data.max_history
+    limits = f"{least} or more" if most is None else f"{least} to {most}"
     held_out = n_held_out(manifest["n_users"], config.split)
     yield "purchases of the items kept", before["events"]
     yield "users who made them", before["users"]

@@ -92,6 +92,11 @@ def test_the_command_prints_what_the_published_notebook_counted(made_up, workpla
     assert printed["next: recsys train --config"] == "configs/seed_id.yaml"
 
 
+def test_histories_without_an_upper_limit_are_counted_as_two_or_more(made_up, workplace, capsys):
+    typed("--split", "--raw", str(made_up), "--top-k-articles", "50", "--set", "data.max_history=null")
+    assert "users with 2 or more of them" in capsys.readouterr().err
+
+
 def test_a_fifth_of_the_customers_is_held_out_and_each_of_them_is_asked(made_up, workplace):
     typed("--split", "--raw", str(made_up), "--top-k-articles", "50")
     data = load_prepared(Path("data/processed/hm-split"))
