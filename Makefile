@@ -110,6 +110,7 @@ bench-train: $(READY) ## events per second of training
 
 bench-attention: $(READY) ## time and memory of whole and of local attention at lengths up to 8,192
 	$(BIN)/python -m benchmarks.attention
+
 bench-generate: $(READY) ## what longer continuations cost, with keys and values kept and without
 	$(BIN)/python -m benchmarks.generation
 
