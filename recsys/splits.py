@@ -29,6 +29,18 @@ class Fold:
     target_offsets: np.ndarray  # (Q+1,) int64
     target_item: np.ndarray  # (n,) int32 item_index
 
+    def of_users(self, chosen: np.ndarray) -> "Fold":
+        """Return the same asked of some: ``chosen`` (Q,) bool, or ascending places, among ``user_index``."""
+        rows = np.arange(len(self.user_index))[chosen]
+        _, position = event_positions(self.target_offsets[rows], self.target_offsets[rows + 1])
+        counts = np.diff(self.target_offsets)[rows]
+        return replace(
+            self,
+            user_index=self.user_index[rows],
+            target_offsets=np.concatenate([[0], np.cumsum(counts)]),
+            target_item=self.target_item[position],
+        )
+
 
 @dataclass(frozen=True)
 class Split:

@@ -136,14 +136,37 @@ def test_a_model_without_a_head_is_weighed_all_the_same(data, head):
     assert all(fitted[PARTS.index(part)] == 0 for part in unused)
 
 
-def test_judging_an_epoch_leaves_the_model_in_training_as_it_was(data):
+@pytest.fixture
+def module(data):
     training = TrainingConfig(batch_tokens=256, query_windows=2)
-    config = Config(model=SMALL, training=training, split=SplitConfig(n_folds=1))
-    module = build_module(config, data)
+    return build_module(Config(model=SMALL, training=training, split=SplitConfig(n_folds=1)), data)
+
+
+def test_judging_an_epoch_leaves_the_model_in_training_as_it_was(module):
+    with torch.no_grad():
+        module.model.repeat_head.out.bias -= 20  # past items stand last: whoever weighs the parts gains by it
     before = copy.deepcopy(module.model.state_dict())
     module.judge(module.validation)
-    assert module.parts.abs().max() > 0
+    assert module.parts[-1] > 1
     assert all(torch.equal(before[name], value) for name, value in module.model.state_dict().items())
     kept = module.weights(module.state_dict())
     assert kept.keys() == before.keys()
-    assert not torch.equal(kept["decoder.norm.weight"], before["decoder.norm.weight"])
+    assert kept["repeat_head.out.bias"] > before["repeat_head.out.bias"] + 1
+
+
+def test_parts_are_weighed_only_where_that_ranks_better(module, monkeypatch):
+    as_it_is = module.judge(module.validation)
+    module.parts.zero_()
+    monkeypatch.setattr("recsys.modeling.module.fit_parts", lambda *_: torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -50.0]))
+    harmed = module.judge(module.validation)
+    assert not module.parts.any(), "past items last is worse, however likely"
+    assert harmed <= as_it_is
+
+
+def test_customers_without_a_history_have_no_say(module):
+    fold, data = module.validation, module.batches.data
+    known = fold.history_end[fold.user_index] > data.offsets[fold.user_index]
+    newcomers = replace(fold, history_end=np.where(np.arange(data.n_users) % 2, fold.history_end, data.offsets[:-1]))
+    some = newcomers.of_users(newcomers.history_end[fold.user_index] > data.offsets[fold.user_index])
+    assert 0 < len(some.user_index) < known.sum()
+    assert module.judge(newcomers) == module.judge(some)

@@ -19,7 +19,7 @@ from recsys.modeling.losses import WindowLoss
 from recsys.modeling.negatives import OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import DecoderRecommender, History
-from recsys.splits import Fold, event_positions
+from recsys.splits import Fold
 
 #: What is fitted, in order: logarithms of factors, and the shift of past items that have a head of their own.
 PARTS = ("query", "bias", "sales", "kinds", "past", "past_shift")
@@ -43,7 +43,7 @@ def fit_parts(model: PurchaseModel, sales: ItemSales, history: History, fold: Fo
     model.eval()
     with torch.no_grad():
         chunks = [
-            _Chunk.of(model, sales, history, fold, chosen[begin : begin + _CHUNK])
+            _Chunk.of(model, sales, history, fold.of_users(chosen[begin : begin + _CHUNK]))
             for begin in range(0, len(chosen), _CHUNK)
         ]
     model.train(was_training)
@@ -104,13 +104,15 @@ class _Chunk:
         return len(self.query_QI)
 
     @classmethod
-    def of(cls, model: PurchaseModel, sales: ItemSales, history: History, fold: Fold, chosen: np.ndarray) -> Self:
-        """Ask for the users ``chosen`` (Q,) among those of ``fold``."""
-        query_QD, questions = DecoderRecommender(model, sales).ask(history, fold.user_index[chosen])
+    def of(cls, model: PurchaseModel, sales: ItemSales, history: History, fold: Fold) -> Self:
+        """Ask for the users of ``fold``."""
+        query_QD, questions = DecoderRecommender(model, sales).ask(history, fold.user_index)
         device = query_QD.device
-        row, position = event_positions(fold.target_offsets[chosen], fold.target_offsets[chosen + 1])
-        target_item_n = torch.from_numpy(fold.target_item[position].astype(np.int64)).to(device)
-        own = OwnItems.of(questions, torch.from_numpy(row).to(device), target_item_n, model.n_items + 1)
+        query_n = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
+        target_query_n, target_item_n = (
+            torch.from_numpy(part.astype(np.int64)).to(device) for part in (query_n, fold.target_item)
+        )
+        own = OwnItems.of(questions, target_query_n, target_item_n, model.n_items + 1)
         kinds = model.kind_scores(questions)
         return cls(
             own=own,

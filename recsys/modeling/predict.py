@@ -58,9 +58,10 @@ class ServedDecoder:
         Raises:
             DataError: fewer than ``k`` items may be recommended to a customer.
         """
-        known = history.end[user_index] > history.data.offsets[user_index]
-        if isinstance(self.decoder, DecoderRecommender) and self.decoder.model.customer_codes is not None:
-            known |= history.data.customer_is_told[user_index]
+        if isinstance(self.decoder, DecoderRecommender):
+            known = self.decoder.knows(history, user_index)
+        else:
+            known = history.end[user_index] > history.data.offsets[user_index]
         item = np.zeros((len(user_index), k), dtype=np.int32)
         score = np.full((len(user_index), k), -np.inf, dtype=np.float32)
         if known.any():

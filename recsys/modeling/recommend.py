@@ -96,6 +96,13 @@ class DecoderRecommender:
         self.model.train(was_training)
         return Lists(np.asarray(user_index, dtype=np.int32), np.concatenate(items), np.concatenate(scores))
 
+    def knows(self, history: History, users: np.ndarray) -> np.ndarray:
+        """Return of which of ``users`` (Q,) the model knows anything: a history, or what it reads of the user table."""
+        known: np.ndarray = history.end[users] > history.data.offsets[users]
+        if self.model.customer_codes is not None:
+            known = known | history.data.customer_is_told[users]
+        return known
+
     def logits(self, history: History, users: np.ndarray) -> tuple[Tensor, Questions]:
         """Return logits (Q, V) of the catalogue for ``users`` at the history's date, and the questions asked."""
         query_QD, questions = self.ask(history, users)
