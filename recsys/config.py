@@ -384,7 +384,7 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
             or a value does not fit.
     """
     settings = {} if path is None else read_yaml(path)
-    settings = from_flat(settings, str(path)) if is_flat(settings) else settings
+    settings = from_flat(settings, str(path)) if is_flat(settings, Config.model_fields) else settings
     if not overrides:
         return validated(settings, Config, "the defaults" if path is None else str(path))
     # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.

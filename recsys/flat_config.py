@@ -5,6 +5,7 @@ What such a file does not say is what the published training on ids did.
 
 import copy
 import difflib
+from collections.abc import Collection
 from typing import Any, Final
 
 from recsys.errors import ConfigError
@@ -31,13 +32,13 @@ PUBLISHED: Final[dict[str, Any]] = {
 }
 
 
-def is_flat(settings: dict[str, Any]) -> bool:
-    """Return whether a file is written in the flat form: most of its keys are flat ones.
+def is_flat(settings: dict[str, Any], sections: Collection[str]) -> bool:
+    """Return whether a file is written in the flat form: it has flat keys, and none of the ``sections`` of ours.
 
-    >>> is_flat({"lr": 0.001, "num_embeds": 1003}), is_flat({"name": "mine", "lr": 0.001}), is_flat({})
-    (True, False, False)
+    >>> is_flat({"lr": 0.001, "epoch": 3}, ["name", "model"]), is_flat({"name": "mine", "lr": 0.001}, ["name", "model"])
+    (True, False)
     """
-    return len(settings.keys() & FLAT_KEYS.keys()) * 2 > len(settings)
+    return not settings.keys().isdisjoint(FLAT_KEYS) and settings.keys().isdisjoint(sections)
 
 
 def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:

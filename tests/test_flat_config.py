@@ -50,6 +50,7 @@ def test_set_changes_a_flat_file_too(tmp_path):
     [
         (PUBLISHED + "hiden_size: 64\n", r"model_config.yaml: unknown key hiden_size; did you mean hidden_size\?"),
         (PUBLISHED + "shop: mine\n", r"unknown key shop; the flat form knows lr, epochs, .*num_embeds"),
+        ("lr: 0.001\nepoch: 3\n", r"model_config.yaml: unknown key epoch; did you mean epochs\?"),
         ("num_heads: 3\nhidden_size: 64\n", r"hidden_size 64 is not a multiple of num_heads 3"),
         ("lr: fast\nepochs: 3\n", r"training\.lr: .*found 'fast'"),
     ],
