@@ -50,13 +50,15 @@ def _values(column: nw.Series[Any]) -> tuple[np.ndarray, np.ndarray]:
     Of numbers with many values these are bands.
     """
     # Not sorted customer by customer: a postal code of 64 letters for each of a million is a third of a gigabyte.
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
     encoded = column.cast(nw.String).fill_null("").to_arrow().dictionary_encode()
     distinct, number = np.unique(np.array(encoded.dictionary.to_pylist(), dtype=str), return_inverse=True)
     place = number[np.asarray(encoded.indices)]
     told = distinct != ""
     if told.sum() <= MAX_VALUES:
         return distinct, place
-    try:
+    try:  # tables often hold numbers as text
         numbers = np.where(told, distinct, "nan").astype(np.float64)
     except ValueError:
         return distinct, place

@@ -135,6 +135,16 @@ def test_columns_of_customers_are_told_by_common_values_and_bands():
     assert is_told.all()
 
 
+def test_a_number_that_is_not_one_is_told_as_missing():
+    n = 40 * MIN_CUSTOMERS
+    age = np.arange(n) / 2
+    age[: 2 * MIN_CUSTOMERS] = np.nan
+    codes, is_told = customer_codes(nw.from_native(pa.table({"user_id": [str(u) for u in range(n)], "age": age})))
+    assert not is_told[: 2 * MIN_CUSTOMERS].any()
+    assert is_told[2 * MIN_CUSTOMERS :].all()
+    assert not set(codes[: 2 * MIN_CUSTOMERS, 0]) & set(codes[2 * MIN_CUSTOMERS :, 0])
+
+
 @pytest.mark.parametrize("only", ["event_inputs", "customer"])
 def test_a_model_begins_as_one_that_reads_neither(data, only):
     reads = SMALL.model_copy(update={only: True})

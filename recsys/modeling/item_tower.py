@@ -40,7 +40,7 @@ class ItemTower(nn.Module):
 
     @torch.no_grad()
     def forget(self, item_U: Tensor) -> None:
-        """Take the own part away from the rows ``item_U`` (U,) int64: their attributes alone place them."""
+        """Take the own part away from the rows ``item_U`` (U,) int64: their attributes and texts alone place them."""
         self.own.weight[item_U] = 0
 
     def forward(self, item: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -145,6 +145,7 @@ class PurchaseModule(pl.LightningModule):
     def judge(self, fold: Fold) -> float:
         """Return MAP@12 over the whole catalogue, the parts of the logits weighed as ``fold`` asks for if that helps.
 
+        Six numbers are fitted to the very purchases that are ranked: where these are few, the value is too high.
         Customers of whom the model knows nothing have no say: others' lists are not for them. What is most likely need
         not rank best, so the parts are weighed only where that ranks better. The model in training stays as it was: a
         copy is weighed, as the run's weights will be.
@@ -162,6 +163,10 @@ class PurchaseModule(pl.LightningModule):
         lists = DecoderRecommender(model, self.sales).recommend(history, fold.user_index, 12, candidates)
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from a checkpoint of the time before parts were weighed as well."""
+        checkpoint["state_dict"].setdefault("parts", torch.zeros(len(PARTS)))
+
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: the model's weights, its parts weighed."""
         own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
@@ -175,10 +180,14 @@ class PurchaseModule(pl.LightningModule):
         return model
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW (no decay on biases, norms and vectors of items) with linear warm-up, then cosine decay."""
+        """Return AdamW (no decay on biases, norms and what makes items' vectors) with linear warm-up, then cosine."""
         training = self.config.training
-        decayed = [p for name, p in self.model.named_parameters() if p.ndim > 1 and "items." not in name]
-        others = [p for name, p in self.model.named_parameters() if p.ndim <= 1 or "items." in name]
+
+        def is_decayed(name: str, parameter: Tensor) -> bool:
+            return parameter.ndim > 1 and "items." not in name and not name.rpartition(".")[2].startswith("bias")
+
+        decayed = [p for name, p in self.model.named_parameters() if is_decayed(name, p)]
+        others = [p for name, p in self.model.named_parameters() if not is_decayed(name, p)]
         groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.98), fused=True)
         total = max(len(self.batches) * training.epochs, 1)
