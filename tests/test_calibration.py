@@ -114,6 +114,21 @@ def test_with_few_customers_nothing_moves_far(model, data):
     assert torch.isfinite(all_of_them).all()
 
 
+def test_a_customer_who_owns_or_buys_the_whole_catalogue_spoils_nobody_s_fit(model, data):
+    fold, history = fold_and_history(data)
+    greedy = replace(
+        fold,
+        target_offsets=np.concatenate([[0], fold.target_offsets[1:] + data.n_items - fold.target_offsets[1]]),
+        target_item=np.concatenate(
+            [np.arange(1, data.n_items + 1, dtype=np.int32), fold.target_item[fold.target_offsets[1] :]]
+        ),
+    )
+    fitted = fit_parts(model, ItemSales(data), history, greedy, seed=0)
+    assert fitted.any()
+    others = fit_parts(model, ItemSales(data), history, fold, seed=0)
+    torch.testing.assert_close(fitted, others, atol=0.3, rtol=0)
+
+
 def test_fitting_reads_nothing_after_the_window(model, data):
     fold, history = fold_and_history(data)
     expected = fit_parts(model, ItemSales(data), history, fold, seed=0)

@@ -254,6 +254,15 @@ def test_the_joint_loss_is_that_of_the_kind_and_of_the_item_within_it():
         torch.testing.assert_close(loss.joint, -probability[kind].sum().log() + loss.repeats + loss.discoveries)
 
 
+def test_a_question_whose_targets_are_everything_has_a_finite_loss_and_gradient():
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss = window_loss(logits, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), [(0, 1)])
+    (loss.joint + loss.repeats + loss.discoveries).backward()
+    assert torch.isfinite(loss.joint)
+    assert torch.isfinite(logits.grad[:, 1:]).all()
+    assert (logits.grad[1, 2] < 0).all()
+
+
 def test_a_question_without_a_past_has_a_finite_loss_and_gradient():
     logits = torch.zeros(1, 4, requires_grad=True)
     loss = window_loss(logits, torch.tensor([0]), torch.tensor([2]))

@@ -250,8 +250,7 @@ def test_another_process_of_a_distributed_training_shares_the_folder_of_the_firs
     assert [path.name for path in Path("models").iterdir()] == ["toy"]
 
 
-def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prepared, monkeypatch):
-    settings = config_with("training.lr=30", "training.epochs=3")
+def stop_at_the_third_epoch(settings, monkeypatch):
     original = PurchaseModule.on_train_epoch_start
 
     def interrupted_at_the_third(self):
@@ -263,6 +262,11 @@ def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prep
         patch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_third)
         with pytest.raises(RunError, match="--resume"):
             train(settings)
+
+
+def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prepared, monkeypatch):
+    settings = config_with("training.lr=30", "training.epochs=3")
+    stop_at_the_third_epoch(settings, monkeypatch)
     info = train(settings, resume=True)
     assert (info["best_epoch"], info["epochs_run"]) == (-1, 3)
 
@@ -299,17 +303,7 @@ def test_a_training_until_the_test_window_holds_nothing_out_and_keeps_the_last_e
 
 def test_a_training_until_the_test_window_resumes_to_what_it_would_have_been(prepared, monkeypatch):
     train(config_with("name=whole", *UNTIL_TEST))
-    original = PurchaseModule.on_train_epoch_start
-
-    def interrupted_at_the_third(self):
-        if self.current_epoch == 2:
-            raise KeyboardInterrupt
-        original(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_third)
-        with pytest.raises(RunError, match="--resume"):
-            train(config_with("name=halves", *UNTIL_TEST))
+    stop_at_the_third_epoch(config_with("name=halves", *UNTIL_TEST), monkeypatch)
     info = train(config_with("name=halves", *UNTIL_TEST), resume=True)
     assert (info["best_epoch"], info["epochs_run"]) == (2, 3)
     whole, halves = weights("whole"), weights("halves")

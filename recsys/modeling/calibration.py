@@ -148,9 +148,10 @@ class _Chunk:
         if self.kinds_QI is not None:
             logits_QI.add_(factors[3] * self.kinds_QI)
         logits_QI[place] = -torch.inf
-        highest_Q1 = logits_QI.amax(-1, keepdim=True)
+        # Of a small catalogue a customer may own everything: the log of nothing is then very low, but has a slope.
+        highest_Q1 = logits_QI.amax(-1, keepdim=True).clamp(min=torch.finfo(logits_QI.dtype).min)
         weight_QI = logits_QI.sub_(highest_Q1).exp_()
-        total_Q = weight_QI.sum(-1)
+        total_Q = weight_QI.sum(-1).clamp(min=torch.finfo(weight_QI.dtype).tiny)
         flat_2Q = self.flat_2I @ weight_QI.T
         query_Q, kinds_Q = (
             torch.zeros_like(total_Q) if part is None else torch.linalg.vecdot(weight_QI, part)

@@ -23,7 +23,7 @@ class PurchaseModel(nn.Module):
     repeat_head(history, item, date, query) stands in its place.
 
     An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
-    with them by its attributes alone places it.
+    with them by its attributes and text alone places it.
     """
 
     def __init__(
