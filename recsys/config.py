@@ -416,7 +416,8 @@ def validated(
         key = ".".join(str(part) for part in first["loc"]) + (": " if first["loc"] else "")
         # What a validator of a whole section says names its keys itself.
         found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-        expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+        expected = _EXPECTED.get(first["type"]) or said
         if asked is not None and first["loc"]:
             origin = "the command line" if _holds(asked, first["loc"]) else origin.removesuffix(" and the command line")
         raise ConfigError(f"{origin}: {key}{expected}{found}") from error

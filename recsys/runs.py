@@ -68,6 +68,11 @@ def find_run(name: str | None) -> Run:
     """
     folder = _newest() if name is None else Path(name) if Path(name).is_dir() else MODELS_DIR / name
     missing = [file for file in (CONFIG_FILE, INFO_FILE, WEIGHTS_FILE) if not (folder / file).is_file()]
+    if CONFIG_FILE not in missing and INFO_FILE in missing:
+        raise RunError(
+            f"{folder} lacks {', '.join(missing)}: its training has not ended; wait for it, or, if it was stopped, go "
+            f"on with: recsys train --resume --config {folder / CONFIG_FILE}"
+        )
     if missing:
         known = ", ".join(path.name for path in _runs()) or "none yet: run `recsys train` first"
         found = f"lacks {', '.join(missing)}" if folder.is_dir() else "does not exist"

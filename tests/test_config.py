@@ -243,6 +243,7 @@ def test_a_mistake_is_said_of_the_place_where_it_was_written(tmp_path, text, ove
         ("baselines.half_lives_days=[]", "at least 1"),
         ("baselines.half_lives_days=[-7]", "greater than 0"),
         ("baselines.systems=[repeat, nosuch]", "'als'.*found 'nosuch'"),
+        ("model.block=hstu", r"the command line: model\.block: expected 'plain' or 'gated' \(found 'hstu'\)"),
     ],
 )
 def test_what_only_a_later_command_would_trip_over_is_refused_at_once(override, expected):

@@ -72,6 +72,14 @@ def test_a_folder_that_lacks_a_file_is_not_a_run_and_the_file_is_named(workplace
         find_run("small")
 
 
+def test_a_training_that_was_stopped_is_called_one_and_how_to_go_on_is_said(workplace):
+    folder = make_run("half")
+    for file in (INFO_FILE, WEIGHTS_FILE):
+        (folder / file).unlink()
+    with pytest.raises(RunError, match=r"has not ended.*recsys train --resume --config models/half/config\.yaml"):
+        find_run("half")
+
+
 def test_lists_of_a_fold_lie_under_the_report_of_the_run(workplace):
     make_run("small")
     path = find_run("small").table_path("repeat", "2017-12-25")
