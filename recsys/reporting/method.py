@@ -130,8 +130,8 @@ def _held_out(config: Config, scores: Scores) -> Iterator[str]:
         return
     yield (
         "No leak: the decoder's weights learned only from purchases before the validation window, and that window "
-        f"({split.horizon_days} days just before the first tested one) chose when to stop and the settings of the "
-        f"rules. {nothing_later}"
+        f"({split.horizon_days} days just before the first tested one) chose when to stop, how the parts of a score are "
+        f"weighed, and the settings of the rules. {nothing_later}"
     )
 
 
@@ -143,7 +143,10 @@ def training(config: Config) -> str:
         return f"Training runs to its end, {last}: no window is held out to judge epochs by."
     if config.seed_model.kind is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
-        return f"Training stops when the score on {validation}, no longer rises; {kept}."
+        weighed = (
+            "Six numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
+        )
+        return f"Training stops when the score on {validation}, no longer rises; {kept}. {weighed}"
     kept = f"The epoch with the lowest loss on {validation}, is kept"
     if settings.patience >= settings.epochs:
         return f"{kept}; training always runs to its end, epoch {settings.epochs}, and the loss may rise before that."
