@@ -130,8 +130,8 @@ def _held_out(config: Config, scores: Scores) -> Iterator[str]:
         return
     yield (
         "No leak: the decoder's weights learned only from purchases before the validation window, and that window "
-        f"({split.horizon_days} days just before the first tested one) chose when to stop, how the parts of a score are "
-        f"weighed, and the settings of the rules. {nothing_later}"
+        f"({split.horizon_days} days just before the first tested one) chose when to stop, how to weigh the parts of "
+        f"a score, and the settings of the rules. {nothing_later}"
     )
 
 
