@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.prepared import PreparedData
+from recsys.renewals import RENEWAL_FEATURES
 
 ITEM_FEATURES = ("sold_7", "sold_28", "sold_all", "trend", "age", "repeat_share", "never_sold")
 PAST_FEATURES = (
@@ -38,6 +39,7 @@ PAST_FEATURES = (
     "group_age_last",
     "share_of_group",
     "share_of_group_decayed_60",
+    *RENEWAL_FEATURES,
 )
 KIND_FEATURES = (
     "items",
@@ -62,7 +64,8 @@ KIND_FEATURES = (
 #: Tables of a day that are kept: an epoch asks at some fifty days again and again.
 MAX_TABLES = 64
 _HALF_LIVES_DAYS = (7.0, 20.0, 60.0, 150.0)
-_N_GROUP_FEATURES = sum("group" in name for name in PAST_FEATURES)
+#: Of ``PAST_FEATURES``, what a pair's own events say.
+_N_PAIR_FEATURES = PAST_FEATURES.index("group_items")
 
 
 class ItemSales:
@@ -171,7 +174,8 @@ def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day:
 
     Returns:
         One row for each distinct (query, item). Counts enter as logarithms, ages in log-days divided by 4. What
-        begins with ``group`` sums over the customer's past items of the same group (``data.groups``).
+        begins with ``group`` sums over the customer's past items of the same group (``data.groups``); the rest is
+        that of :class:`recsys.renewals.Renewals`.
     """
     begin = data.offsets[user_index]
     counts = end - begin
@@ -186,7 +190,10 @@ def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day:
     pair_item = key[starts] % (data.n_items + 1)
     features = _pair_features(data, position, starts, day[pair_query], trips[pair_query])
     of_groups = _group_features(features, pair_query, data.groups[pair_item])
-    return PastItems(pair_query, pair_item, np.concatenate([features, of_groups], axis=1))
+    renewals = data.renewals.of_past(
+        key // (data.n_items + 1), data.item[position], np.asarray(data.day[position]), starts, np.asarray(day)
+    )
+    return PastItems(pair_query, pair_item, np.concatenate([features, of_groups, renewals], axis=1))
 
 
 def _pair_features(
@@ -194,7 +201,7 @@ def _pair_features(
 ) -> np.ndarray:
     """Return (P, F) features of events grouped by pair; ``starts`` (P,) begins each group in ``position``."""
     if not len(starts):
-        return np.zeros((0, len(PAST_FEATURES) - _N_GROUP_FEATURES), dtype=np.float32)
+        return np.zeros((0, _N_PAIR_FEATURES), dtype=np.float32)
     lasts = np.append(starts[1:], len(position)) - 1
     count = lasts - starts + 1
     event_day = data.day[position].astype(np.float32)
@@ -306,7 +313,7 @@ def past_kinds(past: PastItems, kinds: np.ndarray) -> PastKinds:
         items / np.maximum(count, 1),
         count / np.maximum(of_query[0], 1),
         decayed[2] / np.maximum(of_query[1], 1e-9),
-        *(named(name)[first_pair] for name in PAST_FEATURES if name.startswith("user_")),
+        *(named(name)[first_pair] for name in KIND_FEATURES if name.startswith("user_")),
     ]
     return PastKinds(query, code, np.stack(columns, axis=1).astype(np.float32))
 

@@ -17,6 +17,7 @@ from recsys.attributes import attribute_codes, item_groups, kind_columns
 from recsys.customer_codes import customer_codes
 from recsys.errors import DataError
 from recsys.event_codes import event_codes
+from recsys.renewals import Renewals
 from recsys.storage import read_json
 
 EPOCH = date(1970, 1, 1)
@@ -106,6 +107,11 @@ class PreparedData:
     def kinds(self) -> np.ndarray:
         """Kinds (V, C) int64 of each item, see :func:`recsys.attributes.kind_columns`."""
         return kind_columns(self.attributes)
+
+    @cached_property
+    def renewals(self) -> Renewals:
+        """How soon what was bought is bought again, at any date."""
+        return Renewals(self.user_of_event(), self.item, self.day, self.groups)
 
     @cached_property
     def event_codes(self) -> np.ndarray:
