@@ -93,8 +93,8 @@ class Renewals:
 
     def of_past(
         self, query: np.ndarray, item: np.ndarray, day: np.ndarray, starts: np.ndarray, asked: np.ndarray
-    ) -> np.ndarray:
-        """Return ``RENEWAL_FEATURES`` (P, F) float32 of each query's past items, as logarithms.
+    ) -> list[np.ndarray]:
+        """Return ``RENEWAL_FEATURES`` of each query's past items, (P,) float64 each, as logarithms.
 
         What begins with ``due`` is how many purchases to expect in the 7 days (or 28) from the date on.
 
@@ -106,7 +106,7 @@ class Renewals:
             asked: (Q,) date of each query, after each of its days.
         """
         if not len(starts):
-            return np.zeros((0, len(RENEWAL_FEATURES)), dtype=np.float32)
+            return [np.zeros(0)] * len(RENEWAL_FEATURES)
         last = np.zeros(len(query), dtype=bool)
         last[np.append(starts[1:], len(query)) - 1] = True
         until = np.where(last, asked[query] - 1, np.append(day[1:], 0))
@@ -134,8 +134,7 @@ class Renewals:
         of_pair_P = (came_P + _OF_PAIR) / (due_P * of_customer_P + _OF_PAIR)
         all_P = factor_P * of_customer_P * of_pair_P
         columns = [everyone_P, soon_P, soon_P * factor_P, of_customer_P, of_pair_P, soon_P * all_P, later_P * all_P]
-        features: np.ndarray = np.log(np.maximum(np.stack(columns, axis=1), _LEAST)).astype(np.float32)
-        return features
+        return [np.log(np.maximum(column, _LEAST)) for column in columns]
 
 
 def _drawn(
