@@ -27,7 +27,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test check lint format requirements readme docs bench-data \
-	bench-train bench-attention bench-generate bench-quality bench-peers ablation clean
+	bench-selection bench-train bench-attention bench-generate bench-quality bench-peers ablation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -104,6 +104,9 @@ readme: $(METRICS) ## put the demo's closing lines into README.md
 
 bench-data: $(READY) ## time and memory of preparing full-size H&M data
 	$(BIN)/python -m benchmarks.data
+
+bench-selection: $(READY) ## whether `dataset main --split` keeps what pandas keeps, at H&M's full size
+	$(BIN)/python -m benchmarks.selection
 
 bench-train: $(READY) ## events per second of training
 	$(BIN)/python -m benchmarks.train

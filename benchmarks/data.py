@@ -20,7 +20,7 @@ from benchmarks.results import machine, write_section
 from recsys.console import talk
 from recsys.runs import code_version
 
-_THREADS = "2"
+THREADS = "2"
 _READ = "import sys, polars as pl; pl.scan_csv(sys.argv[1], infer_schema=False).collect(engine='streaming')"
 
 
@@ -39,7 +39,7 @@ def measure(command: list[str], folder: Path) -> Cost:
     Raises:
         CalledProcessError: it failed.
     """
-    environment = os.environ | {"POLARS_MAX_THREADS": _THREADS, "OMP_NUM_THREADS": _THREADS}
+    environment = os.environ | {"POLARS_MAXTHREADS": THREADS, "OMP_NUMTHREADS": THREADS}
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
@@ -70,7 +70,7 @@ def describe(reads: list[Cost], cost: Cost, n_events: int, arguments: argparse.N
     return f"""## Preparing data of H&M's size
 
 `python -m benchmarks.data --customers {arguments.customers} --engine {arguments.engine}`, {made}: {n_events:,} events,
-CSV in, training arrays out, {_THREADS} threads. {datetime.now(UTC):%Y-%m-%d}, commit {code_version()}. {machine()};
+CSV in, training arrays out, {THREADS} threads. {datetime.now(UTC):%Y-%m-%d}, commit {code_version()}. {machine()};
 load average of the last 15 minutes {os.getloadavg()[2]:.1f}.
 
 | step | seconds | CPU seconds | peak memory, GB |
