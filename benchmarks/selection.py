@@ -81,10 +81,10 @@ def describe(found: Comparison, arguments: argparse.Namespace) -> str:
     same = "are the same, each with as many purchases" if found.equal_histories else "DIFFER"
     return f"""## The published selection, beside pandas
 
-`make bench-selection`, {given}: {found.n_rows:,} purchases. The customers kept {same}. Each is a process of its own on
-{THREADS} threads, on {_n_cores()} of the cores; pandas reads two columns and stops at the counts, recsys writes data.
-{datetime.now(UTC):%Y-%m-%d}, commit {code_version()}, seed 42. {machine()}; load average of the last 15 minutes
-{os.getloadavg()[2]:.1f}.
+`make bench-selection`, {given}: {found.n_rows:,} purchases.
+The customers kept {same}. Each is a process of its own on {THREADS} threads, on {_n_cores()}
+of the cores; pandas reads two columns and stops at the counts, recsys writes data. {datetime.now(UTC):%Y-%m-%d},
+commit {code_version()}, seed 42. {machine()}; load average of the last 15 minutes {os.getloadavg()[2]:.1f}.
 
 | | `recsys dataset main --split` | pandas |
 |---|---:|---:|
