@@ -1,7 +1,8 @@
 """Run folders under ``models/``: what each holds, and how one is found.
 
 A run folder holds ``config.yaml`` (resolved), ``run.json`` (seed, code version, data fingerprint, command, …),
-``weights.safetensors``, ``metrics.csv`` (one row a logged step or epoch) and TensorBoard's events.
+``weights.safetensors``, ``metrics.csv`` (one row a logged step or epoch) and TensorBoard's events; of a text
+transformer whose map was drawn, ``text_vectors.safetensors`` too.
 """
 
 import subprocess
@@ -18,6 +19,8 @@ CONFIG_FILE = "config.yaml"
 INFO_FILE = "run.json"
 WEIGHTS_FILE = "weights.safetensors"
 LOG_FILE = "metrics.csv"
+#: What the run's text transformer says of every distinct text, with the mark of what it was made from.
+TEXT_VECTORS_FILE = "text_vectors.safetensors"
 #: Scores on held-out customers, in the report folder of a run of a published architecture.
 HELD_OUT_FILE = "held_out.json"
 

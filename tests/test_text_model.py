@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from toy import write_prepared
 
 from recsys.config import load_config
@@ -13,7 +15,7 @@ from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
 from recsys.modeling.text_batches import TextBatches, Texts, ask, load_tokenizer, split_rows, tokenise
 from recsys.modeling.text_model import PositionalEncoding, TextTransformer, text_vectors
 from recsys.modeling.train import train
-from recsys.runs import find_run
+from recsys.runs import TEXT_VECTORS_FILE, find_run
 
 PRINTED = """TextTransformer(
   (item_embeddings): Embedding(30522, 128)
@@ -223,6 +225,52 @@ def test_training_writes_a_run_whose_vectors_are_those_of_its_best_epoch(shop):
     np.testing.assert_array_equal(vectors[0], vectors[30])
     untrained = untrained_text_vectors(found.config, found.open_data(), np.array([7, 0]))
     assert np.abs(vectors[[7, 0]] - untrained).max() > 0.01
+
+
+def test_vectors_of_all_texts_are_made_once_and_kept_with_the_run(shop, monkeypatch):
+    train(shop)
+    found = find_run("words")
+    vectors = item_vectors("text", found, found.open_data())
+    np.testing.assert_allclose(item_vectors("text", found, found.open_data(), np.array([7, 0])), vectors[[7, 0]])
+    monkeypatch.setattr("recsys.modeling.text_vectors.text_vectors", lambda *_: pytest.fail("read anew"))
+    np.testing.assert_array_equal(item_vectors("text", found, found.open_data()), vectors)
+    np.testing.assert_array_equal(item_vectors("text", found, found.open_data(), np.array([7, 0])), vectors[[7, 0]])
+
+
+def test_some_items_alone_are_read_without_keeping_anything(shop):
+    train(shop)
+    found = find_run("words")
+    some = item_vectors("text", found, found.open_data(), np.array([7, 0]))
+    assert not (found.folder / TEXT_VECTORS_FILE).exists()
+    np.testing.assert_allclose(some, item_vectors("text", found, found.open_data())[[7, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("spoilt", ["other weights", "other texts", "cut short", "another shape"])
+def test_kept_vectors_of_something_else_are_never_used(shop, workplace, spoilt):
+    train(shop)
+    found = find_run("words")
+    path, data = found.folder / TEXT_VECTORS_FILE, found.open_data()
+    vectors = item_vectors("text", found, data)
+    if spoilt == "other weights":
+        weights = load_file(found.folder / "weights.safetensors")
+        weights["item_embeddings.weight"] += np.float32(1.0)
+        save_file(weights, found.folder / "weights.safetensors")
+    elif spoilt == "other texts":
+        names = [f"w{5 + number % 30}" for number in range(60)]
+        items = pa.table({"item_id": data.item_ids, "name": names})
+        data = write_prepared(workplace / "data/processed/other", [(0, 18_000, 1)], n_items=60, items=items)
+    elif spoilt == "cut short":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        kept = load_file(path)["vectors"]
+        with safe_open(path, framework="np") as file:
+            save_file({"vectors": kept[:5]}, path, metadata=file.metadata())
+    again = item_vectors("text", found, data)
+    assert again.shape == vectors.shape
+    path.unlink()
+    np.testing.assert_array_equal(again, item_vectors("text", found, data))
+    if spoilt.startswith("other"):
+        assert np.abs(again - vectors).max() > 0.01
 
 
 def test_a_run_of_texts_recommends_nothing_and_a_decoder_reads_no_texts(shop):

@@ -146,9 +146,9 @@ def _others(
     for name in beside:
         run = find_run(name)
         run_kind: Embeddings = "items" if run.config.text_model.objective is None else "text"
-        result[f"{run_kind} of {run.name}"] = item_vectors(run_kind, run, _same_items(run, data))[some]
+        result[f"{run_kind} of {run.name}"] = item_vectors(run_kind, run, _same_items(run, data), some)
     makers: dict[str, Callable[[], np.ndarray]] = {
-        "bert": lambda: item_vectors("bert", found, data)[some],
+        "bert": lambda: item_vectors("bert", found, data, some),
         "untrained": lambda: untrained_text_vectors(found.config, data, some),
     }
     for name, make in makers.items():

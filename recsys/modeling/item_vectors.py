@@ -8,32 +8,34 @@ import pytorch_lightning as pl
 from recsys.config import Config
 from recsys.embeddings import embeddings_folder, load_embeddings
 from recsys.errors import RunError
-from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.factory import build_text_transformer, load_decoder, load_transformer, tokenised_items
 from recsys.modeling.recommend import DecoderRecommender
-from recsys.modeling.text_model import TextTransformer, text_vectors
+from recsys.modeling.text_vectors import run_text_vectors, told_vectors
 from recsys.prepared import PreparedData
-from recsys.runs import WEIGHTS_FILE, Run
+from recsys.runs import Run
 
 Embeddings = Literal["text", "bert", "items"]
 
 
-def item_vectors(kind: Embeddings, found: Run, data: PreparedData) -> np.ndarray:
-    """Return the vector (n_items, D) float32 of each item; row i is item_index i+1.
+def item_vectors(kind: Embeddings, found: Run, data: PreparedData, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return the vector (R, D) float32 of each item ``rows`` + 1; of all n_items without ``rows``.
 
     Args:
         kind: text, by the text transformer that the run fitted; bert, the stored text vectors that the run's
             configuration means; items, those by which the run's decoder scores items.
         found: the run.
         data: its prepared data.
+        rows: (R,) the items asked for.
 
     Raises:
         RunError: the run fitted no such model.
         DataError: the stored text vectors are missing, or do not cover the items.
     """
     is_text = found.config.text_model.objective is not None
+    asked = slice(None) if rows is None else rows
     if kind == "bert":
-        return load_embeddings(embeddings_folder(found.config), data)[1 : data.n_items + 1]
+        stored: np.ndarray = load_embeddings(embeddings_folder(found.config), data)[1 : data.n_items + 1][asked]
+        return stored
     if kind == "text" and not is_text:
         raise RunError(
             f"{found.folder} holds a decoder, which does not read texts; name a run of the text transformer "
@@ -42,8 +44,9 @@ def item_vectors(kind: Embeddings, found: Run, data: PreparedData) -> np.ndarray
     if kind == "items" and is_text:
         raise RunError(f"{found.folder} holds a text transformer, which has no decoder; take --embeddings text")
     if kind == "items":
-        return _decoder_items(found, data)
-    return _read_texts(_load_text(found), found.config, data, np.arange(data.n_items))
+        own: np.ndarray = _decoder_items(found, data)[asked]
+        return own
+    return run_text_vectors(found, data, rows)
 
 
 def untrained_text_vectors(config: Config, data: PreparedData, rows: np.ndarray) -> np.ndarray:
@@ -54,31 +57,10 @@ def untrained_text_vectors(config: Config, data: PreparedData, rows: np.ndarray)
         DataError: the items have no texts.
     """
     pl.seed_everything(config.seed, verbose=False)
-    return _read_texts(build_text_transformer(config, data), config, data, rows)
-
-
-def _load_text(found: Run) -> TextTransformer:
-    vocabulary_size = _vocabulary_size(found)
-    model = TextTransformer(found.config, vocabulary_size=vocabulary_size)
-    load_weights(model, found.folder / WEIGHTS_FILE)
-    return model
-
-
-def _vocabulary_size(found: Run) -> int:
-    from safetensors import SafetensorError, safe_open
-
-    path = found.folder / WEIGHTS_FILE
-    try:
-        with safe_open(path, framework="np") as file:
-            return int(file.get_slice("item_embeddings.weight").get_shape()[0])
-    except SafetensorError as error:
-        raise RunError(f"{path} holds no text transformer ({error}); train again with --force") from error
-
-
-def _read_texts(model: TextTransformer, config: Config, data: PreparedData, rows: np.ndarray) -> np.ndarray:
+    model = build_text_transformer(config, data)
     texts, text_of_item = tokenised_items(config, data)
     used, place = np.unique(text_of_item[rows], return_inverse=True)
-    vectors: np.ndarray = text_vectors(model, texts.take(used))[place]
+    vectors: np.ndarray = told_vectors(model, texts.take(used))[place]
     return vectors
 
 

@@ -1,7 +1,7 @@
 """The text transformer: learns from the catalogue's texts alone, and gives every item a vector for the item map."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -150,10 +150,13 @@ class TextTransformer(pl.LightningModule):
         return torch.utils.data.DataLoader(batches, batch_size=None)
 
 
-def text_vectors(model: TextTransformer, texts: Texts) -> np.ndarray:
+def text_vectors(
+    model: TextTransformer, texts: Texts, told: Callable[[int], object] = lambda n_read: None
+) -> np.ndarray:
     """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
 
-    A text without a word has the mean over all that is no padding. Independent of what else is in a batch.
+    A text without a word has the mean over all that is no padding. Independent of what else is in a batch. ``told`` is
+    called with the number of texts after each batch.
     """
     model.eval()
     vectors = np.zeros((len(texts), model.output_layer.in_features), dtype=np.float32)
@@ -167,6 +170,7 @@ def text_vectors(model: TextTransformer, texts: Texts) -> np.ndarray:
             weight_BT1 = counted_BT.unsqueeze(-1).to(states_BTD.dtype)
             mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
             vectors[rows] = mean_BD.float().cpu().numpy()
+            told(len(rows))
     return vectors
 
 
