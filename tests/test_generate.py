@@ -107,8 +107,12 @@ def test_the_report_shows_it_once_it_is_there(trained):
     assert runner.invoke(app, ["report", "--run", trained.name]).exit_code == 0
     page = trained.report_folder / "index.html"
     assert 'id="continued"' not in page.read_text(encoding="utf-8")
-    generate(trained, Choice(), max_items=4)
-    assert runner.invoke(app, ["report", "--run", trained.name, "--force"]).exit_code == 0
+    done = runner.invoke(build_app("generate"), ["generate", "--run", trained.name, "--max-items", "4"])
+    assert f"next: recsys report --run {trained.name} --force" in " ".join(done.stderr.split())
+    page.rename(page.with_name("old.html"))
+    done = runner.invoke(build_app("generate"), ["generate", "--run", trained.name, "--max-items", "4", "--force"])
+    assert f"next: recsys report --run {trained.name} shows" in " ".join(done.stderr.split())
+    assert runner.invoke(app, ["report", "--run", trained.name]).exit_code == 0
     html = page.read_text(encoding="utf-8")
     assert html.count('id="continued"') == 1
     assert 'href="#continued"' in html

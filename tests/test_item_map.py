@@ -264,6 +264,13 @@ def test_points_of_the_same_vectors_are_not_computed_again(run, monkeypatch):
     assert Path("reports/shop/map-items.parquet").stat().st_mtime_ns == before
 
 
+def test_a_map_of_all_that_is_compared_is_drawn_once(run):
+    done = invoke("--embeddings", "items")
+    assert done.exit_code == 0, done.output
+    assert "compare random" in done.stderr
+    assert "compare items" not in done.stderr
+
+
 def test_what_a_run_does_not_have_is_said(run):
     assert isinstance(invoke("--embeddings", "text").exception, RunError)
     error = invoke("--embeddings", "bert").exception

@@ -187,7 +187,8 @@ def _write_quality(
     rows: dict[str, dict[str, float]] = {}
     for name, vectors in compared.items():
         sample = unit_vectors(vectors)
-        on_map = plane(sample, seed, f"compare {name}")
+        drawn = name == kind and len(some) == len(points)  # of the very same vectors
+        on_map = layout.plane if drawn else plane(sample, seed, f"compare {name}")
         rows[name] = {"n_items": len(some)} | measures(sample, on_map, of_some, n_asked=_N_ASKED, seed=seed)
     if len(some) < len(points):
         of_all = {one.name: one.code for one in known.judged}

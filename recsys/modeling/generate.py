@@ -19,6 +19,7 @@ from recsys.modeling.recommend import History
 from recsys.modeling.sampling import Choice
 from recsys.modeling.universe import candidates_at
 from recsys.reporting.continued import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
+from recsys.reporting.page import PAGE_FILE as REPORT_FILE
 from recsys.runs import Run, find_run
 from recsys.splits import unfinished_histories
 from recsys.storage import replacing, require_absent, write_json, write_text
@@ -81,7 +82,8 @@ def main(
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
     typer.echo(page)
-    talk.print(f"next: recsys report --run {found.name} --force shows them in the run's report")
+    again = " --force" if (found.report_folder / REPORT_FILE).is_file() else ""
+    talk.print(f"next: recsys report --run {found.name}{again} shows them in the run's report")
 
 
 def generate(
