@@ -93,14 +93,13 @@ DATA_SETS: Final[dict[str, DataSet]] = {
     ),
     "online_retail": DataSet(
         about="UCI Online Retail, the last three windows of 30 days; the decoder learns anew for each from all that "
-        f"lies before it. {_BASKETS_ABOUT}",
+        f"lies before it; the window before it chooses the epoch and weighs the parts. {_BASKETS_ABOUT}",
         settings={
             "data.source": "table",
             "data.name": "online_retail",
             "split.horizon_days": "30",
             "split.n_folds": "3",
             "split.end": "2011-12-10",
-            "training.until": "test",
             "training.epochs": "8",
             "training.loss": "full",
         },

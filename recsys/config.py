@@ -31,7 +31,7 @@ class Section(BaseModel):
 
 
 #: Parts of the model that look at a date.
-_DATED = ("time_gaps", "sales_head", "repeat_head", "kind_head")
+_DATED = ("time_gaps", "sales_head", "repeat_head", "kind_head", "companion_head")
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -132,8 +132,8 @@ class SplitConfig(Section):
 class ModelConfig(Section):
     """The decoder.
 
-    `time_gaps`, `sales_head`, `repeat_head` and `kind_head` look at a date; under a `split.protocol` without one they
-    are off.
+    `time_gaps`, `sales_head`, `repeat_head`, `kind_head` and `companion_head` look at a date; under a `split.protocol`
+    without one they are off.
     """
 
     width: int = Field(128, ge=8, description="width D of the residual stream")
@@ -152,6 +152,7 @@ class ModelConfig(Section):
     sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
     kind_head: bool = Field(True, description="score items by what the customer bought of their kind as well")
+    companion_head: bool = Field(True, description="score items by what others bought with the customer's as well")
     rule_start: bool = Field(True, description="begin the heads as the rules that they are held against, else at zero")
     attributes: bool = Field(True, description="let items share what their categorical columns say")
     text: bool = Field(

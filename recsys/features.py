@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.companions import Baskets, Companions
+from recsys.kind_sales import KindSales
 from recsys.prepared import PreparedData
 from recsys.renewals import RENEWAL_FEATURES
 
@@ -56,6 +58,7 @@ KIND_FEATURES = (
     "items_a_purchase",
     "share",
     "share_60",
+    "lift",
     "user_events",
     "user_trips",
     "user_days_since_trip",
@@ -71,12 +74,15 @@ _N_PAIR_FEATURES = PAST_FEATURES.index("group_items")
 class ItemSales:
     """Sales of every item before any date, from the events of a :class:`PreparedData`.
 
+    What a customer buys twice on one day is one sale: asked for is who buys an item, not how many pieces.
+
     Shapes: V = n_items + 1 rows, row 0 is padding; F features named in ``ITEM_FEATURES``.
     """
 
     def __init__(self, data: PreparedData) -> None:
-        order = np.argsort(data.day, kind="stable")
         self.n_rows = data.n_items + 1
+        sale = np.flatnonzero(is_sale(data))
+        order = sale[np.argsort(data.day[sale], kind="stable")]
         self._day = np.asarray(data.day)[order]
         self._item = np.asarray(data.item)[order]
         self._repeated = is_repeat(data)[order]
@@ -283,12 +289,14 @@ class PastKinds:
     features: np.ndarray  # (R, F) float32
 
 
-def past_kinds(past: PastItems, kinds: np.ndarray) -> PastKinds:
+def past_kinds(past: PastItems, kinds: np.ndarray, sales: KindSales, day: np.ndarray) -> PastKinds:
     """Return what each query's past items of one kind come to together, for every kind of theirs.
 
     Args:
         past: the past items.
         kinds: (V, C) int64 codes of each item, 0 where nothing is known.
+        sales: of each kind.
+        day: (Q,) date of each query.
     """
     n_codes = int(kinds.max(initial=0)) + 1
     code_PC = kinds[past.item]
@@ -316,17 +324,34 @@ def past_kinds(past: PastItems, kinds: np.ndarray) -> PastKinds:
     discoveries = [summed(np.exp2(-age_first / half_life)) for half_life in (20.0, 60.0)]
     of_query = [np.bincount(past.query, np.expm1(named(name)))[query] for name in ("count", "decayed_60")]
     first_pair = np.searchsorted(past.query, query)
+    rarity = np.zeros(len(key))
+    for one in np.unique(day[query]):
+        rows = np.flatnonzero(day[query] == one)
+        rarity[rows] = sales.rarity(int(one))[code[rows]]
+    share = count / np.maximum(of_query[0], 1)
     columns = [
         *np.log1p([items, count, *decayed, *discoveries]),
         least(named("age_last")),
         -least(-named("age_first")),
         least(named("age_first")),
         items / np.maximum(count, 1),
-        count / np.maximum(of_query[0], 1),
+        share,
         decayed[2] / np.maximum(of_query[1], 1e-9),
+        np.log1p(share * rarity),
         *(named(name)[first_pair] for name in KIND_FEATURES if name.startswith("user_")),
     ]
     return PastKinds(query, code, _side_by_side(columns))
+
+
+def past_companions(past: PastItems, baskets: Baskets, counted: np.ndarray) -> Companions:
+    """Return what goes with each query's past items, by purchases before the days ``counted`` (Q,)."""
+
+    def named(name: str) -> np.ndarray:
+        one: np.ndarray = past.features[:, PAST_FEATURES.index(name)].astype(np.float64)
+        return one
+
+    weights = np.stack([np.expm1(named("decayed_60")), np.expm1(named("decayed_7"))], axis=1)
+    return baskets.of_past(past.query, past.item, named("age_last"), weights, counted)
 
 
 def _trips(
@@ -345,8 +370,21 @@ def _trips(
 
 def is_repeat(data: PreparedData) -> np.ndarray:
     """Return (E,) bool: whether the user had bought the item on an earlier position of the history."""
-    key = data.user_of_event().astype(np.int64) * (data.n_items + 1) + data.item
-    order = np.argsort(key, kind="stable")
+    key, order = _by_pair(data)
     repeated = np.zeros(len(key), dtype=bool)
     repeated[order[1:]] = key[order[1:]] == key[order[:-1]]
     return repeated
+
+
+def is_sale(data: PreparedData) -> np.ndarray:
+    """Return (E,) bool: whether it is the first purchase of the item by the user on the day."""
+    key, order = _by_pair(data)
+    sale = np.ones(len(key), dtype=bool)
+    sale[order[1:]] = (key[order[1:]] != key[order[:-1]]) | (data.day[order[1:]] != data.day[order[:-1]])
+    return sale
+
+
+def _by_pair(data: PreparedData) -> tuple[np.ndarray, np.ndarray]:
+    """Return a key (E,) int64 of user and item of each event, and the order that puts equal ones together, by time."""
+    key = data.user_of_event().astype(np.int64) * (data.n_items + 1) + data.item
+    return key, np.argsort(key, kind="stable")

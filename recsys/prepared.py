@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from recsys import schema
 from recsys.attributes import attribute_codes, item_groups, kind_columns
+from recsys.companions import Baskets
 from recsys.customer_codes import customer_codes
 from recsys.errors import DataError
 from recsys.event_codes import event_codes
+from recsys.kind_sales import KindSales
 from recsys.renewals import Renewals
 from recsys.storage import read_json
 
@@ -109,9 +111,19 @@ class PreparedData:
         return kind_columns(self.attributes)
 
     @cached_property
+    def kind_sales(self) -> KindSales:
+        """How much rarer than everything each kind sells, at any date."""
+        return KindSales(np.asarray(self.item), np.asarray(self.day), self.kinds)
+
+    @cached_property
     def renewals(self) -> Renewals:
         """How soon what was bought is bought again, at any date."""
         return Renewals(self.user_of_event(), self.item, self.day, self.groups)
+
+    @cached_property
+    def baskets(self) -> Baskets:
+        """What goes with what was bought, at any date."""
+        return Baskets(self.user_of_event(), np.asarray(self.item), np.asarray(self.day), self.n_items + 1)
 
     @cached_property
     def event_codes(self) -> np.ndarray:

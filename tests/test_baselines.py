@@ -152,6 +152,17 @@ def test_newcomers_get_what_their_segment_buys_and_others_what_everybody_buys(tm
     assert lists.item.tolist() == [[1, 2], [2, 1]]
 
 
+def test_newcomers_get_what_most_customers_bought_not_what_most_pieces_were_sold_of(tmp_path):
+    # Item 1: five pieces by one customer on one day; item 2: one each by two customers; item 3: two of one on two days.
+    data = prepared(tmp_path, [[(4, 1)] * 5, [(4, 2)], [(4, 2)], [(3, 3), (4, 3)], []], n_items=3)
+    history, newcomer = known_at(data, 5), np.array([4])
+    lists = Popularity.for_newcomers(history, None).recommend(history, newcomer, 3, Candidates(allowed(data)))
+    assert lists.item.tolist() == [[2, 3, 1]]
+    assert lists.score.tolist() == [[2, 2, 1]]
+    pieces = Popularity.fit("popularity", history).recommend(history, newcomer, 3, Candidates(allowed(data)))
+    assert pieces.item.tolist() == [[1, 2, 3]]
+
+
 @pytest.mark.parametrize("as_type", [str, float])
 def test_ages_are_banded_and_a_missing_age_is_everybody(as_type, tmp_path):
     ages = [16, 19, 20, 29, 45, 71, 99, None, *range(30, 46)]

@@ -57,8 +57,8 @@ def test_zeros_change_nothing(model, data):
 
 
 def test_every_part_is_multiplied_by_its_own_factor(model, data):
-    fitted = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.4, -1.5])
-    query, bias, sales, kinds, past = fitted[:-1].exp()
+    fitted = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4, -1.5])
+    query, bias, sales, kinds, companions, past = fitted[:-1].exp()
     logits, questions, query_QD = asked(model, data)
     assert len(questions.past_query_P)
     with torch.no_grad():
@@ -69,6 +69,9 @@ def test_every_part_is_multiplied_by_its_own_factor(model, data):
         )
         if model.kind_head is not None:
             expected += kinds * model.kind_scores(questions).of_items(model.kinds_VC)
+        if model.companion_head is not None:
+            place = questions.companion_query_C, questions.companion_item_C
+            expected[place] += companions * model.companion_scores(questions).score_C
         place = questions.past_query_P, questions.past_item_P
         expected[place] = past * logits[place] + fitted[-1]
     apply_parts(model, fitted)
@@ -83,7 +86,7 @@ def test_what_is_too_sure_of_itself_is_fitted_back(model, data):
     apply_parts(model, fit_parts(model, sales, history, fold, seed=0))
     settled = fit_parts(model, sales, history, fold, seed=0)
     assert settled.abs().max() < 0.5, "what is fitted already stays, but for the pull of the prior"
-    apply_parts(model, torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 2.0]))
+    apply_parts(model, torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]))
     assert fit_parts(model, sales, history, fold, seed=0)[-1] < settled[-1] - 0.5, "past items stand too high by two"
 
 
@@ -172,7 +175,9 @@ def test_judging_an_epoch_leaves_the_model_in_training_as_it_was(module):
 def test_parts_are_weighed_only_where_that_ranks_better(module, monkeypatch):
     as_it_is = module.judge(module.validation)
     module.parts.zero_()
-    monkeypatch.setattr("recsys.modeling.module.fit_parts", lambda *_: torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -50.0]))
+    monkeypatch.setattr(
+        "recsys.modeling.module.fit_parts", lambda *_: torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -50.0])
+    )
     harmed = module.judge(module.validation)
     assert not module.parts.any(), "past items last is worse, however likely"
     assert harmed <= as_it_is

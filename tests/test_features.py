@@ -13,6 +13,7 @@ from recsys.features import (
     past_items,
     past_kinds,
 )
+from recsys.kind_sales import KindSales
 
 
 def past_of(data, user, day):
@@ -78,11 +79,12 @@ def test_sales_count_the_days_before_the_date_only(example):
     sales = dict(zip(ITEM_FEATURES, ItemSales(example).at(120).T.tolist(), strict=True))
     # Two items: one more than what they sold, against the mean of that.
     assert sales["sold_7"] == pytest.approx([0, np.log(1 / 1.5), np.log(2 / 1.5)])
-    assert sales["sold_28"] == pytest.approx([0, np.log(3 / 3.5), np.log(4 / 3.5)])
+    # Two of item 2 on one day are one sale.
+    assert sales["sold_28"] == pytest.approx([0, np.log(3 / 3), np.log(3 / 3)])
     assert sales["never_sold"] == [0, 0, 0]
-    # One of item 1's two sales so far, and one of item 2's three, repeats an earlier one of the same customer.
-    average = 2 / 5
-    assert sales["repeat_share"] == pytest.approx([0, 2 * (1 + 2 * average) / 4, 2 * (1 + 2 * average) / 5])
+    # One of item 1's two sales so far repeats an earlier one of the same customer, none of item 2's does.
+    average = 1 / 4
+    assert sales["repeat_share"] == pytest.approx([0, 2 * (1 + 2 * average) / 4, 2 * 2 * average / 4])
 
 
 def test_an_item_is_never_sold_until_the_day_after_its_first_sale(example):
@@ -107,7 +109,7 @@ def test_no_feature_reads_the_date_asked_or_later(tmp_path):
 
 def kinds_of(data, user, day, kinds):
     past = past_items(data, np.array([user]), data.ends_before(day)[[user]], np.array([day]))
-    found = past_kinds(past, np.array(kinds))
+    found = past_kinds(past, np.array(kinds), KindSales(data.item, data.day, np.array(kinds)), np.array([day]))
     return {
         int(code): dict(zip(KIND_FEATURES, row.tolist(), strict=True))
         for code, row in zip(found.code, found.features, strict=True)
@@ -148,6 +150,9 @@ def test_an_item_counts_for_each_of_its_kinds_and_a_share_is_of_all_that_was_bou
         2 * 2 ** (-13 / 60) / (2 ** (-np.array([3, 13, 13, 13, 23]) / 60)).sum()
     )
     assert found[7]["items_a_purchase"] == pytest.approx(1 / 2)
+    # In the week before, item 1 was sold on day 120 and item 2 on day 119; one is added to each.
+    assert found[7]["lift"] == pytest.approx(np.log1p(2 / 5 * (2 + 2) / 2))
+    assert found[4]["lift"] == pytest.approx(np.log1p(1 * (2 + 2) / (2 + 2)))
 
 
 def test_what_nothing_is_known_of_is_no_kind(example):
@@ -159,7 +164,8 @@ def test_what_nothing_is_known_of_is_no_kind(example):
 def test_customers_without_history_have_no_kinds(example):
     assert kinds_of(example, 1, 119, KINDS) == {}
     nobody = past_items(example, np.zeros(0, int), np.zeros(0, int), np.zeros(0, int))
-    assert past_kinds(nobody, np.array(KINDS)).features.shape == (0, len(KIND_FEATURES))
+    sales = KindSales(example.item, example.day, np.array(KINDS))
+    assert past_kinds(nobody, np.array(KINDS), sales, np.zeros(0, int)).features.shape == (0, len(KIND_FEATURES))
 
 
 def test_kinds_of_several_customers_at_once_equal_each_alone_and_sum_their_past_items(tmp_path):
@@ -167,7 +173,7 @@ def test_kinds_of_several_customers_at_once_equal_each_alone_and_sum_their_past_
     kinds = np.stack([np.arange(10) % 3, np.where(np.arange(10) % 2, 3 + np.arange(10) // 4, 0)], axis=1)
     day = np.full(12, 18_040)
     past = past_items(data, np.arange(12), data.ends_before(18_040), day)
-    together = past_kinds(past, kinds)
+    together = past_kinds(past, kinds, KindSales(data.item, data.day, kinds), day)
     assert np.array_equal(np.lexsort((together.code, together.query)), np.arange(len(together.query)))
     for user in range(12):
         alone = kinds_of(data, user, 18_040, kinds)

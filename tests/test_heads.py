@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.companions import COMPANION_FEATURES
 from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
-from recsys.modeling.heads import KindHead, RepeatHead, SalesHead, Scale
+from recsys.modeling.heads import CompanionHead, KindHead, RepeatHead, SalesHead, Scale
 
 PAST, SALES = len(PAST_FEATURES), len(ITEM_FEATURES)
 
@@ -41,11 +42,18 @@ def test_the_repeat_head_begins_with_what_was_bought_more_often_or_later_or_sell
     assert logits[1] > logits[0]
 
 
-def test_the_kind_head_begins_with_the_kind_that_has_the_larger_share():
-    kinds = torch.zeros(2, len(KIND_FEATURES))
-    kinds[1, KIND_FEATURES.index("share")] = 0.5
-    score = KindHead(9)(kinds, torch.tensor([3, 4]))
-    torch.testing.assert_close(score, torch.tensor([0.0, 0.5]))
+def test_the_kind_head_begins_with_the_finest_kind_that_is_bought_more_than_it_sells():
+    kinds, is_finest = torch.zeros(3, len(KIND_FEATURES)), torch.zeros(9)
+    kinds[1:, KIND_FEATURES.index("lift")] = 0.8
+    is_finest[[3, 4]] = 1
+    score = KindHead(9, is_finest)(kinds, torch.tensor([3, 4, 5]))
+    torch.testing.assert_close(score, torch.tensor([0.0, 0.4, 0.0]))
+
+
+def test_the_companion_head_begins_with_what_is_made_likelier():
+    companions = torch.zeros(2, len(COMPANION_FEATURES))
+    companions[1, COMPANION_FEATURES.index("lift")] = 0.8
+    torch.testing.assert_close(CompanionHead()(companions), torch.tensor([0.0, 0.4]))
 
 
 def test_past_items_begin_at_an_even_chance_against_the_catalogue():

@@ -19,7 +19,7 @@ from toy import toy_data, write_prepared
 from recsys.config import Config, DataConfig, SplitConfig, TrainingConfig
 from recsys.dataset import prepare
 from recsys.errors import DataError
-from recsys.features import ItemSales, past_items, past_kinds
+from recsys.features import ItemSales, past_companions, past_items, past_kinds
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
@@ -152,10 +152,15 @@ def test_what_is_known_at_a_date_is_the_same(versions):
     pasts = [past_items(d, EVERYBODY, d.ends_before(TEST_DAY), np.full(N_USERS, TEST_DAY)) for d in (before, after)]
     for name in ("query", "item", "features"):
         assert np.array_equal(getattr(pasts[0], name), getattr(pasts[1], name))
-    kinds = [past_kinds(past, d.kinds) for past, d in zip(pasts, (before, after), strict=True)]
+    day = np.full(N_USERS, TEST_DAY)
+    kinds = [past_kinds(past, d.kinds, d.kind_sales, day) for past, d in zip(pasts, (before, after), strict=True)]
     assert len(kinds[0].code) > N_USERS
     for name in ("query", "code", "features"):
         assert np.array_equal(getattr(kinds[0], name), getattr(kinds[1], name))
+    companions = [past_companions(past, d.baskets, day) for past, d in zip(pasts, (before, after), strict=True)]
+    assert len(companions[0].item) > N_USERS
+    for name in ("query", "item", "features"):
+        assert np.array_equal(getattr(companions[0], name), getattr(companions[1], name))
     assert np.array_equal(candidates_at(before, TEST_DAY, 7), candidates_at(after, TEST_DAY, 7))
 
 

@@ -290,6 +290,9 @@ def own_items():
         kind_query_R=torch.zeros(0, dtype=torch.int64),
         kind_code_R=torch.zeros(0, dtype=torch.int64),
         kind_features_RF=torch.zeros(0, 1),
+        companion_query_C=torch.zeros(0, dtype=torch.int64),
+        companion_item_C=torch.zeros(0, dtype=torch.int64),
+        companion_features_CF=torch.zeros(0, 1),
     )
     return OwnItems.of(questions, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 1, 3]), 8)
 

@@ -171,15 +171,16 @@ def test_logits_of_pairs_and_of_shared_items_are_those_of_the_catalogue_for_new_
     with torch.inference_mode():
         query_QD, questions = asked_at(data, model, 18_050)
         whole = model.catalogue_logits(query_QD, questions, sales)
-        kinds = model.kind_scores(questions)
-        shared = model.shared_logits(query_QD, questions, item_N, sales, kinds)
+        given = model.given(questions)
+        shared = model.shared_logits(query_QD, questions, item_N, sales, given)
         new = torch.isfinite(whole)
         new[questions.past_query_P, questions.past_item_P] = False
         query_P, item_P = torch.nonzero(new, as_tuple=True)
-        pairs = model.pair_logits(query_QD, questions, query_P, item_P, sales, kinds)
+        pairs = model.pair_logits(query_QD, questions, query_P, item_P, sales, given)
     torch.testing.assert_close(pairs, whole[query_P, item_P])
     torch.testing.assert_close(shared[new[:, item_N]], whole[:, item_N][new[:, item_N]])
-    assert kinds.of_items(model.kinds_VC).abs().max() > 0.1
+    assert given.kinds.of_items(model.kinds_VC).abs().max() > 0.1
+    assert given.companions.score_C.abs().max() > 0.1
 
 
 def test_questions_that_are_taken_keep_their_past_items_and_kinds(with_kinds):
@@ -198,16 +199,42 @@ def test_questions_that_are_taken_keep_their_past_items_and_kinds(with_kinds):
         assert torch.equal(taken.kind_features_RF[mine], questions.kind_features_RF[was])
 
 
-def test_a_kind_head_that_has_learned_nothing_gives_an_item_the_shares_of_its_kinds(with_kinds):
+def test_a_companion_head_gives_the_items_that_go_with_past_ones_its_scores_and_the_others_nothing(with_kinds):
+    data, model = with_kinds
+    with torch.inference_mode():
+        query_QD, questions = asked_at(data, model, 18_050)
+        with_head = model.catalogue_logits(query_QD, questions, ItemSales(data))
+        score_C = model.companion_head(questions.companion_features_CF)
+        model.companion_head = None
+        expected = model.catalogue_logits(query_QD, questions, ItemSales(data))
+        expected[questions.companion_query_C, questions.companion_item_C] += score_C
+        past = questions.past_query_P, questions.past_item_P
+        expected[past] = with_head[past]  # a past item has one score, the repeat head's
+    torch.testing.assert_close(with_head, expected)
+    assert len(score_C) > 30
+
+
+def test_a_model_without_a_companion_head_asks_for_no_companions(with_kinds):
+    data, _ = with_kinds
+    users, day = np.arange(30), np.full(30, 18_050)
+    asked = [
+        newest_events(data, users, data.ends_before(18_050), day, SMALL.model_copy(update={"companion_head": has}))[1]
+        for has in (True, False)
+    ]
+    assert len(asked[0].companion_query_C) > 30
+    assert len(asked[1].companion_query_C) == 0
+
+
+def test_a_kind_head_that_has_learned_nothing_gives_an_item_half_the_lift_of_its_finest_kind(with_kinds):
     data, _ = with_kinds
     fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
     with torch.inference_mode():
         _, questions = asked_at(data, fresh, 18_050)
         given_QV = fresh.kind_scores(questions).of_items(fresh.kinds_VC)
     expected_QV = torch.zeros_like(given_QV)
-    share_R = questions.kind_features_RF[:, KIND_FEATURES.index("share")]
-    for query, code, share in zip(questions.kind_query_R, questions.kind_code_R, share_R, strict=True):
-        expected_QV[query] += share * (fresh.kinds_VC == code).sum(1)
+    lift_R = questions.kind_features_RF[:, KIND_FEATURES.index("lift")]
+    for query, code, lift in zip(questions.kind_query_R, questions.kind_code_R, lift_R, strict=True):
+        expected_QV[query] += lift / 2 * (fresh.kinds_VC[:, 0] == code)
     torch.testing.assert_close(given_QV, expected_QV)
 
 
@@ -374,11 +401,14 @@ def test_an_item_without_a_sale_teaches_the_sales_head_alone(tmp_path):
         return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
 
     torch.nn.init.normal_(model.sales_head.mlp[-1].weight)  # begins at 0, through which nothing before it learns
-    kinds = model.kind_scores(questions)
     head = {name for name, _ in model.named_parameters() if name.startswith("sales_head")}
     assert taught_by(lambda query: model.catalogue_logits(query, questions, module.sales)[:, unsold_N]) == head
-    assert taught_by(lambda query: model.shared_logits(query, questions, unsold_N, module.sales, kinds)) == head
-    sold = taught_by(lambda query: model.shared_logits(query, questions, unsold_N + 1, module.sales, kinds))
+
+    def shared(item_N: torch.Tensor):
+        return lambda query: model.shared_logits(query, questions, item_N, module.sales, model.given(questions))
+
+    assert taught_by(shared(unsold_N)) == head
+    sold = taught_by(shared(unsold_N + 1))
     assert sold > {"item_bias", "items.own.weight", "items.attribute.weight", "decoder.norm.weight"}
 
 

@@ -147,6 +147,7 @@ def test_what_the_kind_head_gives_is_lost_with_the_purchase_that_it_was_given_fo
         model.kind_head.out.weight.zero_()
         model.kind_head.rule.weight.zero_()
         model.kind_head.out.bias.fill_(2.0)
+        model.companion_head.multiply(0)
     reasons = explain(shop.recommender, shop.history, np.arange(N_USERS), everything(N_USERS))
     model.load_state_dict(before)
     kinds, n_named = shop.data.kinds[:, 0], 0
@@ -168,7 +169,7 @@ def test_without_an_item_the_kinds_are_those_of_the_past_items_that_are_left(sho
     item_QK = torch.from_numpy(everything(4).astype(np.int64))
     row_P, left_P = questions.past_query_P[:at_most], questions.past_item_P[:at_most]
     with torch.inference_mode():
-        found = kinds_without(shop.recommender.model, questions, row_P, left_P, item_QK)
+        found = kinds_without(shop.recommender.model, shop.history, questions, row_P, left_P, item_QK)
         for place in range(len(row_P)):
             row, left = int(row_P[place]), int(left_P[place])
             kept = (questions.past_query_P == row) & (questions.past_item_P != left)
@@ -177,7 +178,7 @@ def test_without_an_item_the_kinds_are_those_of_the_past_items_that_are_left(sho
                 questions.past_item_P[kept].numpy(),
                 questions.past_features_PF[kept].numpy(),
             )
-            kinds = past_kinds(past, data.kinds)
+            kinds = past_kinds(past, data.kinds, data.kind_sales, day[:1])
             score = shop.recommender.model.kind_head(torch.from_numpy(kinds.features), torch.from_numpy(kinds.code))
             of_code = dict(zip(kinds.code.tolist(), score.tolist(), strict=True))
             expected = [of_code.get(code, 0.0) for code in data.kinds[1:, 0].tolist()]

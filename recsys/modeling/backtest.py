@@ -15,7 +15,7 @@ from recsys.dataset import prepare
 from recsys.errors import ConfigError, DataError, RunError, UsageError
 from recsys.evaluate import asked_of, print_scores, protocol_of, score_folds, settings_of, value_text
 from recsys.features import SalesAsOf
-from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
+from recsys.modeling.baselines.popularity import Popularity
 from recsys.modeling.factory import load_decoder
 from recsys.modeling.predict import DECODER, ServedDecoder, asked_at, systems_of, write_fold_lists, write_lists
 from recsys.modeling.train import has_checkpoint, train
@@ -249,7 +249,7 @@ def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> Asked:
     for tables, path in paths.items():
         if path.is_file():
             continue
-        newcomers = Popularity.fit("newcomers", history, days=WEEK_DAYS, segment=config.predict.segment)
+        newcomers = Popularity.for_newcomers(history, config.predict.segment)
         sales = SalesAsOf(data, asked.learned_before(train_day)) if tables == "stale" else None
         served = ServedDecoder(load_decoder(found, data, sales), newcomers)
         write_lists(served, history, fold.user_index, config.predict.k, candidates, path)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from recsys.companions import no_companions
 from recsys.config import ModelConfig
-from recsys.features import ItemSales, past_items, past_kinds
+from recsys.features import ItemSales, past_companions, past_items, past_kinds
 from recsys.prepared import PreparedData
 from recsys.splits import Fold, Split, window_fold
 
@@ -42,11 +43,15 @@ class Questions:
     kind_query_R: Tensor  # int64 query of each kind of past items, ascending
     kind_code_R: Tensor  # int64
     kind_features_RF: Tensor  # float32, see features.KIND_FEATURES
+    companion_query_C: Tensor  # int64 query of each item that goes with past ones, ascending
+    companion_item_C: Tensor  # int64
+    companion_features_CF: Tensor  # float32, see companions.COMPANION_FEATURES
 
     def take(self, query_R: Tensor) -> "Questions":
         """Return the questions ``query_R`` (R,) int64, which may repeat and leave out, in that order."""
         row_N, pair_N = _rows_of(self.past_query_P, query_R, len(self.row_Q))
         row_M, kind_M = _rows_of(self.kind_query_R, query_R, len(self.row_Q))
+        row_C, pair_C = _rows_of(self.companion_query_C, query_R, len(self.row_Q))
         return Questions(
             row_Q=self.row_Q[query_R],
             position_Q=self.position_Q[query_R],
@@ -58,6 +63,9 @@ class Questions:
             kind_query_R=row_M,
             kind_code_R=self.kind_code_R[kind_M],
             kind_features_RF=self.kind_features_RF[kind_M],
+            companion_query_C=row_C,
+            companion_item_C=self.companion_item_C[pair_C],
+            companion_features_CF=self.companion_features_CF[pair_C],
         )
 
 
@@ -169,18 +177,11 @@ class TrainingBatches(IterableDataset[Batch]):
         for number in order[self.rank :: self.world_size]:
             yield self._collate(np.sort(packed[number]), questions, random)
 
-    def past_rows(self, sales: ItemSales, n_questions: int = 2000) -> tuple[Tensor, int]:
-        """Return the repeat head's inputs (P, F) float32 at some questions of the first epoch, and how many these are.
-
-        At most ``n_questions``, of customers with a past.
-        """
+    def first_questions(self, n_questions: int = 2000) -> Questions:
+        """Return some questions of the first epoch, at most ``n_questions``: what the heads are scaled by."""
         random = np.random.default_rng((self.seed, 0))
         asked = self._questions_by_window(random)
-        chosen = random.permutation(len(asked.window))[:n_questions]
-        past = past_items(self.data, asked.user_index[chosen], asked.end[chosen], asked.day[chosen])
-        tables_SVF, row_of_day = sales.tables(list(asked.day[chosen]))
-        rows_PF = np.concatenate([past.features, tables_SVF[row_of_day[past.query], past.item]], axis=1)
-        return torch.from_numpy(rows_PF), len(np.unique(past.query))
+        return self._ask(asked, random.permutation(len(asked.window))[:n_questions])
 
     def sales_rows(self, sales: ItemSales, n_rows: int = 200_000) -> Tensor:
         """Return the sales head's inputs (n, F) float32 at the dates of the first epoch, about ``n_rows`` of them."""
@@ -189,13 +190,10 @@ class TrainingBatches(IterableDataset[Batch]):
         rows = tables_SVF[row_of_day, 1:].reshape(-1, tables_SVF.shape[-1])
         return torch.from_numpy(rows[:: max(len(rows) // n_rows, 1)])
 
-    def kind_rows(self, n_questions: int = 2000) -> Tensor:
-        """Return the kind head's inputs (R, F) float32 at some questions of the first epoch."""
-        random = np.random.default_rng((self.seed, 0))
-        asked = self._questions_by_window(random)
-        chosen = random.permutation(len(asked.window))[:n_questions]
-        past = past_items(self.data, asked.user_index[chosen], asked.end[chosen], asked.day[chosen])
-        return torch.from_numpy(past_kinds(past, self.data.kinds).features)
+    def _ask(self, asked: "_AskedFolds", chosen: np.ndarray) -> Questions:
+        day = asked.day[chosen]
+        counted = self.data.baskets.dates_for_training(day)
+        return ask(self.data, asked.user_index[chosen], asked.end[chosen], day, self.reads, counted)
 
     def _questions_by_window(self, random: np.random.Generator) -> "_AskedFolds":
         """Ask at ``query_windows`` dates, a horizon apart, the newest as late as its whole window may be learned from.
@@ -223,7 +221,7 @@ class TrainingBatches(IterableDataset[Batch]):
         wait_BT = np.where(has_target_BT, data.day[position_BT] - days_BT, 0)
         wait_BT[at_start, 0] = 0
         chosen = asked.choose(rows, self.batch_queries, random)
-        questions = ask(data, asked.user_index[chosen], asked.end[chosen], asked.day[chosen])
+        questions = self._ask(asked, chosen)
         questions.row_Q = torch.from_numpy(np.searchsorted(rows, asked.window[chosen]))
         questions.position_Q = torch.from_numpy(asked.end[chosen] - windows.start[asked.window[chosen]])
         target_query, target_item = asked.targets(chosen)
@@ -331,14 +329,27 @@ def customers_told(data: PreparedData, reads: ModelConfig) -> np.ndarray:
     return data.customer_codes if reads.customer else np.zeros((data.n_users, 0), dtype=np.int32)
 
 
-def ask(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.ndarray) -> Questions:
+def ask(
+    data: PreparedData,
+    user_index: np.ndarray,
+    end: np.ndarray,
+    day: np.ndarray,
+    reads: ModelConfig,
+    counted: np.ndarray | None = None,
+) -> Questions:
     """Return questions about histories that end at flat positions ``end`` (Q,), asked at ``day`` (Q,).
+
+    They hold what a model of the settings ``reads`` reads. What goes with past items is known up to ``counted`` (Q,),
+    by default the very ``day``.
 
     Row and position say that question q is about the last event of sequence q, as :func:`newest_events` lays them out;
     a caller with another layout sets both.
     """
     past = past_items(data, user_index, end, day)
-    kinds = past_kinds(past, data.kinds)
+    kinds = past_kinds(past, data.kinds, data.kind_sales, np.asarray(day))
+    companions = no_companions()
+    if reads.companion_head:
+        companions = past_companions(past, data.baskets, np.asarray(day if counted is None else counted))
     known = end > data.offsets[user_index]
     last_day = data.day[np.maximum(end - 1, 0)]
     wait = np.where(known, np.maximum(day - last_day, 0), 0)
@@ -353,6 +364,9 @@ def ask(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.nda
         kind_query_R=torch.from_numpy(kinds.query),
         kind_code_R=torch.from_numpy(kinds.code),
         kind_features_RF=torch.from_numpy(kinds.features),
+        companion_query_C=torch.from_numpy(companions.query),
+        companion_item_C=torch.from_numpy(companions.item),
+        companion_features_CF=torch.from_numpy(companions.features),
     )
 
 
@@ -374,6 +388,6 @@ def newest_events(
     whole = end - begin < max_length  # room for the start mark too
     first = np.where(whole, begin - 1, end - max_length)
     sequences, _ = assemble(data, user_index, first, end - first, whole, reads)
-    questions = ask(data, user_index, end, day)
+    questions = ask(data, user_index, end, day, reads)
     questions.position_Q = torch.from_numpy(end - first - 1)
     return sequences, questions

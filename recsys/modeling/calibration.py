@@ -1,10 +1,10 @@
 """Weights of the parts of a logit, fitted to the validation window: what was learned by heart weighs less.
 
 A part that has seen the training windows again and again is surer of them than of the next one. Each part of a logit
-(query · vector, bias, sales, kinds, repeat head) therefore gets one factor, and past items one shift, by which the
-held-out purchases become most likely: temperature scaling (Guo et al., 2017) with a temperature a part, or stacked
-generalisation (Wolpert, 1992) of the parts. The factors are then multiplied into the weights of the model, so nothing
-that asks it needs to know of them.
+(query · vector, bias, sales, kinds, companions, repeat head) therefore gets one factor, and past items one shift, by
+which the held-out purchases become most likely: temperature scaling (Guo et al., 2017) with a temperature a part, or
+stacked generalisation (Wolpert, 1992) of the parts. The factors are then multiplied into the weights of the model, so
+nothing that asks it needs to know of them.
 """
 
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from torch import Tensor
 from recsys.features import ItemSales
 from recsys.modeling.losses import WindowLoss
 from recsys.modeling.negatives import OwnItems
-from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.purchase_model import CompanionScores, PurchaseModel
 from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.splits import Fold
 
 #: What is fitted, in order: logarithms of factors, and the shift of past items that have a head of their own.
-PARTS = ("query", "bias", "sales", "kinds", "past", "past_shift")
+PARTS = ("query", "bias", "sales", "kinds", "companions", "past", "past_shift")
 #: How far each may move with one customer to learn from: with a handful of them nothing moves far.
 _PRIOR_DEVIATION = 1.0
 _MOST_QUESTIONS = 1024
 _FEWEST_QUESTIONS = 256
-#: Numbers of a (question, item) table at most, some 256 MiB; two of them are held.
+#: Numbers of a (question, item) table at most, some 256 MiB; three of them are held.
 _MOST_ENTRIES = 1 << 26
 _CHUNK = 128
 
 
 def fit_parts(model: PurchaseModel, sales: ItemSales, history: History, fold: Fold, seed: int) -> Tensor:
-    """Return what makes the targets of ``fold`` most likely, (6,) float32 as in ``PARTS``; zeros change nothing.
+    """Return what makes the targets of ``fold`` most likely, (7,) float32 as in ``PARTS``; zeros change nothing.
 
     Of many customers some are drawn, by ``seed``: at most 1,024, fewer where the catalogue is large.
     """
@@ -70,8 +70,8 @@ def fit_parts(model: PurchaseModel, sales: ItemSales, history: History, fold: Fo
 
 @torch.no_grad()
 def apply_parts(model: PurchaseModel, fitted: Tensor) -> None:
-    """Multiply the factors ``fitted`` (6,), as :func:`fit_parts` returns them, into the weights of ``model``."""
-    query, bias, sales, kinds, past = fitted[:-1].exp().tolist()
+    """Multiply the factors ``fitted`` (7,), as :func:`fit_parts` returns them, into the weights of ``model``."""
+    query, bias, sales, kinds, companions, past = fitted[:-1].exp().tolist()
     model.decoder.norm.weight.mul_(query)
     model.decoder.norm.bias.mul_(query)
     model.item_bias.mul_(bias)
@@ -79,6 +79,8 @@ def apply_parts(model: PurchaseModel, fitted: Tensor) -> None:
         model.sales_head.multiply(sales)
     if model.kind_head is not None:
         model.kind_head.multiply(kinds)
+    if model.companion_head is not None:
+        model.companion_head.multiply(companions)
     if model.repeat_head is not None:
         model.repeat_head.from_query.weight.div_(query)  # it goes on to read the query as it was learned
         model.repeat_head.multiply(past, float(fitted[-1]))
@@ -96,6 +98,7 @@ class _Chunk:
     query_QI: Tensor
     flat_2I: Tensor  # bias and sales: the same for all questions, since a fold asks at one day
     kinds_QI: Tensor | None
+    companions: CompanionScores | None  # of few items a question
     past_P: Tensor | None  # (past,) of the repeat head
 
     @property
@@ -119,26 +122,29 @@ class _Chunk:
             query_QI=query_QD @ model.item_vectors_VD[1:].T,
             flat_2I=torch.stack([model.item_bias[1:], model.sales_scores(sales, history.day)[1:]]),
             kinds_QI=None if kinds is None else kinds.of_items(model.kinds_VC[1:]).contiguous(),
+            companions=model.companion_scores(questions),
             past_P=None if model.repeat_head is None else model.past_logits(query_QD, questions, sales),
         )
 
     def loss(self, fitted: Tensor) -> Tensor:
-        """Return the joint loss of the targets with parts weighed by ``fitted`` (6,)."""
+        """Return the joint loss of the targets with parts weighed by ``fitted`` (7,)."""
         factors = fitted[:-1].exp()
         place = self.own.query_P, self.own.item_P - 1
-        parts = [self.query_QI[place], *self.flat_2I[:, place[1]]]
-        if self.kinds_QI is not None:
-            parts.append(self.kinds_QI[place])
-        own_P = factors[: len(parts)] @ torch.stack(parts)
+        query_P, flat_2P = self.query_QI[place], self.flat_2I[:, place[1]]
+        kinds_P = torch.zeros_like(query_P) if self.kinds_QI is None else self.kinds_QI[place]
+        with_P = torch.zeros_like(query_P)
+        if self.companions is not None:
+            with_P = self.companions.of_pairs(self.own.query_P, self.own.item_P)
+        own_P = factors[:-1] @ torch.stack([query_P, *flat_2P, kinds_P, with_P])
         if self.past_P is not None:
             own_P = torch.cat([factors[-1] * self.past_P + fitted[-1], own_P[self.own.n_past :]])
-        other_Q, slope_4Q = self._others(factors.detach(), place)
-        other_Q = other_Q + (factors - factors.detach())[:-1] @ slope_4Q
+        other_Q, slope_5Q = self._others(factors.detach(), place)
+        other_Q = other_Q + (factors - factors.detach())[:-1] @ slope_5Q
         return WindowLoss.of(own_P, self.own.query_P, self.own.n_past, self.own.target_n, other_Q).joint
 
     @torch.no_grad()
     def _others(self, factors: Tensor, place: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the log of the sum of exp(logit) (Q,) over all items but those at ``place``, and its slopes (4, Q).
+        """Return the log of the sum of exp(logit) (Q,) over all items but those at ``place``, and its slopes (5, Q).
 
         A slope is the mean of a part under the softmax. By hand: automatic differentiation would pass over tables of
         customers and items three times as often.
@@ -147,6 +153,9 @@ class _Chunk:
         logits_QI += factors[1:3] @ self.flat_2I
         if self.kinds_QI is not None:
             logits_QI.add_(factors[3] * self.kinds_QI)
+        if self.companions is not None:
+            pairs = self.companions.query_C, self.companions.item_C - 1
+            logits_QI[pairs] += factors[4] * self.companions.score_C
         logits_QI[place] = -torch.inf
         # Of a small catalogue a customer may own everything: the log of nothing is then very low, but has a slope.
         highest_Q1 = logits_QI.amax(-1, keepdim=True).clamp(min=torch.finfo(logits_QI.dtype).min)
@@ -157,5 +166,8 @@ class _Chunk:
             torch.zeros_like(total_Q) if part is None else torch.linalg.vecdot(weight_QI, part)
             for part in (self.query_QI, self.kinds_QI)
         )
-        slope_4Q = torch.stack([query_Q, *flat_2Q, kinds_Q]) / total_Q
-        return total_Q.log() + highest_Q1.squeeze(-1), slope_4Q
+        with_Q = torch.zeros_like(total_Q)
+        if self.companions is not None:
+            with_Q.index_add_(0, pairs[0], weight_QI[pairs] * self.companions.score_C)
+        slope_5Q = torch.stack([query_Q, *flat_2Q, kinds_Q, with_Q]) / total_Q
+        return total_Q.log() + highest_Q1.squeeze(-1), slope_5Q

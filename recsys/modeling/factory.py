@@ -1,6 +1,5 @@
 """Which model a configuration means: the only place that knows all kinds."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from recsys.modeling.batches import TrainingBatches, customers_told, events_told
 from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.item_tower import scaled_texts
 from recsys.modeling.module import PurchaseModule
-from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.purchase_model import PurchaseModel, sales_rows
 from recsys.modeling.recommend import DecoderRecommender
 from recsys.modeling.seed_batches import N_SPECIAL
 from recsys.modeling.seed_models import Transformer
@@ -35,6 +34,8 @@ from recsys.texts import item_texts
 _ITEM_TEXTS = "items.text_NE"
 
 #: Width of the published decoder on ids.
+#: Questions over whose catalogues the even chance of past items is taken.
+_N_WEIGHED = 256
 _ID_WIDTH = 256
 
 
@@ -213,12 +214,17 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
 @torch.no_grad()
 def _begin_heads(model: PurchaseModel, batches: TrainingBatches, sales: ItemSales) -> None:
     """Scale what the heads read as the first questions ask for, and let past items begin at an even chance."""
-    log_catalogue = math.log(model.n_items)
+    questions = batches.first_questions()
     if model.sales_head is not None:
         model.sales_head.scale.fit(batches.sales_rows(sales))
-        sales_VF = torch.from_numpy(sales.at(batches.split.train_day)[1:])
-        log_catalogue = float(model.sales_head(sales_VF).logsumexp(0))
-    if model.repeat_head is not None:
-        model.repeat_head.begin(*batches.past_rows(sales), log_catalogue)
     if model.kind_head is not None:
-        model.kind_head.scale.fit(batches.kind_rows())
+        model.kind_head.scale.fit(questions.kind_features_RF)
+    if model.companion_head is not None:
+        model.companion_head.scale.fit(questions.companion_features_CF)
+    if model.repeat_head is not None:
+        query_P = questions.past_query_P
+        sales_PF = sales_rows(sales, questions.day_Q[query_P], questions.past_item_P)
+        rows_PF = torch.cat([questions.past_features_PF, sales_PF], dim=1)
+        few = questions.take(torch.arange(min(len(questions.row_Q), _N_WEIGHED)))
+        log_catalogue = model.log_catalogue(few, sales)
+        model.repeat_head.begin(rows_PF, len(torch.unique(query_P)), log_catalogue)

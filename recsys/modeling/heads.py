@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from recsys.companions import COMPANION_FEATURES
 from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
 
 
@@ -127,13 +128,16 @@ class RepeatHead(nn.Module):
 class KindHead(nn.Module):
     """Score of every item of a kind that a customer has bought, from a summary of those purchases.
 
-    It begins with the kind's share of all that the customer bought, and learns what differs.
+    Of the finest kind of an item it begins with half the logarithm of how much larger the kind's share of what the
+    customer bought is than that of what sells; of others with nothing. It learns what differs.
     """
 
-    def __init__(self, n_codes: int, hidden: int = 32, code_width: int = 8) -> None:
-        """Take the number of codes of ``PreparedData.kinds``, 0 included."""
+    def __init__(self, n_codes: int, is_finest: Tensor, hidden: int = 32, code_width: int = 8) -> None:
+        """Take the number of codes of ``PreparedData.kinds``, 0 included, and which are of its first column."""
         super().__init__()
-        self.rule = _rule(KIND_FEATURES, {"share": 1.0})
+        self.rule = _rule(KIND_FEATURES, {"lift": 0.5})
+        self.register_buffer("is_finest", is_finest, persistent=False)
+        self.is_finest: Tensor
         self.scale = Scale(len(KIND_FEATURES))
         self.code = nn.Embedding(n_codes, code_width)
         nn.init.zeros_(self.code.weight)
@@ -150,8 +154,36 @@ class KindHead(nn.Module):
     def forward(self, kind_RF: Tensor, code_R: Tensor) -> Tensor:
         """Return the scores (R,) of the kinds ``code_R`` (R,) int64 from ``features.KIND_FEATURES`` (R, F)."""
         hidden_RH = self.mlp(torch.cat([self.scale(kind_RF), self.code(code_R)], dim=-1))
-        score_R: Tensor = (self.rule(kind_RF) + self.out(hidden_RH)).squeeze(-1).float()
+        rule_R1 = self.rule(kind_RF) * self.is_finest[code_R, None]
+        score_R: Tensor = (rule_R1 + self.out(hidden_RH)).squeeze(-1).float()
         return score_R
+
+
+class CompanionHead(nn.Module):
+    """Score of every item that others bought with a customer's past items, from a summary of these.
+
+    It begins with half the logarithm of how much likelier they make it, and learns what differs.
+    """
+
+    def __init__(self, hidden: int = 16) -> None:
+        super().__init__()
+        n_features = len(COMPANION_FEATURES)
+        self.rule = _rule(COMPANION_FEATURES, {"lift": 0.5})
+        self.scale = Scale(n_features)
+        self.mlp = nn.Sequential(nn.Linear(n_features, hidden), nn.GELU())
+        self.out = nn.Linear(hidden, 1)
+        _begin_at_zero(self.out)
+
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Multiply every score by ``factor``."""
+        for weight in (self.rule.weight, *self.out.parameters()):
+            weight.mul_(factor)
+
+    def forward(self, companion_CF: Tensor) -> Tensor:
+        """Return the scores (C,) from ``companions.COMPANION_FEATURES`` (C, F)."""
+        score_C: Tensor = (self.rule(companion_CF) + self.out(self.mlp(self.scale(companion_CF)))).squeeze(-1).float()
+        return score_C
 
 
 def _rule(names: tuple[str, ...], weights: dict[str, float]) -> nn.Linear:

@@ -1,4 +1,4 @@
-"""Histories without one of their items: what the decoder asks of them, and what the kind head gives them."""
+"""Histories without one of their items: what the decoder asks of them, and what heads give them."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recsys.config import ModelConfig
 from recsys.event_codes import close_up
-from recsys.features import PAST_FEATURES, PastItems, past_kinds
+from recsys.features import PAST_FEATURES, PastItems, past_companions, past_kinds
 from recsys.modeling.batches import Questions, Sequences, customers_told, events_told
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import History
@@ -101,7 +101,9 @@ def kinds_of_listed(model: PurchaseModel, questions: Questions, item_QK: Tensor)
     return kinds.of_pairs(query_n, model.kinds_VC[item_QK.flatten()]).view(item_QK.shape)
 
 
-def kinds_without(model: PurchaseModel, questions: Questions, row_P: Tensor, left_P: Tensor, item_QK: Tensor) -> Tensor:
+def kinds_without(
+    model: PurchaseModel, history: History, questions: Questions, row_P: Tensor, left_P: Tensor, item_QK: Tensor
+) -> Tensor:
     """Return the same (P, K) as if the customer of question ``row_P`` (P,) had never bought ``left_P`` (P,).
 
     Of the whole history, not of the newest events alone. What is said of the customer (``user_events`` and the like
@@ -116,10 +118,53 @@ def kinds_without(model: PurchaseModel, questions: Questions, row_P: Tensor, lef
     code_NC = model.kinds_VC[item_N]
     code_NC = torch.where(wanted_QC[row_P[query_N][:, None], code_NC], code_NC, 0)
     past = PastItems(query_N.cpu().numpy(), np.arange(len(query_N)), without.past_features_PF[kept_N].cpu().numpy())
-    left = past_kinds(past, code_NC.cpu().numpy())
+    left = past_kinds(past, code_NC.cpu().numpy(), history.data.kind_sales, without.day_Q.cpu().numpy())
     query_R, code_R, features_RF = (torch.from_numpy(part).to(row_P.device) for part in vars(left).values())
     without = replace(without, kind_query_R=query_R, kind_code_R=code_R, kind_features_RF=features_RF)
     return kinds_of_listed(model, without, item_QK[row_P])
+
+
+def companions_of_listed(model: PurchaseModel, questions: Questions, item_QK: Tensor) -> Tensor:
+    """Return what the companion head gives to each of the items (Q, K) int64 that are listed for a question."""
+    companions = model.companion_scores(questions)
+    if companions is None:
+        return model.item_bias.new_zeros(item_QK.shape)
+    query_n = torch.arange(len(item_QK), device=item_QK.device).repeat_interleave(item_QK.shape[1])
+    return companions.of_pairs(query_n, item_QK.flatten()).view(item_QK.shape)
+
+
+def companions_without(
+    model: PurchaseModel, history: History, questions: Questions, row_P: Tensor, left_P: Tensor, item_QK: Tensor
+) -> Tensor:
+    """Return the same (P, K) as if the customer of question ``row_P`` (P,) had never bought ``left_P`` (P,)."""
+    without = questions.take(row_P)
+    kept_N = without.past_item_P != left_P[without.past_query_P]
+    past = PastItems(*(part[kept_N].cpu().numpy() for part in _past_of(without)))
+    left = past_companions(past, history.data.baskets, without.day_Q.cpu().numpy())
+    query_C, item_C, features_CF = (torch.from_numpy(part).to(row_P.device) for part in vars(left).values())
+    without = replace(without, companion_query_C=query_C, companion_item_C=item_C, companion_features_CF=features_CF)
+    return companions_of_listed(model, without, item_QK[row_P])
+
+
+def _past_of(questions: Questions) -> tuple[Tensor, Tensor, Tensor]:
+    return questions.past_query_P, questions.past_item_P, questions.past_features_PF
+
+
+def companion_promise(model: PurchaseModel, history: History, questions: Questions, item_QK: Tensor) -> Tensor:
+    """Return about what each past item (P,) gives to all listed items (Q, K) together through the companion head.
+
+    What the head gives to an item, shared among the past items that it goes with by their lift.
+    """
+    score_QK = companions_of_listed(model, questions, item_QK).cpu().numpy()
+    query_P, item_P = questions.past_query_P.cpu().numpy(), questions.past_item_P.cpu().numpy()
+    promise_P = np.zeros(len(query_P), dtype=np.float32)
+    if model.companion_head is not None:
+        listed_QK, lift_VV = item_QK.cpu().numpy(), history.data.baskets.at(history.day)
+        for query, (listed_K, score_K) in enumerate(zip(listed_QK, score_QK, strict=True)):
+            begin, end = np.searchsorted(query_P, [query, query + 1])
+            lift_PK = lift_VV[item_P[begin:end]][:, listed_K].toarray()
+            promise_P[begin:end] = lift_PK @ (score_K / np.maximum(lift_PK.sum(0), 1e-9))
+    return torch.from_numpy(promise_P).to(item_QK.device)
 
 
 def kind_promise(model: PurchaseModel, questions: Questions, item_QK: Tensor) -> Tensor:

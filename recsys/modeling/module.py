@@ -127,12 +127,12 @@ class PurchaseModule(pl.LightningModule):
         """Return the same, the sum over other items estimated by importance sampling (Bengio & Senécal, 2008)."""
         model, new = self.model, slice(own.n_past, None)
         past_P = model.past_logits(query_QD, questions, self.sales)
-        kinds = model.kind_scores(questions)
-        new_P = model.pair_logits(query_QD, questions, own.query_P[new], own.item_P[new], self.sales, kinds)
+        given = model.given(questions)
+        new_P = model.pair_logits(query_QD, questions, own.query_P[new], own.item_P[new], self.sales, given)
         n_negatives = self.config.training.n_window_negatives
         negative_N = self.sampler.sample(n_negatives).to(query_QD.device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(query_QD.device) + math.log(n_negatives)
-        negative_QN = model.shared_logits(query_QD, questions, negative_N, self.sales, kinds) - expected_N
+        negative_QN = model.shared_logits(query_QD, questions, negative_N, self.sales, given) - expected_N
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(query_QD)), -torch.inf)
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 

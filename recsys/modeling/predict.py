@@ -16,7 +16,7 @@ from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import ConfigError, DataError, UsageError
 from recsys.modeling.baselines import BASELINES, can_fit, fit_baseline
-from recsys.modeling.baselines.popularity import WEEK_DAYS, Popularity
+from recsys.modeling.baselines.popularity import Popularity
 from recsys.modeling.baselines.repeat import Repeat
 from recsys.modeling.factory import load_decoder, load_transformer
 from recsys.modeling.reason_texts import write_reasons
@@ -41,7 +41,7 @@ CHUNK_USERS = 16_384
 
 @dataclass(frozen=True)
 class ServedDecoder:
-    """The decoder as customers meet it: those of whom it knows nothing get their segment's best sellers of the week.
+    """The decoder as customers meet it: those of whom it knows nothing get what most of their segment bought this week.
 
     It knows the history, and where it reads the user table, what stands there of a customer without one.
 
@@ -280,7 +280,7 @@ def fit_system(name: str, found: Run, config: Config, history: History) -> Recom
         RunError: the run's weights do not fit its configuration.
     """
     if name == DECODER:
-        newcomers = Popularity.fit("newcomers", history, days=WEEK_DAYS, segment=config.predict.segment)
+        newcomers = Popularity.for_newcomers(history, config.predict.segment)
         return ServedDecoder(load_decoder(found, history.data), newcomers)
     if name not in BASELINES:
         raise UsageError(f"there is no system {name!r}; expected {DECODER}, {', '.join(BASELINES)}")

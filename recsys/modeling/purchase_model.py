@@ -1,5 +1,6 @@
 """The whole model: item vectors, the decoder that reads a history, and the heads that answer at a date."""
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,7 +12,7 @@ from recsys.config import ModelConfig
 from recsys.features import ItemSales
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
-from recsys.modeling.heads import KindHead, RepeatHead, SalesHead
+from recsys.modeling.heads import CompanionHead, KindHead, RepeatHead, SalesHead
 from recsys.modeling.item_tower import ItemTower
 
 
@@ -19,8 +20,8 @@ class PurchaseModel(nn.Module):
     """Score every item of the catalogue for a history at a date.
 
     logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date) + the sum of
-    kind_head(history, kind, date) over the item's kinds, for what is new to the customer; for a past item
-    repeat_head(history, item, date, query) stands in its place.
+    kind_head(history, kind, date) over the item's kinds + companion_head(history, item, date), for what is new to the
+    customer; for a past item repeat_head(history, item, date, query) stands in its place.
 
     An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
     with them by its attributes and text alone places it.
@@ -57,14 +58,19 @@ class PurchaseModel(nn.Module):
         self.register_buffer("kinds_VC", kinds_VC, persistent=False)
         self.kinds_VC: Tensor
         self.n_codes = int(kinds_VC.max()) + 1 if kinds_VC.numel() else 0
-        self.kind_head = KindHead(self.n_codes) if config.kind_head and self.n_codes else None
+        self.kind_head = None
+        if config.kind_head and self.n_codes:
+            is_finest = torch.zeros(self.n_codes)
+            is_finest[kinds_VC[:, 0]] = 1
+            self.kind_head = KindHead(self.n_codes, is_finest)
+        self.companion_head = CompanionHead() if config.companion_head else None
         # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         self.items.apply(_initialise)
         self.decoder.apply(_initialise)
         if self.items.from_text is not None:
             nn.init.zeros_(self.items.from_text.weight)
         if not config.rule_start:
-            for head in (self.sales_head, self.repeat_head, self.kind_head):
+            for head in (self.sales_head, self.repeat_head, self.kind_head, self.companion_head):
                 if head is not None:
                     nn.init.zeros_(head.rule.weight)
         self._kept_vectors_VD: Tensor | None = None
@@ -137,9 +143,7 @@ class PurchaseModel(nn.Module):
     def catalogue_logits(self, query_QD: Tensor, questions: Questions, sales: ItemSales) -> Tensor:
         """Return logits (Q, V) of each question over the whole catalogue; padding is -inf."""
         logits_QV = (query_QD @ self.item_vectors_VD.T).float() + self.item_bias
-        kinds = self.kind_scores(questions)
-        if kinds is not None:
-            logits_QV = logits_QV + kinds.of_items(self.kinds_VC)
+        logits_QV = self.given(questions).add_to(logits_QV)
         logits_QV = _learned_where(self.is_sold(), logits_QV)
         if self.sales_head is not None:
             days, day_of_Q = torch.unique(questions.day_Q, return_inverse=True)
@@ -150,6 +154,17 @@ class PurchaseModel(nn.Module):
             logits_QV = logits_QV.index_put(past, self.past_logits(query_QD, questions, sales))
         logits_QV[:, 0] = -torch.inf
         return logits_QV
+
+    def given(self, questions: Questions) -> "Given":
+        """Return what the past items give to others: by their kinds, and as what goes with them."""
+        return Given(self.kind_scores(questions), self.companion_scores(questions), self.kinds_VC)
+
+    def companion_scores(self, questions: Questions) -> "CompanionScores | None":
+        """Return what items that go with the past ones get; None where nothing is given."""
+        if self.companion_head is None or not len(questions.companion_query_C):
+            return None
+        score_C = self.companion_head(questions.companion_features_CF)
+        return CompanionScores(questions.companion_query_C, questions.companion_item_C, score_C, self.n_items + 1)
 
     def kind_scores(self, questions: Questions) -> "KindScores | None":
         """Return what the kinds of the past items give to all items of these kinds; None where nothing is given."""
@@ -171,26 +186,23 @@ class PurchaseModel(nn.Module):
         query_P: Tensor,
         item_P: Tensor,
         sales: ItemSales,
-        kinds: "KindScores | None",
+        given: "Given",
     ) -> Tensor:
-        """Return logits (P,) of single (query, item) pairs, without the repeat head; ``kinds`` as of the questions."""
+        """Return logits (P,) of single (query, item) pairs, without the repeat head; ``given`` as of the questions."""
         # Far fewer items than pairs: each vector is made once.
         item_I, place_P = torch.unique(item_P, return_inverse=True)
         logit_P: Tensor = (query_QD[query_P] * self.items(item_I)[place_P]).sum(-1) + self.item_bias[item_P]
         if self.sales_head is not None:
             logit_P = logit_P + self.sales_head(sales_rows(sales, questions.day_Q[query_P], item_P))
-        if kinds is not None:
-            logit_P = logit_P + kinds.of_pairs(query_P, self.kinds_VC[item_P])
-        return logit_P
+        return logit_P + given.of_pairs(query_P, item_P)
 
     def shared_logits(
-        self, query_QD: Tensor, questions: Questions, item_N: Tensor, sales: ItemSales, kinds: "KindScores | None"
+        self, query_QD: Tensor, questions: Questions, item_N: Tensor, sales: ItemSales, given: "Given"
     ) -> Tensor:
         """Return logits (Q, N) of the same items for every question, without the repeat head."""
         vectors_ND: Tensor = self.items(item_N)
         logits_QN = (query_QD @ vectors_ND.T).float() + self.item_bias[item_N]
-        if kinds is not None:
-            logits_QN = logits_QN + kinds.of_items(self.kinds_VC[item_N])
+        logits_QN = given.add_to(logits_QN, item_N)
         sold_V = self.is_sold()
         logits_QN = _learned_where(None if sold_V is None else sold_V[item_N], logits_QN)
         if self.sales_head is not None:
@@ -198,6 +210,15 @@ class PurchaseModel(nn.Module):
             tables_SVF, row_G = _tables(sales, days)
             logits_QN = logits_QN + self.sales_head(tables_SVF[row_G[:, None], item_N])[day_of_Q]
         return logits_QN
+
+    def log_catalogue(self, questions: Questions, sales: ItemSales) -> float:
+        """Return the log of the sum of exp(logit) over the catalogue by the heads alone, on average over questions."""
+        if not len(questions.row_Q):
+            return math.log(self.n_items)
+        logits_QV = self.item_bias.new_zeros(len(questions.row_Q), self.n_items + 1)
+        for day in torch.unique(questions.day_Q):
+            logits_QV[questions.day_Q == day] = self.sales_scores(sales, int(day))
+        return float(self.given(questions).add_to(logits_QV)[:, 1:].logsumexp(-1).mean())
 
     def sales_scores(self, sales: ItemSales, day: int) -> Tensor:
         """Return what every item (V,) gets by its sales before ``day``; 0 without a head for them."""
@@ -211,7 +232,7 @@ class PurchaseModel(nn.Module):
         """Return the logits (P,) of the past items."""
         query_P, item_P = questions.past_query_P, questions.past_item_P
         if self.repeat_head is None:
-            return self.pair_logits(query_QD, questions, query_P, item_P, sales, self.kind_scores(questions))
+            return self.pair_logits(query_QD, questions, query_P, item_P, sales, self.given(questions))
         sales_PF = sales_rows(sales, questions.day_Q[query_P], item_P)
         logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
         return logit_P
@@ -265,6 +286,62 @@ class KindScores:
     def of_pairs(self, query_P: Tensor, code_PC: Tensor) -> Tensor:
         """Return what an item of the kinds ``code_PC`` (P, C) int64 gets at its question (P,)."""
         return self.score_UQ[self.row_of_code[code_PC], query_P[:, None]].sum(-1)
+
+
+@dataclass(frozen=True)
+class CompanionScores:
+    """What items that go with the past ones get, one by one; C pairs, sorted by question, then item."""
+
+    query_C: Tensor
+    item_C: Tensor
+    score_C: Tensor
+    n_rows: int  # V
+
+    def of_items(self, n_queries: int, item_N: Tensor | None = None) -> Tensor:
+        """Return what the items ``item_N`` (N,), by default the catalogue, get at every question (Q, N)."""
+        if item_N is None:
+            table_QV = self.score_C.new_zeros(n_queries, self.n_rows)
+            return table_QV.index_put((self.query_C, self.item_C), self.score_C)
+        item_U, place_N = torch.unique(item_N, return_inverse=True)
+        place_C = torch.searchsorted(item_U, self.item_C).clamp(max=len(item_U) - 1)
+        met_C = item_U[place_C] == self.item_C
+        table_QU = self.score_C.new_zeros(n_queries, len(item_U))
+        table_QU = table_QU.index_put((self.query_C[met_C], place_C[met_C]), self.score_C[met_C])
+        return table_QU[:, place_N]
+
+    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
+        """Return what an item gets at its question (P,); 0 where it goes with nothing."""
+        key_C = self.query_C * self.n_rows + self.item_C
+        wanted_P = query_P * self.n_rows + item_P
+        place_P = torch.searchsorted(key_C, wanted_P).clamp(max=len(key_C) - 1)
+        return torch.where(key_C[place_P] == wanted_P, self.score_C[place_P], 0)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a customer's purchases give to other items."""
+
+    kinds: KindScores | None
+    companions: CompanionScores | None
+    kinds_VC: Tensor
+
+    def add_to(self, logits_QN: Tensor, item_N: Tensor | None = None) -> Tensor:
+        """Return the logits (Q, N) of the items ``item_N`` (N,), by default the catalogue, with what is given."""
+        if self.kinds is not None:
+            logits_QN = logits_QN + self.kinds.of_items(self.kinds_VC if item_N is None else self.kinds_VC[item_N])
+        if self.companions is None:
+            return logits_QN
+        if item_N is None:
+            pairs = self.companions.query_C, self.companions.item_C
+            return logits_QN.index_put(pairs, self.companions.score_C, accumulate=True)
+        return logits_QN + self.companions.of_items(len(logits_QN), item_N)
+
+    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
+        """Return what an item gets at its question (P,)."""
+        parts = [] if self.kinds is None else [self.kinds.of_pairs(query_P, self.kinds_VC[item_P])]
+        if self.companions is not None:
+            parts.append(self.companions.of_pairs(query_P, item_P))
+        return sum(parts, start=torch.zeros((), device=query_P.device))
 
 
 @torch.no_grad()

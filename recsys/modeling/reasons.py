@@ -1,15 +1,15 @@
 """Why the decoder recommends an item: the terms of its logit, and the past purchases that carried it.
 
-    logit = query · vector + bias + sales head + kind head + repeat head
+    logit = query · vector + bias + sales head + kind head + companion head + repeat head
 
 The kind head's term is the sum of what it gives to the item's kinds. The last term is what the repeat head puts in the
-place of the four others, less these: 0 for what is new to the customer. A softmax does not see what is added to all
+place of the five others, less these: 0 for what is new to the customer. A softmax does not see what is added to all
 items alike, so a term *raises* an item by as much as it lies above its mean over the catalogue.
 
 The kind of a reason is the first that holds:
 
     repeat       the customer had bought the item
-    rising       of the four other terms the sales head raised it most, and it sold more in the last 7 days than in an
+    rising       of the five other terms the sales head raised it most, and it sold more in the last 7 days than in an
                  average week of the last 28
     variant      it shares its group (``PreparedData.groups``) with a purchase that is named
     often_after  a purchase is named
@@ -18,11 +18,11 @@ The kind of a reason is the first that holds:
 A repeat names the purchases of the item itself. Anything else names the past item without which the item's logit would
 be lowest, and others with at least ``LEAST_OF_FIRST`` of that effect, ``N_NAMED`` in all. The effect is found by
 leaving out: the decoder is asked again with all events of one past item cut out of the events that it reads (the newest
-``max_length``), the gaps and the wait closed over them, and the kind head with all purchases of the item cut out of the
-whole history. What the kind head is told of the customer as a whole (how many purchases and trips, how long since the
-last, how far apart) stays as it was. Of more than ``MOST_LEFT_OUT`` items there, as many are tried: those with the
-largest product of gradient and input, and share of the scores of their kinds, which costs one pass for all, but says
-what an infinitely small change does, not what becomes of the list without the purchase.
+``max_length``), the gaps and the wait closed over them, and the kind and companion heads with all purchases of the item
+cut out of the whole history. What these are told of the customer as a whole (how many purchases and trips, how long
+since the last, how far apart) stays as it was. Of more than ``MOST_LEFT_OUT`` items there, as many are tried: those
+with the largest product of gradient and input, and share of what these heads give, which costs one pass for all, but
+says what an infinitely small change does, not what becomes of the list without the purchase.
 """
 
 from dataclasses import dataclass
@@ -34,14 +34,23 @@ from torch import Tensor
 
 from recsys.features import ITEM_FEATURES
 from recsys.modeling.batches import Questions, Sequences, newest_events
-from recsys.modeling.left_out import Left, kind_promise, kinds_of_listed, kinds_without, queries_without
+from recsys.modeling.left_out import (
+    Left,
+    companion_promise,
+    companions_of_listed,
+    companions_without,
+    kind_promise,
+    kinds_of_listed,
+    kinds_without,
+    queries_without,
+)
 from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.prepared import PreparedData
 from recsys.schema import REASON_KINDS
 from recsys.splits import event_positions
 
-TERMS = ("query · vector", "bias", "sales head", "kind head", "repeat head")
-_NOT_SALES = [TERMS.index(name) for name in ("query · vector", "bias", "kind head")]
+TERMS = ("query · vector", "bias", "sales head", "kind head", "companion head", "repeat head")
+_NOT_SALES = [TERMS.index(name) for name in ("query · vector", "bias", "kind head", "companion head")]
 #: Past items that a reason names at most, and how much of the first one's effect the others have at least.
 N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
 _REPEAT, _RISING, _VARIANT, _OFTEN_AFTER, _POPULAR = range(len(REASON_KINDS))
@@ -59,7 +68,7 @@ class Reasons:
     user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index
     kind: np.ndarray  # (Q, K) int8 position in schema.REASON_KINDS
-    terms: np.ndarray  # (Q, K, 5) float32, as in TERMS: they sum to the logit
+    terms: np.ndarray  # (Q, K, 6) float32, as in TERMS: they sum to the logit
     count: np.ndarray  # (Q, K) int64: how often the customer had bought the item
     past_item: np.ndarray  # (Q, K, J) int32 item_index
     past_day: np.ndarray  # (Q, K, J) int32 day of its latest purchase
@@ -163,7 +172,7 @@ def _asked(recommender: DecoderRecommender, history: History, users: np.ndarray)
 def _terms(
     recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray, is_past: np.ndarray
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Return the queries (Q, D), the terms (Q, K, 5) of each logit, and by how much each raises the item (Q, K, 5)."""
+    """Return the queries (Q, D), the terms (Q, K, 6) of each logit, and by how much each raises the item (Q, K, 6)."""
     model = recommender.model
     device = model.item_bias.device
     sequences, questions = _asked(recommender, history, users)
@@ -175,12 +184,17 @@ def _terms(
     mean_of_kinds_Q = logit_QK.new_zeros(len(users))
     if kinds is not None:
         mean_of_kinds_Q = kinds.of_items(model.kinds_VC[1:]).mean(1)
+    companions = model.companion_scores(questions)
+    mean_of_companions_Q = logit_QK.new_zeros(len(users))
+    if companions is not None:
+        mean_of_companions_Q.index_add_(0, companions.query_C, companions.score_C / model.n_items)
     vectors_VD = model.item_vectors_VD
     columns = [
         torch.einsum("qd,qkd->qk", query_QD, vectors_VD[item_QK]),
         model.item_bias[item_QK],
         sales_V[item_QK],
         kinds_of_listed(model, questions, item_QK),
+        companions_of_listed(model, questions, item_QK),
     ]
     rest_QK = logit_QK - torch.stack(columns).sum(0)
     columns.append(torch.where(torch.from_numpy(is_past).to(device), rest_QK, 0))
@@ -189,6 +203,7 @@ def _terms(
         model.item_bias[1:].mean(),
         sales_V[1:].mean(),
         mean_of_kinds_Q[:, None],
+        mean_of_companions_Q[:, None],
         torch.zeros((), device=device),
     ]
     raised = torch.stack([column - mean for column, mean in zip(columns, means, strict=True)], dim=-1)
@@ -238,7 +253,10 @@ def _losses(
     lost_PK = torch.einsum("pd,pkd->pk", lost_PD, model.item_vectors_VD[item_QK][row_P])
     if model.kind_head is not None:
         whole_QK = kinds_of_listed(model, questions, item_QK)
-        lost_PK = lost_PK + whole_QK[row_P] - kinds_without(model, questions, row_P, left_P, item_QK)
+        lost_PK = lost_PK + whole_QK[row_P] - kinds_without(model, history, questions, row_P, left_P, item_QK)
+    if model.companion_head is not None:
+        whole_QK = companions_of_listed(model, questions, item_QK)
+        lost_PK = lost_PK + whole_QK[row_P] - companions_without(model, history, questions, row_P, left_P, item_QK)
     lost: np.ndarray = lost_PK.clamp(min=0).float().cpu().numpy()
     return lost
 
@@ -246,7 +264,7 @@ def _losses(
 def _promising(recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Return about what each item (Q, V + 1) of each user's newest events adds to the sum of the listed logits.
 
-    Gradient · input of its events, and what :func:`kind_promise` says.
+    Gradient · input of its events, and what :func:`kind_promise` and :func:`companion_promise` say.
     """
     model = recommender.model
     with torch.inference_mode(False), torch.enable_grad():
@@ -261,5 +279,6 @@ def _promising(recommender: DecoderRecommender, history: History, users: np.ndar
     promise_QV.scatter_add_(1, sequences.item_BT, promise_BT)  # of the start mark and padding as well: nobody looks
     past = questions.past_query_P, questions.past_item_P
     promise_QV.index_put_(past, kind_promise(model, questions, listed_QK), accumulate=True)
+    promise_QV.index_put_(past, companion_promise(model, history, questions, listed_QK), accumulate=True)
     promise: np.ndarray = promise_QV.float().cpu().numpy()
     return promise

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import DataError
+from recsys.features import is_sale
 from recsys.modeling.baselines.lists import known_events, require_enough, user_chunks
 from recsys.modeling.recommend import Candidates, History, Lists
 from recsys.prepared import PreparedData
@@ -33,7 +34,15 @@ class Popularity:
     segment: np.ndarray  # (U,) int64
 
     @classmethod
-    def fit(cls, name: str, history: History, *, days: int | None = None, segment: str | None = None) -> Self:
+    def fit(
+        cls,
+        name: str,
+        history: History,
+        *,
+        days: int | None = None,
+        segment: str | None = None,
+        pieces: bool = True,
+    ) -> Self:
         """Return the popularity known at ``history.day``, of all time or of the last ``days`` days.
 
         Args:
@@ -41,12 +50,22 @@ class Popularity:
             history: what is known.
             days: length of the window that ends at ``history.day``.
             segment: users column whose values are the segments (ages are banded, see :func:`segments_of`).
+            pieces: whether every purchase counts; else those of an item by one customer on one day are one.
         """
         segment_U = segments_of(history.data, segment)
-        ever_SV = _count(history, segment_U, None)
-        counts_SV = ever_SV if days is None else _count(history, segment_U, history.day - days)
+        counted = None if pieces else is_sale(history.data)
+        ever_SV = _count(history, segment_U, None, counted)
+        counts_SV = ever_SV if days is None else _count(history, segment_U, history.day - days, counted)
         order_SV = np.stack([_order(counts_V, counts_SV[0], ever_SV[0]) for counts_V in counts_SV])
         return cls(name, counts_SV, order_SV, segment_U)
+
+    @classmethod
+    def for_newcomers(cls, history: History, segment: str | None) -> Self:
+        """Return what most customers of each segment bought in the last week, for those of whom nothing is known.
+
+        Customers and not pieces: a list is right about who buys an item, however many of it.
+        """
+        return cls.fit("newcomers", history, days=WEEK_DAYS, segment=segment, pieces=False)
 
     def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Lists:
         """Return the most bought allowed items; the score is the number of purchases."""
@@ -125,8 +144,8 @@ def _as_numbers(values: pa.Array) -> np.ndarray | None:
     return np.asarray(pc.fill_null(numbers, np.nan))
 
 
-def _count(history: History, segment_U: np.ndarray, first_day: int | None) -> np.ndarray:
-    """Return purchases (S, V) int64 of each item by each segment; row 0 is everybody."""
+def _count(history: History, segment_U: np.ndarray, first_day: int | None, counted: np.ndarray | None) -> np.ndarray:
+    """Return purchases (S, V) int64 of each item by each segment, those ``counted`` (E,) bool; row 0 is everybody."""
     data, n_rows = history.data, history.data.n_items + 1
     n_segments = int(segment_U.max(initial=0)) + 1
     counts = np.zeros(n_segments * n_rows, dtype=np.int64)
@@ -136,6 +155,8 @@ def _count(history: History, segment_U: np.ndarray, first_day: int | None) -> np
         if first_day is not None:
             recent = data.day[position] >= first_day
             row, position = row[recent], position[recent]
+        if counted is not None:
+            row, position = row[counted[position]], position[counted[position]]
         counts += np.bincount(segment_U[part][row] * n_rows + data.item[position], minlength=len(counts))
     counts_SV = counts.reshape(n_segments, n_rows)
     counts_SV[0] = counts_SV.sum(axis=0)
