@@ -208,7 +208,7 @@ def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day:
 def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Return columns (P,) as one table (P, F) float32.
 
-    Written column by column and turned at the end: a sixth of the time of ``numpy.stack``, which goes to and fro.
+    Written column by column and turned at the end: a sixth of the time of ``numpy.stack``, which goes back and forth.
     """
     table_FP = np.empty((len(columns), len(columns[0])), dtype=np.float32)
     for row_P, column in zip(table_FP, columns, strict=True):
