@@ -16,8 +16,8 @@ from recsys.errors import ConfigError
 from recsys.evaluate import score_run
 from recsys.features import ITEM_FEATURES, ItemSales
 from recsys.modeling.predict import predict_folds
-from recsys.modeling.recommend import History, Lists
-from recsys.modeling.rerank import FEATURES, pair_features, rerank_folds
+from recsys.modeling.recommend import Candidates, History, Lists, all_items
+from recsys.modeling.rerank import FEATURES, fit_reranked, pair_features, rerank_folds
 from recsys.modeling.train import train
 from recsys.prepared import load_prepared
 from recsys.runs import find_run
@@ -59,6 +59,19 @@ def test_it_is_scored_beside_the_decoder(place):
         assert [(row["user_id"], row["rank"]) for row in rows] == [(row["user_id"], row["rank"]) for row in theirs]
         assert len({(row["user_id"], row["item_id"]) for row in rows}) == len(rows)
     assert tables() != tables("decoder")
+
+
+def test_a_customer_without_a_history_keeps_the_list_of_the_decoder(place):
+    found, data = find_run("toy"), load_prepared(DATA)
+    fold = make_split(data, found.config.split).tests[-1]
+    end = fold.history_end.copy()
+    end[fold.user_index[::2]] = data.offsets[fold.user_index[::2]]
+    history, candidates = History(data, end, fold.start_day), Candidates(all_items(data.n_items))
+    second = fit_reranked(found, history, n_candidates=20, n_rounds=10)
+    lists, theirs = (system.recommend(history, fold.user_index, 5, candidates) for system in (second, second.decoder))
+    assert np.array_equal(lists.item[::2], theirs.item[::2])
+    assert np.array_equal(lists.score[::2], theirs.score[::2])
+    assert not np.array_equal(lists.item[1::2], theirs.item[1::2])
 
 
 def test_what_is_bought_in_a_window_or_later_changes_no_list_of_it(place, tmp_path, monkeypatch):

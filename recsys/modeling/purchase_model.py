@@ -297,11 +297,8 @@ class CompanionScores:
     score_C: Tensor
     n_rows: int  # V
 
-    def of_items(self, n_queries: int, item_N: Tensor | None = None) -> Tensor:
-        """Return what the items ``item_N`` (N,), by default the catalogue, get at every question (Q, N)."""
-        if item_N is None:
-            table_QV = self.score_C.new_zeros(n_queries, self.n_rows)
-            return table_QV.index_put((self.query_C, self.item_C), self.score_C)
+    def of_items(self, n_queries: int, item_N: Tensor) -> Tensor:
+        """Return what the items ``item_N`` (N,) get at every question (Q, N)."""
         item_U, place_N = torch.unique(item_N, return_inverse=True)
         place_C = torch.searchsorted(item_U, self.item_C).clamp(max=len(item_U) - 1)
         met_C = item_U[place_C] == self.item_C

@@ -135,7 +135,10 @@ def _require_windows(found: Run) -> None:
 
 @dataclass(frozen=True)
 class Reranked:
-    """The decoder's best candidates in the order that a booster gives them."""
+    """The decoder's best candidates in the order that a booster gives them.
+
+    A customer without a history keeps the decoder's list: of such the booster knows nothing but what sells.
+    """
 
     decoder: Recommender
     booster: "Booster"
@@ -149,6 +152,8 @@ class Reranked:
         lists = self.decoder.recommend(history, user_index, n_candidates, candidates)
         rows = pair_features(history, lists, self.sales)
         score = np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float32).reshape(lists.item.shape)
+        known = history.end[user_index] > history.data.offsets[user_index]
+        score[~known] = lists.score[~known]
         order = np.argsort(-score, axis=1, kind="stable")[:, :k]  # of equals the one that the decoder puts first
         item, score = (np.take_along_axis(values, order, axis=1) for values in (lists.item, score))
         return Lists(lists.user_index, item, score)
