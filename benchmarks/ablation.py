@@ -2,8 +2,8 @@
 
 Every variant leaves out one part of ``configs/base.yaml``, puts another in its place, or adds one (``with_…``), is
 trained with the same seeds on the same data, and is held against the whole on the same customers. The weeks are those
-on which choices are made (they lie before the test weeks of :mod:`benchmarks.quality`), and the trainings are short, so
-values are lower than there: the differences count.
+on which choices are made (they lie before the test weeks of :mod:`benchmarks.quality`); one training serves all three,
+where each test week has its own.
 """
 
 import os
@@ -65,7 +65,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
 }
-#: What makes a training short, for all variants alike.
+#: The weeks of choices; the length of a training stands here too, so that a change elsewhere does not alter variants.
 SHORT: Final = ("split.end=2017-12-11", "training.recent_days=120", "training.query_windows=16", "training.epochs=3")
 _DATA: Final = "completejourney"
 
