@@ -254,5 +254,5 @@ def _peers(folder: Path | None, data: PreparedData, fold: Fold, *, exclude_seen:
 
 def describe_runs(runs: tuple[Run, ...]) -> list[dict[str, object]]:
     """Return what ``run.json`` says of each training that matters to a reader of its scores."""
-    kept = ("code_version", "created", "seconds", "epochs_run", "best_epoch", "best_value", "n_parameters")
+    kept = ("code_version", "created", "device", "seconds", "epochs_run", "best_epoch", "best_value", "n_parameters")
     return [{name: found.info[name] for name in ("name", *kept) if name in found.info} for found in runs]

@@ -57,7 +57,7 @@ def test_a_run_folder_holds_configuration_weights_log_and_what_made_it(prepared)
     assert found.name == "toy"
     assert found.config == config_with()
     assert found.info == info
-    assert {"seed", "code_version", "data_fingerprint", "command", "events_per_second"} <= info.keys()
+    assert {"seed", "device", "code_version", "data_fingerprint", "command", "events_per_second"} <= info.keys()
     assert 0 < info["untrained_value"] < 1
     log = (found.folder / "metrics.csv").read_text().splitlines()
     assert {"epoch", "step", "train_loss_epoch", "val_map@12"} <= set(log[0].split(","))

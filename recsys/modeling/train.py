@@ -134,6 +134,7 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
             else checkpoint.best_model_score or 0
         ),
         "epochs_run": trainer.current_epoch,
+        "device": _device_name(trainer.strategy.root_device),
         "seconds": round(seconds, 1),
         "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
     }
@@ -298,6 +299,10 @@ def _trainer(
         # Batches are split between processes by the batches themselves.
         use_distributed_sampler=False,
     )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _require_devices(config: Config) -> None:
