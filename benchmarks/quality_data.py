@@ -161,6 +161,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "model.n_layers": "2",
             "model.n_heads": "2",
             "model.max_length": "200",
+            "model.block": "gated",
             "model.dropout": "0.2",
             "training.loss": "full",
             "training.epochs": "20",
