@@ -23,6 +23,7 @@ _N_WORDS = 24
 #: tightest of its groups, and leave the largest without.
 _N_SQUARES = 14
 _LONGEST = 22
+_EDGE = 8  # pixels at the picture's edge without words
 
 
 def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) -> Figure:
@@ -104,7 +105,7 @@ def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
 
 
 def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> None:
-    """Remove texts that are cut at the edge, or lie over the legend, an earlier text or one of ``points`` (N, 2).
+    """Remove texts that are cut at the edge or touch it, or lie over the legend, an earlier text or one of ``points`` (N, 2).
 
     A place that has a text keeps no second one.
     """
@@ -114,13 +115,14 @@ def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> 
     for text in texts:
         text.set_in_layout(False)
     figure.draw_without_rendering()
+    room = figure.bbox.padded(-_EDGE)
     dots = axes.transData.transform(points) if len(points) else points
     kept: list[Bbox] = [legend.get_window_extent() for legend in figure.legends]
     named: set[tuple[float, float]] = set()
     for text in texts:
         # With room to the next, so that two names are not read as one, and without the line from the text to its point.
         box, place = Text.get_window_extent(text).padded(3), (float(text.xy[0]), float(text.xy[1]))
-        whole = bool(np.all(np.array(box.min) >= figure.bbox.min) and np.all(np.array(box.max) <= figure.bbox.max))
+        whole = bool(np.all(np.array(box.min) >= room.min) and np.all(np.array(box.max) <= room.max))
         free = whole and not any(box.overlaps(other) for other in kept) and not _covers(box, dots)
         if free and place not in named:
             kept.append(box)
