@@ -168,6 +168,11 @@ class PastItems:
     item: np.ndarray  # (P,) int64 item_index
     features: np.ndarray  # (P, F) float32
 
+    def named(self, name: str) -> np.ndarray:
+        """Return the feature ``name`` (P,) float64."""
+        one: np.ndarray = self.features[:, PAST_FEATURES.index(name)].astype(np.float64)
+        return one
+
 
 def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day: np.ndarray) -> PastItems:
     """Return what each query's customer bought before, item by item.
@@ -305,10 +310,6 @@ def past_kinds(past: PastItems, kinds: np.ndarray, sales: KindSales, day: np.nda
     key, place = np.unique(key_PC[pair, column], return_inverse=True)
     query, code = key // n_codes, key % n_codes
 
-    def named(name: str) -> np.ndarray:
-        one: np.ndarray = past.features[:, PAST_FEATURES.index(name)].astype(np.float64)
-        return one
-
     def summed(one: np.ndarray) -> np.ndarray:
         total: np.ndarray = np.bincount(place, weights=one[pair], minlength=len(key))
         return total
@@ -318,11 +319,11 @@ def past_kinds(past: PastItems, kinds: np.ndarray, sales: KindSales, day: np.nda
         np.minimum.at(lowest, place, one[pair])
         return lowest
 
-    age_first = np.expm1(4 * named("age_first"))
+    age_first = np.expm1(4 * past.named("age_first"))
     items = summed(np.ones(len(past.query)))
-    count, *decayed = (summed(np.expm1(named(name))) for name in PAST_FEATURES[:5])
+    count, *decayed = (summed(np.expm1(past.named(name))) for name in PAST_FEATURES[:5])
     discoveries = [summed(np.exp2(-age_first / half_life)) for half_life in (20.0, 60.0)]
-    of_query = [np.bincount(past.query, np.expm1(named(name)))[query] for name in ("count", "decayed_60")]
+    of_query = [np.bincount(past.query, np.expm1(past.named(name)))[query] for name in ("count", "decayed_60")]
     first_pair = np.searchsorted(past.query, query)
     rarity = np.zeros(len(key))
     for one in np.unique(day[query]):
@@ -331,27 +332,22 @@ def past_kinds(past: PastItems, kinds: np.ndarray, sales: KindSales, day: np.nda
     share = count / np.maximum(of_query[0], 1)
     columns = [
         *np.log1p([items, count, *decayed, *discoveries]),
-        least(named("age_last")),
-        -least(-named("age_first")),
-        least(named("age_first")),
+        least(past.named("age_last")),
+        -least(-past.named("age_first")),
+        least(past.named("age_first")),
         items / np.maximum(count, 1),
         share,
         decayed[2] / np.maximum(of_query[1], 1e-9),
         np.log1p(share * rarity),
-        *(named(name)[first_pair] for name in KIND_FEATURES if name.startswith("user_")),
+        *(past.named(name)[first_pair] for name in KIND_FEATURES if name.startswith("user_")),
     ]
     return PastKinds(query, code, _side_by_side(columns))
 
 
 def past_companions(past: PastItems, baskets: Baskets, counted: np.ndarray) -> Companions:
     """Return what goes with each query's past items, by purchases before the days ``counted`` (Q,)."""
-
-    def named(name: str) -> np.ndarray:
-        one: np.ndarray = past.features[:, PAST_FEATURES.index(name)].astype(np.float64)
-        return one
-
-    weights = np.stack([np.expm1(named("decayed_60")), np.expm1(named("decayed_7"))], axis=1)
-    return baskets.of_past(past.query, past.item, named("age_last"), weights, counted)
+    weights = np.stack([np.expm1(past.named("decayed_60")), np.expm1(past.named("decayed_7"))], axis=1)
+    return baskets.of_past(past.query, past.item, past.named("age_last"), weights, counted)
 
 
 def _trips(

@@ -105,7 +105,7 @@ def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
 
 
 def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> None:
-    """Remove texts that are cut at the edge or touch it, or lie over the legend, an earlier text or one of ``points`` (N, 2).
+    """Remove texts that touch the edge, or lie over the legend, an earlier text or one of ``points`` (N, 2).
 
     A place that has a text keeps no second one.
     """
