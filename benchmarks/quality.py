@@ -210,11 +210,14 @@ def _run_name(name: str) -> str:
 
 def _section(name: str, result: dict[str, Any], scored: list[Scored], seeds: list[int]) -> str:
     protocol = result["protocol"]
-    training = sum(float(one["seconds"]) for runs in protocol["decoders"].values() for one in runs)
+    trained = [one for runs in protocol["decoders"].values() for one in runs]
+    training = sum(float(one["seconds"]) for one in trained)
+    elsewhere = sorted({str(one.get("device", "cpu")) for one in trained} - {"cpu"})
+    where = f" on one {' and one '.join(elsewhere)}" if elsewhere else ""
     drawn = protocol["bootstrap"]
     hidden, fusion = protocol.get("hidden"), f" {protocol['fusion']}." if "fusion" in protocol else ""
     chance = f" By chance {hidden['expected_recall_of_random']:.4f} Recall@12 are expected." if hidden else ""
-    cost = f"{training:,.0f} s of training, {result['seconds']:,.0f} s this time in all"
+    cost = f"{training:,.0f} s of training{where}, {result['seconds']:,.0f} s this time in all"
     lines = f"""## Quality on {name}
 
 `make bench-quality DATA={name} SEEDS="{" ".join(map(str, seeds))}"`, decoder of `{protocol["config"]}`.
