@@ -316,7 +316,7 @@ def test_each_kind_of_run_says_what_stops_its_training():
     flat = ["model.time_gaps=false", "model.sales_head=false", "model.repeat_head=false"]
     said = {
         "stops when the score on the validation window": [],
-        "Six numbers that weigh the parts of a score are fitted to the same purchases": [],
+        "A few numbers that weigh the parts of a score are fitted to the same purchases": [],
         "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
         "stops when the score on half of the held-out customers": ["split.protocol=customers", *flat],
         "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [

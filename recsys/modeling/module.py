@@ -145,7 +145,7 @@ class PurchaseModule(pl.LightningModule):
     def judge(self, fold: Fold) -> float:
         """Return MAP@12 over the whole catalogue, the parts of the logits weighed as ``fold`` asks for if that helps.
 
-        Six numbers are fitted to the very purchases that are ranked: where these are few, the value is too high.
+        A few numbers are fitted to the very purchases that are ranked: where these are few, the value is too high.
         Customers of whom the model knows nothing have no say: others' lists are not for them. What is most likely need
         not rank best, so the parts are weighed only where that ranks better. The model in training stays as it was: a
         copy is weighed, as the run's weights will be.

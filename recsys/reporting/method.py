@@ -144,7 +144,7 @@ def training(config: Config) -> str:
     if config.seed_model.kind is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
         weighed = (
-            "Six numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
+            "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
         )
         return f"Training stops when the score on {validation}, no longer rises; {kept}. {weighed}"
     kept = f"The epoch with the lowest loss on {validation}, is kept"
