@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import matplotlib as mpl
+import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -304,7 +305,7 @@ def _row(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
 
 
 def _write_beside(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
-    axes.annotate(
+    written = axes.annotate(
         mark.text,
         (interval.bounds[1], row),
         (7, 0),
@@ -313,6 +314,7 @@ def _write_beside(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
         weight="bold" if mark.highlight else "normal",
         annotation_clip=False,
     )
+    written.set_path_effects([effects.withStroke(linewidth=3, foreground=PALETTE["ground"])])  # over the line of zero
 
 
 def _curve(axes: Axes, line: Line) -> None:
