@@ -17,8 +17,10 @@ RECSYS := $(BIN)/recsys
 READY := .venv/.ready
 PEERS_READY := .venv-peers/.ready
 setting = $(shell sed -n 's/^$(1): *\([^ \#]*\).*/\1/p' $(CONFIG) 2>/dev/null | head -1)
-RUN := $(or $(call setting,name),default)
-DATA := $(or $(call setting,  name),$(call setting,  source),completejourney)
+# A file in the flat form of the published model_config.yaml names neither: it means the published decoder on ids.
+FLAT := $(shell grep -lE '^(lr|epochs|batch_size|seq_max_len|hidden_size|num_heads|num_layers|num_embeds):' $(CONFIG) 2>/dev/null)
+RUN := $(or $(call setting,name),$(if $(FLAT),seed_id),default)
+DATA := $(or $(call setting,  name),$(call setting,  source),$(if $(FLAT),hm-split),completejourney)
 
 MANIFEST := data/processed/$(DATA)/manifest.json
 WEIGHTS := models/$(RUN)/weights.safetensors
@@ -140,3 +142,4 @@ $(PEERS_READY): benchmarks/peers/requirements.txt | $(READY)
 clean: ## remove caches, the built documentation, and what was made for this one configuration (CONFIG=...)
 	rm -rf data/processed/$(DATA) models/$(RUN) reports/$(RUN) site build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

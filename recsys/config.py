@@ -386,6 +386,19 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
     """
     settings = {} if path is None else read_yaml(path)
     settings = from_flat(settings, str(path)) if is_flat(settings, Config.model_fields) else settings
+    return _overridden(settings, path, overrides)
+
+
+def load_published(overrides: list[str] | None = None) -> Config:
+    """Return what ``configs/seed_id.yaml`` says, the published decoder on ids, with ``overrides`` applied.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    return _overridden(from_flat({}, "the published decoder"), None, overrides)
+
+
+def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str] | None) -> Config:
     if not overrides:
         return validated(settings, Config, "the defaults" if path is None else str(path))
     # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.

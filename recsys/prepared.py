@@ -183,13 +183,18 @@ class PreparedData:
         return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.offsets))
 
 
+def is_prepared(folder: Path) -> bool:
+    """Return whether prepared data were written whole into ``folder``."""
+    return (folder / "manifest.json").is_file()
+
+
 def load_prepared(folder: Path, command: str = "recsys dataset main") -> PreparedData:
     """Open prepared data without reading it into memory; ``command`` is what an error says to run first.
 
     Raises:
         DataError: the folder is missing, incomplete, or its arrays do not have the promised lengths and dtypes.
     """
-    if not (folder / "manifest.json").is_file():
+    if not is_prepared(folder):
         raise DataError(f"{folder} holds no prepared data (no manifest.json); run `{command}` first")
     manifest = read_json(folder / "manifest.json")
     arrays = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in schema.EVENT_ARRAYS.items()}

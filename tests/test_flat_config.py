@@ -30,6 +30,7 @@ def test_the_flat_form_means_the_named_run_on_ids(tmp_path, root):
     flat = load_config(written(tmp_path, PUBLISHED))
     named = load_config(root / "configs" / "seed_id.yaml", ["seed_model.hidden_size=256", "seed_model.num_embeds=1003"])
     assert flat == named
+    assert flat == load_config(root / "model_config.yaml")
 
 
 @pytest.mark.parametrize("key", FLAT_KEYS)

@@ -14,7 +14,7 @@ from toy import write_prepared, write_vectors
 from typer.testing import CliRunner
 
 from recsys.cli import build_app
-from recsys.config import Config, load_config
+from recsys.config import Config, load_config, load_published
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.seed_module import SeedModule
@@ -217,6 +217,15 @@ def test_what_does_not_fit_the_data_leaves_no_run_behind(prepared):
     with pytest.raises(ConfigError, match="set num_embeds: 23"):
         train(config_with("seed_model.num_embeds=1003"))
     assert not Path("models").exists()
+
+
+def test_without_a_configuration_the_split_alone_means_the_published_decoder(prepared):
+    shutil.move("data/processed/toy", "data/processed/hm-split")
+    kept = [change for change in SETTINGS if not change.startswith(("name", "data."))]
+    done = command("train", *(part for change in kept for part in ("--set", change)))
+    assert done.exit_code == 0
+    assert "training the published decoder on ids" in " ".join(done.output.split())
+    assert load_config(Path("models/seed_id/config.yaml")).data == load_published().data
 
 
 def test_training_before_preparing_says_what_to_run_first(workplace):

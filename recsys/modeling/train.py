@@ -24,7 +24,7 @@ from pytorch_lightning.plugins import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 
 from recsys.allocator import KeptMemory, keep_freed_memory
-from recsys.config import MODELS_DIR, Config, dump_config, load_config
+from recsys.config import MODELS_DIR, Config, dump_config, load_config, load_published
 from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
 from recsys.errors import ConfigError, OutputExistsError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
@@ -32,7 +32,7 @@ from recsys.modeling.factory import Module, build_module
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.text_model import TextTransformer
-from recsys.prepared import PreparedData, load_prepared
+from recsys.prepared import PreparedData, is_prepared, load_prepared
 from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version
 from recsys.storage import replacing, require_absent, write_json, write_text
 
@@ -51,8 +51,16 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch of this run.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Train the decoder on prepared sequences and keep the best epoch under models/<run>."""
+    """Train the decoder on prepared sequences and keep the best epoch under models/<run>.
+
+    Without a configuration, where `dataset main --split` alone has prepared data, it is the published decoder on ids.
+    """
     resolved = load_config(config, settings)
+    if config is None and not resolved.data.model_fields_set and not is_prepared(resolved.data.folder):
+        published = load_published(settings)
+        if is_prepared(published.data.folder):
+            talk.print("data of `dataset main --split` alone are prepared: training the published decoder on ids")
+            resolved = published
     keep_freed_memory()
     info = train(resolved, resume=resume, force=force)
     if "best_epoch" not in info:  # the first process of a distributed training speaks for all
