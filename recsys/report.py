@@ -25,6 +25,10 @@ def main(
     reasons: Annotated[
         bool, typer.Option("--reasons", help="Say below each suggestion shown what carried it; asks the decoder again.")
     ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option("--beside", metavar="RUN", help="Show training and maps of this run too, say a text transformer."),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Write reports/<run>/index.html: one page that opens from disk, made to be shown to whoever runs the shop."""
@@ -36,7 +40,8 @@ def main(
     data = found.open_data()
     split = make_split(data, found.config.split)
     gallery = load_customers(found, data, split, _why(found, data) if reasons else None)
-    write_text(path, build_page(found, data, scores, log, gallery, date.today()))
+    others = [find_run(name) for name in beside or ()]
+    write_text(path, build_page(found, data, scores, log, gallery, date.today(), others))
     talk.print(f"Report written; open it in a browser ({path.stat().st_size / 1e6:.1f} MB, works offline):")
     typer.echo(path)
 

@@ -1,5 +1,7 @@
 """Maps that were drawn of a run stand in its report; what is no picture is refused."""
 
+import re
+import shutil
 from pathlib import Path
 
 import example_run
@@ -47,3 +49,25 @@ def test_what_is_no_picture_is_not_put_into_the_page(drawn):
     WHOLE.write_text("<script>alert(1)</script>")
     with pytest.raises(DataError, match="no PNG picture"):
         load_maps(drawn)
+
+
+def test_training_and_maps_of_a_run_beside_are_shown(drawn):
+    shutil.copytree("models/small", "models/text")
+    picture = Path("reports/figures/text-map-text.png")
+    figures.save(Figure(figsize=(1, 1)), picture, "png")
+    done = CliRunner().invoke(
+        build_app("report"), ["report", "--run", "small", "--beside", "text", "--beside", "small"]
+    )
+    assert done.exit_code == 0, done.output
+    html = Path("reports/small/index.html").read_text(encoding="utf-8")
+    assert 'href="../text/map-text.html"' in html
+    assert html.count('src="data:image/png;base64,') == 3
+    assert "Run “text”" in html
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_run_beside_without_a_map_says_how_to_draw_one(drawn):
+    shutil.copytree("models/small", "models/text")
+    assert CliRunner().invoke(build_app("report"), ["report", "--run", "small", "--beside", "text"]).exit_code == 0
+    assert "recsys plots map --run text" in Path("reports/small/index.html").read_text(encoding="utf-8")

@@ -32,8 +32,10 @@ class Maps:
     measures: list[tuple[str, list[str]]]
 
 
-def load_maps(run: Run) -> Maps | None:
+def load_maps(run: Run, shown_by: Run | None = None) -> Maps | None:
     """Return the maps that ``recsys plots map`` drew of a run; None where there are none.
+
+    Pages to explore are addressed from the report of the run itself, or of the run ``shown_by``.
 
     Raises:
         DataError: a picture is no PNG.
@@ -43,7 +45,8 @@ def load_maps(run: Run) -> Maps | None:
         outputs = outputs_of(run, kind, FIGURES_DIR)
         if outputs.whole.is_file():
             few = _address(outputs.few) if outputs.few.is_file() else None
-            found.append(ItemMap(title, _address(outputs.whole), few, outputs.page.name))
+            page = outputs.page.name if shown_by is None else f"../{run.name}/{outputs.page.name}"
+            found.append(ItemMap(title, _address(outputs.whole), few, page))
     if not found:
         return None
     path = run.report_folder / QUALITY_FILE

@@ -155,7 +155,7 @@ def training(config: Config) -> str:
 
 def curves(config: Config) -> str:
     """Return what the chart of training shows."""
-    if config.training.until == "test":
+    if config.training.until == "test" or config.text_model.objective is not None:
         return "Loss over the steps of training."
     shown = "validation score" if config.seed_model.kind is None else "entropy of the predictions"
     return f"Loss and {shown} over the steps of training."

@@ -1,5 +1,6 @@
 """The page: what the template is given, and the template filled with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -7,14 +8,15 @@ from typing import Any
 
 from recsys import plots, wording
 from recsys.config import dump_config
+from recsys.item_map.draw import TITLES
 from recsys.plots import Log
 from recsys.prepared import PreparedData
 from recsys.reporting import method
 from recsys.reporting.continued import load_continued
 from recsys.reporting.customers import Gallery
-from recsys.reporting.maps import load_maps
+from recsys.reporting.maps import Maps, load_maps
 from recsys.reporting.shell import Chart, Draw, draw_chart, environment, page_style
-from recsys.runs import Run
+from recsys.runs import LOG_FILE, Run
 from recsys.scores import Scores, Table, Values
 from recsys.storage import read_json
 from recsys.wording import Term, amount, bounds, long_date, metric_name, ordinary
@@ -50,8 +52,30 @@ class Segments:
     rows: list[tuple[str, Row]]
 
 
-def build_page(run: Run, data: PreparedData, scores: Scores, log: Log, gallery: Gallery, today: date) -> str:
-    """Return the HTML of a run's report: one page with everything it needs inside."""
+@dataclass(frozen=True)
+class Beside:
+    """Another run shown in the section on maps: its name, what it fitted, its training, its maps."""
+
+    name: str
+    fitted: str
+    curves: Chart | None
+    caption: str
+    maps: Maps | None
+
+
+def build_page(
+    run: Run,
+    data: PreparedData,
+    scores: Scores,
+    log: Log,
+    gallery: Gallery,
+    today: date,
+    beside: Sequence[Run] = (),
+) -> str:
+    """Return the HTML of a run's report: one page with everything it needs inside.
+
+    Training and maps of the runs ``beside`` are shown too: a text transformer recommends nothing, and has no report.
+    """
     held_out = method.windows(run.config.split, len(scores.folds))
     return (
         environment()
@@ -74,11 +98,21 @@ def build_page(run: Run, data: PreparedData, scores: Scores, log: Log, gallery: 
             held_out=method.held_out(run),
             continued=load_continued(run, data),
             maps=load_maps(run),
+            beside=[_beside(other, run, number) for number, other in enumerate(beside)],
             **_tables(scores),
             **_charts(scores, log, method.curves(run.config)),
             **_method(run, data, scores, today),
         )
     )
+
+
+def _beside(other: Run, run: Run, number: int) -> Beside:
+    fitted = TITLES["items" if other.config.text_model.objective is None else "text"]
+    caption = method.curves(other.config)
+    drawn = draw_chart(
+        f"beside{number}", caption, partial(plots.curves_figure, plots.read_log(other.folder / LOG_FILE))
+    )
+    return Beside(other.name, fitted, drawn, caption, load_maps(other, run))
 
 
 def _cards(run: Run, data: PreparedData, scores: Scores) -> list[tuple[str, str]]:
