@@ -38,7 +38,7 @@ class DataSet:
     With ``retrained`` the decoder learns anew for each test window, from all that lies before it; else once, before the
     first. ``raw`` is a file under the folder of real data, or the files that stand under the names of a source's own;
     None where the source brings its data along. ``settings`` say only what the data ask for: their reader, the split,
-    and size, dropout, batches, loss and epochs of the decoder.
+    from when and for how long is learned, and size, block, dropout, batches and loss of the decoder.
     """
 
     about: str

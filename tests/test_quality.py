@@ -309,9 +309,9 @@ def test_every_declared_data_set_has_a_configuration_and_sets_no_more_than_is_sa
     data_set = find_data_set(name)
     settings = [f"{key}={value}" for key, value in {**data_set.settings, **data_set.preparing}.items()]
     load_config(quality.CONFIG, settings)
-    allowed = {"training.epochs", "training.loss", "training.until"}
+    allowed = {f"training.{name}" for name in ("epochs", "loss", "until", "recent_days", "query_windows")}
     if data_set.settings.get("split.protocol") == "leave_one_out":
-        allowed |= {f"model.{name}" for name in ("width", "max_length", "n_layers", "n_heads", "dropout")}
+        allowed |= {f"model.{name}" for name in ("width", "max_length", "n_layers", "n_heads", "dropout", "block")}
         allowed |= {f"training.{name}" for name in ("batch_tokens", "lr", "patience")}
     for key in data_set.settings.keys() - allowed:
         assert key.split(".")[0] in {"data", "split"}, f"{key} is more than what docs/evaluation.md says is set"
