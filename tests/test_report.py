@@ -18,9 +18,9 @@ from recsys.errors import OutputExistsError, RunError
 from recsys.labels import Labels, short_id
 from recsys.prepared import day_date, load_prepared
 from recsys.reporting.customers import choose_customers, load_customers
-from recsys.reporting.method import protocol, source_note, training, windows
+from recsys.reporting.method import commands, protocol, source_note, training, windows
 from recsys.reporting.page import build_page
-from recsys.runs import find_run
+from recsys.runs import Run, find_run
 from recsys.scores import load_scores
 from recsys.splits import make_split
 from recsys.storage import write_json
@@ -435,3 +435,17 @@ CONTRAST = """() => {
   }
   return [...low];
 }"""
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [
+        ("recsys train --config a.yaml --set name=toy", "recsys train --config a.yaml --set name=toy"),
+        ("recsys train --config a.yaml --resume", "recsys train --config models/toy/config.yaml"),
+        ("recsys train --set training.epochs=1", "recsys train --config models/toy/config.yaml"),
+        (None, "recsys train --config models/toy/config.yaml"),
+    ],
+)
+def test_the_commands_that_make_a_page_again_make_the_whole_training_again(recorded, shown):
+    found = Run(Path("models/toy"), load_config(), {"command": recorded})
+    assert commands(found)[0] == shown

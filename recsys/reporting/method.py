@@ -217,10 +217,17 @@ def run_facts(run: Run, today: date) -> list[tuple[str, str]]:
 
 
 def commands(run: Run) -> list[str]:
-    """Return the commands that make this page again, the recorded training command first."""
-    trained = run.info.get("command") or f"recsys train --config models/{run.name}/config.yaml"
+    """Return the commands that make this page again, the recorded training command first.
+
+    One that only went on with a training, or named no configuration (what is prepared then decides which model is
+    meant), does not make it again: the run's own configuration does.
+    """
+    recorded = run.info.get("command") or ""
+    trained = " ".join(recorded) if isinstance(recorded, list) else str(recorded)
+    if "--config" not in trained or "--resume" in trained:
+        trained = f"recsys train --config models/{run.name}/config.yaml"
     return [
-        " ".join(trained) if isinstance(trained, list) else str(trained),
+        trained,
         f"recsys predict --folds --run {run.name}",
         f"recsys evaluate --run {run.name}",
         f"recsys report --run {run.name}",
