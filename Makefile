@@ -119,13 +119,13 @@ bench-attention: $(READY) ## time and memory of whole and of local attention at 
 bench-generate: $(READY) ## what longer continuations cost, with keys and values kept and without
 	$(BIN)/python -m benchmarks.generation
 
-bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [PEER_LISTS=folder]
+bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [JOBS=2] [PEER_LISTS=folder]
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
-		$(if $(WORK),--work $(WORK)) $(if $(PEER_LISTS),--peers $(PEER_LISTS))
+		$(if $(WORK),--work $(WORK)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PEER_LISTS),--peers $(PEER_LISTS))
 
-ablation: $(READY) ## what each part of the decoder is worth: [SEEDS="42 43 44"] [VARIANTS="no_attributes"] [WORK=folder]
+ablation: $(READY) ## what each part of the decoder is worth: [SEEDS="42 43 44"] [VARIANTS="no_attributes"] [WORK=folder] [JOBS=2]
 	$(BIN)/python -m benchmarks.ablation $(if $(SEEDS),--seeds "$(SEEDS)") \
-		$(if $(VARIANTS),--variants "$(VARIANTS)") $(if $(WORK),--work $(WORK))
+		$(if $(VARIANTS),--variants "$(VARIANTS)") $(if $(WORK),--work $(WORK)) $(if $(JOBS),--jobs $(JOBS))
 
 bench-peers: $(READY) $(PEERS_READY) ## recommenders of other libraries on our split; DATA=completejourney, online_retail, beauty, ml-1m
 	$(BIN)/python -m benchmarks.peers export $(DATA) data/interim/peers/$(DATA)

@@ -16,6 +16,7 @@ import typer
 
 from benchmarks.quality import (
     CONFIG,
+    JobsOption,
     OutOption,
     SeedsOption,
     WorkOption,
@@ -26,12 +27,11 @@ from benchmarks.quality import (
     working_folder,
 )
 from benchmarks.quality_data import DATA_SETS
-from benchmarks.quality_lists import Commands, describe_runs, judge, member
+from benchmarks.quality_lists import Commands, describe_runs, judge, train_all
 from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
 from recsys.modeling.predict import DECODER
-from recsys.runs import Run
 
 #: A variant's name → what it says and what it sets. The whole comes first.
 VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -52,6 +52,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "gated_block": ("gated blocks for plain ones", ("model.block=gated",)),
     "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
     "gbce": ("the next item by gBCE", ("training.loss=gbce",)),
+    "no_averaging": ("the weights of the last step, not the mean over steps", ("training.averaging=null",)),
     "no_next_item_loss": ("window losses alone", ("training.next_weight=0",)),
     "next_item_alone": (
         "a plain next-item decoder: no heads, no dates, no windows",
@@ -79,6 +80,7 @@ def main(
         str, typer.Option("--variants", help="Variants beside the whole, separated by spaces; all by default.")
     ] = " ".join(name for name in VARIANTS if name != DECODER),
     work: WorkOption = None,
+    jobs: JobsOption = 1,
     out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -89,14 +91,16 @@ def main(
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     data_set = replace(DATA_SETS[_DATA], retrained=False)
     with working_folder(work) as folder, chdir(folder):
-        runs: dict[str, tuple[Run, ...]] = {}
-        for name in names:
-            # What the variant sets comes last: it may leave out what the short training sets.
-            changes = (*SHORT, *(settings or ()), *VARIANTS[name][1])
-            commands = Commands(_DATA, data_set, CONFIG, changes, threads, prefix=f"{name}-")
-            commands.prepare()
-            runs |= {member(seed, name): commands.train(seed) for seed in numbers}
-        _, judged = judge(data_set, runs, None)
+        # What the variant sets comes last: it may leave out what the short training sets.
+        commands = {
+            name: Commands(
+                _DATA, data_set, CONFIG, (*SHORT, *(settings or ()), *VARIANTS[name][1]), threads, prefix=f"{name}-"
+            )
+            for name in names
+        }
+        commands[DECODER].prepare()
+        runs = train_all(commands, numbers, jobs)
+        _, judged = judge(data_set, runs, None, jobs=jobs)
     chosen = next(iter(runs.values()))[0].config.evaluation
     drawn = settings_for(numbers, chosen.n_bootstrap, chosen.confidence, chosen.seed, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)

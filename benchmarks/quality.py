@@ -19,7 +19,7 @@ import typer
 from benchmarks.process import ROOT
 from benchmarks.quality_cold import measure_cold
 from benchmarks.quality_data import DataSet, find_data_set, names_of, raw_of
-from benchmarks.quality_lists import Commands, Measured, describe_runs, judge, member, seed_of
+from benchmarks.quality_lists import Commands, Measured, describe_runs, judge, member, seed_of, train_all
 from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_of, score_part, settings_for
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
@@ -36,6 +36,9 @@ CONFIG = ROOT / "configs" / "base.yaml"
 SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds of what is trained, separated by spaces.")]
 WorkOption = Annotated[
     Path | None, typer.Option("--work", help="Folder to train in, kept, so that an interrupted benchmark goes on.")
+]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, help="Trainings, and then systems asked, at a time: more only where cores idle.")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of RESULTS.md and results/; benchmarks/.")]
 
@@ -56,6 +59,7 @@ def main(
     peers: Annotated[
         Path | None, typer.Option("--peers", help="Lists of other programs: <system>/<fold>[-new].parquet.")
     ] = None,
+    jobs: JobsOption = 1,
     out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -75,19 +79,19 @@ def main(
         for one, data_set in data_sets.items():
             began = time.perf_counter()
             commands = Commands(one, data_set, CONFIG, tuple(settings or ()), threads)
-            measured = _measure(commands, numbers, peers)
+            measured = _measure(commands, numbers, peers, jobs)
             scored = _score(data_set, measured, numbers)
             result = _result(commands, measured, scored) | circumstances(began)
             publish(f"quality-{one}", result, _section(one, result, scored, numbers), out_folder)
 
 
-def _measure(commands: Commands, seeds: list[int], peers: Path | None) -> Measured:
+def _measure(commands: Commands, seeds: list[int], peers: Path | None, jobs: int) -> Measured:
     if commands.data_set.whole is not None:
-        return measure_cold(commands, seeds)
+        return measure_cold(commands, seeds, jobs)
     commands.prepare()
-    runs = {member(seed): commands.train(seed) for seed in seeds}
+    runs = train_all({DECODER: commands}, seeds, jobs)
     reranked = all(can_rerank(found) for trained in runs.values() for found in trained)
-    data, judged = judge(commands.data_set, runs, peers, reranked=reranked)
+    data, judged = judge(commands.data_set, runs, peers, reranked=reranked, jobs=jobs)
     return Measured(data, judged, runs, (DECODER, RERANK) if reranked else (DECODER,), f"all {data.n_items:,} items")
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.quality_data import chosen_targets, find_data_set
-from benchmarks.quality_lists import SHORTEST, Commands, Judged, Measured, member
+from benchmarks.quality_lists import SHORTEST, Commands, Judged, Measured, member, train_all
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
@@ -40,7 +40,7 @@ _CHUNK: Final = 256  # customers whose whole rankings are kept at a time
 _BLIND: Final = ("model.attributes=false", "model.kind_head=false")
 
 
-def measure_cold(commands: Commands, seeds: list[int]) -> Measured:
+def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measured:
     """Prepare, hide, train with and without content, and return the lists of hidden items."""
     name = str(commands.data_set.whole)
     whole = replace(commands, name=name, data_set=find_data_set(name))
@@ -50,8 +50,7 @@ def measure_cold(commands: Commands, seeds: list[int]) -> Measured:
     hidden_V = hidden_items(data)
     _write_once(data, hidden_V, config.data)
     blind = replace(commands, settings=(*commands.settings, *_BLIND), prefix="no_content-")
-    runs = {member(seed): commands.train(seed) for seed in seeds}
-    runs |= {member(seed, WITHOUT_CONTENT): blind.train(seed) for seed in seeds}
+    runs = train_all({DECODER: commands, WITHOUT_CONTENT: blind}, seeds, jobs)
     known = next(iter(runs.values()))[0].open_data()
     judged = [_judge(known, fold, hidden_V, runs, seeds) for fold in cold_folds(data, known, hidden_V, config)]
     n_hidden = int(hidden_V.sum())

@@ -1,8 +1,12 @@
 """Trained decoders, fitted rules and peers' tables as lists for each fold of a data set."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import chdir
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ from recsys.modeling.baselines.lists import known_events
 from recsys.modeling.predict import DECODER, RERANK, fit_system
 from recsys.modeling.recommend import Candidates, History, Recommender, all_items
 from recsys.modeling.rerank import fit_reranked
-from recsys.prepared import PreparedData
+from recsys.prepared import PreparedData, load_prepared
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.scoring import Asked
 from recsys.splits import Fold, make_split
@@ -137,37 +141,64 @@ class Measured:
     notes: dict[str, object] = field(default_factory=dict)  # more of the protocol
 
 
+def train_all(commands: Mapping[str, Commands], seeds: Sequence[int], jobs: int = 1) -> dict[str, tuple[Run, ...]]:
+    """Return the runs of every system and seed, by member; ``jobs`` of them are trained at a time.
+
+    All systems learn one seed after the other, so that of an interrupted benchmark some seeds are complete.
+    """
+    wanted = [(seed, system) for seed in seeds for system in commands]
+    with ThreadPoolExecutor(jobs) as pool:  # each only waits for a process of its own
+        runs = list(pool.map(lambda one: commands[one[1]].train(one[0]), wanted))
+    found = {member(*one): trained for one, trained in zip(wanted, runs, strict=True)}
+    return {member(seed, system): found[member(seed, system)] for system in commands for seed in seeds}
+
+
 def judge(
-    data_set: DataSet, decoders: Mapping[str, tuple[Run, ...]], peers: Path | None, *, reranked: bool = False
+    data_set: DataSet,
+    decoders: Mapping[str, tuple[Run, ...]],
+    peers: Path | None,
+    *,
+    reranked: bool = False,
+    jobs: int = 1,
 ) -> tuple[PreparedData, list[Judged]]:
     """Return the prepared data and the lists of every decoder, rule and peer for each test fold.
 
     A decoder is one run for all folds, or one for each in their order. Rules are fitted as the first one's runs say.
     With ``reranked`` each decoder's candidates are listed in the order of a second stage too, as the system rerank.
+    ``jobs`` systems are asked at a time.
     """
     first = next(iter(decoders.values()))
     data = first[0].open_data()
     folds = [fold for found in first for fold in make_split(data, found.config.split).tests]
     kinds = sorted({part.exclude_seen for part in data_set.parts})
-    judged = []
-    with progress() as bar:
-        task = bar.add_task(
-            "systems × folds", total=len(folds) * (len(decoders) * (1 + reranked) + len(data_set.rules))
+    to_ask = [
+        one
+        for number, fold in enumerate(folds)
+        for one in _to_ask(
+            data,
+            number,
+            fold,
+            {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()},
+            data_set.rules,
+            kinds,
+            reranked=reranked,
         )
-        for number, fold in enumerate(folds):
-
-            def heard(system: str, start: str = fold.name) -> None:
-                bar.update(task, description=f"{start} {system}", advance=1)
-
-            fits = _fits(
-                data_set, {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()}, reranked=reranked
-            )
-            lists = _lists(data, fold, fits, kinds, heard)
-            for exclude_seen, table in lists.items():
-                table.update(_peers(peers, data, fold, exclude_seen=exclude_seen))
-            plain = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
-            asked = {exclude_seen: replace(plain, lists=table) for exclude_seen, table in lists.items()}
-            judged.append(Judged(asked, chosen_targets(data, fold)))
+    ]
+    lists: list[dict[bool, dict[str, np.ndarray]]] = [{kind: {} for kind in kinds} for _ in folds]
+    with progress() as bar:
+        task = bar.add_task("systems × folds", total=len(to_ask))
+        for one, answer in _answers(to_ask, data, jobs):
+            for kind, items in answer.items():
+                lists[one.number][kind][one.member] = items
+            bar.update(task, description=f"{one.fold.name} {one.member}", advance=1)
+    judged = []
+    for fold, of_fold in zip(folds, lists, strict=True):
+        asked = {}
+        for kind, table in of_fold.items():
+            in_order = {name: table[name] for name in dict.fromkeys(one.member for one in to_ask)}
+            in_order |= _peers(peers, data, fold, exclude_seen=kind)
+            asked[kind] = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
+        judged.append(Judged(asked, chosen_targets(data, fold)))
     return data, judged
 
 
@@ -194,39 +225,77 @@ def seed_of(name: str) -> int:
     return int(name.rpartition("/")[2])
 
 
-def _fits(
-    data_set: DataSet, decoders: dict[str, Run], *, reranked: bool
-) -> dict[str, Callable[[History], Recommender]]:
-    def fit(system: str, found: Run) -> Callable[[History], Recommender]:
-        return lambda history: fit_system(system, found, found.config, history)
+@dataclass(frozen=True)
+class _ToAsk:
+    """A system that is to list items for the customers of a fold: what another process needs to know of it."""
 
-    def fit_second_stage(found: Run) -> Callable[[History], Recommender]:
-        return lambda history: fit_reranked(found, history)
-
-    found = next(iter(decoders.values()))
-    trained = {name: fit(DECODER, one) for name, one in decoders.items()}
-    if reranked:
-        trained |= {member(seed_of(name), RERANK): fit_second_stage(one) for name, one in decoders.items()}
-    return trained | {rule: fit(rule, found) for rule in data_set.rules}
+    member: str  # what it is called among the systems
+    system: str
+    found: Run
+    number: int  # of the fold
+    fold: Fold
+    depth: Mapping[bool, int]  # exclude_seen → length of the lists
 
 
-def _lists(
+def _to_ask(
     data: PreparedData,
+    number: int,
     fold: Fold,
-    fits: dict[str, Callable[[History], Recommender]],
-    kinds: list[bool],
-    heard: Callable[[str], None],
-) -> dict[bool, dict[str, np.ndarray]]:
+    decoders: Mapping[str, Run],
+    rules: Sequence[str],
+    kinds: Sequence[bool],
+    *,
+    reranked: bool,
+) -> Iterator[_ToAsk]:
     history = History(data, fold.history_end, fold.start_day)
     depth = {kind: _depth(history, fold, exclude_seen=kind) for kind in kinds}
-    lists: dict[bool, dict[str, np.ndarray]] = {kind: {} for kind in kinds}
-    for system, fit in fits.items():
-        recommender = fit(history)
-        for kind in kinds:
-            candidates = Candidates(all_items(data.n_items), exclude_seen=kind)
-            lists[kind][system] = recommender.recommend(history, fold.user_index, depth[kind], candidates).item
-        heard(system)
-    return lists
+    for name, found in decoders.items():
+        yield _ToAsk(name, DECODER, found, number, fold, depth)
+    for name, found in decoders.items() if reranked else ():
+        yield _ToAsk(member(seed_of(name), RERANK), RERANK, found, number, fold, depth)
+    for rule in rules:
+        yield _ToAsk(rule, rule, next(iter(decoders.values())), number, fold, depth)
+
+
+def _answers(
+    to_ask: Sequence[_ToAsk], data: PreparedData, jobs: int
+) -> Iterator[tuple[_ToAsk, dict[bool, np.ndarray]]]:
+    """Yield each of ``to_ask`` with its lists, as they come in."""
+    if jobs == 1:
+        yield from ((one, _answer(one, data)) for one in to_ask)
+        return
+    # Spawned: a fork of a process in which threads of PyTorch run may never end.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        asked = {pool.submit(_answer_in, Path.cwd(), one): one for one in to_ask}
+        for future in as_completed(asked):
+            yield asked[future], future.result()
+
+
+def _answer_in(folder: Path, one: _ToAsk) -> dict[bool, np.ndarray]:
+    """Return the lists of ``one``, whose paths are relative to ``folder``, in a process of its own."""
+    with chdir(folder):
+        return _answer(one, _data_of(one.found.config.data.folder))
+
+
+@lru_cache(maxsize=1)
+def _data_of(folder: Path) -> PreparedData:
+    """Return the prepared data in ``folder``, and with them what was made of them for the system before."""
+    return load_prepared(folder)
+
+
+def _answer(one: _ToAsk, data: PreparedData) -> dict[bool, np.ndarray]:
+    history = History(data, one.fold.history_end, one.fold.start_day)
+    recommender: Recommender
+    if one.system == RERANK:
+        recommender = fit_reranked(one.found, history)
+    else:
+        recommender = fit_system(one.system, one.found, one.found.config, history)
+    return {
+        exclude_seen: recommender.recommend(
+            history, one.fold.user_index, depth, Candidates(all_items(data.n_items), exclude_seen=exclude_seen)
+        ).item
+        for exclude_seen, depth in one.depth.items()
+    }
 
 
 def _depth(history: History, fold: Fold, *, exclude_seen: bool) -> int:

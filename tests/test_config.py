@@ -62,7 +62,7 @@ def test_set_to_null_means_no_value():
     [
         ("modle: {width: 64}", "modle", "model"),
         ("model: {widht: 64}", "model.widht", "model.width"),
-        ("training: {learning: 1, epoch: 3}", "training.learning", "known keys here: epochs"),
+        ("training: {xyz: 1, epoch: 3}", "training.xyz", "known keys here: epochs"),
         ("split: {n_fold: 2}", "split.n_fold", "split.n_folds"),
     ],
 )

@@ -170,6 +170,10 @@ def test_what_was_trained_is_not_trained_again_and_what_was_cut_short_is(place, 
     assert again["rows"] == result["rows"]
 
 
+def test_systems_asked_side_by_side_answer_as_one_after_the_other(place, result):
+    assert finished("--work", "work", "--jobs", "2")["rows"] == result["rows"]
+
+
 def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypatch):
     end = np.datetime64(load_prepared(Path("work/data/processed/shop")).last_day + 1, "D")
     settings = SHOP.settings | {"split.end": str(end), "training.until": "test"}

@@ -298,7 +298,7 @@ def test_a_training_until_the_test_window_holds_nothing_out_and_keeps_the_last_e
     losses = [float(row["train_loss_epoch"]) for row in rows if row["train_loss_epoch"]]
     assert losses[-1] == pytest.approx(info["best_value"])
     last = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/last.safetensors")["state_dict"]
-    assert all(torch.equal(last[f"model.{name}"], weight) for name, weight in weights().items())
+    assert all(torch.equal(last[f"average.module.{name}"], weight) for name, weight in weights().items())
 
 
 def test_a_training_until_the_test_window_resumes_to_what_it_would_have_been(prepared, monkeypatch):
@@ -317,3 +317,47 @@ def test_the_command_says_up_to_where_a_training_without_validation_learned(prep
     said = " ".join(capfd.readouterr().err.split())
     assert "learned up to the first test window, 3 epochs" in said
     assert "next: recsys predict --run toy" in said
+
+
+def test_a_run_keeps_the_mean_over_its_steps_weighed_by_their_number_to_a_power(prepared, monkeypatch):
+    seen = []
+    original = PurchaseModule.on_train_batch_end
+
+    def watched(self, *arguments):
+        seen.append({name: value.clone() for name, value in self.model.named_parameters()})
+        original(self, *arguments)
+
+    monkeypatch.setattr(PurchaseModule, "on_train_batch_end", watched)
+    train(config_with("training.until=test", "training.averaging=2"))
+    assert len(seen) > 3
+    # The n-th step weighs n (n + 1), a polynomial of degree 2: all before it are multiplied by 1 - 3 / (n + 2).
+    share = torch.tensor([float(n * (n + 1)) for n in range(1, len(seen) + 1)])
+    share /= share.sum()
+    kept = weights()
+    for name in ("decoder.norm.weight", "repeat_head.out.bias", "items.own.weight"):
+        mean = sum(part * step[name] for part, step in zip(share, seen, strict=True))
+        assert torch.allclose(kept[name], mean, atol=1e-6), name
+    train(config_with("training.until=test", "training.averaging=null", "name=last"))
+    assert torch.equal(weights("last")["decoder.norm.weight"], seen[-1]["decoder.norm.weight"])
+
+
+def test_a_training_begun_before_weights_were_averaged_goes_on(prepared, monkeypatch):
+    original = PurchaseModule.on_train_epoch_start
+
+    def interrupted_at_the_second(self):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        original(self)
+
+    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_second)
+    with pytest.raises(RunError, match="interrupted"):
+        train(config_with())
+    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", original)
+    path = Path("models/toy/checkpoints/last.safetensors")
+    checkpoint = SafetensorsCheckpointIO().load_checkpoint(path)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {
+        name: value for name, value in state.items() if not name.startswith(("average.", "parts"))
+    }
+    SafetensorsCheckpointIO().save_checkpoint(checkpoint, path)
+    assert train(config_with(), resume=True)["epochs_run"] == 2

@@ -2,13 +2,15 @@
 
 import copy
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from recsys.config import Config
 from recsys.features import ItemSales
@@ -51,6 +53,7 @@ class PurchaseModule(pl.LightningModule):
         n_sold = int((counts_V > 0).sum())
         self.beta = gbce_beta(training.n_negatives, n_sold, training.gbce_t) if training.loss == "gbce" else None
         model.begin(counts_V)
+        self.average = None if training.averaging is None else averaged(model, training.averaging)
 
     def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
         """Return the training batches, already assembled."""
@@ -136,9 +139,22 @@ class PurchaseModule(pl.LightningModule):
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(query_QD)), -torch.inf)
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 
+    def on_train_batch_end(self, *_: object) -> None:
+        """Let the step's weights into the average."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    @property
+    def kept(self) -> PurchaseModel:
+        """The model that is judged and that a run keeps: of averaged weights, if any are averaged."""
+        if self.average is None or not self.average.n_averaged:
+            return self.model
+        return cast("PurchaseModel", self.average.module)
+
     def on_train_epoch_end(self) -> None:
         """Log MAP@12 of the validation customers, if there are any."""
         self.model.settle_unsold()
+        self.kept.settle_unsold()
         if self.validation_metric is not None and self.validation is not None:
             self.log(self.validation_metric, self.judge(self.validation), prog_bar=True, sync_dist=True)
 
@@ -151,10 +167,11 @@ class PurchaseModule(pl.LightningModule):
         copy is weighed, as the run's weights will be.
         """
         history = History(self.batches.data, fold.history_end, fold.start_day)
-        known_Q = DecoderRecommender(self.model, self.sales).knows(history, fold.user_index)
+        kept = self.kept
+        known_Q = DecoderRecommender(kept, self.sales).knows(history, fold.user_index)
         fold = fold.of_users(known_Q) if known_Q.any() else fold
-        fitted = fit_parts(self.model, self.sales, history, fold, self.config.seed)
-        unweighed, weighed = (self._score(model, history, fold) for model in (self.model, self._weighed(fitted)))
+        fitted = fit_parts(kept, self.sales, history, fold, self.config.seed)
+        unweighed, weighed = (self._score(model, history, fold) for model in (kept, self._weighed(fitted)))
         self.parts.copy_(fitted if weighed > unweighed else torch.zeros_like(fitted))
         return max(weighed, unweighed)
 
@@ -164,16 +181,21 @@ class PurchaseModule(pl.LightningModule):
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from a checkpoint of the time before parts were weighed as well."""
-        checkpoint["state_dict"].setdefault("parts", torch.zeros(len(PARTS)))
+        """Go on from a checkpoint of the time before parts were weighed, or weights averaged, as well."""
+        state = checkpoint["state_dict"]
+        state.setdefault("parts", torch.zeros(len(PARTS)))
+        if self.average is not None and "average.n_averaged" not in state:
+            state |= {f"average.module.{name}": value for name, value in _of_model(state).items()}
+            state["average.n_averaged"] = torch.tensor(0)
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``: the model's weights, its parts weighed."""
-        own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        """Return what a run keeps of this module's ``state``: weights, averaged if any were, their parts weighed."""
+        is_averaged = bool(state.get("average.n_averaged", torch.tensor(0)))
+        own = _of_model(state, "average.module." if is_averaged else "model.")
         return self._weighed(state["parts"], own).state_dict()
 
     def _weighed(self, parts: Tensor, state: dict[str, Tensor] | None = None) -> PurchaseModel:
-        model = copy.deepcopy(self.model)
+        model = copy.deepcopy(self.kept)
         if state is not None:
             model.load_state_dict(state)
         apply_parts(model, parts)
@@ -194,6 +216,25 @@ class PurchaseModule(pl.LightningModule):
         warmup = max(round(training.warmup_fraction * total), 1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, warmup, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def averaged(model: PurchaseModel, power: int) -> AveragedModel:
+    """Return a copy of ``model`` that will hold the mean of its weights over the steps, each weighed by number^power.
+
+    Polynomial-decay averaging (Shamir & Zhang, 2013): what it forgets by is the length of the training so far, so that
+    no number of steps need be chosen. Buffers are those of the newest step.
+    """
+
+    def take_in(mean: Sequence[Tensor], newest: Sequence[Tensor], n_averaged: Tensor | int) -> None:
+        share = (power + 1) / (int(n_averaged) + 1 + power)
+        torch._foreach_lerp_(list(mean), list(newest), share)
+
+    average = AveragedModel(model, multi_avg_fn=take_in)
+    return average.requires_grad_(requires_grad=False)
+
+
+def _of_model(state: dict[str, Tensor], prefix: str = "model.") -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _lr_factor(step: int, warmup: int, total: int) -> float:

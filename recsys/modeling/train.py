@@ -134,7 +134,7 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
         raise RunError(f"training was interrupted; {again}")
     n_epochs = trainer.current_epoch - first_epoch
     info = _identify(config, data) | {
-        "n_parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "n_parameters": sum(weights.numel() for weights in module.parameters() if weights.requires_grad),
         "metric": module.validation_metric or _TRAINING_METRIC,
         "best_value": float(
             trainer.callback_metrics[_TRAINING_METRIC]
