@@ -48,6 +48,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "no losses of repeats and first purchases apart",
         ("training.repeats_weight=0", "training.discoveries_weight=0"),
     ),
+    "no_ranking_loss": ("no loss of the order of the own past", ("training.ranking_weight=0",)),
     "no_rule_start": ("heads that begin at zero, not as rules", ("model.rule_start=false",)),
     "gated_block": ("gated blocks for plain ones", ("model.block=gated",)),
     "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),

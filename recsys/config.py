@@ -279,6 +279,9 @@ class TrainingConfig(Section):
     discoveries_weight: float = Field(
         1.0, ge=0, description="weight of the loss of first purchases among unbought items, beside that among all"
     )
+    ranking_weight: float = Field(
+        10.0, ge=0, description="weight of 1 - MAP@12, smoothed, of the order of the own past, beside the window losses"
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto takes a GPU where there is one")
     devices: int = Field(1, ge=1, description="processes of distributed training")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

@@ -14,6 +14,7 @@ from recsys.modeling.losses import (
     gbce_beta,
     gbce_loss,
     log_sum_exp,
+    ranking_loss,
     sampled_softmax_loss,
 )
 from recsys.modeling.negatives import MixedSampler, OwnItems
@@ -305,3 +306,43 @@ def test_own_items_are_the_past_and_the_targets_each_once():
         [False, True, True, True, False],
         [True, False, False, False, False],
     ]
+
+
+def ranked(scores, bought, n_targets):
+    """Return the ranking loss of questions' scores, of which those at ``bought`` are targets."""
+    logit_P = torch.cat([torch.as_tensor(row, dtype=torch.float32) for row in scores])
+    query_P = torch.repeat_interleave(torch.tensor([len(row) for row in scores]))
+    target_n = torch.cat([torch.as_tensor(row, dtype=torch.bool) for row in bought]).nonzero().flatten()
+    return ranking_loss(logit_P, query_P, target_n, torch.tensor(n_targets))
+
+
+def average_precision(scores, bought, n_targets):
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    hits = [bought[place] for place in order][:12]
+    return sum(sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit) / min(n_targets, 12)
+
+
+def test_far_apart_the_ranking_loss_is_one_minus_map_at_12(monkeypatch):
+    monkeypatch.setattr(losses, "_SOFT_END", 0.01)
+    random = torch.Generator().manual_seed(6)
+    scores = [(10.0 * torch.randperm(n, generator=random)).tolist() for n in (30, 5, 1, 20)]
+    bought = [[bool(torch.rand((), generator=random) < 0.3) for _ in row] for row in scores]
+    bought[1], bought[2], bought[3] = [True] * 5, [True], [False] * 20
+    n_targets = [sum(row) + extra for row, extra in zip(bought, (4, 0, 20, 3), strict=True)]
+    asked = [average_precision(*one) for one in zip(scores, bought, n_targets, strict=True) if any(one[1])]
+    expected = 1 - sum(asked) / len(asked)  # who bought nothing again has no say
+    torch.testing.assert_close(ranked(scores, bought, n_targets), torch.tensor(expected))
+
+
+def test_the_ranking_loss_lifts_targets_and_most_of_all_those_that_are_nearly_first():
+    scores = torch.tensor([3.0, 2.9, 2.0, -4.0, -4.1], requires_grad=True)
+    loss = ranked([scores], [[False, True, False, False, True]], [2])
+    loss.backward()
+    assert scores.grad[1] < scores.grad[4] < 0
+    assert scores.grad[0] > 0
+
+
+def test_without_a_repeat_the_ranking_loss_is_nothing():
+    assert ranked([[1.0, 2.0]], [[False, False]], [3]).item() == 0
+    empty = torch.zeros(0)
+    assert ranking_loss(empty, empty.long(), empty.long(), torch.tensor([2, 1])).item() == 0

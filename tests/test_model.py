@@ -309,7 +309,7 @@ def test_the_loss_falls_from_that_of_a_guess(data, loss):
 
 def window_losses(module: PurchaseModule, batch) -> torch.Tensor:
     with torch.no_grad():
-        asked = module.asked_loss(module.model.states(batch.sequences), batch)
+        asked, _ = module.asked_losses(module.model.states(batch.sequences), batch)
     return torch.stack([asked.joint, asked.repeats, asked.discoveries])
 
 

@@ -183,6 +183,47 @@ class WindowLoss:
         )
 
 
+#: Length of the lists whose order :func:`ranking_loss` is about, and how soft its ranks and its end are, in logits and
+#: ranks: as good as sharper ones on Complete Journey's earlier weeks, where softer ones are worse.
+RANKED = 12
+_SOFTNESS, _SOFT_END = 0.3, 2.0
+
+
+def ranking_loss(logit_P: Tensor, query_P: Tensor, target_n: Tensor, n_targets_Q: Tensor) -> Tensor:
+    """Return 1 - average precision at ``RANKED`` of each question's past items in the order of their logits, smoothed.
+
+    Smooth-AP (Brown et al., 2020): in the ranks a step between two logits is a sigmoid, so that the metric by which
+    lists are judged has a gradient. A likelihood spends itself on all targets, this on the top of the list.
+
+    Args:
+        logit_P: logits of the past items, question by question.
+        query_P: (P,) int64 question of each, ascending.
+        target_n: (n,) int64 places of the distinct targets among them.
+        n_targets_Q: (Q,) how many targets each question has in all, those never bought before too.
+
+    Returns:
+        The mean over the questions with such a target; 0 without any.
+    """
+    n_queries = len(n_targets_Q)
+    counts_Q = torch.bincount(query_P, minlength=n_queries)
+    query_n = query_P[target_n]
+    # Pairs of a target and each item of its question.
+    length_n = counts_Q[query_n]
+    row_R = torch.repeat_interleave(length_n)
+    shift_n = (counts_Q.cumsum(0) - counts_Q)[query_n] - (length_n.cumsum(0) - length_n)
+    item_R = torch.arange(len(row_R), device=row_R.device) + shift_n[row_R]
+    is_target_P = torch.zeros_like(query_P, dtype=torch.bool)
+    is_target_P[target_n] = True
+    above_R = torch.sigmoid((logit_P[item_R] - logit_P[target_n][row_R]) / _SOFTNESS)
+    # An item is half above itself: half more makes its own rank 1.
+    rank_n = above_R.new_full((len(target_n),), 0.5).index_add(0, row_R, above_R)
+    hits_n = above_R.new_full((len(target_n),), 0.5).index_add(0, row_R, above_R * is_target_P[item_R])
+    precision_n = hits_n / rank_n * torch.sigmoid((RANKED + 0.5 - rank_n) / _SOFT_END)
+    average_Q = above_R.new_zeros(n_queries).index_add(0, query_n, precision_n) / n_targets_Q.clamp(1, RANKED)
+    n_asked = torch.count_nonzero(torch.bincount(query_n, minlength=n_queries))
+    return (n_asked - average_Q.sum()) / n_asked.clamp(min=1)
+
+
 def _mean_of_queries(loss_n: Tensor, query_n: Tensor, n_queries: int) -> Tensor:
     """Return the mean over the queries that have a row of the mean over a query's rows; 0 without any."""
     counts_Q = torch.bincount(query_n, minlength=n_queries)

@@ -17,7 +17,14 @@ from recsys.features import ItemSales
 from recsys.metrics import mean_average_precision
 from recsys.modeling.batches import Batch, Questions, TrainingBatches
 from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
-from recsys.modeling.losses import WindowLoss, full_softmax_loss, gbce_beta, gbce_loss, sampled_softmax_loss
+from recsys.modeling.losses import (
+    WindowLoss,
+    full_softmax_loss,
+    gbce_beta,
+    gbce_loss,
+    ranking_loss,
+    sampled_softmax_loss,
+)
 from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
@@ -75,13 +82,15 @@ class PurchaseModule(pl.LightningModule):
         next_loss = self.next_item_loss(states_BTD, batch)
         loss = self.config.training.next_weight * next_loss
         if len(batch.questions.row_Q):
-            asked, training = self.asked_loss(states_BTD, batch), self.config.training
+            asked, ranking = self.asked_losses(states_BTD, batch)
+            training = self.config.training
             apart = training.repeats_weight * asked.repeats + training.discoveries_weight * asked.discoveries
-            loss = loss + training.query_weight * (asked.joint + apart)
+            loss = loss + training.query_weight * (asked.joint + apart + training.ranking_weight * ranking)
             n_questions = len(batch.questions.row_Q)
             self.log("train_window_loss", asked.joint, on_step=True, on_epoch=True, batch_size=n_questions)
             self.log("train_repeats_loss", asked.repeats, on_epoch=True, on_step=False, batch_size=n_questions)
             self.log("train_discoveries_loss", asked.discoveries, on_epoch=True, on_step=False, batch_size=n_questions)
+            self.log("train_ranking_loss", ranking, on_epoch=True, on_step=False, batch_size=n_questions)
         n_targets = int((batch.target_BT > 0).sum())
         self.log("train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets)
@@ -110,15 +119,20 @@ class PurchaseModule(pl.LightningModule):
         log_q = (sampler.log_q(item.cpu()).to(target_M.device) for item in (target_M, negative_N))
         return sampled_softmax_loss(query_MD, *target, *negatives, *log_q)
 
-    def asked_loss(self, states_BTD: Tensor, batch: Batch) -> WindowLoss:
-        """Return the losses of everything bought in the windows asked about."""
+    def asked_losses(self, states_BTD: Tensor, batch: Batch) -> tuple[WindowLoss, Tensor]:
+        """Return the losses of everything bought in the windows asked about, and that of the order of the own past."""
         questions, model = batch.questions, self.model
         query_QD = model.query(states_BTD, questions)
         own = OwnItems.of(questions, batch.target_query_n, batch.target_item_n, model.n_items + 1)
         whole = self.config.training.loss == "full"
         of_own = self._own_and_all_others if whole else self._own_and_drawn_others
         own_logit_P, other_Q = of_own(query_QD, questions, own)
-        return WindowLoss.of(own_logit_P, own.query_P, own.n_past, own.target_n, other_Q)
+        window = WindowLoss.of(own_logit_P, own.query_P, own.n_past, own.target_n, other_Q)
+        if not self.config.training.ranking_weight:
+            return window, other_Q.new_zeros(())
+        n_targets_Q = torch.bincount(own.query_P[own.target_n], minlength=len(other_Q))
+        past, again_n = slice(own.n_past), own.target_n[own.target_n < own.n_past]
+        return window, ranking_loss(own_logit_P[past], own.query_P[past], again_n, n_targets_Q)
 
     def _own_and_all_others(self, query_QD: Tensor, questions: Questions, own: OwnItems) -> tuple[Tensor, Tensor]:
         """Return the logits of own items (P,), and the log of the sum of exp(logit) of all other items (Q,)."""
@@ -178,6 +192,8 @@ class PurchaseModule(pl.LightningModule):
     def _score(self, model: PurchaseModel, history: History, fold: Fold) -> float:
         candidates = Candidates(all_items(self.batches.data.n_items))
         lists = DecoderRecommender(model, self.sales).recommend(history, fold.user_index, 12, candidates)
+        if np.isnan(lists.score).any():
+            return 0.0  # a training that diverged: in the order of nothing, a small catalogue may even look well ranked
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
