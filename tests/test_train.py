@@ -228,13 +228,21 @@ def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_bette
 
 
 def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
-    settings = config_with("training.lr=30", "training.epochs=1")
+    settings = config_with("training.lr=30", "training.ranking_weight=0", "training.epochs=1")
     module = build_module(settings, load_prepared(settings.data.folder, ""))
     module.judge(module.validation)
     fresh = module.weights(module.state_dict())
     with pytest.raises(SystemExit) as stopped:
         run_app(
-            build_app("train"), ["train", *(word for one in (*SETTINGS, "training.lr=30") for word in ("--set", one))]
+            build_app("train"),
+            [
+                "train",
+                *(
+                    word
+                    for one in (*SETTINGS, "training.lr=30", "training.ranking_weight=0")
+                    for word in ("--set", one)
+                ),
+            ],
         )
     assert not stopped.value.code
     assert "untrained: better than after any of 2 epochs" in " ".join(capfd.readouterr().err.split())
@@ -265,7 +273,7 @@ def stop_at_the_third_epoch(settings, monkeypatch):
 
 
 def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prepared, monkeypatch):
-    settings = config_with("training.lr=30", "training.epochs=3")
+    settings = config_with("training.lr=30", "training.ranking_weight=0", "training.epochs=3")
     stop_at_the_third_epoch(settings, monkeypatch)
     info = train(settings, resume=True)
     assert (info["best_epoch"], info["epochs_run"]) == (-1, 3)

@@ -192,7 +192,7 @@ class PurchaseModule(pl.LightningModule):
     def _score(self, model: PurchaseModel, history: History, fold: Fold) -> float:
         candidates = Candidates(all_items(self.batches.data.n_items))
         lists = DecoderRecommender(model, self.sales).recommend(history, fold.user_index, 12, candidates)
-        if np.isnan(lists.score).any():
+        if not np.isfinite(lists.score).all():
             return 0.0  # a training that diverged: in the order of nothing, a small catalogue may even look well ranked
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
 
