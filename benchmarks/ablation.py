@@ -27,7 +27,7 @@ from benchmarks.quality import (
     working_folder,
 )
 from benchmarks.quality_data import DATA_SETS
-from benchmarks.quality_lists import Commands, describe_runs, judge, train_all
+from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, judge, train_all
 from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
@@ -137,7 +137,8 @@ def _section(result: dict[str, Any], scored: list[Scored], names: list[str], see
         "Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04, none of them a test week; trainings "
         f"shortened by {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets of customers "
         f"of the whole minus the variant, paired. {result['date']}, commit {result['commit']}. {result['machine']}, "
-        f"{result['protocol']['threads']} threads; {result['seconds']:,.0f} s in all.",
+        f"{result['protocol']['threads']} threads; {cost_of_training(result['protocol']['decoders'].values())}, "
+        f"{result['seconds']:,.0f} s this time in all.",
         "",
         f"| system | {' | '.join(f'{head} | the whole minus it' for head in heads)} |",
         f"|---|{'---:|---:|' * len(heads)}",

@@ -19,7 +19,16 @@ import typer
 from benchmarks.process import ROOT
 from benchmarks.quality_cold import measure_cold
 from benchmarks.quality_data import DataSet, find_data_set, names_of, raw_of
-from benchmarks.quality_lists import Commands, Measured, describe_runs, judge, member, seed_of, train_all
+from benchmarks.quality_lists import (
+    Commands,
+    Measured,
+    cost_of_training,
+    describe_runs,
+    judge,
+    member,
+    seed_of,
+    train_all,
+)
 from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_of, score_part, settings_for
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
@@ -214,14 +223,10 @@ def _run_name(name: str) -> str:
 
 def _section(name: str, result: dict[str, Any], scored: list[Scored], seeds: list[int]) -> str:
     protocol = result["protocol"]
-    trained = [one for runs in protocol["decoders"].values() for one in runs]
-    training = sum(float(one["seconds"]) for one in trained)
-    elsewhere = sorted({str(one.get("device", "cpu")) for one in trained} - {"cpu"})
-    where = f" on one {' and one '.join(elsewhere)}" if elsewhere else ""
     drawn = protocol["bootstrap"]
     hidden, fusion = protocol.get("hidden"), f" {protocol['fusion']}." if "fusion" in protocol else ""
     chance = f" By chance {hidden['expected_recall_of_random']:.4f} Recall@12 are expected." if hidden else ""
-    cost = f"{training:,.0f} s of training{where}, {result['seconds']:,.0f} s this time in all"
+    cost = f"{cost_of_training(protocol['decoders'].values())}, {result['seconds']:,.0f} s this time in all"
     lines = f"""## Quality on {name}
 
 `make bench-quality DATA={name} SEEDS="{" ".join(map(str, seeds))}"`, decoder of `{protocol["config"]}`.

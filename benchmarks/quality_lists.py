@@ -1,6 +1,6 @@
 """Trained decoders, fitted rules and peers' tables as lists for each fold of a data set."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import chdir
 from dataclasses import dataclass, field
@@ -325,3 +325,16 @@ def describe_runs(runs: tuple[Run, ...]) -> list[dict[str, object]]:
     """Return what ``run.json`` says of each training that matters to a reader of its scores."""
     kept = ("code_version", "created", "device", "seconds", "epochs_run", "best_epoch", "best_value", "n_parameters")
     return [{name: found.info[name] for name in ("name", *kept) if name in found.info} for found in runs]
+
+
+def cost_of_training(described: Iterable[Sequence[Mapping[str, object]]]) -> str:
+    """Return the seconds of all trainings, as :func:`describe_runs` describes them, and what they ran on.
+
+    >>> cost_of_training([[{"seconds": 61.5, "device": "cpu"}], [{"seconds": 30.0, "device": "NVIDIA H200"}]])
+    '92 s of training on one NVIDIA H200'
+    """
+    trained = [one for runs in described for one in runs]
+    seconds = sum(float(str(one["seconds"])) for one in trained)
+    elsewhere = sorted({str(one.get("device", "cpu")) for one in trained} - {"cpu"})
+    where = f" on one {' and one '.join(elsewhere)}" if elsewhere else ""
+    return f"{seconds:,.0f} s of training{where}"

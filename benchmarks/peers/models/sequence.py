@@ -113,6 +113,7 @@ class SasRec(Peer):
         self.found = chosen | {
             "n_items": len(most),
             "share_of_events": round(float(sold[most].sum() / max(1, sold.sum())), 3),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "layers": "LiGRLayers" if self.ligr else "SASRecTransformerLayers",
             "epochs": round(fitted.global_step / max(1, fitted.num_training_batches), 2),
             "best_epoch": kept.epoch,
