@@ -107,7 +107,12 @@ def main(
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)
     scored = [found for part in parts if (found := score_part(part, judged, data_set, drawn)) is not None]
     result = {
-        "protocol": {"description": data_set.about, "settings": [*SHORT, *(settings or ())], "threads": threads}
+        "protocol": {
+            "description": data_set.about,
+            "settings": [*SHORT, *(settings or ())],
+            "threads": threads,
+            "jobs": jobs,
+        }
         | {"variants": {name: {"about": VARIANTS[name][0], "settings": VARIANTS[name][1]} for name in names}}
         | {"decoders": {name: describe_runs(found) for name, found in runs.items()}},
         "rows": [row for part in scored for row in rows_of(part)],
@@ -128,6 +133,7 @@ def _variants_of(words: str) -> list[str]:
 def _section(result: dict[str, Any], scored: list[Scored], names: list[str], seeds: list[int]) -> str:
     heads = [f"{part.part.segment}: {part.part.metrics[0].upper()}" for part in scored]
     rules = [name for name in scored[0].tables[MEAN] if name in DATA_SETS[_DATA].rules]
+    training = cost_of_training(result["protocol"]["decoders"].values(), result["protocol"]["jobs"])
     short = ", ".join(f"`{setting}`" for setting in result["protocol"]["settings"][1:])
     lines = [
         "## What each part is worth",
@@ -137,7 +143,7 @@ def _section(result: dict[str, Any], scored: list[Scored], names: list[str], see
         "Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04, none of them a test week; trainings "
         f"shortened by {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets of customers "
         f"of the whole minus the variant, paired. {result['date']}, commit {result['commit']}. {result['machine']}, "
-        f"{result['protocol']['threads']} threads; {cost_of_training(result['protocol']['decoders'].values())}, "
+        f"{result['protocol']['threads']} threads; {training}, "
         f"{result['seconds']:,.0f} s this time in all.",
         "",
         f"| system | {' | '.join(f'{head} | the whole minus it' for head in heads)} |",

@@ -90,7 +90,7 @@ def main(
             commands = Commands(one, data_set, CONFIG, tuple(settings or ()), threads)
             measured = _measure(commands, numbers, peers, jobs)
             scored = _score(data_set, measured, numbers)
-            result = _result(commands, measured, scored) | circumstances(began)
+            result = _result(commands, measured, scored, jobs) | circumstances(began)
             publish(f"quality-{one}", result, _section(one, result, scored, numbers), out_folder)
 
 
@@ -104,11 +104,11 @@ def _measure(commands: Commands, seeds: list[int], peers: Path | None, jobs: int
     return Measured(data, judged, runs, (DECODER, RERANK) if reranked else (DECODER,), f"all {data.n_items:,} items")
 
 
-def _result(commands: Commands, measured: Measured, scored: list[Scored]) -> dict[str, Any]:
+def _result(commands: Commands, measured: Measured, scored: list[Scored], jobs: int) -> dict[str, Any]:
     trained = " ".join(["configs/base.yaml", *(f"--set {setting}" for setting in commands.settings)])
     protocol = _protocol(commands.data_set, measured, scored)
     return {
-        "protocol": protocol | {"config": trained, "threads": commands.threads},
+        "protocol": protocol | {"config": trained, "threads": commands.threads, "jobs": jobs},
         "rows": [row for part in scored for row in rows_of(part)],
         "differences": [row for part in scored for row in differences_of(part)],
     }
@@ -226,7 +226,8 @@ def _section(name: str, result: dict[str, Any], scored: list[Scored], seeds: lis
     drawn = protocol["bootstrap"]
     hidden, fusion = protocol.get("hidden"), f" {protocol['fusion']}." if "fusion" in protocol else ""
     chance = f" By chance {hidden['expected_recall_of_random']:.4f} Recall@12 are expected." if hidden else ""
-    cost = f"{cost_of_training(protocol['decoders'].values())}, {result['seconds']:,.0f} s this time in all"
+    training = cost_of_training(protocol["decoders"].values(), protocol["jobs"])
+    cost = f"{training}, {result['seconds']:,.0f} s this time in all"
     lines = f"""## Quality on {name}
 
 `make bench-quality DATA={name} SEEDS="{" ".join(map(str, seeds))}"`, decoder of `{protocol["config"]}`.

@@ -1,15 +1,17 @@
 """Trained decoders, fitted rules and peers' tables as lists for each fold of a data set."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import chdir
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 
 from benchmarks.process import run
 from benchmarks.quality_data import DataSet, chosen_targets, raw_of
@@ -30,6 +32,8 @@ from recsys.tables import read_lists
 #: Longest list that is made where there are so many items; metrics look at its first items, a fusion at all of it.
 DEPTH = 100
 SHORTEST = 12
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -147,10 +151,27 @@ def train_all(commands: Mapping[str, Commands], seeds: Sequence[int], jobs: int 
     All systems learn one seed after the other, so that of an interrupted benchmark some seeds are complete.
     """
     wanted = [(seed, system) for seed in seeds for system in commands]
-    with ThreadPoolExecutor(jobs) as pool:  # each only waits for a process of its own
-        runs = list(pool.map(lambda one: commands[one[1]].train(one[0]), wanted))
+    if jobs == 1:
+        runs = [commands[system].train(seed) for seed, system in wanted]
+    else:
+        with ThreadPoolExecutor(jobs) as pool:  # each only waits for a process of its own
+            futures = [pool.submit(commands[system].train, seed) for seed, system in wanted]
+            for _ in _as_completed(pool, futures):
+                pass
+            runs = [one.result() for one in futures]
     found = {member(*one): trained for one, trained in zip(wanted, runs, strict=True)}
     return {member(seed, system): found[member(seed, system)] for system in commands for seed in seeds}
+
+
+def _as_completed(pool: Executor, futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
+    """Yield ``futures`` as they succeed; once one has failed, begin no other and raise what it raised."""
+    try:
+        for future in as_completed(futures):
+            future.result()
+            yield future
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def judge(
@@ -265,9 +286,10 @@ def _answers(
         yield from ((one, _answer(one, data)) for one in to_ask)
         return
     # Spawned: a fork of a process in which threads of PyTorch run may never end.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    threads = max(torch.get_num_threads() // jobs, 1)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
         asked = {pool.submit(_answer_in, Path.cwd(), one): one for one in to_ask}
-        for future in as_completed(asked):
+        for future in _as_completed(pool, asked):
             yield asked[future], future.result()
 
 
@@ -327,14 +349,14 @@ def describe_runs(runs: tuple[Run, ...]) -> list[dict[str, object]]:
     return [{name: found.info[name] for name in ("name", *kept) if name in found.info} for found in runs]
 
 
-def cost_of_training(described: Iterable[Sequence[Mapping[str, object]]]) -> str:
+def cost_of_training(described: Iterable[Sequence[Mapping[str, object]]], jobs: int = 1) -> str:
     """Return the seconds of all trainings, as :func:`describe_runs` describes them, and what they ran on.
 
-    >>> cost_of_training([[{"seconds": 61.5, "device": "cpu"}], [{"seconds": 30.0, "device": "NVIDIA H200"}]])
-    '92 s of training on one NVIDIA H200'
+    >>> cost_of_training([[{"seconds": 61.5, "device": "cpu"}], [{"seconds": 30.0, "device": "NVIDIA H200"}]], 2)
+    '92 s of training, 2 at a time, on one NVIDIA H200'
     """
     trained = [one for runs in described for one in runs]
     seconds = sum(float(str(one["seconds"])) for one in trained)
     elsewhere = sorted({str(one.get("device", "cpu")) for one in trained} - {"cpu"})
-    where = f" on one {' and one '.join(elsewhere)}" if elsewhere else ""
-    return f"{seconds:,.0f} s of training{where}"
+    where = f"{', ' if jobs > 1 else ' '}on one {' and one '.join(elsewhere)}" if elsewhere else ""
+    return f"{seconds:,.0f} s of training{f', {jobs} at a time' if jobs > 1 else ''}{where}"

@@ -245,8 +245,8 @@ class TrainingConfig(Section):
     averaging: int | None = Field(
         8,
         ge=0,
-        description="keep the mean of the weights over all steps, each weighed by its number to this power; null: keep "
-        "those of the last step",
+        description="keep the mean of the weights over all steps, the n-th weighed by about n to this power; null: "
+        "keep those of the last step",
     )
     loss: Literal["full", "sampled", "gbce"] = Field(
         "sampled",

@@ -8,9 +8,9 @@ transformer whose map was drawn, ``text_vectors.safetensors`` too.
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from recsys.config import MODELS_DIR, REPORTS_DIR, Config, load_config
+from recsys.config import MODELS_DIR, REPORTS_DIR, Config, read_yaml, validated
 from recsys.errors import RunError
 from recsys.prepared import PreparedData, load_prepared
 from recsys.storage import read_json
@@ -23,6 +23,8 @@ LOG_FILE = "metrics.csv"
 TEXT_VECTORS_FILE = "text_vectors.safetensors"
 #: Scores on held-out customers, in the report folder of a run of a published architecture.
 HELD_OUT_FILE = "held_out.json"
+#: What trainings did before their configuration said so.
+_BEFORE_THEY_WERE_SETTINGS: Final = {"averaging": None, "ranking_weight": 0.0}
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,22 @@ def find_run(name: str | None) -> Run:
             f"{folder / INFO_FILE} does not say which data the run learned from (data_fingerprint); it may "
             "have been cut short or edited: restore it, or train again with --force"
         )
-    return Run(folder, load_config(folder / CONFIG_FILE), info)
+    return Run(folder, config_in(folder), info)
+
+
+def config_in(folder: Path) -> Config:
+    """Return the configuration that a run wrote into its ``folder``.
+
+    It names every setting there was. What it does not name came later, and is taken as what was done before.
+
+    Raises:
+        ConfigError: as :func:`recsys.config.load_config`.
+    """
+    path = folder / CONFIG_FILE
+    settings = read_yaml(path)
+    if isinstance(settings.get("training"), dict):
+        settings["training"] = _BEFORE_THEY_WERE_SETTINGS | settings["training"]
+    return validated(settings, Config, str(path))
 
 
 def code_version() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import ablation, quality
+from benchmarks import ablation, quality, quality_lists
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
 from benchmarks.quality_lists import Judged, judge
 from benchmarks.quality_tables import fusion, score_part, settings_for
 from recsys.config import load_config
 from recsys.console import run
+from recsys.errors import RunError
 from recsys.prepared import load_prepared
 from recsys.runs import find_run
 from recsys.scoring import Asked
@@ -170,8 +172,32 @@ def test_what_was_trained_is_not_trained_again_and_what_was_cut_short_is(place, 
     assert again["rows"] == result["rows"]
 
 
-def test_systems_asked_side_by_side_answer_as_one_after_the_other(place, result):
-    assert finished("--work", "work", "--jobs", "2")["rows"] == result["rows"]
+def test_systems_trained_and_asked_side_by_side_are_the_same(place, result, tmp_path, monkeypatch):
+    shutil.copytree("work", tmp_path / "work", symlinks=True)
+    for name in ("shop-1", "shop-2"):
+        shutil.rmtree(tmp_path / "work" / "models" / name)
+    asked = []
+    monkeypatch.setattr(quality_lists, "_answer", lambda one, data: asked.append(one))  # of this process
+    again = finished("--work", tmp_path / "work", "--jobs", "2")
+    assert again["rows"] == result["rows"]
+    assert not asked, "others were to be asked"
+    assert (again["protocol"]["jobs"], result["protocol"]["jobs"]) == (2, 1)
+
+
+def test_after_a_training_that_failed_no_other_begins(monkeypatch):
+    begun = []
+
+    class Failing:
+        def train(self, seed):
+            begun.append(seed)
+            time.sleep(0.05)
+            raise RunError(f"no {seed}")
+
+    for jobs in (1, 2):
+        begun.clear()
+        with pytest.raises(RunError, match=r"no [01]"):
+            quality_lists.train_all({"decoder": Failing()}, range(9), jobs)
+        assert len(begun) <= 2 * jobs
 
 
 def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypatch):

@@ -349,7 +349,8 @@ def test_a_run_keeps_the_mean_over_its_steps_weighed_by_their_number_to_a_power(
     assert torch.equal(weights("last")["decoder.norm.weight"], seen[-1]["decoder.norm.weight"])
 
 
-def test_a_training_begun_before_weights_were_averaged_goes_on(prepared, monkeypatch):
+def test_a_training_stopped_before_weights_were_averaged_goes_on_as_it_began_or_not_at_all(prepared, monkeypatch):
+    as_it_began = config_with("training.averaging=null", "training.ranking_weight=0")
     original = PurchaseModule.on_train_epoch_start
 
     def interrupted_at_the_second(self):
@@ -359,13 +360,21 @@ def test_a_training_begun_before_weights_were_averaged_goes_on(prepared, monkeyp
 
     monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_second)
     with pytest.raises(RunError, match="interrupted"):
-        train(config_with())
+        train(as_it_began)
     monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", original)
-    path = Path("models/toy/checkpoints/last.safetensors")
-    checkpoint = SafetensorsCheckpointIO().load_checkpoint(path)
-    state = checkpoint["state_dict"]
-    checkpoint["state_dict"] = {
-        name: value for name, value in state.items() if not name.startswith(("average.", "parts"))
-    }
-    SafetensorsCheckpointIO().save_checkpoint(checkpoint, path)
-    assert train(config_with(), resume=True)["epochs_run"] == 2
+    path = Path("models/toy/config.yaml")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "averaging" not in line and "ranking_weight" not in line))
+    with pytest.raises(RunError, match="another configuration"):
+        train(config_with(), resume=True)
+    assert train(as_it_began, resume=True)["epochs_run"] == 2
+    path.write_text("".join(line for line in lines if "averaging" not in line and "ranking_weight" not in line))
+    assert find_run("toy").config == as_it_began
+
+
+def test_a_training_that_came_to_nothing_has_no_rank(prepared):
+    module = build_module(config_with(), load_prepared(config_with().data.folder, ""))
+    assert module.judge(module.validation) > 0
+    with torch.no_grad():
+        module.model.repeat_head.out.bias.fill_(torch.nan)
+    assert module.judge(module.validation) == 0

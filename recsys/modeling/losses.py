@@ -184,7 +184,7 @@ class WindowLoss:
 
 
 #: Length of the lists whose order :func:`ranking_loss` is about, and how soft its ranks and its end are, in logits and
-#: ranks: as good as sharper ones on Complete Journey's earlier weeks, where softer ones are worse.
+#: ranks. With ranks as soft as 1 it is worth less on Complete Journey's earlier weeks; others were not compared.
 RANKED = 12
 _SOFTNESS, _SOFT_END = 0.3, 2.0
 
@@ -193,7 +193,10 @@ def ranking_loss(logit_P: Tensor, query_P: Tensor, target_n: Tensor, n_targets_Q
     """Return 1 - average precision at ``RANKED`` of each question's past items in the order of their logits, smoothed.
 
     Smooth-AP (Brown et al., 2020): in the ranks a step between two logits is a sigmoid, so that the metric by which
-    lists are judged has a gradient. A likelihood spends itself on all targets, this on the top of the list.
+    lists are judged has a gradient. A likelihood spends itself on all targets, this on the top of the list. Unlike
+    theirs it ends, softly, at ``RANKED``, and divides as MAP does: who bought new items too cannot reach 0.
+
+    Shapes: P past items of all questions, n targets among them, Q questions, R pairs of a target and a past item.
 
     Args:
         logit_P: logits of the past items, question by question.

@@ -192,22 +192,19 @@ class PurchaseModule(pl.LightningModule):
     def _score(self, model: PurchaseModel, history: History, fold: Fold) -> float:
         candidates = Candidates(all_items(self.batches.data.n_items))
         lists = DecoderRecommender(model, self.sales).recommend(history, fold.user_index, 12, candidates)
-        if not np.isfinite(lists.score).all():
+        if np.isnan(lists.score).any():
             return 0.0  # a training that diverged: in the order of nothing, a small catalogue may even look well ranked
         return mean_average_precision(lists.item, fold, lists.user_index, 12)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from a checkpoint of the time before parts were weighed, or weights averaged, as well."""
-        state = checkpoint["state_dict"]
-        state.setdefault("parts", torch.zeros(len(PARTS)))
-        if self.average is not None and "average.n_averaged" not in state:
-            state |= {f"average.module.{name}": value for name, value in _of_model(state).items()}
-            state["average.n_averaged"] = torch.tensor(0)
+        """Go on from a checkpoint of the time before parts were weighed as well."""
+        checkpoint["state_dict"].setdefault("parts", torch.zeros(len(PARTS)))
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: weights, averaged if any were, their parts weighed."""
         is_averaged = bool(state.get("average.n_averaged", torch.tensor(0)))
-        own = _of_model(state, "average.module." if is_averaged else "model.")
+        prefix = "average.module." if is_averaged else "model."
+        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         return self._weighed(state["parts"], own).state_dict()
 
     def _weighed(self, parts: Tensor, state: dict[str, Tensor] | None = None) -> PurchaseModel:
@@ -235,10 +232,11 @@ class PurchaseModule(pl.LightningModule):
 
 
 def averaged(model: PurchaseModel, power: int) -> AveragedModel:
-    """Return a copy of ``model`` that will hold the mean of its weights over the steps, each weighed by number^power.
+    """Return a copy of ``model`` that will hold the mean of its weights over the steps, later ones weighed more.
 
-    Polynomial-decay averaging (Shamir & Zhang, 2013): what it forgets by is the length of the training so far, so that
-    no number of steps need be chosen. Buffers are those of the newest step.
+    Polynomial-decay averaging (Shamir & Zhang, 2013): step n weighs n (n + 1) … (n + power - 1), about n^power. What it
+    forgets by is the length of the training so far, so that no number of steps need be chosen. Buffers are those of the
+    newest step.
     """
 
     def take_in(mean: Sequence[Tensor], newest: Sequence[Tensor], n_averaged: Tensor | int) -> None:
@@ -247,10 +245,6 @@ def averaged(model: PurchaseModel, power: int) -> AveragedModel:
 
     average = AveragedModel(model, multi_avg_fn=take_in)
     return average.requires_grad_(requires_grad=False)
-
-
-def _of_model(state: dict[str, Tensor], prefix: str = "model.") -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _lr_factor(step: int, warmup: int, total: int) -> float:

@@ -33,7 +33,7 @@ from recsys.modeling.module import PurchaseModule
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.text_model import TextTransformer
 from recsys.prepared import PreparedData, is_prepared, load_prepared
-from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version
+from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version, config_in
 from recsys.storage import replacing, require_absent, write_json, write_text
 
 app = typer.Typer(add_completion=False)
@@ -326,7 +326,7 @@ def _require_resumable(folder: Path, config: Config) -> None:
     checkpoint = folder / _CHECKPOINTS / _LAST
     if not checkpoint.is_file():
         raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
-    before = load_config(folder / CONFIG_FILE)
+    before = config_in(folder)
     # More epochs may be asked for; anything else would make the result neither this run nor that one.
     if before.model_copy(
         update={"training": config.training}
