@@ -169,9 +169,8 @@ def _as_completed(pool: Executor, futures: Iterable[Future[Result]]) -> Iterator
         for future in as_completed(futures):
             future.result()
             yield future
-    except BaseException:
+    finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        raise
 
 
 def judge(

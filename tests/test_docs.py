@@ -197,3 +197,19 @@ def test_the_figures_in_the_readme_s_sentences_are_those_the_benchmark_wrote(dat
     wanted = {"system": system, "segment": segment, "metric": metric, "fold": "mean"}
     (row,) = (row for row in found["rows"] if wanted.items() <= row.items())
     assert f"{row['value']:.4f}" in paragraph, f"{wanted}: {row['value']:.4f}"
+
+
+def test_the_table_of_what_each_part_is_worth_holds_what_the_ablation_wrote():
+    page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8").partition("## What each part is worth")[2]
+    found = json.loads((ROOT / "benchmarks/results/ablation.json").read_text(encoding="utf-8"))
+    rows = dict(re.findall(r"^\| .*\(`(\w+)`\) \| (.*) \|$", page, re.MULTILINE))
+    assert rows.keys() == found["protocol"]["variants"].keys() - {"decoder"}
+    wanted = {"metric": "map@12", "fold": "mean", "system": "decoder"}
+    for variant, shown in rows.items():
+        cells = {
+            row["segment"]: f"{row['value']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]".replace("-", "−")
+            for row in found["differences"]
+            if row["to"] == variant and wanted.items() <= row.items()
+        }
+        assert shown == f"{cells['all']} | {cells['new']}", variant
+    assert found["commit"] in page

@@ -51,6 +51,21 @@ def weights(name="toy"):
     return load_file(Path("models") / name / "weights.safetensors")
 
 
+def stop_at_epoch(number, settings, monkeypatch, words="--resume"):
+    """Train until epoch ``number`` begins, and be interrupted there as by Ctrl-C."""
+    original = PurchaseModule.on_train_epoch_start
+
+    def interrupted(self):
+        if self.current_epoch == number:
+            raise KeyboardInterrupt
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PurchaseModule, "on_train_epoch_start", interrupted)
+        with pytest.raises(RunError, match=words):
+            train(settings)
+
+
 def test_a_run_folder_holds_configuration_weights_log_and_what_made_it(prepared):
     info = train(config_with())
     found = find_run(None)
@@ -77,21 +92,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(prepared):
 def test_a_resumed_run_equals_an_uninterrupted_one(prepared, monkeypatch):
     train(config_with("name=whole", "training.epochs=3"))
     # The schedule depends on the number of epochs, so the interruption must fall inside the same configuration.
-    original = PurchaseModule.on_train_epoch_start
-
-    def interrupted_at_the_second(self):
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        original(self)
-
-    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_second)
-    with pytest.raises(RunError, match=r"interrupted; go on with: recsys train --resume --config models/halves"):
-        train(config_with("name=halves", "training.epochs=3"))
+    words = r"interrupted; go on with: recsys train --resume --config models/halves"
+    stop_at_epoch(1, config_with("name=halves", "training.epochs=3"), monkeypatch, words)
     with pytest.raises(RunError, match="has not ended"):
         find_run("halves")
     with pytest.raises(OutputExistsError, match=r"was stopped; --resume goes on .* --force begins anew"):
         train(config_with("name=halves", "training.epochs=3"))
-    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", original)
     train(config_with("name=halves", "training.epochs=3"), resume=True)
     whole, halves = weights("whole"), weights("halves")
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
@@ -258,23 +264,9 @@ def test_another_process_of_a_distributed_training_shares_the_folder_of_the_firs
     assert [path.name for path in Path("models").iterdir()] == ["toy"]
 
 
-def stop_at_the_third_epoch(settings, monkeypatch):
-    original = PurchaseModule.on_train_epoch_start
-
-    def interrupted_at_the_third(self):
-        if self.current_epoch == 2:
-            raise KeyboardInterrupt
-        original(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_third)
-        with pytest.raises(RunError, match="--resume"):
-            train(settings)
-
-
 def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prepared, monkeypatch):
     settings = config_with("training.lr=30", "training.ranking_weight=0", "training.epochs=3")
-    stop_at_the_third_epoch(settings, monkeypatch)
+    stop_at_epoch(2, settings, monkeypatch)
     info = train(settings, resume=True)
     assert (info["best_epoch"], info["epochs_run"]) == (-1, 3)
 
@@ -311,7 +303,7 @@ def test_a_training_until_the_test_window_holds_nothing_out_and_keeps_the_last_e
 
 def test_a_training_until_the_test_window_resumes_to_what_it_would_have_been(prepared, monkeypatch):
     train(config_with("name=whole", *UNTIL_TEST))
-    stop_at_the_third_epoch(config_with("name=halves", *UNTIL_TEST), monkeypatch)
+    stop_at_epoch(2, config_with("name=halves", *UNTIL_TEST), monkeypatch)
     info = train(config_with("name=halves", *UNTIL_TEST), resume=True)
     assert (info["best_epoch"], info["epochs_run"]) == (2, 3)
     whole, halves = weights("whole"), weights("halves")
@@ -351,17 +343,7 @@ def test_a_run_keeps_the_mean_over_its_steps_weighed_by_their_number_to_a_power(
 
 def test_a_training_stopped_before_weights_were_averaged_goes_on_as_it_began_or_not_at_all(prepared, monkeypatch):
     as_it_began = config_with("training.averaging=null", "training.ranking_weight=0")
-    original = PurchaseModule.on_train_epoch_start
-
-    def interrupted_at_the_second(self):
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        original(self)
-
-    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", interrupted_at_the_second)
-    with pytest.raises(RunError, match="interrupted"):
-        train(as_it_began)
-    monkeypatch.setattr(PurchaseModule, "on_train_epoch_start", original)
+    stop_at_epoch(1, as_it_began, monkeypatch)
     path = Path("models/toy/config.yaml")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "averaging" not in line and "ranking_weight" not in line))
