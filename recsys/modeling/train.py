@@ -328,12 +328,19 @@ def _require_resumable(folder: Path, config: Config) -> None:
         raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
     before = config_in(folder)
     # More epochs may be asked for; anything else would make the result neither this run nor that one.
-    if before.model_copy(
-        update={"training": config.training}
-    ) != config or before.training != config.training.model_copy(update={"epochs": before.training.epochs}):
+    then, now = (one.model_dump(mode="json") for one in (before, config))
+    changed = [
+        f"{section}.{key} was {then[section][key]}, is {value}"
+        for section, values in now.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value != then[section][key] and (section, key) != ("training", "epochs")
+    ]
+    changed += [f"{key} was {then[key]}, is {now[key]}" for key in ("name", "seed") if then[key] != now[key]]
+    if changed:
         raise RunError(
-            f"{folder} was trained with another configuration than the one given; only training.epochs may change on "
-            "--resume; give the same configuration, or another name"
+            f"{folder} was trained with another configuration than the one given ({'; '.join(changed)}); only "
+            "training.epochs may change on --resume; give the same configuration, or another name"
         )
     _require_epochs_left(folder, config)
 
