@@ -156,7 +156,12 @@ def user_values(hits_UK: np.ndarray, n_relevant_U: np.ndarray, cutoffs: tuple[in
 
 
 def mean_average_precision(lists_item_UK: np.ndarray, fold: Targets, user_index: np.ndarray, k: int) -> float:
-    """Return MAP@k of lists over all users a fold asks; those without a list score 0, lists of others do not count.
+    """Return MAP@k of lists, the mean of :func:`average_precisions`."""
+    return float(np.mean(average_precisions(lists_item_UK, fold, user_index, k)))
+
+
+def average_precisions(lists_item_UK: np.ndarray, fold: Targets, user_index: np.ndarray, k: int) -> np.ndarray:
+    """Return AP@k (Q,) of all users a fold asks; those without a list score 0, lists of others do not count.
 
     Args:
         lists_item_UK: (U, K) item_index in rank order, padded with 0.
@@ -166,7 +171,7 @@ def mean_average_precision(lists_item_UK: np.ndarray, fold: Targets, user_index:
     """
     lists = align_lists(lists_item_UK, user_index, fold.user_index)
     hits = hits_of(lists, fold.target_offsets, fold.target_item)
-    return float(np.mean(average_precision_at_k(hits, np.diff(fold.target_offsets), k)))
+    return average_precision_at_k(hits, np.diff(fold.target_offsets), k)
 
 
 def align_lists(lists_item_UK: np.ndarray, user_index: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from recsys.config import Config
 from recsys.features import ItemSales
-from recsys.metrics import mean_average_precision
+from recsys.intervals import Sample, bootstrap, interval
+from recsys.metrics import average_precisions
 from recsys.modeling.batches import Batch, Questions, TrainingBatches
 from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
 from recsys.modeling.losses import (
@@ -29,6 +30,9 @@ from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.splits import Fold
+
+_CONFIDENCE = 0.95
+_RESAMPLES = 1000
 
 
 class PurchaseModule(pl.LightningModule):
@@ -46,8 +50,15 @@ class PurchaseModule(pl.LightningModule):
         self.register_buffer("parts", torch.zeros(len(PARTS)))  # of the last validation; training does not read it
         self.parts: Tensor
         self.batches, self.sales, self.validation = batches, sales, validation
+        n_asked = 0
         if validation is None:
             self.validation_metric = None
+        else:
+            n_asked = len(validation.user_index)
+        # Average precision of each validation customer before any training; NaN: not known, or the customer has no say.
+        self.register_buffer("untrained_Q", torch.full((n_asked,), torch.nan))
+        self.untrained_Q: Tensor
+        self.leaves_rules = True
         data, end = batches.data, batches.split.train_end
         counts = _count_items(data.item, data.offsets, end, data.n_items + 1)
         counts_V = torch.from_numpy(counts)
@@ -166,39 +177,72 @@ class PurchaseModule(pl.LightningModule):
         return cast("PurchaseModel", self.average.module)
 
     def on_train_epoch_end(self) -> None:
-        """Log MAP@12 of the validation customers, if there are any."""
+        """Log MAP@12 of the validation customers, if there are any, and see whether it is beyond chance."""
         self.model.settle_unsold()
         self.kept.settle_unsold()
         if self.validation_metric is not None and self.validation is not None:
-            self.log(self.validation_metric, self.judge(self.validation), prog_bar=True, sync_dist=True)
+            precision_Q = self.precisions(self.validation)
+            self.leaves_rules = self._is_above_untrained(precision_Q)
+            self.log(self.validation_metric, float(np.nanmean(precision_Q)), prog_bar=True, sync_dist=True)
+
+    def judge_untrained(self, fold: Fold) -> float:
+        """Return MAP@12 as :meth:`judge` does, and hold later epochs against it, customer by customer."""
+        precision_Q = self.precisions(fold)
+        self.untrained_Q.copy_(torch.from_numpy(precision_Q))
+        return float(np.nanmean(precision_Q))
 
     def judge(self, fold: Fold) -> float:
-        """Return MAP@12 over the whole catalogue, the parts of the logits weighed as ``fold`` asks for if that helps.
+        """Return MAP@12 over the whole catalogue: the mean of :meth:`precisions`."""
+        return float(np.nanmean(self.precisions(fold)))
 
-        A few numbers are fitted to the very purchases that are ranked: where these are few, the value is too high.
-        Customers of whom the model knows nothing have no say: others' lists are not for them. What is most likely need
-        not rank best, so the parts are weighed only where that ranks better. The model in training stays as it was: a
-        copy is weighed, as the run's weights will be.
+    def precisions(self, fold: Fold) -> np.ndarray:
+        """Return AP@12 of each customer of ``fold`` (Q,), the parts of the logits weighed by it where that helps.
+
+        A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high.
+        Customers of whom the model knows nothing have no say (NaN): others' lists are not for them. What is most likely
+        need not rank best, so the parts are weighed only where that ranks better. The model in training stays as it
+        was: a copy is weighed, as the run's weights will be.
         """
         history = History(self.batches.data, fold.history_end, fold.start_day)
         kept = self.kept
-        known_Q = DecoderRecommender(kept, self.sales).knows(history, fold.user_index)
-        fold = fold.of_users(known_Q) if known_Q.any() else fold
-        fitted = fit_parts(kept, self.sales, history, fold, self.config.seed)
-        unweighed, weighed = (self._score(model, history, fold) for model in (kept, self._weighed(fitted)))
-        self.parts.copy_(fitted if weighed > unweighed else torch.zeros_like(fitted))
-        return max(weighed, unweighed)
+        has_say_Q = DecoderRecommender(kept, self.sales).knows(history, fold.user_index)
+        if not has_say_Q.any():
+            has_say_Q[:] = True
+        asked = fold.of_users(has_say_Q)
+        fitted = fit_parts(kept, self.sales, history, asked, self.config.seed)
+        unweighed_A, weighed_A = (self._precisions(model, history, asked) for model in (kept, self._weighed(fitted)))
+        helps = weighed_A.mean() > unweighed_A.mean()
+        self.parts.copy_(fitted if helps else torch.zeros_like(fitted))
+        precision_Q = np.full(len(has_say_Q), np.nan)
+        precision_Q[has_say_Q] = weighed_A if helps else unweighed_A
+        return precision_Q
 
-    def _score(self, model: PurchaseModel, history: History, fold: Fold) -> float:
+    def _precisions(self, model: PurchaseModel, history: History, fold: Fold) -> np.ndarray:
         candidates = Candidates(all_items(self.batches.data.n_items))
         lists = DecoderRecommender(model, self.sales).recommend(history, fold.user_index, 12, candidates)
         if np.isnan(lists.score).any():
-            return 0.0  # a training that diverged: in the order of nothing, a small catalogue may even look well ranked
-        return mean_average_precision(lists.item, fold, lists.user_index, 12)
+            # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
+            return np.zeros(len(fold.user_index))
+        return average_precisions(lists.item, fold, lists.user_index, 12)
+
+    def _is_above_untrained(self, precision_Q: np.ndarray) -> bool:
+        """Return whether a model that began as the rules is better than they are beyond chance (paired bootstrap).
+
+        One that began as nothing need not be: whatever was learned is more.
+        """
+        gain_Q = precision_Q - self.untrained_Q.cpu().numpy()
+        has_say_Q = np.isfinite(gain_Q)
+        if not self.model.begins_as_rules or not has_say_Q.any():
+            return True
+        sample = Sample(np.flatnonzero(has_say_Q), gain_Q[has_say_Q, None])
+        gains_R = bootstrap([sample], _RESAMPLES, self.config.seed).resampled[:, 0, 0]
+        found = interval(gains_R, _CONFIDENCE)
+        return found is not None and found[0] > 0
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from a checkpoint of the time before parts were weighed as well."""
+        """Go on from a checkpoint of the time before parts were weighed, or epochs held against the rules."""
         checkpoint["state_dict"].setdefault("parts", torch.zeros(len(PARTS)))
+        checkpoint["state_dict"].setdefault("untrained_Q", torch.full_like(self.untrained_Q, torch.nan))
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: weights, averaged if any were, their parts weighed."""

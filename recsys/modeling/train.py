@@ -68,7 +68,7 @@ def main(
     epochs = f"{info['epochs_run']} epochs"
     when = f"after {info['best_epoch'] + 1} of {epochs}"
     if info["best_epoch"] < 0:
-        when = f"untrained: better than after any of {epochs}"
+        when = f"untrained: none of {epochs} was better beyond chance"
     elif "untrained_value" in info:
         when += f" (untrained {info['untrained_value']:.4f})"
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
@@ -115,12 +115,11 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     checkpoint = _checkpoint(folder, module)
-    untrained = _JudgeUntrained(checkpoint)
     began = time.perf_counter()
     first_epoch = _next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
-        trainer = _trainer(config, folder, checkpoint, untrained, module)
+        trainer = _trainer(config, folder, checkpoint, module)
         try:
             trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
@@ -146,8 +145,8 @@ def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) ->
         "seconds": round(seconds, 1),
         "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
     }
-    if untrained.value is not None:
-        info["untrained_value"] = untrained.value
+    if isinstance(module, PurchaseModule) and module.untrained_Q.isfinite().any():
+        info["untrained_value"] = float(module.untrained_Q.nanmean())
     if trainer.is_global_zero:
         _finish(folder, Path(checkpoint.best_model_path), module, info)
     return info
@@ -203,7 +202,7 @@ class _Bar(RichProgressBar):
 
 
 def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
-    checkpoint = ModelCheckpoint(
+    checkpoint = _BestEpoch(
         dirpath=folder / _CHECKPOINTS,
         filename="best",
         monitor=module.validation_metric,
@@ -215,6 +214,19 @@ def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
     return checkpoint
 
 
+class _BestEpoch(ModelCheckpoint):
+    """Keeps the best epoch; of a model that begins as the rules, one that is better than they are beyond chance.
+
+    Of few validation customers, chance would choose among epochs that have only forgotten.
+    """
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: torch.Tensor | None = None) -> bool:
+        """Return whether the epoch is to be kept."""
+        module = trainer.lightning_module
+        is_better = not isinstance(module, PurchaseModule) or module.leaves_rules
+        return is_better and super().check_monitor_top_k(trainer, current)
+
+
 class _JudgeUntrained(pl.Callback):
     """Keep the state before any training as well, should no epoch be better: heads begin as the rules to be beaten.
 
@@ -223,14 +235,13 @@ class _JudgeUntrained(pl.Callback):
 
     def __init__(self, checkpoint: ModelCheckpoint) -> None:
         self.checkpoint = checkpoint
-        self.value: float | None = None  # of the validation metric; None where it was not asked
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the checkpoint of the best epoch begin with the untrained model, unless a training goes on."""
         if trainer.global_step or not isinstance(pl_module, PurchaseModule) or pl_module.validation is None:
             return
-        self.value = pl_module.judge(pl_module.validation)
-        found = {str(self.checkpoint.monitor): self.value, "epoch": 0, "step": 0}
+        value = pl_module.judge_untrained(pl_module.validation)
+        found = {str(self.checkpoint.monitor): value, "epoch": 0, "step": 0}
         # Its public hooks save only after a step has been made.
         self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(value) for name, value in found.items()})
 
@@ -263,9 +274,7 @@ def _last_checkpoint(folder: Path) -> ModelCheckpoint:
     return checkpoint
 
 
-def _trainer(
-    config: Config, folder: Path, checkpoint: ModelCheckpoint, untrained: _JudgeUntrained, module: Module
-) -> pl.Trainer:
+def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: Module) -> pl.Trainer:
     training = config.training
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
     stopping = []
@@ -293,7 +302,7 @@ def _trainer(
         gradient_clip_val=training.gradient_clip,
         callbacks=[
             checkpoint,
-            untrained,
+            _JudgeUntrained(checkpoint),
             _last_checkpoint(folder),
             *stopping,
             _BoundMemory(),
