@@ -166,6 +166,11 @@ class ModelConfig(Section):
         0.1, ge=0, lt=1, description="share of items known by their attributes and texts alone in a training step"
     )
 
+    @property
+    def begins_as_rules(self) -> bool:
+        """Whether the model knows rules before any training."""
+        return self.rule_start and (self.sales_head or self.repeat_head or self.kind_head or self.companion_head)
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.n_heads:

@@ -251,10 +251,62 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
             ],
         )
     assert not stopped.value.code
-    assert "untrained: none of 2 epochs was better beyond chance" in " ".join(capfd.readouterr().err.split())
+    assert "untrained: better than after any of 2 epochs" in " ".join(capfd.readouterr().err.split())
     kept = weights()
     assert kept.keys() == fresh.keys()
     assert all(torch.equal(kept[name], value) for name, value in fresh.items())
+
+
+def gain_for(n_users, monkeypatch):
+    """Let every epoch rank better for so many customers, a little worse for one, and as untrained for all others."""
+    original = PurchaseModule.precisions
+
+    def precisions(self, fold):
+        precision_Q = original(self, fold)
+        if self.global_step:
+            precision_Q = self.untrained_Q.numpy().astype(float)
+            precision_Q[:n_users] += 0.5
+            precision_Q[-1] -= 0.1
+        return precision_Q
+
+    monkeypatch.setattr(PurchaseModule, "precisions", precisions)
+
+
+@pytest.mark.parametrize(
+    ("luckier", "rule_start", "is_halfway"),
+    [(1, True, True), (1, False, False), (30, True, False)],
+    ids=["one customer of thirty, from rules", "one of thirty, from nothing", "all of them, from rules"],
+)
+def test_what_was_learned_meets_the_rules_halfway_where_the_gain_may_be_chance(
+    prepared, monkeypatch, luckier, rule_start, is_halfway
+):
+    gain_for(luckier, monkeypatch)
+    settings = config_with(f"model.rule_start={rule_start}")
+    info = train(settings)
+    assert (info["best_epoch"], info["is_halfway"]) == (0, is_halfway)
+    assert info["best_value"] > info["untrained_value"]
+    module = build_module(settings, load_prepared(settings.data.folder, ""))
+    module.judge_untrained(module.validation)
+    untrained = module.weights(module.state_dict())
+    state = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/best.safetensors")["state_dict"]
+    learned = module.weights(state | {"is_gain_sure": torch.tensor(data=True)})
+    kept = weights()
+    assert kept.keys() == learned.keys()
+    assert any(not torch.equal(untrained[name], weight) for name, weight in learned.items())
+    for name, weight in learned.items():
+        expected = torch.lerp(untrained[name], weight, 0.5) if is_halfway else weight
+        torch.testing.assert_close(kept[name], expected)
+
+
+def test_a_resumed_training_meets_the_rules_where_an_uninterrupted_one_does(prepared, monkeypatch):
+    gain_for(1, monkeypatch)
+    whole = train(config_with("name=whole"))
+    stop_at_epoch(1, config_with("name=halves"), monkeypatch)
+    halves = train(config_with("name=halves"), resume=True)
+    assert whole["is_halfway"]
+    same = ("best_epoch", "best_value", "untrained_value", "is_halfway")
+    assert [whole[key] for key in same] == [halves[key] for key in same]
+    assert all(torch.equal(weights("whole")[name], weight) for name, weight in weights("halves").items())
 
 
 def test_another_process_of_a_distributed_training_shares_the_folder_of_the_first(prepared, monkeypatch):
@@ -269,6 +321,7 @@ def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prep
     stop_at_epoch(2, settings, monkeypatch)
     info = train(settings, resume=True)
     assert (info["best_epoch"], info["epochs_run"]) == (-1, 3)
+    assert info["untrained_value"] == info["best_value"]
 
 
 def test_a_training_stopped_in_its_first_epoch_has_nothing_to_go_on_from(prepared, monkeypatch):

@@ -14,7 +14,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from recsys.config import Config
 from recsys.features import ItemSales
-from recsys.intervals import Sample, bootstrap, interval
 from recsys.metrics import average_precisions
 from recsys.modeling.batches import Batch, Questions, TrainingBatches
 from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
@@ -31,9 +30,6 @@ from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.splits import Fold
 
-_CONFIDENCE = 0.95
-_RESAMPLES = 1000
-
 
 class PurchaseModule(pl.LightningModule):
     """Fit a :class:`PurchaseModel` to next purchases and to whole windows asked at dates."""
@@ -47,8 +43,11 @@ class PurchaseModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.model = config, model
-        self.register_buffer("parts", torch.zeros(len(PARTS)))  # of the last validation; training does not read it
+        # Of the last validation, and of the one before any training; training does not read them.
+        self.register_buffer("parts", torch.zeros(len(PARTS)))
         self.parts: Tensor
+        self.register_buffer("untrained_parts", torch.zeros(len(PARTS)))
+        self.untrained_parts: Tensor
         self.batches, self.sales, self.validation = batches, sales, validation
         n_asked = 0
         if validation is None:
@@ -58,7 +57,8 @@ class PurchaseModule(pl.LightningModule):
         # Average precision of each validation customer before any training; NaN: not known, or the customer has no say.
         self.register_buffer("untrained_Q", torch.full((n_asked,), torch.nan))
         self.untrained_Q: Tensor
-        self.leaves_rules = True
+        self.register_buffer("is_gain_sure", torch.tensor(True))  # noqa: FBT003 - of the last validation as well
+        self.is_gain_sure: Tensor
         data, end = batches.data, batches.split.train_end
         counts = _count_items(data.item, data.offsets, end, data.n_items + 1)
         counts_V = torch.from_numpy(counts)
@@ -71,6 +71,9 @@ class PurchaseModule(pl.LightningModule):
         n_sold = int((counts_V > 0).sum())
         self.beta = gbce_beta(training.n_negatives, n_sold, training.gbce_t) if training.loss == "gbce" else None
         model.begin(counts_V)
+        self.untrained = {
+            name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad
+        }
         self.average = None if training.averaging is None else averaged(model, training.averaging)
 
     def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
@@ -177,18 +180,19 @@ class PurchaseModule(pl.LightningModule):
         return cast("PurchaseModel", self.average.module)
 
     def on_train_epoch_end(self) -> None:
-        """Log MAP@12 of the validation customers, if there are any, and see whether it is beyond chance."""
+        """Log MAP@12 of the validation customers, if there are any, and whether they are sure of what was gained."""
         self.model.settle_unsold()
         self.kept.settle_unsold()
         if self.validation_metric is not None and self.validation is not None:
             precision_Q = self.precisions(self.validation)
-            self.leaves_rules = self._is_above_untrained(precision_Q)
+            self.is_gain_sure.fill_(self._is_gain_sure(precision_Q))
             self.log(self.validation_metric, float(np.nanmean(precision_Q)), prog_bar=True, sync_dist=True)
 
     def judge_untrained(self, fold: Fold) -> float:
         """Return MAP@12 as :meth:`judge` does, and hold later epochs against it, customer by customer."""
         precision_Q = self.precisions(fold)
         self.untrained_Q.copy_(torch.from_numpy(precision_Q))
+        self.untrained_parts.copy_(self.parts)
         return float(np.nanmean(precision_Q))
 
     def judge(self, fold: Fold) -> float:
@@ -225,31 +229,41 @@ class PurchaseModule(pl.LightningModule):
             return np.zeros(len(fold.user_index))
         return average_precisions(lists.item, fold, lists.user_index, 12)
 
-    def _is_above_untrained(self, precision_Q: np.ndarray) -> bool:
-        """Return whether a model that began as the rules is better than they are beyond chance (paired bootstrap).
+    def _is_gain_sure(self, precision_Q: np.ndarray) -> bool:
+        """Return whether a model that began as the rules gained more than one standard error on them, paired.
 
-        One that began as nothing need not be: whatever was learned is more.
+        One that began as nothing need not: whatever was learned is more.
         """
         gain_Q = precision_Q - self.untrained_Q.cpu().numpy()
-        has_say_Q = np.isfinite(gain_Q)
-        if not self.model.begins_as_rules or not has_say_Q.any():
+        gain_A = gain_Q[np.isfinite(gain_Q)]
+        if not self.config.model.begins_as_rules or len(gain_A) < 2:
             return True
-        sample = Sample(np.flatnonzero(has_say_Q), gain_Q[has_say_Q, None])
-        gains_R = bootstrap([sample], _RESAMPLES, self.config.seed).resampled[:, 0, 0]
-        found = interval(gains_R, _CONFIDENCE)
-        return found is not None and found[0] > 0
+        # What a single customer gains is one standard error by definition, and decides nothing, however it is rounded.
+        return bool(gain_A.mean() > 1.001 * gain_A.std(ddof=1) / math.sqrt(len(gain_A)))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from a checkpoint of the time before parts were weighed, or epochs held against the rules."""
-        checkpoint["state_dict"].setdefault("parts", torch.zeros(len(PARTS)))
-        checkpoint["state_dict"].setdefault("untrained_Q", torch.full_like(self.untrained_Q, torch.nan))
+        found, own = checkpoint["state_dict"], self.state_dict()
+        for name in ("parts", "untrained_parts", "untrained_Q", "is_gain_sure"):
+            found.setdefault(name, own[name])
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``: weights, averaged if any were, their parts weighed."""
+        """Return what a run keeps of this module's ``state``: weights, averaged if any were, their parts weighed.
+
+        Where it is not sure that anything was gained, the mean of these and of the untrained ones (WiSE-FT: Wortsman et
+        al., 2022): half of what was learned, and not all of it forgotten.
+        """
         is_averaged = bool(state.get("average.n_averaged", torch.tensor(0)))
         prefix = "average.module." if is_averaged else "model."
         own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        return self._weighed(state["parts"], own).state_dict()
+        weighed = self._weighed(state["parts"], own).state_dict()
+        if is_sure(state):
+            return weighed
+        untrained = self._weighed(state["untrained_parts"], own | self.untrained).state_dict()
+        return {
+            name: torch.lerp(untrained[name], weight, 0.5) if name in self.untrained else weight
+            for name, weight in weighed.items()
+        }
 
     def _weighed(self, parts: Tensor, state: dict[str, Tensor] | None = None) -> PurchaseModel:
         model = copy.deepcopy(self.kept)
@@ -273,6 +287,11 @@ class PurchaseModule(pl.LightningModule):
         warmup = max(round(training.warmup_fraction * total), 1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, warmup, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def is_sure(state: dict[str, Tensor]) -> bool:
+    """Return whether the weights of a module's ``state`` are kept as learned: False where they meet the untrained."""
+    return bool(state.get("is_gain_sure", torch.tensor(True)))  # noqa: FBT003
 
 
 def averaged(model: PurchaseModel, power: int) -> AveragedModel:

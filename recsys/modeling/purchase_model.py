@@ -69,11 +69,8 @@ class PurchaseModel(nn.Module):
         self.decoder.apply(_initialise)
         if self.items.from_text is not None:
             nn.init.zeros_(self.items.from_text.weight)
-        heads = [self.sales_head, self.repeat_head, self.kind_head, self.companion_head]
-        #: Whether it knows the rules before any training.
-        self.begins_as_rules = config.rule_start and any(head is not None for head in heads)
         if not config.rule_start:
-            for head in heads:
+            for head in (self.sales_head, self.repeat_head, self.kind_head, self.companion_head):
                 if head is not None:
                     nn.init.zeros_(head.rule.weight)
         self._kept_vectors_VD: Tensor | None = None

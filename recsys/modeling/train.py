@@ -29,7 +29,7 @@ from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, 
 from recsys.errors import ConfigError, OutputExistsError, RunError
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
 from recsys.modeling.factory import Module, build_module
-from recsys.modeling.module import PurchaseModule
+from recsys.modeling.module import PurchaseModule, is_sure
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.text_model import TextTransformer
 from recsys.prepared import PreparedData, is_prepared, load_prepared
@@ -68,9 +68,11 @@ def main(
     epochs = f"{info['epochs_run']} epochs"
     when = f"after {info['best_epoch'] + 1} of {epochs}"
     if info["best_epoch"] < 0:
-        when = f"untrained: none of {epochs} was better beyond chance"
+        when = f"untrained: better than after any of {epochs}"
     elif "untrained_value" in info:
         when += f" (untrained {info['untrained_value']:.4f})"
+    if info["is_halfway"]:
+        when += "; kept is the mean of the two, as that gain may be chance"
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
     if resolved.training.until == "test":
         kept = f"learned up to the first test window, {info['epochs_run']} epochs"
@@ -202,7 +204,7 @@ class _Bar(RichProgressBar):
 
 
 def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
-    checkpoint = _BestEpoch(
+    checkpoint = ModelCheckpoint(
         dirpath=folder / _CHECKPOINTS,
         filename="best",
         monitor=module.validation_metric,
@@ -212,19 +214,6 @@ def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
     )
     checkpoint.FILE_EXTENSION = ".safetensors"
     return checkpoint
-
-
-class _BestEpoch(ModelCheckpoint):
-    """Keeps the best epoch; of a model that begins as the rules, one that is better than they are beyond chance.
-
-    Of few validation customers, chance would choose among epochs that have only forgotten.
-    """
-
-    def check_monitor_top_k(self, trainer: pl.Trainer, current: torch.Tensor | None = None) -> bool:
-        """Return whether the epoch is to be kept."""
-        module = trainer.lightning_module
-        is_better = not isinstance(module, PurchaseModule) or module.leaves_rules
-        return is_better and super().check_monitor_top_k(trainer, current)
 
 
 class _JudgeUntrained(pl.Callback):
@@ -401,6 +390,7 @@ def _finish(folder: Path, best_checkpoint: Path, module: Module, info: dict[str,
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
     save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
     _merge_logs(folder)
+    info["is_halfway"] = isinstance(module, PurchaseModule) and not is_sure(best["state_dict"])
     info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
     write_json(folder / INFO_FILE, info)
 

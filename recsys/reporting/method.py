@@ -143,6 +143,8 @@ def training(config: Config) -> str:
         return f"Training runs to its end, {last}: no window is held out to judge epochs by."
     if config.seed_model.kind is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
+        if config.model.begins_as_rules:
+            kept += ", or their mean where the gain on its rules is within one standard error"
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
         )
