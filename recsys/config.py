@@ -32,6 +32,8 @@ class Section(BaseModel):
 
 #: Parts of the model that look at a date.
 _DATED = ("time_gaps", "sales_head", "repeat_head", "kind_head", "companion_head")
+#: What stands in for them where there is none.
+_UNDATED = ("neighbour_head",)
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -133,7 +135,7 @@ class ModelConfig(Section):
     """The decoder.
 
     `time_gaps`, `sales_head`, `repeat_head`, `kind_head` and `companion_head` look at a date; under a `split.protocol`
-    without one they are off.
+    without one they are off, and `neighbour_head` is on.
     """
 
     width: int = Field(128, ge=8, description="width D of the residual stream")
@@ -153,6 +155,9 @@ class ModelConfig(Section):
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
     kind_head: bool = Field(True, description="score items by what the customer bought of their kind as well")
     companion_head: bool = Field(True, description="score items by what others bought with the customer's as well")
+    neighbour_head: bool = Field(
+        False, description="score items by what the same customers bought, whenever that was, where no date is asked"
+    )
     rule_start: bool = Field(True, description="begin the heads as the rules that they are held against, else at zero")
     attributes: bool = Field(True, description="let items share what their categorical columns say")
     text: bool = Field(
@@ -168,7 +173,7 @@ class ModelConfig(Section):
 
     @property
     def begins_as_rules(self) -> bool:
-        """Whether the model knows rules before any training."""
+        """Whether heads that are learned begin as rules."""
         return self.rule_start and (self.sales_head or self.repeat_head or self.kind_head or self.companion_head)
 
     @model_validator(mode="after")
@@ -364,7 +369,7 @@ class Config(Section):
         protocol = split.get("protocol") if isinstance(split, dict) else getattr(split, "protocol", None)
         if protocol in (None, "weekly") or not isinstance(model, dict):
             return settings
-        return settings | {"model": dict.fromkeys(_DATED, False) | model}
+        return settings | {"model": dict.fromkeys(_DATED, False) | dict.fromkeys(_UNDATED, True) | model}
 
     @model_validator(mode="after")
     def _dates_need_a_common_date(self) -> Self:
@@ -375,6 +380,11 @@ class Config(Section):
             raise ValueError(
                 f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "
                 "have; set them to false"
+            )
+        if self.model.neighbour_head and self.split.protocol == "weekly":
+            raise ValueError(
+                "model.neighbour_head counts whole histories, among them the windows that split.protocol weekly asks "
+                "for; leave it out: model.companion_head counts up to each date"
             )
         return self
 

@@ -24,7 +24,10 @@ TEXT_VECTORS_FILE = "text_vectors.safetensors"
 #: Scores on held-out customers, in the report folder of a run of a published architecture.
 HELD_OUT_FILE = "held_out.json"
 #: What trainings did before their configuration said so.
-_BEFORE_THEY_WERE_SETTINGS: Final = {"averaging": None, "ranking_weight": 0.0}
+_BEFORE_THEY_WERE_SETTINGS: Final = {
+    "model": {"neighbour_head": False},
+    "training": {"averaging": None, "ranking_weight": 0.0},
+}
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,9 @@ def config_in(folder: Path) -> Config:
     """
     path = folder / CONFIG_FILE
     settings = read_yaml(path)
-    if isinstance(settings.get("training"), dict):
-        settings["training"] = _BEFORE_THEY_WERE_SETTINGS | settings["training"]
+    for section, before in _BEFORE_THEY_WERE_SETTINGS.items():
+        if isinstance(settings.get(section), dict):
+            settings[section] = before | settings[section]
     return validated(settings, Config, str(path))
 
 

@@ -81,6 +81,8 @@ def apply_parts(model: PurchaseModel, fitted: Tensor) -> None:
         model.kind_head.multiply(kinds)
     if model.companion_head is not None:
         model.companion_head.multiply(companions)
+    if model.neighbour_head is not None:
+        model.neighbour_head.multiply(companions)
     if model.repeat_head is not None:
         model.repeat_head.from_query.weight.div_(query)  # it goes on to read the query as it was learned
         model.repeat_head.multiply(past, float(fitted[-1]))

@@ -13,12 +13,13 @@ from recsys.embeddings import embeddings_folder, load_embeddings
 from recsys.encoder import packaged_model
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.features import ItemSales
+from recsys.modeling.baselines.neighbours import nearest_by_cosine
 from recsys.modeling.batches import TrainingBatches, customers_told, events_told
 from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.item_tower import scaled_texts
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel, sales_rows
-from recsys.modeling.recommend import DecoderRecommender
+from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.modeling.seed_batches import N_SPECIAL
 from recsys.modeling.seed_models import Transformer
 from recsys.modeling.seed_module import SeedModule, build_seed_module
@@ -208,6 +209,10 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
         text_NE = scaled_texts(vectors[: data.n_items + 1])
     model, sales = build_purchase_model(config.model, data, text_NE), ItemSales(data)
     _begin_heads(model, batches, sales)
+    if model.neighbour_head is not None:
+        known = History(data, split.train_end, split.train_day)
+        neighbours = nearest_by_cosine(known, model.neighbour_head.cosine_VK.shape[1])
+        model.neighbour_head.begin(*(torch.from_numpy(part) for part in neighbours))
     return PurchaseModule(config, model, batches, sales, split.validation if held_out else None)
 
 

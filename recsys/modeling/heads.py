@@ -186,6 +186,67 @@ class CompanionHead(nn.Module):
         return score_C
 
 
+class NeighbourHead(nn.Module):
+    """Score of every item that customers bought who bought the customer's past items too, whenever that was.
+
+    Item-kNN (Sarwar et al., 2001; Deshpande and Karypis, 2004) beside the decoder: the logarithm of 1 + 1000 s, where s
+    sums over past items, the newest first, the cosine of the sets of customers of the two. The sets are those of the
+    training part, and stored with the weights. No loss reads the head: each pair that training asks for is in
+    the counts itself, by the very customer asked, and would be learned as sure. Held-out purchases say what it weighs.
+
+    Shapes: V rows of the catalogue with padding, K neighbours of each, P past items.
+    """
+
+    #: Neighbours of an item that are kept, and of all items together.
+    max_neighbours, max_entries = 512, 1 << 23
+    #: Past items that ask, and the number of newer ones by which a past item weighs half.
+    max_past, half_life = 32, 4.0
+    sharpness = 1000.0
+
+    def __init__(self, n_rows: int) -> None:
+        super().__init__()
+        n_neighbours = min(self.max_neighbours, n_rows, max(self.max_entries // n_rows, 1))
+        self.register_buffer("weight", torch.ones(()))
+        self.weight: Tensor
+        self.register_buffer("neighbour_VK", torch.zeros(n_rows, n_neighbours, dtype=torch.int32))
+        self.neighbour_VK: Tensor
+        self.register_buffer("cosine_VK", torch.zeros(n_rows, n_neighbours))
+        self.cosine_VK: Tensor
+
+    def begin(self, neighbour_VK: Tensor, cosine_VK: Tensor) -> None:
+        """Take the neighbours of each item, int32, and their cosines; 0 where there are fewer."""
+        self.neighbour_VK.copy_(neighbour_VK)
+        self.cosine_VK.copy_(cosine_VK)
+
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Multiply every score by ``factor``."""
+        self.weight.mul_(factor)
+
+    def forward(self, query_P: Tensor, item_P: Tensor, age_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return question, item and score (C,) of all neighbours that are not past items, sorted by the first two.
+
+        Args:
+            query_P: (P,) int64 question of each past item, ascending.
+            item_P: (P,) int64 its item_index.
+            age_P: (P,) float how long ago it was bought last, in any unit.
+        """
+        n_rows = len(self.neighbour_VK)
+        order_P = torch.argsort(age_P, stable=True)
+        order_P = order_P[torch.argsort(query_P[order_P], stable=True)]
+        rank_P = torch.arange(len(order_P), device=order_P.device) - torch.searchsorted(query_P, query_P)
+        asks_P = rank_P < self.max_past
+        asking_P, rank_P = order_P[asks_P], rank_P[asks_P]
+        strength_PK = torch.exp2(-rank_P / self.half_life)[:, None] * self.cosine_VK[item_P[asking_P]]
+        key_PK = query_P[asking_P, None] * n_rows + self.neighbour_VK[item_P[asking_P]]
+        n_queries = int(query_P[-1]) + 1 if len(query_P) else 0
+        strength_N = strength_PK.new_zeros(n_queries * n_rows)
+        strength_N.index_add_(0, key_PK.flatten(), strength_PK.flatten())
+        strength_N[query_P * n_rows + item_P] = 0
+        key_C = strength_N.nonzero().squeeze(-1)
+        return key_C // n_rows, key_C % n_rows, self.weight * torch.log1p(self.sharpness * strength_N[key_C])
+
+
 def _rule(names: tuple[str, ...], weights: dict[str, float]) -> nn.Linear:
     """Return a linear score of the features ``names``, which begins with the ``weights`` and 0 for the others."""
     rule = nn.Linear(len(names), 1, bias=False)

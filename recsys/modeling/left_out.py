@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from recsys.config import ModelConfig
@@ -139,6 +140,10 @@ def companions_without(
     """Return the same (P, K) as if the customer of question ``row_P`` (P,) had never bought ``left_P`` (P,)."""
     without = questions.take(row_P)
     kept_N = without.past_item_P != left_P[without.past_query_P]
+    if model.companion_head is None:
+        query_N, item_N, features_NF = (part[kept_N] for part in _past_of(without))
+        without = replace(without, past_query_P=query_N, past_item_P=item_N, past_features_PF=features_NF)
+        return companions_of_listed(model, without, item_QK[row_P])
     past = PastItems(*(part[kept_N].cpu().numpy() for part in _past_of(without)))
     left = past_companions(past, history.data.baskets, without.day_Q.cpu().numpy())
     query_C, item_C, features_CF = (torch.from_numpy(part).to(row_P.device) for part in vars(left).values())
@@ -153,18 +158,29 @@ def _past_of(questions: Questions) -> tuple[Tensor, Tensor, Tensor]:
 def companion_promise(model: PurchaseModel, history: History, questions: Questions, item_QK: Tensor) -> Tensor:
     """Return about what each past item (P,) gives to all listed items (Q, K) together through the companion head.
 
-    What the head gives to an item, shared among the past items that it goes with by their lift.
+    What the head gives to an item, shared among the past items that it goes with by their lift, or as its neighbours.
     """
     score_QK = companions_of_listed(model, questions, item_QK).cpu().numpy()
     query_P, item_P = questions.past_query_P.cpu().numpy(), questions.past_item_P.cpu().numpy()
     promise_P = np.zeros(len(query_P), dtype=np.float32)
-    if model.companion_head is not None:
-        listed_QK, lift_VV = item_QK.cpu().numpy(), history.data.baskets.at(history.day)
+    if model.gives_companions:
+        listed_QK, lift_VV = item_QK.cpu().numpy(), _ties(model, history)
         for query, (listed_K, score_K) in enumerate(zip(listed_QK, score_QK, strict=True)):
             begin, end = np.searchsorted(query_P, [query, query + 1])
             lift_PK = lift_VV[item_P[begin:end]][:, listed_K].toarray()
             promise_P[begin:end] = lift_PK @ (score_K / np.maximum(lift_PK.sum(0), 1e-9))
     return torch.from_numpy(promise_P).to(item_QK.device)
+
+
+def _ties(model: PurchaseModel, history: History) -> sparse.csr_array:
+    """Return how much each item speaks for each other (V, V)."""
+    head = model.neighbour_head
+    if head is None:
+        return history.data.baskets.at(history.day)
+    n_rows, n_neighbours = head.cosine_VK.shape
+    begins = np.arange(n_rows + 1) * n_neighbours
+    cosine, item = head.cosine_VK.cpu().numpy().ravel(), head.neighbour_VK.cpu().numpy().ravel()
+    return sparse.csr_array((cosine, item, begins), shape=(n_rows, n_rows))
 
 
 def kind_promise(model: PurchaseModel, questions: Questions, item_QK: Tensor) -> Tensor:

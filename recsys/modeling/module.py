@@ -57,7 +57,7 @@ class PurchaseModule(pl.LightningModule):
         # Average precision of each validation customer before any training; NaN: not known, or the customer has no say.
         self.register_buffer("untrained_Q", torch.full((n_asked,), torch.nan))
         self.untrained_Q: Tensor
-        self.register_buffer("is_gain_sure", torch.tensor(True))  # noqa: FBT003 - of the last validation as well
+        self.register_buffer("is_gain_sure", torch.tensor(True))
         self.is_gain_sure: Tensor
         data, end = batches.data, batches.split.train_end
         counts = _count_items(data.item, data.offsets, end, data.n_items + 1)
@@ -291,7 +291,7 @@ class PurchaseModule(pl.LightningModule):
 
 def is_sure(state: dict[str, Tensor]) -> bool:
     """Return whether the weights of a module's ``state`` are kept as learned: False where they meet the untrained."""
-    return bool(state.get("is_gain_sure", torch.tensor(True)))  # noqa: FBT003
+    return bool(state.get("is_gain_sure", torch.tensor(True)))
 
 
 def averaged(model: PurchaseModel, power: int) -> AveragedModel:

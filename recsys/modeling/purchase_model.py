@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config import ModelConfig
-from recsys.features import ItemSales
+from recsys.features import PAST_FEATURES, ItemSales
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
-from recsys.modeling.heads import CompanionHead, KindHead, RepeatHead, SalesHead
+from recsys.modeling.heads import CompanionHead, KindHead, NeighbourHead, RepeatHead, SalesHead
 from recsys.modeling.item_tower import ItemTower
 
 
@@ -21,7 +21,8 @@ class PurchaseModel(nn.Module):
 
     logit(history, date, item) = query · vector[item] + bias[item] + sales_head(item, date) + the sum of
     kind_head(history, kind, date) over the item's kinds + companion_head(history, item, date), for what is new to the
-    customer; for a past item repeat_head(history, item, date, query) stands in its place.
+    customer; for a past item repeat_head(history, item, date, query) stands in its place. Where no date is asked,
+    neighbour_head(history, item) stands for all heads.
 
     An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
     with them by its attributes and text alone places it.
@@ -64,6 +65,7 @@ class PurchaseModel(nn.Module):
             is_finest[kinds_VC[:, 0]] = 1
             self.kind_head = KindHead(self.n_codes, is_finest)
         self.companion_head = CompanionHead() if config.companion_head else None
+        self.neighbour_head = NeighbourHead(n_items + 1) if config.neighbour_head else None
         # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         self.items.apply(_initialise)
         self.decoder.apply(_initialise)
@@ -159,8 +161,17 @@ class PurchaseModel(nn.Module):
         """Return what the past items give to others: by their kinds, and as what goes with them."""
         return Given(self.kind_scores(questions), self.companion_scores(questions), self.kinds_VC)
 
+    @property
+    def gives_companions(self) -> bool:
+        """Whether items get something for going with past ones."""
+        return self.companion_head is not None or self.neighbour_head is not None
+
     def companion_scores(self, questions: Questions) -> "CompanionScores | None":
         """Return what items that go with the past ones get; None where nothing is given."""
+        if self.neighbour_head is not None:
+            age_P = questions.past_features_PF[:, PAST_FEATURES.index("age_last")]
+            query_C, item_C, score_C = self.neighbour_head(questions.past_query_P, questions.past_item_P, age_P)
+            return CompanionScores(query_C, item_C, score_C, self.n_items + 1) if len(query_C) else None
         if self.companion_head is None or not len(questions.companion_query_C):
             return None
         score_C = self.companion_head(questions.companion_features_CF)

@@ -254,7 +254,7 @@ def _losses(
     if model.kind_head is not None:
         whole_QK = kinds_of_listed(model, questions, item_QK)
         lost_PK = lost_PK + whole_QK[row_P] - kinds_without(model, history, questions, row_P, left_P, item_QK)
-    if model.companion_head is not None:
+    if model.gives_companions:
         whole_QK = companions_of_listed(model, questions, item_QK)
         lost_PK = lost_PK + whole_QK[row_P] - companions_without(model, history, questions, row_P, left_P, item_QK)
     lost: np.ndarray = lost_PK.clamp(min=0).float().cpu().numpy()

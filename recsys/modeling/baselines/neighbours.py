@@ -71,6 +71,27 @@ def fit_item_knn(history: History, n_neighbours: int, fallback: Popularity) -> N
     return Neighbours("item_knn", _nearest(weighted, n_neighbours), fallback)
 
 
+def nearest_by_cosine(history: History, n_neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the items (V, K) int32 whose customers are most like those of each, and the cosines (V, K) float32.
+
+    With ``n_ij`` customers who bought both and ``n_i`` who bought i, each counted once: ``n_ij / sqrt(n_i n_j)``. 0
+    where fewer than ``n_neighbours`` K were bought with an item.
+    """
+    bought = count_matrix(history, np.arange(history.data.n_users))
+    n_buyers = np.bincount(bought.indices, minlength=bought.shape[1])
+    bought.data = 1 / np.sqrt(n_buyers[bought.indices])
+    found = _nearest(bought, n_neighbours + 1).tocoo()
+    others = np.flatnonzero(found.row != found.col)
+    order = others[np.lexsort((found.col[others], -found.data[others], found.row[others]))]
+    row = found.row[order]
+    place = np.arange(len(order)) - np.searchsorted(row, row)
+    shape = (bought.shape[1], n_neighbours)
+    item, cosine = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.float32)
+    fits = place < n_neighbours  # where an item is not the nearest to itself
+    item[row[fits], place[fits]], cosine[row[fits], place[fits]] = found.col[order][fits], found.data[order][fits]
+    return item, cosine
+
+
 def count_matrix(history: History, user_index: np.ndarray) -> csr_matrix:
     """Return how often each of ``user_index`` bought each item, as a sparse (Q, V) float32 matrix."""
     row, position = known_events(history, user_index)
