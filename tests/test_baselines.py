@@ -13,6 +13,7 @@ from recsys.metrics import mean_average_precision
 from recsys.modeling.baselines import BASELINES, fit_baseline
 from recsys.modeling.baselines import lists as shared
 from recsys.modeling.baselines.lists import Pairs, fuse_reciprocal_ranks, top_k
+from recsys.modeling.baselines.neighbours import nearest_by_cosine
 from recsys.modeling.baselines.popularity import Popularity, segments_of
 from recsys.modeling.baselines.repeat import Repeat
 from recsys.modeling.recommend import Candidates, History
@@ -325,3 +326,22 @@ def complete_journey(folder):
         offsets=np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64),
         manifest={"fingerprint": "0" * 64},
     )
+
+
+@pytest.mark.parametrize("n_neighbours", [3, 40])
+def test_the_nearest_items_are_those_with_the_most_similar_sets_of_customers(random_data, n_neighbours):
+    history = known_at(random_data, int(np.median(random_data.day)))
+    bought = np.zeros((random_data.n_users, random_data.n_items + 1))
+    for user in range(random_data.n_users):
+        bought[user, random_data.item[random_data.offsets[user] : history.end[user]]] = 1
+    sizes = bought.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine_VV = np.nan_to_num(bought.T @ bought / np.sqrt(np.outer(sizes, sizes)))
+    np.fill_diagonal(cosine_VV, 0)
+    item, cosine = nearest_by_cosine(history, n_neighbours)
+    assert item.shape == cosine.shape == (random_data.n_items + 1, n_neighbours)
+    expected = -np.sort(-cosine_VV, axis=1)[:, :n_neighbours]
+    found = cosine[:, : expected.shape[1]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(cosine_VV, item.astype(np.int64), 1)[cosine > 0], cosine[cosine > 0])
+    assert not item[cosine == 0].any()

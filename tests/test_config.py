@@ -197,7 +197,14 @@ def test_what_looks_at_a_date_is_on_exactly_where_there_is_one(protocol, on):
         Config(split=SplitConfig(protocol=protocol)),
     ):
         model = config.model
-        assert [model.time_gaps, model.sales_head, model.repeat_head, model.kind_head] == [on] * 4
+        assert [model.time_gaps, model.sales_head, model.repeat_head, model.kind_head, model.companion_head] == [on] * 5
+        assert model.neighbour_head == (not on)
+
+
+def test_what_counts_whole_histories_is_refused_where_windows_of_them_are_asked_for():
+    with pytest.raises(ConfigError, match=r"neighbour_head counts whole histories, .* leave it out"):
+        load_config(None, ["model.neighbour_head=true"])
+    assert not load_config(None, ["split.protocol=leave_one_out", "model.neighbour_head=false"]).model.neighbour_head
 
 
 @pytest.mark.parametrize(

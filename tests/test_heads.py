@@ -6,7 +6,7 @@ import torch
 
 from recsys.companions import COMPANION_FEATURES
 from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
-from recsys.modeling.heads import CompanionHead, KindHead, RepeatHead, SalesHead, Scale
+from recsys.modeling.heads import CompanionHead, KindHead, NeighbourHead, RepeatHead, SalesHead, Scale
 
 PAST, SALES = len(PAST_FEATURES), len(ITEM_FEATURES)
 
@@ -54,6 +54,48 @@ def test_the_companion_head_begins_with_what_is_made_likelier():
     companions = torch.zeros(2, len(COMPANION_FEATURES))
     companions[1, COMPANION_FEATURES.index("lift")] = 0.8
     torch.testing.assert_close(CompanionHead()(companions), torch.tensor([0.0, 0.4]))
+
+
+def dense_neighbours(cosine_VV):
+    """Return a head to whose items all others are neighbours, with these cosines."""
+    head = NeighbourHead(len(cosine_VV))
+    head.begin(torch.arange(len(cosine_VV), dtype=torch.int32).expand(len(cosine_VV), -1), cosine_VV)
+    return head
+
+
+def test_the_neighbour_head_adds_cosines_of_past_items_the_newer_the_more_and_gives_past_items_nothing():
+    cosine_VV = torch.rand(7, 7, generator=torch.Generator().manual_seed(0)) * (1 - torch.eye(7))
+    cosine_VV[0], cosine_VV[:, 0] = 0, 0
+    head = dense_neighbours(cosine_VV)
+    head.multiply(0.5)
+    # The first customer bought 2, then 5; the second nothing; the third 6.
+    query_P, item_P, age_P = torch.tensor([0, 0, 2]), torch.tensor([2, 5, 6]), torch.tensor([0.9, 0.1, 3.0])
+    query_C, item_C, score_C = head(query_P, item_P, age_P)
+    strength_QV = torch.stack([cosine_VV[5] + 2**-0.25 * cosine_VV[2], torch.zeros(7), cosine_VV[6]])
+    strength_QV[query_P, item_P] = 0
+    expected_QV = 0.5 * torch.log1p(1000 * strength_QV)
+    found_QV = torch.zeros(3, 7).index_put((query_C, item_C), score_C)
+    torch.testing.assert_close(found_QV, expected_QV)
+    assert len(query_C) == (expected_QV > 0).sum()
+    assert (query_C * 7 + item_C).diff().gt(0).all()
+
+
+def test_the_neighbour_head_asks_the_newest_items_only_and_nobody_of_a_customer_without_any():
+    head = dense_neighbours(torch.ones(60, 60))
+    item_P = torch.arange(1, 51)
+    query_P, age_P = torch.zeros(50, dtype=torch.int64), torch.arange(50.0)
+    _, item_C, score_C = head(query_P, item_P, age_P)
+    assert item_C.tolist() == [0, *range(51, 60)]
+    expected = torch.log1p(1000 * (2.0 ** (-torch.arange(NeighbourHead.max_past) / 4)).sum())
+    torch.testing.assert_close(score_C, expected.expand(10))
+    nobody = head(query_P[:0], item_P[:0], age_P[:0])
+    assert [len(part) for part in nobody] == [0, 0, 0]
+
+
+def test_of_a_large_catalogue_each_item_keeps_fewer_neighbours():
+    assert NeighbourHead(1000).cosine_VK.shape == (1000, 512)
+    assert NeighbourHead(9).cosine_VK.shape == (9, 9)
+    assert NeighbourHead(100_000).cosine_VK.shape == (100_000, 83)
 
 
 def test_past_items_begin_at_an_even_chance_against_the_catalogue():

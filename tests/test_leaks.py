@@ -92,6 +92,27 @@ def built(data: PreparedData) -> PurchaseModule:
     return module
 
 
+def test_where_the_last_events_are_held_out_neighbours_know_nothing_of_them(data, tmp_path):
+    long = np.flatnonzero(np.diff(data.offsets) > 2)
+    events = events_of(data)
+    events = events[np.isin(events[:, 0], long)]
+    events[:, 0] = np.searchsorted(long, events[:, 0])
+    ends = np.flatnonzero(np.append(np.diff(events[:, 0]), 1))
+    others = events.copy()
+    for back in (0, 1):
+        others[ends - back, 2] = others[ends - back, 2] % N_ITEMS + 1
+    known = others.copy()
+    known[ends - 2, 2] = known[ends - 2, 2] % N_ITEMS + 1
+    config = CONFIG.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 16}})
+    tables = []
+    for number, version in enumerate((events, others, known)):
+        head = build_module(config, written(tmp_path / f"version {number}", version)).model.neighbour_head
+        tables.append((head.neighbour_VK, head.cosine_VK))
+    assert tables[0][1].any()
+    assert all(torch.equal(first, second) for first, second in zip(tables[0], tables[1], strict=True))
+    assert not torch.equal(tables[0][1], tables[2][1])
+
+
 @pytest.mark.parametrize(("cut", "same"), [(TEST_DAY, True), (CUT, False)])
 def test_a_training_until_the_test_window_learns_the_validation_window_and_nothing_after_it(versions, cut, same):
     training = CONFIG.training.model_copy(update={"until": "test"})

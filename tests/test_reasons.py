@@ -311,3 +311,57 @@ def test_reasons_read_as_sentences_with_the_names_of_the_items(shop):
     assert "bought 7 times, last on 20 Jun 2019" in by_kind["repeat"]
     assert all(text.startswith("another ") and ", after Thing " in text for text in by_kind["variant"])
     assert all(text.startswith("often after Thing ") and " 2019)" in text for text in by_kind["often_after"])
+
+
+@pytest.fixture(scope="module")
+def undated(shop):
+    """The same purchases, asked for the last one of each customer: neighbours stand for all heads."""
+    torch.manual_seed(0)
+    config = Config.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 32, "n_layers": 1}})
+    data = write_prepared(
+        shop.folder / "undated", planted_events(), items=ITEMS, n_items=N_ITEMS, users=shop.users[:N_USERS]
+    )
+    module = build_module(config, data)
+    split = module.batches.split
+    history = History(data, split.tests[0].history_end, split.tests[0].start_day)
+    return DecoderRecommender(module.model.eval(), ItemSales(data)), history
+
+
+def test_without_a_date_what_neighbours_give_is_a_term_and_all_terms_add_up_to_the_score(undated):
+    recommender, history = undated
+    asked = np.arange(N_USERS, dtype=np.int32)
+    lists = recommender.recommend(history, asked, K, Candidates(all_items(N_ITEMS)))
+    reasons = explain(recommender, history, asked, lists.item)
+    np.testing.assert_allclose(reasons.terms.sum(-1), lists.score, rtol=1e-4, atol=1e-4)
+    given = reasons.terms[..., TERMS.index("companion head")]
+    assert np.unique(given).size > N_USERS
+    recommender.model.neighbour_head.multiply(0)
+    without = explain(recommender, history, asked, lists.item)
+    recommender.model.neighbour_head.weight.fill_(1)
+    np.testing.assert_allclose((reasons.terms - without.terms).sum(-1), given, rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_date_the_purchase_named_is_the_one_that_neighbours_were_asked_of(undated):
+    recommender, history = undated
+    with torch.no_grad():
+        for weight in recommender.model.items.parameters():
+            weight.zero_()  # the decoder says nothing
+    asked = np.arange(30, dtype=np.int32)
+    lists = recommender.recommend(history, asked, 3, Candidates(all_items(N_ITEMS), exclude_seen=True))
+    reasons = explain(recommender, history, asked, lists.item)
+    head = recommender.model.neighbour_head
+    right = []
+    for user in asked:
+        own = slice(history.data.offsets[user], history.end[user])
+        last = dict(zip(history.data.item[own].tolist(), history.data.day[own].tolist(), strict=True))
+        past_P = torch.tensor(sorted(last))
+        age_P = torch.tensor([float(history.day - last[int(item)]) for item in past_P])
+        losses = []
+        for left in range(len(past_P)):
+            kept = torch.arange(len(past_P)) != left
+            kept_P = past_P[kept]
+            _, item_C, score_C = head(torch.zeros(len(kept_P), dtype=torch.int64), kept_P, age_P[kept])
+            losses.append(float(score_C[item_C == int(lists.item[user, 0])].sum()))
+        if len(past_P) > 1:
+            right.append(int(past_P[int(np.argmin(losses))]) == int(reasons.past_item[user, 0, 0]))
+    assert np.mean(right) > 0.8, right
