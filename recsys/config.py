@@ -381,6 +381,10 @@ class Config(Section):
                 f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "
                 "have; set them to false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours_know_no_date(self) -> Self:
         if self.model.neighbour_head and self.split.protocol == "weekly":
             raise ValueError(
                 "model.neighbour_head counts whole histories, among them the windows that split.protocol weekly asks "

@@ -92,6 +92,19 @@ def built(data: PreparedData) -> PurchaseModule:
     return module
 
 
+def test_of_customers_held_out_neighbours_know_nothing(data, tmp_path):
+    config = CONFIG.model_validate({"split": {"protocol": "customers"}, "model": {"width": 16}})
+    split = make_split(data, config.split)
+    held_out = np.isin(data.user_of_event(), np.flatnonzero(split.train_end == data.offsets[:-1]))
+    assert 0 < held_out.sum() < data.n_events / 2
+    others = events_of(data)
+    others[held_out, 2] = others[held_out, 2] % N_ITEMS + 1
+    heads = [build_module(config, one).model.neighbour_head for one in (data, written(tmp_path / "others", others))]
+    assert heads[0].cosine_VK.any()
+    assert torch.equal(heads[0].cosine_VK, heads[1].cosine_VK)
+    assert torch.equal(heads[0].neighbour_VK, heads[1].neighbour_VK)
+
+
 def test_where_the_last_events_are_held_out_neighbours_know_nothing_of_them(data, tmp_path):
     long = np.flatnonzero(np.diff(data.offsets) > 2)
     events = events_of(data)

@@ -1,5 +1,6 @@
 """Reasons are the model's own: they add up, say what leaving a purchase out does, and find a planted cause."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -342,7 +343,8 @@ def test_without_a_date_what_neighbours_give_is_a_term_and_all_terms_add_up_to_t
 
 
 def test_without_a_date_the_purchase_named_is_the_one_that_neighbours_were_asked_of(undated):
-    recommender, history = undated
+    untouched, history = undated
+    recommender = DecoderRecommender(copy.deepcopy(untouched.model), untouched.sales)
     with torch.no_grad():
         for weight in recommender.model.items.parameters():
             weight.zero_()  # the decoder says nothing
@@ -365,3 +367,6 @@ def test_without_a_date_the_purchase_named_is_the_one_that_neighbours_were_asked
         if len(past_P) > 1:
             right.append(int(past_P[int(np.argmin(losses))]) == int(reasons.past_item[user, 0, 0]))
     assert np.mean(right) > 0.8, right
+    texts = say_reasons(recommender, history, asked, lists.item)
+    assert any(text.startswith("goes with ") for row in texts for text in row)
+    assert not any("often after" in text for row in texts for text in row)

@@ -4,6 +4,7 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,9 +15,12 @@ from recsys.cli import build_app
 from recsys.config import Config, load_config
 from recsys.console import run as run_app
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
+from recsys.metrics import mean_average_precision
+from recsys.modeling.calibration import PARTS
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, load_weights, save_weights
-from recsys.modeling.factory import build_module
+from recsys.modeling.factory import build_module, load_decoder
 from recsys.modeling.module import PurchaseModule
+from recsys.modeling.recommend import Candidates, History, all_items
 from recsys.modeling.train import train
 from recsys.prepared import load_prepared
 from recsys.runs import find_run
@@ -258,7 +262,7 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
 
 
 def gain_for(n_users, monkeypatch):
-    """Let every epoch rank better for so many customers, a little worse for one, and as untrained for all others."""
+    """Let every epoch rank better for so many customers, and as untrained for all others."""
     original = PurchaseModule.precisions
 
     def precisions(self, fold):
@@ -266,7 +270,6 @@ def gain_for(n_users, monkeypatch):
         if self.global_step:
             precision_Q = self.untrained_Q.numpy().astype(float)
             precision_Q[:n_users] += 0.5
-            precision_Q[-1] -= 0.1
         return precision_Q
 
     monkeypatch.setattr(PurchaseModule, "precisions", precisions)
@@ -287,15 +290,32 @@ def test_what_was_learned_meets_the_rules_halfway_where_the_gain_may_be_chance(
     assert info["best_value"] > info["untrained_value"]
     module = build_module(settings, load_prepared(settings.data.folder, ""))
     module.judge_untrained(module.validation)
-    untrained = module.weights(module.state_dict())
+    untrained = module.state_dict()
     state = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/best.safetensors")["state_dict"]
     learned = module.weights(state | {"is_gain_sure": torch.tensor(data=True)})
     kept = weights()
     assert kept.keys() == learned.keys()
-    assert any(not torch.equal(untrained[name], weight) for name, weight in learned.items())
-    for name, weight in learned.items():
-        expected = torch.lerp(untrained[name], weight, 0.5) if is_halfway else weight
-        torch.testing.assert_close(kept[name], expected)
+    if not is_halfway:
+        assert all(torch.equal(kept[name], weight) for name, weight in learned.items())
+        return
+    assert info["kept_value"] == pytest.approx(module.value_of(kept))
+    parts = (untrained["parts"] + state["parts"]) / 2
+    for name, _ in module.model.named_parameters():
+        state[f"average.module.{name}"] = (untrained[f"model.{name}"] + state[f"average.module.{name}"]) / 2
+    expected = module.weights(state | {"is_gain_sure": torch.tensor(data=True), "parts": parts})
+    for name, weight in expected.items():
+        torch.testing.assert_close(kept[name], weight)
+    assert not all(torch.equal(kept[name], weight) for name, weight in learned.items())
+
+
+def test_what_a_single_validation_customer_gains_is_not_sure_and_what_was_never_asked_is_not_doubted(prepared):
+    module = build_module(config_with(), load_prepared(config_with().data.folder, ""))
+    gained = np.ones(len(module.untrained_Q))
+    assert module.gains_more_than_chance(gained)  # as from a checkpoint of the time before
+    module.untrained_Q[0] = 0
+    assert not module.gains_more_than_chance(gained)
+    module.untrained_Q[1] = 0
+    assert module.gains_more_than_chance(gained)
 
 
 def test_a_resumed_training_meets_the_rules_where_an_uninterrupted_one_does(prepared, monkeypatch):
@@ -335,6 +355,38 @@ def test_a_training_stopped_in_its_first_epoch_has_nothing_to_go_on_from(prepare
     with pytest.raises(RunError):
         train(config_with(), resume=True)
     train(config_with(), force=True)
+
+
+UNDATED = ("split.protocol=leave_one_out", "split.n_folds=0")
+
+
+def test_a_run_without_a_date_keeps_its_neighbours_and_what_they_weigh(prepared):
+    info = train(config_with(*UNDATED))
+    found = find_run("toy")
+    data = found.open_data()
+    module = build_module(found.config, data)
+    state = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/best.safetensors")["state_dict"]
+    kept, own = weights(), module.model.state_dict()
+    assert own["neighbour_head.cosine_VK"].any()
+    for name in ("neighbour_head.cosine_VK", "neighbour_head.neighbour_VK"):
+        assert torch.equal(kept[name], own[name])
+    weight = state["parts"][PARTS.index("companions")].exp()
+    torch.testing.assert_close(kept["neighbour_head.weight"], weight)
+    fold = module.validation
+    history = History(data, fold.history_end, fold.start_day)
+    lists = load_decoder(found, data).recommend(history, fold.user_index, 12, Candidates(all_items(data.n_items)))
+    assert mean_average_precision(lists.item, fold, fold.user_index, 12) == pytest.approx(info["best_value"], abs=1e-6)
+
+
+def test_a_run_of_the_time_before_neighbours_has_none(prepared):
+    train(config_with(*UNDATED, "model.neighbour_head=false"))
+    path = Path("models/toy/config.yaml")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert any("neighbour_head" in line for line in lines)
+    path.write_text("".join(line for line in lines if "neighbour_head" not in line))
+    found = find_run("toy")
+    assert not found.config.model.neighbour_head
+    load_decoder(found, found.open_data())
 
 
 UNTIL_TEST = ("training.until=test", "training.epochs=3", "training.patience=1")

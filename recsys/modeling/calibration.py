@@ -100,7 +100,7 @@ class _Chunk:
     query_QI: Tensor
     flat_2I: Tensor  # bias and sales: the same for all questions, since a fold asks at one day
     kinds_QI: Tensor | None
-    companions: CompanionScores | None  # of few items a question
+    companions: CompanionScores | None  # of those items that go with something
     past_P: Tensor | None  # (past,) of the repeat head
 
     @property

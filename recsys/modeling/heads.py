@@ -229,7 +229,7 @@ class NeighbourHead(nn.Module):
         Args:
             query_P: (P,) int64 question of each past item, ascending.
             item_P: (P,) int64 its item_index.
-            age_P: (P,) float how long ago it was bought last, in any unit.
+            age_P: (P,) float how long ago it was bought last, in any unit; of the same age, the one that stands first.
         """
         n_rows = len(self.neighbour_VK)
         order_P = torch.argsort(age_P, stable=True)
@@ -239,12 +239,11 @@ class NeighbourHead(nn.Module):
         asking_P, rank_P = order_P[asks_P], rank_P[asks_P]
         strength_PK = torch.exp2(-rank_P / self.half_life)[:, None] * self.cosine_VK[item_P[asking_P]]
         key_PK = query_P[asking_P, None] * n_rows + self.neighbour_VK[item_P[asking_P]]
-        n_queries = int(query_P[-1]) + 1 if len(query_P) else 0
-        strength_N = strength_PK.new_zeros(n_queries * n_rows)
-        strength_N.index_add_(0, key_PK.flatten(), strength_PK.flatten())
-        strength_N[query_P * n_rows + item_P] = 0
-        key_C = strength_N.nonzero().squeeze(-1)
-        return key_C // n_rows, key_C % n_rows, self.weight * torch.log1p(self.sharpness * strength_N[key_C])
+        is_new_PK = (strength_PK > 0) & ~torch.isin(key_PK, query_P * n_rows + item_P)
+        # Of a large catalogue few items are neighbours: a table of all would be as large as questions times items.
+        key_C, place_n = torch.unique(key_PK[is_new_PK], return_inverse=True)
+        strength_C = strength_PK.new_zeros(len(key_C)).index_add_(0, place_n, strength_PK[is_new_PK])
+        return key_C // n_rows, key_C % n_rows, self.weight * torch.log1p(self.sharpness * strength_C)
 
 
 def _rule(names: tuple[str, ...], weights: dict[str, float]) -> nn.Linear:

@@ -156,7 +156,7 @@ def _past_of(questions: Questions) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def companion_promise(model: PurchaseModel, history: History, questions: Questions, item_QK: Tensor) -> Tensor:
-    """Return about what each past item (P,) gives to all listed items (Q, K) together through the companion head.
+    """Return about what each past item (P,) gives to all listed items (Q, K) together as what goes with it.
 
     What the head gives to an item, shared among the past items that it goes with by their lift, or as its neighbours.
     """
@@ -164,7 +164,7 @@ def companion_promise(model: PurchaseModel, history: History, questions: Questio
     query_P, item_P = questions.past_query_P.cpu().numpy(), questions.past_item_P.cpu().numpy()
     promise_P = np.zeros(len(query_P), dtype=np.float32)
     if model.gives_companions:
-        listed_QK, lift_VV = item_QK.cpu().numpy(), _ties(model, history)
+        listed_QK, lift_VV = item_QK.cpu().numpy(), _strength_of_pairs(model, history)
         for query, (listed_K, score_K) in enumerate(zip(listed_QK, score_QK, strict=True)):
             begin, end = np.searchsorted(query_P, [query, query + 1])
             lift_PK = lift_VV[item_P[begin:end]][:, listed_K].toarray()
@@ -172,8 +172,8 @@ def companion_promise(model: PurchaseModel, history: History, questions: Questio
     return torch.from_numpy(promise_P).to(item_QK.device)
 
 
-def _ties(model: PurchaseModel, history: History) -> sparse.csr_array:
-    """Return how much each item speaks for each other (V, V)."""
+def _strength_of_pairs(model: PurchaseModel, history: History) -> sparse.csr_array:
+    """Return how much each item speaks for each other (V, V): the lift at the date, or the cosine of neighbours."""
     head = model.neighbour_head
     if head is None:
         return history.data.baskets.at(history.day)

@@ -71,8 +71,11 @@ class PurchaseModule(pl.LightningModule):
         n_sold = int((counts_V > 0).sum())
         self.beta = gbce_beta(training.n_negatives, n_sold, training.gbce_t) if training.loss == "gbce" else None
         model.begin(counts_V)
+        # What a run may meet halfway.
         self.untrained = {
-            name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad
+            name: weight.detach().clone()
+            for name, weight in model.named_parameters()
+            if config.model.begins_as_rules and validation is not None and weight.requires_grad
         }
         self.average = None if training.averaging is None else averaged(model, training.averaging)
 
@@ -185,7 +188,7 @@ class PurchaseModule(pl.LightningModule):
         self.kept.settle_unsold()
         if self.validation_metric is not None and self.validation is not None:
             precision_Q = self.precisions(self.validation)
-            self.is_gain_sure.fill_(self._is_gain_sure(precision_Q))
+            self.is_gain_sure.fill_(self.gains_more_than_chance(precision_Q))
             self.log(self.validation_metric, float(np.nanmean(precision_Q)), prog_bar=True, sync_dist=True)
 
     def judge_untrained(self, fold: Fold) -> float:
@@ -207,12 +210,8 @@ class PurchaseModule(pl.LightningModule):
         need not rank best, so the parts are weighed only where that ranks better. The model in training stays as it
         was: a copy is weighed, as the run's weights will be.
         """
-        history = History(self.batches.data, fold.history_end, fold.start_day)
         kept = self.kept
-        has_say_Q = DecoderRecommender(kept, self.sales).knows(history, fold.user_index)
-        if not has_say_Q.any():
-            has_say_Q[:] = True
-        asked = fold.of_users(has_say_Q)
+        has_say_Q, asked, history = self._asked(kept, fold)
         fitted = fit_parts(kept, self.sales, history, asked, self.config.seed)
         unweighed_A, weighed_A = (self._precisions(model, history, asked) for model in (kept, self._weighed(fitted)))
         helps = weighed_A.mean() > unweighed_A.mean()
@@ -220,6 +219,14 @@ class PurchaseModule(pl.LightningModule):
         precision_Q = np.full(len(has_say_Q), np.nan)
         precision_Q[has_say_Q] = weighed_A if helps else unweighed_A
         return precision_Q
+
+    def _asked(self, model: PurchaseModel, fold: Fold) -> tuple[np.ndarray, Fold, History]:
+        """Return who of ``fold`` has a say (Q,) bool, all if none has; the fold of these; and what is known of them."""
+        history = History(self.batches.data, fold.history_end, fold.start_day)
+        has_say_Q = DecoderRecommender(model, self.sales).knows(history, fold.user_index)
+        if not has_say_Q.any():
+            has_say_Q = np.ones_like(has_say_Q)
+        return has_say_Q, fold.of_users(has_say_Q), history
 
     def _precisions(self, model: PurchaseModel, history: History, fold: Fold) -> np.ndarray:
         candidates = Candidates(all_items(self.batches.data.n_items))
@@ -229,17 +236,18 @@ class PurchaseModule(pl.LightningModule):
             return np.zeros(len(fold.user_index))
         return average_precisions(lists.item, fold, lists.user_index, 12)
 
-    def _is_gain_sure(self, precision_Q: np.ndarray) -> bool:
+    def gains_more_than_chance(self, precision_Q: np.ndarray) -> bool:
         """Return whether a model that began as the rules gained more than one standard error on them, paired.
 
         One that began as nothing need not: whatever was learned is more.
         """
         gain_Q = precision_Q - self.untrained_Q.cpu().numpy()
         gain_A = gain_Q[np.isfinite(gain_Q)]
-        if not self.config.model.begins_as_rules or len(gain_A) < 2:
+        if not self.config.model.begins_as_rules or not len(gain_A):
             return True
         # What a single customer gains is one standard error by definition, and decides nothing, however it is rounded.
-        return bool(gain_A.mean() > 1.001 * gain_A.std(ddof=1) / math.sqrt(len(gain_A)))
+        error = gain_A.std(ddof=1) / math.sqrt(len(gain_A)) if len(gain_A) > 1 else math.inf
+        return bool(gain_A.mean() > 1.001 * error)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from a checkpoint of the time before parts were weighed, or epochs held against the rules."""
@@ -251,19 +259,28 @@ class PurchaseModule(pl.LightningModule):
         """Return what a run keeps of this module's ``state``: weights, averaged if any were, their parts weighed.
 
         Where it is not sure that anything was gained, the mean of these and of the untrained ones (WiSE-FT: Wortsman et
-        al., 2022): half of what was learned, and not all of it forgotten.
+        al., 2022): half of what was learned, and not all of it forgotten. Their parts are weighed by the mean as well,
+        and not before, since one weight undoes what another was multiplied by.
         """
         is_averaged = bool(state.get("average.n_averaged", torch.tensor(0)))
         prefix = "average.module." if is_averaged else "model."
         own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        weighed = self._weighed(state["parts"], own).state_dict()
-        if is_sure(state):
-            return weighed
-        untrained = self._weighed(state["untrained_parts"], own | self.untrained).state_dict()
-        return {
-            name: torch.lerp(untrained[name], weight, 0.5) if name in self.untrained else weight
-            for name, weight in weighed.items()
-        }
+        parts = state["parts"]
+        if not is_sure(state):
+            parts = torch.lerp(state["untrained_parts"], parts, 0.5)
+            own |= {
+                name: torch.lerp(weight.to(own[name].device), own[name], 0.5) for name, weight in self.untrained.items()
+            }
+        return self._weighed(parts, own).state_dict()
+
+    def value_of(self, weights: dict[str, Tensor]) -> float:
+        """Return MAP@12 of a run's ``weights`` on the validation customers; 0 without any."""
+        if self.validation is None:
+            return 0.0
+        model = copy.deepcopy(self.kept)
+        model.load_state_dict(weights)
+        fold, history = self._asked(model, self.validation)[1:]
+        return float(self._precisions(model, history, fold).mean())
 
     def _weighed(self, parts: Tensor, state: dict[str, Tensor] | None = None) -> PurchaseModel:
         model = copy.deepcopy(self.kept)

@@ -24,7 +24,9 @@ CHUNK_USERS = 1024
 class ReasonTexts:
     """Says reasons at a date in words."""
 
-    def __init__(self, data: PreparedData, sales: ItemSales, day: int) -> None:
+    def __init__(self, data: PreparedData, sales: ItemSales, day: int, *, has_neighbours: bool = False) -> None:
+        """Take what a model reads; one that ``has_neighbours`` knows no order of what the same customers bought."""
+        self._goes_with = "goes with" if has_neighbours else "often after"
         self._labels = Labels(data.items)
         self._group_column = group_column(data.items)
         self._group_values = None if self._group_column is None else data.items[self._group_column].to_list()
@@ -52,7 +54,7 @@ class ReasonTexts:
         if kind == "variant":
             return f"another {self._group(item)}, after {_listed(dated)}"
         if kind == "often_after":
-            return f"often after {_listed(dated)}"
+            return f"{self._goes_with} {_listed(dated)}"
         if self._known[reasons.user_index[row]]:
             return "sells well: no purchase speaks for it more than another item would"
         return "nothing is known of the customer: a best seller of the week"
@@ -72,7 +74,7 @@ def write_reasons(
     recommender: DecoderRecommender, history: History, user_index: np.ndarray, item: np.ndarray, path: Path
 ) -> None:
     """Write why ``item`` (Q, K) is recommended to ``user_index`` (Q,) to a Parquet table, whole or not at all."""
-    texts = ReasonTexts(history.data, recommender.sales, history.day)
+    texts = _texts(recommender, history)
     with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer, progress() as bar:
         task = bar.add_task("reasons", total=len(user_index))
         for begin in range(0, len(user_index), CHUNK_USERS):
@@ -87,7 +89,12 @@ def say_reasons(
     recommender: DecoderRecommender, history: History, user_index: np.ndarray, item: np.ndarray
 ) -> list[list[str]]:
     """Return why ``item`` (Q, K), padded with 0, is recommended to ``user_index`` (Q,), in words."""
-    return ReasonTexts(history.data, recommender.sales, history.day).of(explain(recommender, history, user_index, item))
+    return _texts(recommender, history).of(explain(recommender, history, user_index, item))
+
+
+def _texts(recommender: DecoderRecommender, history: History) -> ReasonTexts:
+    has_neighbours = recommender.model.neighbour_head is not None
+    return ReasonTexts(history.data, recommender.sales, history.day, has_neighbours=has_neighbours)
 
 
 def _date(day: int) -> str:

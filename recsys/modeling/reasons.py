@@ -2,7 +2,8 @@
 
     logit = query · vector + bias + sales head + kind head + companion head + repeat head
 
-The kind head's term is the sum of what it gives to the item's kinds. The last term is what the repeat head puts in the
+The kind head's term is the sum of what it gives to the item's kinds. Where no date is asked, what neighbours give
+stands for the companion head. The last term is what the repeat head puts in the
 place of the five others, less these: 0 for what is new to the customer. A softmax does not see what is added to all
 items alike, so a term *raises* an item by as much as it lies above its mean over the catalogue.
 

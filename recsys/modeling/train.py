@@ -71,8 +71,8 @@ def main(
         when = f"untrained: better than after any of {epochs}"
     elif "untrained_value" in info:
         when += f" (untrained {info['untrained_value']:.4f})"
-    if info["is_halfway"]:
-        when += "; kept is the mean of the two, as that gain may be chance"
+    if info.get("is_halfway"):
+        when += f"; kept is the mean of the two ({info['kept_value']:.4f}), as that gain may be chance"
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
     if resolved.training.until == "test":
         kept = f"learned up to the first test window, {info['epochs_run']} epochs"
@@ -388,9 +388,13 @@ def _command() -> str:
 def _finish(folder: Path, best_checkpoint: Path, module: Module, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
-    save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
+    weights = module.weights(best["state_dict"])
+    save_weights(weights, folder / WEIGHTS_FILE)
     _merge_logs(folder)
-    info["is_halfway"] = isinstance(module, PurchaseModule) and not is_sure(best["state_dict"])
+    if isinstance(module, PurchaseModule):
+        info["is_halfway"] = not is_sure(best["state_dict"])
+        if info["is_halfway"]:
+            info["kept_value"] = module.value_of(weights)
     info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
     write_json(folder / INFO_FILE, info)
 

@@ -144,7 +144,7 @@ def training(config: Config) -> str:
     if config.seed_model.kind is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
         if config.model.begins_as_rules:
-            kept += ", or their mean where the gain on its rules is within one standard error"
+            kept += ", or the mean of the two where the gain on its rules is within one standard error"
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
         )
