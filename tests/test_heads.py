@@ -80,6 +80,20 @@ def test_the_neighbour_head_adds_cosines_of_past_items_the_newer_the_more_and_gi
     assert (query_C * 7 + item_C).diff().gt(0).all()
 
 
+def test_neighbours_are_the_same_in_a_large_catalogue():
+    """Few of many items are neighbours: they are added up another way."""
+    random = torch.Generator().manual_seed(1)
+    small = torch.rand(20, 20, generator=random) * (1 - torch.eye(20))
+    small[0], small[:, 0] = 0, 0
+    large = NeighbourHead(20_000)
+    neighbour_VK, cosine_VK = torch.zeros(20_000, 419, dtype=torch.int32), torch.zeros(20_000, 419)
+    neighbour_VK[:20, :20], cosine_VK[:20, :20] = torch.arange(20, dtype=torch.int32), small
+    large.begin(neighbour_VK, cosine_VK)
+    asked = torch.tensor([0, 0, 9]), torch.tensor([3, 17, 4]), torch.tensor([0.2, 0.1, 0.0])
+    for found, expected in zip(large(*asked), dense_neighbours(small)(*asked), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_the_neighbour_head_asks_the_newest_items_only_and_nobody_of_a_customer_without_any():
     head = dense_neighbours(torch.ones(60, 60))
     item_P = torch.arange(1, 51)

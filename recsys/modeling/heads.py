@@ -239,11 +239,27 @@ class NeighbourHead(nn.Module):
         asking_P, rank_P = order_P[asks_P], rank_P[asks_P]
         strength_PK = torch.exp2(-rank_P / self.half_life)[:, None] * self.cosine_VK[item_P[asking_P]]
         key_PK = query_P[asking_P, None] * n_rows + self.neighbour_VK[item_P[asking_P]]
-        is_new_PK = (strength_PK > 0) & ~torch.isin(key_PK, query_P * n_rows + item_P)
-        # Of a large catalogue few items are neighbours: a table of all would be as large as questions times items.
-        key_C, place_n = torch.unique(key_PK[is_new_PK], return_inverse=True)
-        strength_C = strength_PK.new_zeros(len(key_C)).index_add_(0, place_n, strength_PK[is_new_PK])
+        n_queries = int(query_P[-1]) + 1 if len(query_P) else 0
+        key_C, strength_C = _added_up(key_PK.flatten(), strength_PK.flatten(), n_queries * n_rows)
+        past_P = (query_P * n_rows + item_P).sort().values
+        if len(key_C):
+            is_new_C = past_P[torch.searchsorted(past_P, key_C).clamp(max=len(past_P) - 1)] != key_C
+            key_C, strength_C = key_C[is_new_C], strength_C[is_new_C]
         return key_C // n_rows, key_C % n_rows, self.weight * torch.log1p(self.sharpness * strength_C)
+
+
+def _added_up(key_N: Tensor, strength_N: Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
+    """Return the keys below ``n_keys`` with any strength, ascending, and the sums of their strengths, at least 0 each.
+
+    In a table of all keys where it is not much larger than what goes in, which is ten times as fast as sorting.
+    """
+    if n_keys <= 8 * len(key_N):
+        table = strength_N.new_zeros(n_keys).index_add_(0, key_N, strength_N)
+        key_C = table.nonzero().squeeze(-1)
+        return key_C, table[key_C]
+    has_any_N = strength_N > 0
+    key_C, place_n = torch.unique(key_N[has_any_N], return_inverse=True)
+    return key_C, strength_N.new_zeros(len(key_C)).index_add_(0, place_n, strength_N[has_any_N])
 
 
 def _rule(names: tuple[str, ...], weights: dict[str, float]) -> nn.Linear:
