@@ -228,9 +228,11 @@ def _section(name: str, result: dict[str, Any], scored: list[Scored], seeds: lis
     chance = f" By chance {hidden['expected_recall_of_random']:.4f} Recall@12 are expected." if hidden else ""
     training = cost_of_training(protocol["decoders"].values(), protocol["jobs"])
     cost = f"{training}, {result['seconds']:,.0f} s this time in all"
+    has_peers = any(row["system"].endswith(" (peer)") for row in result["rows"])
+    lists = " PEER_LISTS=<lists of make bench-peers>" if has_peers else ""
     lines = f"""## Quality on {name}
 
-`make bench-quality DATA={name} SEEDS="{" ".join(map(str, seeds))}"`, decoder of `{protocol["config"]}`.
+`make bench-quality DATA={name} SEEDS="{" ".join(map(str, seeds))}"{lists}`, decoder of `{protocol["config"]}`.
 {protocol["description"]}
 Candidates are {protocol["candidates"]}.{chance} Brackets hold
 {100 * drawn["confidence"]:g} % of {drawn["resamples"]:,} redrawn sets of customers, paired for differences.{fusion}

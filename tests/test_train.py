@@ -389,6 +389,12 @@ def test_a_run_of_the_time_before_neighbours_has_none(prepared):
     load_decoder(found, found.open_data())
 
 
+def test_a_catalogue_smaller_than_a_list_is_learned_from(workplace):
+    toy_data(workplace / "data" / "processed", n_users=30, n_items=5, n_days=60, seed=4)
+    for name, settings in (("dated", ()), ("undated", UNDATED)):
+        assert 0 < train(config_with(f"name={name}", *settings))["best_value"] <= 1
+
+
 UNTIL_TEST = ("training.until=test", "training.epochs=3", "training.patience=1")
 
 

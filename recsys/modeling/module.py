@@ -229,8 +229,9 @@ class PurchaseModule(pl.LightningModule):
         return has_say_Q, fold.of_users(has_say_Q), history
 
     def _precisions(self, model: PurchaseModel, history: History, fold: Fold) -> np.ndarray:
-        candidates = Candidates(all_items(self.batches.data.n_items))
-        lists = DecoderRecommender(model, self.sales).recommend(history, fold.user_index, 12, candidates)
+        n_items = self.batches.data.n_items
+        recommender, candidates = DecoderRecommender(model, self.sales), Candidates(all_items(n_items))
+        lists = recommender.recommend(history, fold.user_index, min(12, n_items), candidates)
         if np.isnan(lists.score).any():
             # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
             return np.zeros(len(fold.user_index))

@@ -63,8 +63,8 @@ def find_table(folder: Path, name: str) -> Path:
     raise DataError(f"{folder} {state} {wanted}; put the file there or name its folder with --raw")
 
 
-def require_file(path: Path) -> Path:
-    """Return ``path``.
+def require_file(path: Path, form: str = "a table with a header") -> Path:
+    """Return ``path``, a file in the ``form`` that an error says was expected.
 
     Raises:
         DataError: it is no file, or an empty one.
@@ -72,7 +72,7 @@ def require_file(path: Path) -> Path:
     if not path.is_file():
         raise DataError(f"{path} is missing; put the file there or name another with --raw")
     if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty; expected a table with a header; fetch it again")
+        raise DataError(f"{path} is empty; expected {form}; fetch it again")
     return path
 
 

@@ -27,7 +27,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
         DataError: the file is missing or empty, a line has no item, or a user has two lines.
     """
     place = config.raw or RAW_DIR / "sequences"
-    path = require_file(place / _FILE if place.is_dir() or not place.suffix else place)
+    path = require_file(place / _FILE if place.is_dir() or not place.suffix else place, "lines 'user item item …'")
     users, items, lengths = _parse(path)
     position = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     events = pa.table(
