@@ -68,7 +68,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
 }
 #: The weeks of choices; the length of a training stands here too, so that a change elsewhere does not alter variants.
-SHORT: Final = ("split.end=2017-12-11", "training.recent_days=120", "training.query_windows=16", "training.epochs=3")
+SHORT: Final = ("split.end=2017-12-11", "training.recent_days=60", "training.query_windows=8", "training.epochs=2")
 _DATA: Final = "completejourney"
 
 app = typer.Typer(add_completion=False)
