@@ -68,6 +68,7 @@ _NEXT_ITEM: Final = (
 _SEQUENCES: Final = {
     "data.source": "sequences",
     "split.protocol": "leave_one_out",
+    "predict.exclude_seen": "true",
 }
 _SEQUENCES_ABOUT: Final = (
     "Every user is asked for the last item, knowing the ones before it, out of the whole catalogue without the items "

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.companions import Baskets, Companions
-from recsys.kind_sales import KindSales
+from recsys.kind_sales import KindSales, sold_by_kind
 from recsys.prepared import PreparedData
 from recsys.renewals import RENEWAL_FEATURES
 
-ITEM_FEATURES = ("sold_7", "sold_28", "sold_all", "trend", "age", "repeat_share", "never_sold")
+#: What an item's own sales say of it, and what those of its kinds say of one that never sold.
+OWN_FEATURES = ("sold_7", "sold_28", "sold_all", "trend", "age", "repeat_share", "never_sold")
+ITEM_FEATURES = (*OWN_FEATURES, "kind_sold_7")
 PAST_FEATURES = (
     "count",
     "decayed_7",
@@ -86,6 +88,7 @@ class ItemSales:
         self._day = np.asarray(data.day)[order]
         self._item = np.asarray(data.item)[order]
         self._repeated = is_repeat(data)[order]
+        self._kinds = data.kinds
         self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
         self._tables = np.zeros((0, self.n_rows, len(ITEM_FEATURES)), dtype=np.float32)
@@ -127,6 +130,7 @@ class ItemSales:
             np.log1p(age) / 4,
             2 * (repeats + 2 * average) / (sold_all + 2),
             never,
+            np.where(never, against_average(sold_by_kind(sold_7, self._kinds)), 0),
         ]
         features = _side_by_side(columns)
         features[0] = 0

@@ -1,8 +1,10 @@
-"""How much rarer than the whole catalogue each kind of items sells, at any date. NumPy only."""
+"""What kinds of items sell: how rarely each kind does at any date, and what its items sell on average. NumPy only."""
 
 import numpy as np
 
 DAYS = 7
+#: Items at the estimate of the next coarser kind that a kind is taken to hold beside its own.
+PRIOR_ITEMS = 2.0
 #: Days that are kept: an epoch asks at some fifty again and again.
 MAX_KEPT = 64
 
@@ -34,3 +36,25 @@ class KindSales:
             of_kind[:1] = 0
             self._rarity[day] = np.divide(sold.sum(), of_kind, out=np.zeros_like(of_kind), where=of_kind > 0)
         return self._rarity[day]
+
+
+def sold_by_kind(sold_V: np.ndarray, kinds_VC: np.ndarray) -> np.ndarray:
+    """Return what an item of each item's kinds sells on average (V,) float64: what to expect of one that never sold.
+
+    From the coarsest kind to the finest, each the mean over its items, drawn towards the kind before it, the coarsest
+    towards the mean of everything (empirical Bayes: Efron and Morris, 1975). A code of 0 says nothing.
+
+    Args:
+        sold_V: sales of each item, row 0 is padding.
+        kinds_VC: ``PreparedData.kinds`` (V, C) int64, finest first.
+
+    >>> sold_by_kind(np.array([0, 6, 0, 0]), np.array([[0], [1], [1], [0]])).round(2).tolist()
+    [2.0, 2.5, 2.5, 2.0]
+    """
+    expected_V = np.full(len(sold_V), sold_V[1:].mean() if len(sold_V) > 1 else 0.0)
+    for code_V in kinds_VC.T[::-1]:
+        n_items = np.bincount(code_V)
+        n_sold = np.bincount(code_V, weights=sold_V)
+        drawn_V = (n_sold[code_V] + PRIOR_ITEMS * expected_V) / (n_items[code_V] + PRIOR_ITEMS)
+        expected_V = np.where(code_V > 0, drawn_V, expected_V)
+    return expected_V

@@ -8,11 +8,12 @@ import pytest
 import torch
 from toy import toy_data
 
-from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
-from recsys.features import ItemSales
+from recsys.config import Config, ModelConfig, PredictConfig, SplitConfig, TrainingConfig
+from recsys.features import ItemSales, past_items
+from recsys.metrics import average_precisions
 from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
 from recsys.modeling.purchase_model import PurchaseModel
-from recsys.modeling.recommend import DecoderRecommender, History
+from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.modeling.train import build_module
 from recsys.splits import window_fold
 
@@ -102,6 +103,17 @@ def test_held_out_purchases_become_likelier(model, data):
     assert loss() < before
 
 
+def test_where_lists_leave_out_past_items_these_say_nothing(model, data):
+    fold, history = fold_and_history(data)
+    sales, past = ItemSales(data), [PARTS.index("past"), PARTS.index("past_shift")]
+    assert fit_parts(model, sales, history, fold, seed=0)[past].abs().min() > 0.01
+    fitted = fit_parts(model, sales, history, fold, seed=0, exclude_seen=True)
+    assert not fitted[past].any()
+    assert fitted.any()
+    apply_parts(model, torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0]))
+    torch.testing.assert_close(fit_parts(model, sales, history, fold, seed=0, exclude_seen=True), fitted)
+
+
 def test_with_few_customers_nothing_moves_far(model, data):
     fold, history = fold_and_history(data)
     one = replace(
@@ -176,11 +188,33 @@ def test_parts_are_weighed_only_where_that_ranks_better(module, monkeypatch):
     as_it_is = module.judge(module.validation)
     module.parts.zero_()
     monkeypatch.setattr(
-        "recsys.modeling.module.fit_parts", lambda *_: torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -50.0])
+        "recsys.modeling.module.fit_parts", lambda *_, **__: torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -50.0])
     )
     harmed = module.judge(module.validation)
     assert not module.parts.any(), "past items last is worse, however likely"
     assert harmed <= as_it_is
+
+
+def test_epochs_are_judged_by_lists_as_they_will_be_asked_for(module):
+    fold, data = module.validation, module.batches.data
+    history = History(data, fold.history_end, fold.start_day)
+    past = past_items(
+        data, fold.user_index, fold.history_end[fold.user_index], np.full(len(fold.user_index), history.day)
+    )
+    seen = set(zip(fold.user_index[past.query].tolist(), past.item.tolist(), strict=True))
+    user_n = np.repeat(fold.user_index, np.diff(fold.target_offsets))
+    buys_again = np.array([pair in seen for pair in zip(user_n.tolist(), fold.target_item.tolist(), strict=True)])
+    alone = np.bincount(np.searchsorted(fold.user_index, user_n), ~buys_again) == 0
+    asked = module._asked(module.kept, fold)[0]
+    assert module.precisions(fold)[alone & asked].any()
+    module.config = module.config.model_copy(update={"predict": PredictConfig(exclude_seen=True)})
+    without = module.precisions(fold)
+    assert not without[alone & asked].any(), "who buys nothing new cannot be met"
+    lists = DecoderRecommender(module._weighed(module.parts), module.sales).recommend(
+        history, fold.user_index, 12, Candidates(all_items(data.n_items), exclude_seen=True)
+    )
+    expected = average_precisions(lists.item, fold, lists.user_index, 12)
+    np.testing.assert_allclose(without[asked], expected[asked], rtol=1e-6)
 
 
 def test_customers_without_a_history_have_no_say(module):

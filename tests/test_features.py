@@ -1,6 +1,7 @@
 """What is known at a date: worked examples by hand, and nothing of the future."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from toy import toy_data, write_prepared
 
@@ -92,6 +93,23 @@ def test_an_item_is_never_sold_until_the_day_after_its_first_sale(example):
     column = ITEM_FEATURES.index("never_sold")
     assert sales.at(110)[2, column] == 1
     assert sales.at(111)[2, column] == 0
+
+
+def test_an_item_that_never_sold_is_told_what_its_kinds_sold_last_week(tmp_path):
+    # 30 items of 10 kinds of three; of the first kind, item 1 sold three times, of the second item 4, but long ago.
+    items = pa.table({"item_id": [f"{n:02d}" for n in range(1, 31)], "kind": [f"k{n // 3}" for n in range(30)]})
+    events = [(0, 100, 1), (1, 101, 1), (2, 102, 1), (3, 60, 4)]
+    data = write_prepared(tmp_path / "kinds", events, n_items=30, items=items)
+    told = ItemSales(data).at(103)[:, ITEM_FEATURES.index("kind_sold_7")]
+    mean = 3 / 30
+    of_kinds = (3 + 2 * mean) / (3 + 2), (0 + 2 * mean) / (3 + 2)
+    expected = [np.log1p(one) - np.log1p((of_kinds[0] * 3 + of_kinds[1] * 27) / 30) for one in of_kinds]
+    assert told[[2, 3, 5, 30]] == pytest.approx([expected[0], expected[0], expected[1], expected[1]])
+    assert not told[[0, 1, 4]].any()  # what sold speaks for itself, however long ago
+
+
+def test_where_nothing_describes_items_none_is_told_of_its_kinds(example):
+    assert ItemSales(example).at(105)[:, ITEM_FEATURES.index("kind_sold_7")] == pytest.approx([0, 0, 0], abs=1e-12)
 
 
 def test_no_feature_reads_the_date_asked_or_later(tmp_path):

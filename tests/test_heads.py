@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from recsys.companions import COMPANION_FEATURES
-from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
+from recsys.features import ITEM_FEATURES, KIND_FEATURES, OWN_FEATURES, PAST_FEATURES
 from recsys.modeling.heads import CompanionHead, KindHead, NeighbourHead, RepeatHead, SalesHead, Scale
 
-PAST, SALES = len(PAST_FEATURES), len(ITEM_FEATURES)
+PAST, SALES, OWN = len(PAST_FEATURES), len(ITEM_FEATURES), len(OWN_FEATURES)
 
 
 def test_a_scale_gives_mean_0_and_deviation_1_to_the_rows_it_was_fitted_to():
@@ -30,14 +30,25 @@ def test_a_scale_never_gives_more_than_it_was_fitted_to_and_nothing_of_what_neve
 
 def test_the_sales_head_begins_in_the_order_of_last_week_s_sales():
     sales = torch.rand(50, SALES)
+    sales[:, ITEM_FEATURES.index("kind_sold_7")] = 0
     score = SalesHead()(sales)
     torch.testing.assert_close(score, sales[:, ITEM_FEATURES.index("sold_7")])
 
 
+def test_what_never_sold_gets_a_share_of_what_its_kinds_sold_unless_kinds_are_not_read():
+    sales = torch.zeros(3, SALES)
+    sales[:, ITEM_FEATURES.index("kind_sold_7")] = torch.tensor([-1.0, 0.0, 2.0])
+    head = SalesHead()
+    torch.testing.assert_close(head(sales), torch.tensor([-0.5, 0.0, 1.0]))
+    head.multiply(3)
+    torch.testing.assert_close(head(sales), torch.tensor([-1.5, 0.0, 3.0]))
+    assert not SalesHead(reads_kinds=False)(sales).any()
+
+
 @pytest.mark.parametrize("better", ["decayed_20", "decayed_60", "sold_7"])
 def test_the_repeat_head_begins_with_what_was_bought_more_often_or_later_or_sells_more(better):
-    known, head = torch.zeros(2, PAST + SALES), RepeatHead(8)
-    known[1, (*PAST_FEATURES, *ITEM_FEATURES).index(better)] = 1
+    known, head = torch.zeros(2, PAST + OWN), RepeatHead(8)
+    known[1, (*PAST_FEATURES, *OWN_FEATURES).index(better)] = 1
     logits = head(known[:, :PAST], known[:, PAST:], torch.randn(1, 8), torch.zeros(2, dtype=torch.int64))
     assert logits[1] > logits[0]
 
@@ -115,7 +126,7 @@ def test_of_a_large_catalogue_each_item_keeps_fewer_neighbours():
 def test_past_items_begin_at_an_even_chance_against_the_catalogue():
     past, n_questions, log_catalogue = torch.rand(300, PAST), 20, 9.0
     query = torch.from_numpy(np.repeat(np.arange(n_questions), 15))
-    head, sales = RepeatHead(8), torch.rand(300, SALES)
+    head, sales = RepeatHead(8), torch.rand(300, OWN)
     head.begin(torch.cat([past, sales], dim=1), n_questions, log_catalogue)
     weight = head(past, sales, torch.randn(n_questions, 8), query).exp().sum() / n_questions
     assert float(weight.log().detach()) == pytest.approx(log_catalogue, abs=1e-4)

@@ -343,6 +343,8 @@ def test_every_declared_data_set_has_a_configuration_and_sets_no_more_than_is_sa
     if data_set.settings.get("split.protocol") == "leave_one_out":
         allowed |= {f"model.{name}" for name in ("width", "max_length", "n_layers", "n_heads", "dropout", "block")}
         allowed |= {f"training.{name}" for name in ("batch_tokens", "lr", "patience")}
+        allowed |= {"predict.exclude_seen"}
+        assert data_set.settings["predict.exclude_seen"] == str(data_set.parts[0].exclude_seen).lower()
     for key in data_set.settings.keys() - allowed:
         assert key.split(".")[0] in {"data", "split"}, f"{key} is more than what docs/evaluation.md says is set"
 

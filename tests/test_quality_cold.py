@@ -15,8 +15,11 @@ from recsys import schema
 from recsys.config import load_config
 from recsys.console import run
 from recsys.dataset import prepare
-from recsys.modeling.recommend import Lists
+from recsys.features import ITEM_FEATURES, ItemSales
+from recsys.modeling.factory import load_decoder
+from recsys.modeling.recommend import Candidates, History, Lists
 from recsys.prepared import load_prepared
+from recsys.runs import find_run
 from recsys.sources.synthetic import synthesize
 from recsys.splits import make_split
 
@@ -165,6 +168,23 @@ def test_the_decoder_without_content_is_blind_to_attributes_and_kinds(place):
     assert (model.attributes, model.kind_head) == (False, False)
     whole = load_config(Path("work/models/cold_shop-1/config.yaml")).model
     assert (whole.attributes, whole.kind_head) == (True, True)
+
+
+def test_a_newcomer_is_shown_hidden_items_of_kinds_that_sell(place, known, whole):
+    hidden_V = hidden_items(whole)
+    fold = next(cold_folds(whole, known, hidden_V, load_config(Path("work/models/cold_shop-1/config.yaml"))))
+    history = History(known, known.offsets[:-1], fold.start_day)  # nobody has one
+    told_V = ItemSales(known).at(fold.start_day)[:, ITEM_FEATURES.index("kind_sold_7")]
+    n_hidden = int(hidden_V.sum())
+    ranked = {
+        name: load_decoder(find_run(f"work/models/{name}-1"), known, ItemSales(known)).recommend(
+            history, np.array([0]), n_hidden, Candidates(hidden_V)
+        )
+        for name in ("cold_shop", "no_content-cold_shop")
+    }
+    told = told_V[ranked["cold_shop"].item[0]]
+    assert told[: n_hidden // 4].mean() > told.mean() > told[-n_hidden // 4 :].mean()
+    assert np.ptp(ranked["no_content-cold_shop"].score[0]) < 1e-4  # all alike
 
 
 def test_what_was_hidden_is_not_hidden_again_and_other_data_are_refused(place, tmp_path, capsys):

@@ -32,10 +32,13 @@ _MOST_ENTRIES = 1 << 26
 _CHUNK = 128
 
 
-def fit_parts(model: PurchaseModel, sales: ItemSales, history: History, fold: Fold, seed: int) -> Tensor:
+def fit_parts(
+    model: PurchaseModel, sales: ItemSales, history: History, fold: Fold, seed: int, *, exclude_seen: bool = False
+) -> Tensor:
     """Return what makes the targets of ``fold`` most likely, (7,) float32 as in ``PARTS``; zeros change nothing.
 
-    Of many customers some are drawn, by ``seed``: at most 1,024, fewer where the catalogue is large.
+    Of many customers some are drawn, by ``seed``: at most 1,024, fewer where the catalogue is large. With
+    ``exclude_seen``, where lists leave out past items, these are neither targets nor in the way of any.
     """
     n_questions = max(min(_MOST_QUESTIONS, _MOST_ENTRIES // model.n_items), _FEWEST_QUESTIONS)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(fold.user_index))[:n_questions])
@@ -59,7 +62,7 @@ def fit_parts(model: PurchaseModel, sales: ItemSales, history: History, fold: Fo
             losses = [fitted.square().sum() / (2 * _PRIOR_DEVIATION**2 * len(chosen))]
             losses[0].backward()  # type: ignore[no-untyped-call]
             for chunk in chunks:
-                losses.append(chunk.loss(fitted) * (chunk.n_questions / len(chosen)))
+                losses.append(chunk.loss(fitted, exclude_seen=exclude_seen) * (chunk.n_questions / len(chosen)))
                 losses[-1].backward()  # type: ignore[no-untyped-call]
             return float(sum(loss.item() for loss in losses))
 
@@ -128,8 +131,8 @@ class _Chunk:
             past_P=None if model.repeat_head is None else model.past_logits(query_QD, questions, sales),
         )
 
-    def loss(self, fitted: Tensor) -> Tensor:
-        """Return the joint loss of the targets with parts weighed by ``fitted`` (7,)."""
+    def loss(self, fitted: Tensor, *, exclude_seen: bool) -> Tensor:
+        """Return the loss of the targets with parts weighed by ``fitted`` (7,): joint, or of new ones among new."""
         factors = fitted[:-1].exp()
         place = self.own.query_P, self.own.item_P - 1
         query_P, flat_2P = self.query_QI[place], self.flat_2I[:, place[1]]
@@ -142,7 +145,8 @@ class _Chunk:
             own_P = torch.cat([factors[-1] * self.past_P + fitted[-1], own_P[self.own.n_past :]])
         other_Q, slope_5Q = self._others(factors.detach(), place)
         other_Q = other_Q + (factors - factors.detach())[:-1] @ slope_5Q
-        return WindowLoss.of(own_P, self.own.query_P, self.own.n_past, self.own.target_n, other_Q).joint
+        window = WindowLoss.of(own_P, self.own.query_P, self.own.n_past, self.own.target_n, other_Q)
+        return window.discoveries if exclude_seen else window.joint
 
     @torch.no_grad()
     def _others(self, factors: Tensor, place: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

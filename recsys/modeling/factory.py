@@ -18,7 +18,7 @@ from recsys.modeling.batches import TrainingBatches, customers_told, events_told
 from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.item_tower import scaled_texts
 from recsys.modeling.module import PurchaseModule
-from recsys.modeling.purchase_model import PurchaseModel, sales_rows
+from recsys.modeling.purchase_model import PurchaseModel, own_sales_rows
 from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.modeling.seed_batches import N_SPECIAL
 from recsys.modeling.seed_models import Transformer
@@ -221,14 +221,14 @@ def _begin_heads(model: PurchaseModel, batches: TrainingBatches, sales: ItemSale
     """Scale what the heads read as the first questions ask for, and let past items begin at an even chance."""
     questions = batches.first_questions()
     if model.sales_head is not None:
-        model.sales_head.scale.fit(batches.sales_rows(sales))
+        model.sales_head.begin(batches.sales_rows(sales))
     if model.kind_head is not None:
         model.kind_head.scale.fit(questions.kind_features_RF)
     if model.companion_head is not None:
         model.companion_head.scale.fit(questions.companion_features_CF)
     if model.repeat_head is not None:
         query_P = questions.past_query_P
-        sales_PF = sales_rows(sales, questions.day_Q[query_P], questions.past_item_P)
+        sales_PF = own_sales_rows(sales, questions.day_Q[query_P], questions.past_item_P)
         rows_PF = torch.cat([questions.past_features_PF, sales_PF], dim=1)
         few = questions.take(torch.arange(min(len(questions.row_Q), _N_WEIGHED)))
         log_catalogue = model.log_catalogue(few, sales)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.companions import COMPANION_FEATURES
-from recsys.features import ITEM_FEATURES, KIND_FEATURES, PAST_FEATURES
+from recsys.features import KIND_FEATURES, OWN_FEATURES, PAST_FEATURES
 
 
 class Scale(nn.Module):
@@ -48,27 +48,36 @@ class Scale(nn.Module):
 class SalesHead(nn.Module):
     """Score of every item from what it sold before a date.
 
-    It begins as the rule of thumb that every item sells next week as it did in the last, and learns what differs.
+    It begins as the rule of thumb that every item sells next week as it did in the last, and learns what differs. One
+    that never sold gets a share of what its kinds sold, which begins at a half and is learned too.
     """
 
-    def __init__(self, hidden: int = 16) -> None:
+    def __init__(self, hidden: int = 16, *, reads_kinds: bool = True) -> None:
         super().__init__()
-        n_features = len(ITEM_FEATURES)
-        self.rule = _rule(ITEM_FEATURES, {"sold_7": 1.0})
+        n_features = len(OWN_FEATURES)
+        self.rule = _rule(OWN_FEATURES, {"sold_7": 1.0})
+        self.of_kinds = nn.Parameter(torch.tensor(0.5)) if reads_kinds else None
         self.scale = Scale(n_features)
         self.mlp = nn.Sequential(nn.Linear(n_features, hidden), nn.GELU(), nn.Linear(hidden, 1))
         _begin_at_zero(self.mlp[-1])
+
+    def begin(self, sales_NF: Tensor) -> None:
+        """Scale the inputs as ``sales_NF`` (N, F) of items drawn at training dates ask for."""
+        self.scale.fit(sales_NF[:, : len(OWN_FEATURES)])
 
     @torch.no_grad()
     def multiply(self, factor: float) -> None:
         """Multiply every score by ``factor``."""
         for weight in (self.rule.weight, *self.mlp[-1].parameters()):
             weight.mul_(factor)
+        if self.of_kinds is not None:
+            self.of_kinds.mul_(factor)
 
     def forward(self, sales_VF: Tensor) -> Tensor:
         """Return (V,) scores from ``features.ITEM_FEATURES`` (V, F)."""
-        score_V: Tensor = (self.rule(sales_VF) + self.mlp(self.scale(sales_VF))).squeeze(-1).float()
-        return score_V
+        own_VF, of_kinds_V = sales_VF[..., : len(OWN_FEATURES)], sales_VF[..., -1]
+        score_V: Tensor = (self.rule(own_VF) + self.mlp(self.scale(own_VF))).squeeze(-1).float()
+        return score_V if self.of_kinds is None else score_V + self.of_kinds * of_kinds_V
 
 
 class RepeatHead(nn.Module):
@@ -81,8 +90,8 @@ class RepeatHead(nn.Module):
 
     def __init__(self, width: int, hidden: int = 96, query_hidden: int = 32) -> None:
         super().__init__()
-        n_features = len(PAST_FEATURES) + len(ITEM_FEATURES)
-        self.rule = _rule((*PAST_FEATURES, *ITEM_FEATURES), {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1})
+        n_features = len(PAST_FEATURES) + len(OWN_FEATURES)
+        self.rule = _rule((*PAST_FEATURES, *OWN_FEATURES), {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1})
         self.scale = Scale(n_features)
         self.from_query = nn.Linear(width, query_hidden)
         self.mlp = nn.Sequential(
@@ -114,7 +123,7 @@ class RepeatHead(nn.Module):
 
         Args:
             past_PF: ``features.PAST_FEATURES`` of each.
-            sales_PF: ``features.ITEM_FEATURES`` of each at the date.
+            sales_PF: ``features.OWN_FEATURES`` of each at the date.
             query_QD: the decoder's query of each question.
             past_query_P: (P,) int64 question of each past item.
         """

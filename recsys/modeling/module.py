@@ -212,7 +212,8 @@ class PurchaseModule(pl.LightningModule):
         """
         kept = self.kept
         has_say_Q, asked, history = self._asked(kept, fold)
-        fitted = fit_parts(kept, self.sales, history, asked, self.config.seed)
+        excludes = self.config.predict.exclude_seen
+        fitted = fit_parts(kept, self.sales, history, asked, self.config.seed, exclude_seen=excludes)
         unweighed_A, weighed_A = (self._precisions(model, history, asked) for model in (kept, self._weighed(fitted)))
         helps = weighed_A.mean() > unweighed_A.mean()
         self.parts.copy_(fitted if helps else torch.zeros_like(fitted))
@@ -230,7 +231,9 @@ class PurchaseModule(pl.LightningModule):
 
     def _precisions(self, model: PurchaseModel, history: History, fold: Fold) -> np.ndarray:
         n_items = self.batches.data.n_items
-        recommender, candidates = DecoderRecommender(model, self.sales), Candidates(all_items(n_items))
+        # As lists will be asked for: with the items of the history in them, or without.
+        candidates = Candidates(all_items(n_items), self.config.predict.exclude_seen)
+        recommender = DecoderRecommender(model, self.sales)
         lists = recommender.recommend(history, fold.user_index, min(12, n_items), candidates)
         if np.isnan(lists.score).any():
             # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.

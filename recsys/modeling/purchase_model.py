@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config import ModelConfig
-from recsys.features import PAST_FEATURES, ItemSales
+from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
 from recsys.modeling.heads import CompanionHead, KindHead, NeighbourHead, RepeatHead, SalesHead
@@ -54,7 +54,7 @@ class PurchaseModel(nn.Module):
         self.decoder = Decoder(config)
         self.event_codes = _code_vectors(n_event_codes, config.width, "sum")
         self.customer_codes = _code_vectors(n_customer_codes, config.width, "mean")
-        self.sales_head = SalesHead() if config.sales_head else None
+        self.sales_head = SalesHead(reads_kinds=config.kind_head) if config.sales_head else None
         self.repeat_head = RepeatHead(config.width) if config.repeat_head else None
         self.register_buffer("kinds_VC", kinds_VC, persistent=False)
         self.kinds_VC: Tensor
@@ -75,6 +75,8 @@ class PurchaseModel(nn.Module):
             for head in (self.sales_head, self.repeat_head, self.kind_head, self.companion_head):
                 if head is not None:
                     nn.init.zeros_(head.rule.weight)
+            if self.sales_head is not None and self.sales_head.of_kinds is not None:
+                nn.init.zeros_(self.sales_head.of_kinds)
         self._kept_vectors_VD: Tensor | None = None
         self.register_load_state_dict_post_hook(_forget_kept_vectors)  # type: ignore[no-untyped-call]
 
@@ -244,7 +246,7 @@ class PurchaseModel(nn.Module):
         query_P, item_P = questions.past_query_P, questions.past_item_P
         if self.repeat_head is None:
             return self.pair_logits(query_QD, questions, query_P, item_P, sales, self.given(questions))
-        sales_PF = sales_rows(sales, questions.day_Q[query_P], item_P)
+        sales_PF = own_sales_rows(sales, questions.day_Q[query_P], item_P)
         logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
         return logit_P
 
@@ -269,6 +271,11 @@ def sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
     days, day_of_P = torch.unique(day_P, return_inverse=True)
     tables_SVF, row_G = _tables(sales, days)
     return tables_SVF[row_G[day_of_P], item_P]
+
+
+def own_sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
+    """Return of :func:`sales_rows` what an item's own sales say, ``features.OWN_FEATURES``."""
+    return sales_rows(sales, day_P, item_P)[:, : len(OWN_FEATURES)]
 
 
 def _tables(sales: ItemSales, days: Tensor) -> tuple[Tensor, Tensor]:
