@@ -33,7 +33,7 @@ class Section(BaseModel):
 #: Parts of the model that look at a date.
 _DATED = ("time_gaps", "sales_head", "repeat_head", "kind_head", "companion_head")
 #: What stands in for them where there is none.
-_UNDATED = ("neighbour_head",)
+_UNDATED = "neighbour_head"
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -153,7 +153,9 @@ class ModelConfig(Section):
     time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
     sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
-    kind_head: bool = Field(True, description="score items by what the customer bought of their kind as well")
+    kind_head: bool = Field(
+        True, description="score items by what the customer bought of their kind too, unsold ones by what it sells"
+    )
     companion_head: bool = Field(True, description="score items by what others bought with the customer's as well")
     neighbour_head: bool = Field(
         False, description="score items by what the same customers bought, whenever that was, where no date is asked"
@@ -329,7 +331,9 @@ class PredictConfig(Section):
 
     k: int = Field(12, ge=1, description="items a customer")
     sold_within_days: int | None = Field(None, ge=1, description="candidates: items sold in the last n days; else all")
-    exclude_seen: bool = Field(False, description="never recommend what the customer has bought")
+    exclude_seen: bool = Field(
+        False, description="never recommend what the customer has bought; training chooses its epoch by such lists too"
+    )
     segment: str | None = Field(None, description="users column by whose values newcomers get popular items")
 
 
@@ -369,7 +373,7 @@ class Config(Section):
         protocol = split.get("protocol") if isinstance(split, dict) else getattr(split, "protocol", None)
         if protocol in (None, "weekly") or not isinstance(model, dict):
             return settings
-        return settings | {"model": dict.fromkeys(_DATED, False) | dict.fromkeys(_UNDATED, True) | model}
+        return settings | {"model": dict.fromkeys(_DATED, False) | {_UNDATED: True} | model}
 
     @model_validator(mode="after")
     def _dates_need_a_common_date(self) -> Self:

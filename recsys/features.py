@@ -88,7 +88,7 @@ class ItemSales:
         self._day = np.asarray(data.day)[order]
         self._item = np.asarray(data.item)[order]
         self._repeated = is_repeat(data)[order]
-        self._kinds = data.kinds
+        self._data = data
         self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
         self._tables = np.zeros((0, self.n_rows, len(ITEM_FEATURES)), dtype=np.float32)
@@ -130,7 +130,7 @@ class ItemSales:
             np.log1p(age) / 4,
             2 * (repeats + 2 * average) / (sold_all + 2),
             never,
-            np.where(never, against_average(sold_by_kind(sold_7, self._kinds)), 0),
+            np.where(never, against_average(sold_by_kind(sold_7, self._data.kinds)), 0),
         ]
         features = _side_by_side(columns)
         features[0] = 0

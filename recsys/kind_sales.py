@@ -3,7 +3,8 @@
 import numpy as np
 
 DAYS = 7
-#: Items at the estimate of the next coarser kind that a kind is taken to hold beside its own.
+#: Items at the estimate of the next coarser kind that a kind is taken to hold beside its own. On days of H&M that are
+#: no test days, 1, 2 and 5 place hidden items alike.
 PRIOR_ITEMS = 2.0
 #: Days that are kept: an epoch asks at some fifty again and again.
 MAX_KEPT = 64
@@ -42,7 +43,8 @@ def sold_by_kind(sold_V: np.ndarray, kinds_VC: np.ndarray) -> np.ndarray:
     """Return what an item of each item's kinds sells on average (V,) float64: what to expect of one that never sold.
 
     From the coarsest kind to the finest, each the mean over its items, drawn towards the kind before it, the coarsest
-    towards the mean of everything (empirical Bayes: Efron and Morris, 1975). A code of 0 says nothing.
+    towards the mean of everything. Shrinkage as in "Data analysis using Stein's estimator" (Efron and Morris, 1975),
+    by a fixed weight and not one estimated from the data. A code of 0 says nothing.
 
     Args:
         sold_V: sales of each item, row 0 is padding.

@@ -30,7 +30,7 @@ HEAD_SHARE: Final = 0.8
 def target_segments(data: PreparedData, fold: Fold) -> dict[str, np.ndarray]:
     """Return, for each segment, which of the fold's targets (n,) bool belong to it."""
     known = _known_items(data, fold)
-    repeated = _bought_before(data, fold)
+    repeated = bought_before(data, fold)
     launched = _first_day(data, fold, known) >= fold.start_day - LAUNCH_DAYS
     counts = np.bincount(known, minlength=data.n_items + 1)
     return {
@@ -71,7 +71,8 @@ def _first_day(data: PreparedData, fold: Fold, known: np.ndarray) -> np.ndarray:
     return first
 
 
-def _bought_before(data: PreparedData, fold: Fold) -> np.ndarray:
+def bought_before(data: PreparedData, fold: Fold) -> np.ndarray:
+    """Return which of the fold's targets (n,) bool the customer had bought before."""
     row, position = event_positions(data.offsets[fold.user_index], fold.history_end[fold.user_index])
     span = data.n_items + 1
     asked = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))

@@ -41,6 +41,17 @@ class Fold:
             target_item=self.target_item[position],
         )
 
+    def of_targets(self, chosen: np.ndarray) -> "Fold":
+        """Return the same with the targets ``chosen`` (n,) bool alone, asked of the users who have one of them."""
+        kept = np.concatenate([[0], np.cumsum(chosen)])[self.target_offsets]
+        has_one = np.diff(kept) > 0
+        return replace(
+            self,
+            user_index=self.user_index[has_one],
+            target_offsets=np.concatenate([[0], kept[1:][has_one]]),
+            target_item=self.target_item[chosen],
+        )
+
 
 @dataclass(frozen=True)
 class Split:

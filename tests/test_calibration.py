@@ -9,12 +9,13 @@ import torch
 from toy import toy_data
 
 from recsys.config import Config, ModelConfig, PredictConfig, SplitConfig, TrainingConfig
-from recsys.features import ItemSales, past_items
+from recsys.features import ItemSales
 from recsys.metrics import average_precisions
 from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.modeling.train import build_module
+from recsys.segments import bought_before
 from recsys.splits import window_fold
 
 DAY = 18_050
@@ -107,6 +108,7 @@ def test_where_lists_leave_out_past_items_these_say_nothing(model, data):
     fold, history = fold_and_history(data)
     sales, past = ItemSales(data), [PARTS.index("past"), PARTS.index("past_shift")]
     assert fit_parts(model, sales, history, fold, seed=0)[past].abs().min() > 0.01
+    fold = fold.of_targets(~bought_before(data, fold))
     fitted = fit_parts(model, sales, history, fold, seed=0, exclude_seen=True)
     assert not fitted[past].any()
     assert fitted.any()
@@ -195,26 +197,49 @@ def test_parts_are_weighed_only_where_that_ranks_better(module, monkeypatch):
     assert harmed <= as_it_is
 
 
-def test_epochs_are_judged_by_lists_as_they_will_be_asked_for(module):
+def test_epochs_are_judged_without_past_items_where_lists_will_leave_them_out(module):
     fold, data = module.validation, module.batches.data
-    history = History(data, fold.history_end, fold.start_day)
-    past = past_items(
-        data, fold.user_index, fold.history_end[fold.user_index], np.full(len(fold.user_index), history.day)
-    )
-    seen = set(zip(fold.user_index[past.query].tolist(), past.item.tolist(), strict=True))
-    user_n = np.repeat(fold.user_index, np.diff(fold.target_offsets))
-    buys_again = np.array([pair in seen for pair in zip(user_n.tolist(), fold.target_item.tolist(), strict=True)])
-    alone = np.bincount(np.searchsorted(fold.user_index, user_n), ~buys_again) == 0
-    asked = module._asked(module.kept, fold)[0]
-    assert module.precisions(fold)[alone & asked].any()
     module.config = module.config.model_copy(update={"predict": PredictConfig(exclude_seen=True)})
-    without = module.precisions(fold)
-    assert not without[alone & asked].any(), "who buys nothing new cannot be met"
+    precision_Q = module.precisions(fold)
+    new = fold.of_targets(~bought_before(data, fold))
+    history = History(data, fold.history_end, fold.start_day)
     lists = DecoderRecommender(module._weighed(module.parts), module.sales).recommend(
-        history, fold.user_index, 12, Candidates(all_items(data.n_items), exclude_seen=True)
+        history, new.user_index, 12, Candidates(all_items(data.n_items), exclude_seen=True)
     )
-    expected = average_precisions(lists.item, fold, lists.user_index, 12)
-    np.testing.assert_allclose(without[asked], expected[asked], rtol=1e-6)
+    expected = average_precisions(lists.item, new, lists.user_index, 12)
+    found = precision_Q[np.isin(fold.user_index, new.user_index)]
+    has_say = np.isfinite(found)
+    assert has_say.any()
+    np.testing.assert_allclose(found[has_say], expected[has_say], rtol=1e-6)
+
+
+def test_where_lists_leave_out_past_items_who_buys_nothing_new_changes_nothing(module):
+    fold, data = module.validation, module.batches.data
+    module.config = module.config.model_copy(update={"predict": PredictConfig(exclude_seen=True)})
+    buys_new_Q = np.isin(fold.user_index, fold.of_targets(~bought_before(data, fold)).user_index)
+    assert 0 < buys_new_Q.sum() < len(buys_new_Q)
+    precision_Q = module.precisions(fold)
+    parts = module.parts.clone()
+    assert not np.isfinite(precision_Q[~buys_new_Q]).any()
+    np.testing.assert_array_equal(module.precisions(fold.of_users(buys_new_Q)), precision_Q[buys_new_Q])
+    assert torch.equal(module.parts, parts)
+
+
+def test_what_is_left_out_fills_no_list_however_small_the_catalogue(tmp_path):
+    data = toy_data(tmp_path, n_users=40, n_items=13, n_days=120, seed=5)
+    config = Config(model=SMALL, split=SplitConfig(n_folds=1), predict=PredictConfig(exclude_seen=True))
+    module = build_module(config, data)
+    fold = module.validation
+    owned = np.array([len(set(data.item[data.offsets[u] : fold.history_end[u]])) for u in fold.user_index])
+    assert (owned > 1).all(), "twelve are more than are left"
+    everything = replace(
+        fold,
+        target_offsets=np.arange(len(fold.user_index) + 1) * 13,
+        target_item=np.tile(np.arange(1, 14, dtype=np.int32), len(fold.user_index)),
+    )
+    n_left = 13 - owned[owned < 13]
+    lists = module._precisions(module.kept, module._asked(module.kept, fold)[2], everything)[owned < 13]
+    np.testing.assert_allclose(lists, n_left / 12, rtol=1e-6)
 
 
 def test_customers_without_a_history_have_no_say(module):

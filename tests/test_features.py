@@ -10,11 +10,12 @@ from recsys.features import (
     KIND_FEATURES,
     PAST_FEATURES,
     ItemSales,
+    SalesAsOf,
     against_average,
     past_items,
     past_kinds,
 )
-from recsys.kind_sales import KindSales
+from recsys.kind_sales import KindSales, sold_by_kind
 
 
 def past_of(data, user, day):
@@ -108,18 +109,33 @@ def test_an_item_that_never_sold_is_told_what_its_kinds_sold_last_week(tmp_path)
     assert not told[[0, 1, 4]].any()  # what sold speaks for itself, however long ago
 
 
+def test_kinds_are_drawn_towards_coarser_ones_and_a_code_of_nothing_says_nothing():
+    # Items 1 and 2 of a fine kind, 3 of none; 1 to 3 of a coarse one, 4 of nothing.
+    kinds = np.array([[0, 0], [1, 2], [1, 2], [0, 2], [0, 0]])
+    everything = 8 / 4
+    coarse = (8 + 2 * everything) / (3 + 2)
+    fine = (8 + 2 * coarse) / (2 + 2)
+    found = sold_by_kind(np.array([0, 8, 0, 0, 0]), kinds)
+    assert found[1:] == pytest.approx([fine, fine, coarse, everything])
+
+
 def test_where_nothing_describes_items_none_is_told_of_its_kinds(example):
     assert ItemSales(example).at(105)[:, ITEM_FEATURES.index("kind_sold_7")] == pytest.approx([0, 0, 0], abs=1e-12)
 
 
 def test_no_feature_reads_the_date_asked_or_later(tmp_path):
-    data = toy_data(tmp_path, n_users=20, n_items=15, n_days=60, seed=2)
+    toy = toy_data(tmp_path, n_users=20, n_items=15, n_days=60, seed=2)
     day = 18_040
-    events = np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
-    later = events[:, 1] >= day
-    events[later, 2] = 1 + (events[later, 2] * 7) % 15
-    corrupted = write_prepared(tmp_path / "corrupted", events, n_items=15, users=[f"u{n}" for n in range(20)])
+    events = np.stack([toy.user_of_event(), toy.day, toy.item], axis=1).astype(np.int64)
+    # Of 30 items of ten kinds, the first 15 are sold, of each kind one or two.
+    items = pa.table({"item_id": [f"{n:02d}" for n in range(1, 31)], "kind": [f"k{n % 10}" for n in range(30)]})
+    later, users = events[:, 1] >= day, [f"u{n}" for n in range(20)]
+    data = write_prepared(tmp_path / "kinds", events, n_items=30, users=users, items=items)
+    events[later, 2] = 1 + (events[later, 2] * 7) % 30
+    corrupted = write_prepared(tmp_path / "corrupted", events, n_items=30, users=users, items=items)
+    assert ItemSales(data).at(day)[16:, ITEM_FEATURES.index("kind_sold_7")].any()
     assert np.array_equal(ItemSales(data).at(day), ItemSales(corrupted).at(day))
+    assert np.array_equal(SalesAsOf(data, day).at(day + 9), SalesAsOf(corrupted, day).at(day + 9))
     users = np.arange(20)
     pasts = [past_items(d, users, d.ends_before(day), np.full(20, day)) for d in (data, corrupted)]
     assert np.array_equal(pasts[0].features, pasts[1].features)

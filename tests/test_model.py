@@ -9,6 +9,7 @@ from toy import toy_data, write_prepared
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.features import KIND_FEATURES, ItemSales
 from recsys.modeling.batches import Sequences, newest_events
+from recsys.modeling.factory import build_purchase_model
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
@@ -248,6 +249,16 @@ def test_heads_that_begin_without_rules_say_nothing_of_an_item(with_kinds):
         expected_QV = query_QD @ fresh.item_vectors_VD.T
         expected_QV[questions.past_query_P, questions.past_item_P] = 0
     torch.testing.assert_close(logits_QV[:, 1:], expected_QV[:, 1:])
+    assert fresh.sales_head.of_kinds == 0
+
+
+def test_the_sales_head_reads_kinds_where_there_are_some_and_the_kind_head_is_on(with_kinds, tmp_path):
+    data, model = with_kinds
+    assert model.sales_head.of_kinds == 0.5
+    blind = build_purchase_model(SMALL.model_copy(update={"kind_head": False}), data)
+    assert blind.sales_head.of_kinds is None
+    undescribed = toy_data(tmp_path / "plain", n_users=3, n_items=8, n_days=30, seed=0)
+    assert build_purchase_model(SMALL, undescribed).sales_head.of_kinds is None
 
 
 def module_for(data, model=SMALL, **training):
@@ -356,12 +367,13 @@ UNSOLD = (1, 7, 9, 24)
 
 
 def described(tmp_path):
-    """Toy data whose items are described by two columns, without a sale of ``UNSOLD``."""
+    """Toy data whose items are described by three columns, the last one of kinds, without a sale of ``UNSOLD``."""
     items = pa.table(
         {
             "item_id": [f"{number:010d}" for number in range(1, 26)],
             "made_of": ["clay", "glass", "steel", "clay", "glass"] * 5,
             "for": ["tea", "wine"] * 12 + ["tea"],
+            "set": [f"s{n // 3 if n < 15 else n // 2}" for n in range(25)],
         }
     )
     data = toy_data(tmp_path, n_users=30, n_items=25, n_days=70, seed=5)
@@ -401,6 +413,7 @@ def test_an_item_without_a_sale_teaches_the_sales_head_alone(tmp_path):
         return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
 
     torch.nn.init.normal_(model.sales_head.mlp[-1].weight)  # begins at 0, through which nothing before it learns
+    assert model.sales_head.of_kinds is not None
     head = {name for name, _ in model.named_parameters() if name.startswith("sales_head")}
     assert taught_by(lambda query: model.catalogue_logits(query, questions, module.sales)[:, unsold_N]) == head
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from benchmarks import quality
 from benchmarks.quality_cold import RANDOM, WITHOUT_CONTENT, cold_folds, first_of, hidden_items, write_without
@@ -182,8 +183,7 @@ def test_a_newcomer_is_shown_hidden_items_of_kinds_that_sell(place, known, whole
         )
         for name in ("cold_shop", "no_content-cold_shop")
     }
-    told = told_V[ranked["cold_shop"].item[0]]
-    assert told[: n_hidden // 4].mean() > told.mean() > told[-n_hidden // 4 :].mean()
+    assert spearmanr(ranked["cold_shop"].score[0], told_V[ranked["cold_shop"].item[0]]).statistic > 0.5
     assert np.ptp(ranked["no_content-cold_shop"].score[0]) < 1e-4  # all alike
 
 

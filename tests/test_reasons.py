@@ -303,6 +303,18 @@ def test_a_customer_without_a_history_has_no_purchase_to_name(shop):
     assert set(texts) == {"nothing is known of the customer: a best seller of the week"}
 
 
+@pytest.mark.parametrize(
+    ("kinds_sell", "expected"), [(True, "not sold yet: others of its kind sell well"), (False, "not sold yet")]
+)
+def test_what_never_sold_is_not_said_to_sell(shop, kinds_sell, expected):
+    nobody = np.array([N_USERS], dtype=np.int32)
+    reasons = explain(shop.recommender, shop.history, nobody, shop.lists.item[:1, :2])
+    texts = ReasonTexts(shop.data, shop.recommender.sales, DAY)
+    item = shop.lists.item[0, 0]
+    texts._never_sold[item], texts._kinds_sell[item] = True, kinds_sell
+    assert texts.of(reasons) == [[expected, "nothing is known of the customer: a best seller of the week"]]
+
+
 def test_reasons_read_as_sentences_with_the_names_of_the_items(shop):
     texts = say_reasons(shop.recommender, shop.history, np.arange(N_USERS, dtype=np.int32), shop.lists.item)
     by_kind = {}

@@ -14,7 +14,7 @@ from recsys.cli import build_app
 from recsys.console import run as run_app
 from recsys.errors import ConfigError
 from recsys.evaluate import score_run
-from recsys.features import ITEM_FEATURES, ItemSales
+from recsys.features import OWN_FEATURES, ItemSales
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.recommend import Candidates, History, Lists, all_items
 from recsys.modeling.rerank import FEATURES, fit_reranked, pair_features, rerank_folds
@@ -101,7 +101,7 @@ def test_a_pair_holds_the_past_only_where_the_item_was_bought(tmp_path):
     count = rows[:, FEATURES.index("count")]
     assert np.isnan(count).tolist() == [True, False, False, True]
     assert np.expm1(count[[1, 2]]) == pytest.approx([2, 1])
-    assert np.array_equal(rows[:, 3 : 3 + len(ITEM_FEATURES)], ItemSales(data).at(20)[[2, 1, 3, 2]])
+    assert np.array_equal(rows[:, 3 : 3 + len(OWN_FEATURES)], ItemSales(data).at(20)[[2, 1, 3, 2], : len(OWN_FEATURES)])
 
 
 def test_a_decoder_that_has_learned_the_window_to_learn_from_is_refused(place, tmp_path, monkeypatch):

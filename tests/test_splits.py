@@ -67,6 +67,16 @@ def test_weekly_targets_are_the_distinct_items_of_the_window_ascending(data):
     assert targets_of(split.tests[1]) == {0: [1, 2], 1: [8], 3: [1]}
 
 
+def test_of_some_targets_those_are_asked_who_have_one(data):
+    fold = make_split(data, SplitConfig(n_folds=1)).tests[0]
+    assert len(fold.target_item) > 1
+    some = fold.of_targets(np.arange(len(fold.target_item)) == 1)
+    owner = int(np.searchsorted(fold.target_offsets, 1, side="right")) - 1
+    assert some.user_index.tolist() == [fold.user_index[owner]]
+    assert some.target_offsets.tolist() == [0, 1]
+    assert some.target_item.tolist() == [fold.target_item[1]]
+
+
 def test_weekly_history_ends_before_the_date_and_training_before_validation(data):
     split = make_split(data, SplitConfig(n_folds=2))
     for fold in (split.validation, *split.tests):

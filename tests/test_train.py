@@ -19,6 +19,7 @@ from recsys.metrics import mean_average_precision
 from recsys.modeling.calibration import PARTS
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO, load_weights, save_weights
 from recsys.modeling.factory import build_module, load_decoder
+from recsys.modeling.heads import SalesHead
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.recommend import Candidates, History, all_items
 from recsys.modeling.train import train
@@ -152,6 +153,25 @@ def test_weights_that_do_not_fit_name_the_first_misfit(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:20])
     with pytest.raises(RunError, match="not a safetensors file"):
         load_weights(small, tmp_path / "cut.safetensors")
+
+
+def test_a_run_of_before_the_sales_head_knew_kinds_is_read_as_the_model_that_it_was(tmp_path):
+    head = SalesHead()
+    before = {name: value for name, value in head.state_dict().items() if name != "of_kinds"}
+    save_weights({f"sales_head.{name}": value for name, value in before.items()}, tmp_path / "w.safetensors")
+    again = torch.nn.ModuleDict({"sales_head": SalesHead()})
+    load_weights(again, tmp_path / "w.safetensors")
+    assert again["sales_head"].of_kinds == 0
+    assert torch.equal(again["sales_head"].mlp[0].weight, head.mlp[0].weight)
+
+
+def test_a_training_begun_before_the_sales_head_knew_kinds_is_not_gone_on_with(prepared):
+    module = build_module(config_with(), load_prepared(Path("data/processed/toy")))
+    if module.model.sales_head.of_kinds is None:
+        module.model.sales_head.of_kinds = torch.nn.Parameter(torch.tensor(0.5))
+    state = {name: value for name, value in module.state_dict().items() if not name.endswith("of_kinds")}
+    with pytest.raises(RunError, match=r"knew nothing of what kinds sell; .* begin anew with --force"):
+        module.on_load_checkpoint({"state_dict": state})
 
 
 def test_a_checkpoint_comes_back_as_it_went(tmp_path):

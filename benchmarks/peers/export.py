@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from recsys import schema
 from recsys.config import CONFIGS_DIR, Config, load_config
 from recsys.errors import UsageError
-from recsys.features import ITEM_FEATURES, PAST_FEATURES, ItemSales, past_items
+from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, past_items
 from recsys.prepared import PreparedData
 from recsys.splits import Fold, event_positions, make_split, window_fold
 from recsys.storage import replacing, write_json
@@ -164,9 +164,11 @@ def candidates(data: PreparedData, sales: ItemSales, fold: Fold, horizon_days: i
     features[:, about_user] = of_user[others // span]
     key = np.concatenate([known, others])
     query, item = key // span, key % span
-    table = np.concatenate([np.concatenate([past.features, features]), sales.at(fold.start_day)[item]], axis=1)
+    table = np.concatenate(
+        [np.concatenate([past.features, features]), sales.at(fold.start_day)[item, : len(OWN_FEATURES)]], axis=1
+    )
     columns = {schema.USER_ID: users(data, fold.user_index[query]), schema.ITEM_ID: items(data, item)}
-    for place, name in enumerate((*PAST_FEATURES, *ITEM_FEATURES)):
+    for place, name in enumerate((*PAST_FEATURES, *OWN_FEATURES)):
         columns[name] = pa.array(table[:, place])
     if labelled:
         bought = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets)) * span + fold.target_item

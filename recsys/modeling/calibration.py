@@ -38,7 +38,7 @@ def fit_parts(
     """Return what makes the targets of ``fold`` most likely, (7,) float32 as in ``PARTS``; zeros change nothing.
 
     Of many customers some are drawn, by ``seed``: at most 1,024, fewer where the catalogue is large. With
-    ``exclude_seen``, where lists leave out past items, these are neither targets nor in the way of any.
+    ``exclude_seen``, where lists leave out past items and no target is one, these are in the way of none.
     """
     n_questions = max(min(_MOST_QUESTIONS, _MOST_ENTRIES // model.n_items), _FEWEST_QUESTIONS)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(fold.user_index))[:n_questions])

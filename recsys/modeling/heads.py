@@ -1,4 +1,4 @@
-"""Heads: an item's score by its sales at the date, and a past item's by the customer's own rhythm with it.
+"""Heads: an item's score by its sales at the date, or its kinds', and a past item's by the customer's rhythm with it.
 
 Scores are float32 under autocast too: they are summed, and small differences of their sums decide.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.companions import COMPANION_FEATURES
-from recsys.features import KIND_FEATURES, OWN_FEATURES, PAST_FEATURES
+from recsys.features import ITEM_FEATURES, KIND_FEATURES, OWN_FEATURES, PAST_FEATURES
 
 
 class Scale(nn.Module):
@@ -61,6 +61,13 @@ class SalesHead(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(n_features, hidden), nn.GELU(), nn.Linear(hidden, 1))
         _begin_at_zero(self.mlp[-1])
 
+    @torch.no_grad()
+    def forget_rules(self) -> None:
+        """Begin with nothing instead."""
+        self.rule.weight.zero_()
+        if self.of_kinds is not None:
+            self.of_kinds.zero_()
+
     def begin(self, sales_NF: Tensor) -> None:
         """Scale the inputs as ``sales_NF`` (N, F) of items drawn at training dates ask for."""
         self.scale.fit(sales_NF[:, : len(OWN_FEATURES)])
@@ -74,8 +81,8 @@ class SalesHead(nn.Module):
             self.of_kinds.mul_(factor)
 
     def forward(self, sales_VF: Tensor) -> Tensor:
-        """Return (V,) scores from ``features.ITEM_FEATURES`` (V, F)."""
-        own_VF, of_kinds_V = sales_VF[..., : len(OWN_FEATURES)], sales_VF[..., -1]
+        """Return scores (…,) from ``features.ITEM_FEATURES`` (…, F)."""
+        own_VF, of_kinds_V = sales_VF[..., : len(OWN_FEATURES)], sales_VF[..., ITEM_FEATURES.index("kind_sold_7")]
         score_V: Tensor = (self.rule(own_VF) + self.mlp(self.scale(own_VF))).squeeze(-1).float()
         return score_V if self.of_kinds is None else score_V + self.of_kinds * of_kinds_V
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from recsys.config import Config
+from recsys.errors import RunError
 from recsys.features import ItemSales
 from recsys.metrics import average_precisions
 from recsys.modeling.batches import Batch, Questions, TrainingBatches
@@ -28,6 +29,7 @@ from recsys.modeling.losses import (
 from recsys.modeling.negatives import MixedSampler, OwnItems
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
+from recsys.segments import bought_before
 from recsys.splits import Fold
 
 
@@ -199,7 +201,7 @@ class PurchaseModule(pl.LightningModule):
         return float(np.nanmean(precision_Q))
 
     def judge(self, fold: Fold) -> float:
-        """Return MAP@12 over the whole catalogue: the mean of :meth:`precisions`."""
+        """Return MAP@12 out of all that may be listed: the mean of :meth:`precisions`."""
         return float(np.nanmean(self.precisions(fold)))
 
     def precisions(self, fold: Fold) -> np.ndarray:
@@ -222,23 +224,30 @@ class PurchaseModule(pl.LightningModule):
         return precision_Q
 
     def _asked(self, model: PurchaseModel, fold: Fold) -> tuple[np.ndarray, Fold, History]:
-        """Return who of ``fold`` has a say (Q,) bool, all if none has; the fold of these; and what is known of them."""
-        history = History(self.batches.data, fold.history_end, fold.start_day)
-        has_say_Q = DecoderRecommender(model, self.sales).knows(history, fold.user_index)
-        if not has_say_Q.any():
-            has_say_Q = np.ones_like(has_say_Q)
-        return has_say_Q, fold.of_users(has_say_Q), history
+        """Return who of ``fold`` has a say (Q,) bool, all if none has; the fold of these; and what is known of them.
+
+        Where lists leave out what was bought before, what is bought again is no target.
+        """
+        data, asked = self.batches.data, fold
+        if self.config.predict.exclude_seen and not (is_repeat_n := bought_before(data, fold)).all():
+            asked = fold.of_targets(~is_repeat_n)
+        history = History(data, fold.history_end, fold.start_day)
+        known_A = DecoderRecommender(model, self.sales).knows(history, asked.user_index)
+        if known_A.any():
+            asked = asked.of_users(known_A)
+        return np.isin(fold.user_index, asked.user_index), asked, history
 
     def _precisions(self, model: PurchaseModel, history: History, fold: Fold) -> np.ndarray:
         n_items = self.batches.data.n_items
-        # As lists will be asked for: with the items of the history in them, or without.
+        # With the items of the history in them or without, as lists will be asked for.
         candidates = Candidates(all_items(n_items), self.config.predict.exclude_seen)
         recommender = DecoderRecommender(model, self.sales)
         lists = recommender.recommend(history, fold.user_index, min(12, n_items), candidates)
         if np.isnan(lists.score).any():
             # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
             return np.zeros(len(fold.user_index))
-        return average_precisions(lists.item, fold, lists.user_index, 12)
+        listed = np.where(np.isneginf(lists.score), 0, lists.item)  # too few were left: the rest is no recommendation
+        return average_precisions(listed, fold, lists.user_index, 12)
 
     def gains_more_than_chance(self, precision_Q: np.ndarray) -> bool:
         """Return whether a model that began as the rules gained more than one standard error on them, paired.
@@ -254,8 +263,17 @@ class PurchaseModule(pl.LightningModule):
         return bool(gain_A.mean() > 1.001 * error)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from a checkpoint of the time before parts were weighed, or epochs held against the rules."""
+        """Go on from a checkpoint of the time before parts were weighed, or epochs held against the rules.
+
+        Raises:
+            RunError: it is of the time before sales heads knew what kinds sell: the optimiser would not fit.
+        """
         found, own = checkpoint["state_dict"], self.state_dict()
+        if "model.sales_head.of_kinds" in own.keys() - found.keys():
+            raise RunError(
+                "the checkpoint is of an earlier version, whose sales head knew nothing of what kinds sell; end that "
+                "training with the version that began it, or begin anew with --force"
+            )
         for name in ("parts", "untrained_parts", "untrained_Q", "is_gain_sure"):
             found.setdefault(name, own[name])
 

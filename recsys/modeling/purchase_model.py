@@ -25,7 +25,7 @@ class PurchaseModel(nn.Module):
     neighbour_head(history, item) stands for all heads.
 
     An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
-    with them by its attributes and text alone places it.
+    with them by its attributes, text and kinds places it.
     """
 
     def __init__(
@@ -54,13 +54,14 @@ class PurchaseModel(nn.Module):
         self.decoder = Decoder(config)
         self.event_codes = _code_vectors(n_event_codes, config.width, "sum")
         self.customer_codes = _code_vectors(n_customer_codes, config.width, "mean")
-        self.sales_head = SalesHead(reads_kinds=config.kind_head) if config.sales_head else None
-        self.repeat_head = RepeatHead(config.width) if config.repeat_head else None
         self.register_buffer("kinds_VC", kinds_VC, persistent=False)
         self.kinds_VC: Tensor
         self.n_codes = int(kinds_VC.max()) + 1 if kinds_VC.numel() else 0
+        reads_kinds = config.kind_head and self.n_codes > 0
+        self.sales_head = SalesHead(reads_kinds=reads_kinds) if config.sales_head else None
+        self.repeat_head = RepeatHead(config.width) if config.repeat_head else None
         self.kind_head = None
-        if config.kind_head and self.n_codes:
+        if reads_kinds:
             is_finest = torch.zeros(self.n_codes)
             is_finest[kinds_VC[:, 0]] = 1
             self.kind_head = KindHead(self.n_codes, is_finest)
@@ -72,11 +73,11 @@ class PurchaseModel(nn.Module):
         if self.items.from_text is not None:
             nn.init.zeros_(self.items.from_text.weight)
         if not config.rule_start:
-            for head in (self.sales_head, self.repeat_head, self.kind_head, self.companion_head):
+            for head in (self.repeat_head, self.kind_head, self.companion_head):
                 if head is not None:
                     nn.init.zeros_(head.rule.weight)
-            if self.sales_head is not None and self.sales_head.of_kinds is not None:
-                nn.init.zeros_(self.sales_head.of_kinds)
+            if self.sales_head is not None:
+                self.sales_head.forget_rules()
         self._kept_vectors_VD: Tensor | None = None
         self.register_load_state_dict_post_hook(_forget_kept_vectors)  # type: ignore[no-untyped-call]
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from recsys.attributes import group_column
 from recsys.console import progress
-from recsys.features import ItemSales
+from recsys.features import ITEM_FEATURES, ItemSales
 from recsys.labels import Labels, readable
 from recsys.modeling.reasons import Reasons, explain
 from recsys.modeling.recommend import DecoderRecommender, History
@@ -32,6 +32,9 @@ class ReasonTexts:
         self._group_values = None if self._group_column is None else data.items[self._group_column].to_list()
         self._known = data.ends_before(day) > data.offsets[:-1]
         self._sold_7, self._sold_28 = sales.sold(day - 7, day), sales.sold(day - 28, day)
+        told_VF = sales.at(day)
+        self._never_sold = told_VF[:, ITEM_FEATURES.index("never_sold")] > 0
+        self._kinds_sell = told_VF[:, ITEM_FEATURES.index("kind_sold_7")] > 0
 
     def of(self, reasons: Reasons) -> list[list[str]]:
         """Return a sentence for each of (Q, K); an empty one for padding."""
@@ -55,6 +58,8 @@ class ReasonTexts:
             return f"another {self._group(item)}, after {_listed(dated)}"
         if kind == "often_after":
             return f"{self._goes_with} {_listed(dated)}"
+        if self._never_sold[item]:
+            return f"not sold yet{': others of its kind sell well' if self._kinds_sell[item] else ''}"
         if self._known[reasons.user_index[row]]:
             return "sells well: no purchase speaks for it more than another item would"
         return "nothing is known of the customer: a best seller of the week"

@@ -15,7 +15,7 @@ from recsys.allocator import keep_freed_memory
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import ConfigError, RunError, UsageError
-from recsys.features import ITEM_FEATURES, PAST_FEATURES, ItemSales, past_items
+from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, past_items
 from recsys.metrics import hits_of
 from recsys.modeling.predict import CHUNK_USERS, DECODER, RERANK, asked_at, fit_system, write_lists
 from recsys.modeling.recommend import Candidates, History, Lists, Recommender
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
 
 #: What is known of a pair of customer and candidate; what is not known of a pair is NaN.
-FEATURES = ("score", "behind_best", "rank", *ITEM_FEATURES, *PAST_FEATURES)
+FEATURES = ("score", "behind_best", "rank", *OWN_FEATURES, *PAST_FEATURES)
 #: Customers of a window that are learned from, at most.
 MAX_CUSTOMERS = 50_000
 #: Share of them on which the number of trees is chosen.
@@ -203,7 +203,7 @@ def pair_features(history: History, lists: Lists, sales: ItemSales) -> np.ndarra
     rows[:, 0] = lists.score.ravel()
     rows[:, 1] = (lists.score[:, :1] - lists.score).ravel()
     rows[:, 2] = np.tile(np.arange(1, k + 1), n_users)
-    rows[:, 3 : 3 + len(ITEM_FEATURES)] = sales.at(history.day)[item]
+    rows[:, 3 : 3 + len(OWN_FEATURES)] = sales.at(history.day)[item, : len(OWN_FEATURES)]
     day = np.full(n_users, history.day)
     past = past_items(data, lists.user_index.astype(np.int64), history.end[lists.user_index], day)
     if not len(past.item):
@@ -212,7 +212,7 @@ def pair_features(history: History, lists: Lists, sales: ItemSales) -> np.ndarra
     known, asked = past.query * span + past.item, np.repeat(np.arange(n_users), k) * span + item
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)  # pairs are sorted by query, then item
     bought_before = known[place] == asked
-    rows[bought_before, 3 + len(ITEM_FEATURES) :] = past.features[place[bought_before]]
+    rows[bought_before, 3 + len(OWN_FEATURES) :] = past.features[place[bought_before]]
     return rows
 
 

@@ -65,17 +65,17 @@ def main(
     info = train(resolved, resume=resume, force=force)
     if "best_epoch" not in info:  # the first process of a distributed training speaks for all
         return
-    epochs = f"{info['epochs_run']} epochs"
+    epochs = "1 epoch" if info["epochs_run"] == 1 else f"{info['epochs_run']} epochs"
     when = f"after {info['best_epoch'] + 1} of {epochs}"
     if info["best_epoch"] < 0:
-        when = f"untrained: better than after any of {epochs}"
+        when = f"untrained: better than after {'' if info['epochs_run'] == 1 else 'any of '}{epochs}"
     elif "untrained_value" in info:
         when += f" (untrained {info['untrained_value']:.4f})"
     if info.get("is_halfway"):
         when += f"; kept is the mean of the two ({info['kept_value']:.4f}), as that gain may be chance"
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
     if resolved.training.until == "test":
-        kept = f"learned up to the first test window, {info['epochs_run']} epochs"
+        kept = f"learned up to the first test window, {epochs}"
     # A resumed run may have had nothing left to do.
     speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
     talk.print(
