@@ -28,7 +28,7 @@ LISTS := reports/$(RUN)/recommendations/.done
 METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
-.PHONY: help setup demo data train predict evaluate report test check lint format requirements readme docs bench-data \
+.PHONY: help setup demo data train predict evaluate report test check lint format requirements readme readme-table docs bench-data \
 	bench-selection bench-train bench-attention bench-generate bench-quality bench-peers ablation clean
 
 help: ## list the targets
@@ -103,6 +103,9 @@ requirements: $(READY) ## pin what is installed now in requirements.txt
 
 readme: $(METRICS) ## put the demo's closing lines into README.md
 	$(BIN)/python -m tools.summary $(RUN) --write README.md
+
+readme-table: $(READY) ## put the decoder beside the best of all others, from benchmarks/results, into README.md
+	$(BIN)/python -m tools.quality_table --write README.md
 
 bench-data: $(READY) ## time and memory of preparing full-size H&M data
 	$(BIN)/python -m benchmarks.data

@@ -12,7 +12,7 @@ from recsys.errors import RecsysError
 from recsys.schema import SYSTEMS
 from recsys.storage import read_json, write_text
 
-BEGIN, END = "<!-- demo-output -->", "<!-- /demo-output -->"
+MARK = "demo-output"
 SHOWN = ("map@12", "ndcg@12", "hit_rate@12")
 
 
@@ -46,22 +46,37 @@ def _line(name: str, row: dict[str, dict[str, float]]) -> str:
     return f"{name:<17}{first['value']:>7.4f}  {interval:<16}{rest}"
 
 
-def filled(readme: str, text: str) -> str:
-    """Return ``readme`` with ``text`` as a code block between the two marks.
+def put_between(page: str, mark: str, text: str) -> str:
+    """Return ``page`` with ``text`` between the two comments called ``mark``.
 
     Raises:
         RecsysError: the marks are missing.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise RecsysError(f"found no {BEGIN} … {END} to fill; put the two marks back")
-    return f"{before}{BEGIN}\n```text\n{text}\n```\n{END}{after}"
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, found, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise RecsysError(f"found no {begin} … {end} to fill; put the two marks back")
+    return f"{before}{begin}{text}{end}{after}"
+
+
+def between(page: str, mark: str) -> str:
+    """Return the text of ``page`` between the two comments called ``mark``; empty where they are missing."""
+    return page.partition(f"<!-- {mark} -->")[2].partition(f"<!-- /{mark} -->")[0]
+
+
+def filled(readme: str, text: str) -> str:
+    """Return ``readme`` with ``text`` as a code block between the marks of the demo's output.
+
+    Raises:
+        RecsysError: the marks are missing.
+    """
+    return put_between(readme, MARK, f"\n```text\n{text}\n```\n")
 
 
 def shown(readme: str) -> str:
     """Return the text between the marks of ``readme``, without the fence."""
-    return readme.partition(BEGIN)[2].partition(END)[0].strip().removeprefix("```text\n").removesuffix("\n```")
+    return between(readme, MARK).strip().removeprefix("```text\n").removesuffix("\n```")
 
 
 def main() -> None:

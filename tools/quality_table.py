@@ -1,0 +1,132 @@
+"""The decoder beside the best of everything it was held against: ``python -m tools.quality_table --write README.md``.
+
+Figures come from ``benchmarks/results``, as ``make bench-quality`` wrote them: none is typed by hand. The best is
+looked up on the very customers who are scored, in favour of the others.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from recsys.errors import RecsysError
+from recsys.storage import read_json, write_text
+from tools.summary import between, put_between
+
+RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "results"
+MARK: Final = "quality"
+#: Data set, segment and metric of each line → what is asked.
+LINES: Final = {
+    ("completejourney", "all", "map@12"): "Complete Journey, everything bought in the week",
+    ("completejourney", "repeated", "recall@12"): "– what the customer had bought before",
+    ("completejourney", "new", "map@12"): "– what was new to the customer",
+    ("online_retail", "all", "map@12"): "UCI Online Retail, three windows of 30 days",
+    ("online_retail", "new", "map@12"): "– what was new to the customer",
+    ("hm_week", "all", "map@12"): "H&M, two days, all who bought",
+    ("hm_week", "with_history", "map@12"): "– who had bought in the five days before",
+    ("hm_week", "without_history", "map@12"): "– who had not",
+    ("cold_completejourney", "hidden", "recall@12"): "Complete Journey, items that never sold",
+    ("cold_hm_week", "hidden", "recall@12"): "H&M, items that never sold",
+    ("cold_hm_week", "hidden, with_history", "recall@12"): "– who had bought in the five days before",
+    ("beauty", "all", "hit_rate@10"): "Amazon Beauty, the last item",
+    ("beauty", "all", "ndcg@10"): "–",
+    ("ml-1m", "all", "hit_rate@10"): "MovieLens-1M, the last item",
+    ("ml-1m", "all", "ndcg@10"): "–",
+}
+_METRICS: Final = {
+    "map@12": "MAP@12",
+    "recall@12": "Recall@12",
+    "hit_rate@10": "HitRate@10",
+    "ndcg@10": "NDCG@10",
+}
+#: Of systems that are level, the first here is named.
+_NAMES: Final = {
+    "popularity": "what sold most",
+    "als": "ALS",
+    "covisitation": "co-visitation",
+    "item_knn": "item-kNN",
+    "popularity_week": "the week's best sellers",
+    "random": "random order",
+    "repeat": "buy again",
+    "variants": "buy again, then other colours",
+    "lightgbm (peer)": "LightGBM",
+    "sasrec (peer)": "RecTools' SASRec",
+    "ligr (peer)": "RecTools' LiGR",
+}
+
+
+def table(results: Path = RESULTS) -> str:
+    """Return the table in Markdown, a line for each of ``LINES``.
+
+    Raises:
+        RecsysError: a system that is the best somewhere has no name here.
+    """
+    lines = [
+        "| asked | metric | decoder | the best beside it | | decoder minus it | commit |",
+        "|---|---|---:|---|---:|---:|---|",
+    ]
+    for (data, segment, metric), asked in LINES.items():
+        found = read_json(results / f"quality-{data}.json")
+        wanted = {"segment": segment, "metric": metric, "fold": "mean"}
+        rows = {row["system"]: row for row in found["rows"] if wanted.items() <= row.items()}
+        best = best_other(rows)
+        (apart,) = (row for row in found["differences"] if (wanted | {"to": best}).items() <= row.items())
+        cells = [
+            asked,
+            _METRICS[metric],
+            _with_interval(rows["decoder"]),
+            _named(best),
+            f"{rows[best]['value']:.4f}",
+            _with_interval(apart),
+            found["commit"][:7],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def best_other(rows: dict[str, dict[str, Any]]) -> str:
+    """Return the name of the highest of ``rows`` by system that has nothing of the decoder in it."""
+    others = [name for name in rows if not name.startswith("decoder") and name != "rerank"]
+    known = list(_NAMES)
+    others.sort(key=lambda name: known.index(name) if name in known else len(known))
+    return max(others, key=lambda name: float(rows[name]["value"]))
+
+
+def _with_interval(row: dict[str, Any]) -> str:
+    return f"{row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]".replace("-", "−")
+
+
+def _named(system: str) -> str:
+    """Return a system's name in words.
+
+    >>> _named("rrf(als, lightgbm (peer))")
+    'ALS and LightGBM, fused'
+    """
+    fused = re.fullmatch(r"rrf\((\w+), (.+)\)", system)
+    if fused:
+        return f"{_named(fused[1])} and {_named(fused[2])}, fused"
+    if system not in _NAMES:
+        raise RecsysError(
+            f"{system} is the best somewhere, and {__file__} has no name for it; expected one of {_NAMES}"
+        )
+    return _NAMES[system]
+
+
+def shown(readme: str) -> str:
+    """Return the table in ``readme``."""
+    return between(readme, MARK).strip()
+
+
+def main() -> None:
+    """Print the table, or write it into a page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page")
+    page = parser.parse_args().write
+    if page is None:
+        print(table())
+    else:
+        write_text(page, put_between(page.read_text(encoding="utf-8"), MARK, f"\n{table()}\n"))
+
+
+if __name__ == "__main__":
+    main()
