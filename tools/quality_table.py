@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from recsys.errors import RecsysError
 from recsys.storage import read_json, write_text
+from recsys.wording import metric_name
 from tools.summary import between, put_between
 
 RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -32,12 +33,6 @@ LINES: Final = {
     ("beauty", "all", "ndcg@10"): "–",
     ("ml-1m", "all", "hit_rate@10"): "MovieLens-1M, the last item",
     ("ml-1m", "all", "ndcg@10"): "–",
-}
-_METRICS: Final = {
-    "map@12": "MAP@12",
-    "recall@12": "Recall@12",
-    "hit_rate@10": "HitRate@10",
-    "ndcg@10": "NDCG@10",
 }
 #: Of systems that are level, the first here is named.
 _NAMES: Final = {
@@ -73,12 +68,12 @@ def table(results: Path = RESULTS) -> str:
         (apart,) = (row for row in found["differences"] if (wanted | {"to": best}).items() <= row.items())
         cells = [
             asked,
-            _METRICS[metric],
+            metric_name(metric),
             _with_interval(rows["decoder"]),
             _named(best),
             f"{rows[best]['value']:.4f}",
             _with_interval(apart),
-            found["commit"][:7],
+            _short(found["commit"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -90,6 +85,16 @@ def best_other(rows: dict[str, dict[str, Any]]) -> str:
     known = list(_NAMES)
     others.sort(key=lambda name: known.index(name) if name in known else len(known))
     return max(others, key=lambda name: float(rows[name]["value"]))
+
+
+def _short(commit: str) -> str:
+    """Return a commit as Git abbreviates it, and whether the working tree was another then.
+
+    >>> _short("8579e26aff67+changes")
+    '8579e26+changes'
+    """
+    number, changed, _ = commit.partition("+")
+    return f"{number[:7]}+changes" if changed else number[:7]
 
 
 def _with_interval(row: dict[str, Any]) -> str:
@@ -107,7 +112,7 @@ def _named(system: str) -> str:
         return f"{_named(fused[1])} and {_named(fused[2])}, fused"
     if system not in _NAMES:
         raise RecsysError(
-            f"{system} is the best somewhere, and {__file__} has no name for it; expected one of {_NAMES}"
+            f"{system} is the best somewhere, and {__file__} has no name for it; expected one of {', '.join(_NAMES)}"
         )
     return _NAMES[system]
 
