@@ -275,7 +275,7 @@ def sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
 
 
 def own_sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
-    """Return of :func:`sales_rows` what an item's own sales say, ``features.OWN_FEATURES``."""
+    """Return what each item's own sales say at the start of its day: ``features.OWN_FEATURES`` (P, F) float32."""
     return sales_rows(sales, day_P, item_P)[:, : len(OWN_FEATURES)]
 
 
