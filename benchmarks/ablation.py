@@ -41,6 +41,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "no_kind_head": ("blind to what kinds of items the customer buys", ("model.kind_head=false",)),
     "no_companion_head": ("blind to what others bought with the customer's items", ("model.companion_head=false",)),
     "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
+    "no_promotions": ("blind to what the seller promotes", ("model.promotions=false",)),
     "no_attributes": ("items known by id alone", ("model.attributes=false",)),
     "with_event_inputs": ("reads price, channel, quantity and baskets too", ("model.event_inputs=true",)),
     "with_customer": ("reads the user table too", ("model.customer=true",)),

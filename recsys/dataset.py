@@ -112,10 +112,13 @@ def _write(cleaned: Cleaned, folder: Path) -> dict[str, Any]:
         hashes = dict(zip(names, pool.map(lambda name: _write_named(name, histories, folder), names), strict=True))
     cleaned.report.exact_duplicates = histories.n_duplicates
     id_hashes = {schema.ITEM_ID: item_hash.result(), schema.USER_ID: user_hash.result()}
+    if cleaned.promotions is not None:
+        hashes["promotions"] = _write_promotions(folder / "promotions.parquet", cleaned.promotions)
     return {
         "n_events": len(cleaned.events),
         "n_users": n_users,
         "n_items": cleaned.items.num_rows,
+        "n_promotions": 0 if cleaned.promotions is None else cleaned.promotions.num_rows,
         "first_day": day_date(histories.arrays["day"].min()).isoformat(),
         "last_day": day_date(histories.arrays["day"].max()).isoformat(),
         "hashes": hashes,
@@ -150,6 +153,20 @@ def write_array(folder: Path, name: str, values: np.ndarray) -> str:
     return hashlib.sha256(values.data).hexdigest()
 
 
+def _write_promotions(path: Path, table: pa.Table) -> str:
+    """Write ``table`` and return the SHA-256 of its values, column by column."""
+    pq.write_table(table, path)
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+            digest.update("\n".join(column.dictionary.to_pylist()).encode())
+            column = column.indices
+        digest.update(np.ascontiguousarray(column.to_numpy()).data)
+    return digest.hexdigest()
+
+
 def _write_table(path: Path, table: pa.Table, column: str) -> str:
     """Write ``table``, ``column`` first, and return the SHA-256 of its ids, one a line."""
     table = table.select([column, *(name for name in table.column_names if name != column)])
@@ -180,6 +197,8 @@ def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
             table.add_row(f"  of which, or mended: {finding}", f"{rows:,}")
     table.add_row("users", f"{manifest['n_users']:,}")
     table.add_row("items", f"{manifest['n_items']:,}")
+    if manifest["n_promotions"]:
+        table.add_row("promotions", f"{manifest['n_promotions']:,}")
     table.add_row("days", f"{manifest['first_day']} … {manifest['last_day']}")
     talk.print(table)
     for finding, rows in report["found"].items():

@@ -78,11 +78,15 @@ class ItemSales:
 
     What a customer buys twice on one day is one sale: asked for is who buys an item, not how many pieces.
 
-    Shapes: V = n_items + 1 rows, row 0 is padding; F features named in ``ITEM_FEATURES``.
+    Shapes: V = n_items + 1 rows, row 0 is padding; F features named in ``features``: ``ITEM_FEATURES`` and, where
+    the data tell of promotions, theirs.
     """
 
     def __init__(self, data: PreparedData) -> None:
         self.n_rows = data.n_items + 1
+        told = data.promotions
+        self.promoted, self.promoted_past = (told.features, told.past_features) if told else ((), ())
+        self.features = (*ITEM_FEATURES, *self.promoted)
         sale = np.flatnonzero(is_sale(data))
         order = sale[np.argsort(data.day[sale], kind="stable")]
         self._day = np.asarray(data.day)[order]
@@ -91,7 +95,7 @@ class ItemSales:
         self._data = data
         self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
-        self._tables = np.zeros((0, self.n_rows, len(ITEM_FEATURES)), dtype=np.float32)
+        self._tables = np.zeros((0, self.n_rows, len(self.features)), dtype=np.float32)
         self._row_of_day: dict[int, int] = {}
 
     def sold(self, begin_day: int, end_day: int) -> np.ndarray:
@@ -133,8 +137,21 @@ class ItemSales:
             np.where(never, against_average(sold_by_kind(sold_7, self._data.kinds)), 0),
         ]
         features = _side_by_side(columns)
+        if self._data.promotions is not None:
+            features = np.concatenate([features, self._data.promotions.at(day)], axis=1)
         features[0] = 0
         return features
+
+
+def own_columns(n_promoted: int) -> slice | list[int]:
+    """Return which columns of a table of ``ItemSales`` say what an item sold itself, and how it is promoted.
+
+    Args:
+        n_promoted: features of promotions that are read; 0 reads none, whether the table has them or not.
+    """
+    if not n_promoted:
+        return slice(0, len(OWN_FEATURES))
+    return [*range(len(OWN_FEATURES)), *range(len(ITEM_FEATURES), len(ITEM_FEATURES) + n_promoted)]
 
 
 def against_average(sold: np.ndarray) -> np.ndarray:
@@ -165,7 +182,8 @@ class SalesAsOf(ItemSales):
 class PastItems:
     """Distinct past items of each query with a summary of the whole history of each.
 
-    Shapes: P (query, item) pairs, sorted by query then item; F features named in ``PAST_FEATURES``.
+    Shapes: P (query, item) pairs, sorted by query then item; F features named in ``PAST_FEATURES`` and, where the data
+    tell of promotions, ``Promotions.past_features``.
     """
 
     query: np.ndarray  # (P,) int64 position of the query, ascending
@@ -189,8 +207,9 @@ def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day:
 
     Returns:
         One row for each distinct (query, item). Counts enter as logarithms, ages in log-days divided by 4. What
-        begins with ``group`` sums over the customer's past items of the same group (``data.groups``); the rest is
-        that of :class:`recsys.renewals.Renewals`.
+        begins with ``group`` sums over the customer's past items of the same group (``data.groups``); what follows
+        is that of :class:`recsys.renewals.Renewals`, and how much was promoted, on average, what the customer bought:
+        the item, and everything.
     """
     begin = data.offsets[user_index]
     counts = end - begin
@@ -210,6 +229,7 @@ def past_items(data: PreparedData, user_index: np.ndarray, end: np.ndarray, day:
         *data.renewals.of_past(
             key // (data.n_items + 1), data.item[position], np.asarray(data.day[position]), starts, np.asarray(day)
         ),
+        *_promoted_columns(data, position, starts, begin[pair_query], end[pair_query]),
     ]
     return PastItems(pair_query, pair_item, _side_by_side(columns))
 
@@ -261,6 +281,30 @@ def _pair_columns(
         np.log1p(since_trip) / 4,
         np.log1p(trip_gap) / 4,
     ]
+
+
+def _promoted_columns(
+    data: PreparedData, position: np.ndarray, starts: np.ndarray, begin: np.ndarray, end: np.ndarray
+) -> list[np.ndarray]:
+    """Return how much was promoted when it was bought (P,) a feature, of each pair and of each pair's customer.
+
+    Args:
+        data: the purchases.
+        position: (N,) flat positions of the events of all pairs, pair by pair.
+        starts: (P,) where each pair begins there.
+        begin: (P,) flat position at which the customer's known history begins.
+        end: (P,) flat position up to which it is known.
+    """
+    if data.promotions is None:
+        return []
+    before = data.promoted_before
+    n_kinds = before.shape[1]
+    if not len(starts):
+        return [np.zeros(0)] * (2 * n_kinds)
+    count = np.diff(np.append(starts, len(position)))
+    of_pair = np.add.reduceat(before[position + 1] - before[position], starts) / count[:, None]
+    of_user = (before[end] - before[begin]) / np.maximum(end - begin, 1)[:, None]
+    return [*of_pair.T, *of_user.T]
 
 
 def _group_columns(of_pairs: Mapping[str, np.ndarray], query: np.ndarray, group: np.ndarray) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from recsys.customer_codes import customer_codes
 from recsys.errors import DataError
 from recsys.event_codes import event_codes
 from recsys.kind_sales import KindSales
+from recsys.promotions import Promotions
 from recsys.renewals import Renewals
 from recsys.storage import read_json
 
@@ -124,6 +125,21 @@ class PreparedData:
     def baskets(self) -> Baskets:
         """What goes with what was bought, at any date."""
         return Baskets(self.user_of_event(), np.asarray(self.item), np.asarray(self.day), self.n_items + 1)
+
+    @cached_property
+    def promotions(self) -> Promotions | None:
+        """What is planned to be promoted; None where the source does not say."""
+        path = self.folder / "promotions.parquet"
+        if not path.is_file():
+            return None
+        return Promotions.of(nw.from_native(pq.read_table(path), eager_only=True), self.n_items)
+
+    @cached_property
+    def promoted_before(self) -> np.ndarray:
+        """Sums (E + 1, K) float64 over the events before each of how much they were promoted then, by kind."""
+        shares = self.promotions.of_events(self.item, self.day) if self.promotions else np.zeros((self.n_events, 0))
+        sums: np.ndarray = np.concatenate([np.zeros((1, shares.shape[1])), np.cumsum(shares, axis=0, dtype=np.float64)])
+        return sums
 
     @cached_property
     def event_codes(self) -> np.ndarray:

@@ -9,6 +9,9 @@ Raw tables (a source returns them, the engine validates them)
         ``item_id`` string · any further columns are attributes, kept as they are
     users
         ``user_id`` string · any further columns are attributes, kept as they are
+    promotions (optional: what was planned before its days, see :mod:`recsys.promotions`)
+        ``item_id`` string · ``start``, ``end`` date, the last day included · ``kind`` string · ``share`` number, of
+        the places that sell, above 0 and at most 1
 
 Prepared data (a folder that ``dataset main`` writes and everything after it reads)
     ``item.npy`` int32 (E,)      item_index of each event, 1 … n_items; 0 is padding and never occurs
@@ -21,6 +24,8 @@ Prepared data (a folder that ``dataset main`` writes and everything after it rea
     ``offsets.npy`` int64 (U+1,) events of user_index u are ``offsets[u]:offsets[u+1]``, in time order
     ``items.parquet``            row i holds item_index i+1: ``item_id`` and the attributes
     ``users.parquet``            row u holds user_index u: ``user_id`` and the attributes
+    ``promotions.parquet``       where the source has any: ``item_index`` int32, ``first_day`` and ``end_day`` int32
+                                 (the day after the last) as in ``day.npy``, ``kind`` string, ``share`` float32
     ``report.json``              what validation found and dropped
     ``manifest.json``            source, window, row counts, SHA-256 of each array, fingerprint
 
@@ -51,6 +56,8 @@ KIND: Final = "kind"
 PAST_ITEM_ID: Final = "past_item_id"
 PAST_DATE: Final = "past_date"
 SHARE: Final = "share"
+START: Final = "start"
+END: Final = "end"
 TEXT: Final = "text"
 
 EVENT_REQUIRED: Final = (USER_ID, ITEM_ID, TIME)
@@ -66,6 +73,10 @@ EVENT_ARRAYS: Final = {
     "basket": "int32",
 }
 OFFSETS: Final = "offsets"
+
+PROMOTION_REQUIRED: Final = (ITEM_ID, START, END, KIND, SHARE)
+#: Columns of the table of promotions among the prepared data.
+PROMOTION_COLUMNS: Final = ("item_index", "first_day", "end_day", KIND, SHARE)
 
 RECOMMENDATION_COLUMNS: Final = (USER_ID, RANK, ITEM_ID, SCORE)
 

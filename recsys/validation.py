@@ -5,6 +5,7 @@ A row is counted under the first rule that drops it, in the order of the report.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from typing import Any
 
 import narwhals as nw
@@ -16,7 +17,7 @@ from recsys import schema
 from recsys.config import DataConfig
 from recsys.engine import Engine
 from recsys.errors import DataError
-from recsys.expressions import valid_time
+from recsys.expressions import day_of, number, valid_time
 from recsys.histories import Events
 from recsys.identifiers import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
 from recsys.narrowing import BAD_DAY, Columns, missing_code, narrow
@@ -57,6 +58,7 @@ class Cleaned:
     items: pa.Table  # row i for item_index i+1
     users: pa.Table  # row u for user_index u
     report: Report
+    promotions: pa.Table | None = None  # as in :mod:`recsys.schema`; None where the source has none
 
 
 def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
@@ -80,6 +82,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
+    promotions = None if tables.promotions is None else _checked_promotions(tables.promotions, engine, report)
     _refuse(tables, known_items, config, engine, report)
     known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
     item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
@@ -98,7 +101,9 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     )
     item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
     user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
-    return Cleaned(events, item_table, user_table, report)
+    if promotions is not None:
+        promotions = _of_items(promotions, item_ids)
+    return Cleaned(events, item_table, user_table, report, promotions)
 
 
 def _read_ids(tables: RawTables, kind: str, column: str, engine: Engine, report: Report) -> Ids:
@@ -211,6 +216,54 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
     for position, rule in enumerate(tables.rules):
         if not rule.drops and rule.table == "events":
             report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
+
+
+def _checked_promotions(frame: nw.LazyFrame[Any], engine: Engine, report: Report) -> pa.Table:
+    """Return the promotions that can be used, with numbers for days; how many cannot is noted in ``report``.
+
+    Raises:
+        DataError: their days are neither text nor Date nor Datetime.
+    """
+    types = frame.collect_schema()
+    for name in (schema.START, schema.END):
+        if types[name] not in (nw.String, nw.Date, nw.Datetime):
+            raise DataError(
+                f"the column {name} of promotions holds {types[name]}, expected dates such as 2020-09-22; name the "
+                "date's column"
+            )
+    days = [
+        day_of(valid_time(name) if types[name] == nw.String else nw.col(name), types[name]).alias(name)
+        for name in (schema.START, schema.END)
+    ]
+    texts = [nw.col(name).cast(nw.String).str.strip_chars().alias(name) for name in (schema.ITEM_ID, schema.KIND)]
+    share = number(schema.SHARE, types[schema.SHARE]).cast(nw.Float32).alias(schema.SHARE)
+    read = engine.collect(frame.select(*texts, *days, share))
+    conditions = (
+        pc.greater(pc.utf8_length(read[schema.ITEM_ID]), 0),
+        pc.greater(pc.utf8_length(read[schema.KIND]), 0),
+        pc.less_equal(read[schema.START], read[schema.END]),
+        pc.greater(read[schema.SHARE], 0),
+        pc.less_equal(read[schema.SHARE], 1),
+    )
+    usable = pc.fill_null(reduce(pc.and_, conditions), fill_value=False)
+    report.found["bad_promotion"] = len(read) - int(pc.sum(usable).as_py() or 0)
+    return read.filter(usable)
+
+
+def _of_items(promotions: pa.Table, item_ids: pa.Array) -> pa.Table:
+    """Return the promotions of ``item_ids`` with their index, in an order that does not depend on the engine."""
+    text = promotions[schema.ITEM_ID].cast(pa.string())
+    index = pc.add(pc.index_in(text, value_set=item_ids), pa.scalar(1, pa.int32()))
+    columns = {
+        "item_index": index,
+        "first_day": promotions[schema.START].cast(pa.int32()),
+        "end_day": pc.add(promotions[schema.END].cast(pa.int32()), pa.scalar(1, pa.int32())),
+        schema.KIND: promotions[schema.KIND].cast(pa.string()),
+        schema.SHARE: promotions[schema.SHARE].cast(pa.float32()),
+    }
+    known = pa.table(columns).filter(pc.is_valid(index))
+    order = ("first_day", "item_index", schema.KIND, "end_day", schema.SHARE)
+    return known.sort_by([(name, "ascending") for name in order])
 
 
 def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Engine, report: Report) -> None:

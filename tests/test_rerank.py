@@ -17,7 +17,7 @@ from recsys.evaluate import score_run
 from recsys.features import OWN_FEATURES, ItemSales
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.recommend import Candidates, History, Lists, all_items
-from recsys.modeling.rerank import FEATURES, fit_reranked, pair_features, rerank_folds
+from recsys.modeling.rerank import feature_names, fit_reranked, pair_features, rerank_folds
 from recsys.modeling.train import train
 from recsys.prepared import load_prepared
 from recsys.runs import find_run
@@ -96,9 +96,10 @@ def test_a_pair_holds_the_past_only_where_the_item_was_bought(tmp_path):
         np.array([[4.0, 1.0], [3.0, 2.5]], dtype=np.float32),
     )
     rows = pair_features(History(data, data.ends_before(20), 20), lists, ItemSales(data))
-    assert rows.shape == (4, len(FEATURES))
+    names = feature_names(ItemSales(data))
+    assert rows.shape == (4, len(names))
     assert rows[:, :3].tolist() == [[4, 0, 1], [1, 3, 2], [3, 0, 1], [2.5, 0.5, 2]]
-    count = rows[:, FEATURES.index("count")]
+    count = rows[:, names.index("count")]
     assert np.isnan(count).tolist() == [True, False, False, True]
     assert np.expm1(count[[1, 2]]) == pytest.approx([2, 1])
     assert np.array_equal(rows[:, 3 : 3 + len(OWN_FEATURES)], ItemSales(data).at(20)[[2, 1, 3, 2], : len(OWN_FEATURES)])

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from recsys import schema
 from recsys.config import CONFIGS_DIR, Config, load_config
 from recsys.errors import UsageError
-from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, past_items
+from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
 from recsys.prepared import PreparedData
 from recsys.splits import Fold, event_positions, make_split, window_fold
 from recsys.storage import replacing, write_json
@@ -156,19 +156,19 @@ def candidates(data: PreparedData, sales: ItemSales, fold: Fold, horizon_days: i
     pairs = (np.arange(len(fold.user_index))[:, None] * span + popular[popular > 0]).ravel()
     known = past.query * span + past.item
     others = pairs[~np.isin(pairs, known)]
-    features = np.full((len(others), len(PAST_FEATURES)), np.nan, dtype=np.float32)
+    names = (*PAST_FEATURES, *sales.promoted_past)
+    features = np.full((len(others), len(names)), np.nan, dtype=np.float32)
     # What describes the customer alone is the same for all items.
-    about_user = [place for place, name in enumerate(PAST_FEATURES) if name.startswith("user_")]
+    about_user = [place for place, name in enumerate(names) if name.startswith("user_")]
     of_user = np.full((len(fold.user_index), len(about_user)), np.nan, dtype=np.float32)
     of_user[past.query] = past.features[:, about_user]
     features[:, about_user] = of_user[others // span]
     key = np.concatenate([known, others])
     query, item = key // span, key % span
-    table = np.concatenate(
-        [np.concatenate([past.features, features]), sales.at(fold.start_day)[item, : len(OWN_FEATURES)]], axis=1
-    )
+    told = sales.at(fold.start_day)[:, own_columns(len(sales.promoted))]
+    table = np.concatenate([np.concatenate([past.features, features]), told[item]], axis=1)
     columns = {schema.USER_ID: users(data, fold.user_index[query]), schema.ITEM_ID: items(data, item)}
-    for place, name in enumerate((*PAST_FEATURES, *OWN_FEATURES)):
+    for place, name in enumerate((*names, *OWN_FEATURES, *sales.promoted)):
         columns[name] = pa.array(table[:, place])
     if labelled:
         bought = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets)) * span + fold.target_item

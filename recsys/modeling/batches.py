@@ -39,7 +39,7 @@ class Questions:
     day_Q: Tensor  # int64 date, days since 1970-01-01
     past_query_P: Tensor  # int64 query of each past item, ascending
     past_item_P: Tensor  # int64
-    past_features_PF: Tensor  # float32, see features.PAST_FEATURES
+    past_features_PF: Tensor  # float32, see features.PastItems
     kind_query_R: Tensor  # int64 query of each kind of past items, ascending
     kind_code_R: Tensor  # int64
     kind_features_RF: Tensor  # float32, see features.KIND_FEATURES

@@ -18,7 +18,7 @@ from recsys.modeling.batches import TrainingBatches, customers_told, events_told
 from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.item_tower import scaled_texts
 from recsys.modeling.module import PurchaseModule
-from recsys.modeling.purchase_model import PurchaseModel, own_sales_rows
+from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.modeling.seed_batches import N_SPECIAL
 from recsys.modeling.seed_models import Transformer
@@ -99,6 +99,7 @@ def build_purchase_model(config: ModelConfig, data: PreparedData, text_NE: Tenso
         text_NE,
         n_event_codes=int(events_told(data, config).max(initial=0)) + 1,
         n_customer_codes=int(customers_told(data, config).max(initial=0)) + 1,
+        n_promoted=len(data.promotions.features) if config.promotions and data.promotions is not None else 0,
     )
 
 
@@ -228,8 +229,8 @@ def _begin_heads(model: PurchaseModel, batches: TrainingBatches, sales: ItemSale
         model.companion_head.scale.fit(questions.companion_features_CF)
     if model.repeat_head is not None:
         query_P = questions.past_query_P
-        sales_PF = own_sales_rows(sales, questions.day_Q[query_P], questions.past_item_P)
-        rows_PF = torch.cat([questions.past_features_PF, sales_PF], dim=1)
+        past_PF = questions.past_features_PF[:, : model.repeat_head.n_past]
+        rows_PF = torch.cat([past_PF, model.own_sales(sales, questions)], dim=1)
         few = questions.take(torch.arange(min(len(questions.row_Q), _N_WEIGHED)))
         log_catalogue = model.log_catalogue(few, sales)
         model.repeat_head.begin(rows_PF, len(torch.unique(query_P)), log_catalogue)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.companions import COMPANION_FEATURES
-from recsys.features import ITEM_FEATURES, KIND_FEATURES, OWN_FEATURES, PAST_FEATURES
+from recsys.features import ITEM_FEATURES, KIND_FEATURES, OWN_FEATURES, PAST_FEATURES, own_columns
 
 
 class Scale(nn.Module):
@@ -46,16 +46,18 @@ class Scale(nn.Module):
 
 
 class SalesHead(nn.Module):
-    """Score of every item from what it sold before a date.
+    """Score of every item from what it sold before a date, and how it is promoted then.
 
     It begins as the rule of thumb that every item sells next week as it did in the last, and learns what differs. One
     that never sold gets a share of what its kinds sold, which begins at a half and is learned too.
     """
 
-    def __init__(self, hidden: int = 16, *, reads_kinds: bool = True) -> None:
+    def __init__(self, hidden: int = 16, *, reads_kinds: bool = True, n_promoted: int = 0) -> None:
+        """Take how many features of promotions there are beside ``features.ITEM_FEATURES``."""
         super().__init__()
-        n_features = len(OWN_FEATURES)
-        self.rule = _rule(OWN_FEATURES, {"sold_7": 1.0})
+        self.columns = own_columns(n_promoted)
+        n_features = len(OWN_FEATURES) + n_promoted
+        self.rule = _rule((*OWN_FEATURES, *[""] * n_promoted), {"sold_7": 1.0})
         self.of_kinds = nn.Parameter(torch.tensor(0.5)) if reads_kinds else None
         self.scale = Scale(n_features)
         self.mlp = nn.Sequential(nn.Linear(n_features, hidden), nn.GELU(), nn.Linear(hidden, 1))
@@ -70,7 +72,7 @@ class SalesHead(nn.Module):
 
     def begin(self, sales_NF: Tensor) -> None:
         """Scale the inputs as ``sales_NF`` (N, F) of items drawn at training dates ask for."""
-        self.scale.fit(sales_NF[:, : len(OWN_FEATURES)])
+        self.scale.fit(sales_NF[:, self.columns])
 
     @torch.no_grad()
     def multiply(self, factor: float) -> None:
@@ -81,8 +83,8 @@ class SalesHead(nn.Module):
             self.of_kinds.mul_(factor)
 
     def forward(self, sales_VF: Tensor) -> Tensor:
-        """Return scores (…,) from ``features.ITEM_FEATURES`` (…, F)."""
-        own_VF, of_kinds_V = sales_VF[..., : len(OWN_FEATURES)], sales_VF[..., ITEM_FEATURES.index("kind_sold_7")]
+        """Return scores (…,) from the features (…, F) of :class:`recsys.features.ItemSales`."""
+        own_VF, of_kinds_V = sales_VF[..., self.columns], sales_VF[..., ITEM_FEATURES.index("kind_sold_7")]
         score_V: Tensor = (self.rule(own_VF) + self.mlp(self.scale(own_VF))).squeeze(-1).float()
         return score_V if self.of_kinds is None else score_V + self.of_kinds * of_kinds_V
 
@@ -95,10 +97,14 @@ class RepeatHead(nn.Module):
     where that says nothing, and learns what differs: no seed begins with the wrong order.
     """
 
-    def __init__(self, width: int, hidden: int = 96, query_hidden: int = 32) -> None:
+    def __init__(self, width: int, hidden: int = 96, query_hidden: int = 32, *, n_promoted: int = 0) -> None:
+        """Take the width of a query, and how many features of promotions there are beside past ones and sales each."""
         super().__init__()
-        n_features = len(PAST_FEATURES) + len(OWN_FEATURES)
-        self.rule = _rule((*PAST_FEATURES, *OWN_FEATURES), {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1})
+        promoted = [""] * n_promoted
+        names = (*PAST_FEATURES, *promoted, *OWN_FEATURES, *promoted)
+        n_features = len(names)
+        self.n_past = len(PAST_FEATURES) + n_promoted
+        self.rule = _rule(names, {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1})
         self.scale = Scale(n_features)
         self.from_query = nn.Linear(width, query_hidden)
         self.mlp = nn.Sequential(
@@ -129,13 +135,13 @@ class RepeatHead(nn.Module):
         """Return the logits (P,) of past items.
 
         Args:
-            past_PF: ``features.PAST_FEATURES`` of each.
-            sales_PF: ``features.OWN_FEATURES`` of each at the date.
+            past_PF: features of each, see :class:`recsys.features.PastItems`.
+            sales_PF: of each at the date the columns ``features.own_columns`` of its sales.
             query_QD: the decoder's query of each question.
             past_query_P: (P,) int64 question of each past item.
         """
         context_P = self.from_query(query_QD)[past_query_P]
-        known_PF = torch.cat([past_PF, sales_PF], dim=-1)
+        known_PF = torch.cat([past_PF[:, : self.n_past], sales_PF], dim=-1)
         learned_P1 = self.out(self.mlp(torch.cat([self.scale(known_PF), context_P], dim=-1)))
         logit_P: Tensor = (self.rule(known_PF) + learned_P1).squeeze(-1).float()
         return logit_P

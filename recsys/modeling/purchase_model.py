@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config import ModelConfig
-from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales
+from recsys.features import PAST_FEATURES, ItemSales, own_columns
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
 from recsys.modeling.heads import CompanionHead, KindHead, NeighbourHead, RepeatHead, SalesHead
@@ -37,11 +37,12 @@ class PurchaseModel(nn.Module):
         *,
         n_event_codes: int = 1,
         n_customer_codes: int = 1,
+        n_promoted: int = 0,
     ) -> None:
         """Take ``PreparedData.attributes`` (V, A) and ``PreparedData.kinds`` (V, C), int64, padding first.
 
         ``text_NE`` (N, E) are the texts as :class:`ItemTower` takes them. Of events and customers as many codes are
-        read as are named, 0 among them, which says nothing.
+        read as are named, 0 among them, which says nothing; of promotions ``n_promoted`` features.
         """
         super().__init__()
         self.config = config
@@ -58,8 +59,9 @@ class PurchaseModel(nn.Module):
         self.kinds_VC: Tensor
         self.n_codes = int(kinds_VC.max()) + 1 if kinds_VC.numel() else 0
         reads_kinds = config.kind_head and self.n_codes > 0
-        self.sales_head = SalesHead(reads_kinds=reads_kinds) if config.sales_head else None
-        self.repeat_head = RepeatHead(config.width) if config.repeat_head else None
+        self.own_columns = own_columns(n_promoted)
+        self.sales_head = SalesHead(reads_kinds=reads_kinds, n_promoted=n_promoted) if config.sales_head else None
+        self.repeat_head = RepeatHead(config.width, n_promoted=n_promoted) if config.repeat_head else None
         self.kind_head = None
         if reads_kinds:
             is_finest = torch.zeros(self.n_codes)
@@ -247,9 +249,14 @@ class PurchaseModel(nn.Module):
         query_P, item_P = questions.past_query_P, questions.past_item_P
         if self.repeat_head is None:
             return self.pair_logits(query_QD, questions, query_P, item_P, sales, self.given(questions))
-        sales_PF = own_sales_rows(sales, questions.day_Q[query_P], item_P)
+        sales_PF = self.own_sales(sales, questions)
         logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
         return logit_P
+
+    def own_sales(self, sales: ItemSales, questions: Questions) -> Tensor:
+        """Return what the sales of each past item, and its promotions, say at its date (P, F) float32."""
+        day_P = questions.day_Q[questions.past_query_P]
+        return sales_rows(sales, day_P, questions.past_item_P)[:, self.own_columns]
 
 
 def _code_vectors(n_codes: int, width: int, mode: str) -> nn.EmbeddingBag | None:
@@ -272,11 +279,6 @@ def sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
     days, day_of_P = torch.unique(day_P, return_inverse=True)
     tables_SVF, row_G = _tables(sales, days)
     return tables_SVF[row_G[day_of_P], item_P]
-
-
-def own_sales_rows(sales: ItemSales, day_P: Tensor, item_P: Tensor) -> Tensor:
-    """Return what each item's own sales say at the start of its day: ``features.OWN_FEATURES`` (P, F) float32."""
-    return sales_rows(sales, day_P, item_P)[:, : len(OWN_FEATURES)]
 
 
 def _tables(sales: ItemSales, days: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from recsys.allocator import keep_freed_memory
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import ConfigError, RunError, UsageError
-from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, past_items
+from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
 from recsys.metrics import hits_of
 from recsys.modeling.predict import CHUNK_USERS, DECODER, RERANK, asked_at, fit_system, write_lists
 from recsys.modeling.recommend import Candidates, History, Lists, Recommender
@@ -27,8 +27,8 @@ from recsys.storage import require_absent
 if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
 
-#: What is known of a pair of customer and candidate; what is not known of a pair is NaN.
-FEATURES = ("score", "behind_best", "rank", *OWN_FEATURES, *PAST_FEATURES)
+#: What the decoder says of a pair of customer and candidate.
+_OF_SCORE = ("score", "behind_best", "rank")
 #: Customers of a window that are learned from, at most.
 MAX_CUSTOMERS = 50_000
 #: Share of them on which the number of trees is chosen.
@@ -190,20 +190,30 @@ def _learned_from(found: Run, data: PreparedData, fold: Fold, sales: ItemSales, 
         hits = hits_of(lists.item, np.concatenate([[0], np.cumsum(counts)]), targets) > 0
         teaches = hits.any(axis=1)
         kept = Lists(lists.user_index[teaches], lists.item[teaches], lists.score[teaches])
-        features.append(pair_features(history, kept, sales).reshape(len(kept.item), k, len(FEATURES)))
+        features.append(pair_features(history, kept, sales).reshape(len(kept.item), k, -1))
         bought.append(hits[teaches])
     return Ranked(np.concatenate(features), np.concatenate(bought))
 
 
+def feature_names(sales: ItemSales) -> tuple[str, ...]:
+    """Return the names of what the booster knows of a customer and a candidate."""
+    return (*_OF_SCORE, *OWN_FEATURES, *sales.promoted, *PAST_FEATURES, *sales.promoted_past)
+
+
 def pair_features(history: History, lists: Lists, sales: ItemSales) -> np.ndarray:
-    """Return what is known (Q · K, F) float32 of each customer and candidate at the history's date."""
+    """Return what is known (Q · K, F) float32 of each customer and candidate at the history's date.
+
+    F features named by :func:`feature_names`; what is not known of a pair is NaN.
+    """
     data, (n_users, k) = history.data, lists.item.shape
-    rows = np.full((n_users * k, len(FEATURES)), np.nan, dtype=np.float32)
+    rows = np.full((n_users * k, len(feature_names(sales))), np.nan, dtype=np.float32)
     item = lists.item.ravel()
     rows[:, 0] = lists.score.ravel()
     rows[:, 1] = (lists.score[:, :1] - lists.score).ravel()
     rows[:, 2] = np.tile(np.arange(1, k + 1), n_users)
-    rows[:, 3 : 3 + len(OWN_FEATURES)] = sales.at(history.day)[item, : len(OWN_FEATURES)]
+    told = sales.at(history.day)[:, own_columns(len(sales.promoted))]
+    first_past = len(_OF_SCORE) + told.shape[1]
+    rows[:, len(_OF_SCORE) : first_past] = told[item]
     day = np.full(n_users, history.day)
     past = past_items(data, lists.user_index.astype(np.int64), history.end[lists.user_index], day)
     if not len(past.item):
@@ -212,7 +222,7 @@ def pair_features(history: History, lists: Lists, sales: ItemSales) -> np.ndarra
     known, asked = past.query * span + past.item, np.repeat(np.arange(n_users), k) * span + item
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)  # pairs are sorted by query, then item
     bought_before = known[place] == asked
-    rows[bought_before, 3 + len(OWN_FEATURES) :] = past.features[place[bought_before]]
+    rows[bought_before, first_past:] = past.features[place[bought_before]]
     return rows
 
 
@@ -243,7 +253,7 @@ def _fit(learned: list[Ranked], seed: int, n_rounds: int, name: str) -> "Booster
 def _dataset(windows: list[Ranked], reference: "Dataset | None" = None) -> "Dataset":
     import lightgbm
 
-    rows = np.concatenate([window.features.reshape(-1, len(FEATURES)) for window in windows])
+    rows = np.concatenate([window.features.reshape(-1, window.features.shape[-1]) for window in windows])
     label = np.concatenate([window.bought.ravel() for window in windows]).astype(np.float32)
     group = np.concatenate([np.full(len(window.bought), window.bought.shape[1]) for window in windows])
     return lightgbm.Dataset(rows, label, group=group, reference=reference)

@@ -39,6 +39,7 @@ class RawTables:
     events: nw.LazyFrame[Any]
     items: nw.LazyFrame[Any] | None = None
     users: nw.LazyFrame[Any] | None = None
+    promotions: nw.LazyFrame[Any] | None = None
     inputs: tuple[Path, ...] = ()  # files read, for the manifest
     rules: tuple[Rule, ...] = ()
     sold_items_only: bool = False  # leave items without a kept event out of the item table

@@ -117,6 +117,21 @@ class UsersMap(Section):
     attributes: _Attributes = Field(description="columns kept; of the purchases' file, a user's most frequent value")
 
 
+class PromotionsMap(Section):
+    """What is planned to be advertised or displayed: a file of its own, a row for each item and run of days.
+
+    Only what is known before its days belongs there, past ones too: lists are made from what is planned for next week.
+    """
+
+    file: _File = Field(description="file of its own, within the raw folder")
+    separator: _Separator = Field(",", description="between the columns of that file, where it is a CSV file")
+    item_id: str | None = Field(None, description="id column of that file; as in the purchases' file by default")
+    start: str = Field(description="first day: YYYY-MM-DD, or a Parquet date")
+    end: str = Field(description="last day")
+    kind: str | None = Field(None, description="kind of promotion: mailer, display, …; one kind by default")
+    share: str | None = Field(None, description="share of the shops that take part, above 0, at most 1; all by default")
+
+
 class ColumnMap(Section):
     """Which column of a table of purchases means what."""
 
@@ -134,6 +149,7 @@ class ColumnMap(Section):
     basket_id: str | None = Field(None, description="receipt or order; without it a day's purchases are one basket")
     items: ItemsMap | None = Field(None, description="what is known of items")
     users: UsersMap | None = Field(None, description="what is known of users")
+    promotions: PromotionsMap | None = Field(None, description="what is planned to be promoted")
     drop: tuple[DropRule, ...] = Field((), description="rows that are no purchases; counted under the first that fits")
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from recsys.engine import Engine
 from recsys.errors import DataError
 from recsys.expressions import number
 from recsys.sources.base import RawTables, Rule, require_file
-from recsys.sources.column_map import ColumnMap, DropRule, ItemsMap, UsersMap, load_column_map
+from recsys.sources.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap, load_column_map
 from recsys.sources.time_format import iso_time
 
 _ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip", ".gz", ".tsv", ".txt")
@@ -50,11 +50,13 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
         kept = kept.filter(~mark.fill_null(nw.lit(False)))
     items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, folder, engine)
     users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, folder, engine)
-    own_files = [folder / part.file for part in (columns.items, columns.users) if part and part.file]
+    parts = (columns.items, columns.users, columns.promotions)
+    own_files = [folder / part.file for part in parts if part and part.file]
     return RawTables(
         events=events,
         items=items,
         users=users,
+        promotions=_promotions(columns.promotions, columns, folder, engine) if columns.promotions else None,
         inputs=(path, *own_files, *([config.columns] if config.columns else [])),
         rules=(
             *(Rule(rule.name, nw.col(name)) for name, rule in zip(marks, columns.drop, strict=True)),
@@ -194,6 +196,25 @@ def _attributes(
     for key, name in ((role, column), *(("attributes", name) for name in part.attributes)):
         _require_column(frame, name, f"{kind}.{key}: {name}", path, "the column map")
     return frame.select(_clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
+
+
+def _promotions(part: PromotionsMap, columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFrame[Any]:
+    """Return what is planned to be promoted, from a file of its own."""
+    path = require_file(folder / part.file)
+    frame = _scan(engine, path, part.separator)
+    item_id = part.item_id or columns.item_id
+    named = {"item_id": item_id, "start": part.start, "end": part.end, "kind": part.kind, "share": part.share}
+    for key, name in named.items():
+        if name is not None:
+            _require_column(frame, name, f"promotions.{key}: {name}", path, "the column map")
+    types = frame.collect_schema()
+    return frame.select(
+        _clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
+        nw.col(part.start).alias(schema.START),
+        nw.col(part.end).alias(schema.END),
+        (nw.lit("promotion") if part.kind is None else _clean_text(part.kind, types[part.kind])).alias(schema.KIND),
+        (nw.lit(1.0) if part.share is None else nw.col(part.share)).alias(schema.SHARE),
+    )
 
 
 def _most_frequent(

@@ -1,0 +1,241 @@
+"""What is planned to be promoted: worked examples by hand, dirty tables, and nothing of what lies beyond the week."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from test_model import recommend, train_steps
+from toy import write_prepared
+
+from recsys.config import Config, DataConfig
+from recsys.dataset import prepare
+from recsys.errors import DataError
+from recsys.features import ITEM_FEATURES, OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
+from recsys.modeling.factory import build_module, build_purchase_model
+from recsys.prepared import PreparedData, day_date, load_prepared
+from recsys.sources.completejourney import N_STORES
+
+ENGINES = ("polars", "duckdb")
+N_USERS, N_ITEMS, FIRST_DAY, N_WEEKS = 30, 20, 18_000, 12
+ASKED = FIRST_DAY + 7 * N_WEEKS
+CONFIG = Config.model_validate(
+    {
+        "model": {"width": 16, "n_heads": 2, "max_length": 40, "dropout": 0.0},
+        "split": {"n_folds": 1, "end": day_date(ASKED)},
+        "training": {"batch_tokens": 256, "query_windows": 8, "epochs": 1, "lr": 0.01},
+    }
+)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> PreparedData:
+    # Item 1: in the mailer of all shops on days 107 … 113, displayed in half of them on days 110 … 111.
+    promotions = [(1, 107, 114, "mailer", 1.0), (1, 110, 112, "display", 0.5), (2, 100, 107, "mailer", 0.25)]
+    return write_prepared(tmp_path / "two", [(0, 100, 1), (1, 101, 2)], promotions=promotions)
+
+
+def test_the_week_from_the_date_on_and_the_one_before_are_told_of(two: PreparedData) -> None:
+    assert two.promotions.features == ("display_coming", "mailer_coming", "display_past", "mailer_past")
+    np.testing.assert_allclose(two.promotions.at(107)[1:], [[0.5 * 2 / 7, 1, 0, 0], [0, 0, 0, 0.25]])
+    # In the middle of a week, of the days that it shares with each.
+    np.testing.assert_allclose(two.promotions.at(104)[1:], [[0.5 / 7, 4 / 7, 0, 0], [0, 0.25 * 3 / 7, 0, 0.25 * 4 / 7]])
+    assert not two.promotions.at(130).any()
+
+
+def test_two_promotions_of_one_kind_at_once_are_no_more_than_all_places(tmp_path: Path) -> None:
+    rows = [(1, 107, 114, "mailer", 0.75), (1, 107, 114, "mailer", 0.75)]
+    data = write_prepared(tmp_path / "twice", [(0, 100, 1)], promotions=rows)
+    assert data.promotions.at(107).tolist() == [[0, 0], [1, 0]]
+
+
+def test_what_sells_is_followed_by_how_it_is_promoted(two: PreparedData, tmp_path: Path) -> None:
+    sales = ItemSales(two)
+    assert sales.features == (*ITEM_FEATURES, *two.promotions.features)
+    table = sales.at(107)
+    np.testing.assert_array_equal(table[:, len(ITEM_FEATURES) :], two.promotions.at(107))
+    assert not table[0].any()
+    without = ItemSales(write_prepared(tmp_path / "none", [(0, 100, 1), (1, 101, 2)]))
+    assert without.features == ITEM_FEATURES
+    np.testing.assert_array_equal(without.at(107), table[:, : len(ITEM_FEATURES)])
+    np.testing.assert_array_equal(table[:, own_columns(0)], table[:, : len(OWN_FEATURES)])
+    own = np.concatenate([table[:, : len(OWN_FEATURES)], two.promotions.at(107)], axis=1)
+    np.testing.assert_array_equal(table[:, own_columns(4)], own)
+
+
+def weekly(folder: Path, coming: list[tuple[int, int]], seed: int = 3) -> PreparedData:
+    """Return purchases by favour, and of the item that is promoted in a week by most; ``coming`` (item, day) then."""
+    random = np.random.default_rng(seed)
+    promoted = random.integers(1, N_ITEMS + 1, N_WEEKS)
+    events = []
+    for user in range(N_USERS):
+        favourites = random.choice(np.arange(1, N_ITEMS + 1), 2, replace=False)
+        for week in range(N_WEEKS):
+            bought = {int(random.choice(favourites)), int(random.integers(1, N_ITEMS + 1))}
+            bought |= {int(promoted[week])} if random.random() < 0.8 else set()
+            events += [(user, FIRST_DAY + 7 * week + int(random.integers(7)), item) for item in sorted(bought)]
+    planned = [*((int(item), FIRST_DAY + 7 * week) for week, item in enumerate(promoted)), *coming]
+    rows = [(item, day, day + 7, "mailer", 1.0) for item, day in planned]
+    return write_prepared(folder, events, n_items=N_ITEMS, promotions=rows)
+
+
+def test_what_is_promoted_next_week_is_recommended_once_promotions_were_learned_from(tmp_path: Path) -> None:
+    lists = {}
+    for item in (4, 9):
+        module = build_module(CONFIG, weekly(tmp_path / f"coming-{item}", [(item, ASKED)]))
+        for epoch in range(12):
+            module.batches.epoch = epoch
+            train_steps(module, len(module.batches))
+        lists[item] = recommend(module.model.eval(), module.batches.data, ASKED).item[:, :2]
+    share = {(plan, item): (lists[plan] == item).any(axis=1).mean() for plan in lists for item in lists}
+    assert share[4, 4] > max(0.4, 3 * share[9, 4])
+    assert share[9, 9] > max(0.4, 3 * share[4, 9])
+
+
+def test_a_plan_for_the_days_after_the_week_asked_changes_nothing(tmp_path: Path) -> None:
+    plans = {"near": [(4, ASKED)], "far": [(4, ASKED), (9, ASKED + 7), (5, ASKED + 30)]}
+    scores = {}
+    for name, coming in plans.items():
+        data = weekly(tmp_path / name, coming)
+        torch.manual_seed(0)
+        model = build_purchase_model(CONFIG.model, data).eval()
+        with torch.no_grad():
+            for head in (model.sales_head.rule, model.repeat_head.rule, model.repeat_head.out):
+                head.weight.normal_()
+        scores[name] = recommend(model, data, ASKED)
+    np.testing.assert_array_equal(scores["near"].item, scores["far"].item)
+    np.testing.assert_array_equal(scores["near"].score, scores["far"].score)
+
+
+def test_a_model_that_is_told_to_leave_promotions_out_is_that_of_data_without_any(tmp_path: Path) -> None:
+    config = CONFIG.model_validate(CONFIG.model_dump() | {"model": CONFIG.model.model_dump() | {"promotions": False}})
+    data = weekly(tmp_path / "with", [(4, ASKED)])
+    none = write_prepared(
+        tmp_path / "without", np.stack([data.user_of_event(), data.day, data.item], axis=1), n_items=N_ITEMS
+    )
+    states = [build_module(*version).model.state_dict() for version in ((config, data), (CONFIG, none))]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    reads = build_module(CONFIG, data).model.state_dict()
+    assert reads["sales_head.rule.weight"].shape[1] == states[0]["sales_head.rule.weight"].shape[1] + 2
+
+
+SALES = "who,what,when\na,1,2024-03-01\na,2,2024-03-02\nb,1,2024-03-03\n"
+PLANS = """\
+what,from,to,how,shops
+1, 2024-03-04 ,2024-03-10,Mailer,0.5
+2,2024-03-10,2024-03-04,Mailer,0.5
+1,2024-03-04,2024-13-01,Mailer,0.5
+1,2024-03-04,2024-03-04,,0.5
+,2024-03-04,2024-03-04,Mailer,0.5
+2,2024-03-04,2024-03-04,Mailer,0
+2,2024-03-04,2024-03-04,Mailer,1.5
+2,2024-03-04,2024-03-04,Mailer,
+7,2024-03-04,2024-03-10,Mailer,1
+2.0,2024-03-05,2024-03-05,Display,1
+"""
+MAP = {
+    "user_id": "who",
+    "item_id": "what",
+    "time": "when",
+    "file": "sales.csv",
+    "promotions": {"file": "plans.csv", "start": "from", "end": "to", "kind": "how", "share": "shops"},
+}
+
+
+def shop(folder: Path, plans: str = PLANS, **promotions: str | None) -> DataConfig:
+    (folder / "sales.csv").write_text(SALES)
+    (folder / "plans.csv").write_text(plans)
+    named = {key: word for key, word in (MAP["promotions"] | promotions).items() if word is not None}
+    (folder / "map.yaml").write_text(yaml.safe_dump(MAP | {"promotions": named}))
+    return DataConfig(source="table", raw=folder, columns=folder / "map.yaml")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_shops_plans_are_read_and_what_cannot_be_used_is_counted(workplace: Path, engine: str) -> None:
+    config = shop(workplace).model_copy(update={"engine": engine})
+    manifest = prepare(config)
+    assert manifest["n_promotions"] == 2
+    assert manifest["report"]["found"]["bad_promotion"] == 7
+    rows = pq.read_table(config.folder / "promotions.parquet").to_pylist()
+    day = 19786  # 2024-03-04
+    assert rows == [
+        {"item_index": 1, "first_day": day, "end_day": day + 7, "kind": "Mailer", "share": 0.5},
+        {"item_index": 2, "first_day": day + 1, "end_day": day + 2, "kind": "Display", "share": 1},
+    ]
+    assert load_prepared(config.folder).promotions.features == (
+        "Display_coming",
+        "Mailer_coming",
+        "Display_past",
+        "Mailer_past",
+    )
+
+
+def test_both_engines_prepare_the_same_and_other_plans_are_other_data(workplace: Path) -> None:
+    config = shop(workplace)
+    prints = {prepare(config.model_copy(update={"engine": name, "name": name}))["fingerprint"] for name in ENGINES}
+    assert len(prints) == 1
+    other = shop(workplace, PLANS.replace("2024-03-10,Mailer,0.5\n2", "2024-03-11,Mailer,0.5\n2"))
+    assert prepare(other.model_copy(update={"name": "other"}))["fingerprint"] not in prints
+
+
+def test_without_kind_and_share_every_row_is_one_kind_in_all_shops(workplace: Path) -> None:
+    config = shop(workplace, kind=None, share=None)
+    prepare(config)
+    assert load_prepared(config.folder).promotions.kinds == ("promotion",)
+    assert set(pq.read_table(config.folder / "promotions.parquet")["share"].to_pylist()) == {1}
+
+
+def test_what_is_wrong_with_a_file_of_plans_is_said(workplace: Path) -> None:
+    with pytest.raises(DataError, match=r"promotions\.start: begin', but .*plans\.csv has no such column; found wh"):
+        prepare(shop(workplace, start="begin"))
+    with pytest.raises(DataError, match=r"none\.csv is missing"):
+        prepare(shop(workplace, file="none.csv"))
+    config = shop(workplace, file="plans.parquet")
+    pq.write_table(pa.table({"what": [1], "from": [20240304], "to": [20240310]}), workplace / "plans.parquet")
+    config = shop(workplace, file="plans.parquet", kind=None, share=None)
+    with pytest.raises(DataError, match="column start of promotions holds Int64, expected dates such as 2020-09-22"):
+        prepare(config)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_complete_journeys_promotions_are_shares_of_its_stores(workplace: Path, engine: str) -> None:
+    time = pa.array(np.array(["2017-01-03T10:00:00", "2017-01-04T10:00:00"], dtype="datetime64[us]"))
+    sale = {"household_id": [1, 1], "product_id": [5, 6], "basket_id": [1, 2], "quantity": [1, 1]}
+    pq.write_table(pa.table(sale | {"sales_value": [1.0, 2.0], "transaction_timestamp": time}), "transactions.parquet")
+    pq.write_table(pa.table({"product_id": [5, 6], "brand": ["a", "b"]}), "products.parquet")
+    pq.write_table(pa.table({"household_id": [1], "age": ["45-54"]}), "demographics.parquet")
+    rows = [(5, 1, "0", "A", 2), (5, 2, "9", "D", 2), (5, 2, "3", "D", 2), (6, 1, "9", "0", 3), (9, 1, "9", "A", 3)]
+    names = ("product_id", "store_id", "display_location", "mailer_location", "week")
+    pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), "promotions.parquet")
+    config = DataConfig(source="completejourney", raw=workplace, engine=engine)
+    prepare(config)
+    found = pq.read_table(config.folder / "promotions.parquet").to_pylist()
+    monday = 17168  # 2017-01-02
+    assert [tuple(row.values()) for row in found] == [
+        (1, monday, monday + 7, "cover", pytest.approx(1 / N_STORES)),
+        (1, monday, monday + 7, "display", pytest.approx(1 / N_STORES)),
+        (1, monday, monday + 7, "mailer", pytest.approx(1 / N_STORES)),
+        (2, monday + 7, monday + 14, "display", pytest.approx(1 / N_STORES)),
+    ]
+
+
+def test_a_past_item_says_how_much_it_was_promoted_when_it_was_bought(tmp_path: Path) -> None:
+    # Bought once in the mailer of all shops, once displayed in half of them, once without; another item in neither.
+    rows = [(1, 100, 107, "mailer", 1.0), (1, 108, 110, "display", 0.5), (2, 130, 137, "mailer", 1.0)]
+    events = [(0, 100, 1), (0, 109, 1), (0, 115, 1), (0, 116, 2), (1, 101, 1), (0, 131, 2)]
+    data = write_prepared(tmp_path / "told", events, promotions=rows)
+    asked = np.array([0, 1, 0])
+    past = past_items(data, asked, data.ends_before(120)[asked], np.full(3, 120))
+    told = past.features[:, len(PAST_FEATURES) :]
+    assert data.promotions.past_features == (
+        "bought_in_display",
+        "bought_in_mailer",
+        "user_bought_in_display",
+        "user_bought_in_mailer",
+    )
+    first = [[0.5 / 3, 1 / 3, 0.125, 0.25], [0, 0, 0.125, 0.25]]
+    np.testing.assert_allclose(told, [*first, [0, 1, 0, 1], *first])  # the purchase of day 131 is not known
