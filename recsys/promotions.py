@@ -42,6 +42,11 @@ class Promotions:
         return tuple(f"{kind}_{when}" for when in ("coming", "past") for kind in self.kinds)
 
     @property
+    def n_coming(self) -> int:
+        """How many of ``features``, the first ones, are about the week from the date on."""
+        return len(self.kinds)
+
+    @property
     def past_features(self) -> tuple[str, ...]:
         """Names of what is told of a customer's past item by promotions, as many as ``features``."""
         return tuple(f"{whose}bought_in_{kind}" for whose in ("", "user_") for kind in self.kinds)

@@ -94,4 +94,4 @@ SYSTEMS: Final = (
 )
 
 #: Kinds of reasons for a recommended item, see :mod:`recsys.modeling.reasons`.
-REASON_KINDS: Final = ("repeat", "rising", "variant", "often_after", "popular")
+REASON_KINDS: Final = ("repeat", "promoted", "rising", "variant", "often_after", "popular")

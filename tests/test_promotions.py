@@ -16,7 +16,11 @@ from recsys.dataset import prepare
 from recsys.errors import DataError
 from recsys.features import ITEM_FEATURES, OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
 from recsys.modeling.factory import build_module, build_purchase_model
+from recsys.modeling.reason_texts import ReasonTexts
+from recsys.modeling.reasons import explain
+from recsys.modeling.recommend import DecoderRecommender, History
 from recsys.prepared import PreparedData, day_date, load_prepared
+from recsys.schema import REASON_KINDS
 from recsys.sources.completejourney import N_STORES
 
 ENGINES = ("polars", "duckdb")
@@ -82,17 +86,50 @@ def weekly(folder: Path, coming: list[tuple[int, int]], seed: int = 3) -> Prepar
     return write_prepared(folder, events, n_items=N_ITEMS, promotions=rows)
 
 
-def test_what_is_promoted_next_week_is_recommended_once_promotions_were_learned_from(tmp_path: Path) -> None:
-    lists = {}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[PreparedData, DecoderRecommender]]:
+    """Data, and a decoder that learned from their promotions, by the item that is promoted in the week to come."""
+    found = {}
     for item in (4, 9):
-        module = build_module(CONFIG, weekly(tmp_path / f"coming-{item}", [(item, ASKED)]))
+        module = build_module(CONFIG, weekly(tmp_path_factory.mktemp(f"coming-{item}"), [(item, ASKED)]))
         for epoch in range(12):
             module.batches.epoch = epoch
             train_steps(module, len(module.batches))
-        lists[item] = recommend(module.model.eval(), module.batches.data, ASKED).item[:, :2]
+        data = module.batches.data
+        found[item] = data, DecoderRecommender(module.model.eval(), ItemSales(data))
+    return found
+
+
+def history_of(data: PreparedData) -> History:
+    return History(data, data.ends_before(ASKED), ASKED)
+
+
+def test_what_is_promoted_next_week_is_recommended_once_promotions_were_learned_from(trained: dict) -> None:
+    lists = {item: recommend(one.model, data, ASKED).item[:, :2] for item, (data, one) in trained.items()}
     share = {(plan, item): (lists[plan] == item).any(axis=1).mean() for plan in lists for item in lists}
     assert share[4, 4] > max(0.4, 3 * share[9, 4])
     assert share[9, 9] > max(0.4, 3 * share[4, 9])
+
+
+def test_a_reason_says_what_a_score_owes_to_the_plan(trained: dict, tmp_path: Path) -> None:
+    data, recommender = trained[4]
+    users = np.arange(N_USERS, dtype=np.int32)
+    every = np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (N_USERS, 1))
+    reasons = explain(recommender, history_of(data), users, every)
+    unplanned = weekly(tmp_path / "unplanned", [])
+    others = explain(DecoderRecommender(recommender.model, ItemSales(unplanned)), history_of(unplanned), users, every)
+    owed = reasons.terms.sum(-1) - others.terms.sum(-1)
+    np.testing.assert_allclose(reasons.planned, owed, atol=1e-4)
+    assert not np.delete(reasons.planned, 3, axis=1).any()
+    assert not others.planned.any()
+    promoted = reasons.kind == REASON_KINDS.index("promoted")
+    assert promoted[:, 3].any()
+    assert not promoted[reasons.count > 0].any()
+    texts = np.array(ReasonTexts(data, recommender.sales, ASKED).of(reasons))
+    assert set(texts[promoted]) == {"promoted in the week to come: mailer in 100 % of the shops"}
+    bought = texts[:, 3][(reasons.count[:, 3] > 0) & (reasons.planned[:, 3] > 0)]
+    assert len(bought)
+    assert all(text.startswith("bought ") and "; promoted in the week to come: mailer" in text for text in bought)
 
 
 def test_a_plan_for_the_days_after_the_week_asked_changes_nothing(tmp_path: Path) -> None:

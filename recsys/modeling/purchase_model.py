@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config import ModelConfig
-from recsys.features import PAST_FEATURES, ItemSales, own_columns
+from recsys.features import ITEM_FEATURES, PAST_FEATURES, ItemSales, own_columns
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
 from recsys.modeling.heads import CompanionHead, KindHead, NeighbourHead, RepeatHead, SalesHead
@@ -252,6 +252,33 @@ class PurchaseModel(nn.Module):
         sales_PF = self.own_sales(sales, questions)
         logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
         return logit_P
+
+    def plan_scores(self, query_QD: Tensor, questions: Questions, told_VF: Tensor, n_coming: int) -> Tensor:
+        """Return what each logit (Q, V) owes to promotions that are planned for the week asked.
+
+        That is what it loses once nothing is planned. All questions are of one date.
+
+        Args:
+            query_QD: query of each question.
+            questions: the questions.
+            told_VF: features of :class:`recsys.features.ItemSales` at the date.
+            n_coming: how many of them are about planned promotions: the first after ``features.ITEM_FEATURES``.
+        """
+        owed_QV = query_QD.new_zeros(len(query_QD), len(told_VF)).float()
+        if isinstance(self.own_columns, slice):
+            return owed_QV
+        without_VF = told_VF.clone()
+        without_VF[:, len(ITEM_FEATURES) : len(ITEM_FEATURES) + n_coming] = 0
+        if self.sales_head is not None:
+            owed_QV = owed_QV + self.sales_head(told_VF) - self.sales_head(without_VF)
+        query_P, item_P = questions.past_query_P, questions.past_item_P
+        if self.repeat_head is not None and len(query_P):
+            logits = [
+                self.repeat_head(questions.past_features_PF, one_VF[item_P][:, self.own_columns], query_QD, query_P)
+                for one_VF in (told_VF, without_VF)
+            ]
+            owed_QV = owed_QV.index_put((query_P, item_P), logits[0] - logits[1])
+        return owed_QV
 
     def own_sales(self, sales: ItemSales, questions: Questions) -> Tensor:
         """Return what the sales of each past item, and its promotions, say at its date (P, F) float32."""

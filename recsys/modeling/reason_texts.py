@@ -35,6 +35,8 @@ class ReasonTexts:
         told_VF = sales.at(day)
         self._never_sold = told_VF[:, ITEM_FEATURES.index("never_sold")] > 0
         self._kinds_sell = told_VF[:, ITEM_FEATURES.index("kind_sold_7")] > 0
+        self._promotion_kinds = data.promotions.kinds if data.promotions is not None else ()
+        self._coming = told_VF[:, len(ITEM_FEATURES) :][:, : len(self._promotion_kinds)]
 
     def of(self, reasons: Reasons) -> list[list[str]]:
         """Return a sentence for each of (Q, K); an empty one for padding."""
@@ -50,7 +52,10 @@ class ReasonTexts:
         dated = [self._dated(*pair) for pair in zip(named, reasons.past_day[row, place].tolist(), strict=False)]
         if kind == "repeat":
             count, last = int(reasons.count[row, place]), _date(reasons.past_day[row, place, 0])
-            return f"bought {count:,} times, last on {last}" if count > 1 else f"bought once, on {last}"
+            bought = f"bought {count:,} times, last on {last}" if count > 1 else f"bought once, on {last}"
+            return f"{bought}; {self._plan(item)}" if reasons.planned[row, place] > 0 else bought
+        if kind == "promoted":
+            return self._plan(item)
         if kind == "rising":
             a_week = self._sold_28[item] / 4
             return f"on the rise: {self._sold_7[item]:,} sold in the last 7 days, {a_week:,.1f} a week in the last 28"
@@ -63,6 +68,12 @@ class ReasonTexts:
         if self._known[reasons.user_index[row]]:
             return "sells well: no purchase speaks for it more than another item would"
         return "nothing is known of the customer: a best seller of the week"
+
+    def _plan(self, item: int) -> str:
+        """Return what is planned for an item in the week from the date on, the widest first."""
+        shares = sorted(zip(self._coming[item].tolist(), self._promotion_kinds, strict=True), reverse=True)
+        told = [f"{readable(kind)} {_percent(share)}" for share, kind in shares if share > 0]
+        return f"promoted in the week to come: {', '.join(told)}"
 
     def _dated(self, item: int, day: int) -> str:
         return f"{self._labels.product(item).label} ({_date(day)})"
@@ -100,6 +111,15 @@ def say_reasons(
 def _texts(recommender: DecoderRecommender, history: History) -> ReasonTexts:
     has_neighbours = recommender.model.neighbour_head is not None
     return ReasonTexts(history.data, recommender.sales, history.day, has_neighbours=has_neighbours)
+
+
+def _percent(share: float) -> str:
+    """Return a share of the shops in words.
+
+    >>> _percent(0.5), _percent(0.001)
+    ('in 50 % of the shops', 'in less than 1 % of the shops')
+    """
+    return f"in {'less than 1' if share < 0.01 else round(100 * share)} % of the shops"
 
 
 def _date(day: int) -> str:

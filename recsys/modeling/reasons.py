@@ -10,6 +10,8 @@ items alike, so a term *raises* an item by as much as it lies above its mean ove
 The kind of a reason is the first that holds:
 
     repeat       the customer had bought the item
+    promoted     what the seller plans for the week asked raised it more than any of the five other terms, the sales
+                 head's without it
     rising       of the five other terms the sales head raised it most, and it sold more in the last 7 days than in an
                  average week of the last 28
     variant      it shares its group (``PreparedData.groups``) with a purchase that is named
@@ -51,10 +53,11 @@ from recsys.schema import REASON_KINDS
 from recsys.splits import event_positions
 
 TERMS = ("query · vector", "bias", "sales head", "kind head", "companion head", "repeat head")
+_SALES = TERMS.index("sales head")
 _NOT_SALES = [TERMS.index(name) for name in ("query · vector", "bias", "kind head", "companion head")]
 #: Past items that a reason names at most, and how much of the first one's effect the others have at least.
 N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
-_REPEAT, _RISING, _VARIANT, _OFTEN_AFTER, _POPULAR = range(len(REASON_KINDS))
+_REPEAT, _PROMOTED, _RISING, _VARIANT, _OFTEN_AFTER, _POPULAR = range(len(REASON_KINDS))
 #: Past items that are left out one by one, at most.
 MOST_LEFT_OUT = 24
 
@@ -70,6 +73,7 @@ class Reasons:
     item: np.ndarray  # (Q, K) int32 item_index
     kind: np.ndarray  # (Q, K) int8 position in schema.REASON_KINDS
     terms: np.ndarray  # (Q, K, 6) float32, as in TERMS: they sum to the logit
+    planned: np.ndarray  # (Q, K) float32: what the logit owes to promotions planned for the week asked
     count: np.ndarray  # (Q, K) int64: how often the customer had bought the item
     past_item: np.ndarray  # (Q, K, J) int32 item_index
     past_day: np.ndarray  # (Q, K, J) int32 day of its latest purchase
@@ -94,8 +98,8 @@ def explain(
             for begin in range(0, len(user_index), chunk)
         ]
     model.train(was_training)
-    kind, terms, count, past_item, past_day, share = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Reasons(np.asarray(user_index, dtype=np.int32), item, kind, terms, count, past_item, past_day, share)
+    joined = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Reasons(np.asarray(user_index, dtype=np.int32), item, *joined)
 
 
 def _explain(
@@ -104,7 +108,7 @@ def _explain(
     data, end = history.data, history.end[users]
     record = _Record.of(data, users, end)
     count, _ = record.find(np.arange(len(users))[:, None], item)
-    query_QD, terms, raised = _terms(recommender, history, users, item, count > 0)
+    query_QD, terms, raised, planned = _terms(recommender, history, users, item, count > 0)
     past_item, share = _influences(recommender, history, users, item, query_QD)
     is_repeat = count > 0
     past_item[is_repeat], share[is_repeat] = 0, 0
@@ -115,14 +119,16 @@ def _explain(
     past_day = record.find(np.arange(len(users))[:, None, None], past_item)[1]
     known = (end > data.offsets[users])[:, None]
     trend_V = _sales_of(recommender, history)[:, ITEM_FEATURES.index("trend")]
-    rising = known & (raised[..., 2] > np.maximum(raised[..., _NOT_SALES].max(-1), 0)) & (trend_V[item] > 0)
+    unplanned = np.maximum(raised[..., _NOT_SALES].max(-1), raised[..., _SALES] - planned)
+    promoted = planned > np.maximum(unplanned, 0)
+    rising = known & (raised[..., _SALES] > np.maximum(raised[..., _NOT_SALES].max(-1), 0)) & (trend_V[item] > 0)
     of_group = ((data.groups[past_item] == data.groups[item][..., None]) & (past_item > 0)).any(-1)
     kind = np.select(
-        [is_repeat, rising, of_group, past_item[..., 0] > 0],
-        [_REPEAT, _RISING, _VARIANT, _OFTEN_AFTER],
+        [is_repeat, promoted, rising, of_group, past_item[..., 0] > 0],
+        [_REPEAT, _PROMOTED, _RISING, _VARIANT, _OFTEN_AFTER],
         _POPULAR,
     )
-    return kind.astype(np.int8), terms, count, past_item, past_day, share
+    return kind.astype(np.int8), terms, planned, count, past_item, past_day, share
 
 
 def _sales_of(recommender: DecoderRecommender, history: History) -> np.ndarray:
@@ -172,8 +178,11 @@ def _asked(recommender: DecoderRecommender, history: History, users: np.ndarray)
 
 def _terms(
     recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray, is_past: np.ndarray
-) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Return the queries (Q, D), the terms (Q, K, 6) of each logit, and by how much each raises the item (Q, K, 6)."""
+) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the queries (Q, D), the terms (Q, K, 6) of each logit, and by how much each raises the item (Q, K, 6).
+
+    And what the logit owes to promotions planned for the week (Q, K).
+    """
     model = recommender.model
     device = model.item_bias.device
     sequences, questions = _asked(recommender, history, users)
@@ -208,7 +217,14 @@ def _terms(
         torch.zeros((), device=device),
     ]
     raised = torch.stack([column - mean for column, mean in zip(columns, means, strict=True)], dim=-1)
-    return query_QD, torch.stack(columns, dim=-1).float().cpu().numpy(), raised.float().cpu().numpy()
+    planned_QK = torch.zeros_like(logit_QK)
+    promotions = history.data.promotions
+    if promotions is not None:
+        told_VF = torch.from_numpy(_sales_of(recommender, history)).to(device)
+        planned_QK = model.plan_scores(query_QD, questions, told_VF, promotions.n_coming).gather(1, item_QK)
+    parts = (torch.stack(columns, dim=-1), raised, planned_QK)
+    terms, raised_by, planned = (part.float().cpu().numpy() for part in parts)
+    return query_QD, terms, raised_by, planned
 
 
 def _influences(
