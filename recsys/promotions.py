@@ -1,6 +1,7 @@
 """What the seller planned to advertise and to display, known before the days it is for. NumPy only."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import narwhals as nw
@@ -68,13 +69,20 @@ class Promotions:
         coming, past = (self._mean_share(first, first + DAYS) for first in (day, day - DAYS))
         return np.concatenate([coming, past], axis=1)
 
+    @cached_property
+    def _longest(self) -> int:
+        """Days that the longest promotion takes."""
+        return int((self.end_day - self.first_day).max(initial=0))
+
     def _mean_share(self, begin: int, end: int) -> np.ndarray:
         """Return the mean share (V, K) float32 of each item and kind over the days ``begin`` … ``end`` - 1."""
-        known = slice(0, int(np.searchsorted(self.first_day, end)))
+        # One that runs on the first of these days began no longer before it than the longest takes.
+        oldest = int(np.searchsorted(self.first_day, begin - self._longest, side="right"))
+        known = slice(oldest, int(np.searchsorted(self.first_day, end)))
         days = np.minimum(self.end_day[known], end) - np.maximum(self.first_day[known], begin)
-        runs = np.flatnonzero(days > 0)
+        runs = oldest + np.flatnonzero(days > 0)
         place = self.item[runs].astype(np.int64) * len(self.kinds) + self.kind[runs]
-        share = self.share[runs] * days[runs] / (end - begin)
+        share = self.share[runs] * days[runs - oldest] / (end - begin)
         summed = np.bincount(place, weights=share, minlength=self.n_rows * len(self.kinds))
         # Two promotions of one item at once may be of the same place.
         return np.minimum(summed, 1).astype(np.float32).reshape(self.n_rows, len(self.kinds))

@@ -276,3 +276,18 @@ def test_a_past_item_says_how_much_it_was_promoted_when_it_was_bought(tmp_path: 
     )
     first = [[0.5 / 3, 1 / 3, 0.125, 0.25], [0, 0, 0.125, 0.25]]
     np.testing.assert_allclose(told, [*first, [0, 1, 0, 1], *first])  # the purchase of day 131 is not known
+
+
+def test_long_and_short_promotions_are_found_alike(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    first, length = random.integers(100, 160, 200), random.choice([1, 7, 30], 200)
+    rows = [
+        (int(item), int(day), int(day + days), "mailer", 0.01)
+        for item, day, days in zip(random.integers(1, 4, 200), first, length, strict=True)
+    ]
+    data = write_prepared(tmp_path / "many", [(0, 100, 1)], n_items=3, promotions=rows)
+    for day in (95, 100, 128, 160, 185):
+        by_hand = np.zeros(4)
+        for item, begin, end, _, share in rows:
+            by_hand[item] += share * sum(begin <= one < end for one in range(day, day + 7)) / 7
+        np.testing.assert_allclose(data.promotions.at(day)[:, 0], by_hand, rtol=1e-5)
