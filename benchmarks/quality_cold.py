@@ -37,7 +37,7 @@ HIDDEN_SEED: Final = 0
 WITHOUT_CONTENT: Final = "decoder_without_content"
 RANDOM: Final = "random"
 _CHUNK: Final = 256  # customers whose whole rankings are kept at a time
-_BLIND: Final = ("model.attributes=false", "model.kind_head=false")
+_BLIND: Final = ("model.attributes=false", "model.kind_head=false", "model.promotions=false")
 
 
 def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measured:
@@ -87,7 +87,11 @@ def write_without(data: PreparedData, hidden_V: np.ndarray, config: DataConfig) 
         folder.mkdir(parents=True)
         hashes = {name: write_array(folder, name, values) for name, values in arrays.items()}
         hashes[schema.OFFSETS] = write_array(folder, schema.OFFSETS, offsets)
-        for name in ("users.parquet", "items.parquet", "report.json"):
+        copied = ["users.parquet", "items.parquet", "report.json"]
+        if data.promotions is not None:  # what is planned for hidden items is known like their attributes
+            copied.append("promotions.parquet")
+            hashes["promotions"] = data.manifest["hashes"]["promotions"]
+        for name in copied:
             shutil.copyfile(data.folder / name, folder / name)
         changed = {
             "settings": config.model_dump(mode="json"),

@@ -166,7 +166,7 @@ class ModelConfig(Section):
         False, description="place items by frozen vectors of their texts as well (`recsys dataset embeddings`)"
     )
     promotions: bool = Field(
-        True, description="score items by how the seller promotes them in the week asked, where the data tell"
+        True, description="score items by what the seller promotes in the week from the date on, where the data tell"
     )
     event_inputs: bool = Field(
         False, description="feed each event's price beside the usual one, channel, quantity and begin of a basket"

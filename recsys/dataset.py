@@ -25,7 +25,7 @@ from recsys.runs import code_version
 from recsys.sources import read_source
 from recsys.splits import n_held_out, with_split_rules
 from recsys.storage import replacing, require_absent, write_json
-from recsys.validation import Cleaned, clean
+from recsys.validation import BAD_PROMOTION, Cleaned, clean
 
 app = typer.Typer(help="Turn raw purchases into sequences, texts into vectors.", no_args_is_help=True)
 
@@ -193,12 +193,14 @@ def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
         table.add_row(name, f"{count:,}")
     table.add_row("events kept", f"{manifest['n_events']:,}")
     for finding, rows in (report["found"] | {"exact_duplicates": report["exact_duplicates"]}).items():
-        if rows:
+        if rows and finding != BAD_PROMOTION:
             table.add_row(f"  of which, or mended: {finding}", f"{rows:,}")
     table.add_row("users", f"{manifest['n_users']:,}")
     table.add_row("items", f"{manifest['n_items']:,}")
     if manifest["n_promotions"]:
         table.add_row("promotions", f"{manifest['n_promotions']:,}")
+        if report["found"].get(BAD_PROMOTION):
+            table.add_row(f"  dropped: {BAD_PROMOTION}", f"{report['found'][BAD_PROMOTION]:,}")
     table.add_row("days", f"{manifest['first_day']} … {manifest['last_day']}")
     talk.print(table)
     for finding, rows in report["found"].items():

@@ -1,7 +1,7 @@
 """What is known at a date, as numbers: each item's sales, and each customer's past item by item.
 
-Everything here reads only events before the date it is asked for; nothing is fitted, so new events change the answer at
-once. NumPy only.
+Everything here reads only events before the date it is asked for, and what is planned to be promoted in
+the week from it on; nothing is fitted, so new events change the answer at once. NumPy only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ _N_PAIR_FEATURES = PAST_FEATURES.index("group_items")
 
 
 class ItemSales:
-    """Sales of every item before any date, from the events of a :class:`PreparedData`.
+    """Sales of every item before any date, from the events of a :class:`PreparedData`, and its promotions at the date.
 
     What a customer buys twice on one day is one sale: asked for is who buys an item, not how many pieces.
 
@@ -82,9 +82,10 @@ class ItemSales:
     the data tell of promotions, theirs.
     """
 
-    def __init__(self, data: PreparedData) -> None:
+    def __init__(self, data: PreparedData, *, promotions: bool = True) -> None:
+        """Take the purchases; with ``promotions`` false, as those of data that tell of none."""
         self.n_rows = data.n_items + 1
-        told = data.promotions
+        told = self._promotions = data.promotions if promotions else None
         self.promoted, self.promoted_past = (told.features, told.past_features) if told else ((), ())
         self.features = (*ITEM_FEATURES, *self.promoted)
         sale = np.flatnonzero(is_sale(data))
@@ -120,6 +121,15 @@ class ItemSales:
 
     def at(self, day: int) -> np.ndarray:
         """Return the features (V, F) float32 of every item at the start of ``day``."""
+        sold = self._sold_features(day)
+        if self._promotions is None:
+            return sold
+        told = np.concatenate([sold, self._promotions.at(day)], axis=1)
+        told[0] = 0
+        return told
+
+    def _sold_features(self, day: int) -> np.ndarray:
+        """Return ``ITEM_FEATURES`` (V, F) float32 of every item at the start of ``day``."""
         sold_7, sold_28 = self.sold(day - 7, day), self.sold(day - 28, day)
         end = np.searchsorted(self._day, day)
         sold_all = np.bincount(self._item[:end], minlength=self.n_rows)
@@ -137,8 +147,6 @@ class ItemSales:
             np.where(never, against_average(sold_by_kind(sold_7, self._data.kinds)), 0),
         ]
         features = _side_by_side(columns)
-        if self._data.promotions is not None:
-            features = np.concatenate([features, self._data.promotions.at(day)], axis=1)
         features[0] = 0
         return features
 
@@ -154,6 +162,11 @@ def own_columns(n_promoted: int) -> slice | list[int]:
     return [*range(len(OWN_FEATURES)), *range(len(ITEM_FEATURES), len(ITEM_FEATURES) + n_promoted)]
 
 
+def coming_columns(n_promoted: int) -> slice:
+    """Return which columns of a table of ``ItemSales`` say how an item is promoted in the week from the date on."""
+    return slice(len(ITEM_FEATURES), len(ITEM_FEATURES) + n_promoted // 2)
+
+
 def against_average(sold: np.ndarray) -> np.ndarray:
     """Return how much more than the average item each item sold (V,), as a logarithm; one sale is added to all.
 
@@ -167,15 +180,14 @@ def against_average(sold: np.ndarray) -> np.ndarray:
 
 
 class SalesAsOf(ItemSales):
-    """Sales that nobody renews: whatever date is asked, the tables are those of the day ``as_of``."""
+    """Sales that nobody renews: whatever date is asked, those of the day ``as_of``; what is planned is known anew."""
 
     def __init__(self, data: PreparedData, as_of: int) -> None:
         super().__init__(data)
         self.as_of = as_of
 
-    def at(self, day: int) -> np.ndarray:
-        """Return the features (V, F) float32 of every item at the start of the day ``as_of``."""
-        return super().at(self.as_of)
+    def _sold_features(self, day: int) -> np.ndarray:
+        return super()._sold_features(self.as_of)
 
 
 @dataclass(frozen=True)

@@ -69,14 +69,7 @@ def missing_code(dtype: DType | np.dtype[Any]) -> int:
 def _numbers(types: dict[str, DType]) -> dict[str, list[nw.Expr]]:
     """Return, by the column that is read, the numbers to be made of it."""
     dtype = types[schema.TIME]
-    if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
-        # Which day it was depends on the zone, and only one of the engines keeps it: the days would differ.
-        raise DataError(
-            f"the time column holds times of the zone {dtype.time_zone}, expected the shop's local time without a "
-            "zone; convert it and save the table again"
-        )
-    if dtype not in (nw.String, nw.Date, nw.Datetime):
-        raise DataError(f"the time column holds {dtype}, expected dates such as 2020-09-22; name the date's column")
+    require_dates(dtype, "time column")
     time = valid_time(schema.TIME) if dtype == nw.String else nw.col(schema.TIME)
     numbers = {schema.TIME: [day_of(time, dtype).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]}
     if dtype != nw.Date:
@@ -85,6 +78,22 @@ def _numbers(types: dict[str, DType]) -> dict[str, list[nw.Expr]]:
         if name in types:
             numbers[name] = [number(name, types[name]).cast(nw.Float32).alias(name)]
     return numbers
+
+
+def require_dates(dtype: DType, what: str) -> None:
+    """Refuse a column, called ``what``, whose values cannot be days.
+
+    Raises:
+        DataError: it is neither text nor Date nor Datetime, or it has a time zone.
+    """
+    if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
+        # Which day it was depends on the zone, and only one of the engines keeps it: the days would differ.
+        raise DataError(
+            f"the {what} holds times of the zone {dtype.time_zone}, expected the shop's local time without a "
+            "zone; convert it and save the table again"
+        )
+    if dtype not in (nw.String, nw.Date, nw.Datetime):
+        raise DataError(f"the {what} holds {dtype}, expected dates such as 2020-09-22; name the date's column")
 
 
 def _mark_names(tables: RawTables) -> list[str]:

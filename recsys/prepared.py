@@ -136,8 +136,14 @@ class PreparedData:
 
     @cached_property
     def promoted_before(self) -> np.ndarray:
-        """Sums (E + 1, K) float64 over the events before each of how much they were promoted then, by kind."""
-        shares = self.promotions.of_events(self.item, self.day) if self.promotions else np.zeros((self.n_events, 0))
+        """Sums (E + 1, K) float64 over the events before each of how much they were promoted then, by kind.
+
+        Raises:
+            DataError: the data tell of no promotions.
+        """
+        if self.promotions is None:
+            raise DataError(f"{self.folder} tells of no promotions")
+        shares = self.promotions.of_events(self.item, self.day)
         sums: np.ndarray = np.concatenate([np.zeros((1, shares.shape[1])), np.cumsum(shares, axis=0, dtype=np.float64)])
         return sums
 

@@ -43,11 +43,6 @@ class Promotions:
         return tuple(f"{kind}_{when}" for when in ("coming", "past") for kind in self.kinds)
 
     @property
-    def n_coming(self) -> int:
-        """How many of ``features``, the first ones, are about the week from the date on."""
-        return len(self.kinds)
-
-    @property
     def past_features(self) -> tuple[str, ...]:
         """Names of what is told of a customer's past item by promotions, as many as ``features``."""
         return tuple(f"{whose}bought_in_{kind}" for whose in ("", "user_") for kind in self.kinds)
@@ -58,7 +53,7 @@ class Promotions:
         order = np.argsort(day, kind="stable")
         days, starts = np.unique(day[order], return_index=True)
         for one, rows in zip(days.tolist(), np.split(order, starts[1:]), strict=True):
-            shares[rows] = self._mean_share(one, one + 1)[item[rows]]
+            shares[rows] = self._shares_on(one)[item[rows]]
         return shares
 
     def at(self, day: int) -> np.ndarray:
@@ -66,23 +61,28 @@ class Promotions:
 
         Of each kind the share of places, averaged over the seven days. Nothing is told of later days.
         """
-        coming, past = (self._mean_share(first, first + DAYS) for first in (day, day - DAYS))
-        return np.concatenate([coming, past], axis=1)
+        weeks = [
+            np.mean([self._shares_on(one) for one in range(first, first + DAYS)], axis=0) for first in (day, day - DAYS)
+        ]
+        return np.concatenate(weeks, axis=1)
+
+    def widest(self, day: int) -> np.ndarray:
+        """Return in what share of places each item is promoted (V, K) float32 on its best day of the week to come."""
+        most: np.ndarray = np.max([self._shares_on(one) for one in range(day, day + DAYS)], axis=0)
+        return most
 
     @cached_property
     def _longest(self) -> int:
         """Days that the longest promotion takes."""
         return int((self.end_day - self.first_day).max(initial=0))
 
-    def _mean_share(self, begin: int, end: int) -> np.ndarray:
-        """Return the mean share (V, K) float32 of each item and kind over the days ``begin`` … ``end`` - 1."""
-        # One that runs on the first of these days began no longer before it than the longest takes.
-        oldest = int(np.searchsorted(self.first_day, begin - self._longest, side="right"))
-        known = slice(oldest, int(np.searchsorted(self.first_day, end)))
-        days = np.minimum(self.end_day[known], end) - np.maximum(self.first_day[known], begin)
-        runs = oldest + np.flatnonzero(days > 0)
+    def _shares_on(self, day: int) -> np.ndarray:
+        """Return the share of places (V, K) float32 in which each item is promoted on ``day``."""
+        # One that runs today began no longer ago than the longest takes.
+        oldest = int(np.searchsorted(self.first_day, day - self._longest, side="right"))
+        begun = slice(oldest, int(np.searchsorted(self.first_day, day, side="right")))
+        runs = oldest + np.flatnonzero(self.end_day[begun] > day)
         place = self.item[runs].astype(np.int64) * len(self.kinds) + self.kind[runs]
-        share = self.share[runs] * days[runs - oldest] / (end - begin)
-        summed = np.bincount(place, weights=share, minlength=self.n_rows * len(self.kinds))
+        summed = np.bincount(place, weights=self.share[runs], minlength=self.n_rows * len(self.kinds))
         # Two promotions of one item at once may be of the same place.
         return np.minimum(summed, 1).astype(np.float32).reshape(self.n_rows, len(self.kinds))

@@ -20,12 +20,14 @@ from recsys.errors import DataError
 from recsys.expressions import day_of, number, valid_time
 from recsys.histories import Events
 from recsys.identifiers import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
-from recsys.narrowing import BAD_DAY, Columns, missing_code, narrow
+from recsys.narrowing import BAD_DAY, Columns, missing_code, narrow, require_dates
 from recsys.prepared import day_number
 from recsys.sources.base import RawTables
 
 #: Rules that carry out what the configuration asks for: no fault of the data.
 ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items", "history_too_short", "history_too_long")
+#: What promotions that cannot be used are counted under.
+BAD_PROMOTION = "bad_promotion"
 _MAX_CHANNELS = 127
 
 
@@ -82,7 +84,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
-    promotions = None if tables.promotions is None else _checked_promotions(tables.promotions, engine, report)
+    promotions = _checked_promotions(tables, items, engine, report)
     _refuse(tables, known_items, config, engine, report)
     known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
     item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
@@ -218,19 +220,21 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
             report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
 
 
-def _checked_promotions(frame: nw.LazyFrame[Any], engine: Engine, report: Report) -> pa.Table:
+def _checked_promotions(tables: RawTables, items: Ids, engine: Engine, report: Report) -> pa.Table | None:
     """Return the promotions that can be used, with numbers for days; how many cannot is noted in ``report``.
 
+    None where the source has no table of them.
+
     Raises:
-        DataError: their days are neither text nor Date nor Datetime.
+        DataError: their days are neither text nor Date nor Datetime, there are some and none can be used, or none is of
+            one of ``items``.
     """
+    frame = tables.promotions
+    if frame is None:
+        return None
     types = frame.collect_schema()
     for name in (schema.START, schema.END):
-        if types[name] not in (nw.String, nw.Date, nw.Datetime):
-            raise DataError(
-                f"the column {name} of promotions holds {types[name]}, expected dates such as 2020-09-22; name the "
-                "date's column"
-            )
+        require_dates(types[name], f"{name} column of promotions")
     days = [
         day_of(valid_time(name) if types[name] == nw.String else nw.col(name), types[name]).alias(name)
         for name in (schema.START, schema.END)
@@ -246,8 +250,20 @@ def _checked_promotions(frame: nw.LazyFrame[Any], engine: Engine, report: Report
         pc.less_equal(read[schema.SHARE], 1),
     )
     usable = pc.fill_null(reduce(pc.and_, conditions), fill_value=False)
-    report.found["bad_promotion"] = len(read) - int(pc.sum(usable).as_py() or 0)
-    return read.filter(usable)
+    report.found[BAD_PROMOTION] = len(read) - int(pc.sum(usable).as_py() or 0)
+    found, left = len(read), read.filter(usable)
+    if found and not len(left):
+        raise DataError(
+            f"none of the {found:,} promotions beside {_origin(tables)} can be used; expected an item, a kind, a first "
+            "and a last day such as 2020-09-22, and a share above 0 and at most 1; check their columns"
+        )
+    ids = left[schema.ITEM_ID].cast(pa.string()).combine_chunks()
+    if found and not pc.any(items.holds(ids)).as_py():
+        raise DataError(
+            f"none of the {found:,} promotions beside {_origin(tables)} is of an item that is sold there, e.g. "
+            f"{ids[0].as_py()!r}; the items have {items.values[0].as_py()!r}; check the column of their ids"
+        )
+    return left
 
 
 def _of_items(promotions: pa.Table, item_ids: pa.Array) -> pa.Table:

@@ -11,14 +11,24 @@ import yaml
 from test_model import recommend, train_steps
 from toy import write_prepared
 
+from benchmarks.quality_cold import write_without
 from recsys.config import Config, DataConfig
 from recsys.dataset import prepare
 from recsys.errors import DataError
-from recsys.features import ITEM_FEATURES, OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
+from recsys.features import (
+    ITEM_FEATURES,
+    OWN_FEATURES,
+    PAST_FEATURES,
+    ItemSales,
+    SalesAsOf,
+    own_columns,
+    past_items,
+)
 from recsys.modeling.factory import build_module, build_purchase_model
 from recsys.modeling.reason_texts import ReasonTexts
 from recsys.modeling.reasons import explain
-from recsys.modeling.recommend import DecoderRecommender, History
+from recsys.modeling.recommend import DecoderRecommender, History, Lists
+from recsys.modeling.rerank import feature_names, pair_features
 from recsys.prepared import PreparedData, day_date, load_prepared
 from recsys.schema import REASON_KINDS
 from recsys.sources.completejourney import N_STORES
@@ -51,9 +61,11 @@ def test_the_week_from_the_date_on_and_the_one_before_are_told_of(two: PreparedD
 
 
 def test_two_promotions_of_one_kind_at_once_are_no_more_than_all_places(tmp_path: Path) -> None:
-    rows = [(1, 107, 114, "mailer", 0.75), (1, 107, 114, "mailer", 0.75)]
+    rows = [(1, 107, 110, "mailer", 0.75), (1, 107, 110, "mailer", 0.75)]
     data = write_prepared(tmp_path / "twice", [(0, 100, 1)], promotions=rows)
-    assert data.promotions.at(107).tolist() == [[0, 0], [1, 0]]
+    np.testing.assert_allclose(data.promotions.at(107), [[0, 0], [3 / 7, 0]])
+    np.testing.assert_array_equal(data.promotions.widest(105), [[0], [1]])
+    assert not data.promotions.widest(110).any()
 
 
 def test_what_sells_is_followed_by_how_it_is_promoted(two: PreparedData, tmp_path: Path) -> None:
@@ -130,6 +142,65 @@ def test_a_reason_says_what_a_score_owes_to_the_plan(trained: dict, tmp_path: Pa
     bought = texts[:, 3][(reasons.count[:, 3] > 0) & (reasons.planned[:, 3] > 0)]
     assert len(bought)
     assert all(text.startswith("bought ") and "; promoted in the week to come: mailer" in text for text in bought)
+
+
+def test_of_a_customer_without_a_history_nothing_is_said_of_the_plan(tmp_path: Path) -> None:
+    data = weekly(tmp_path / "nobody", [(4, ASKED)])
+    model = build_purchase_model(CONFIG.model, data).eval()
+    with torch.no_grad():
+        model.sales_head.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the plan, more than anything else
+    begin = data.offsets[:-1].copy()
+    recommender = DecoderRecommender(model, ItemSales(data))
+    every = np.arange(1, N_ITEMS + 1, dtype=np.int32)[None]
+    told = {
+        name: explain(recommender, History(data, end, ASKED), np.zeros(1, np.int32), every)
+        for name, end in (("nothing", begin), ("all", data.ends_before(ASKED)))
+    }
+    assert told["nothing"].planned[0, 3] > 5
+    assert set(told["nothing"].kind[0]) == {REASON_KINDS.index("popular")}
+    assert REASON_KINDS.index("promoted") in told["all"].kind[0] or told["all"].count[0, 3] > 0
+
+
+def test_old_sales_are_told_with_todays_plan(tmp_path: Path) -> None:
+    data = weekly(tmp_path / "stale", [(4, ASKED)])
+    stale, fresh = SalesAsOf(data, ASKED - 14), ItemSales(data)
+    n_own = len(ITEM_FEATURES)
+    np.testing.assert_array_equal(stale.at(ASKED)[:, :n_own], fresh.at(ASKED - 14)[:, :n_own])
+    np.testing.assert_array_equal(stale.at(ASKED)[:, n_own:], fresh.at(ASKED)[:, n_own:])
+
+
+def test_weights_do_not_know_what_was_planned_after_what_they_learned_from(tmp_path: Path) -> None:
+    states = []
+    for name, later in (("one", [(4, ASKED)]), ("other", [(7, ASKED), (9, ASKED - 3), (2, ASKED + 1)])):
+        module = build_module(CONFIG, weekly(tmp_path / name, later))
+        assert module.batches.split.train_day == ASKED - 14
+        train_steps(module, 3)
+        states.append(module.model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_second_stage_reads_what_the_decoder_is_told(tmp_path: Path) -> None:
+    data = weekly(tmp_path / "second", [(4, ASKED)])
+    asked = np.array([0, 1], dtype=np.int32)
+    items = np.array([[4, 9, 1], [4, 2, 3]], dtype=np.int32)
+    lists = Lists(asked, items, np.array([[3.0, 2, 1], [3, 2, 1]], dtype=np.float32))
+    sales = {told: ItemSales(data, promotions=told) for told in (True, False)}
+    rows = {told: pair_features(history_of(data), lists, one) for told, one in sales.items()}
+    names = {told: feature_names(one) for told, one in sales.items()}
+    assert len(names[True]) == len(names[False]) + 4
+    assert {told: rows[told].shape for told in rows} == {told: (6, len(names[told])) for told in rows}
+    assert rows[True][:, names[True].index("mailer_coming")].tolist() == [1, 0, 0, 1, 0, 0]
+    kept = [name for name in names[True] if name in names[False]]
+    for told in rows:
+        assert [name for name in names[told] if name in kept] == kept
+    both = [rows[told][:, [names[told].index(name) for name in kept]] for told in rows]
+    np.testing.assert_array_equal(*both)
+    bought = past_items(data, asked.astype(np.int64), data.ends_before(ASKED)[asked], np.full(2, ASKED))
+    place = {(int(q), int(i)): row for q, i, row in zip(bought.query, bought.item, bought.features, strict=True)}
+    for row, (user, item) in zip(rows[True], [(u, i) for u in (0, 1) for i in items[u]], strict=True):
+        known = place.get((user, int(item)))
+        expected = np.nan if known is None else known[len(PAST_FEATURES)]
+        np.testing.assert_array_equal(row[names[True].index("bought_in_mailer")], expected)
 
 
 def test_a_plan_for_the_days_after_the_week_asked_changes_nothing(tmp_path: Path) -> None:
@@ -219,9 +290,10 @@ def test_both_engines_prepare_the_same_and_other_plans_are_other_data(workplace:
     assert prepare(other.model_copy(update={"name": "other"}))["fingerprint"] not in prints
 
 
-def test_without_kind_and_share_every_row_is_one_kind_in_all_shops(workplace: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_kind_and_share_every_row_is_one_kind_in_all_shops(workplace: Path, engine: str) -> None:
     config = shop(workplace, kind=None, share=None)
-    prepare(config)
+    prepare(config.model_copy(update={"engine": engine}))
     assert load_prepared(config.folder).promotions.kinds == ("promotion",)
     assert set(pq.read_table(config.folder / "promotions.parquet")["share"].to_pylist()) == {1}
 
@@ -234,8 +306,69 @@ def test_what_is_wrong_with_a_file_of_plans_is_said(workplace: Path) -> None:
     config = shop(workplace, file="plans.parquet")
     pq.write_table(pa.table({"what": [1], "from": [20240304], "to": [20240310]}), workplace / "plans.parquet")
     config = shop(workplace, file="plans.parquet", kind=None, share=None)
-    with pytest.raises(DataError, match="column start of promotions holds Int64, expected dates such as 2020-09-22"):
+    with pytest.raises(DataError, match="start column of promotions holds Int64, expected dates such as 2020-09-22"):
         prepare(config)
+
+
+def test_plans_that_say_nothing_of_what_is_sold_are_refused(workplace: Path) -> None:
+    header, first = PLANS.splitlines()[:2]
+    with pytest.raises(DataError, match=r"none of the 1 promotions .* can be used; expected an item, a kind, a first"):
+        prepare(shop(workplace, f"{header}\n{first.replace('0.5', '50')}\n"))
+    other = first.replace("1,", "0001,", 1)
+    with pytest.raises(DataError, match=r"is of an item that is sold there, e\.g\. '0001'; the items have '1'"):
+        prepare(shop(workplace, f"{header}\n{other}\n"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_table_of_plans_without_a_row_is_as_none(workplace: Path, engine: str) -> None:
+    config = shop(workplace, f"{PLANS.splitlines()[0]}\n").model_copy(update={"engine": engine})
+    assert prepare(config)["n_promotions"] == 0
+    data = load_prepared(config.folder)
+    assert ItemSales(data).features == ITEM_FEATURES
+    assert build_purchase_model(CONFIG.model, data).n_promoted == 0
+    past = past_items(data, np.arange(2), data.ends_before(19786), np.full(2, 19786))
+    assert past.features.shape == (3, len(PAST_FEATURES))
+
+
+def test_days_of_plans_are_written_as_those_of_purchases_unless_said_otherwise(workplace: Path) -> None:
+    (workplace / "german.csv").write_text("what,from,to\n1,04.03.2024,10.03.2024\n")
+    plain = {"file": "german.csv", "kind": None, "share": None}
+    with pytest.raises(DataError, match="can be used"):
+        prepare(shop(workplace, **plain))
+    prepare(shop(workplace, **plain, time_format="%d.%m.%Y"))
+    config = shop(workplace, **plain)
+    assert pq.read_table(config.folder / "promotions.parquet")["first_day"].to_pylist() == [19786]
+    settings = yaml.safe_load((workplace / "map.yaml").read_text()) | {"time_format": "%d.%m.%Y"}
+    (workplace / "map.yaml").write_text(yaml.safe_dump(settings))
+    (workplace / "sales.csv").write_text("who,what,when\na,1,01.03.2024\n")
+    prepare(config, force=True)
+    assert pq.read_table(config.folder / "promotions.parquet")["first_day"].to_pylist() == [19786]
+
+
+def test_days_with_a_time_zone_are_refused(workplace: Path) -> None:
+    config = shop(workplace, file="plans.parquet", kind=None, share=None)
+    day = pa.array(np.array(["2024-03-04"], dtype="datetime64[us]")).cast(pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"what": ["1"], "from": day, "to": day}), workplace / "plans.parquet")
+    with pytest.raises(DataError, match="start column of promotions holds times of the zone UTC, expected the shop"):
+        prepare(config)
+
+
+def test_only_what_is_promoted_of_the_items_kept_stays(workplace: Path) -> None:
+    config = shop(workplace).model_copy(update={"top_k_items": 1})
+    prepare(config)
+    assert pq.read_table(config.folder / "promotions.parquet")["item_index"].to_pylist() == [1]
+
+
+def test_where_items_are_hidden_their_plans_stay(workplace: Path) -> None:
+    config = shop(workplace)
+    prepare(config)
+    data = load_prepared(config.folder)
+    fewer = config.model_copy(update={"name": "fewer"})
+    write_without(data, np.array([False, False, True]), fewer)
+    reduced = load_prepared(fewer.folder)
+    np.testing.assert_array_equal(reduced.promotions.at(19786), data.promotions.at(19786))
+    assert reduced.manifest["hashes"]["promotions"] == data.manifest["hashes"]["promotions"]
+    assert reduced.fingerprint != data.fingerprint
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -17,7 +17,7 @@ from typer.models import OptionInfo
 
 from recsys.cli import VERBS
 from recsys.config import Config
-from recsys.sources.column_map import ColumnMap, DropRule, ItemsMap, UsersMap
+from recsys.sources.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
 
 KINDS = {
     "str": "text",
@@ -28,6 +28,7 @@ KINDS = {
     "DropRule": "rule",
     "ItemsMap": "section",
     "UsersMap": "section",
+    "PromotionsMap": "section",
 }
 MARK = re.compile(r"<!-- generated: (\w+) -->")
 
@@ -48,8 +49,14 @@ def configuration() -> str:
 
 
 def column_map() -> str:
-    """Return a table for each part of a column map: the map itself, items, users, a rule of drop."""
-    parts = (("the map", ColumnMap), ("items", ItemsMap), ("users", UsersMap), ("a rule under drop", DropRule))
+    """Return a table for each part of a column map: the map itself, items, users, promotions, a rule of drop."""
+    parts = (
+        ("the map", ColumnMap),
+        ("items", ItemsMap),
+        ("users", UsersMap),
+        ("promotions", PromotionsMap),
+        ("a rule under drop", DropRule),
+    )
     return "\n\n".join(f"**{title}**\n\n{_keys('', model)}" for title, model in parts)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config import ModelConfig
-from recsys.features import ITEM_FEATURES, PAST_FEATURES, ItemSales, own_columns
+from recsys.features import PAST_FEATURES, ItemSales, coming_columns, own_columns
 from recsys.modeling.batches import Questions, Sequences
 from recsys.modeling.decoder import Decoder
 from recsys.modeling.heads import CompanionHead, KindHead, NeighbourHead, RepeatHead, SalesHead
@@ -59,7 +59,7 @@ class PurchaseModel(nn.Module):
         self.kinds_VC: Tensor
         self.n_codes = int(kinds_VC.max()) + 1 if kinds_VC.numel() else 0
         reads_kinds = config.kind_head and self.n_codes > 0
-        self.own_columns = own_columns(n_promoted)
+        self.n_promoted, self.own_columns = n_promoted, own_columns(n_promoted)
         self.sales_head = SalesHead(reads_kinds=reads_kinds, n_promoted=n_promoted) if config.sales_head else None
         self.repeat_head = RepeatHead(config.width, n_promoted=n_promoted) if config.repeat_head else None
         self.kind_head = None
@@ -253,7 +253,7 @@ class PurchaseModel(nn.Module):
         logit_P: Tensor = self.repeat_head(questions.past_features_PF, sales_PF, query_QD, query_P)
         return logit_P
 
-    def plan_scores(self, query_QD: Tensor, questions: Questions, told_VF: Tensor, n_coming: int) -> Tensor:
+    def plan_scores(self, query_QD: Tensor, questions: Questions, told_VF: Tensor) -> Tensor:
         """Return what each logit (Q, V) owes to promotions that are planned for the week asked.
 
         That is what it loses once nothing is planned. All questions are of one date.
@@ -262,13 +262,12 @@ class PurchaseModel(nn.Module):
             query_QD: query of each question.
             questions: the questions.
             told_VF: features of :class:`recsys.features.ItemSales` at the date.
-            n_coming: how many of them are about planned promotions: the first after ``features.ITEM_FEATURES``.
         """
         owed_QV = query_QD.new_zeros(len(query_QD), len(told_VF)).float()
-        if isinstance(self.own_columns, slice):
+        if not self.n_promoted:
             return owed_QV
         without_VF = told_VF.clone()
-        without_VF[:, len(ITEM_FEATURES) : len(ITEM_FEATURES) + n_coming] = 0
+        without_VF[:, coming_columns(self.n_promoted)] = 0
         if self.sales_head is not None:
             owed_QV = owed_QV + self.sales_head(told_VF) - self.sales_head(without_VF)
         query_P, item_P = questions.past_query_P, questions.past_item_P

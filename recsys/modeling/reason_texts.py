@@ -35,8 +35,9 @@ class ReasonTexts:
         told_VF = sales.at(day)
         self._never_sold = told_VF[:, ITEM_FEATURES.index("never_sold")] > 0
         self._kinds_sell = told_VF[:, ITEM_FEATURES.index("kind_sold_7")] > 0
-        self._promotion_kinds = data.promotions.kinds if data.promotions is not None else ()
-        self._coming = told_VF[:, len(ITEM_FEATURES) :][:, : len(self._promotion_kinds)]
+        promotions = data.promotions
+        self._promotion_kinds = () if promotions is None else promotions.kinds
+        self._widest = np.zeros((data.n_items + 1, 0)) if promotions is None else promotions.widest(day)
 
     def of(self, reasons: Reasons) -> list[list[str]]:
         """Return a sentence for each of (Q, K); an empty one for padding."""
@@ -70,9 +71,10 @@ class ReasonTexts:
         return "nothing is known of the customer: a best seller of the week"
 
     def _plan(self, item: int) -> str:
-        """Return what is planned for an item in the week from the date on, the widest first."""
-        shares = sorted(zip(self._coming[item].tolist(), self._promotion_kinds, strict=True), reverse=True)
-        told = [f"{readable(kind)} {_percent(share)}" for share, kind in shares if share > 0]
+        """Return what is planned for an item in the week from the date on: each kind's best day, the widest first."""
+        shares: list[float] = self._widest[item].tolist()
+        kinds = sorted(zip(shares, self._promotion_kinds, strict=True), reverse=True)
+        told = [f"{readable(kind)} {_percent(share)}" for share, kind in kinds if share > 0]
         return f"promoted in the week to come: {', '.join(told)}"
 
     def _dated(self, item: int, day: int) -> str:

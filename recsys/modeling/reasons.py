@@ -10,8 +10,8 @@ items alike, so a term *raises* an item by as much as it lies above its mean ove
 The kind of a reason is the first that holds:
 
     repeat       the customer had bought the item
-    promoted     what the seller plans for the week asked raised it more than any of the five other terms, the sales
-                 head's without it
+    promoted     something is known of the customer, and what the seller plans for the week asked raised it more than
+                 any of the five other terms, the sales head's without it
     rising       of the five other terms the sales head raised it most, and it sold more in the last 7 days than in an
                  average week of the last 28
     variant      it shares its group (``PreparedData.groups``) with a purchase that is named
@@ -108,7 +108,7 @@ def _explain(
     data, end = history.data, history.end[users]
     record = _Record.of(data, users, end)
     count, _ = record.find(np.arange(len(users))[:, None], item)
-    query_QD, terms, raised, planned = _terms(recommender, history, users, item, count > 0)
+    query_QD, terms, raised, planned, by_plan = _terms(recommender, history, users, item, count > 0)
     past_item, share = _influences(recommender, history, users, item, query_QD)
     is_repeat = count > 0
     past_item[is_repeat], share[is_repeat] = 0, 0
@@ -119,8 +119,8 @@ def _explain(
     past_day = record.find(np.arange(len(users))[:, None, None], past_item)[1]
     known = (end > data.offsets[users])[:, None]
     trend_V = _sales_of(recommender, history)[:, ITEM_FEATURES.index("trend")]
-    unplanned = np.maximum(raised[..., _NOT_SALES].max(-1), raised[..., _SALES] - planned)
-    promoted = planned > np.maximum(unplanned, 0)
+    unplanned = np.maximum(raised[..., _NOT_SALES].max(-1), raised[..., _SALES] - by_plan)
+    promoted = known & (planned > 0) & (by_plan > np.maximum(unplanned, 0))
     rising = known & (raised[..., _SALES] > np.maximum(raised[..., _NOT_SALES].max(-1), 0)) & (trend_V[item] > 0)
     of_group = ((data.groups[past_item] == data.groups[item][..., None]) & (past_item > 0)).any(-1)
     kind = np.select(
@@ -178,10 +178,10 @@ def _asked(recommender: DecoderRecommender, history: History, users: np.ndarray)
 
 def _terms(
     recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray, is_past: np.ndarray
-) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the queries (Q, D), the terms (Q, K, 6) of each logit, and by how much each raises the item (Q, K, 6).
 
-    And what the logit owes to promotions planned for the week (Q, K).
+    And what the logit owes to promotions planned for the week, and by how much that raises the item, (Q, K) each.
     """
     model = recommender.model
     device = model.item_bias.device
@@ -217,14 +217,12 @@ def _terms(
         torch.zeros((), device=device),
     ]
     raised = torch.stack([column - mean for column, mean in zip(columns, means, strict=True)], dim=-1)
-    planned_QK = torch.zeros_like(logit_QK)
-    promotions = history.data.promotions
-    if promotions is not None:
-        told_VF = torch.from_numpy(_sales_of(recommender, history)).to(device)
-        planned_QK = model.plan_scores(query_QD, questions, told_VF, promotions.n_coming).gather(1, item_QK)
-    parts = (torch.stack(columns, dim=-1), raised, planned_QK)
-    terms, raised_by, planned = (part.float().cpu().numpy() for part in parts)
-    return query_QD, terms, raised_by, planned
+    told_VF = torch.from_numpy(_sales_of(recommender, history)).to(device)
+    planned_QV = model.plan_scores(query_QD, questions, told_VF)
+    planned_QK = planned_QV.gather(1, item_QK)
+    parts = (torch.stack(columns, dim=-1), raised, planned_QK, planned_QK - planned_QV[:, 1:].mean(1, keepdim=True))
+    terms, raised_by, planned, raised_by_plan = (part.float().cpu().numpy() for part in parts)
+    return query_QD, terms, raised_by, planned, raised_by_plan
 
 
 def _influences(

@@ -81,7 +81,7 @@ def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, fo
         raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
     for fold in split.tests:
         require_absent(found.table_path(RERANK, fold.name), force=force)
-    sales = ItemSales(data)
+    sales = ItemSales(data, promotions=config.model.promotions)
     learned: list[Ranked] = []
     with progress() as bar:
         task = bar.add_task("windows", total=len(split.tests))
@@ -107,7 +107,7 @@ def fit_reranked(found: Run, history: History, *, n_candidates: int = 100, n_rou
     """
     _require_windows(found)
     data, config = history.data, found.config
-    split, sales = make_split(data, config.split), ItemSales(data)
+    split, sales = make_split(data, config.split), ItemSales(data, promotions=config.model.promotions)
     ended = [fold for fold in (split.validation, *split.tests) if fold.end_day <= history.day]
     learned = [_learned_from(found, data, fold, sales, n_candidates) for fold in ended]
     booster = _fit(learned, config.seed, n_rounds, found.name)
@@ -222,7 +222,8 @@ def pair_features(history: History, lists: Lists, sales: ItemSales) -> np.ndarra
     known, asked = past.query * span + past.item, np.repeat(np.arange(n_users), k) * span + item
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)  # pairs are sorted by query, then item
     bought_before = known[place] == asked
-    rows[bought_before, first_past:] = past.features[place[bought_before]]
+    n_past = rows.shape[1] - first_past
+    rows[bought_before, first_past:] = past.features[place[bought_before], :n_past]
     return rows
 
 

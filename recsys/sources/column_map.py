@@ -128,6 +128,9 @@ class PromotionsMap(Section):
     item_id: str | None = Field(None, description="id column of that file; as in the purchases' file by default")
     start: str = Field(description="first day: YYYY-MM-DD, or a Parquet date")
     end: str = Field(description="last day")
+    time_format: Annotated[str, AfterValidator(_time_format)] | None = Field(
+        None, description="how these are written, where they are another text; as the purchases' time by default"
+    )
     kind: str | None = Field(None, description="kind of promotion: mailer, display, …; one kind by default")
     share: str | None = Field(None, description="share of the shops that take part, above 0, at most 1; all by default")
 

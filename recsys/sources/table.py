@@ -120,10 +120,15 @@ def _events(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> list[nw.Expr]:
         value = nw.col(column)
         if role in (schema.USER_ID, schema.ITEM_ID, schema.BASKET_ID, schema.CHANNEL):
             value = _clean_text(column, types[column])
-        elif role == schema.TIME and columns.time_format is not None and types[column] == nw.String:
-            value = iso_time(column, columns.time_format)
+        elif role == schema.TIME:
+            value = _day(column, columns.time_format, types[column])
         expressions.append(value.alias(role))
     return expressions
+
+
+def _day(column: str, time_format: str | None, dtype: DType) -> nw.Expr:
+    """Return a column of times as validation reads it; ``time_format`` says how they are written where that is text."""
+    return iso_time(column, time_format) if time_format is not None and dtype == nw.String else nw.col(column)
 
 
 def _mended(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> dict[str, nw.Expr]:
@@ -208,10 +213,10 @@ def _promotions(part: PromotionsMap, columns: ColumnMap, folder: Path, engine: E
         if name is not None:
             _require_column(frame, name, f"promotions.{key}: {name}", path, "the column map")
     types = frame.collect_schema()
+    days = {schema.START: part.start, schema.END: part.end}
     return frame.select(
         _clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
-        nw.col(part.start).alias(schema.START),
-        nw.col(part.end).alias(schema.END),
+        *(_day(name, part.time_format or columns.time_format, types[name]).alias(role) for role, name in days.items()),
         (nw.lit("promotion") if part.kind is None else _clean_text(part.kind, types[part.kind])).alias(schema.KIND),
         (nw.lit(1.0) if part.share is None else nw.col(part.share)).alias(schema.SHARE),
     )
