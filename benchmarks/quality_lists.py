@@ -67,27 +67,29 @@ class Commands:
         raw = raw_of(self.name, self.data_set, Path.cwd())
         self._run("recsys.dataset", "main", *self._options(settings), *([] if raw is None else ["--raw", str(raw)]))
 
-    def train(self, seed: int) -> tuple[Run, ...]:
-        """Return the runs of ``seed``: one, or one for each test window; trained unless that was done before.
+    def trainings(self, seed: int) -> list[tuple[str, ...]]:
+        """Return what each run of ``seed`` sets beside its settings: of one run, or of one for each test window.
 
         Raises:
-            RunError: a run of another configuration, or of other data, stands in its place.
+            RunError: the settings do not say when the last window ends.
         """
         if not self.data_set.retrained:
-            return (self._train(seed, ()),)
+            return [()]
         split = load_config(self.config, self.settings_of(seed)).split
         if split.end is None:
             raise RunError(
                 f"{self.name} is trained anew for each window, but split.end does not say where the last ends"
             )
         ends = [split.end - timedelta(days=split.horizon_days * back) for back in range(split.n_folds)]
-        runs = []
-        for end in sorted(ends):
-            name = f"{self._name(seed)}-until-{end - timedelta(days=split.horizon_days)}"
-            runs.append(self._train(seed, (f"name={name}", f"split.end={end}", "split.n_folds=1")))
-        return tuple(runs)
+        names = {end: f"{self._name(seed)}-until-{end - timedelta(days=split.horizon_days)}" for end in sorted(ends)}
+        return [(f"name={name}", f"split.end={end}", "split.n_folds=1") for end, name in names.items()]
 
-    def _train(self, seed: int, more: tuple[str, ...]) -> Run:
+    def train(self, seed: int, more: tuple[str, ...]) -> Run:
+        """Return a run of ``seed``, one of its :meth:`trainings`; trained unless that was done before.
+
+        Raises:
+            RunError: a run of another configuration, or of other data, stands in its place.
+        """
         settings = [*self.settings_of(seed), *more]
         wanted = load_config(self.config, settings)
         folder = MODELS_DIR / wanted.name
@@ -150,17 +152,21 @@ def train_all(commands: Mapping[str, Commands], seeds: Sequence[int], jobs: int 
 
     All systems learn one seed after the other, so that of an interrupted benchmark some seeds are complete.
     """
-    wanted = [(seed, system) for seed in seeds for system in commands]
+    wanted = [
+        (seed, system, more) for seed in seeds for system in commands for more in commands[system].trainings(seed)
+    ]
     if jobs == 1:
-        runs = [commands[system].train(seed) for seed, system in wanted]
+        runs = [commands[system].train(seed, more) for seed, system, more in wanted]
     else:
         with ThreadPoolExecutor(jobs) as pool:  # each only waits for a process of its own
-            futures = [pool.submit(commands[system].train, seed) for seed, system in wanted]
+            futures = [pool.submit(commands[system].train, seed, more) for seed, system, more in wanted]
             for _ in _as_completed(pool, futures):
                 pass
             runs = [one.result() for one in futures]
-    found = {member(*one): trained for one, trained in zip(wanted, runs, strict=True)}
-    return {member(seed, system): found[member(seed, system)] for system in commands for seed in seeds}
+    found: dict[str, tuple[Run, ...]] = {member(seed, system): () for system in commands for seed in seeds}
+    for (seed, system, _), trained in zip(wanted, runs, strict=True):
+        found[member(seed, system)] += (trained,)
+    return found
 
 
 def _as_completed(pool: Executor, futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:

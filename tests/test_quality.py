@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 from dataclasses import replace
 from datetime import date
@@ -188,7 +189,10 @@ def test_after_a_training_that_failed_no_other_begins(monkeypatch):
     begun = []
 
     class Failing:
-        def train(self, seed):
+        def trainings(self, seed):
+            return [()]
+
+        def train(self, seed, more):
             begun.append(seed)
             time.sleep(0.05)
             raise RunError(f"no {seed}")
@@ -198,6 +202,28 @@ def test_after_a_training_that_failed_no_other_begins(monkeypatch):
         with pytest.raises(RunError, match=r"no [01]"):
             quality_lists.train_all({"decoder": Failing()}, range(9), jobs)
         assert len(begun) <= 2 * jobs
+
+
+def test_windows_are_learned_for_side_by_side_too():
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    class Slow:
+        def trainings(self, seed):
+            return [("a",), ("b",), ("c",)]
+
+        def train(self, seed, more):
+            nonlocal at_once, most
+            with lock:
+                at_once += 1
+                most = max(most, at_once)
+            time.sleep(0.2)
+            with lock:
+                at_once -= 1
+            return f"{seed}{more[0]}"
+
+    found = quality_lists.train_all({"decoder": Slow()}, [7], 2)
+    assert list(found.values()) == [("7a", "7b", "7c")]
+    assert most == 2
 
 
 def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypatch):
