@@ -82,7 +82,8 @@ _BASKETS_ABOUT: Final = (
 DATA_SETS: Final[dict[str, DataSet]] = {
     "completejourney": DataSet(
         about="Complete Journey, three weeks of December 2017; the decoder learns anew for each week, from the 120 "
-        f"days before the week that chooses the epoch and weighs the parts. {_BASKETS_ABOUT}",
+        "days before the week that chooses the epoch and weighs the parts. It knows what is planned to be promoted in "
+        f"the week asked. {_BASKETS_ABOUT}",
         settings={
             "data.source": "completejourney",
             "split.end": "2018-01-01",
