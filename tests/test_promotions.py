@@ -25,7 +25,7 @@ from recsys.features import (
     past_items,
 )
 from recsys.modeling.factory import build_module, build_purchase_model
-from recsys.modeling.reason_texts import ReasonTexts
+from recsys.modeling.reason_texts import LEAST_PLANNED, ReasonTexts
 from recsys.modeling.reasons import explain
 from recsys.modeling.recommend import DecoderRecommender, History, Lists
 from recsys.modeling.rerank import feature_names, pair_features
@@ -139,9 +139,12 @@ def test_a_reason_says_what_a_score_owes_to_the_plan(trained: dict, tmp_path: Pa
     assert not promoted[reasons.count > 0].any()
     texts = np.array(ReasonTexts(data, recommender.sales, ASKED).of(reasons))
     assert set(texts[promoted]) == {"promoted in the week to come: mailer in 100 % of the shops"}
-    bought = texts[:, 3][(reasons.count[:, 3] > 0) & (reasons.planned[:, 3] > 0)]
+    bought = texts[:, 3][(reasons.count[:, 3] > 0) & (reasons.planned[:, 3] >= LEAST_PLANNED)]
     assert len(bought)
     assert all(text.startswith("bought ") and "; promoted in the week to come: mailer" in text for text in bought)
+    reasons.planned[:] = LEAST_PLANNED / 2
+    again = np.array(ReasonTexts(data, recommender.sales, ASKED).of(reasons))
+    assert not any("promoted" in text for text in again[reasons.count > 0])
 
 
 def test_of_a_customer_without_a_history_nothing_is_said_of_the_plan(tmp_path: Path) -> None:
