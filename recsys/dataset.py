@@ -197,7 +197,7 @@ def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
             table.add_row(f"  of which, or mended: {finding}", f"{rows:,}")
     table.add_row("users", f"{manifest['n_users']:,}")
     table.add_row("items", f"{manifest['n_items']:,}")
-    if manifest["n_promotions"]:
+    if "promotions" in manifest["hashes"]:
         table.add_row("promotions", f"{manifest['n_promotions']:,}")
         if report["found"].get(BAD_PROMOTION):
             table.add_row(f"  dropped: {BAD_PROMOTION}", f"{report['found'][BAD_PROMOTION]:,}")

@@ -84,7 +84,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
-    promotions = _checked_promotions(tables, items, engine, report)
+    promotions = _checked_promotions(tables, engine, report)
     _refuse(tables, known_items, config, engine, report)
     known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
     item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
@@ -104,6 +104,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
     user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
     if promotions is not None:
+        _require_sold(promotions, items, tables)
         promotions = _of_items(promotions, item_ids)
     return Cleaned(events, item_table, user_table, report, promotions)
 
@@ -220,14 +221,13 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
             report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
 
 
-def _checked_promotions(tables: RawTables, items: Ids, engine: Engine, report: Report) -> pa.Table | None:
+def _checked_promotions(tables: RawTables, engine: Engine, report: Report) -> pa.Table | None:
     """Return the promotions that can be used, with numbers for days; how many cannot is noted in ``report``.
 
     None where the source has no table of them.
 
     Raises:
-        DataError: their days are neither text nor Date nor Datetime, there are some and none can be used, or none is of
-            one of ``items``.
+        DataError: their days are neither text nor Date nor Datetime, or there are some and none can be used.
     """
     frame = tables.promotions
     if frame is None:
@@ -251,19 +251,27 @@ def _checked_promotions(tables: RawTables, items: Ids, engine: Engine, report: R
     )
     usable = pc.fill_null(reduce(pc.and_, conditions), fill_value=False)
     report.found[BAD_PROMOTION] = len(read) - int(pc.sum(usable).as_py() or 0)
-    found, left = len(read), read.filter(usable)
-    if found and not len(left):
+    left = read.filter(usable)
+    if len(read) and not len(left):
         raise DataError(
-            f"none of the {found:,} promotions beside {_origin(tables)} can be used; expected an item, a kind, a first "
-            "and a last day such as 2020-09-22, and a share above 0 and at most 1; check their columns"
-        )
-    ids = left[schema.ITEM_ID].cast(pa.string()).combine_chunks()
-    if found and not pc.any(items.holds(ids)).as_py():
-        raise DataError(
-            f"none of the {found:,} promotions beside {_origin(tables)} is of an item that is sold there, e.g. "
-            f"{ids[0].as_py()!r}; the items have {items.values[0].as_py()!r}; check the column of their ids"
+            f"none of the {len(read):,} promotions beside {_origin(tables)} can be used; expected an item, a kind, a "
+            "first and a last day such as 2020-09-22, and a share above 0 and at most 1; check their columns"
         )
     return left
+
+
+def _require_sold(promotions: pa.Table, items: Ids, tables: RawTables) -> None:
+    """Refuse promotions of which none is of one of ``items``.
+
+    Raises:
+        DataError: there are some, and it is so.
+    """
+    ids = promotions[schema.ITEM_ID].cast(pa.string()).combine_chunks()
+    if len(ids) and not pc.any(items.holds(ids)).as_py():
+        raise DataError(
+            f"none of the {len(ids):,} promotions beside {_origin(tables)} is of an item that is known there, e.g. "
+            f"{ids[0].as_py()!r}; the items have {items.values[0].as_py()!r}; check the column of their ids"
+        )
 
 
 def _of_items(promotions: pa.Table, item_ids: pa.Array) -> pa.Table:

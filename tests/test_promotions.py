@@ -318,7 +318,7 @@ def test_plans_that_say_nothing_of_what_is_sold_are_refused(workplace: Path) -> 
     with pytest.raises(DataError, match=r"none of the 1 promotions .* can be used; expected an item, a kind, a first"):
         prepare(shop(workplace, f"{header}\n{first.replace('0.5', '50')}\n"))
     other = first.replace("1,", "0001,", 1)
-    with pytest.raises(DataError, match=r"is of an item that is sold there, e\.g\. '0001'; the items have '1'"):
+    with pytest.raises(DataError, match=r"is of an item that is known there, e\.g\. '0001'; the items have '1'"):
         prepare(shop(workplace, f"{header}\n{other}\n"))
 
 
@@ -331,6 +331,14 @@ def test_a_table_of_plans_without_a_row_is_as_none(workplace: Path, engine: str)
     assert build_purchase_model(CONFIG.model, data).n_promoted == 0
     past = past_items(data, np.arange(2), data.ends_before(19786), np.full(2, 19786))
     assert past.features.shape == (3, len(PAST_FEATURES))
+
+
+def test_purchases_that_are_missing_are_told_before_plans_that_fit_none(workplace: Path) -> None:
+    config = shop(workplace)
+    for rows, said in (("", "has a header and no rows"), ("a,1,2024-13-01\n", "none of the 1 rows is left")):
+        (workplace / "sales.csv").write_text(f"who,what,when\n{rows}")
+        with pytest.raises(DataError, match=said):
+            prepare(config)
 
 
 def test_days_of_plans_are_written_as_those_of_purchases_unless_said_otherwise(workplace: Path) -> None:

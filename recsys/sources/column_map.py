@@ -57,6 +57,7 @@ def _attribute(name: str) -> str:
 
 
 _File = Annotated[str, AfterValidator(_inside)]
+_TimeFormat = Annotated[str, AfterValidator(_time_format)]
 _Pattern = Annotated[str, AfterValidator(_pattern)]
 _Separator = Annotated[str, Field(min_length=1, max_length=1)]
 _Attributes = Annotated[tuple[Annotated[str, AfterValidator(_attribute)], ...], Field(min_length=1)]
@@ -128,7 +129,7 @@ class PromotionsMap(Section):
     item_id: str | None = Field(None, description="id column of that file; as in the purchases' file by default")
     start: str = Field(description="first day: YYYY-MM-DD, or a Parquet date")
     end: str = Field(description="last day")
-    time_format: Annotated[str, AfterValidator(_time_format)] | None = Field(
+    time_format: _TimeFormat | None = Field(
         None, description="how these are written, where they are another text; as the purchases' time by default"
     )
     kind: str | None = Field(None, description="kind of promotion: mailer, display, …; one kind by default")
@@ -143,7 +144,7 @@ class ColumnMap(Section):
     user_id: str = Field(description="who bought")
     item_id: str = Field(description="what was bought")
     time: str = Field(description="when: YYYY-MM-DD, with or without a time, or a Parquet date")
-    time_format: Annotated[str, AfterValidator(_time_format)] | None = Field(
+    time_format: _TimeFormat | None = Field(
         None, description="how the time is written, such as '%d/%m/%Y %H:%M', where it is another text"
     )
     price: str | None = Field(None, description="price of one piece")
