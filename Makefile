@@ -29,7 +29,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test check lint format requirements readme readme-table docs bench-data \
-	bench-selection bench-train bench-attention bench-generate bench-quality bench-peers ablation clean
+	bench-selection bench-train bench-attention bench-generate bench-promotions bench-quality bench-peers ablation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -121,6 +121,9 @@ bench-attention: $(READY) ## time and memory of whole and of local attention at 
 
 bench-generate: $(READY) ## what longer continuations cost, with keys and values kept and without
 	$(BIN)/python -m benchmarks.generation
+
+bench-promotions: $(READY) ## whether Complete Journey's promotions are plans and not sales
+	$(BIN)/python -m benchmarks.promotions
 
 bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [JOBS=2] [PEER_LISTS=folder]
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \

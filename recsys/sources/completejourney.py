@@ -1,7 +1,7 @@
 """Reader of Complete Journey: 1,469,307 grocery purchases of 2,469 households in 2017, from its PyPI package.
 
 Its 20,940,529 rows of promotions say which product had a place in the mailer, or was displayed, in which of 112 stores
-and which week. Both are planned before the week; 98 of 100 rows are of products that none of these households bought
+and which week. Both are planned before the week; 99 of 100 rows are of products that none of these households bought
 there then.
 
 The Parquet files are read where pip put them; the package is found without being imported. Items are the 68,509
