@@ -38,7 +38,7 @@ class DataSet:
     With ``retrained`` the decoder learns anew for each test window, from all that lies before it; else once, before the
     first. ``raw`` is a file under the folder of real data, or the files that stand under the names of a source's own;
     None where the source brings its data along. ``settings`` say only what the data ask for: their reader, the split,
-    from when and for how long is learned, and size, block, dropout, batches and loss of the decoder.
+    from when and for how long is learned, and the width and length of the decoder.
     """
 
     about: str
@@ -89,7 +89,6 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "split.end": "2018-01-01",
             "split.n_folds": "3",
             "training.recent_days": "120",
-            "training.query_windows": "16",
         },
         retrained=True,
         parts=_BASKETS,
@@ -105,7 +104,6 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "split.n_folds": "3",
             "split.end": "2011-12-10",
             "training.epochs": "8",
-            "training.loss": "full",
         },
         preparing={"data.columns": str(ROOT / "configs" / "columns" / "online_retail.yaml")},
         retrained=True,
@@ -140,15 +138,8 @@ DATA_SETS: Final[dict[str, DataSet]] = {
         settings=_SEQUENCES
         | {
             "data.name": "beauty",
-            "model.n_layers": "1",
-            "model.n_heads": "1",
             "model.max_length": "50",
-            "model.dropout": "0.3",
-            "training.batch_tokens": "1024",
-            "training.loss": "full",
-            "training.lr": "0.001",
-            "training.epochs": "30",
-            "training.patience": "30",
+            "training.epochs": "60",
         },
         parts=_NEXT_ITEM,
         rules=("item_knn", "als", "popularity"),
@@ -160,14 +151,8 @@ DATA_SETS: Final[dict[str, DataSet]] = {
         | {
             "data.name": "ml-1m",
             "model.width": "128",
-            "model.n_layers": "2",
-            "model.n_heads": "2",
             "model.max_length": "200",
-            "model.block": "gated",
-            "model.dropout": "0.2",
-            "training.loss": "full",
             "training.epochs": "20",
-            "training.patience": "20",
         },
         parts=_NEXT_ITEM,
         rules=("item_knn", "als", "popularity"),

@@ -7,7 +7,7 @@ import difflib
 from datetime import date
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -249,6 +249,10 @@ class TextModelConfig(Section):
         return self
 
 
+#: A step of the full softmax costs as much as the catalogue is large; at 12,101 items it is worth that.
+MOST_ITEMS_OF_FULL_SOFTMAX: Final = 20_000
+
+
 class TrainingConfig(Section):
     """How the decoder is fitted."""
 
@@ -263,10 +267,10 @@ class TrainingConfig(Section):
         description="keep the mean of the weights over all steps, the n-th weighed by about n to this power; null: "
         "keep those of the last step",
     )
-    loss: Literal["full", "sampled", "gbce"] = Field(
-        "sampled",
-        description="softmax over all items, or over negatives; gbce: a calibrated binary loss for the next item, and "
-        "windows as under sampled",
+    loss: Literal["auto", "full", "sampled", "gbce"] = Field(
+        "auto",
+        description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond; gbce: a "
+        "calibrated binary loss for the next item, and windows as under sampled",
     )
     gbce_t: float = Field(
         0.75,
@@ -304,6 +308,16 @@ class TrainingConfig(Section):
         description="of the products; weights and sums stay float32. auto: bfloat16 on a GPU, float32 on a processor, "
         "where bfloat16 is faster only if it has instructions for it (AMX)",
     )
+
+    def loss_over(self, n_items: int) -> Literal["full", "sampled", "gbce"]:
+        """Return the loss where the catalogue holds ``n_items``: what auto means there, else what is set.
+
+        >>> [TrainingConfig(loss="auto").loss_over(n_items) for n_items in (20_000, 20_001)]
+        ['full', 'sampled']
+        """
+        if self.loss != "auto":
+            return self.loss
+        return "full" if n_items <= MOST_ITEMS_OF_FULL_SOFTMAX else "sampled"
 
 
 class BaselinesConfig(Section):

@@ -345,13 +345,11 @@ def test_the_sampled_window_loss_of_every_item_once_is_the_whole_one_and_of_many
     whole = window_losses(module, batch)
 
     def sampled(n_window_negatives: int) -> torch.Tensor:
-        training = module.config.training.model_copy(
-            update={"loss": "sampled", "n_window_negatives": n_window_negatives}
-        )
-        module.config = full.model_copy(update={"training": training})
+        training = module.config.training.model_copy(update={"n_window_negatives": n_window_negatives})
+        module.config, module.loss = module.config.model_copy(update={"training": training}), "sampled"
         return window_losses(module, batch)
 
-    full, drawn = module.config, module.sampler
+    drawn = module.sampler
     module.sampler = EveryItemOnce(25)
     torch.testing.assert_close(sampled(25), whole, rtol=1e-5, atol=1e-5)
     module.sampler = drawn

@@ -365,10 +365,8 @@ def test_every_declared_data_set_has_a_configuration_and_sets_no_more_than_is_sa
     data_set = find_data_set(name)
     settings = [f"{key}={value}" for key, value in {**data_set.settings, **data_set.preparing}.items()]
     load_config(quality.CONFIG, settings)
-    allowed = {f"training.{name}" for name in ("epochs", "loss", "until", "recent_days", "query_windows")}
+    allowed = {"model.width", "model.max_length", "training.epochs", "training.recent_days"}
     if data_set.settings.get("split.protocol") == "leave_one_out":
-        allowed |= {f"model.{name}" for name in ("width", "max_length", "n_layers", "n_heads", "dropout", "block")}
-        allowed |= {f"training.{name}" for name in ("batch_tokens", "lr", "patience")}
         allowed |= {"predict.exclude_seen"}
         assert data_set.settings["predict.exclude_seen"] == str(data_set.parts[0].exclude_seen).lower()
     for key in data_set.settings.keys() - allowed:

@@ -67,11 +67,12 @@ class PurchaseModule(pl.LightningModule):
         # What was not sold is no negative of the next item. Windows draw it too, so that the sales head alone learns
         # from it how rarely an item sells for the first time.
         training = config.training
+        self.loss = training.loss_over(data.n_items)
         # gBCE knows no correction for the probability of a draw: its negatives are uniform.
-        uniform_share = 1.0 if training.loss == "gbce" else 0.5
+        uniform_share = 1.0 if self.loss == "gbce" else 0.5
         self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, uniform_share, only_sold=True)
         n_sold = int((counts_V > 0).sum())
-        self.beta = gbce_beta(training.n_negatives, n_sold, training.gbce_t) if training.loss == "gbce" else None
+        self.beta = gbce_beta(training.n_negatives, n_sold, training.gbce_t) if self.loss == "gbce" else None
         model.begin(counts_V)
         # What a run may meet halfway.
         self.untrained = {
@@ -121,7 +122,7 @@ class PurchaseModule(pl.LightningModule):
         query_MD = self.model.decoder.ask(states_BTD[has_target_BT], batch.wait_days_BT[has_target_BT])
         target_M = batch.target_BT[has_target_BT]
         bias_V: Tensor = self.model.item_bias
-        if self.config.training.loss == "full":
+        if self.loss == "full":
             sold_V = self.model.is_sold()
             bias_V = bias_V if sold_V is None else bias_V.masked_fill(~sold_V, -torch.inf)
             # Row 0 is padding.
@@ -143,8 +144,7 @@ class PurchaseModule(pl.LightningModule):
         questions, model = batch.questions, self.model
         query_QD = model.query(states_BTD, questions)
         own = OwnItems.of(questions, batch.target_query_n, batch.target_item_n, model.n_items + 1)
-        whole = self.config.training.loss == "full"
-        of_own = self._own_and_all_others if whole else self._own_and_drawn_others
+        of_own = self._own_and_all_others if self.loss == "full" else self._own_and_drawn_others
         own_logit_P, other_Q = of_own(query_QD, questions, own)
         window = WindowLoss.of(own_logit_P, own.query_P, own.n_past, own.target_n, other_Q)
         if not self.config.training.ranking_weight:
