@@ -139,7 +139,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
         | {
             "data.name": "beauty",
             "model.max_length": "50",
-            "training.epochs": "60",
+            "training.epochs": "30",
         },
         parts=_NEXT_ITEM,
         rules=("item_knn", "als", "popularity"),
