@@ -51,7 +51,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "no_ranking_loss": ("no loss of the order of the own past", ("training.ranking_weight=0",)),
     "no_rule_start": ("heads that begin at zero, not as rules", ("model.rule_start=false",)),
-    "gated_block": ("gated blocks for plain ones", ("model.block=gated",)),
+    "plain_block": ("plain blocks for gated ones", ("model.block=plain",)),
     "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
     "gbce": ("the next item by gBCE", ("training.loss=gbce",)),
     "no_averaging": ("the weights of the last step, not the mean over steps", ("training.averaging=null",)),

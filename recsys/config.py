@@ -138,18 +138,18 @@ class ModelConfig(Section):
     without one they are off, and `neighbour_head` is on.
     """
 
-    width: int = Field(128, ge=8, description="width D of the residual stream")
+    width: int = Field(64, ge=8, description="width D of the residual stream")
     n_layers: int = Field(2, ge=1, description="blocks of attention and feed-forward")
     n_heads: int = Field(2, ge=1, description="attention heads H; width is a multiple of it")
     block: Literal["plain", "gated"] = Field(
-        "plain",
+        "gated",
         description="plain: softmax attention, feed-forward; gated: pointwise attention, and both parts behind gates",
     )
-    max_length: int = Field(200, ge=2, description="events of a window")
+    max_length: int = Field(128, ge=2, description="events of a window")
     attention_window: int | None = Field(
         None, ge=1, description="a position sees its last n positions only, in memory linear in max_length; else all"
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped while training")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
     time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
     sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
     repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
@@ -257,8 +257,8 @@ class TrainingConfig(Section):
     """How the decoder is fitted."""
 
     epochs: int = Field(10, ge=1, description="passes over the events at most")
-    batch_tokens: int = Field(8192, ge=64, description="events per batch, padding included")
-    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    batch_tokens: int = Field(4096, ge=64, description="events per batch, padding included")
+    lr: float = Field(2e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
     averaging: int | None = Field(
@@ -280,11 +280,11 @@ class TrainingConfig(Section):
     )
     n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch")
     n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")
-    patience: int = Field(3, ge=1, description="epochs without a better validation score before stopping")
+    patience: int = Field(10, ge=1, description="epochs without a better validation score before stopping")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
-    query_windows: int = Field(20, ge=0, description="horizons before the cutoff asked for all that was bought in them")
-    batch_queries: int = Field(256, ge=1, description="whole-window queries a batch at most")
+    query_windows: int = Field(16, ge=0, description="horizons before the cutoff asked for all that was bought in them")
+    batch_queries: int = Field(400, ge=1, description="whole-window queries a batch at most")
     until: Literal["validation", "test"] = Field(
         "validation",
         description="validation: learn from what lies before the validation window and keep the epoch that ranks best "

@@ -315,15 +315,16 @@ def test_a_page_of_scores_with_nothing_optional_leaves_those_sections_out(shop, 
 def test_each_kind_of_run_says_what_stops_its_training():
     flat = ["model.time_gaps=false", "model.sales_head=false", "model.repeat_head=false"]
     said = {
-        "stops when the score on the validation window": [],
+        "stops after 3 epochs without a better score on the validation window": ["training.patience=3"],
+        "Each of 2 epochs is judged by the score on the validation window": ["training.epochs=2"],
         "A few numbers that weigh the parts of a score are fitted to the same purchases": [],
         "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
-        "stops when the score on half of the held-out customers": ["split.protocol=customers", *flat],
+        "a better score on half of the held-out customers": ["split.protocol=customers", "training.patience=3", *flat],
         "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [
             *("seed_model.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
         ],
         "lowest loss on the validation window, which is never learned from, is kept; training stops after 3 epochs": [
-            "seed_model.kind=bert"
+            *("seed_model.kind=bert", "training.patience=3")
         ],
     }
     for sentence, settings in said.items():

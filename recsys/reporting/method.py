@@ -148,7 +148,10 @@ def training(config: Config) -> str:
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
         )
-        return f"Training stops when the score on {validation}, no longer rises; {kept}. {weighed}"
+        if settings.patience >= settings.epochs:
+            return f"Each of {settings.epochs} epochs is judged by the score on {validation}; {kept}. {weighed}"
+        stops = f"stops after {settings.patience} epochs without a better score on {validation}"
+        return f"Training {stops}; {kept}. {weighed}"
     kept = f"The epoch with the lowest loss on {validation}, is kept"
     if settings.patience >= settings.epochs:
         return f"{kept}; training always runs to its end, epoch {settings.epochs}, and the loss may rise before that."
