@@ -66,8 +66,8 @@ def main() -> None:
             rows.append(f"| {softmax} | {figures} |")
     section = f"""## Training speed
 
-`python -m benchmarks.train` on MovieLens-1M (999,611 events, 6,040 users, 3,416 movies): 2 plain blocks of width 128, windows
-of 200 positions, {_EPOCHS} epoch, {_THREADS} threads. Events are targets of the loss; "whole command" runs from
+`python -m benchmarks.train` on MovieLens-1M (999,611 events, 6,040 users, 3,416 movies): 2 plain blocks of width 128,
+windows of 200 positions, {_EPOCHS} epoch, {_THREADS} threads. Events are targets of the loss; "whole command" runs from
 process start to written weights with a validation of all users at the end. {machine()}; load average of the last
 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime("%Y-%m-%d")}, commit {code_version()}, seed 42.
 
