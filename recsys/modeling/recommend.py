@@ -80,21 +80,25 @@ class DecoderRecommender:
         """Return the ``k`` best allowed items for each of ``user_index`` (Q,)."""
         device = self.model.item_bias.device
         blocked_V = torch.from_numpy(~candidates.allowed).to(device)
-        items, scores = [], []
+        item_QK = np.empty((len(user_index), k), dtype=np.int32)
+        score_QK = np.empty((len(user_index), k), dtype=np.float32)
+        # A chunk is as wide as its longest history.
+        n_events_Q = history.end[user_index] - history.data.offsets[user_index]
+        order_Q = np.argsort(np.minimum(n_events_Q, self.model.config.max_length), kind="stable")
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
             for begin in range(0, len(user_index), self.chunk):
-                users = user_index[begin : begin + self.chunk]
-                logits_QV, questions = self.logits(history, users)
+                rows = order_Q[begin : begin + self.chunk]
+                logits_QV, questions = self.logits(history, user_index[rows])
                 logits_QV[:, blocked_V] = -torch.inf
                 if candidates.exclude_seen:
                     logits_QV[questions.past_query_P, questions.past_item_P] = -torch.inf
                 top = logits_QV.topk(k, dim=-1)
-                items.append(top.indices.int().cpu().numpy())
-                scores.append(top.values.float().cpu().numpy())
+                item_QK[rows] = top.indices.int().cpu().numpy()
+                score_QK[rows] = top.values.float().cpu().numpy()
         self.model.train(was_training)
-        return Lists(np.asarray(user_index, dtype=np.int32), np.concatenate(items), np.concatenate(scores))
+        return Lists(np.asarray(user_index, dtype=np.int32), item_QK, score_QK)
 
     def knows(self, history: History, users: np.ndarray) -> np.ndarray:
         """Return of which of ``users`` (Q,) the model knows anything: a history, or what it reads of the user table."""
