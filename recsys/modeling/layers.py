@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 N_GAP_BUCKETS = 24
+#: Added to what may not be seen: SiLU and its derivative are exactly 0 there.
+_UNSEEN = -1e4
 
 
 def gap_bucket(gap_days: Tensor) -> Tensor:
@@ -116,8 +118,9 @@ class PointwiseAttention(CausalSelfAttention):
         """Return (B, H, T, d), the sum of the values by their weights."""
         distance = _distances(q_BHTd) if distance is None else distance
         bias = self.bias_HK[:, gap_bucket(distance)].movedim(0, -3)  # (H, T, S) or (B, H, T, S)
-        weight_BHTS = functional.silu(q_BHTd @ k_BHSd.mT / q_BHTd.shape[-1] ** 0.5 + bias)
-        return weight_BHTS.masked_fill(~self.sees(distance), 0) @ v_BHSd
+        bias = bias.masked_fill(~self.sees(distance), _UNSEEN)
+        # A number for each pair and head of a batch: as few passes over them as can be.
+        return functional.silu((q_BHTd / q_BHTd.shape[-1] ** 0.5) @ k_BHSd.mT + bias) @ v_BHSd
 
 
 def _distances(x_BHTd: Tensor) -> Tensor:
