@@ -316,7 +316,8 @@ def test_each_kind_of_run_says_what_stops_its_training():
     flat = ["model.time_gaps=false", "model.sales_head=false", "model.repeat_head=false"]
     said = {
         "stops after 3 epochs without a better score on the validation window": ["training.patience=3"],
-        "Each of 2 epochs is judged by the score on the validation window": ["training.epochs=2"],
+        "Every epoch (2 in all) is judged by the score on the validation window": ["training.epochs=2"],
+        "Training stops after one epoch without a better score": ["training.patience=1"],
         "A few numbers that weigh the parts of a score are fitted to the same purchases": [],
         "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
         "a better score on half of the held-out customers": ["split.protocol=customers", "training.patience=3", *flat],

@@ -149,13 +149,17 @@ def training(config: Config) -> str:
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
         )
         if settings.patience >= settings.epochs:
-            return f"Each of {settings.epochs} epochs is judged by the score on {validation}; {kept}. {weighed}"
-        stops = f"stops after {settings.patience} epochs without a better score on {validation}"
+            return f"Every epoch ({settings.epochs} in all) is judged by the score on {validation}; {kept}. {weighed}"
+        stops = f"stops after {_epochs(settings.patience)} without a better score on {validation}"
         return f"Training {stops}; {kept}. {weighed}"
     kept = f"The epoch with the lowest loss on {validation}, is kept"
     if settings.patience >= settings.epochs:
         return f"{kept}; training always runs to its end, epoch {settings.epochs}, and the loss may rise before that."
-    return f"{kept}; training stops after {settings.patience} epochs without a lower one."
+    return f"{kept}; training stops after {_epochs(settings.patience)} without a lower one."
+
+
+def _epochs(n_epochs: int) -> str:
+    return "one epoch" if n_epochs == 1 else f"{n_epochs} epochs"
 
 
 def curves(config: Config) -> str:
