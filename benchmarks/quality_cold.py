@@ -22,7 +22,7 @@ from recsys.dataset import fingerprint_of, write_array
 from recsys.errors import RunError
 from recsys.features import ItemSales
 from recsys.histories import basket_numbers
-from recsys.modeling.factory import load_decoder
+from recsys.modeling.models import load_decoder
 from recsys.modeling.predict import DECODER
 from recsys.modeling.recommend import Candidates, History, Lists
 from recsys.prepared import PreparedData, day_date, load_prepared

@@ -49,7 +49,7 @@ def main(
 def _why(found: Run, data: PreparedData) -> Why | None:
     """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
     # Only here is a model loaded: a page of figures needs no torch.
-    from recsys.modeling.factory import load_decoder
+    from recsys.modeling.models import load_decoder
     from recsys.modeling.reason_texts import say_reasons
     from recsys.modeling.recommend import DecoderRecommender, History
 

@@ -23,8 +23,8 @@ from recsys.item_map.layout import Layout, compute_layout, plane, read_layout, u
 from recsys.item_map.neighbourhoods import clustering_agreement, nearest, purity, trustworthiness
 from recsys.item_map.page import in_script, render
 from recsys.item_map.picture import picture
-from recsys.modeling.checkpoint import save_weights
 from recsys.modeling.purchase_model import PurchaseModel
+from recsys.modeling.weights import save_weights
 from recsys.storage import write_json, write_text
 
 N_ITEMS, N_KINDS = 120, 4

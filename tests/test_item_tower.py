@@ -8,9 +8,10 @@ from toy import toy_data, write_vectors
 
 from recsys.config import Config, ModelConfig, SplitConfig, TextConfig, TrainingConfig, dump_config
 from recsys.errors import DataError, RunError
-from recsys.modeling.checkpoint import save_weights
-from recsys.modeling.factory import build_module, load_decoder
+from recsys.modeling.factory import build_module
 from recsys.modeling.item_tower import ItemTower, scaled_texts
+from recsys.modeling.models import load_decoder
+from recsys.modeling.weights import save_weights
 from recsys.runs import Run
 
 NOTHING_TOLD = torch.zeros(6, 0, dtype=torch.int64)

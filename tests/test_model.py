@@ -9,7 +9,7 @@ from toy import toy_data, write_prepared
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.features import KIND_FEATURES, ItemSales
 from recsys.modeling.batches import Sequences, newest_events
-from recsys.modeling.factory import build_purchase_model
+from recsys.modeling.models import build_purchase_model
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items

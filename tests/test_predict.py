@@ -140,6 +140,14 @@ def test_a_question_that_cannot_be_meant_ends_in_one_line(place, capfd, argument
     assert not Path("never.parquet").exists()
 
 
+def test_a_date_long_after_the_data_is_answered_with_a_word_about_it(place, capfd):
+    last = load_prepared(Path("data/processed/toy")).last_day
+    predict("--k", "2", "--date", str(day_date(last + 7)), "--out", "soon.parquet", "--force")
+    assert "the data end" not in capfd.readouterr().err
+    predict("--k", "2", "--date", str(day_date(last + 8)), "--out", "late.parquet", "--force")
+    assert f"the data end on {day_date(last)}, 8 days before that" in " ".join(capfd.readouterr().err.split())
+
+
 def test_unknown_items_in_a_list_are_named(place, tmp_path):
     data = load_prepared(Path("data/processed/toy"))
     (tmp_path / "ids.txt").write_text("0000000001\n999\n")

@@ -24,7 +24,8 @@ from recsys.features import (
     own_columns,
     past_items,
 )
-from recsys.modeling.factory import build_module, build_purchase_model
+from recsys.modeling.factory import build_module
+from recsys.modeling.models import build_purchase_model
 from recsys.modeling.reason_texts import LEAST_PLANNED, ReasonTexts
 from recsys.modeling.reasons import explain
 from recsys.modeling.recommend import DecoderRecommender, History, Lists

@@ -17,7 +17,7 @@ from recsys.config import load_config
 from recsys.console import run
 from recsys.dataset import prepare
 from recsys.features import ITEM_FEATURES, ItemSales
-from recsys.modeling.factory import load_decoder
+from recsys.modeling.models import load_decoder
 from recsys.modeling.recommend import Candidates, History, Lists
 from recsys.prepared import load_prepared
 from recsys.runs import find_run

@@ -9,7 +9,8 @@ from toy import write_prepared
 
 from recsys.config import Config, load_config
 from recsys.errors import ConfigError
-from recsys.modeling.factory import build_module, build_transformer
+from recsys.modeling.factory import build_module
+from recsys.modeling.models import build_transformer
 from recsys.modeling.recommend import Candidates, History, all_items
 from recsys.modeling.seed_batches import (
     SeedBatches,
@@ -19,8 +20,7 @@ from recsys.modeling.seed_batches import (
     tokens,
     training_stretches,
 )
-from recsys.modeling.seed_models import SinusoidalPosEmb, Transformer
-from recsys.modeling.seed_module import loss_and_entropy, next_logits, next_targets
+from recsys.modeling.seed_models import SinusoidalPosEmb, Transformer, loss_and_entropy, next_logits, next_targets
 from recsys.modeling.seed_recommend import SeedRecommender
 from recsys.splits import make_split
 

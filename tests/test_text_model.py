@@ -10,8 +10,9 @@ from toy import write_prepared
 
 from recsys.config import load_config
 from recsys.errors import ConfigError, DataError, RunError
-from recsys.modeling.factory import build_module, load_decoder
+from recsys.modeling.factory import build_module
 from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
+from recsys.modeling.models import load_decoder
 from recsys.modeling.text_batches import TextBatches, Texts, ask, load_tokenizer, split_rows, tokenise
 from recsys.modeling.text_model import PositionalEncoding, TextTransformer, text_vectors
 from recsys.modeling.train import train

@@ -17,8 +17,8 @@ from recsys.features import ItemSales
 from recsys.modeling.baselines.popularity import Popularity
 from recsys.modeling.batches import newest_events
 from recsys.modeling.continuations import PurchaseReader
-from recsys.modeling.factory import build_purchase_model
 from recsys.modeling.left_out import Left, queries_without
+from recsys.modeling.models import build_purchase_model
 from recsys.modeling.predict import ServedDecoder
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.modeling.train import build_module

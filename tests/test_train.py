@@ -17,12 +17,14 @@ from recsys.console import run as run_app
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
 from recsys.metrics import mean_average_precision
 from recsys.modeling.calibration import PARTS
-from recsys.modeling.checkpoint import SafetensorsCheckpointIO, load_weights, save_weights
-from recsys.modeling.factory import build_module, load_decoder
+from recsys.modeling.checkpoint import SafetensorsCheckpointIO
+from recsys.modeling.factory import build_module
 from recsys.modeling.heads import SalesHead
+from recsys.modeling.models import load_decoder
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.recommend import Candidates, History, all_items
 from recsys.modeling.train import train
+from recsys.modeling.weights import load_weights, save_weights
 from recsys.prepared import load_prepared
 from recsys.runs import find_run
 
@@ -232,7 +234,7 @@ def test_a_full_disk_leaves_the_run_that_was_to_be_replaced(prepared, monkeypatc
     train(config_with("training.epochs=1"))
     before = weights()
     with monkeypatch.context() as patch:
-        patch.setattr("recsys.modeling.checkpoint.save_file", full)
+        patch.setattr("recsys.modeling.weights.save_file", full)
         with pytest.raises(RecsysError, match="No space left"):
             train(config_with("training.epochs=1", "seed=7"), force=True)
     assert all(torch.equal(before[name], value) for name, value in weights().items())

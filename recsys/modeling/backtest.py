@@ -16,7 +16,7 @@ from recsys.errors import ConfigError, DataError, RunError, UsageError
 from recsys.evaluate import asked_of, print_scores, protocol_of, score_folds, settings_of, value_text
 from recsys.features import SalesAsOf
 from recsys.modeling.baselines.popularity import Popularity
-from recsys.modeling.factory import load_decoder
+from recsys.modeling.models import load_decoder
 from recsys.modeling.predict import DECODER, ServedDecoder, asked_at, systems_of, write_fold_lists, write_lists
 from recsys.modeling.train import has_checkpoint, train
 from recsys.prepared import PreparedData, day_date, load_prepared

@@ -14,7 +14,7 @@ from recsys.allocator import keep_freed_memory
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import UsageError
 from recsys.modeling.continuations import continue_histories
-from recsys.modeling.factory import load_decoder
+from recsys.modeling.models import load_decoder
 from recsys.modeling.recommend import History
 from recsys.modeling.sampling import Choice
 from recsys.modeling.universe import candidates_at

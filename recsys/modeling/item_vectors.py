@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 from recsys.config import Config
 from recsys.embeddings import embeddings_folder, load_embeddings
 from recsys.errors import RunError
-from recsys.modeling.factory import build_text_transformer, load_decoder, load_transformer, tokenised_items
+from recsys.modeling.factory import build_text_transformer, tokenised_items
+from recsys.modeling.models import load_decoder, load_transformer
 from recsys.modeling.recommend import DecoderRecommender
 from recsys.modeling.text_vectors import run_text_vectors, told_vectors
 from recsys.prepared import PreparedData

@@ -18,7 +18,7 @@ from recsys.errors import ConfigError, DataError, UsageError
 from recsys.modeling.baselines import BASELINES, can_fit, fit_baseline
 from recsys.modeling.baselines.popularity import Popularity
 from recsys.modeling.baselines.repeat import Repeat
-from recsys.modeling.factory import load_decoder, load_transformer
+from recsys.modeling.models import load_decoder, load_transformer
 from recsys.modeling.reason_texts import write_reasons
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists, Recommender
 from recsys.modeling.seed_batches import SeedBatches, customer_stretches
@@ -181,6 +181,11 @@ def recommend_everybody(
     candidates = Candidates(allowed, config.predict.exclude_seen)
     write_lists(recommender, history, everybody, config.predict.k, candidates, path)
     talk.print(f"{asked.system} at {day_date(day)}: {config.predict.k} items for each of {data.n_users:,} customers")
+    if day - data.last_day > config.split.horizon_days:
+        talk.print(
+            f"the data end on {day_date(data.last_day)}, {day - data.last_day:,} days before that: nothing is known "
+            "of what was bought since"
+        )
     typer.echo(path)
     if sheet is not None:
         write_submission(path, sheet)

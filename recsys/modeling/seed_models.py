@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.modeling.layers import KeyValueCache, LayerMemory
-from recsys.modeling.seed_batches import PADDING
+from recsys.modeling.seed_batches import PADDING, SeedBatch
 
 
 class SinusoidalPosEmb(nn.Module):
@@ -141,3 +141,23 @@ class Transformer(nn.Module):
             x_BTD = block.extend(x_BTD, memory)
         states_BTD: Tensor = x_BTD
         return states_BTD
+
+
+def next_targets(batch: SeedBatch) -> Tensor:
+    """Return the targets (M,) of the positions that have one."""
+    return batch.target_BT[batch.target_BT != PADDING]
+
+
+def next_logits(model: Transformer, batch: SeedBatch) -> Tensor:
+    """Return logits (M, V) at the positions that have a target."""
+    logits_MV: Tensor = model.fc_out(model.states(batch.token_BT)[batch.target_BT != PADDING])
+    return logits_MV
+
+
+def loss_and_entropy(logits_MV: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -log p(target) (M,), and the entropy of each prediction (M,) in nats, through which no gradient flows."""
+    log_p_MV = logits_MV.float().log_softmax(dim=-1)
+    loss_M = functional.nll_loss(log_p_MV, target_M, reduction="none")
+    with torch.no_grad():
+        entropy_M = -(log_p_MV.exp() * log_p_MV).sum(dim=-1)
+    return loss_M, entropy_M

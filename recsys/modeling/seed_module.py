@@ -6,19 +6,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from recsys.config import Config
 from recsys.modeling.seed_batches import (
-    PADDING,
     SeedBatch,
     SeedBatches,
     customer_stretches,
     fold_stretches,
     training_stretches,
 )
-from recsys.modeling.seed_models import Transformer
+from recsys.modeling.seed_models import Transformer, loss_and_entropy, next_logits, next_targets
 from recsys.prepared import PreparedData
 from recsys.splits import Split
 
@@ -94,26 +92,6 @@ def lr_factor(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return max(total - step, 0) / max(total - warmup, 1)
-
-
-def next_targets(batch: SeedBatch) -> Tensor:
-    """Return the targets (M,) of the positions that have one."""
-    return batch.target_BT[batch.target_BT != PADDING]
-
-
-def next_logits(model: Transformer, batch: SeedBatch) -> Tensor:
-    """Return logits (M, V) at the positions that have a target."""
-    logits_MV: Tensor = model.fc_out(model.states(batch.token_BT)[batch.target_BT != PADDING])
-    return logits_MV
-
-
-def loss_and_entropy(logits_MV: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Return -log p(target) (M,), and the entropy of each prediction (M,) in nats, through which no gradient flows."""
-    log_p_MV = logits_MV.float().log_softmax(dim=-1)
-    loss_M = functional.nll_loss(log_p_MV, target_M, reduction="none")
-    with torch.no_grad():
-        entropy_M = -(log_p_MV.exp() * log_p_MV).sum(dim=-1)
-    return loss_M, entropy_M
 
 
 def build_seed_module(config: Config, data: PreparedData, split: Split, model: Transformer) -> SeedModule:

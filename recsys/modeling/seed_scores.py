@@ -19,8 +19,7 @@ from torch import Tensor
 
 from recsys.console import progress
 from recsys.modeling.seed_batches import SeedBatch, SeedBatches
-from recsys.modeling.seed_models import Transformer
-from recsys.modeling.seed_module import loss_and_entropy, next_logits, next_targets
+from recsys.modeling.seed_models import Transformer, loss_and_entropy, next_logits, next_targets
 
 CUTOFFS = (1, 5, 10)
 

@@ -9,10 +9,10 @@ from safetensors.numpy import save_file
 
 from recsys.console import progress
 from recsys.errors import RunError
-from recsys.modeling.checkpoint import load_weights
 from recsys.modeling.factory import tokenised_items
 from recsys.modeling.text_batches import Texts
 from recsys.modeling.text_model import TextTransformer, text_vectors
+from recsys.modeling.weights import load_weights
 from recsys.prepared import PreparedData
 from recsys.runs import TEXT_VECTORS_FILE, WEIGHTS_FILE, Run
 from recsys.storage import file_hash, replacing

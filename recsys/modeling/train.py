@@ -27,11 +27,12 @@ from recsys.allocator import KeptMemory, keep_freed_memory
 from recsys.config import MODELS_DIR, Config, dump_config, load_config, load_published
 from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
 from recsys.errors import ConfigError, OutputExistsError, RunError
-from recsys.modeling.checkpoint import SafetensorsCheckpointIO, save_weights
+from recsys.modeling.checkpoint import SafetensorsCheckpointIO
 from recsys.modeling.factory import Module, build_module
 from recsys.modeling.module import PurchaseModule, is_sure
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.text_model import TextTransformer
+from recsys.modeling.weights import save_weights
 from recsys.prepared import PreparedData, is_prepared, load_prepared
 from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version, config_in
 from recsys.storage import replacing, require_absent, write_json, write_text
