@@ -1,7 +1,5 @@
 """Windows cover every event once, padding is bounded, and questions sit where their history ends."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -123,39 +121,6 @@ def test_the_same_seed_and_epoch_give_the_same_batches_and_another_epoch_others(
     again = zip(epoch(0), epoch(0), strict=True)
     assert all(torch.equal(first, second) for first, second in again)
     assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(epoch(0), epoch(1), strict=True))
-
-
-def test_a_batch_is_made_while_the_one_before_it_is_used(data, monkeypatch):
-    made = threading.Semaphore(0)
-    collate = TrainingBatches._collate
-
-    def counted(self, *asked):
-        batch = collate(self, *asked)
-        made.release()
-        return batch
-
-    monkeypatch.setattr(TrainingBatches, "_collate", counted)
-    epoch = iter(batches_of(data))
-    next(epoch)
-    assert made.acquire(timeout=60)
-    assert made.acquire(timeout=60)  # of a batch that nobody has asked for
-    assert not made.acquire(timeout=0.2)  # and no more than one
-
-
-def test_what_fails_while_a_batch_is_made_is_raised_where_it_is_asked_for(data, monkeypatch):
-    collate = TrainingBatches._collate
-    left = iter(range(2))
-
-    def fails(self, *asked):
-        if next(left, None) is None:
-            raise MemoryError("no room for the third")
-        return collate(self, *asked)
-
-    monkeypatch.setattr(TrainingBatches, "_collate", fails)
-    epoch = iter(batches_of(data))
-    assert [next(epoch), next(epoch)]
-    with pytest.raises(MemoryError, match="no room for the third"):
-        next(epoch)
 
 
 def test_processes_share_the_batches_without_overlap(data):

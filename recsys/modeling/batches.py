@@ -5,7 +5,6 @@ Position 0 of a window holds the event before it (a start mark where there is no
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,15 +101,6 @@ class Windows:
     first_of_user: np.ndarray  # (U+1,) int64: windows of user u are first_of_user[u]:first_of_user[u+1]
 
 
-def _ahead(made: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield what ``made`` yields, in its order; a thread makes the next while the last is used."""
-    with ThreadPoolExecutor(1, "batches") as pool:
-        coming = pool.submit(next, made, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, made, None)
-            yield batch
-
-
 def cut_windows(begin: np.ndarray, end: np.ndarray, max_events: int) -> Windows:
     """Return windows that cover events ``begin[u]:end[u]`` of every user; only a user's first may be short."""
     n_events = end - begin
@@ -179,10 +169,7 @@ class TrainingBatches(IterableDataset[Batch]):
         return self._n_packed // self.world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the epoch ``self.epoch``, each made while the one before it is learned from."""
-        return _ahead(self._made())
-
-    def _made(self) -> Iterator[Batch]:
+        """Yield the batches of the epoch ``self.epoch``."""
         random = np.random.default_rng((self.seed, self.epoch))
         packed = pack(self.windows.length, self.batch_tokens, random)
         order = random.permutation(len(packed))[: len(self) * self.world_size]
