@@ -1,6 +1,7 @@
 """The notebooks: they run in a fresh kernel on the packaged data, define nothing, and keep no output."""
 
 import ast
+import json
 import os
 import re
 
@@ -67,3 +68,8 @@ def test_a_notebook_runs_from_top_to_bottom_and_leaves_nothing_behind(notebook, 
     said = [output.text for output in shown if output.output_type == "stream" and output.name == "stderr"]
     assert "warning" not in "".join(said).lower()
     assert "\x1b" not in "".join(said)  # bars that move the cursor fill pages in a notebook
+    measured = list(tmp_path.glob("of-the-notebook/*/reports/notebook/map-quality.json"))
+    assert len(measured) == ("draw_map" in code(notebook))
+    for path in measured:
+        purity = {name: row["purity_department"] for name, row in json.loads(path.read_text())["rows"].items()}
+        assert purity["items"] > purity["random"] + 0.03, "a map of vectors that learned nothing shows nothing"
