@@ -125,12 +125,14 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _runs() -> list[Path]:
-    return sorted(path.parent for path in MODELS_DIR.glob(f"[!.]*/{INFO_FILE}"))  # .…: set aside while it is replaced
+def _runs(file: str = INFO_FILE) -> list[Path]:
+    """Return the folders of runs that have ``file``, which without one are those whose training has ended."""
+    return sorted(path.parent for path in MODELS_DIR.glob(f"[!.]*/{file}"))  # .…: set aside while it is replaced
 
 
 def _newest() -> Path:
-    runs = _runs()
-    if not runs:
-        raise RunError(f"there is no run under {MODELS_DIR}/; run `recsys train` first")
-    return max(runs, key=lambda folder: (folder / INFO_FILE).stat().st_mtime)
+    """Return the newest run that has ended; where none has, the newest that began: what it lacks is then said."""
+    for file in (INFO_FILE, CONFIG_FILE):
+        if runs := _runs(file):
+            return max(runs, key=lambda folder: (folder / file).stat().st_mtime)
+    raise RunError(f"there is no run under {MODELS_DIR}/; run `recsys train` first")

@@ -58,6 +58,14 @@ def test_without_any_run_the_error_says_how_to_make_one(workplace):
         find_run(None)
 
 
+def test_a_training_that_was_stopped_is_named_only_where_no_other_run_is_there(workplace):
+    (make_run("stopped", minute=2) / INFO_FILE).unlink()
+    with pytest.raises(RunError, match=r"models/stopped lacks run.json: its training has not ended"):
+        find_run(None)
+    make_run("ended", minute=1)
+    assert find_run(None).name == "ended"
+
+
 def test_an_unknown_name_lists_the_known_ones(workplace):
     make_run("small")
     make_run("large")

@@ -94,7 +94,8 @@ def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, fo
             path = found.table_path(RERANK, fold.name)
             write_lists(reranked, history, fold.user_index, config.predict.k, candidates, path)
             bar.advance(task)
-    talk.print(f"wrote {len(split.tests)} tables under {path.parent}", markup=False)
+    n_tables = len(split.tests)
+    talk.print(f"wrote {n_tables} table{'s' * (n_tables != 1)} under {path.parent}", markup=False)
 
 
 def fit_reranked(found: Run, history: History, *, n_candidates: int = 100, n_rounds: int = 300) -> "Reranked":
