@@ -30,6 +30,8 @@ _FEWEST_QUESTIONS = 256
 #: Numbers of a (question, item) table at most, some 256 MiB; three of them are held.
 _MOST_ENTRIES = 1 << 26
 _CHUNK = 128
+#: So many questions' rows of such a table stay in a processor's own memory while they are passed over a dozen times.
+_BLOCK = 8
 
 
 def fit_parts(
@@ -155,25 +157,57 @@ class _Chunk:
         A slope is the mean of a part under the softmax. By hand: automatic differentiation would pass over tables of
         customers and items three times as often.
         """
-        logits_QI = factors[0] * self.query_QI
-        logits_QI += factors[1:3] @ self.flat_2I
-        if self.kinds_QI is not None:
-            logits_QI.add_(factors[3] * self.kinds_QI)
+        left_out = _InBlocks.of(*place, self.n_questions)
+        given = None
         if self.companions is not None:
-            pairs = self.companions.query_C, self.companions.item_C - 1
-            logits_QI[pairs] += factors[4] * self.companions.score_C
-        logits_QI[place] = -torch.inf
-        # Of a small catalogue a customer may own everything: the log of nothing is then very low, but has a slope.
-        highest_Q1 = logits_QI.amax(-1, keepdim=True).clamp(min=torch.finfo(logits_QI.dtype).min)
-        weight_QI = logits_QI.sub_(highest_Q1).exp_()
-        total_Q = weight_QI.sum(-1).clamp(min=torch.finfo(weight_QI.dtype).tiny)
-        flat_2Q = self.flat_2I @ weight_QI.T
-        query_Q, kinds_Q = (
-            torch.zeros_like(total_Q) if part is None else torch.linalg.vecdot(weight_QI, part)
-            for part in (self.query_QI, self.kinds_QI)
-        )
-        with_Q = torch.zeros_like(total_Q)
-        if self.companions is not None:
-            with_Q.index_add_(0, pairs[0], weight_QI[pairs] * self.companions.score_C)
-        slope_5Q = torch.stack([query_Q, *flat_2Q, kinds_Q, with_Q]) / total_Q
-        return total_Q.log() + highest_Q1.squeeze(-1), slope_5Q
+            given = _InBlocks.of(self.companions.query_C, self.companions.item_C - 1, self.n_questions)
+        flat_I = factors[1:3] @ self.flat_2I
+        other, slope = [], []
+        for number, begin in enumerate(range(0, self.n_questions, _BLOCK)):
+            rows = slice(begin, begin + _BLOCK)
+            query_BI, kinds_BI = self.query_QI[rows], None if self.kinds_QI is None else self.kinds_QI[rows]
+            logits_BI = torch.addcmul(flat_I, factors[0], query_BI)
+            if kinds_BI is not None:
+                logits_BI.addcmul_(factors[3], kinds_BI)
+            if given is not None and self.companions is not None:
+                order, pairs = given.block(number)
+                score_C = self.companions.score_C[order]
+                logits_BI[pairs] += factors[4] * score_C
+            logits_BI[left_out.block(number)[1]] = -torch.inf
+            # Of a small catalogue a customer may own everything: the log of nothing is then very low, but has a slope.
+            highest_B1 = logits_BI.amax(-1, keepdim=True).clamp(min=torch.finfo(logits_BI.dtype).min)
+            weight_BI = logits_BI.sub_(highest_B1).exp_()
+            total_B = weight_BI.sum(-1).clamp(min=torch.finfo(weight_BI.dtype).tiny)
+            query_B, kinds_B = (
+                torch.zeros_like(total_B) if part is None else torch.linalg.vecdot(weight_BI, part)
+                for part in (query_BI, kinds_BI)
+            )
+            with_B = torch.zeros_like(total_B)
+            if given is not None:
+                with_B.index_add_(0, pairs[0], weight_BI[pairs] * score_C)
+            other.append(total_B.log() + highest_B1.squeeze(-1))
+            slope.append(torch.stack([query_B, *(self.flat_2I @ weight_BI.T), kinds_B, with_B]) / total_B)
+        return torch.cat(other), torch.cat(slope, dim=-1)
+
+
+@dataclass(frozen=True)
+class _InBlocks:
+    """Pairs of a question and an item, found by blocks of ``_BLOCK`` questions."""
+
+    order_P: Tensor  # places of the pairs, by question
+    row_P: Tensor  # question within its block, in that order
+    item_P: Tensor
+    bounds: list[int]  # of each block, and the end of the last
+
+    @classmethod
+    def of(cls, query_P: Tensor, item_P: Tensor, n_questions: int) -> Self:
+        order_P = torch.argsort(query_P, stable=True)
+        query_P = query_P[order_P]
+        begins = torch.arange(0, n_questions + _BLOCK, _BLOCK, device=query_P.device)
+        bounds = torch.searchsorted(query_P, begins).tolist()
+        return cls(order_P, query_P % _BLOCK, item_P[order_P], bounds)
+
+    def block(self, number: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the places of a block's pairs, and the pairs themselves: row within the block and item."""
+        here = slice(self.bounds[number], self.bounds[number + 1])
+        return self.order_P[here], (self.row_P[here], self.item_P[here])

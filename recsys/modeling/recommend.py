@@ -73,7 +73,7 @@ class DecoderRecommender:
 
     name = "decoder"
 
-    def __init__(self, model: PurchaseModel, sales: ItemSales, *, chunk: int = 256) -> None:
+    def __init__(self, model: PurchaseModel, sales: ItemSales, *, chunk: int = 64) -> None:
         self.model, self.sales, self.chunk = model, sales, chunk
 
     def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Lists:
