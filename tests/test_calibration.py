@@ -11,7 +11,8 @@ from toy import toy_data
 from recsys.config import Config, ModelConfig, PredictConfig, SplitConfig, TrainingConfig
 from recsys.features import ItemSales
 from recsys.metrics import average_precisions
-from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
+from recsys.modeling.calibration import PARTS, _Chunk, apply_parts, fit_parts
+from recsys.modeling.losses import WindowLoss
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
 from recsys.modeling.train import build_module
@@ -102,6 +103,29 @@ def test_held_out_purchases_become_likelier(model, data):
     before = loss()
     apply_parts(model, fit_parts(model, ItemSales(data), history, fold, seed=0))
     assert loss() < before
+
+
+def test_the_loss_of_weighed_parts_and_its_slope_are_those_of_the_whole_table(model, data):
+    fold, history = fold_and_history(data)
+    chunk = _Chunk.of(model, ItemSales(data), history, fold)
+    chunk = replace(chunk, kinds_QI=torch.randn_like(chunk.query_QI))  # toy items are of no kind
+    assert chunk.n_questions > 16, "several blocks"
+    assert chunk.n_questions % 8, "and a shorter one"
+    fitted = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4, -1.5], requires_grad=True)
+    query, bias, sales, kinds, companions, past = fitted[:-1].exp()
+    given = chunk.companions
+    with_QI = torch.zeros_like(chunk.query_QI).index_put((given.query_C, given.item_C - 1), given.score_C)
+    table_QI = query * chunk.query_QI + bias * chunk.flat_2I[0] + sales * chunk.flat_2I[1] + kinds * chunk.kinds_QI
+    table_QI = table_QI + companions * with_QI
+    own, place = chunk.own, (chunk.own.query_P, chunk.own.item_P - 1)
+    own_P = torch.cat([past * chunk.past_P + fitted[-1], table_QI[place][own.n_past :]])
+    others_Q = table_QI.index_put(place, torch.tensor(-torch.inf)).logsumexp(-1)
+    expected = WindowLoss.of(own_P, own.query_P, own.n_past, own.target_n, others_Q)
+    for exclude_seen, loss in ((False, expected.joint), (True, expected.discoveries)):
+        found = chunk.loss(fitted, exclude_seen=exclude_seen)
+        torch.testing.assert_close(found, loss)
+        slopes = (torch.autograd.grad(one, fitted, retain_graph=True)[0] for one in (found, loss))
+        torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)
 
 
 def test_where_lists_leave_out_past_items_these_say_nothing(model, data):
