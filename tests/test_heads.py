@@ -130,3 +130,21 @@ def test_past_items_begin_at_an_even_chance_against_the_catalogue():
     head.begin(torch.cat([past, sales], dim=1), n_questions, log_catalogue)
     weight = head(past, sales, torch.randn(n_questions, 8), query).exp().sum() / n_questions
     assert float(weight.log().detach()) == pytest.approx(log_catalogue, abs=1e-4)
+
+
+def test_many_rows_score_as_each_of_them_alone():
+    torch.manual_seed(0)
+    n, codes, queries = 20_000, torch.randint(9, (20_000,)), torch.randint(5, (20_000,))
+    asked = (
+        (SalesHead(), (torch.randn(n, SALES),)),
+        (RepeatHead(8), (torch.randn(n, PAST), torch.randn(n, OWN), torch.randn(5, 8), queries)),
+        (KindHead(9, torch.ones(9)), (torch.randn(n, len(KIND_FEATURES)), codes)),
+        (CompanionHead(), (torch.randn(n, len(COMPANION_FEATURES)),)),
+    )
+    some = torch.tensor([0, 8191, 8192, 16_384, n - 1])
+    for head, tables in asked:
+        for weight in head.parameters():
+            torch.nn.init.normal_(weight, std=0.2)
+        chosen = (table[some] if len(table) == n else table for table in tables)
+        torch.testing.assert_close(head(*tables)[some], head(*chosen), rtol=1e-4, atol=1e-5)
+        assert head(*tables).shape == (n,)

@@ -4,12 +4,17 @@ Scores are float32 under autocast too: they are summed, and small differences of
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from recsys.companions import COMPANION_FEATURES
 from recsys.features import ITEM_FEATURES, KIND_FEATURES, OWN_FEATURES, PAST_FEATURES, own_columns
+
+#: So many rows go through a head at a time: what its layers make of them stays in a processor's own memory, forwards
+#: and backwards.
+_BLOCK = 8192
 
 
 class Scale(nn.Module):
@@ -84,9 +89,14 @@ class SalesHead(nn.Module):
 
     def forward(self, sales_VF: Tensor) -> Tensor:
         """Return scores (…,) from the features (…, F) of :class:`recsys.features.ItemSales`."""
-        own_VF, of_kinds_V = sales_VF[..., self.columns], sales_VF[..., ITEM_FEATURES.index("kind_sold_7")]
-        score_V: Tensor = (self.rule(own_VF) + self.mlp(self.scale(own_VF))).squeeze(-1).float()
+        of_kinds_V = sales_VF[..., ITEM_FEATURES.index("kind_sold_7")]
+        score_V = _in_blocks(self._score_own, sales_VF.flatten(0, -2)).view_as(of_kinds_V)
         return score_V if self.of_kinds is None else score_V + self.of_kinds * of_kinds_V
+
+    def _score_own(self, sales_NF: Tensor) -> Tensor:
+        own_NF = sales_NF[:, self.columns]
+        score_N: Tensor = (self.rule(own_NF) + self.mlp(self.scale(own_NF))).squeeze(-1).float()
+        return score_N
 
 
 class RepeatHead(nn.Module):
@@ -140,11 +150,15 @@ class RepeatHead(nn.Module):
             query_QD: the decoder's query of each question.
             past_query_P: (P,) int64 question of each past item.
         """
-        context_P = self.from_query(query_QD)[past_query_P]
-        known_PF = torch.cat([past_PF[:, : self.n_past], sales_PF], dim=-1)
-        learned_P1 = self.out(self.mlp(torch.cat([self.scale(known_PF), context_P], dim=-1)))
-        logit_P: Tensor = (self.rule(known_PF) + learned_P1).squeeze(-1).float()
-        return logit_P
+        context_Q = self.from_query(query_QD)
+
+        def score(past_PF: Tensor, sales_PF: Tensor, query_P: Tensor) -> Tensor:
+            known_PF = torch.cat([past_PF[:, : self.n_past], sales_PF], dim=-1)
+            learned_P1 = self.out(self.mlp(torch.cat([self.scale(known_PF), context_Q[query_P]], dim=-1)))
+            logit_P: Tensor = (self.rule(known_PF) + learned_P1).squeeze(-1).float()
+            return logit_P
+
+        return _in_blocks(score, past_PF, sales_PF, past_query_P)
 
 
 class KindHead(nn.Module):
@@ -175,9 +189,11 @@ class KindHead(nn.Module):
 
     def forward(self, kind_RF: Tensor, code_R: Tensor) -> Tensor:
         """Return the scores (R,) of the kinds ``code_R`` (R,) int64 from ``features.KIND_FEATURES`` (R, F)."""
-        hidden_RH = self.mlp(torch.cat([self.scale(kind_RF), self.code(code_R)], dim=-1))
-        rule_R1 = self.rule(kind_RF) * self.is_finest[code_R, None]
-        score_R: Tensor = (rule_R1 + self.out(hidden_RH)).squeeze(-1).float()
+        return _in_blocks(self._score, kind_RF, self.code(code_R), self.is_finest[code_R, None])
+
+    def _score(self, kind_RF: Tensor, code_RE: Tensor, is_finest_R1: Tensor) -> Tensor:
+        hidden_RH = self.mlp(torch.cat([self.scale(kind_RF), code_RE], dim=-1))
+        score_R: Tensor = (self.rule(kind_RF) * is_finest_R1 + self.out(hidden_RH)).squeeze(-1).float()
         return score_R
 
 
@@ -204,6 +220,9 @@ class CompanionHead(nn.Module):
 
     def forward(self, companion_CF: Tensor) -> Tensor:
         """Return the scores (C,) from ``companions.COMPANION_FEATURES`` (C, F)."""
+        return _in_blocks(self._score, companion_CF)
+
+    def _score(self, companion_CF: Tensor) -> Tensor:
         score_C: Tensor = (self.rule(companion_CF) + self.out(self.mlp(self.scale(companion_CF)))).squeeze(-1).float()
         return score_C
 
@@ -282,6 +301,12 @@ def _added_up(key_N: Tensor, strength_N: Tensor, n_keys: int) -> tuple[Tensor, T
     has_any_N = strength_N > 0
     key_C, place_n = torch.unique(key_N[has_any_N], return_inverse=True)
     return key_C, strength_N.new_zeros(len(key_C)).index_add_(0, place_n, strength_N[has_any_N])
+
+
+def _in_blocks(score: Callable[..., Tensor], *tables: Tensor) -> Tensor:
+    """Return ``score(*tables)``, (N,) of tables of N rows, made of ``_BLOCK`` rows at a time."""
+    begins = range(0, max(len(tables[0]), 1), _BLOCK)
+    return torch.cat([score(*(table[begin : begin + _BLOCK] for table in tables)) for begin in begins])
 
 
 def _rule(names: tuple[str, ...], weights: dict[str, float]) -> nn.Linear:
