@@ -8,6 +8,7 @@ nothing that asks it needs to know of them.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -30,7 +31,7 @@ _FEWEST_QUESTIONS = 256
 #: Numbers of a (question, item) table at most, some 256 MiB; three of them are held.
 _MOST_ENTRIES = 1 << 26
 _CHUNK = 128
-#: So many questions' rows of such a table stay in a processor's own memory while they are passed over a dozen times.
+#: So many questions' rows of such a table fit into a core's cache while a dozen passes go over them.
 _BLOCK = 8
 
 
@@ -145,35 +146,27 @@ class _Chunk:
         own_P = factors[:-1] @ torch.stack([query_P, *flat_2P, kinds_P, with_P])
         if self.past_P is not None:
             own_P = torch.cat([factors[-1] * self.past_P + fitted[-1], own_P[self.own.n_past :]])
-        other_Q, slope_5Q = self._others(factors.detach(), place)
+        other_Q, slope_5Q = self._others(factors.detach())
         other_Q = other_Q + (factors - factors.detach())[:-1] @ slope_5Q
         window = WindowLoss.of(own_P, self.own.query_P, self.own.n_past, self.own.target_n, other_Q)
         return window.discoveries if exclude_seen else window.joint
 
     @torch.no_grad()
-    def _others(self, factors: Tensor, place: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the log of the sum of exp(logit) (Q,) over all items but those at ``place``, and its slopes (5, Q).
+    def _others(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log of the sum of exp(logit) (Q,) over all items but the own ones, and its slopes (5, Q).
 
         A slope is the mean of a part under the softmax. By hand: automatic differentiation would pass over tables of
         customers and items three times as often.
         """
-        left_out = _InBlocks.of(*place, self.n_questions)
-        given = None
-        if self.companions is not None:
-            given = _InBlocks.of(self.companions.query_C, self.companions.item_C - 1, self.n_questions)
         flat_I = factors[1:3] @ self.flat_2I
         other, slope = [], []
-        for number, begin in enumerate(range(0, self.n_questions, _BLOCK)):
-            rows = slice(begin, begin + _BLOCK)
-            query_BI, kinds_BI = self.query_QI[rows], None if self.kinds_QI is None else self.kinds_QI[rows]
+        for block in self._blocks:
+            query_BI, kinds_BI = self.query_QI[block.rows], None if self.kinds_QI is None else self.kinds_QI[block.rows]
             logits_BI = torch.addcmul(flat_I, factors[0], query_BI)
             if kinds_BI is not None:
                 logits_BI.addcmul_(factors[3], kinds_BI)
-            if given is not None and self.companions is not None:
-                order, pairs = given.block(number)
-                score_C = self.companions.score_C[order]
-                logits_BI[pairs] += factors[4] * score_C
-            logits_BI[left_out.block(number)[1]] = -torch.inf
+            logits_BI[block.given] += factors[4] * block.given_score_C
+            logits_BI[block.own] = -torch.inf
             # Of a small catalogue a customer may own everything: the log of nothing is then very low, but has a slope.
             highest_B1 = logits_BI.amax(-1, keepdim=True).clamp(min=torch.finfo(logits_BI.dtype).min)
             weight_BI = logits_BI.sub_(highest_B1).exp_()
@@ -182,32 +175,49 @@ class _Chunk:
                 torch.zeros_like(total_B) if part is None else torch.linalg.vecdot(weight_BI, part)
                 for part in (query_BI, kinds_BI)
             )
-            with_B = torch.zeros_like(total_B)
-            if given is not None:
-                with_B.index_add_(0, pairs[0], weight_BI[pairs] * score_C)
+            given_B = torch.zeros_like(total_B)
+            given_B.index_add_(0, block.given[0], weight_BI[block.given] * block.given_score_C)
             other.append(total_B.log() + highest_B1.squeeze(-1))
-            slope.append(torch.stack([query_B, *(self.flat_2I @ weight_BI.T), kinds_B, with_B]) / total_B)
+            slope.append(torch.stack([query_B, *(self.flat_2I @ weight_BI.T), kinds_B, given_B]) / total_B)
         return torch.cat(other), torch.cat(slope, dim=-1)
+
+    @cached_property
+    def _blocks(self) -> list["_Block"]:
+        own_query, own_item = self.own.query_P, self.own.item_P - 1
+        none = own_query.new_zeros(0)
+        given_query, given_item, given_score = none, none, self.query_QI.new_zeros(0)
+        if self.companions is not None:
+            given_query, given_item = self.companions.query_C, self.companions.item_C - 1
+            given_score = self.companions.score_C
+        blocks = []
+        places = (_places_by_block(query, self.n_questions) for query in (own_query, given_query))
+        for first, own, given in zip(range(0, self.n_questions, _BLOCK), *places, strict=True):
+            blocks.append(
+                _Block(
+                    rows=slice(first, first + _BLOCK),
+                    own=(own_query[own] - first, own_item[own]),
+                    given=(given_query[given] - first, given_item[given]),
+                    given_score_C=given_score[given],
+                )
+            )
+        return blocks
 
 
 @dataclass(frozen=True)
-class _InBlocks:
-    """Pairs of a question and an item, found by blocks of ``_BLOCK`` questions."""
+class _Block:
+    """Some of a chunk's questions, at most ``_BLOCK``; their own items, and those given something for going with these.
 
-    order_P: Tensor  # places of the pairs, by question
-    row_P: Tensor  # question within its block, in that order
-    item_P: Tensor
-    bounds: list[int]  # of each block, and the end of the last
+    A pair is the question's row in the block (n,) int64 and the item's column (n,) int64.
+    """
 
-    @classmethod
-    def of(cls, query_P: Tensor, item_P: Tensor, n_questions: int) -> Self:
-        order_P = torch.argsort(query_P, stable=True)
-        query_P = query_P[order_P]
-        begins = torch.arange(0, n_questions + _BLOCK, _BLOCK, device=query_P.device)
-        bounds = torch.searchsorted(query_P, begins).tolist()
-        return cls(order_P, query_P % _BLOCK, item_P[order_P], bounds)
+    rows: slice
+    own: tuple[Tensor, Tensor]
+    given: tuple[Tensor, Tensor]
+    given_score_C: Tensor
 
-    def block(self, number: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the places of a block's pairs, and the pairs themselves: row within the block and item."""
-        here = slice(self.bounds[number], self.bounds[number + 1])
-        return self.order_P[here], (self.row_P[here], self.item_P[here])
+
+def _places_by_block(query_P: Tensor, n_questions: int) -> tuple[Tensor, ...]:
+    """Return for each ``_BLOCK`` questions the places of their pairs, given the question (P,) int64 of each pair."""
+    n_blocks = -(-n_questions // _BLOCK)
+    counts = torch.bincount(query_P // _BLOCK, minlength=n_blocks).tolist()
+    return torch.split(torch.argsort(query_P, stable=True), counts)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from recsys.companions import COMPANION_FEATURES
 from recsys.features import ITEM_FEATURES, KIND_FEATURES, OWN_FEATURES, PAST_FEATURES, own_columns
 
-#: So many rows go through a head at a time: what its layers make of them stays in a processor's own memory, forwards
-#: and backwards.
+#: Rows that go through a head at a time: what its layers make of them fits into a core's cache.
 _BLOCK = 8192
 
 

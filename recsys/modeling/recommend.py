@@ -69,7 +69,10 @@ def all_items(n_items: int) -> np.ndarray:
 
 
 class DecoderRecommender:
-    """The trained model as a system that can be asked: exact top-k over the whole catalogue, in chunks of users."""
+    """The trained model as a system that can be asked: exact top-k over the whole catalogue, in chunks of users.
+
+    Chunks are small, as several passes go over all scores of one (``docs/decisions.md``, "in blocks").
+    """
 
     name = "decoder"
 
