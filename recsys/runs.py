@@ -69,12 +69,14 @@ class Run:
 
 
 def find_run(name: str | None) -> Run:
-    """Return the run called ``name`` (a folder, or a name under ``models/``); the newest one without a name.
+    """Return the run called ``name`` (under ``models/``, else a folder); the newest one without a name.
 
     Raises:
         RunError: there is no such run, or the folder is not a run.
     """
-    folder = _newest() if name is None else Path(name) if Path(name).is_dir() else MODELS_DIR / name
+    folder = _newest() if name is None else MODELS_DIR / name
+    if name is not None and not folder.is_dir() and Path(name).is_dir():
+        folder = Path(name)
     missing = [file for file in (CONFIG_FILE, INFO_FILE, WEIGHTS_FILE) if not (folder / file).is_file()]
     if CONFIG_FILE not in missing and INFO_FILE in missing:
         raise RunError(

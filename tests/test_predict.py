@@ -251,7 +251,7 @@ def test_writing_a_submission_keeps_the_order_of_ranks(tmp_path):
     ("arguments", "code", "said"),
     [
         (["--date", "1969-01-01"], 2, "nothing was bought before 1969-01-01"),
-        (["--k", "21"], 1, "20 items may be recommended, fewer than the 21 asked"),
+        (["--k", "21"], 1, "only 20 items may be recommended, but lists of 21 were asked for; lower predict.k (--k"),
         (["--k", "0"], 2, "--k"),
         (["--ruin", "x"], 2, "--ruin"),
     ],
@@ -262,6 +262,13 @@ def test_what_cannot_be_asked_is_one_line_and_writes_nothing(place, capsys, argu
     assert said in talk
     assert len(talk.splitlines()) == 1
     assert not Path("asked.parquet").exists()
+
+
+def test_lists_to_be_scored_are_no_longer_than_the_catalogue_either(place):
+    found = find_run("toy")
+    config = found.config.model_copy(update={"predict": found.config.predict.model_copy(update={"k": 21})})
+    with pytest.raises(DataError, match=r"only 20 items may be recommended.*--set predict\.k=20 when training"):
+        predict_folds(replace(found, config=config), force=True)
 
 
 def test_an_item_list_may_begin_with_a_byte_order_mark(place):

@@ -46,6 +46,12 @@ def test_a_run_elsewhere_is_found_by_its_folder(workplace):
     assert find_run("kept").folder == Path("kept")
 
 
+def test_a_run_s_name_means_the_run_where_a_folder_of_the_purchases_is_called_alike(workplace):
+    make_run("shop")
+    Path("shop").mkdir()
+    assert find_run("shop").folder == Path("models/shop")
+
+
 def test_without_a_name_the_newest_run_is_found(workplace):
     make_run("newer", minute=2)
     make_run("newest", minute=3)

@@ -14,8 +14,9 @@ from rich.table import Table
 from recsys.allocator import keep_freed_memory
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
-from recsys.errors import ConfigError, DataError, UsageError
+from recsys.errors import ConfigError, UsageError
 from recsys.modeling.baselines import BASELINES, can_fit, fit_baseline
+from recsys.modeling.baselines.lists import require_enough
 from recsys.modeling.baselines.popularity import Popularity
 from recsys.modeling.baselines.repeat import Repeat
 from recsys.modeling.models import load_decoder, load_transformer
@@ -58,6 +59,7 @@ class ServedDecoder:
         Raises:
             DataError: fewer than ``k`` items may be recommended to a customer.
         """
+        require_enough(candidates, k)
         if isinstance(self.decoder, DecoderRecommender):
             known = self.decoder.knows(history, user_index)
         else:
@@ -169,16 +171,11 @@ def recommend_everybody(
         None if listed is None else read_item_list(listed, data) for listed in (asked.universe, asked.blocklist)
     )
     allowed = candidates_at(data, day, config.predict.sold_within_days, only=only, blocked=blocked)
-    n_allowed = int(np.count_nonzero(allowed))
-    if n_allowed < config.predict.k:
-        raise DataError(
-            f"{n_allowed:,} items may be recommended, fewer than the {config.predict.k:,} asked for each customer; "
-            "lower --k, or allow more items"
-        )
+    candidates = Candidates(allowed, config.predict.exclude_seen)
+    require_enough(candidates, config.predict.k)  # before anything is loaded
     history = History(data, data.ends_before(day), day)
     recommender = fit_system(asked.system, found, config, history)
     everybody = np.arange(data.n_users, dtype=np.int32)
-    candidates = Candidates(allowed, config.predict.exclude_seen)
     write_lists(recommender, history, everybody, config.predict.k, candidates, path)
     talk.print(f"{asked.system} at {day_date(day)}: {config.predict.k} items for each of {data.n_users:,} customers")
     if day - data.last_day > config.split.horizon_days:

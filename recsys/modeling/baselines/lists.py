@@ -131,6 +131,7 @@ def require_enough(candidates: Candidates, k: int) -> None:
     n_allowed = int(np.count_nonzero(candidates.allowed))
     if n_allowed < k:
         raise DataError(
-            f"only {n_allowed} items may be recommended, but lists of {k} were asked for; "
-            "lower predict.k, raise predict.sold_within_days or shorten the blocklist"
+            f"only {n_allowed:,} items may be recommended, but lists of {k:,} were asked for; lower predict.k (--k, or "
+            f"for the lists that are scored --set predict.k={n_allowed} when training), or allow more items "
+            "(predict.sold_within_days, --universe, --blocklist)"
         )
