@@ -267,16 +267,9 @@ class TrainingConfig(Section):
         description="keep the mean of the weights over all steps, the n-th weighed by about n to this power; null: "
         "keep those of the last step",
     )
-    loss: Literal["auto", "full", "sampled", "gbce"] = Field(
+    loss: Literal["auto", "full", "sampled"] = Field(
         "auto",
-        description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond; gbce: a "
-        "calibrated binary loss for the next item, and windows as under sampled",
-    )
-    gbce_t: float = Field(
-        0.75,
-        ge=0,
-        le=1,
-        description="calibration t of loss gbce: 0 is plain binary cross-entropy, 1 fits probabilities",
+        description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond",
     )
     n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch")
     n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")
@@ -309,7 +302,7 @@ class TrainingConfig(Section):
         "where bfloat16 is faster only if it has instructions for it (AMX)",
     )
 
-    def loss_over(self, n_items: int) -> Literal["full", "sampled", "gbce"]:
+    def loss_over(self, n_items: int) -> Literal["full", "sampled"]:
         """Return the loss where the catalogue holds ``n_items``: what auto means there, else what is set.
 
         >>> [TrainingConfig(loss="auto").loss_over(n_items) for n_items in (20_000, 20_001)]

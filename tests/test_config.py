@@ -88,7 +88,6 @@ def test_an_unknown_key_of_set_is_named_with_the_nearest_known_one(override, nea
         ("model.dropout=1", r"model\.dropout: .*less than 1"),
         ("model.block=wide", r"model\.block: .*'plain' or 'gated'.*found 'wide'"),
         ("model.attention_window=0", r"model\.attention_window: .*greater than or equal to 1"),
-        ("training.gbce_t=1.5", r"training\.gbce_t: .*less than or equal to 1"),
         ("model.n_heads=3", r"model: .*width 64 is not a multiple of n_heads 3"),
         ("data={min_history: 3, max_history: 2}", r"data: min_history 3 is above max_history 2$"),
         ("data.source=amazon", r"data\.source: .*'completejourney'.*found 'amazon'"),

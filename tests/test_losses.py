@@ -11,8 +11,6 @@ from recsys.modeling.batches import Questions
 from recsys.modeling.losses import (
     WindowLoss,
     full_softmax_loss,
-    gbce_beta,
-    gbce_loss,
     log_sum_exp,
     ranking_loss,
     sampled_softmax_loss,
@@ -115,7 +113,7 @@ def test_sampled_softmax_with_log_q_tends_to_the_full_softmax():
 
 
 def test_the_sampler_draws_with_the_probability_it_says_and_never_padding():
-    sampler = MixedSampler(torch.tensor([0, 8, 0, 2]), uniform_share=0.5)
+    sampler = MixedSampler(torch.tensor([0, 8, 0, 2]))
     draws = sampler.sample(300_000, torch.Generator().manual_seed(0))
     share = torch.bincount(draws, minlength=4) / len(draws)
     assert share[0] == 0
@@ -128,79 +126,6 @@ def test_what_was_not_sold_is_never_drawn_where_only_what_sold_may_be():
     draws = sampler.sample(20_000, torch.Generator().manual_seed(0))
     assert set(draws.tolist()) == {1, 3}
     torch.testing.assert_close(sampler.log_q(torch.tensor([1, 3])).exp(), torch.tensor([0.65, 0.35]))
-
-
-def gbce(logit_positive, logits_negative, target, negative, beta):
-    """Return the loss of one position whose logits are biases alone."""
-    nothing, negatives = torch.zeros(1, D), torch.tensor(logits_negative)
-    positive, none = torch.tensor([logit_positive]), torch.zeros(len(negatives), D)
-    return gbce_loss(nothing, nothing, torch.tensor([target]), positive, none, torch.tensor(negative), negatives, beta)
-
-
-def test_gbce_is_the_power_of_the_positive_and_each_negative_that_is_not_the_target():
-    # σ(0) = 1/2, σ(log 3) = 3/4, σ(-log 3) = 1/4; the third negative is the target.
-    found = gbce(0.0, [math.log(3), -math.log(3), 7.0], 5, [1, 2, 5], 0.5)
-    torch.testing.assert_close(found, torch.tensor(-math.log(0.5**0.5 * (1 / 4) * (3 / 4))))
-    torch.testing.assert_close(gbce(100.0, [-100.0], 1, [2], 1.0), torch.tensor(0.0))
-    assert torch.isfinite(gbce(-1e4, [1e4], 1, [2], 1.0))
-
-
-def test_gbce_of_vectors_is_that_of_their_logits():
-    queries, items, target, bias = some_tensors()
-    negative = torch.tensor([3, 9, 9, 17])
-    found = gbce_loss(queries, items[target], target, bias[target], items[negative], negative, bias[negative], beta=0.3)
-    probability = (queries @ items.T + bias).sigmoid().double()
-    total = 0.0
-    for position, own in enumerate(target.tolist()):
-        total -= 0.3 * math.log(probability[position, own])
-        total -= sum(math.log(1 - probability[position, other]) for other in negative.tolist() if other != own)
-    assert found.item() == pytest.approx(total / M, rel=1e-4)
-
-
-@pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
-def test_gbce_settles_where_its_calibration_says(t):
-    """With chance p of an item, -p β log σ - (1 - p) α log(1 - σ) is least where σ = p β / (p β + (1 - p) α)."""
-    n_items, n_negatives = 11, 4
-    beta = gbce_beta(n_negatives, n_items, t)
-    chance = torch.tensor([0.5, 0.3, 0.2] + [0.0] * 8).double()
-    logits = torch.zeros(n_items, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
-    nothing = torch.zeros(1, D, dtype=torch.float64)
-
-    def expected():
-        """Return the mean loss over targets, with every other item as a negative as often as it is drawn."""
-        optimizer.zero_grad()
-        loss = torch.zeros((), dtype=torch.float64)
-        for item in range(3):
-            others = torch.tensor([other for other in range(n_items) if other != item])
-            arguments = (
-                nothing,
-                nothing,
-                torch.tensor([item]),
-                logits[[item]],
-                nothing.expand(len(others), D),
-                others,
-                logits[others],
-            )
-            # α times each possible negative: what N draws give in the mean.
-            alone = gbce_loss(*arguments, beta=0.0)
-            loss = loss + chance[item] * (gbce_loss(*arguments, beta) - (1 - n_negatives / (n_items - 1)) * alone)
-        loss.backward()
-        return loss
-
-    optimizer.step(expected)
-    alpha, p = n_negatives / (n_items - 1), chance[:3]
-    torch.testing.assert_close(
-        logits[:3].sigmoid().detach(), p * beta / (p * beta + (1 - p) * alpha), rtol=1e-3, atol=1e-4
-    )
-    if t == 1:  # calibrated: the probability itself
-        torch.testing.assert_close(logits[:3].sigmoid().detach(), p, rtol=1e-3, atol=1e-4)
-
-
-def test_beta_is_the_paper_s_formula():
-    for n_negatives, n_items, t in ((256, 12_102, 0.75), (1, 2, 0.5), (300, 200, 0.9), (16, 3_417, 0.25)):
-        alpha = min(n_negatives / (n_items - 1), 1)
-        assert gbce_beta(n_negatives, n_items, t) == pytest.approx(alpha * (t * (1 - 1 / alpha) + 1 / alpha))
 
 
 def window_loss(logits, query, item, past=()):

@@ -104,42 +104,6 @@ def sampled_softmax_loss(
     return (everything_M - positive_M).mean()
 
 
-def gbce_loss(
-    query_MD: Tensor,
-    target_MD: Tensor,
-    target_M: Tensor,
-    target_bias_M: Tensor,
-    negative_ND: Tensor,
-    negative_N: Tensor,
-    negative_bias_N: Tensor,
-    beta: float,
-) -> Tensor:
-    """Return the mean over the positions of -log σ(s⁺)^β - Σ log(1 - σ(s⁻)), generalised binary cross-entropy.
-
-    Petrov & Macdonald (2023, gSASRec), whose loss is this divided by N + 1: undivided, it weighs beside other
-    losses as a cross-entropy does. Negatives are uniform draws shared by all positions, where the paper draws for
-    each; one that is the position's own target is left out. ``beta`` is that of :func:`gbce_beta`.
-    """
-    positive_M = (query_MD * target_MD).sum(-1) + target_bias_M
-    negatives_MN = torch.addmm(negative_bias_N, query_MD, negative_ND.T)
-    # log(1 - σ(s)) = -softplus(s), and log σ(s) = -softplus(-s): no σ is ever rounded to 0 or 1.
-    wrong_MN = functional.softplus(negatives_MN).masked_fill(target_M[:, None] == negative_N, 0)
-    return (beta * functional.softplus(-positive_M) + wrong_MN.sum(-1)).mean()
-
-
-def gbce_beta(n_negatives: int, n_items: int, t: float) -> float:
-    """Return β = α (t (1 - 1/α) + 1/α) of Petrov & Macdonald (2023, gSASRec).
-
-    α is the share of an item's ``n_items`` - 1 possible negatives that is drawn, at most 1. With t = 1, β = α: σ(s)
-    tends to the probability of the item; with t = 0, β = 1: the plain binary loss, under which it tends to more.
-
-    >>> [round(gbce_beta(10, 101, t), 3) for t in (0.0, 0.75, 1.0)]
-    [1.0, 0.325, 0.1]
-    """
-    alpha = min(n_negatives / max(n_items - 1, 1), 1.0)
-    return 1 - t * (1 - alpha)
-
-
 @dataclass(frozen=True)
 class WindowLoss:
     """What was bought in the windows asked about, each target against all that was not bought in its window; and apart.

@@ -21,8 +21,6 @@ from recsys.modeling.calibration import PARTS, apply_parts, fit_parts
 from recsys.modeling.losses import (
     WindowLoss,
     full_softmax_loss,
-    gbce_beta,
-    gbce_loss,
     ranking_loss,
     sampled_softmax_loss,
 )
@@ -68,11 +66,7 @@ class PurchaseModule(pl.LightningModule):
         # from it how rarely an item sells for the first time.
         training = config.training
         self.loss = training.loss_over(data.n_items)
-        # gBCE knows no correction for the probability of a draw: its negatives are uniform.
-        uniform_share = 1.0 if self.loss == "gbce" else 0.5
-        self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, uniform_share, only_sold=True)
-        n_sold = int((counts_V > 0).sum())
-        self.beta = gbce_beta(training.n_negatives, n_sold, training.gbce_t) if self.loss == "gbce" else None
+        self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, only_sold=True)
         model.begin(counts_V)
         # What a run may meet halfway.
         self.untrained = {
@@ -128,14 +122,9 @@ class PurchaseModule(pl.LightningModule):
             # Row 0 is padding.
             return full_softmax_loss(query_MD, self.model.item_vectors_VD[1:], target_M - 1, bias_V[1:])
         sampler = self.sold_sampler
-        if self.beta is not None:
-            # Untrained, the N negatives then weigh as much as the target: from 0 every score would have to fall first.
-            bias_V = bias_V + math.log(self.beta / self.config.training.n_negatives)
         negative_N = sampler.sample(self.config.training.n_negatives).to(target_M.device)
         target = self.model.items(target_M), target_M, bias_V[target_M]
         negatives = self.model.items(negative_N), negative_N, bias_V[negative_N]
-        if self.beta is not None:
-            return gbce_loss(query_MD, *target, *negatives, self.beta)
         log_q = (sampler.log_q(item.cpu()).to(target_M.device) for item in (target_M, negative_N))
         return sampled_softmax_loss(query_MD, *target, *negatives, *log_q)
 

@@ -15,13 +15,13 @@ class MixedSampler:
     softmax needs (Yi et al., 2019, Sampling-Bias-Corrected Neural Modeling).
     """
 
-    def __init__(self, counts_V: Tensor, uniform_share: float = 0.5, *, only_sold: bool = False) -> None:
+    def __init__(self, counts_V: Tensor, *, only_sold: bool = False) -> None:
         """Take how often each item was sold, (V,) with 0 at padding; ``only_sold`` never draws what was not."""
         allowed = (counts_V > 0).double() if only_sold else torch.ones_like(counts_V, dtype=torch.float64)
         allowed[0] = 0
         uniform = allowed / allowed.sum()
         popular = counts_V.double() / counts_V.sum().clamp(min=1)
-        probability = uniform_share * uniform + (1 - uniform_share) * popular
+        probability = (uniform + popular) / 2
         probability[0] = 0
         probability /= probability.sum()
         self._cumulative = probability.cumsum(0)
