@@ -18,21 +18,20 @@ from benchmarks.process import run
 from benchmarks.results import machine, write_section
 from recsys.config import Config, load_config
 from recsys.console import talk
-from recsys.modeling.layers import Block, GatedBlock
+from recsys.modeling.layers import GatedBlock
 from recsys.runs import code_version
 
 _CONFIG = Path(__file__).parents[1] / "configs" / "base.yaml"
 _THREADS = "1"
 _LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 _WINDOW = 64
-_BLOCKS = {"plain": Block, "gated": GatedBlock}
 
 
-def measure(block: str, length: int, window: int | None, n_steps: int = 3) -> dict[str, float]:
+def measure(length: int, window: int | None, n_steps: int = 3) -> dict[str, float]:
     """Return the median milliseconds of a step, and the MB by which the process grew over it at most."""
     model = load_config(_CONFIG).model
     torch.manual_seed(0)
-    layer = _BLOCKS[block](model.width, model.n_heads, 0.0, window)
+    layer = GatedBlock(model.width, model.n_heads, 0.0, window)
     _step(layer, torch.randn(1, 16, model.width))  # what loads on first use is not the step's
     x_BTD = torch.randn(1, length, model.width)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -50,22 +49,19 @@ def _step(layer: torch.nn.Module, x_BTD: torch.Tensor) -> float:
 
 def _row(length: int, folder: Path) -> str:
     cells = []
-    for block in _BLOCKS:
-        for window in ([], ["--window", str(_WINDOW)]):
-            case = ["benchmarks.attention", "--length", str(length), "--block", block, *window]
-            found = json.loads(run(case, folder, _THREADS))
-            cells += [f"{found['ms']:,.1f}", f"{found['mb']:,.0f}"]
+    for window in ([], ["--window", str(_WINDOW)]):
+        found = json.loads(run(["benchmarks.attention", "--length", str(length), *window], folder, _THREADS))
+        cells += [f"{found['ms']:,.1f}", f"{found['mb']:,.0f}"]
     return f"| {length:,} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--length", type=int, help="measure one case and print it as JSON; else all, as a table")
-    parser.add_argument("--block", choices=_BLOCKS, default="plain")
     parser.add_argument("--window", type=int)
     arguments = parser.parse_args()
     if arguments.length is not None:
-        print(json.dumps(measure(arguments.block, arguments.length, arguments.window)))
+        print(json.dumps(measure(arguments.length, arguments.window)))
         return
     section = _section(load_config(_CONFIG), [_row(length, Path.cwd()) for length in _LENGTHS])
     write_section("bench-attention", section)
@@ -73,8 +69,7 @@ def main() -> None:
 
 
 def _section(config: Config, rows: list[str]) -> str:
-    heads = " | ".join(f"{block}, {reach}, {unit}" for block in _BLOCKS for reach in ("all", "local")
-                       for unit in ("ms", "MB"))  # fmt: skip
+    heads = " | ".join(f"{reach}, {unit}" for reach in ("all", "local") for unit in ("ms", "MB"))
     return f"""## Attention over long histories
 
 `make bench-attention`: one block of width {config.model.width} with {config.model.n_heads} heads over one sequence,
@@ -83,7 +78,7 @@ memory that it holds already). "local" is `model.attention_window: {_WINDOW}`. {
 average of the last 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime("%Y-%m-%d")}, commit {code_version()}.
 
 | length | {heads} |
-|---:|{"---:|" * 8}
+|---:|{"---:|" * 4}
 {chr(10).join(rows)}
 """
 

@@ -139,12 +139,8 @@ class ModelConfig(Section):
     """
 
     width: int = Field(64, ge=8, description="width D of the residual stream")
-    n_layers: int = Field(2, ge=1, description="blocks of attention and feed-forward")
+    n_layers: int = Field(2, ge=1, description="gated blocks of pointwise attention and feed-forward")
     n_heads: int = Field(2, ge=1, description="attention heads H; width is a multiple of it")
-    block: Literal["plain", "gated"] = Field(
-        "gated",
-        description="plain: softmax attention, feed-forward; gated: pointwise attention, and both parts behind gates",
-    )
     max_length: int = Field(128, ge=2, description="events of a window")
     attention_window: int | None = Field(
         None, ge=1, description="a position sees its last n positions only, in memory linear in max_length; else all"

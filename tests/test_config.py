@@ -86,7 +86,6 @@ def test_an_unknown_key_of_set_is_named_with_the_nearest_known_one(override, nea
         ("model.width=wide", r"model\.width: .*integer.*found 'wide'"),
         ("model.width=0", r"model\.width: .*greater than or equal to 8.*found 0"),
         ("model.dropout=1", r"model\.dropout: .*less than 1"),
-        ("model.block=wide", r"model\.block: .*'plain' or 'gated'.*found 'wide'"),
         ("model.attention_window=0", r"model\.attention_window: .*greater than or equal to 1"),
         ("model.n_heads=3", r"model: .*width 64 is not a multiple of n_heads 3"),
         ("data={min_history: 3, max_history: 2}", r"data: min_history 3 is above max_history 2$"),
@@ -249,7 +248,10 @@ def test_a_mistake_is_said_of_the_place_where_it_was_written(tmp_path, text, ove
         ("baselines.half_lives_days=[]", "at least 1"),
         ("baselines.half_lives_days=[-7]", "greater than 0"),
         ("baselines.systems=[repeat, nosuch]", "'als'.*found 'nosuch'"),
-        ("model.block=hstu", r"the command line: model\.block: expected 'plain' or 'gated' \(found 'hstu'\)"),
+        (
+            "data.engine=pandas",
+            r"the command line: data\.engine: expected 'polars' or 'duckdb' \(found 'pandas'\)",
+        ),
     ],
 )
 def test_what_only_a_later_command_would_trip_over_is_refused_at_once(override, expected):

@@ -84,10 +84,9 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_published_deco
         reader.extend(item)
 
 
-@pytest.mark.parametrize("block", ["plain", "gated"])
 @pytest.mark.parametrize("window", [None, 3])
-def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data, block, window):
-    decoder = purchase_decoder(data, block=block, attention_window=window)
+def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data, window):
+    decoder = purchase_decoder(data, attention_window=window)
     history, users = history_of(data), np.arange(data.n_users)
     model, end, day = decoder.model, history.end[users], np.full(data.n_users, DAY)
     reader = PurchaseReader(model, decoder.sales, history, users, n_context=8, n_new=4)

@@ -1,4 +1,4 @@
-"""Attention, whole and local, by softmax and pointwise: each way of computing it gives what its definition says."""
+"""Pointwise attention, whole and local: each way of computing it gives what its definition says."""
 
 import math
 
@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from benchmarks.attention import measure
-from recsys.modeling.layers import Block, CausalSelfAttention, GatedBlock, KeyValueCache, PointwiseAttention
+from recsys.modeling.layers import GatedBlock, KeyValueCache, PointwiseAttention
 
 B, D, H = 3, 16, 2
-BLOCKS = (Block, GatedBlock)
 
 
 def some_input(length, seed=0):
@@ -27,8 +26,7 @@ def telling(part):
 def by_definition(attention, x_BTD):
     """Return what ``attention`` should give, one pair of positions at a time."""
     projected = attention.to_qkv(x_BTD)
-    pointwise = isinstance(attention, PointwiseAttention)
-    gate, q, k, v = projected.mul(projected.sigmoid()).chunk(4, -1) if pointwise else (None, *projected.chunk(3, -1))
+    gate, q, k, v = projected.mul(projected.sigmoid()).chunk(4, -1)
     mixed = torch.zeros_like(x_BTD)
     width = D // H
     for row in range(B):
@@ -37,31 +35,24 @@ def by_definition(attention, x_BTD):
             for t in range(x_BTD.shape[1]):
                 seen = range(0 if attention.window is None else max(t - attention.window + 1, 0), t + 1)
                 logits = [q[row, t, part] @ k[row, s, part] / math.sqrt(width) for s in seen]
-                if pointwise:
-                    buckets = [min(int(2 * math.log2(t - s + 1)), 23) for s in seen]
-                    logits = [
-                        one + attention.bias_HK[head, bucket] for one, bucket in zip(logits, buckets, strict=True)
-                    ]
-                    weights = torch.stack([one * one.sigmoid() for one in logits])
-                else:
-                    weights = torch.stack(logits).softmax(0)
+                buckets = [min(int(2 * math.log2(t - s + 1)), 23) for s in seen]
+                logits = [one + attention.bias_HK[head, bucket] for one, bucket in zip(logits, buckets, strict=True)]
+                weights = torch.stack([one * one.sigmoid() for one in logits])
                 mixed[row, t, part] = weights @ v[row, list(seen), part]
-    return attention.to_out(attention.norm(mixed) * gate if pointwise else mixed)
+    return attention.to_out(attention.norm(mixed) * gate)
 
 
-@pytest.mark.parametrize("kind", [CausalSelfAttention, PointwiseAttention])
 @pytest.mark.parametrize("window", [None, 1, 3, 4, 11, 50])
 @torch.no_grad()
-def test_attention_is_its_definition_whatever_the_window(kind, window):
-    attention = telling(kind(D, H, window))
+def test_attention_is_its_definition_whatever_the_window(window):
+    attention = telling(PointwiseAttention(D, H, window))
     for length in (1, 3, 4, 11, 12):
         x_BTD = some_input(length)
         torch.testing.assert_close(attention(x_BTD), by_definition(attention, x_BTD), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
-def test_a_position_sees_its_last_w_positions_and_no_others_by_gradient(kind):
-    block = telling(kind(D, H, 0.0, 4))
+def test_a_position_sees_its_last_w_positions_and_no_others_by_gradient():
+    block = telling(GatedBlock(D, H, 0.0, 4))
     x_BTD = some_input(11).requires_grad_()
     out = block(x_BTD)
     for position in range(11):
@@ -70,9 +61,8 @@ def test_a_position_sees_its_last_w_positions_and_no_others_by_gradient(kind):
         assert seen.tolist() == [position - 4 < s <= position for s in range(11)]
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
-def test_blocks_of_local_attention_have_the_gradients_of_all_pairs_under_a_mask(kind):
-    local, whole = telling(kind(D, H, 0.0, 3)), telling(kind(D, H, 0.0, 3))
+def test_blocks_of_local_attention_have_the_gradients_of_all_pairs_under_a_mask():
+    local, whole = telling(GatedBlock(D, H, 0.0, 3)), telling(GatedBlock(D, H, 0.0, 3))
     whole.attention._in_blocks = lambda q, k, v, _: whole.attention.mix(q, k, v, None)
     x_BTD = some_input(10)
     for block in (local, whole):
@@ -82,11 +72,10 @@ def test_blocks_of_local_attention_have_the_gradients_of_all_pairs_under_a_mask(
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("window", [None, 2, 3])
 @torch.no_grad()
-def test_the_cache_gives_what_the_whole_sequence_gives_however_rows_are_padded(kind, window):
-    block, lengths = telling(kind(D, H, 0.0, window)), (5, 2, 4)
+def test_the_cache_gives_what_the_whole_sequence_gives_however_rows_are_padded(window):
+    block, lengths = telling(GatedBlock(D, H, 0.0, window)), (5, 2, 4)
     x_BTD, later_BTD = some_input(5), some_input(4, seed=2)
     cache = KeyValueCache(1, B, H, D // H, 9, x_BTD)
     cache.add(torch.arange(5) < torch.tensor(lengths)[:, None])
@@ -128,9 +117,8 @@ def test_the_memory_of_local_attention_grows_with_the_length_and_not_with_its_sq
     assert largest(512) <= 2.1 * largest(256)
 
 
-def test_the_benchmark_of_attention_measures_every_kind_of_block():
-    for block in ("plain", "gated"):
-        for window in (None, 8):
-            found = measure(block, 40, window, n_steps=1)
-            assert found["ms"] > 0
-            assert found["mb"] >= 0
+def test_the_benchmark_of_attention_measures_whole_and_local_blocks():
+    for window in (None, 8):
+        found = measure(40, window, n_steps=1)
+        assert found["ms"] > 0
+        assert found["mb"] >= 0

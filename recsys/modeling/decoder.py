@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import ModelConfig
-from recsys.modeling.layers import N_GAP_BUCKETS, Block, GatedBlock, KeyValueCache, gap_bucket
+from recsys.modeling.layers import N_GAP_BUCKETS, GatedBlock, KeyValueCache, gap_bucket
 
 
 class Decoder(nn.Module):
@@ -20,9 +20,8 @@ class Decoder(nn.Module):
         self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
         self.wait = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
         self.dropout = nn.Dropout(config.dropout)
-        block = GatedBlock if config.block == "gated" else Block
         sizes = config.width, config.n_heads, config.dropout, config.attention_window
-        self.blocks = nn.Sequential(*(block(*sizes) for _ in range(config.n_layers)))
+        self.blocks = nn.Sequential(*(GatedBlock(*sizes) for _ in range(config.n_layers)))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Building blocks of the decoder: causal attention, whole or local, plain and gated blocks, day-gap buckets.
+"""Building blocks of the decoder: causal pointwise attention, whole or local, its block and cache, day-gap buckets.
 
 Shapes, here and in all of ``modeling``: B sequences, T positions, D width, H heads, V catalogue rows with padding,
 N negatives, M positions with a target, Q queries, P pairs of query and past item, K list length.
@@ -22,21 +22,29 @@ def gap_bucket(gap_days: Tensor) -> Tensor:
     return (2 * torch.log2(gap_days.clamp(min=0).float() + 1)).long().clamp(max=N_GAP_BUCKETS - 1)
 
 
-class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a position sees itself and what came before, or the ``window`` last of these.
+class PointwiseAttention(nn.Module):
+    """Causal attention without a softmax: every pair of positions has a weight of its own, and a gate says what passes.
 
-    Without dropout inside: it would cost the fused kernel, a third of the time of a step on a processor.
+    A position sees itself and what came before, or the ``window`` last of these. Zhai et al. (2024, Actions Speak
+    Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
+    norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the bias is of buckets of the distance in
+    events alone: days between events are an input of the decoder already. It begins at 1, the sum of all that is seen,
+    instead of near 0, where the norm would divide by next to nothing.
     """
 
     def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
         super().__init__()
         self.n_heads, self.window = n_heads, window
-        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_qkv = nn.Linear(width, 4 * width)
         self.to_out = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.bias_HK = nn.Parameter(torch.ones(n_heads, N_GAP_BUCKETS))
 
     def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
         """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
-        out: Tensor = self.to_out(self.attend(self.to_qkv(x_BTD), memory))
+        projected, width = functional.silu(self.to_qkv(x_BTD)), x_BTD.shape[-1]
+        mixed_BTD = self.attend(projected[..., width:], memory)
+        out: Tensor = self.to_out(self.norm(mixed_BTD) * projected[..., :width])
         return out
 
     def attend(self, qkv_BTE: Tensor, memory: "LayerMemory | None") -> Tensor:
@@ -55,7 +63,7 @@ class CausalSelfAttention(nn.Module):
         return mixed.transpose(1, 2).flatten(-2)
 
     def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None) -> Tensor:
-        """Return (B, H, T, d), the values weighed by a softmax over what a query sees.
+        """Return (B, H, T, d), the sum of the values by their weights.
 
         Args:
             q_BHTd: queries.
@@ -64,10 +72,11 @@ class CausalSelfAttention(nn.Module):
             distance: (T, S) or (B, T, S) int64 how many events a key lies before a query, negative where it may not be
                 seen at all; None where queries and keys are the same T positions.
         """
-        if distance is None and self.window is None:
-            return functional.scaled_dot_product_attention(q_BHTd, k_BHSd, v_BHSd, is_causal=True)
-        seen = self.sees(_distances(q_BHTd) if distance is None else distance)
-        return functional.scaled_dot_product_attention(q_BHTd, k_BHSd, v_BHSd, attn_mask=seen)
+        distance = _distances(q_BHTd) if distance is None else distance
+        bias = self.bias_HK[:, gap_bucket(distance)].movedim(0, -3)  # (H, T, S) or (B, H, T, S)
+        bias = bias.masked_fill(~self.sees(distance), _UNSEEN)
+        # A number for each pair and head of a batch: as few passes over them as can be.
+        return functional.silu((q_BHTd / q_BHTd.shape[-1] ** 0.5) @ k_BHSd.mT + bias) @ v_BHSd
 
     def sees(self, distance: Tensor) -> Tensor:
         """Return (T, S) or (B, 1, T, S) bool, whether a query sees a key at ``distance`` as in :meth:`mix`."""
@@ -92,66 +101,17 @@ class CausalSelfAttention(nn.Module):
         return torch.cat([first, rest], dim=2)[:, :, :length]
 
 
-class PointwiseAttention(CausalSelfAttention):
-    """Attention without a softmax: every pair of positions has a weight of its own, and a gate says what passes.
-
-    Zhai et al. (2024, Actions Speak Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are
-    SiLU(q kᵀ + bias of the distance), and norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the
-    bias is of buckets of the distance in events alone: days between events are an input of the decoder already. It
-    begins at 1, the sum of all that is seen, instead of near 0, where the norm would divide by next to nothing.
-    """
-
-    def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
-        super().__init__(width, n_heads, window)
-        self.to_qkv = nn.Linear(width, 4 * width)
-        self.norm = nn.LayerNorm(width)
-        self.bias_HK = nn.Parameter(torch.ones(n_heads, N_GAP_BUCKETS))
-
-    def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
-        """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
-        projected, width = functional.silu(self.to_qkv(x_BTD)), x_BTD.shape[-1]
-        mixed_BTD = self.attend(projected[..., width:], memory)
-        out: Tensor = self.to_out(self.norm(mixed_BTD) * projected[..., :width])
-        return out
-
-    def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None) -> Tensor:
-        """Return (B, H, T, d), the sum of the values by their weights."""
-        distance = _distances(q_BHTd) if distance is None else distance
-        bias = self.bias_HK[:, gap_bucket(distance)].movedim(0, -3)  # (H, T, S) or (B, H, T, S)
-        bias = bias.masked_fill(~self.sees(distance), _UNSEEN)
-        # A number for each pair and head of a batch: as few passes over them as can be.
-        return functional.silu((q_BHTd / q_BHTd.shape[-1] ** 0.5) @ k_BHSd.mT + bias) @ v_BHSd
-
-
 def _distances(x_BHTd: Tensor) -> Tensor:
     """Return (T, T) int64, how far each position lies behind each."""
     place_T = torch.arange(x_BHTd.shape[2], device=x_BHTd.device)
     return place_T[:, None] - place_T
 
 
-class Block(nn.Module):
-    """Pre-norm transformer block (Xiong et al., 2020): x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
-        super().__init__()
-        self.norm_attention = nn.LayerNorm(width)
-        self.attention = CausalSelfAttention(width, n_heads, window)
-        self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
-        """Return (B, T, D); with ``memory``, the positions go on from those that it holds."""
-        x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), memory))
-        out: Tensor = x_BTD + self.dropout(self.mlp(self.norm_mlp(x_BTD)))
-        return out
-
-
 class GatedBlock(nn.Module):
     """Block whose parts are gated by what they read: x + attention(norm(x)), then x + σ(W norm(x)) · mlp(norm(x)).
 
-    :class:`PointwiseAttention` has its gate inside; that of the feed-forward part is a sigmoid (Borisyuk et al., 2024,
-    LiGR), and begins half open.
+    The norm stands before each part (Xiong et al., 2020). :class:`PointwiseAttention` has its gate inside. The gate of
+    the feed-forward part is a sigmoid (Borisyuk et al., 2024, LiGR), and begins half open.
     """
 
     def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
