@@ -52,7 +52,6 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "no_ranking_loss": ("no loss of the order of the own past", ("training.ranking_weight=0",)),
     "no_rule_start": ("heads that begin at zero, not as rules", ("model.rule_start=false",)),
     "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
-    "no_averaging": ("the weights of the last step, not the mean over steps", ("training.averaging=null",)),
     "no_next_item_loss": ("window losses alone", ("training.next_weight=0",)),
     "next_item_alone": (
         "a plain next-item decoder: no heads, no dates, no windows",

@@ -66,9 +66,10 @@ def main() -> None:
     section = f"""## Training speed
 
 `python -m benchmarks.train` on MovieLens-1M (999,611 events, 6,040 users, 3,416 movies): 2 gated blocks of width 128
-(of the plain loop: 2 of softmax attention), windows of 200 positions, {_EPOCHS} epoch, {_THREADS} threads. Events are targets of the loss; "whole command" runs from
-process start to written weights with a validation of all users at the end. {machine()}; load average of the last
-15 minutes {os.getloadavg()[2]:.1f}; {time.strftime("%Y-%m-%d")}, commit {code_version()}, seed 42.
+(of the plain loop: 2 of softmax attention), windows of 200 positions, {_EPOCHS} epoch, {_THREADS} threads. Events are
+targets of the loss; "whole command" runs from process start to written weights with a validation of all users at the
+end. {machine()}; load average of the last 15 minutes {os.getloadavg()[2]:.1f}; {time.strftime("%Y-%m-%d")}, commit
+{code_version()}, seed 42.
 
 | loss | whole command, events/s | training loop, events/s | plain loop, events/s | ratio | goal |
 |---|---:|---:|---:|---:|---:|

@@ -257,12 +257,6 @@ class TrainingConfig(Section):
     lr: float = Field(2e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
-    averaging: int | None = Field(
-        8,
-        ge=0,
-        description="keep the mean of the weights over all steps, the n-th weighed by about n to this power; null: "
-        "keep those of the last step",
-    )
     loss: Literal["auto", "full", "sampled"] = Field(
         "auto",
         description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond",

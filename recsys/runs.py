@@ -26,7 +26,7 @@ HELD_OUT_FILE = "held_out.json"
 #: What trainings did before their configuration said so.
 _BEFORE_THEY_WERE_SETTINGS: Final = {
     "model": {"neighbour_head": False},
-    "training": {"averaging": None, "ranking_weight": 0.0},
+    "training": {"ranking_weight": 0.0},
 }
 
 

@@ -262,7 +262,7 @@ def test_what_is_left_out_fills_no_list_however_small_the_catalogue(tmp_path):
         target_item=np.tile(np.arange(1, 14, dtype=np.int32), len(fold.user_index)),
     )
     n_left = 13 - owned[owned < 13]
-    lists = module._precisions(module.kept, module._asked(module.kept, fold)[2], everything)[owned < 13]
+    lists = module._precisions(module.model, module._asked(module.model, fold)[2], everything)[owned < 13]
     np.testing.assert_allclose(lists, n_left / 12, rtol=1e-6)
 
 

@@ -2,15 +2,13 @@
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from recsys.config import Config
 from recsys.errors import RunError
@@ -74,7 +72,6 @@ class PurchaseModule(pl.LightningModule):
             for name, weight in model.named_parameters()
             if config.model.begins_as_rules and validation is not None and weight.requires_grad
         }
-        self.average = None if training.averaging is None else averaged(model, training.averaging)
 
     def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
         """Return the training batches, already assembled."""
@@ -161,22 +158,9 @@ class PurchaseModule(pl.LightningModule):
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(query_QD)), -torch.inf)
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 
-    def on_train_batch_end(self, *_: object) -> None:
-        """Let the step's weights into the average."""
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-
-    @property
-    def kept(self) -> PurchaseModel:
-        """The model that is judged and that a run keeps: of averaged weights, if any are averaged."""
-        if self.average is None or not self.average.n_averaged:
-            return self.model
-        return cast("PurchaseModel", self.average.module)
-
     def on_train_epoch_end(self) -> None:
         """Log MAP@12 of the validation customers, if there are any, and whether they are sure of what was gained."""
         self.model.settle_unsold()
-        self.kept.settle_unsold()
         if self.validation_metric is not None and self.validation is not None:
             precision_Q = self.precisions(self.validation)
             self.is_gain_sure.fill_(self.gains_more_than_chance(precision_Q))
@@ -201,11 +185,11 @@ class PurchaseModule(pl.LightningModule):
         need not rank best, so the parts are weighed only where that ranks better. The model in training stays as it
         was: a copy is weighed, as the run's weights will be.
         """
-        kept = self.kept
-        has_say_Q, asked, history = self._asked(kept, fold)
+        model = self.model
+        has_say_Q, asked, history = self._asked(model, fold)
         excludes = self.config.predict.exclude_seen
-        fitted = fit_parts(kept, self.sales, history, asked, self.config.seed, exclude_seen=excludes)
-        unweighed_A, weighed_A = (self._precisions(model, history, asked) for model in (kept, self._weighed(fitted)))
+        fitted = fit_parts(model, self.sales, history, asked, self.config.seed, exclude_seen=excludes)
+        unweighed_A, weighed_A = (self._precisions(one, history, asked) for one in (model, self._weighed(fitted)))
         helps = weighed_A.mean() > unweighed_A.mean()
         self.parts.copy_(fitted if helps else torch.zeros_like(fitted))
         precision_Q = np.full(len(has_say_Q), np.nan)
@@ -267,15 +251,13 @@ class PurchaseModule(pl.LightningModule):
             found.setdefault(name, own[name])
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``: weights, averaged if any were, their parts weighed.
+        """Return what a run keeps of this module's ``state``: the weights, their parts weighed.
 
         Where it is not sure that anything was gained, the mean of these and of the untrained ones (WiSE-FT: Wortsman et
         al., 2022): half of what was learned, and not all of it forgotten. Their parts are weighed by the mean as well,
         and not before, since one weight undoes what another was multiplied by.
         """
-        is_averaged = bool(state.get("average.n_averaged", torch.tensor(0)))
-        prefix = "average.module." if is_averaged else "model."
-        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
         parts = state["parts"]
         if not is_sure(state):
             parts = torch.lerp(state["untrained_parts"], parts, 0.5)
@@ -288,13 +270,13 @@ class PurchaseModule(pl.LightningModule):
         """Return MAP@12 of a run's ``weights`` on the validation customers; 0 without any."""
         if self.validation is None:
             return 0.0
-        model = copy.deepcopy(self.kept)
+        model = copy.deepcopy(self.model)
         model.load_state_dict(weights)
         fold, history = self._asked(model, self.validation)[1:]
         return float(self._precisions(model, history, fold).mean())
 
     def _weighed(self, parts: Tensor, state: dict[str, Tensor] | None = None) -> PurchaseModel:
-        model = copy.deepcopy(self.kept)
+        model = copy.deepcopy(self.model)
         if state is not None:
             model.load_state_dict(state)
         apply_parts(model, parts)
@@ -320,22 +302,6 @@ class PurchaseModule(pl.LightningModule):
 def is_sure(state: dict[str, Tensor]) -> bool:
     """Return whether the weights of a module's ``state`` are kept as learned: False where they meet the untrained."""
     return bool(state.get("is_gain_sure", torch.tensor(True)))
-
-
-def averaged(model: PurchaseModel, power: int) -> AveragedModel:
-    """Return a copy of ``model`` that will hold the mean of its weights over the steps, later ones weighed more.
-
-    Polynomial-decay averaging (Shamir & Zhang, 2013): step n weighs n (n + 1) … (n + power - 1), about n^power. What it
-    forgets by is the length of the training so far, so that no number of steps need be chosen. Buffers are those of the
-    newest step.
-    """
-
-    def take_in(mean: Sequence[Tensor], newest: Sequence[Tensor], n_averaged: Tensor | int) -> None:
-        share = (power + 1) / (int(n_averaged) + 1 + power)
-        torch._foreach_lerp_(list(mean), list(newest), share)
-
-    average = AveragedModel(model, multi_avg_fn=take_in)
-    return average.requires_grad_(requires_grad=False)
 
 
 def _lr_factor(step: int, warmup: int, total: int) -> float:
