@@ -164,9 +164,6 @@ class ModelConfig(Section):
     promotions: bool = Field(
         True, description="score items by what the seller promotes in the week from the date on, where the data tell"
     )
-    event_inputs: bool = Field(
-        False, description="feed each event's price beside the usual one, channel, quantity and begin of a basket"
-    )
     customer: bool = Field(False, description="begin the sequence with what the user table says of the customer")
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="share of items known by their attributes and texts alone in a training step"

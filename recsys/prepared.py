@@ -17,7 +17,6 @@ from recsys.attributes import attribute_codes, item_groups, kind_columns
 from recsys.companions import Baskets
 from recsys.customer_codes import customer_codes
 from recsys.errors import DataError
-from recsys.event_codes import event_codes
 from recsys.kind_sales import KindSales
 from recsys.promotions import Promotions
 from recsys.renewals import Renewals
@@ -146,13 +145,6 @@ class PreparedData:
         shares = self.promotions.of_events(self.item, self.day)
         sums: np.ndarray = np.concatenate([np.zeros((1, shares.shape[1])), np.cumsum(shares, axis=0, dtype=np.float64)])
         return sums
-
-    @cached_property
-    def event_codes(self) -> np.ndarray:
-        """Codes (E, F) uint8 of each purchase, see :func:`recsys.event_codes.event_codes`."""
-        return event_codes(
-            self.item, self.day, self.price, self.channel, self.quantity, self.basket, np.asarray(self.offsets)
-        )
 
     @cached_property
     def _told_of_customers(self) -> tuple[np.ndarray, np.ndarray]:

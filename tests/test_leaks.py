@@ -250,9 +250,7 @@ def all_told(folder: Path, events: np.ndarray, **options: int) -> PreparedData:
     return write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=users, told=told_of)
 
 
-READS_ALL = CONFIG.model_copy(
-    update={"model": CONFIG.model.model_copy(update={"event_inputs": True, "customer": True})}
-)
+READS_ALL = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"customer": True})})
 
 
 def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(data, tmp_path, monkeypatch):
@@ -265,30 +263,18 @@ def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(dat
         batches.append([tensors_of(batch) for batch in module.batches])
         torch.manual_seed(0)
         train_steps(module, 1)
-        # Codes that only later purchases have get a vector, which no earlier one reads.
-        states.append({key: value for key, value in module.model.state_dict().items() if key != "event_codes.weight"})
+        states.append(dict(module.model.state_dict()))
         history = History(version, version.ends_before(CUT), CUT)
         model = build_module(READS_ALL, version).model.eval()
-        for weight in (model.event_codes.weight, model.customer_codes.weight):  # the same, however many more there are
-            weight.data[1:] = torch.arange(weight[1:].numel()).sin().view_as(weight[1:])
+        weight = model.customer_codes.weight
+        weight.data[1:] = torch.arange(weight[1:].numel()).sin().view_as(weight[1:])
         asked = Candidates(all_items(N_ITEMS))
         lists.append(DecoderRecommender(model, ItemSales(version)).recommend(history, EVERYBODY, 8, asked))
-        assert version.event_codes.shape[1] == 4
     for before, after in zip(*batches, strict=True):
         assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert np.array_equal(lists[0].item, lists[1].item)
     assert np.array_equal(lists[0].score, lists[1].score)
-
-
-def test_the_usual_price_is_that_of_earlier_days_alone(data, tmp_path):
-    events = events_of(data)
-    before, after = (all_told(tmp_path / str(cut), events, corrupt_from=cut) for cut in (2**31, CUT))
-    is_known = before.day < CUT
-    assert not np.array_equal(before.event_codes, after.event_codes)
-    assert np.array_equal(before.event_codes[is_known], after.event_codes[is_known])
-    # On the day itself nothing is known of the others' prices: a purchase alone decides how it compares.
-    assert (before.event_codes[before.day == before.first_day, 1] == 0).all()
 
 
 def test_reasons_are_the_same(versions):

@@ -33,7 +33,7 @@ def some_sequences(n_rows=3, length=10, n_items=25):
     random = torch.Generator().manual_seed(1)
     items = torch.randint(1, n_items + 1, (n_rows, length), generator=random)
     gaps = torch.randint(0, 20, (n_rows, length), generator=random)
-    return Sequences(items, gaps, torch.zeros(n_rows, length, 0), torch.zeros(n_rows, 0))
+    return Sequences(items, gaps, torch.zeros(n_rows, 0))
 
 
 def recommend(model, data, day, users=None, **options):
@@ -56,7 +56,7 @@ def test_a_state_does_not_depend_on_later_events_by_gradient(model):
 def test_padding_on_the_right_changes_nothing(model):
     sequences = some_sequences(length=8)
     item_BT, gap_BT = (torch.nn.functional.pad(part, (0, 3)) for part in (sequences.item_BT, sequences.gap_days_BT))
-    padded = Sequences(item_BT, gap_BT, torch.zeros(*item_BT.shape, 0), sequences.customer_BC)
+    padded = Sequences(item_BT, gap_BT, sequences.customer_BC)
     torch.testing.assert_close(model.states(padded)[:, :8], model.states(sequences))
 
 

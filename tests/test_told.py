@@ -1,4 +1,4 @@
-"""What is told of purchases and of customers: its codes, and what the decoder makes of them."""
+"""What is told of customers: its codes, and what the decoder makes of them."""
 
 from dataclasses import replace
 
@@ -12,7 +12,6 @@ from toy import toy_data, write_prepared
 
 from recsys.config import Config, SplitConfig
 from recsys.customer_codes import MIN_CUSTOMERS, customer_codes
-from recsys.event_codes import BEGINS_BASKET, PRICE_EDGES, price_bands
 from recsys.features import ItemSales
 from recsys.modeling.baselines.popularity import Popularity
 from recsys.modeling.batches import newest_events
@@ -26,18 +25,13 @@ from recsys.modeling.train import build_module
 N_USERS, N_ITEMS, FIRST_DAY, DAY = 60, 20, 18_000, 18_045
 #: The last two have bought nothing, and nothing is told of the very last.
 NEWCOMER, STRANGER = N_USERS - 2, N_USERS - 1
-READS = SMALL.model_copy(update={"event_inputs": True, "customer": True})
+READS = SMALL.model_copy(update={"customer": True})
 USERS = pa.table(
     {
         "user_id": [f"u{number}" for number in range(N_USERS)],
         "club": [*(["gold", "silver", ""] * (N_USERS // 3))[:-2], "gold", ""],
     }
 )
-
-
-def told(user, day, item):
-    hashed = (user * 5 + day * 3 + item) % 7
-    return {"price": 1 + hashed, "channel": hashed % 3, "quantity": 1 + hashed % 4}
 
 
 def events():
@@ -51,15 +45,14 @@ def events():
 
 @pytest.fixture
 def data(tmp_path):
-    return write_prepared(tmp_path / "told", events(), n_items=N_ITEMS, users=USERS, told=told)
+    return write_prepared(tmp_path / "told", events(), n_items=N_ITEMS, users=USERS)
 
 
 def model_of(data, reads=READS, std=1.0):
     torch.manual_seed(0)
     model = build_purchase_model(reads, data).eval()
-    for codes in (model.event_codes, model.customer_codes):
-        if codes is not None:
-            codes.weight.data[1:].normal_(std=std)
+    if model.customer_codes is not None:
+        model.customer_codes.weight.data[1:].normal_(std=std)
     return model
 
 
@@ -70,50 +63,10 @@ def logits_of(model, data, users=None):
         return DecoderRecommender(model, ItemSales(data)).logits(history, users)[0]
 
 
-def test_codes_say_what_was_told_of_each_purchase(tmp_path):
-    rows = [(0, FIRST_DAY, 1), (0, FIRST_DAY, 2), (0, FIRST_DAY + 1, 1), (1, FIRST_DAY + 2, 1), (1, FIRST_DAY + 3, 1)]
-    arrays = {
-        "price": [2.0, 5.0, 2.0, 1.0, np.nan],
-        "channel": [3, 0, 3, 7, 3],
-        "quantity": [1, 2.5, 4, 1000, 0],
-        "basket": [0, 0, 1, 0, 0],
-    }
-    data = write_prepared(tmp_path / "five", rows, n_items=2, told=lambda *_: arrays)
-    begins, price, channel, quantity = data.event_codes.T.astype(int)
-    assert begins.tolist() == [BEGINS_BASKET, 0, BEGINS_BASKET, BEGINS_BASKET, 0]
-    usual = BEGINS_BASKET + len(PRICE_EDGES) // 2 + 1
-    assert price.tolist() == [0, 0, usual, BEGINS_BASKET + 1, 0]  # unknown at first; as usual; half; missing
-    assert (channel[1], channel[0], channel[2] == channel[4] == channel[0]) == (0, channel[3] - 1, True)
-    first = quantity[0]
-    assert quantity.tolist() == [first, first + 1, first + 2, first + 7, 0]
-    told_codes = [set(column[column > 0]) for column in (begins, price, channel, quantity)]
-    assert sum(len(codes) for codes in told_codes) == len(set.union(*told_codes))  # no code means two things
-
-
-def test_the_usual_price_is_the_mean_of_earlier_days():
-    random = np.random.default_rng(2)
-    item, day = random.integers(1, 5, 300), random.integers(0, 20, 300)
-    price = np.exp(random.normal(size=300)).astype(np.float32)
-    price[random.random(300) < 0.1] = np.nan
-    bands = price_bands(item, day, price)
-    for place in range(300):
-        before = price[(item == item[place]) & (day < day[place]) & ~np.isnan(price)]
-        expected = 0
-        if len(before) and not np.isnan(price[place]):
-            ratio = np.log(float(price[place])) - np.log(before.astype(float)).mean()
-            expected = 1 + sum(ratio >= edge for edge in PRICE_EDGES)
-        assert bands[place] == expected
-
-
 def test_what_never_varies_costs_nothing(tmp_path):
-    pairs = write_prepared(tmp_path / "pairs", [(0, FIRST_DAY + place // 2, 1) for place in range(6)], n_items=1)
-    assert pairs.event_codes.tolist() == [[BEGINS_BASKET], [0]] * 3  # a day is a basket there
-    data = toy_data(tmp_path, n_users=10, n_items=10, n_days=30, seed=1)  # and here a purchase is a day's only one
-    assert data.event_codes.shape == (data.n_events, 0)
+    data = toy_data(tmp_path, n_users=10, n_items=10, n_days=30, seed=1)
     assert data.customer_codes.shape == (10, 0)
-    model = build_purchase_model(READS, data)
-    assert model.event_codes is None
-    assert model.customer_codes is None
+    assert build_purchase_model(READS, data).customer_codes is None
 
 
 def test_columns_of_customers_are_told_by_common_values_and_bands():
@@ -145,21 +98,18 @@ def test_a_number_that_is_not_one_is_told_as_missing():
     assert not set(codes[: 2 * MIN_CUSTOMERS, 0]) & set(codes[2 * MIN_CUSTOMERS :, 0])
 
 
-@pytest.mark.parametrize("only", ["event_inputs", "customer"])
-def test_a_model_begins_as_one_that_reads_neither(data, only):
-    reads = SMALL.model_copy(update={only: True})
+def test_a_model_begins_as_one_that_does_not_read_the_user_table(data):
     config = Config(model=SMALL, split=SplitConfig(n_folds=0))
-    modules = [build_module(config.model_copy(update={"model": model}), data).model.eval() for model in (SMALL, reads)]
+    modules = [build_module(config.model_copy(update={"model": model}), data).model.eval() for model in (SMALL, READS)]
     logits = [logits_of(model, data) for model in modules]
     assert torch.equal(*logits)
-    codes = modules[1].event_codes if only == "event_inputs" else modules[1].customer_codes
-    codes.weight.data[1:].normal_()
+    modules[1].customer_codes.weight.data[1:].normal_()
     assert not torch.equal(logits_of(modules[1], data), logits[0])
 
 
 def test_every_customer_is_told_apart_by_the_user_table_with_long_histories_and_none(data):
     """A history of more events than a window loses the start mark, not the customer."""
-    model = model_of(data, SMALL.model_copy(update={"customer": True}))
+    model = model_of(data)
     n_events = data.ends_before(DAY) - data.offsets[:-1]
     assert n_events.max() > SMALL.max_length
     before = logits_of(model, data)
@@ -168,20 +118,8 @@ def test_every_customer_is_told_apart_by_the_user_table_with_long_histories_and_
     assert np.array_equal(changed, data.customer_codes[:, 0] == data.customer_codes[0, 0])
 
 
-def test_events_say_nothing_of_what_comes_after_them(data):
-    model = model_of(data)
-    users = np.flatnonzero(data.ends_before(DAY) > data.offsets[:-1] + 6)
-    sequences, _ = newest_events(data, users, data.ends_before(DAY)[users], np.full(len(users), DAY), READS)
-    states = model.states(sequences)
-    other = replace(sequences, event_BTF=sequences.event_BTF.clone())
-    other.event_BTF[:, 4] = (other.event_BTF[:, 4] + 1) % len(model.event_codes.weight)
-    differs = (model.states(other) - states).abs().amax((0, 2)) > 0
-    assert not differs[:4].any()
-    assert differs[4:].all()
-
-
-def test_a_history_goes_on_with_nothing_told(data):
-    """The cache gives the logits of the whole sequence; what was generated has no price and no new basket."""
+def test_a_history_goes_on_with_what_is_told_of_the_customer(data):
+    """The cache gives the logits of the whole sequence."""
     model, sales, users = model_of(data), ItemSales(data), np.arange(data.n_users)
     history = History(data, data.ends_before(DAY), DAY)
     with torch.inference_mode():
@@ -195,7 +133,6 @@ def test_a_history_goes_on_with_nothing_told(data):
             sequences,
             item_BT=torch.nn.functional.pad(sequences.item_BT, (0, 1)),
             gap_days_BT=torch.nn.functional.pad(sequences.gap_days_BT, (0, 1)),
-            event_BTF=torch.nn.functional.pad(sequences.event_BTF, (0, 0, 0, 1)),
         )
         longer.item_BT[rows, next_Q] = 3
         longer.gap_days_BT[rows, next_Q] = questions.wait_days_Q
@@ -215,7 +152,7 @@ def test_an_item_is_left_out_as_if_it_had_never_been_bought(data, tmp_path):
                 rows = events()
                 rows = rows[~((rows[:, 0] == user) & (rows[:, 2] == item))]
                 folder = tmp_path / f"{user}-{item}"
-                fewer = write_prepared(folder, rows, n_items=N_ITEMS, users=USERS, told=told)
+                fewer = write_prepared(folder, rows, n_items=N_ITEMS, users=USERS)
                 asked = newest_events(fewer, np.array([user]), fewer.ends_before(DAY)[[user]], np.array([DAY]), READS)
                 torch.testing.assert_close(queries[place], model.query(model.states(asked[0]), asked[1])[0])
 

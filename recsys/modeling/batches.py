@@ -25,7 +25,6 @@ class Sequences:
 
     item_BT: Tensor  # int64 item_index; n_items + 1 marks the start of a history, 0 pads on the right
     gap_days_BT: Tensor  # int64 days since the event before
-    event_BTF: Tensor  # int64 codes, see recsys.event_codes; F is 0 where the model does not read them
     customer_BC: Tensor  # int64 codes, see recsys.customer_codes; C is 0 where the model does not read them
 
 
@@ -311,17 +310,9 @@ def assemble(
     gap_BT[:, 1:] = np.where(real_BT[:, 1:], day_BT[:, 1:] - day_BT[:, :-1], 0)
     if gap_BT.shape[1] > 1:
         gap_BT[at_start, 1] = 0
-    told = events_told(data, reads)
-    event_BTF = np.where(real_BT[..., None], told[position_BT], 0).astype(np.int64)
-    event_BTF[at_start, 0] = 0
     customer_BC = customers_told(data, reads)[user_index].astype(np.int64)
-    parts = (torch.from_numpy(part) for part in (item_BT, gap_BT, event_BTF, customer_BC))
+    parts = (torch.from_numpy(part) for part in (item_BT, gap_BT, customer_BC))
     return Sequences(*parts), day_BT
-
-
-def events_told(data: PreparedData, reads: ModelConfig) -> np.ndarray:
-    """Return the codes (E, F) of events that a model of the settings ``reads`` reads, possibly none."""
-    return data.event_codes if reads.event_inputs else np.zeros((data.n_events, 0), dtype=np.uint8)
 
 
 def customers_told(data: PreparedData, reads: ModelConfig) -> np.ndarray:

@@ -8,9 +8,8 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys.config import ModelConfig
-from recsys.event_codes import close_up
 from recsys.features import PAST_FEATURES, PastItems, past_companions, past_kinds
-from recsys.modeling.batches import Questions, Sequences, customers_told, events_told
+from recsys.modeling.batches import Questions, Sequences, customers_told
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import History
 
@@ -25,7 +24,6 @@ class Left:
     item: np.ndarray  # (P,) int32 what is left out
     item_PT: np.ndarray  # int64 what is read, as in batches.Sequences
     gap_days_PT: np.ndarray  # int64
-    event_PTF: np.ndarray  # int64
     customer_PC: np.ndarray  # int64
     position_P: np.ndarray  # int64 of the last event
     wait_days_P: np.ndarray  # int64 from that event to the date
@@ -53,16 +51,14 @@ class Left:
         gap_PT[:, 1:] = np.where(real_PT[:, 1:], day_PT[:, 1:] - day_PT[:, :-1], 0)
         last_day_P = day_PT[np.arange(len(distinct)), np.maximum(n_kept_P - 1, 0)]
         wait_P = np.where(n_kept_P > 0, np.maximum(history.day - last_day_P, 0), 0)
-        event_PTF = close_up(events_told(data, reads)[first:end], kept_PT, order_PT).astype(np.int64)
         customer_PC = customers_told(data, reads)[np.full(len(distinct), user)].astype(np.int64)
         if whole:
-            event_PTF = np.pad(event_PTF, ((0, 0), (1, 0), (0, 0)))
             read_PT = np.pad(read_PT, ((0, 0), (1, 0)), constant_values=data.n_items + 1)
             gap_PT = np.pad(gap_PT, ((0, 0), (1, 0)))
         # Of a window full of one item nothing is left: it is read like a history that only begins.
         read_PT[n_kept_P == 0, 0] = data.n_items + 1
         position_P = np.maximum(n_kept_P - (0 if whole else 1), 0)
-        return cls(distinct, read_PT, gap_PT, event_PTF, customer_PC, position_P, wait_P)
+        return cls(distinct, read_PT, gap_PT, customer_PC, position_P, wait_P)
 
 
 def queries_without(model: PurchaseModel, left: list[Left]) -> Tensor:
@@ -71,11 +67,10 @@ def queries_without(model: PurchaseModel, left: list[Left]) -> Tensor:
     length = max((one.item_PT.shape[1] for one in left), default=0)
 
     def padded(parts: list[np.ndarray]) -> Tensor:
-        rows = [np.pad(part, [(0, 0), (0, length - part.shape[1])] + [(0, 0)] * (part.ndim - 2)) for part in parts]
+        rows = [np.pad(part, [(0, 0), (0, length - part.shape[1])]) for part in parts]
         return torch.from_numpy(np.concatenate(rows)).to(device)
 
     item_PT, gap_PT = padded([one.item_PT for one in left]), padded([one.gap_days_PT for one in left])
-    event_PTF = padded([one.event_PTF for one in left])
     customer_PC = torch.from_numpy(np.concatenate([one.customer_PC for one in left])).to(device)
     position_P = torch.from_numpy(np.concatenate([one.position_P for one in left])).to(device)
     wait_P = torch.from_numpy(np.concatenate([one.wait_days_P for one in left])).to(device)
@@ -84,9 +79,7 @@ def queries_without(model: PurchaseModel, left: list[Left]) -> Tensor:
     for begin in range(0, len(position_P), rows):
         some = slice(begin, begin + rows)
         longest = int(position_P[some].max()) + 1
-        sequences = Sequences(
-            item_PT[some, :longest], gap_PT[some, :longest], event_PTF[some, :longest], customer_PC[some]
-        )
+        sequences = Sequences(item_PT[some, :longest], gap_PT[some, :longest], customer_PC[some])
         states_BTD = model.states(sequences)
         last_BD = states_BTD[torch.arange(len(states_BTD), device=device), position_P[some]]
         queries.append(model.decoder.ask(last_BD, wait_P[some]))

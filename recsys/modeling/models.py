@@ -13,7 +13,7 @@ from torch import Tensor
 from recsys.config import Config, ModelConfig
 from recsys.errors import ConfigError, RunError
 from recsys.features import ItemSales
-from recsys.modeling.batches import customers_told, events_told
+from recsys.modeling.batches import customers_told
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import DecoderRecommender
 from recsys.modeling.seed_batches import N_SPECIAL
@@ -63,7 +63,6 @@ def build_purchase_model(config: ModelConfig, data: PreparedData, text_NE: Tenso
         torch.from_numpy(data.attributes),
         torch.from_numpy(data.kinds),
         text_NE,
-        n_event_codes=int(events_told(data, config).max(initial=0)) + 1,
         n_customer_codes=int(customers_told(data, config).max(initial=0)) + 1,
         n_promoted=len(data.promotions.features) if config.promotions and data.promotions is not None else 0,
     )

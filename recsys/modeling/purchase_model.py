@@ -35,14 +35,13 @@ class PurchaseModel(nn.Module):
         kinds_VC: Tensor,
         text_NE: Tensor | None = None,
         *,
-        n_event_codes: int = 1,
         n_customer_codes: int = 1,
         n_promoted: int = 0,
     ) -> None:
         """Take ``PreparedData.attributes`` (V, A) and ``PreparedData.kinds`` (V, C), int64, padding first.
 
-        ``text_NE`` (N, E) are the texts as :class:`ItemTower` takes them. Of events and customers as many codes are
-        read as are named, 0 among them, which says nothing; of promotions ``n_promoted`` features.
+        ``text_NE`` (N, E) are the texts as :class:`ItemTower` takes them. Of customers as many codes are read
+        as are named, 0 among them, which says nothing; of promotions ``n_promoted`` features.
         """
         super().__init__()
         self.config = config
@@ -53,8 +52,7 @@ class PurchaseModel(nn.Module):
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
         self.unsold_U: Tensor | None = None  # item_index of what nothing but the sales head may learn from
         self.decoder = Decoder(config)
-        self.event_codes = _code_vectors(n_event_codes, config.width, "sum")
-        self.customer_codes = _code_vectors(n_customer_codes, config.width, "mean")
+        self.customer_codes = _code_vectors(n_customer_codes, config.width)
         self.register_buffer("kinds_VC", kinds_VC, persistent=False)
         self.kinds_VC: Tensor
         self.n_codes = int(kinds_VC.max()) + 1 if kinds_VC.numel() else 0
@@ -125,14 +123,12 @@ class PurchaseModel(nn.Module):
         return vectors_VD
 
     def inputs(self, sequences: Sequences) -> Tensor:
-        """Return what the decoder reads of each event (B, T, D): its item, what its codes say, at first the customer.
+        """Return what the decoder reads of each event (B, T, D): its item, at first the customer too.
 
         The customer stands at position 0, whether that is the start mark or the oldest event of a longer history, so
         every position sees it; a customer without history has no other.
         """
         x_BTD: Tensor = self.items(sequences.item_BT)
-        if self.event_codes is not None:
-            x_BTD = x_BTD + self.event_codes(sequences.event_BTF.flatten(0, 1)).view_as(x_BTD)
         if self.customer_codes is not None:
             customer_BD = self.customer_codes(sequences.customer_BC)
             x_BTD = torch.cat([x_BTD[:, :1] + customer_BD[:, None], x_BTD[:, 1:]], dim=1)
@@ -285,14 +281,14 @@ class PurchaseModel(nn.Module):
         return sales_rows(sales, day_P, questions.past_item_P)[:, self.own_columns]
 
 
-def _code_vectors(n_codes: int, width: int, mode: str) -> nn.EmbeddingBag | None:
+def _code_vectors(n_codes: int, width: int) -> nn.EmbeddingBag | None:
     """Return vectors of codes that begin at 0, as does what they change; None where no code says anything.
 
     They are drawn from nothing, so a model that has them begins as one that has not.
     """
     if n_codes < 2:
         return None
-    return nn.EmbeddingBag.from_pretrained(torch.zeros(n_codes, width), freeze=False, mode=mode, padding_idx=0)
+    return nn.EmbeddingBag.from_pretrained(torch.zeros(n_codes, width), freeze=False, mode="mean", padding_idx=0)
 
 
 def _learned_where(sold_N: Tensor | None, logits_QN: Tensor) -> Tensor:
