@@ -158,15 +158,12 @@ class ModelConfig(Section):
     )
     rule_start: bool = Field(True, description="begin the heads as the rules that they are held against, else at zero")
     attributes: bool = Field(True, description="let items share what their categorical columns say")
-    text: bool = Field(
-        False, description="place items by frozen vectors of their texts as well (`recsys dataset embeddings`)"
-    )
     promotions: bool = Field(
         True, description="score items by what the seller promotes in the week from the date on, where the data tell"
     )
     customer: bool = Field(False, description="begin the sequence with what the user table says of the customer")
     id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of items known by their attributes and texts alone in a training step"
+        0.1, ge=0, lt=1, description="share of items known by their attributes alone in a training step"
     )
 
     @property

@@ -19,6 +19,7 @@ from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.seed_module import SeedModule
 from recsys.modeling.train import train
+from recsys.modeling.weights import save_weights
 from recsys.runs import find_run
 from recsys.storage import read_json
 
@@ -203,6 +204,11 @@ def test_text_vectors_stay_frozen_and_the_run_carries_them(prepared):
     shutil.rmtree("vectors")
     assert command("predict", "--run", "toy", "--k", "3").exit_code == 0
     assert Path("reports/toy/held_out.json").exists()
+    save_weights(
+        {name: value for name, value in saved.items() if name != "vectors"}, Path("models/toy/weights.safetensors")
+    )
+    with pytest.raises(RunError, match="holds no text vectors"):
+        command("predict", "--run", "toy", "--k", "3", "--force")
 
 
 def test_missing_text_vectors_say_what_to_run_first(prepared):

@@ -11,7 +11,6 @@ from recsys.errors import DataError
 from recsys.features import ItemSales
 from recsys.modeling.baselines.neighbours import nearest_by_cosine
 from recsys.modeling.batches import TrainingBatches
-from recsys.modeling.item_tower import scaled_texts
 from recsys.modeling.models import build_purchase_model, build_transformer
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.purchase_model import PurchaseModel
@@ -93,11 +92,7 @@ def _purchase_module(config: Config, data: PreparedData, split: Split) -> Purcha
         seed=config.seed,
         recent_days=training.recent_days if config.split.protocol == "weekly" else None,
     )
-    text_NE = None
-    if config.model.text:
-        vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), data))
-        text_NE = scaled_texts(vectors[: data.n_items + 1])
-    model, sales = build_purchase_model(config.model, data, text_NE), ItemSales(data)
+    model, sales = build_purchase_model(config.model, data), ItemSales(data)
     _begin_heads(model, batches, sales)
     if model.neighbour_head is not None:
         known = History(data, split.train_end, split.train_day)

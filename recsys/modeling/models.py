@@ -23,8 +23,6 @@ from recsys.modeling.weights import load_weights
 from recsys.prepared import PreparedData
 from recsys.runs import WEIGHTS_FILE, Run
 
-#: Name of the text vectors among the decoder's weights.
-_ITEM_TEXTS = "items.text_NE"
 #: Width of the published decoder on ids.
 _ID_WIDTH = 256
 
@@ -49,20 +47,17 @@ def load_decoder(
         )
     if found.config.seed_model.kind is not None:
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
-    path = found.folder / WEIGHTS_FILE
-    text_NE = _room_for_texts(path, _ITEM_TEXTS) if found.config.model.text else None
-    model = build_purchase_model(found.config.model, data, text_NE)
-    load_weights(model, path)
+    model = build_purchase_model(found.config.model, data)
+    load_weights(model, found.folder / WEIGHTS_FILE)
     return DecoderRecommender(model, ItemSales(data) if sales is None else sales)
 
 
-def build_purchase_model(config: ModelConfig, data: PreparedData, text_NE: Tensor | None = None) -> PurchaseModel:
+def build_purchase_model(config: ModelConfig, data: PreparedData) -> PurchaseModel:
     """Return our model for ``data``, not trained."""
     return PurchaseModel(
         config,
         torch.from_numpy(data.attributes),
         torch.from_numpy(data.kinds),
-        text_NE,
         n_customer_codes=int(customers_told(data, config).max(initial=0)) + 1,
         n_promoted=len(data.promotions.features) if config.promotions and data.promotions is not None else 0,
     )
@@ -77,17 +72,17 @@ def load_transformer(found: Run, data: PreparedData) -> Transformer:
     path = found.folder / WEIGHTS_FILE
     vectors = None
     if found.config.seed_model.kind == "bert":
-        vectors = _room_for_texts(path, "vectors")
+        vectors = _room_for_texts(path)
     model = build_transformer(found.config, data, vectors)
     load_weights(model, path)
     return model
 
 
-def _room_for_texts(path: Path, name: str) -> Tensor:
-    """Return zeros of the shape of the text vectors that are stored with the weights in ``path`` as ``name``."""
+def _room_for_texts(path: Path) -> Tensor:
+    """Return zeros of the shape of the text vectors that are stored with the weights in ``path``."""
     try:
         with safe_open(path, framework="pt") as file:
-            return torch.zeros(file.get_slice(name).get_shape())
+            return torch.zeros(file.get_slice("vectors").get_shape())
     except SafetensorError as error:
         raise RunError(f"{path} holds no text vectors ({error}); train again with --force") from error
 

@@ -25,7 +25,7 @@ class PurchaseModel(nn.Module):
     neighbour_head(history, item) stands for all heads.
 
     An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
-    with them by its attributes, text and kinds places it.
+    with them by its attributes and kinds places it.
     """
 
     def __init__(
@@ -33,22 +33,21 @@ class PurchaseModel(nn.Module):
         config: ModelConfig,
         attributes_VA: Tensor,
         kinds_VC: Tensor,
-        text_NE: Tensor | None = None,
         *,
         n_customer_codes: int = 1,
         n_promoted: int = 0,
     ) -> None:
         """Take ``PreparedData.attributes`` (V, A) and ``PreparedData.kinds`` (V, C), int64, padding first.
 
-        ``text_NE`` (N, E) are the texts as :class:`ItemTower` takes them. Of customers as many codes are read
-        as are named, 0 among them, which says nothing; of promotions ``n_promoted`` features.
+        Of customers as many codes are read as are named, 0 among them, which says nothing; of promotions ``n_promoted``
+        features.
         """
         super().__init__()
         self.config = config
         n_items = self.n_items = len(attributes_VA) - 1
         told_VA = attributes_VA if config.attributes else attributes_VA[:, :0]
         with_start = functional.pad(told_VA, (0, 0, 0, 1))  # the start mark has no attributes
-        self.items = ItemTower(n_items + 2, config.width, with_start, config.id_dropout, text_NE)
+        self.items = ItemTower(n_items + 2, config.width, with_start, config.id_dropout)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
         self.unsold_U: Tensor | None = None  # item_index of what nothing but the sales head may learn from
         self.decoder = Decoder(config)
@@ -70,8 +69,6 @@ class PurchaseModel(nn.Module):
         # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         self.items.apply(_initialise)
         self.decoder.apply(_initialise)
-        if self.items.from_text is not None:
-            nn.init.zeros_(self.items.from_text.weight)
         if not config.rule_start:
             for head in (self.repeat_head, self.kind_head, self.companion_head):
                 if head is not None:
