@@ -8,7 +8,7 @@ transformer whose map was drawn, ``text_vectors.safetensors`` too.
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from recsys.config import MODELS_DIR, REPORTS_DIR, Config, read_yaml, validated
 from recsys.errors import RunError
@@ -23,11 +23,6 @@ LOG_FILE = "metrics.csv"
 TEXT_VECTORS_FILE = "text_vectors.safetensors"
 #: Scores on held-out customers, in the report folder of a run of a published architecture.
 HELD_OUT_FILE = "held_out.json"
-#: What trainings did before their configuration said so.
-_BEFORE_THEY_WERE_SETTINGS: Final = {
-    "model": {"neighbour_head": False},
-    "training": {"ranking_weight": 0.0},
-}
 
 
 @dataclass(frozen=True)
@@ -99,17 +94,11 @@ def find_run(name: str | None) -> Run:
 def config_in(folder: Path) -> Config:
     """Return the configuration that a run wrote into its ``folder``.
 
-    It names every setting there was. What it does not name came later, and is taken as what was done before.
-
     Raises:
         ConfigError: as :func:`recsys.config.load_config`.
     """
     path = folder / CONFIG_FILE
-    settings = read_yaml(path)
-    for section, before in _BEFORE_THEY_WERE_SETTINGS.items():
-        if isinstance(settings.get(section), dict):
-            settings[section] = before | settings[section]
-    return validated(settings, Config, str(path))
+    return validated(read_yaml(path), Config, str(path))
 
 
 def code_version() -> str:

@@ -19,7 +19,6 @@ from recsys.metrics import mean_average_precision
 from recsys.modeling.calibration import PARTS
 from recsys.modeling.checkpoint import SafetensorsCheckpointIO
 from recsys.modeling.factory import build_module
-from recsys.modeling.heads import SalesHead
 from recsys.modeling.models import load_decoder
 from recsys.modeling.module import PurchaseModule
 from recsys.modeling.recommend import Candidates, History, all_items
@@ -155,25 +154,6 @@ def test_weights_that_do_not_fit_name_the_first_misfit(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:20])
     with pytest.raises(RunError, match="not a safetensors file"):
         load_weights(small, tmp_path / "cut.safetensors")
-
-
-def test_a_run_of_before_the_sales_head_knew_kinds_is_read_as_the_model_that_it_was(tmp_path):
-    head = SalesHead()
-    before = {name: value for name, value in head.state_dict().items() if name != "of_kinds"}
-    save_weights({f"sales_head.{name}": value for name, value in before.items()}, tmp_path / "w.safetensors")
-    again = torch.nn.ModuleDict({"sales_head": SalesHead()})
-    load_weights(again, tmp_path / "w.safetensors")
-    assert again["sales_head"].of_kinds == 0
-    assert torch.equal(again["sales_head"].mlp[0].weight, head.mlp[0].weight)
-
-
-def test_a_training_begun_before_the_sales_head_knew_kinds_is_not_gone_on_with(prepared):
-    module = build_module(config_with(), load_prepared(Path("data/processed/toy")))
-    if module.model.sales_head.of_kinds is None:
-        module.model.sales_head.of_kinds = torch.nn.Parameter(torch.tensor(0.5))
-    state = {name: value for name, value in module.state_dict().items() if not name.endswith("of_kinds")}
-    with pytest.raises(RunError, match=r"knew nothing of what kinds sell; .* begin anew with --force"):
-        module.on_load_checkpoint({"state_dict": state})
 
 
 def test_a_checkpoint_comes_back_as_it_went(tmp_path):
@@ -333,7 +313,7 @@ def test_what_was_learned_meets_the_rules_halfway_where_the_gain_may_be_chance(
 def test_what_a_single_validation_customer_gains_is_not_sure_and_what_was_never_asked_is_not_doubted(prepared):
     module = build_module(config_with(), load_prepared(config_with().data.folder, ""))
     gained = np.ones(len(module.untrained_Q))
-    assert module.gains_more_than_chance(gained)  # as from a checkpoint of the time before
+    assert module.gains_more_than_chance(gained)  # the untrained model was never asked
     module.untrained_Q[0] = 0
     assert not module.gains_more_than_chance(gained)
     module.untrained_Q[1] = 0
@@ -398,17 +378,6 @@ def test_a_run_without_a_date_keeps_its_neighbours_and_what_they_weigh(prepared)
     history = History(data, fold.history_end, fold.start_day)
     lists = load_decoder(found, data).recommend(history, fold.user_index, 12, Candidates(all_items(data.n_items)))
     assert mean_average_precision(lists.item, fold, fold.user_index, 12) == pytest.approx(info["best_value"], abs=1e-6)
-
-
-def test_a_run_of_the_time_before_neighbours_has_none(prepared):
-    train(config_with(*UNDATED, "model.neighbour_head=false"))
-    path = Path("models/toy/config.yaml")
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    assert any("neighbour_head" in line for line in lines)
-    path.write_text("".join(line for line in lines if "neighbour_head" not in line))
-    found = find_run("toy")
-    assert not found.config.model.neighbour_head
-    load_decoder(found, found.open_data())
 
 
 def test_a_catalogue_smaller_than_a_list_is_learned_from(workplace):

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,7 +11,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from recsys.config import Config
-from recsys.errors import RunError
 from recsys.features import ItemSales
 from recsys.metrics import average_precisions
 from recsys.modeling.batches import Batch, Questions, TrainingBatches
@@ -234,21 +233,6 @@ class PurchaseModule(pl.LightningModule):
         # What a single customer gains is one standard error by definition, and decides nothing, however it is rounded.
         error = gain_A.std(ddof=1) / math.sqrt(len(gain_A)) if len(gain_A) > 1 else math.inf
         return bool(gain_A.mean() > 1.001 * error)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from a checkpoint of the time before parts were weighed, or epochs held against the rules.
-
-        Raises:
-            RunError: it is of the time before sales heads knew what kinds sell: the optimiser would not fit.
-        """
-        found, own = checkpoint["state_dict"], self.state_dict()
-        if "model.sales_head.of_kinds" in own.keys() - found.keys():
-            raise RunError(
-                "the checkpoint is of an earlier version, whose sales head knew nothing of what kinds sell; end that "
-                "training with the version that began it, or begin anew with --force"
-            )
-        for name in ("parts", "untrained_parts", "untrained_Q", "is_gain_sure"):
-            found.setdefault(name, own[name])
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: the weights, their parts weighed.

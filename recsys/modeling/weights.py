@@ -10,9 +10,6 @@ from torch import Tensor
 from recsys.errors import RunError
 from recsys.storage import replacing
 
-#: Weights that came later, by the end of their names, and what stands for them in a run of the time before.
-_BEFORE_THEY_WERE = {"sales_head.of_kinds": 0.0}
-
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write a model's ``state_dict`` to ``path``, whole or not at all."""
@@ -44,12 +41,6 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise RunError(f"{path} is not a safetensors file ({error}); train again with --force") from error
-    for end, value in _BEFORE_THEY_WERE.items():
-        found |= {
-            name: torch.full_like(weight, value)
-            for name, weight in expected.items()
-            if name.endswith(end) and name not in found
-        }
     for name in sorted(expected.keys() | found.keys()):
         have = tuple(found[name].shape) if name in found else "nothing"
         want = tuple(expected[name].shape) if name in expected else "nothing"
