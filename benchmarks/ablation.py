@@ -49,7 +49,6 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ("training.repeats_weight=0", "training.discoveries_weight=0"),
     ),
     "no_ranking_loss": ("no loss of the order of the own past", ("training.ranking_weight=0",)),
-    "no_rule_start": ("heads that begin at zero, not as rules", ("model.rule_start=false",)),
     "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
     "no_next_item_loss": ("window losses alone", ("training.next_weight=0",)),
     "next_item_alone": (

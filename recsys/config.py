@@ -156,7 +156,6 @@ class ModelConfig(Section):
     neighbour_head: bool = Field(
         False, description="score items by what the same customers bought, whenever that was, where no date is asked"
     )
-    rule_start: bool = Field(True, description="begin the heads as the rules that they are held against, else at zero")
     attributes: bool = Field(True, description="let items share what their categorical columns say")
     promotions: bool = Field(
         True, description="score items by what the seller promotes in the week from the date on, where the data tell"
@@ -169,7 +168,7 @@ class ModelConfig(Section):
     @property
     def begins_as_rules(self) -> bool:
         """Whether heads that are learned begin as rules."""
-        return self.rule_start and (self.sales_head or self.repeat_head or self.kind_head or self.companion_head)
+        return self.sales_head or self.repeat_head or self.kind_head or self.companion_head
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -239,19 +239,6 @@ def test_a_kind_head_that_has_learned_nothing_gives_an_item_half_the_lift_of_its
     torch.testing.assert_close(given_QV, expected_QV)
 
 
-def test_heads_that_begin_without_rules_say_nothing_of_an_item(with_kinds):
-    data, _ = with_kinds
-    config = SMALL.model_copy(update={"rule_start": False})
-    fresh = PurchaseModel(config, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)).eval()
-    with torch.inference_mode():
-        query_QD, questions = asked_at(data, fresh, 18_050)
-        logits_QV = fresh.catalogue_logits(query_QD, questions, ItemSales(data))
-        expected_QV = query_QD @ fresh.item_vectors_VD.T
-        expected_QV[questions.past_query_P, questions.past_item_P] = 0
-    torch.testing.assert_close(logits_QV[:, 1:], expected_QV[:, 1:])
-    assert fresh.sales_head.of_kinds == 0
-
-
 def test_the_sales_head_reads_kinds_where_there_are_some_and_the_kind_head_is_on(with_kinds, tmp_path):
     data, model = with_kinds
     assert model.sales_head.of_kinds == 0.5

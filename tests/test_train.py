@@ -278,15 +278,16 @@ def gain_for(n_users, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("luckier", "rule_start", "is_halfway"),
+    ("luckier", "has_heads", "is_halfway"),
     [(1, True, True), (1, False, False), (30, True, False)],
     ids=["one customer of thirty, from rules", "one of thirty, from nothing", "all of them, from rules"],
 )
 def test_what_was_learned_meets_the_rules_halfway_where_the_gain_may_be_chance(
-    prepared, monkeypatch, luckier, rule_start, is_halfway
+    prepared, monkeypatch, luckier, has_heads, is_halfway
 ):
     gain_for(luckier, monkeypatch)
-    settings = config_with(f"model.rule_start={rule_start}")
+    heads = ("repeat_head", "sales_head", "kind_head", "companion_head")
+    settings = config_with(*(f"model.{head}={has_heads}" for head in heads))
     info = train(settings)
     assert (info["best_epoch"], info["is_halfway"]) == (0, is_halfway)
     assert info["best_value"] > info["untrained_value"]

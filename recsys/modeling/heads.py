@@ -67,13 +67,6 @@ class SalesHead(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(n_features, hidden), nn.GELU(), nn.Linear(hidden, 1))
         _begin_at_zero(self.mlp[-1])
 
-    @torch.no_grad()
-    def forget_rules(self) -> None:
-        """Begin with nothing instead."""
-        self.rule.weight.zero_()
-        if self.of_kinds is not None:
-            self.of_kinds.zero_()
-
     def begin(self, sales_NF: Tensor) -> None:
         """Scale the inputs as ``sales_NF`` (N, F) of items drawn at training dates ask for."""
         self.scale.fit(sales_NF[:, self.columns])

@@ -69,12 +69,6 @@ class PurchaseModel(nn.Module):
         # The heads keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         self.items.apply(_initialise)
         self.decoder.apply(_initialise)
-        if not config.rule_start:
-            for head in (self.repeat_head, self.kind_head, self.companion_head):
-                if head is not None:
-                    nn.init.zeros_(head.rule.weight)
-            if self.sales_head is not None:
-                self.sales_head.forget_rules()
         self._kept_vectors_VD: Tensor | None = None
         self.register_load_state_dict_post_hook(_forget_kept_vectors)  # type: ignore[no-untyped-call]
 
