@@ -46,7 +46,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "with_customer": ("reads the user table too", ("model.customer=true",)),
     "joint_loss_alone": (
         "no losses of repeats and first purchases apart",
-        ("training.repeats_weight=0", "training.discoveries_weight=0"),
+        ("training.apart_weight=0",),
     ),
     "no_ranking_loss": ("no loss of the order of the own past", ("training.ranking_weight=0",)),
     "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),

@@ -267,12 +267,11 @@ class TrainingConfig(Section):
         "in it; test: learn from that window too, up to the first test window, and keep the last epoch",
     )
     next_weight: float = Field(1.0, ge=0, description="weight of the next-item loss")
-    query_weight: float = Field(1.0, ge=0, description="weight of the window losses beside the next-item loss")
-    repeats_weight: float = Field(
-        1.0, ge=0, description="weight of the loss of repeats among the own past, beside that among all"
-    )
-    discoveries_weight: float = Field(
-        1.0, ge=0, description="weight of the loss of first purchases among unbought items, beside that among all"
+    apart_weight: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the losses of repeats among the own past and of first purchases among unbought items, "
+        "beside that among all",
     )
     ranking_weight: float = Field(
         10.0, ge=0, description="weight of 1 - MAP@12, smoothed, of the order of the own past, beside the window losses"

@@ -94,8 +94,8 @@ class PurchaseModule(pl.LightningModule):
         if len(batch.questions.row_Q):
             asked, ranking = self.asked_losses(states_BTD, batch)
             training = self.config.training
-            apart = training.repeats_weight * asked.repeats + training.discoveries_weight * asked.discoveries
-            loss = loss + training.query_weight * (asked.joint + apart + training.ranking_weight * ranking)
+            apart = training.apart_weight * (asked.repeats + asked.discoveries)
+            loss = loss + (asked.joint + apart + training.ranking_weight * ranking)
             n_questions = len(batch.questions.row_Q)
             self.log("train_window_loss", asked.joint, on_step=True, on_epoch=True, batch_size=n_questions)
             self.log("train_repeats_loss", asked.repeats, on_epoch=True, on_step=False, batch_size=n_questions)
