@@ -285,7 +285,7 @@ class PurchaseModule(pl.LightningModule):
 
 def is_sure(state: dict[str, Tensor]) -> bool:
     """Return whether the weights of a module's ``state`` are kept as learned: False where they meet the untrained."""
-    return bool(state.get("is_gain_sure", torch.tensor(True)))
+    return bool(state["is_gain_sure"])
 
 
 def _lr_factor(step: int, warmup: int, total: int) -> float:
