@@ -25,9 +25,6 @@ VERBS = {
     "dataset": Verb("recsys.dataset", "Turn raw purchases into sequences; download or synthesize raw data."),
     "train": Verb("recsys.modeling.train", "Train the decoder on prepared sequences."),
     "predict": Verb("recsys.modeling.predict", "Write recommendations, or Kaggle's submission, for a date."),
-    "rerank": Verb(
-        "recsys.modeling.rerank", "Put the decoder's candidates in order by LightGBM, as a system beside it."
-    ),
     "generate": Verb("recsys.modeling.generate", "Continue customers' histories item by item, beside the real ones."),
     "evaluate": Verb("recsys.evaluate", "Score recommendations against what was bought."),
     "backtest": Verb("recsys.modeling.backtest", "Go through the last weeks: train, recommend, score; how models age."),

@@ -12,6 +12,7 @@ from test_model import recommend, train_steps
 from toy import write_prepared
 
 from benchmarks.quality_cold import write_without
+from benchmarks.rerank import feature_names, pair_features
 from recsys.config import Config, DataConfig
 from recsys.dataset import prepare
 from recsys.errors import DataError
@@ -29,7 +30,6 @@ from recsys.modeling.models import build_purchase_model
 from recsys.modeling.reason_texts import LEAST_PLANNED, ReasonTexts
 from recsys.modeling.reasons import explain
 from recsys.modeling.recommend import DecoderRecommender, History, Lists
-from recsys.modeling.rerank import feature_names, pair_features
 from recsys.prepared import PreparedData, day_date, load_prepared
 from recsys.schema import REASON_KINDS
 from recsys.sources.completejourney import N_STORES
