@@ -21,7 +21,6 @@ from recsys.features import (
     OWN_FEATURES,
     PAST_FEATURES,
     ItemSales,
-    SalesAsOf,
     own_columns,
     past_items,
 )
@@ -163,14 +162,6 @@ def test_of_a_customer_without_a_history_nothing_is_said_of_the_plan(tmp_path: P
     assert told["nothing"].planned[0, 3] > 5
     assert set(told["nothing"].kind[0]) == {REASON_KINDS.index("popular")}
     assert REASON_KINDS.index("promoted") in told["all"].kind[0] or told["all"].count[0, 3] > 0
-
-
-def test_old_sales_are_told_with_todays_plan(tmp_path: Path) -> None:
-    data = weekly(tmp_path / "stale", [(4, ASKED)])
-    stale, fresh = SalesAsOf(data, ASKED - 14), ItemSales(data)
-    n_own = len(ITEM_FEATURES)
-    np.testing.assert_array_equal(stale.at(ASKED)[:, :n_own], fresh.at(ASKED - 14)[:, :n_own])
-    np.testing.assert_array_equal(stale.at(ASKED)[:, n_own:], fresh.at(ASKED)[:, n_own:])
 
 
 def test_weights_do_not_know_what_was_planned_after_what_they_learned_from(tmp_path: Path) -> None:

@@ -29,15 +29,8 @@ _ITEM_TEXTS = "items.text_NE"
 _ID_WIDTH = 256
 
 
-def load_decoder(
-    found: Run, data: PreparedData, sales: ItemSales | None = None
-) -> DecoderRecommender | SeedRecommender:
+def load_decoder(found: Run, data: PreparedData) -> DecoderRecommender | SeedRecommender:
     """Return the decoder of a run, with its weights, as a system that can be asked.
-
-    Args:
-        found: the run.
-        data: the purchases.
-        sales: what the sales head reads; up to the date asked by default.
 
     Raises:
         RunError: the run's weights do not fit its configuration, or it fitted the text transformer.
@@ -53,7 +46,7 @@ def load_decoder(
     text_NE = _room_for_texts(path, _ITEM_TEXTS) if found.config.model.text else None
     model = build_purchase_model(found.config.model, data, text_NE)
     load_weights(model, path)
-    return DecoderRecommender(model, ItemSales(data) if sales is None else sales)
+    return DecoderRecommender(model, ItemSales(data))
 
 
 def build_purchase_model(config: ModelConfig, data: PreparedData, text_NE: Tensor | None = None) -> PurchaseModel:
