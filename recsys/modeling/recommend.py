@@ -12,7 +12,7 @@ from recsys.modeling.batches import Questions, Sequences, newest_events
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.prepared import PreparedData
 
-Asked = TypeVar("Asked", Sequences, Questions)
+Moved = TypeVar("Moved", Sequences, Questions)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def all_items(n_items: int) -> np.ndarray:
     return allowed
 
 
-def on_device(asked: Asked, device: torch.device) -> Asked:
+def on_device(asked: Moved, device: torch.device) -> Moved:
     """Return what is asked with all its tensors on ``device``."""
     return replace(asked, **{name: tensor.to(device) for name, tensor in vars(asked).items()})
 
