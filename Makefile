@@ -50,7 +50,7 @@ $(READY): requirements.txt pyproject.toml
 		$$found -m venv .venv; \
 	fi
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,docs,hm,rerank,text]'
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,docs,hm,text]'
 	@touch $@
 
 demo: $(REPORT) ## everything once, on Complete Journey: data, training, lists, metrics, report

@@ -30,11 +30,11 @@ from benchmarks.quality_lists import (
     train_all,
 )
 from benchmarks.quality_tables import Scored, differences_of, markdown_of, rows_of, score_part, settings_for
+from benchmarks.rerank import RERANK, can_rerank
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
 from recsys.errors import UsageError
-from recsys.modeling.predict import DECODER, RERANK
-from recsys.modeling.rerank import can_rerank
+from recsys.modeling.predict import DECODER
 from recsys.runs import code_version
 from recsys.storage import write_json
 

@@ -20,7 +20,6 @@ from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
 from recsys.dataset import fingerprint_of, write_array
 from recsys.errors import RunError
-from recsys.features import ItemSales
 from recsys.histories import basket_numbers
 from recsys.modeling.models import load_decoder
 from recsys.modeling.predict import DECODER
@@ -154,12 +153,12 @@ def _judge(
 ) -> Judged:
     """Return every system's lists of hidden items, as long as they are looked at."""
     depth = min(SHORTEST, int(hidden_V.sum()))
-    history, sales = History(known, fold.history_end, fold.start_day), ItemSales(known)
+    history = History(known, fold.history_end, fold.start_day)
     random = np.random.default_rng((HIDDEN_SEED, fold.start_day))
     lists = {}
     for name, (found,) in runs.items():
         # Not as customers meet it: best sellers for those without a history know nothing of what never sold.
-        decoder = load_decoder(found, known, sales)
+        decoder = load_decoder(found, known)
         chunks = np.array_split(fold.user_index, -(-len(fold.user_index) // _CHUNK))
         ranked = (decoder.recommend(history, users, int(hidden_V.sum()), Candidates(hidden_V)) for users in chunks)
         lists[name] = np.concatenate([first_of(some, depth, random) for some in ranked])

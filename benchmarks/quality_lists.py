@@ -15,13 +15,13 @@ import torch
 
 from benchmarks.process import run
 from benchmarks.quality_data import DataSet, chosen_targets, raw_of
+from benchmarks.rerank import RERANK, fit_reranked
 from recsys.config import MODELS_DIR, load_config
 from recsys.console import progress, talk
 from recsys.errors import DataError, RunError
 from recsys.modeling.baselines.lists import known_events
-from recsys.modeling.predict import DECODER, RERANK, fit_system
+from recsys.modeling.predict import DECODER, fit_system
 from recsys.modeling.recommend import Candidates, History, Recommender, all_items
-from recsys.modeling.rerank import fit_reranked
 from recsys.prepared import PreparedData, load_prepared
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.scoring import Asked

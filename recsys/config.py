@@ -212,9 +212,9 @@ class TextModelConfig(Section):
     `gradient_clip`, `accelerator` and `devices`.
     """
 
-    objective: Literal["masked", "causal", "original"] | None = Field(
+    objective: Literal["causal", "original"] | None = Field(
         None,
-        description="masked: say hidden words; causal: say the next token; original: say the next token while every "
+        description="causal: say the next token; original: say the next token while every "
         "position sees it; none: the run fits another model",
     )
     tokenizer: Path | None = Field(None, description="folder with a BERT's tokenizer.json; the packaged one by default")
@@ -224,10 +224,6 @@ class TextModelConfig(Section):
     n_heads: int = Field(4, ge=1, description="attention heads; width is a multiple of it")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all tokens")
-    mask_share: float = Field(0.15, gt=0, lt=1, description="share of the words hidden by objective masked")
-    mask_replacement: Literal["mask", "bert"] = Field(
-        "mask", description="hidden words become a mark; bert: 80% a mark, 10% any token, 10% stay"
-    )
     batch_texts: int = Field(128, ge=1, description="texts a batch")
     n_texts: int | None = Field(None, ge=1, description="learn from so many texts only, drawn at random; else from all")
 

@@ -179,17 +179,6 @@ def against_average(sold: np.ndarray) -> np.ndarray:
     return more
 
 
-class SalesAsOf(ItemSales):
-    """Sales that nobody renews: whatever date is asked, those of the day ``as_of``; what is planned is known anew."""
-
-    def __init__(self, data: PreparedData, as_of: int) -> None:
-        super().__init__(data)
-        self.as_of = as_of
-
-    def _sold_features(self, day: int) -> np.ndarray:
-        return super()._sold_features(self.as_of)
-
-
 @dataclass(frozen=True)
 class PastItems:
     """Distinct past items of each query with a summary of the whole history of each.

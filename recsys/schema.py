@@ -83,7 +83,6 @@ RECOMMENDATION_COLUMNS: Final = (USER_ID, RANK, ITEM_ID, SCORE)
 #: Names of the systems that reports compare, in the order in which they are shown.
 SYSTEMS: Final = (
     "decoder",
-    "rerank",
     "repeat",
     "variants",
     "covisitation",

@@ -19,10 +19,6 @@ _SYSTEMS = {
     "decoder": Term(
         "Decoder", "The model of this run: reads a customer's purchases in order and says what comes next."
     ),
-    "rerank": Term(
-        "Decoder, reordered",
-        "The decoder's best products in the order of a second model, which learned it from the windows before.",
-    ),
     "repeat": Term(
         "Buy again", "What the customer bought most, recent purchases counting more; best sellers after that."
     ),

@@ -14,7 +14,7 @@ from recsys.config import load_config
 from recsys.console import run as run_app
 from recsys.errors import ConfigError
 from recsys.evaluate import score_run
-from recsys.modeling.backtest import Backtest, backtest, freshness
+from recsys.modeling.backtest import Backtest, backtest
 from recsys.modeling.factory import build_module
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
@@ -146,34 +146,15 @@ def test_weights_that_learn_until_the_test_window_learned_before_a_window_later(
     assert (learned.train_end == asked.data.ends_before(learned.train_day)).all()
 
 
-def test_freshness_compares_ages_of_weights_with_fresh_and_stale_tables(place):
-    asked = Backtest.of(config_of("each"), 1)
-    scores = freshness(asked)
-    assert [row["trained_windows_before"] for row in scores["rows"]] == [1, 4, 8]
-    learned = [make_split(asked.data, asked.made[day].config.split).train_day for day in sorted(asked.made)]
-    assert [(asked.folds[0].start_day - day) // 7 for day in learned] == [8, 4, 1]
-    fresh, stale = (scores["rows"][2][name]["map@12"]["value"] for name in ("fresh", "stale"))
-    assert scores["rows"][2]["fresh_minus_stale"]["map@12"]["value"] == pytest.approx(fresh - stale)
-    assert scores["systems"]["trained_8_before_fresh"]["map@12"]["value"] == fresh
-    tables = [Path(f"reports/each-before-2020-07-22/recommendations/{name}") for name in ("decoder", "decoder_stale")]
-    assert len({(folder / "2020-09-16.parquet").read_bytes() for folder in tables}) == 2
-    # The youngest weights with fresh tables are those of the rolling weeks.
-    rolling = written()["folds"][1]["systems"]["decoder"]["map@12"]
-    assert scores["rows"][0]["fresh"]["map@12"]["value"] == rolling["value"]
-
-
 @pytest.mark.parametrize(
     ("words", "said", "code"),
     [
-        (["--stale", "--retrain-every", "1"], "leave out --retrain-every", 2),
         (
             ["--weeks", "2", "--retrain-every", "1", "--run", "each", "--set", "training.lr=0.1"],
             "another --run|with --run",
             1,
         ),
         (["--weeks", "60"], "too short for 60 test windows", 1),
-        (["--weeks", "14", "--stale"], "lower --weeks", 1),
-        (["--stale", "--set", "model.sales_head=false", "--set", "model.repeat_head=false"], "sales tables", 2),
     ],
 )
 def test_what_cannot_be_gone_through_ends_in_one_line(place, capfd, words, said, code):

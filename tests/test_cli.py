@@ -67,8 +67,10 @@ def test_a_verb_and_its_module_are_the_same_command(verb):
     assert 'if __name__ == "__main__":\n    run(app)' in source
 
 
-@pytest.mark.parametrize("arguments", [["-m", "recsys.cli", "dataset"], ["-m", "recsys.dataset"]])
-def test_both_ways_to_type_a_verb_answer_alike(arguments, root):
+@pytest.mark.parametrize(
+    "arguments", [["-m", "recsys", "dataset"], ["-m", "recsys.cli", "dataset"], ["-m", "recsys.dataset"]]
+)
+def test_all_ways_to_type_a_verb_answer_alike(arguments, root):
     done = subprocess.run(
         [sys.executable, *arguments, "main", "--config", "no/such.yaml"], capture_output=True, text=True, cwd=root
     )

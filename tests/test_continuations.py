@@ -1,6 +1,4 @@
-"""Continued histories: the cache changes no logit, choices keep their laws, a wide beam finds the likeliest."""
-
-import itertools
+"""Continued histories: the cache changes no logit, choices keep their laws."""
 
 import numpy as np
 import pytest
@@ -111,26 +109,6 @@ def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data, 
         reader.extend(item)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_rows_taken_again_go_on_as_those_they_were_taken_from(data, kind):
-    decoder, history, users = any_decoder(kind, data), history_of(data), np.arange(6)
-    row = torch.tensor([4, 4, 1])
-
-    def reader():
-        if kind == "purchase":
-            return PurchaseReader(decoder.model, decoder.sales, history, users, n_context=8, n_new=4)
-        return SeedReader(decoder.model, history, users, n_context=8, n_new=4)
-
-    taken, whole = reader(), reader()
-    taken.take(row)
-    taken.extend(torch.tensor([7, 8, 9]))
-    for place, item in enumerate([7, 8, 9]):
-        again = reader()
-        again.extend(torch.full((6,), item))
-        torch.testing.assert_close(taken.logits_RV[place], again.logits_RV[row[place]], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(whole.logits_RV[row], reader().logits_RV[row])
-
-
 def test_a_full_cache_says_so():
     cache = KeyValueCache(1, 2, 1, 4, 3, torch.zeros(1))
     cache.add(torch.ones(2, 2, dtype=torch.bool))
@@ -169,7 +147,7 @@ def test_the_likeliest_are_kept_and_no_others():
 def test_the_narrowest_choices_are_greedy(data, kind):
     decoder = any_decoder(kind, data)
     greedy = go_on(decoder, data, Choice("greedy"))
-    for choice in (Choice(top_k=1), Choice(top_p=1e-9), Choice(temperature=1e-4), Choice("beam", n_beams=1)):
+    for choice in (Choice(top_k=1), Choice(top_p=1e-9), Choice(temperature=1e-4)):
         np.testing.assert_array_equal(go_on(decoder, data, choice).item, greedy.item)
 
 
@@ -190,7 +168,7 @@ def test_only_allowed_items_come_and_none_twice_where_that_is_asked(data, kind):
     decoder = any_decoder(kind, data)
     allowed = all_items(data.n_items)
     allowed[1:13] = False
-    for method in ("greedy", "sample", "beam"):
+    for method in ("greedy", "sample"):
         choice = Choice(method, no_repeat=True)
         users = np.arange(data.n_users, dtype=np.int32)
         found = continue_histories(decoder, history_of(data), users, 5, choice, allowed)
@@ -211,31 +189,12 @@ def test_only_the_published_decoders_end_a_history(data):
     assert not go_on(purchase_decoder(data), data, Choice(), max_items=8).ended.any()
 
 
-@pytest.mark.parametrize("kind", ["purchase", "id"])
-def test_a_beam_wide_enough_finds_the_likeliest_of_all_sequences(tmp_path, kind):
-    n_items, length = 4, 3
-    events = [(user, DAY - 9 + day, 1 + (user + day) % n_items) for user in range(3) for day in range(4)]
-    data = write_prepared(tmp_path / "few", events, n_items=n_items)
-    decoder = any_decoder(kind, data)
-    found = go_on(decoder, data, Choice("beam", n_beams=20), max_items=length)
-    for user in range(3):
-        best = max(_log_probability(decoder, data, user, row) for row in _sequences(n_items, length, kind))
-        mine = _log_probability(decoder, data, user, [int(item) for item in found.item[user] if item])
-        assert mine == pytest.approx(best, abs=1e-4)
-
-
 def test_more_distinct_items_than_there_are_cannot_be_asked_for(data):
     few = all_items(data.n_items)
     few[6:] = False
     users = np.arange(3, dtype=np.int32)
     with pytest.raises(UsageError, match="only 5 items can be generated"):
         continue_histories(purchase_decoder(data), history_of(data), users, 6, Choice(no_repeat=True), few)
-
-
-def _sequences(n_items, length, kind):
-    lengths = [length] if kind == "purchase" else range(1, length + 1)
-    for n in lengths:
-        yield from (list(row) for row in itertools.product(range(1, n_items + 1), repeat=n))
 
 
 def _log_probability(decoder, data, user, items, length=3, n_context=9):

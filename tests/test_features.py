@@ -10,7 +10,6 @@ from recsys.features import (
     KIND_FEATURES,
     PAST_FEATURES,
     ItemSales,
-    SalesAsOf,
     against_average,
     past_items,
     past_kinds,
@@ -135,7 +134,6 @@ def test_no_feature_reads_the_date_asked_or_later(tmp_path):
     corrupted = write_prepared(tmp_path / "corrupted", events, n_items=30, users=users, items=items)
     assert ItemSales(data).at(day)[16:, ITEM_FEATURES.index("kind_sold_7")].any()
     assert np.array_equal(ItemSales(data).at(day), ItemSales(corrupted).at(day))
-    assert np.array_equal(SalesAsOf(data, day).at(day + 9), SalesAsOf(corrupted, day).at(day + 9))
     users = np.arange(20)
     pasts = [past_items(d, users, d.ends_before(day), np.full(20, day)) for d in (data, corrupted)]
     assert np.array_equal(pasts[0].features, pasts[1].features)

@@ -1,9 +1,12 @@
+import ast
 import configparser
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,52 @@ def test_requirements_pin_exactly_what_the_project_names():
 def test_the_extras_that_are_installed_exist():
     assert set(EXTRAS) <= set(PROJECT["project"]["optional-dependencies"])
     assert f".[{','.join(EXTRAS)}]" in MAKEFILE
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements(*files: list[str]) -> set[str]:
+    """Distributions that the lines of requirements ask for."""
+    return {normal(re.split(r"[\[<>=!~; ]", line)[0]) for lines in files for line in lines if line[:1].isalpha()}
+
+
+def imported_packages(folder: str) -> dict[str, Path]:
+    """Third-party packages that the files below a folder import, anywhere in them, each with one of these files."""
+    names = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0]: path for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names[node.module.split(".")[0]] = path
+    ours = {"recsys", "benchmarks", "tools"}
+    return {name: path for name, path in names.items() if name not in sys.stdlib_module_names | ours}
+
+
+def distributions_of(package: str) -> set[str]:
+    """Distributions that hold an importable package; its own name where it is not installed."""
+    return {normal(name) for name in packages_distributions().get(package, [package])}
+
+
+@pytest.mark.parametrize("folder", ["recsys", "benchmarks", "tools"])
+def test_every_package_that_is_imported_is_declared(folder):
+    project = PROJECT["project"]
+    declared = requirements(project["dependencies"], *project["optional-dependencies"].values())
+    peers = requirements((ROOT / "benchmarks/peers/requirements.txt").read_text(encoding="utf-8").splitlines())
+    undeclared = {
+        package: str(path.relative_to(ROOT))
+        for package, path in imported_packages(folder).items()
+        if not distributions_of(package) & (declared | peers if "peers" in path.parts else declared)
+    }
+    assert not undeclared
+
+
+def test_every_dependency_without_which_nothing_runs_is_imported():
+    used = set().union(*(distributions_of(package) for package in imported_packages("recsys")))
+    # TensorBoard's events are written by Lightning, which imports it.
+    assert requirements(PROJECT["project"]["dependencies"]) - used == {"tensorboard"}
 
 
 def test_ruff_and_flake8_agree_on_the_length_of_a_line():

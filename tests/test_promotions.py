@@ -12,6 +12,7 @@ from test_model import recommend, train_steps
 from toy import write_prepared
 
 from benchmarks.quality_cold import write_without
+from benchmarks.rerank import feature_names, pair_features
 from recsys.config import Config, DataConfig
 from recsys.dataset import prepare
 from recsys.errors import DataError
@@ -20,7 +21,6 @@ from recsys.features import (
     OWN_FEATURES,
     PAST_FEATURES,
     ItemSales,
-    SalesAsOf,
     own_columns,
     past_items,
 )
@@ -29,7 +29,6 @@ from recsys.modeling.models import build_purchase_model
 from recsys.modeling.reason_texts import LEAST_PLANNED, ReasonTexts
 from recsys.modeling.reasons import explain
 from recsys.modeling.recommend import DecoderRecommender, History, Lists
-from recsys.modeling.rerank import feature_names, pair_features
 from recsys.prepared import PreparedData, day_date, load_prepared
 from recsys.schema import REASON_KINDS
 from recsys.sources.completejourney import N_STORES
@@ -163,14 +162,6 @@ def test_of_a_customer_without_a_history_nothing_is_said_of_the_plan(tmp_path: P
     assert told["nothing"].planned[0, 3] > 5
     assert set(told["nothing"].kind[0]) == {REASON_KINDS.index("popular")}
     assert REASON_KINDS.index("promoted") in told["all"].kind[0] or told["all"].count[0, 3] > 0
-
-
-def test_old_sales_are_told_with_todays_plan(tmp_path: Path) -> None:
-    data = weekly(tmp_path / "stale", [(4, ASKED)])
-    stale, fresh = SalesAsOf(data, ASKED - 14), ItemSales(data)
-    n_own = len(ITEM_FEATURES)
-    np.testing.assert_array_equal(stale.at(ASKED)[:, :n_own], fresh.at(ASKED - 14)[:, :n_own])
-    np.testing.assert_array_equal(stale.at(ASKED)[:, n_own:], fresh.at(ASKED)[:, n_own:])
 
 
 def test_weights_do_not_know_what_was_planned_after_what_they_learned_from(tmp_path: Path) -> None:

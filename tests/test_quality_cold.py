@@ -178,7 +178,7 @@ def test_a_newcomer_is_shown_hidden_items_of_kinds_that_sell(place, known, whole
     told_V = ItemSales(known).at(fold.start_day)[:, ITEM_FEATURES.index("kind_sold_7")]
     n_hidden = int(hidden_V.sum())
     ranked = {
-        name: load_decoder(find_run(f"work/models/{name}-1"), known, ItemSales(known)).recommend(
+        name: load_decoder(find_run(f"work/models/{name}-1"), known).recommend(
             history, np.array([0]), n_hidden, Candidates(hidden_V)
         )
         for name in ("cold_shop", "no_content-cold_shop")

@@ -1,23 +1,20 @@
 """The second stage learns from windows that had ended, and stands beside the decoder as a system of its own."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from test_train import config_with
 from toy import toy_data, write_prepared
 
-from recsys.cli import build_app
+from benchmarks.rerank import app, feature_names, fit_reranked, pair_features, rerank_folds, score_reranked
 from recsys.console import run as run_app
 from recsys.errors import ConfigError
 from recsys.evaluate import score_run
 from recsys.features import OWN_FEATURES, ItemSales
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.recommend import Candidates, History, Lists, all_items
-from recsys.modeling.rerank import feature_names, fit_reranked, pair_features, rerank_folds
 from recsys.modeling.train import train
 from recsys.prepared import load_prepared
 from recsys.runs import find_run
@@ -28,14 +25,13 @@ DATA = Path("data/processed/toy")
 
 @pytest.fixture(scope="module")
 def reranked(tmp_path_factory):
-    """A folder with a run whose two test windows have lists of all systems and of the second stage."""
+    """A folder with a run that has two test windows, and the lists that its own systems made for them."""
     folder = tmp_path_factory.mktemp("reranked")
     toy_data(folder / "data" / "processed", n_users=40, n_items=30, n_days=60, seed=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         train(config_with("training.epochs=1", "split.n_folds=2", "predict.k=5", "baselines.systems=[popularity]"))
         predict_folds(find_run("toy"))
-        rerank_folds(find_run("toy"), n_candidates=20, n_rounds=10)
     return folder
 
 
@@ -45,20 +41,24 @@ def place(reranked, monkeypatch):
     return reranked
 
 
-def tables(name="rerank") -> dict[str, list]:
+def tables() -> dict[str, dict[str, list]]:
+    found = find_run("toy")
     return {
-        path.stem: pq.read_table(path).to_pylist() for path in Path("reports/toy/recommendations").glob(f"{name}/*")
+        fold.name: {system: items.tolist() for system, items in lists.items()}
+        for fold, lists in rerank_folds(found, n_candidates=20, n_rounds=10)
     }
 
 
 def test_it_is_scored_beside_the_decoder(place):
-    systems = score_run(find_run("toy"))["systems"]
-    assert list(systems) == ["decoder", "rerank", "popularity"]
-    assert tables().keys() == tables("decoder").keys()
-    for rows, theirs in zip(tables().values(), tables("decoder").values(), strict=True):
-        assert [(row["user_id"], row["rank"]) for row in rows] == [(row["user_id"], row["rank"]) for row in theirs]
-        assert len({(row["user_id"], row["item_id"]) for row in rows}) == len(rows)
-    assert tables() != tables("decoder")
+    found = find_run("toy")
+    scores, ours = score_reranked(found, n_candidates=20, n_rounds=10), score_run(found)
+    assert list(scores["systems"]) == ["decoder", "rerank"]
+    assert scores["systems"]["decoder"]["map@12"] == ours["systems"]["decoder"]["map@12"]
+    assert [fold["start"] for fold in scores["folds"]] == [fold["start"] for fold in ours["folds"]]
+    for lists in tables().values():
+        assert all(len(set(row)) == len(row) == 5 for row in lists["rerank"])
+        assert len(lists["rerank"]) == len(lists["decoder"])
+        assert lists["rerank"] != lists["decoder"]
 
 
 def test_a_customer_without_a_history_keeps_the_list_of_the_decoder(place):
@@ -78,13 +78,12 @@ def test_what_is_bought_in_a_window_or_later_changes_no_list_of_it(place, tmp_pa
     expected = tables()
     shutil.copytree(place, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
-    found, data = find_run("toy"), load_prepared(DATA)
-    last = make_split(data, found.config.split).tests[-1]
+    data = load_prepared(DATA)
+    last = make_split(data, find_run("toy").config.split).tests[-1]
     items = np.array(data.item)
     in_window = data.day >= last.start_day
     items[in_window] = np.random.default_rng(0).integers(1, data.n_items + 1, in_window.sum())
     np.save(DATA / "item.npy", items)
-    rerank_folds(found, n_candidates=20, n_rounds=10, force=True)
     assert tables() == expected
 
 
@@ -110,28 +109,13 @@ def test_a_decoder_that_has_learned_the_window_to_learn_from_is_refused(place, t
     monkeypatch.chdir(tmp_path)
     train(config_with("training.epochs=1", "training.until=test"))
     with pytest.raises(ConfigError, match=r"toy has training\.until test: .*; train with training\.until validation"):
-        rerank_folds(find_run("toy"), n_candidates=20, n_rounds=10)
+        score_reranked(find_run("toy"), n_candidates=20, n_rounds=10)
 
 
-def typed(*words: str) -> int:
+def test_the_command_prints_both_systems(place, capfd):
     with pytest.raises(SystemExit) as stopped:
-        run_app(build_app("rerank"), ["rerank", *words])
-    return int(stopped.value.code or 0)
-
-
-def test_lists_that_stand_need_force(place, capfd):
-    assert typed("--run", "toy") == 2
-    assert "already exists" in capfd.readouterr().err
-
-
-def test_without_lightgbm_it_says_what_to_install(place, capfd, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert typed("--run", "toy") == 2
-    assert "pip install 'recsys[rerank]'" in capfd.readouterr().err
-
-
-def test_new_lists_of_the_decoder_take_those_of_the_second_stage_away(place, tmp_path, monkeypatch):
-    shutil.copytree(place, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    predict_folds(find_run("toy"), force=True)
-    assert not tables()
+        run_app(app, ["--run", "toy", "--candidates", "20", "--rounds", "10"])
+    assert not stopped.value.code
+    printed = capfd.readouterr().out
+    assert "decoder" in printed
+    assert "rerank" in printed

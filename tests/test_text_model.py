@@ -40,7 +40,7 @@ PRINTED = """TextTransformer(
   (output_layer): Linear(in_features=128, out_features=30522, bias=True)
 )"""
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(40))]
-PADDING, BEGIN, END, HIDDEN = 0, 2, 3, 4
+PADDING, BEGIN, END = 0, 2, 3
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def texts(tokenizer_folder) -> Texts:
     return tokenise(written, load_tokenizer(tokenizer_folder, 90))
 
 
-def config(*settings: str, objective: str = "masked"):
+def config(*settings: str, objective: str = "causal"):
     small = ["width=16", "n_layers=2", "n_heads=2", "batch_texts=16"]
     named = [f"text_model.{setting}" for setting in (f"objective={objective}", *small)]
     return load_config(None, [*named, "training.accelerator=cpu", *settings])
 
 
 def test_the_model_prints_as_published():
-    model = TextTransformer(load_config(None, ["text_model.objective=masked"]))
+    model = TextTransformer(load_config(None, ["text_model.objective=causal"]))
     # Newer PyTorch says of a LayerNorm that it has a bias.
     assert str(model).replace("elementwise_affine=True, bias=True", "elementwise_affine=True") == PRINTED
 
@@ -88,35 +88,10 @@ def test_texts_are_cut_at_the_longest_length_and_keep_their_end(tokenizer_folder
     assert found.batch(np.arange(2)).tolist() == [[BEGIN, 6, 7, 8, END], [BEGIN, 14, END, PADDING, PADDING]]
 
 
-def test_hidden_words_are_asked_for_and_marks_and_padding_never(texts):
-    rows = np.arange(64)
-    batch = ask(texts, rows, config("text_model.mask_share=0.9").text_model, np.random.default_rng(0))
-    whole = texts.batch(rows)
-    hidden = batch.token_BT != whole
-    assert (batch.token_BT[hidden] == HIDDEN).all()
-    assert torch.equal(whole.flatten()[batch.place_M], batch.target_M)
-    assert (batch.target_M >= 5).all()
-    assert torch.equal(torch.nonzero(hidden.flatten()).squeeze(1), batch.place_M)
-    assert 0.8 < len(batch.place_M) / int((whole >= 5).sum()) < 1.0
-
-
-def test_a_batch_of_few_words_still_asks_for_one(texts):
-    tiny = config("text_model.mask_share=0.0001").text_model
-    assert len(ask(texts, np.array([0]), tiny, np.random.default_rng(0)).target_M) == 1
-
-
-def test_of_bert_s_hidden_words_a_tenth_stay_and_a_tenth_become_others(texts):
-    settings = ("text_model.mask_share=0.99", "text_model.mask_replacement=bert")
-    batch = ask(texts, np.tile(np.arange(64), 10), config(*settings).text_model, np.random.default_rng(0))
-    seen = batch.token_BT.flatten()[batch.place_M]
-    assert abs(float((seen == HIDDEN).float().mean()) - 0.8) < 0.04
-    assert abs(float((seen == batch.target_M).float().mean()) - 0.1) < 0.04
-
-
 @pytest.mark.parametrize("objective", ["causal", "original"])
 def test_the_next_token_is_asked_for_wherever_there_is_one(texts, objective):
     rows = np.arange(64)
-    batch = ask(texts, rows, config(objective=objective).text_model, np.random.default_rng(0))
+    batch = ask(texts, rows, config(objective=objective).text_model)
     asked = [(place // batch.token_BT.shape[1], place % batch.token_BT.shape[1]) for place in batch.place_M.tolist()]
     assert asked == [(row, column) for row in rows for column in range(texts.lengths[row] - 1)]
     expected = [int(texts.token[texts.offsets[row] + column + 1]) for row, column in asked]
@@ -124,10 +99,7 @@ def test_the_next_token_is_asked_for_wherever_there_is_one(texts, objective):
 
 
 def test_only_the_original_reads_padding_and_pads_every_text_to_the_longest_length(texts):
-    batches = {
-        name: ask(texts, np.arange(8), config(objective=name).text_model, np.random.default_rng(0))
-        for name in ("causal", "original")
-    }
+    batches = {name: ask(texts, np.arange(8), config(objective=name).text_model) for name in ("causal", "original")}
     assert batches["original"].token_BT.shape == (8, 90)
     assert not batches["original"].is_padding_BT.any()
     assert batches["causal"].token_BT.shape[1] == texts.lengths[:8].max()
@@ -137,7 +109,7 @@ def test_only_the_original_reads_padding_and_pads_every_text_to_the_longest_leng
 def gradient_of_inputs(texts: Texts, objective: str) -> torch.Tensor:
     """How strongly the logits asked of the third token depend on each token of its text."""
     model = TextTransformer(config(objective=objective), texts, texts.vocabulary_size).eval()
-    batch = ask(texts, np.array([8]), model.config.text_model, np.random.default_rng(0))
+    batch = ask(texts, np.array([8]), model.config.text_model)
     seen = {}
 
     def keep(_module, _inputs, output):
@@ -175,13 +147,13 @@ def test_held_out_texts_are_a_fifth_and_no_other(texts):
     assert sorted([*learned, *held_out]) == list(range(100))
 
 
-@pytest.mark.parametrize("objective", ["masked", "causal"])
+@pytest.mark.parametrize("objective", ["causal", "original"])
 def test_a_vector_depends_on_its_own_text_alone(texts, objective):
     torch.manual_seed(0)
     model = TextTransformer(config(objective=objective), vocabulary_size=texts.vocabulary_size)
     together = text_vectors(model, texts)
     token, offsets = texts.token[texts.offsets[5] : texts.offsets[6]], np.array([0, texts.lengths[5]])
-    alone = text_vectors(model, Texts(token, offsets, texts.vocabulary_size, PADDING, HIDDEN, texts.special))
+    alone = text_vectors(model, Texts(token, offsets, texts.vocabulary_size, PADDING, texts.special))
     np.testing.assert_allclose(together[5], alone[0], atol=1e-5)
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 from typer.models import OptionInfo
 
 from recsys.cli import VERBS
@@ -130,9 +129,9 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401 - a type annotation
 
 
 def _default(field: Any) -> str:  # noqa: ANN401 - pydantic's FieldInfo
-    value = field.default
-    if value is PydanticUndefined:
+    if field.is_required():
         return "required"
+    value = field.get_default(call_default_factory=True)
     if value is None or value == ():
         return "none"
     if isinstance(value, tuple):

@@ -8,7 +8,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-EXTRAS = ("demo", "dev", "docs", "hm", "rerank", "text")
+EXTRAS = ("demo", "dev", "docs", "hm", "text")
 
 
 def direct_names(pyproject: Path) -> list[str]:

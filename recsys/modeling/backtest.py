@@ -1,7 +1,7 @@
-"""What a run of weeks would have brought, trained anew or not, and how weights and tables age: ``recsys backtest``."""
+"""What a run of weeks would have brought, trained anew or not: ``recsys backtest``."""
 
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,26 +12,17 @@ from recsys.allocator import keep_freed_memory
 from recsys.config import MODELS_DIR, REPORTS_DIR, Config, load_config
 from recsys.console import ConfigOption, SetOption, run, talk
 from recsys.dataset import prepare
-from recsys.errors import ConfigError, DataError, RunError, UsageError
-from recsys.evaluate import asked_of, print_scores, protocol_of, score_folds, settings_of, value_text
-from recsys.features import SalesAsOf
-from recsys.modeling.baselines.popularity import Popularity
-from recsys.modeling.models import load_decoder
-from recsys.modeling.predict import DECODER, ServedDecoder, asked_at, systems_of, write_fold_lists, write_lists
+from recsys.errors import ConfigError, DataError, RunError
+from recsys.evaluate import asked_of, print_scores, protocol_of, score_folds
+from recsys.modeling.predict import systems_of, write_fold_lists
 from recsys.modeling.train import has_checkpoint, train
 from recsys.prepared import PreparedData, day_date, load_prepared
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import SYSTEMS
-from recsys.scoring import Asked, score_systems
 from recsys.splits import Fold, make_split
 from recsys.storage import write_json
-from recsys.tables import read_lists
 
 BACKTEST_FILE = "backtest.json"
-FRESHNESS_FILE = "freshness.json"
-#: Ages of the weights, in horizons before the date, that the freshness study looks at.
-TRAINED_BEFORE = (1, 4, 8)
-_STALE = "decoder_stale"
 
 app = typer.Typer(add_completion=False)
 
@@ -51,9 +42,6 @@ def main(
             "--retrain-every", min=1, help="Train anew after so many of them; once before the first if unset."
         ),
     ] = None,
-    stale: Annotated[
-        bool, typer.Option("--stale", help="Instead: what weights of 1, 4, 8 windows before and old sales tables lose.")
-    ] = False,
     name: Annotated[
         str | None, typer.Option("--run", help="Name in models/ and reports/; that of the configuration by default.")
     ] = None,
@@ -63,20 +51,14 @@ def main(
 
     Data that are not prepared are prepared first. What stands is not made again, so an interrupted backtest goes on.
     """
-    if stale and retrain_every is not None:
-        raise UsageError("--stale says itself how old the weights are; leave out --retrain-every")
     overrides = {"data.source": source, "name": name}
     added = [f"{key}={value}" for key, value in overrides.items() if value is not None]
     resolved = load_config(config, [*(settings or []), *added])
     keep_freed_memory()
     asked = Backtest.of(resolved, weeks, force=force)
-    if stale:
-        scores, path = freshness(asked), REPORTS_DIR / resolved.name / FRESHNESS_FILE
-        _print_freshness(scores)
-    else:
-        scores, path = backtest(asked, retrain_every), REPORTS_DIR / resolved.name / BACKTEST_FILE
-        _print_weeks(scores)
-        print_scores(scores)
+    scores, path = backtest(asked, retrain_every), REPORTS_DIR / resolved.name / BACKTEST_FILE
+    _print_weeks(scores)
+    print_scores(scores)
     write_json(path, scores)
     talk.print(f"wrote {path}", markup=False)
 
@@ -126,7 +108,7 @@ class Backtest:
         """Return the configuration of the weights that hold out the window that begins at ``train_day``.
 
         It chooses among half-lives and, unless ``training.until`` lets it be learned, among epochs. Equal dates are
-        equal runs: backtests of any weeks, and the freshness study, share them.
+        equal runs, which backtests of any weeks share.
         """
         config = self.config
         end = day_date(train_day + config.split.horizon_days)
@@ -148,19 +130,19 @@ def backtest(asked: Backtest, retrain_every: int | None = None) -> dict[str, Any
     for first in range(0, len(folds), every):
         served = folds[first : first + every]
         train_day = asked.train_day(served[0], 1)
-        found = _trained(asked, train_day)
+        found = trained(asked, train_day)
         write_fold_lists(found, data, served, keep=True)
         scored += [asked_of(found, data, fold, systems) for fold in served]
         of_models += [
             {"run": found.name, "learned_before": day_date(asked.learned_before(train_day)).isoformat()}
         ] * len(served)
-    protocol = protocol_of(_whole(asked), data, folds, scored)
+    protocol = protocol_of(whole(asked), data, folds, scored)
     scores = score_folds(asked.config, data, folds, scored, protocol | {"retrain_every": every})
     scores["folds"] = [fold | model for fold, model in zip(scores["folds"], of_models, strict=True)]
     return scores
 
 
-def _trained(asked: Backtest, train_day: int) -> Run:
+def trained(asked: Backtest, train_day: int) -> Run:
     """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand."""
     if train_day not in asked.made:
         config = asked.model_config(train_day)
@@ -193,83 +175,14 @@ def _standing(config: Config) -> Run:
     return found
 
 
-def _whole(asked: Backtest) -> Run:
+def whole(asked: Backtest) -> Run:
     """Return what stands for all the runs of a backtest where its numbers are described."""
     return Run(MODELS_DIR / asked.config.name, asked.config, {})
 
 
-def freshness(asked: Backtest) -> dict[str, Any]:
-    """Return what the decoder scores with weights of different ages, each with fresh sales tables and with stale ones.
-
-    Fresh tables are those of the date asked, stale ones those of the first day that the weights have not learned from.
-    Histories, candidates and what newcomers get are those of the date in both cases. The shape is that of
-    ``metrics.json``, with ``rows``: the same by age, and what stale tables lose, on the same customers.
-
-    Raises:
-        ConfigError: the model reads no sales tables.
-        DataError: nothing lies before the oldest weights.
-    """
-    _require_tables(asked.config)
-    if asked.train_day(asked.folds[0], max(TRAINED_BEFORE)) <= asked.data.first_day:
-        raise DataError(
-            f"the data run from {day_date(asked.data.first_day)} to {day_date(asked.data.last_day)}: nothing lies "
-            f"{max(TRAINED_BEFORE)} windows before {asked.folds[0].name} to learn from; lower --weeks or give more data"
-        )
-    by_age = {age: [_fresh_and_stale(asked, fold, age) for fold in asked.folds] for age in TRAINED_BEFORE}
-    settings = settings_of(asked.config)
-    together = [_together(dict(zip(by_age, folds, strict=True))) for folds in zip(*by_age.values(), strict=True)]
-    protocol = protocol_of(_whole(asked), asked.data, asked.folds, together)
-    rows = [_row(age, score_systems(folds, settings)) for age, folds in by_age.items()]
-    return {"protocol": protocol, **score_systems(together, settings), "rows": rows}
-
-
-def _require_tables(config: Config) -> None:
-    if config.seed_model.kind is not None or not (config.model.sales_head or config.model.repeat_head):
-        raise ConfigError(
-            "--stale compares sales tables, and this model reads none; leave out seed_model.kind, and set "
-            "model.sales_head or model.repeat_head"
-        )
-
-
-def _together(by_age: dict[int, Asked]) -> Asked:
-    """Return one fold with the lists of all ages."""
-    named = {
-        f"trained_{age}_before_{tables}": items for age, fold in by_age.items() for tables, items in fold.lists.items()
-    }
-    return replace(next(iter(by_age.values())), lists=named)
-
-
-def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> Asked:
-    """Return ``fold`` with the lists of weights of ``age`` windows before it, with fresh tables and with stale ones."""
-    train_day = asked.train_day(fold, age)
-    found = _trained(asked, train_day)
-    data, config = asked.data, found.config
-    paths = {"fresh": found.table_path(DECODER, fold.name), "stale": found.table_path(_STALE, fold.name)}
-    history, candidates = asked_at(fold, data, config)
-    for tables, path in paths.items():
-        if path.is_file():
-            continue
-        newcomers = Popularity.for_newcomers(history, config.predict.segment)
-        sales = SalesAsOf(data, asked.learned_before(train_day)) if tables == "stale" else None
-        served = ServedDecoder(load_decoder(found, data, sales), newcomers)
-        write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
-    lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}
-    return replace(asked_of(found, data, fold, []), lists=lists)
-
-
-def _row(age: int, scores: dict[str, Any]) -> dict[str, Any]:
-    systems, lost = scores["systems"], scores["differences"]["stale"]
-    return {
-        "trained_windows_before": age,
-        "fresh": systems["fresh"],
-        "stale": systems["stale"],
-        "fresh_minus_stale": lost,
-    }
-
-
 def _print_weeks(scores: dict[str, Any]) -> None:
     """Print MAP@k week by week, a column a system, and the mean of the weeks, on standard output."""
-    metric = _longest_map(scores["systems"]["decoder"])
+    metric = longest_map(scores["systems"]["decoder"])
     table = Table("week from", "learned before", "customers", *scores["systems"], title=metric.upper())
     for fold in scores["folds"]:
         values = [f"{values[metric]['value']:.4f}" for values in fold["systems"].values()]
@@ -279,16 +192,8 @@ def _print_weeks(scores: dict[str, Any]) -> None:
     Console(width=50 + 18 * len(scores["systems"])).print(table)
 
 
-def _print_freshness(scores: dict[str, Any]) -> None:
-    metric = _longest_map(scores["rows"][0]["fresh"])
-    table = Table("windows since training", "fresh tables", "stale tables", "fresh minus stale", title=metric.upper())
-    for row in scores["rows"]:
-        cells = (row[name][metric] for name in ("fresh", "stale", "fresh_minus_stale"))
-        table.add_row(str(row["trained_windows_before"]), *map(value_text, cells))
-    Console(width=120).print(table)
-
-
-def _longest_map(values: dict[str, Any]) -> str:
+def longest_map(values: dict[str, Any]) -> str:
+    """Return the name of the MAP@k with the largest k among metrics by name."""
     return max((name for name in values if name.startswith("map@")), key=lambda name: int(name.partition("@")[2]))
 
 

@@ -3,7 +3,7 @@
 Both kinds of decoder are asked through the same small interface: logits of what comes first, then logits of what comes
 after the item just taken. Column ``END`` stands for the end of the history; padding and start marks have no column.
 
-Shapes: Q customers, R rows (a customer, or one of a customer's beams), V = n_items + 1 columns, L items at most.
+Shapes: Q customers, R rows (customers read together), V = n_items + 1 columns, L items at most.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from recsys.features import ItemSales
 from recsys.modeling.batches import newest_events
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.modeling.recommend import DecoderRecommender, History
-from recsys.modeling.sampling import END, Choice, best_extensions, choose
+from recsys.modeling.sampling import END, Choice, choose
 from recsys.modeling.seed_batches import end_token, tokens
 from recsys.modeling.seed_models import Transformer
 from recsys.modeling.seed_recommend import SeedRecommender
@@ -52,10 +52,6 @@ class Reader(Protocol):
         """Read one more item (R,) int64 of each row; ``END`` keeps the row's place and means nothing."""
         ...
 
-    def take(self, row: Tensor) -> None:
-        """Go on with the rows ``row`` (R',) int64, which may repeat and leave out."""
-        ...
-
 
 class SeedReader:
     """A published architecture: it knows the end of a history, and no dates."""
@@ -75,11 +71,6 @@ class SeedReader:
         """Read one more item of each row."""
         self.newest_R = self.newest_R + 1
         self.logits_RV = self._logits(self.model.extend(item_R[:, None], self.newest_R[:, None], self.cache)[:, 0])
-
-    def take(self, row: Tensor) -> None:
-        """Go on with the rows ``row``."""
-        self.cache.take(row)
-        self.newest_R, self.logits_RV = self.newest_R[row], self.logits_RV[row]
 
     def _logits(self, state_RD: Tensor) -> Tensor:
         logits_RV: Tensor = self.model.fc_out(state_RD)
@@ -124,13 +115,6 @@ class PurchaseReader:
         )
         self.gap_R = torch.zeros_like(self.gap_R)
         self.logits_RV = self._logits(state_RTD[:, 0], self.gap_R)
-
-    def take(self, row: Tensor) -> None:
-        """Go on with the rows ``row``."""
-        self.cache.take(row)
-        self.questions = self.questions.take(row)
-        self.newest_R, self.gap_R = self.newest_R[row], self.gap_R[row]
-        self.logits_RV = self.logits_RV[row]
 
     def _logits(self, state_RD: Tensor, wait_days_R: Tensor) -> Tensor:
         query_RD = self.model.decoder.ask(state_RD, wait_days_R)
@@ -201,11 +185,8 @@ def continue_histories(
                 reader = PurchaseReader(
                     decoder.model, decoder.sales, history, users, n_context=n_context, n_new=max_items
                 )
-            if choice.method == "beam":
-                item, log_probability = _search(reader, max_items, choice, blocked_V)
-            else:
-                uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in users])
-                item, log_probability = _go_on(reader, max_items, choice, blocked_V, torch.from_numpy(uniform))
+            uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in users])
+            item, log_probability = _go_on(reader, max_items, choice, blocked_V, torch.from_numpy(uniform))
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
             advance(len(users))
     model.train(was_training)
@@ -233,39 +214,6 @@ def _go_on(
         if bool(ended_Q.all()):
             break
     return item_QL, log_probability_QL
-
-
-def _search(reader: Reader, max_items: int, choice: Choice, blocked_V: Tensor) -> tuple[Tensor, Tensor]:
-    """Return items and their log-probabilities (Q, L) of the best sequence of each row that beam search finds."""
-    n_rows, n_beams = len(reader.logits_RV), choice.n_beams
-    reader.take(torch.arange(n_rows).repeat_interleave(n_beams))
-    first_R = torch.arange(n_rows)[:, None] * n_beams
-    item = torch.zeros(n_rows * n_beams, max_items, dtype=torch.int64)
-    log_probability = torch.zeros(n_rows * n_beams, max_items)
-    ended = torch.zeros(n_rows * n_beams, dtype=torch.bool)
-    total_QW = torch.full((n_rows, n_beams), -torch.inf)
-    total_QW[:, 0] = 0  # all beams begin alike: only one of them is a way on
-    for step in range(max_items):
-        if step:
-            reader.extend(item[:, step - 1])
-        found = _permitted(reader.logits_RV, blocked_V, item[:, :step], choice).log_softmax(-1)
-        beam_QW, column_QW, new_total_QW = best_extensions(
-            total_QW, found.view(n_rows, n_beams, -1), ended.view(n_rows, n_beams)
-        )
-        row = (first_R + beam_QW).flatten()
-        reader.take(row)
-        gained = (new_total_QW - total_QW.gather(1, beam_QW)).flatten()
-        item, log_probability, ended = item[row], log_probability[row], ended[row]
-        item[:, step] = column_QW.flatten()
-        total_QW = new_total_QW
-        ended |= item[:, step] == END
-        log_probability[:, step] = gained.masked_fill(ended, 0)
-        if bool(ended.all()):
-            break
-    length_QW = (item != END).sum(-1).clamp(min=1).view(n_rows, n_beams)
-    best_Q = (total_QW / length_QW**choice.length_penalty).argmax(-1)
-    row = first_R[:, 0] + best_Q
-    return item[row], log_probability[row]
 
 
 def _permitted(logits_RV: Tensor, blocked_V: Tensor, taken_RS: Tensor, choice: Choice) -> Tensor:

@@ -27,16 +27,15 @@ from recsys.tables import continuation_rows
 
 app = typer.Typer()
 
-#: What each method looks at, as :class:`Choice` names it; the command refuses the rest.
-_LOOKED_AT = {"sample": ("temperature", "top_k", "top_p"), "greedy": (), "beam": ("n_beams", "length_penalty")}
+#: What draws look at, as :class:`Choice` names it, and nothing else does.
+_OF_DRAWS = ("temperature", "top_k", "top_p")
 
 
 @app.command()
 def main(
     run_name: RunOption = None,
     method: Annotated[
-        Literal["sample", "greedy", "beam"],
-        typer.Option("--method", help="Draw items, take the likeliest, or look for the likeliest sequence."),
+        Literal["sample", "greedy"], typer.Option("--method", help="Draw items, or take the likeliest.")
     ] = "sample",
     max_items: Annotated[int, typer.Option("--max-items", min=1, help="The longest continuation.")] = 12,
     n_customers: Annotated[
@@ -51,10 +50,6 @@ def main(
     top_p: Annotated[
         float | None, typer.Option("--top-p", min=0.0, max=1.0, help="sample: draw among the likeliest of this share.")
     ] = None,
-    n_beams: Annotated[int, typer.Option("--beams", min=1, help="beam: sequences kept.")] = Choice.n_beams,
-    length_penalty: Annotated[
-        float, typer.Option("--length-penalty", min=0.0, help="beam: above 0 favours longer continuations.")
-    ] = 0.0,
     no_repeat: Annotated[
         bool | None,
         typer.Option(
@@ -69,7 +64,7 @@ def main(
 
     Writes reports/<run>/generated.parquet and generated.html; the run's report shows them too.
     """
-    choice = Choice(method, temperature, top_k, top_p, n_beams, length_penalty)
+    choice = Choice(method, temperature, top_k, top_p)
     _refuse_what_the_method_ignores(choice)
     if not math.isfinite(temperature):
         raise UsageError(f"--temperature is {temperature}; expected a number, 1 for the decoder's own odds")
@@ -124,23 +119,15 @@ def generate(
 
 def _settings(choice: Choice, max_items: int, seed: int) -> dict[str, object]:
     """Return what was asked for, without what the method does not look at."""
-    chosen = {name: getattr(choice, name) for name in _LOOKED_AT[choice.method]}
+    chosen = {name: getattr(choice, name) for name in (_OF_DRAWS if choice.method == "sample" else ())}
     return {"method": choice.method, **chosen, "no_repeat": choice.no_repeat, "max_items": max_items, "seed": seed}
 
 
 def _refuse_what_the_method_ignores(choice: Choice) -> None:
-    used = _LOOKED_AT[choice.method]
-    others = [name for names in _LOOKED_AT.values() for name in names if name not in used]
-    ignored = [f"--{name.removeprefix('n_').replace('_', '-')}" for name in others if _is_set(choice, name)]
-    if ignored:
-        raise UsageError(
-            f"--method {choice.method} does not look at {', '.join(ignored)}: --temperature, --top-k and --top-p go "
-            "with sample, --beams and --length-penalty with beam"
-        )
-
-
-def _is_set(choice: Choice, name: str) -> bool:
-    return bool(getattr(choice, name) != getattr(Choice(), name))
+    ignored = [name for name in _OF_DRAWS if getattr(choice, name) != getattr(Choice(), name)]
+    if choice.method != "sample" and ignored:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+        raise UsageError(f"--method {choice.method} does not look at {options}; leave it out, or take --method sample")
 
 
 if __name__ == "__main__":

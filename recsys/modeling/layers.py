@@ -159,10 +159,6 @@ class KeyValueCache:
         self.real_BS[:, self.n_read : n_read] = real_BT
         self.n_before, self.n_read = self.n_read, n_read
 
-    def take(self, row: Tensor) -> None:
-        """Go on with the sequences ``row`` (B',) int64, which may repeat and leave out."""
-        self.key, self.value, self.real_BS = self.key[:, row], self.value[:, row], self.real_BS[row]
-
 
 class LayerMemory:
     """One layer's part of a :class:`KeyValueCache`."""

@@ -27,15 +27,8 @@ from recsys.runs import WEIGHTS_FILE, Run
 _ID_WIDTH = 256
 
 
-def load_decoder(
-    found: Run, data: PreparedData, sales: ItemSales | None = None
-) -> DecoderRecommender | SeedRecommender:
+def load_decoder(found: Run, data: PreparedData) -> DecoderRecommender | SeedRecommender:
     """Return the decoder of a run, with its weights, as a system that can be asked.
-
-    Args:
-        found: the run.
-        data: the purchases.
-        sales: what the sales head reads; up to the date asked by default.
 
     Raises:
         RunError: the run's weights do not fit its configuration, or it fitted the text transformer.
@@ -49,7 +42,7 @@ def load_decoder(
         return SeedRecommender(load_transformer(found, data), found.config.seed_model.seq_max_len)
     model = build_purchase_model(found.config.model, data)
     load_weights(model, found.folder / WEIGHTS_FILE)
-    return DecoderRecommender(model, ItemSales(data) if sales is None else sales)
+    return DecoderRecommender(model, ItemSales(data))
 
 
 def build_purchase_model(config: ModelConfig, data: PreparedData) -> PurchaseModel:

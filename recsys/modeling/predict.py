@@ -1,6 +1,5 @@
 """Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``."""
 
-import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -35,7 +34,6 @@ from recsys.tables import RECOMMENDATIONS_SCHEMA, read_lists, recommendation_row
 app = typer.Typer(add_completion=False)
 
 DECODER = "decoder"
-RERANK = "rerank"
 #: Customers whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 
@@ -230,7 +228,6 @@ def predict_folds(found: Run, *, force: bool = False) -> None:
     for name in systems_of(found.config, data):
         for fold in folds:
             require_absent(found.table_path(name, fold.name), force=force)
-    shutil.rmtree(found.table_path(RERANK, "").parent, ignore_errors=True)  # made from lists that are replaced here
     n_tables = write_fold_lists(found, data, folds)
     folder = found.report_folder / "recommendations"
     talk.print(f"wrote {n_tables} tables under {folder}; next: recsys evaluate --run {found.name}")

@@ -32,7 +32,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from recsys.features import ITEM_FEATURES
@@ -47,7 +46,7 @@ from recsys.modeling.left_out import (
     kinds_without,
     queries_without,
 )
-from recsys.modeling.recommend import DecoderRecommender, History
+from recsys.modeling.recommend import DecoderRecommender, History, on_device
 from recsys.prepared import PreparedData
 from recsys.schema import REASON_KINDS
 from recsys.splits import event_positions
@@ -171,9 +170,9 @@ class _Record:
 def _asked(recommender: DecoderRecommender, history: History, users: np.ndarray) -> tuple[Sequences, Questions]:
     model = recommender.model
     day = np.full(len(users), history.day)
-    asked = newest_events(history.data, users, history.end[users], day, model.config)
-    moved: tuple[Sequences, Questions] = apply_to_collection(asked, Tensor, lambda one: one.to(model.item_bias.device))
-    return moved
+    sequences, questions = newest_events(history.data, users, history.end[users], day, model.config)
+    device = model.item_bias.device
+    return on_device(sequences, device), on_device(questions, device)
 
 
 def _terms(

@@ -1,17 +1,18 @@
 """From scores to lists: candidates, exclusions, exact top-k. Every system recommends through the types here."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from recsys.features import ItemSales
-from recsys.modeling.batches import Questions, newest_events
+from recsys.modeling.batches import Questions, Sequences, newest_events
 from recsys.modeling.purchase_model import PurchaseModel
 from recsys.prepared import PreparedData
+
+Moved = TypeVar("Moved", Sequences, Questions)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ def all_items(n_items: int) -> np.ndarray:
     return allowed
 
 
+def on_device(asked: Moved, device: torch.device) -> Moved:
+    """Return what is asked with all its tensors on ``device``."""
+    return replace(asked, **{name: tensor.to(device) for name, tensor in vars(asked).items()})
+
+
 class DecoderRecommender:
     """The trained model as a system that can be asked: exact top-k over the whole catalogue, in chunks of users.
 
@@ -120,5 +126,5 @@ class DecoderRecommender:
         device = self.model.item_bias.device
         day = np.full(len(users), history.day)
         sequences, questions = newest_events(history.data, users, history.end[users], day, self.model.config)
-        sequences, questions = apply_to_collection((sequences, questions), Tensor, lambda tensor: tensor.to(device))
-        return self.model.query(self.model.states(sequences), questions), questions
+        questions = on_device(questions, device)
+        return self.model.query(self.model.states(on_device(sequences, device)), questions), questions

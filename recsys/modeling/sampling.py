@@ -1,8 +1,8 @@
-"""How the next item is chosen from logits: the likeliest, a random draw, or the likeliest sequences (beam search).
+"""How the next item is chosen from logits: the likeliest, or a random draw.
 
 Pure functions of tensors. Column ``END`` of the logits stands for the end of a history; every other column for an item.
 
-Shapes: Q rows, V columns, W beams.
+Shapes: Q rows, V columns.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,17 @@ class Choice:
     """How an item is chosen.
 
     Attributes:
-        method: ``greedy`` takes the likeliest item, ``sample`` draws, ``beam`` looks for the likeliest sequence.
+        method: ``greedy`` takes the likeliest item, ``sample`` draws.
         temperature: logits are divided by it before a draw; above 0.
         top_k: draw among this many of the likeliest only.
         top_p: draw among the likeliest whose probabilities add up to this only, the one that reaches it included.
-        n_beams: sequences that beam search keeps.
-        length_penalty: beam search compares log-probability / length ** length_penalty.
         no_repeat: an item is not generated twice for a customer.
     """
 
-    method: Literal["greedy", "sample", "beam"] = "sample"
+    method: Literal["greedy", "sample"] = "sample"
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
-    n_beams: int = 4
-    length_penalty: float = 0.0
     no_repeat: bool = False
 
 
@@ -81,19 +77,3 @@ def choose(logits_QV: Tensor, choice: Choice, uniform_Q: Tensor) -> Tensor:
     if choice.method == "greedy":
         return logits_QV.argmax(-1)
     return draw(keep_likeliest(logits_QV / choice.temperature, choice.top_k, choice.top_p), uniform_Q)
-
-
-def best_extensions(total_QW: Tensor, log_probability_QWV: Tensor, ended_QW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return, for each row, the W likeliest ways on from its W sequences: beam (Q, W), column (Q, W), total (Q, W).
-
-    Args:
-        total_QW: log-probability of each sequence so far; -inf where there is none.
-        log_probability_QWV: log-probability of each column after it.
-        ended_QW: sequences that have ended; they stay as they are.
-    """
-    n_beams, n_columns = log_probability_QWV.shape[1:]
-    stay_V = torch.full((n_columns,), -torch.inf, device=total_QW.device)
-    stay_V[END] = 0
-    way_QWV = torch.where(ended_QW[..., None], stay_V, log_probability_QWV)
-    best = (total_QW[..., None] + way_QWV).flatten(1).topk(n_beams, dim=-1)
-    return best.indices // n_columns, best.indices % n_columns, best.values

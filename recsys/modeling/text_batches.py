@@ -1,4 +1,4 @@
-"""From texts to batches of tokens, with what is asked of the text transformer: hidden tokens, or the next token."""
+"""From texts to batches of tokens, with what is asked of the text transformer: the next token."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -21,21 +21,19 @@ if TYPE_CHECKING:
 #: Batches that are sorted by length together: less padding, and yet another order every epoch.
 _POOL_BATCHES = 50
 _LABEL_OF_PADDING = "[PAD]"
-_LABEL_OF_HIDDEN = "[MASK]"
 
 
 @dataclass(frozen=True)
 class Texts:
     """Tokens of n texts, one after another.
 
-    ``special`` (S,) are tokens that are no words: padding, begin, end, hidden.
+    ``special`` (S,) are tokens that are no words: padding, begin, end and other marks.
     """
 
     token: np.ndarray  # (total,) int32
     offsets: np.ndarray  # (n+1,) int64
     vocabulary_size: int
     padding: int
-    hidden: int
     special: np.ndarray  # (S,) int64
 
     def __len__(self) -> int:
@@ -105,11 +103,11 @@ def tokenise(texts: Sequence[str], tokenizer: "Tokenizer") -> Texts:
     """Return the tokens of ``texts``, between the marks of begin and end that the tokenizer sets.
 
     Raises:
-        ConfigError: the tokenizer knows no [PAD] or no [MASK].
+        ConfigError: the tokenizer knows no [PAD].
     """
-    padding, hidden = (tokenizer.token_to_id(label) for label in (_LABEL_OF_PADDING, _LABEL_OF_HIDDEN))
-    if padding is None or hidden is None:
-        raise ConfigError(f"the tokenizer lacks {_LABEL_OF_PADDING} or {_LABEL_OF_HIDDEN}; take that of a BERT")
+    padding = tokenizer.token_to_id(_LABEL_OF_PADDING)
+    if padding is None:
+        raise ConfigError(f"the tokenizer lacks {_LABEL_OF_PADDING}; take that of a BERT")
     encoded = tokenizer.encode_batch_fast(list(texts))
     special = {number for number, added in tokenizer.get_added_tokens_decoder().items() if added.special}
     lengths = [len(one.ids) for one in encoded]
@@ -118,8 +116,7 @@ def tokenise(texts: Sequence[str], tokenizer: "Tokenizer") -> Texts:
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         vocabulary_size=tokenizer.get_vocab_size(),
         padding=padding,
-        hidden=hidden,
-        special=np.array(sorted(special | {padding, hidden}), dtype=np.int64),
+        special=np.array(sorted(special | {padding}), dtype=np.int64),
     )
 
 
@@ -131,7 +128,7 @@ def split_rows(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 class TextBatches(IterableDataset[TextBatch]):
-    """Batches of ``rows`` of ``texts``, texts of like length together; order and questions follow seed and epoch."""
+    """Batches of ``rows`` of ``texts``, texts of like length together; their order follows seed and epoch."""
 
     def __init__(self, texts: Texts, rows: np.ndarray, config: TextModelConfig, seed: int) -> None:
         self.texts, self.rows, self.config, self.seed = texts, rows, config, seed
@@ -154,7 +151,7 @@ class TextBatches(IterableDataset[TextBatch]):
         batches = self._order(random)
         batches += batches[: -len(batches) % self.world_size]  # every process takes as many steps
         for rows in batches[self.rank :: self.world_size]:
-            yield ask(self.texts, rows, self.config, random)
+            yield ask(self.texts, rows, self.config)
 
     def _order(self, random: np.random.Generator) -> list[np.ndarray]:
         shuffled = random.permutation(self.rows)
@@ -165,10 +162,8 @@ class TextBatches(IterableDataset[TextBatch]):
         return [batches[place] for place in random.permutation(len(batches))]
 
 
-def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig, random: np.random.Generator) -> TextBatch:
-    """Return a batch of ``rows`` with the questions of ``config.objective``."""
-    if config.objective == "masked":
-        return _ask_hidden(texts, texts.batch(rows), config, random)
+def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
+    """Return a batch of ``rows`` that asks for the next token; ``config.objective`` says what each position sees."""
     width = config.max_tokens if config.objective == "original" else None
     token_BT = texts.batch(rows, width)
     is_padding_BT = token_BT == texts.padding
@@ -179,21 +174,3 @@ def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig, random: np.rand
     if config.objective == "original":
         is_padding_BT = torch.zeros_like(is_padding_BT)  # its mistake: padding is read like any token
     return TextBatch(token_BT, is_padding_BT, place_M, target_M)
-
-
-def _ask_hidden(texts: Texts, token_BT: Tensor, config: TextModelConfig, random: np.random.Generator) -> TextBatch:
-    """Hide a share of the words, at least one in the batch, and ask what they were."""
-    is_word_BT = texts.is_word(token_BT)
-    chance = torch.from_numpy(random.random(token_BT.shape)).masked_fill(~is_word_BT, 2.0)
-    asked_BT = chance < max(config.mask_share, float(chance.min()) + 1e-9)
-    asked_BT &= is_word_BT
-    place_M = torch.nonzero(asked_BT.flatten()).squeeze(1)
-    target_M = token_BT.flatten()[place_M]
-    replaced_M = torch.full_like(target_M, texts.hidden)
-    if config.mask_replacement == "bert":
-        # A tenth stays and a tenth becomes any token, so that unhidden words must be read as well.
-        kind = torch.from_numpy(random.random(len(target_M)))
-        anything = torch.from_numpy(random.integers(texts.vocabulary_size, size=len(target_M)))
-        replaced_M = torch.where(kind < 0.8, replaced_M, torch.where(kind < 0.9, anything, target_M))
-    seen_BT = token_BT.flatten().index_copy(0, place_M, replaced_M).view_as(token_BT)
-    return TextBatch(seen_BT, token_BT == texts.padding, place_M, target_M)

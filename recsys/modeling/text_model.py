@@ -45,7 +45,7 @@ class PositionalEncoding(nn.Module):
 
 
 class TextTransformer(pl.LightningModule):
-    """Read an item's text; learn by saying hidden tokens, or the next token, of ``config.objective``.
+    """Read an item's text; learn by saying the next token, as ``config.objective`` has it.
 
     Without texts it can be loaded and asked for vectors, but not trained.
     """

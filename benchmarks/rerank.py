@@ -1,32 +1,35 @@
-"""An optional second stage: LightGBM's LambdaRank puts the decoder's candidates in another order, ``recsys rerank``.
+"""Whether LightGBM orders the decoder's candidates better than the decoder: ``python -m benchmarks.rerank --run R``.
 
-For each test window it learns from the windows that had ended by then: the validation window and earlier test windows.
-Their candidates come from the run's decoder, whose weights learned only from what lies before the validation window.
+LightGBM learns to rank by LambdaRank. For each test window it learns from the windows that had ended by then: the
+validation window and earlier test windows. Their candidates come from the run's decoder, whose weights learned only
+from what lies before the validation window.
 """
 
-import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
 from recsys.allocator import keep_freed_memory
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, progress, run, talk
-from recsys.errors import ConfigError, RunError, UsageError
+from recsys.console import RunOption, progress, run
+from recsys.errors import ConfigError, RunError
+from recsys.evaluate import print_scores, settings_of
 from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
 from recsys.metrics import hits_of
-from recsys.modeling.predict import CHUNK_USERS, DECODER, RERANK, asked_at, fit_system, write_lists
+from recsys.modeling.predict import CHUNK_USERS, DECODER, asked_at, fit_system
 from recsys.modeling.recommend import Candidates, History, Lists, Recommender
 from recsys.prepared import PreparedData
 from recsys.runs import Run, find_run
+from recsys.scoring import Asked, score_systems
 from recsys.splits import Fold, make_split
-from recsys.storage import require_absent
 
 if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
 
+RERANK = "rerank"
 #: What the decoder says of a pair of customer and candidate.
 _OF_SCORE = ("score", "behind_best", "rank")
 #: Customers of a window that are learned from, at most.
@@ -56,31 +59,34 @@ def main(
         int, typer.Option("--candidates", min=12, max=500, help="Items of the decoder that are put in order.")
     ] = 100,
     n_rounds: Annotated[int, typer.Option("--rounds", min=1, help="Trees at most.")] = 300,
-    force: ForceOption = False,
 ) -> None:
-    """Learn to put the decoder's candidates in order, and write the lists of the system rerank for the test folds."""
+    """Learn to put the decoder's candidates in order, and print both systems' scores on the test folds."""
     found = find_run(run_name)
     keep_freed_memory()
-    rerank_folds(found, n_candidates=n_candidates, n_rounds=n_rounds, force=force)
-    talk.print(f"next: recsys evaluate --run {found.name} --force", markup=False)
+    print_scores(score_reranked(found, n_candidates=n_candidates, n_rounds=n_rounds))
 
 
-def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, force: bool = False) -> None:
-    """Write the lists of the system ``rerank`` for each test fold of a run.
+def score_reranked(found: Run, *, n_candidates: int = 100, n_rounds: int = 300) -> dict[str, Any]:
+    """Return what the decoder and the second stage score on the test folds, in the shape of ``metrics.json``.
 
     Raises:
         ConfigError: the run's protocol has no windows that end before others begin.
-        OutputExistsError: lists are there and ``force`` is false.
         RunError: the run has no test folds, or no customer bought any candidate in the windows before one.
-        UsageError: the extra ``rerank`` is not installed.
     """
     _require_windows(found)
+    folds = make_split(found.open_data(), found.config.split).tests
+    if not folds:
+        raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
+    asked = []
+    for fold, lists in rerank_folds(found, n_candidates=n_candidates, n_rounds=n_rounds):
+        asked.append(Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists))
+    return score_systems(asked, settings_of(found.config))
+
+
+def rerank_folds(found: Run, *, n_candidates: int, n_rounds: int) -> Iterator[tuple[Fold, dict[str, np.ndarray]]]:
+    """Yield each test fold of a run with the items (Q, k) int32 that the decoder and the second stage list in it."""
     data, config = found.open_data(), found.config
     split = make_split(data, config.split)
-    if not split.tests:
-        raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
-    for fold in split.tests:
-        require_absent(found.table_path(RERANK, fold.name), force=force)
     sales = ItemSales(data, promotions=config.model.promotions)
     learned: list[Ranked] = []
     with progress() as bar:
@@ -90,12 +96,16 @@ def rerank_folds(found: Run, *, n_candidates: int = 100, n_rounds: int = 300, fo
             booster = _fit(learned, config.seed, n_rounds, found.name)
             history, candidates = asked_at(fold, data, config)
             decoder = fit_system(DECODER, found, config, history)
-            reranked = Reranked(decoder, booster, sales, n_candidates)
-            path = found.table_path(RERANK, fold.name)
-            write_lists(reranked, history, fold.user_index, config.predict.k, candidates, path)
+            systems = (decoder, Reranked(decoder, booster, sales, n_candidates))
+            yield fold, {one.name: _listed(one, history, fold, config.predict.k, candidates) for one in systems}
             bar.advance(task)
-    n_tables = len(split.tests)
-    talk.print(f"wrote {n_tables} table{'s' * (n_tables != 1)} under {path.parent}", markup=False)
+
+
+def _listed(system: Recommender, history: History, fold: Fold, k: int, candidates: Candidates) -> np.ndarray:
+    """Return the items (Q, k) int32 that ``system`` lists for the customers of ``fold``."""
+    users = fold.user_index
+    chunks = (users[begin : begin + CHUNK_USERS] for begin in range(0, len(users), CHUNK_USERS))
+    return np.concatenate([system.recommend(history, chunk, k, candidates).item for chunk in chunks])
 
 
 def fit_reranked(found: Run, history: History, *, n_candidates: int = 100, n_rounds: int = 300) -> "Reranked":
@@ -104,7 +114,6 @@ def fit_reranked(found: Run, history: History, *, n_candidates: int = 100, n_rou
     Raises:
         ConfigError: the run's protocol has no windows that end before others begin.
         RunError: no customer bought any candidate in them.
-        UsageError: the extra ``rerank`` is not installed.
     """
     _require_windows(found)
     data, config = history.data, found.config
@@ -121,8 +130,6 @@ def can_rerank(found: Run) -> bool:
 
 
 def _require_windows(found: Run) -> None:
-    if importlib.util.find_spec("lightgbm") is None:
-        raise UsageError("reranking needs lightgbm; run `pip install 'recsys[rerank]'`")
     if found.config.split.protocol != "weekly":
         raise ConfigError(
             f"{found.name} has split.protocol {found.config.split.protocol}: only weekly has windows to learn from"

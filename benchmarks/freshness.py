@@ -1,0 +1,148 @@
+"""How weights and sales tables age in a model that is not trained again: ``python -m benchmarks.freshness``."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.allocator import keep_freed_memory
+from recsys.config import REPORTS_DIR, Config, load_config
+from recsys.console import ConfigOption, SetOption, run, talk
+from recsys.errors import ConfigError, DataError
+from recsys.evaluate import asked_of, protocol_of, settings_of, value_text
+from recsys.features import ItemSales
+from recsys.modeling.backtest import Backtest, longest_map, trained, whole
+from recsys.modeling.baselines.popularity import Popularity
+from recsys.modeling.models import load_decoder
+from recsys.modeling.predict import DECODER, ServedDecoder, asked_at, write_lists
+from recsys.modeling.recommend import DecoderRecommender
+from recsys.prepared import PreparedData, day_date
+from recsys.scoring import Asked, score_systems
+from recsys.splits import Fold
+from recsys.storage import write_json
+from recsys.tables import read_lists
+
+FRESHNESS_FILE = "freshness.json"
+#: Ages of the weights, in horizons before the date.
+TRAINED_BEFORE = (1, 4, 8)
+_STALE = "decoder_stale"
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    weeks: Annotated[int, typer.Option("--weeks", min=1, help="Windows of split.horizon_days, the last ones.")] = 3,
+    force: Annotated[bool, typer.Option("--force", help="Train and recommend anew what stands already.")] = False,
+) -> None:
+    """Recommend in the last weeks with weights of several ages, each with new and with old sales tables, and score.
+
+    Data that are not prepared are prepared first. What stands is not made again.
+    """
+    resolved = load_config(config, settings or [])
+    keep_freed_memory()
+    scores = freshness(Backtest.of(resolved, weeks, force=force))
+    _print_freshness(scores)
+    path = REPORTS_DIR / resolved.name / FRESHNESS_FILE
+    write_json(path, scores)
+    talk.print(f"wrote {path}", markup=False)
+
+
+class SalesAsOf(ItemSales):
+    """Sales that nobody renews: whatever date is asked, those of the day ``as_of``; what is planned is known anew."""
+
+    def __init__(self, data: PreparedData, as_of: int) -> None:
+        super().__init__(data)
+        self.as_of = as_of
+
+    def _sold_features(self, day: int) -> np.ndarray:
+        return super()._sold_features(self.as_of)
+
+
+def freshness(asked: Backtest) -> dict[str, Any]:
+    """Return what the decoder scores with weights of different ages, each with fresh sales tables and with stale ones.
+
+    Fresh tables are those of the date asked, stale ones those of the first day that the weights have not learned from.
+    Histories, candidates and what newcomers get are those of the date in both cases. The shape is that of
+    ``metrics.json``, with ``rows``: the same by age, and what stale tables lose, on the same customers.
+
+    Raises:
+        ConfigError: the model reads no sales tables.
+        DataError: nothing lies before the oldest weights.
+    """
+    _require_tables(asked.config)
+    if asked.train_day(asked.folds[0], max(TRAINED_BEFORE)) <= asked.data.first_day:
+        raise DataError(
+            f"the data run from {day_date(asked.data.first_day)} to {day_date(asked.data.last_day)}: nothing lies "
+            f"{max(TRAINED_BEFORE)} windows before {asked.folds[0].name} to learn from; lower --weeks or give more data"
+        )
+    by_age = {age: [_fresh_and_stale(asked, fold, age) for fold in asked.folds] for age in TRAINED_BEFORE}
+    settings = settings_of(asked.config)
+    together = [_together(dict(zip(by_age, folds, strict=True))) for folds in zip(*by_age.values(), strict=True)]
+    protocol = protocol_of(whole(asked), asked.data, asked.folds, together)
+    rows = [_row(age, score_systems(folds, settings)) for age, folds in by_age.items()]
+    return {"protocol": protocol, **score_systems(together, settings), "rows": rows}
+
+
+def _require_tables(config: Config) -> None:
+    if config.seed_model.kind is not None or not (config.model.sales_head or config.model.repeat_head):
+        raise ConfigError(
+            "the study compares sales tables, and this model reads none; leave out seed_model.kind, and set "
+            "model.sales_head or model.repeat_head"
+        )
+
+
+def _together(by_age: dict[int, Asked]) -> Asked:
+    """Return one fold with the lists of all ages."""
+    named = {
+        f"trained_{age}_before_{tables}": items for age, fold in by_age.items() for tables, items in fold.lists.items()
+    }
+    return replace(next(iter(by_age.values())), lists=named)
+
+
+def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> Asked:
+    """Return ``fold`` with the lists of weights of ``age`` windows before it, with fresh tables and with stale ones."""
+    train_day = asked.train_day(fold, age)
+    found = trained(asked, train_day)
+    data, config = asked.data, found.config
+    paths = {"fresh": found.table_path(DECODER, fold.name), "stale": found.table_path(_STALE, fold.name)}
+    history, candidates = asked_at(fold, data, config)
+    for tables, path in paths.items():
+        if path.is_file():
+            continue
+        newcomers = Popularity.for_newcomers(history, config.predict.segment)
+        decoder = load_decoder(found, data)
+        if tables == "stale" and isinstance(decoder, DecoderRecommender):
+            decoder = DecoderRecommender(decoder.model, SalesAsOf(data, asked.learned_before(train_day)))
+        served = ServedDecoder(decoder, newcomers)
+        write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
+    lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}
+    return replace(asked_of(found, data, fold, []), lists=lists)
+
+
+def _row(age: int, scores: dict[str, Any]) -> dict[str, Any]:
+    systems, lost = scores["systems"], scores["differences"]["stale"]
+    return {
+        "trained_windows_before": age,
+        "fresh": systems["fresh"],
+        "stale": systems["stale"],
+        "fresh_minus_stale": lost,
+    }
+
+
+def _print_freshness(scores: dict[str, Any]) -> None:
+    metric = longest_map(scores["rows"][0]["fresh"])
+    table = Table("windows since training", "fresh tables", "stale tables", "fresh minus stale", title=metric.upper())
+    for row in scores["rows"]:
+        cells = (row[name][metric] for name in ("fresh", "stale", "fresh_minus_stale"))
+        table.add_row(str(row["trained_windows_before"]), *map(value_text, cells))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    run(app)
