@@ -11,59 +11,28 @@ LONG_SENTENCE: Final = 30
 #: The median sentence of a page is below it.
 MEDIAN_SENTENCE: Final = 15
 
-_ABBREVIATIONS: Final = frozenset(
-    [
-        "al",
-        "approx",
-        "ca",
-        "cf",
-        "ch",
-        "dr",
-        "e.g",
-        "eq",
-        "eqs",
-        "fig",
-        "figs",
-        "i.e",
-        "mr",
-        "mrs",
-        "no",
-        "p",
-        "pp",
-        "resp",
-        "sec",
-        "sect",
-        "st",
-        "vol",
-        "vs",
-        "гл",
-        "им",
-        "напр",
-        "рис",
-        "см",
-        "ср",
-        "стр",
-        "т.е",
-        "т",
-        "табл",
-    ]
+#: A sentence goes on after them, or after these where a number follows.
+_ABBREVIATIONS: Final = frozenset(("al", "approx", "ca", "cf", "dr", "e.g", "i.e", "mr", "mrs", "resp", "vs"))
+_RUSSIAN_ABBREVIATIONS: Final = frozenset(("им", "напр", "см", "ср", "т", "т.е"))
+_NUMBERED: Final = frozenset(
+    ("ch", "eq", "eqs", "fig", "figs", "no", "p", "pp", "sec", "vol", "гл", "рис", "стр", "табл")
 )
-_FENCE: Final = re.compile(r"\s*(?:>\s*)*(```+|~~~+|\$\$)")
+_FENCE: Final = re.compile(r"\s*(?:>\s*)*(```+|~~~+|\$\$(?!.*\S\$\$\s*$))")
 _ITEM: Final = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+(?:\[[ x]\]\s+)?")
-_SKIPPED: Final = re.compile(r"\s*(?:\||#{1,6}\s|\[[^\]]+\]:\s|!!!|\?\?\?|(?:[-*_]\s*){3,}$|$)")
+_SKIPPED: Final = re.compile(r"\s*(?:\||\$\$|#{1,6}\s|\[[^\]]+\]:\s|!!!|\?\?\?|(?:[-*_]\s*){3,}$|$)")
 _CODE: Final = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
 _END: Final = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)")
 
 
 def sentences(text: str) -> list[str]:
-    """Return the sentences of a page in Markdown: of its paragraphs, list items and quotations.
+    r"""Return the sentences of a page in Markdown: of its paragraphs, list items and quotations.
 
     Code blocks, tables, headings, comments, images and the targets of links are left out. Code within a line is a word.
 
-    >>> sentences("# Head\\n\\nIt gains 0.18, e.g. with `a. b` of\\na.py 1.2. See [the page](x.md). \\n\\n- One\\n- Two. Three")
-    ['It gains 0.18, e.g. with `a. b` of a.py 1.2.', 'See the page.', 'One', 'Two.', 'Three']
-    >>> sentences("| a. B |\\n|---|\\n\\n```sh\\nls. Rm.\\n```\\n<!-- No. Yes. --> Vaswani et al. (2017) say: J. Doe did. **So.** Did I?")
-    ['Vaswani et al. (2017) say: J. Doe did.', 'So.', 'Did I?']
+    >>> sentences("# Head\n\nIt gains 0.18, e.g. with `a. b` of\na.py 1.2. See [it](x.md).\n\n- One\n- Two. 3 more")
+    ['It gains 0.18, e.g. with `a. b` of a.py 1.2.', 'See it.', 'One', 'Two.', '3 more']
+    >>> sentences("| a. B |\n\n```sh\nls. Rm.\n```\n<!-- No. Yes. --> As Doe et al. (2017) say, Fig. 2. **So.** Did I?")
+    ['As Doe et al. (2017) say, Fig. 2.', 'So.', 'Did I?']
     """
     return [sentence for _, sentence in _numbered_sentences(text)]
 
@@ -85,30 +54,21 @@ def _numbered_sentences(text: str) -> Iterator[tuple[int, str]]:
             spans.append(match[0])
             return f"\0{len(spans) - 1}\0"
 
-        plain = _without_markup(_CODE.sub(hidden, block))
-        for sentence in _split(plain):
-            yield line, re.sub("\0(\\d+)\0", lambda match, spans=spans: spans[int(match[1])], sentence)
+        for sentence in _split(_without_markup(_CODE.sub(hidden, block))):
+            parts = sentence.split("\0")
+            yield line, "".join(spans[int(part)] if i % 2 else part for i, part in enumerate(parts))
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of each paragraph and each list item; the text is one line."""
-    text = re.sub(r"\A---\n.*?\n---\n|<!--.*?-->", lambda match: "\n" * match[0].count("\n"), text, flags=re.DOTALL)
-    start, words, fence, after_item, generated = 0, [""][:0], "", False, False
-    for number, raw in enumerate([*text.splitlines(), ""], start=1):
+    """Yield (line where it begins, text in one line) of each paragraph and each list item."""
+    start, words = 0, list[str]()
+    after_item = False
+    for number, raw in enumerate([*_without_code_blocks(text), ""], start=1):
         line = re.sub(r"^\s{0,3}>\s?", "", raw)
-        mark = _FENCE.match(raw)
-        if fence or mark:
-            if not fence and mark:
-                fence = "" if mark[1] == "$$" and raw.rstrip().endswith("$$") and raw.strip() != "$$" else mark[1]
-            elif mark and raw.strip().lstrip("> ").startswith(fence):
-                fence = ""
-            skipped = True
-        elif words and re.fullmatch(r"\s*(=+|-{2,})\s*", line):  # what stands above was a heading
-            words, skipped = [], True
-        else:
-            generated = line.startswith(":::") or (generated and line.startswith("    "))
-            indented = line.startswith("    ") and not words and not after_item
-            skipped = generated or indented or _SKIPPED.match(line) is not None
+        if words and re.fullmatch(r"\s*(=+|-{2,})\s*", line):  # what stands above was a heading
+            words = []
+        indented_code = line.startswith("    ") and not words and not after_item
+        skipped = indented_code or _SKIPPED.match(line) is not None
         item = None if skipped else _ITEM.match(line)
         if (skipped or item) and words:
             yield start, " ".join(words)
@@ -118,6 +78,20 @@ def _blocks(text: str) -> Iterator[tuple[int, str]]:
         if not skipped:
             start = start if words else number
             words.append(line[item.end() :].strip() if item else line.strip())
+
+
+def _without_code_blocks(text: str) -> Iterator[str]:
+    """Yield the lines of a page; those of fences, comments, front matter and generated parts are empty."""
+    text = re.sub(r"\A---\n.*?\n---\n|<!--.*?-->", lambda match: "\n" * match[0].count("\n"), text, flags=re.DOTALL)
+    fence, generated = "", False
+    for line in text.splitlines():
+        mark = _FENCE.match(line)
+        generated = line.startswith(":::") or (generated and line.startswith("    "))
+        yield "" if fence or mark or generated else line
+        if mark and fence:
+            fence = "" if mark[1].startswith(fence) else fence
+        elif mark:
+            fence = mark[1]
 
 
 def _without_markup(text: str) -> str:
@@ -133,8 +107,9 @@ def _split(text: str) -> Iterator[str]:
     for end in _END.finditer(text):
         word = re.split(r"[\s(\[\"“«]", text[start : end.start()])[-1]
         following = text[end.end() :].lstrip(" \"'“‘«([")[:1]
-        initial = len(word) == 1 and word.isupper()
-        if following.islower() or (end[0] == "." and (initial or word.lower() in _ABBREVIATIONS)):
+        goes_on = word.lower() in _ABBREVIATIONS | _RUSSIAN_ABBREVIATIONS or (len(word) == 1 and word.isupper())
+        goes_on |= word.lower() in _NUMBERED and following.isdigit()
+        if following.islower() or (end[0] == "." and goes_on):
             continue
         yield text[start : end.end()].strip()
         start = end.end()
