@@ -83,13 +83,14 @@ test: $(READY) ## all tests and doctests
 
 check: lint docs ## lint, types, layers, spelling, documentation
 
-lint: $(READY) ## ruff, flake8, mypy, import-linter, codespell
+lint: $(READY) ## ruff, flake8, mypy, import-linter, codespell, limits of size and wording
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/flake8
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python -m tools.house
 
 format: $(READY) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .
