@@ -105,8 +105,8 @@ requirements: $(READY) ## pin what is installed now in requirements.txt
 readme: $(METRICS) ## put the demo's closing lines into README.md
 	$(BIN)/python -m tools.summary $(RUN) --write README.md
 
-readme-table: $(READY) ## put the decoder beside the best of all others, from benchmarks/results, into README.md
-	$(BIN)/python -m tools.quality_table --write README.md
+readme-table: $(READY) ## put the decoder beside the best other system, from benchmarks/results, into docs/results.md
+	$(BIN)/python -m tools.quality_table --write docs/results.md
 
 bench-data: $(READY) ## time and memory of preparing full-size H&M data
 	$(BIN)/python -m benchmarks.data

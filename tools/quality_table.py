@@ -1,7 +1,7 @@
-"""The decoder beside the best of everything it was held against: ``python -m tools.quality_table --write README.md``.
+"""The decoder beside the best other system of each test: ``python -m tools.quality_table --write docs/results.md``.
 
-Figures come from ``benchmarks/results``, as ``make bench-quality`` wrote them: none is typed by hand. The best is
-looked up on the very customers who are scored, in favour of the others.
+Figures come from ``benchmarks/results``, as ``make bench-quality`` wrote them: none is typed by hand. The best
+other system is picked on the test set, which favours it.
 """
 
 import argparse
@@ -16,34 +16,34 @@ from tools.summary import between, put_between
 
 RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "results"
 MARK: Final = "quality"
-#: Data set, segment and metric of each line → what is asked.
+#: Data set, segment and metric of each line → name of the test, one name for each metric.
 LINES: Final = {
     ("completejourney", "all", "map@12"): "Complete Journey, everything bought in the week",
-    ("completejourney", "repeated", "recall@12"): "– what the customer had bought before",
-    ("completejourney", "new", "map@12"): "– what was new to the customer",
+    ("completejourney", "repeated", "recall@12"): "– items bought before",
+    ("completejourney", "new", "map@12"): "– items new to the customer",
     ("online_retail", "all", "map@12"): "UCI Online Retail, three windows of 30 days",
-    ("online_retail", "new", "map@12"): "– what was new to the customer",
-    ("hm_week", "all", "map@12"): "H&M, two days, all who bought",
-    ("hm_week", "with_history", "map@12"): "– who had bought in the five days before",
-    ("hm_week", "without_history", "map@12"): "– who had not",
+    ("online_retail", "new", "map@12"): "– items new to the customer",
+    ("hm_week", "all", "map@12"): "H&M, two days, everybody who bought",
+    ("hm_week", "with_history", "map@12"): "– customers with a purchase in the five days before",
+    ("hm_week", "without_history", "map@12"): "– customers without",
     ("cold_completejourney", "hidden", "recall@12"): "Complete Journey, items that never sold",
     ("cold_hm_week", "hidden", "recall@12"): "H&M, items that never sold",
-    ("cold_hm_week", "hidden, with_history", "recall@12"): "– who had bought in the five days before",
+    ("cold_hm_week", "hidden, with_history", "recall@12"): "– customers with a purchase in the five days before",
     ("beauty", "all", "hit_rate@10"): "Amazon Beauty, the last item",
-    ("beauty", "all", "ndcg@10"): "–",
+    ("beauty", "all", "ndcg@10"): "Amazon Beauty, the last item",
     ("ml-1m", "all", "hit_rate@10"): "MovieLens-1M, the last item",
-    ("ml-1m", "all", "ndcg@10"): "–",
+    ("ml-1m", "all", "ndcg@10"): "MovieLens-1M, the last item",
 }
 #: Of systems that are level, the first here is named.
 _NAMES: Final = {
-    "popularity": "what sold most",
+    "popularity": "best sellers",
     "als": "ALS",
     "covisitation": "co-visitation",
     "item_knn": "item-kNN",
     "popularity_week": "the week's best sellers",
     "random": "random order",
-    "repeat": "buy again",
-    "variants": "buy again, then other colours",
+    "repeat": "repeat rule",
+    "variants": "variants rule",
     "lightgbm (peer)": "LightGBM",
     "sasrec (peer)": "RecTools' SASRec",
     "ligr (peer)": "RecTools' LiGR",
@@ -57,7 +57,7 @@ def table(results: Path = RESULTS) -> str:
         RecsysError: a system that is the best somewhere has no name here.
     """
     lines = [
-        "| asked | metric | decoder | the best beside it | | decoder minus it | commit |",
+        "| test | metric | decoder | best other system | | decoder minus it | commit |",
         "|---|---|---:|---|---:|---:|---|",
     ]
     for (data, segment, metric), asked in LINES.items():
@@ -117,9 +117,9 @@ def _named(system: str) -> str:
     return _NAMES[system]
 
 
-def shown(readme: str) -> str:
-    """Return the table in ``readme``."""
-    return between(readme, MARK).strip()
+def shown(page: str) -> str:
+    """Return the table in ``page``."""
+    return between(page, MARK).strip()
 
 
 def main() -> None:
