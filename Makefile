@@ -19,7 +19,7 @@ PEERS_READY := .venv-peers/.ready
 setting = $(shell sed -n 's/^$(1): *\([^ \#]*\).*/\1/p' $(CONFIG) 2>/dev/null | head -1)
 # A file in the flat form of the published model_config.yaml names neither: it means the published decoder on ids.
 FLAT := $(shell grep -lE '^(lr|epochs|batch_size|seq_max_len|hidden_size|num_heads|num_layers|num_embeds):' $(CONFIG) 2>/dev/null)
-RUN := $(or $(call setting,name),$(if $(FLAT),seed_id),default)
+RUN := $(or $(call setting,name),$(if $(FLAT),original_id),default)
 DATA := $(or $(call setting,  name),$(call setting,  source),$(if $(FLAT),hm-split),completejourney)
 
 MANIFEST := data/processed/$(DATA)/manifest.json

@@ -27,18 +27,18 @@ from benchmarks.quality import (
     working_folder,
 )
 from benchmarks.quality_data import DATA_SETS
-from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, judge, train_all
+from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, train_all, validate
 from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
-from recsys.modeling.predict import DECODER
+from recsys.schema import DECODER
 
 #: A variant's name → what it says and what it sets. The whole comes first.
 VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     DECODER: ("the whole", ()),
     "no_repeat_head": ("past items scored like any other", ("model.repeat_head=false",)),
     "no_sales_head": ("blind to what sells", ("model.sales_head=false",)),
-    "no_kind_head": ("blind to what kinds of items the customer buys", ("model.kind_head=false",)),
+    "no_kind_head": ("blind to what categories of items the customer buys", ("model.kind_head=false",)),
     "no_companion_head": ("blind to what others bought with the customer's items", ("model.companion_head=false",)),
     "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
     "no_promotions": ("blind to what the seller promotes", ("model.promotions=false",)),
@@ -97,7 +97,7 @@ def main(
         }
         commands[DECODER].prepare()
         runs = train_all(commands, numbers, jobs)
-        _, judged = judge(data_set, runs, None, jobs=jobs)
+        _, judged = validate(data_set, runs, None, jobs=jobs)
     chosen = next(iter(runs.values()))[0].config.evaluation
     drawn = settings_for(numbers, chosen.n_bootstrap, chosen.confidence, chosen.seed, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)

@@ -18,8 +18,8 @@ from benchmarks.process import run
 from benchmarks.results import machine, write_section
 from recsys.config import Config, load_config
 from recsys.console import talk
-from recsys.modeling.layers import GatedBlock
-from recsys.runs import code_version
+from recsys.modeling.decoder.layers import GatedBlock
+from recsys.storage import code_version
 
 _CONFIG = Path(__file__).parents[1] / "configs" / "base.yaml"
 _THREADS = "1"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.results import machine, write_section
 from recsys.console import talk
-from recsys.runs import code_version
+from recsys.storage import code_version
 
 THREADS = "2"
 _READ = "import sys, polars as pl; pl.scan_csv(sys.argv[1], infer_schema=False).collect(engine='streaming')"
@@ -91,7 +91,7 @@ def main() -> None:
         folder = Path(temporary)
         raw = arguments.raw.resolve() if arguments.raw else folder / "raw"
         if not arguments.raw:
-            from recsys.sources.synthetic import synthesize
+            from recsys.data.synthetic.write import synthesize
 
             synthesize(raw, n_customers=arguments.customers)
         section = describe(*compare(raw, folder, arguments.engine), arguments)

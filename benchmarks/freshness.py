@@ -8,22 +8,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recsys.allocator import keep_freed_memory
 from recsys.config import REPORTS_DIR, Config, load_config
 from recsys.console import ConfigOption, SetOption, run, talk
+from recsys.data.days import day_date
+from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, DataError
-from recsys.evaluate import asked_of, protocol_of, settings_of, value_text
-from recsys.features import ItemSales
+from recsys.evaluation.evaluate import value_text
+from recsys.evaluation.runs import asked_of, protocol_of, settings_of
+from recsys.evaluation.scoring import Asked, score_systems
+from recsys.evaluation.splits import Fold
+from recsys.evaluation.tables import read_lists
 from recsys.modeling.backtest import Backtest, longest_map, trained, whole
-from recsys.modeling.baselines.popularity import Popularity
-from recsys.modeling.models import load_decoder
-from recsys.modeling.predict import DECODER, ServedDecoder, asked_at, write_lists
-from recsys.modeling.recommend import DecoderRecommender
-from recsys.prepared import PreparedData, day_date
-from recsys.scoring import Asked, score_systems
-from recsys.splits import Fold
+from recsys.modeling.lists import asked_at, write_lists
+from recsys.modeling.load import load_decoder
+from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
+from recsys.modeling.recommenders.popularity import Popularity
+from recsys.schema import DECODER
+from recsys.signals.sales import ItemSales
 from recsys.storage import write_json
-from recsys.tables import read_lists
 
 FRESHNESS_FILE = "freshness.json"
 #: Ages of the weights, in horizons before the date.
@@ -56,7 +59,7 @@ def main(
 class SalesAsOf(ItemSales):
     """Sales that nobody renews: whatever date is asked, those of the day ``as_of``; what is planned is known anew."""
 
-    def __init__(self, data: PreparedData, as_of: int) -> None:
+    def __init__(self, data: Purchases, as_of: int) -> None:
         super().__init__(data)
         self.as_of = as_of
 
@@ -68,7 +71,7 @@ def freshness(asked: Backtest) -> dict[str, Any]:
     """Return what the decoder scores with weights of different ages, each with fresh sales tables and with stale ones.
 
     Fresh tables are those of the date asked, stale ones those of the first day that the weights have not learned from.
-    Histories, candidates and what newcomers get are those of the date in both cases. The shape is that of
+    Histories, candidates and what cold_start get are those of the date in both cases. The shape is that of
     ``metrics.json``, with ``rows``: the same by age, and what stale tables lose, on the same customers.
 
     Raises:
@@ -90,9 +93,9 @@ def freshness(asked: Backtest) -> dict[str, Any]:
 
 
 def _require_tables(config: Config) -> None:
-    if config.seed_model.kind is not None or not (config.model.sales_head or config.model.repeat_head):
+    if config.original.kind is not None or not (config.model.sales_head or config.model.repeat_head):
         raise ConfigError(
-            "the study compares sales tables, and this model reads none; leave out seed_model.kind, and set "
+            "the study compares sales tables, and this model reads none; leave out original.kind, and set "
             "model.sales_head or model.repeat_head"
         )
 
@@ -115,11 +118,11 @@ def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> Asked:
     for tables, path in paths.items():
         if path.is_file():
             continue
-        newcomers = Popularity.for_newcomers(history, config.predict.segment)
+        cold_start = Popularity.for_cold_start(history, config.predict.segment)
         decoder = load_decoder(found, data)
         if tables == "stale" and isinstance(decoder, DecoderRecommender):
             decoder = DecoderRecommender(decoder.model, SalesAsOf(data, asked.learned_before(train_day)))
-        served = ServedDecoder(decoder, newcomers)
+        served = WithColdStart(decoder, cold_start)
         write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
     lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}
     return replace(asked_of(found, data, fold, []), lists=lists)

@@ -18,25 +18,27 @@ from benchmarks.process import run
 from benchmarks.results import machine, write_section
 from recsys.config import ModelConfig
 from recsys.console import talk
-from recsys.features import ItemSales
-from recsys.modeling.continuations import continue_histories
-from recsys.modeling.purchase_model import PurchaseModel
-from recsys.modeling.recommend import DecoderRecommender, History, all_items
-from recsys.modeling.sampling import Choice
-from recsys.modeling.seed_batches import N_SPECIAL, end_token, tokens
-from recsys.modeling.seed_models import Transformer
-from recsys.modeling.seed_recommend import SeedRecommender
-from recsys.prepared import PreparedData, load_prepared
-from recsys.runs import code_version
+from recsys.data.purchases import Purchases, open_purchases
+from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.generation.generate import continue_histories
+from recsys.modeling.generation.sampling import SamplingConfig
+from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
+from recsys.modeling.original.decoder import Transformer
+from recsys.modeling.original.recommender import OriginalRecommender
+from recsys.modeling.recommenders.base import History
+from recsys.modeling.recommenders.candidates import all_items
+from recsys.modeling.recommenders.decoder import DecoderRecommender
+from recsys.signals.sales import ItemSales
+from recsys.storage import code_version
 
 _LENGTHS = (16, 32, 64, 128, 256)
 _N_READ = 8
 _REPEATS = 3
-_GREEDY = Choice("greedy")
+_GREEDY = SamplingConfig("greedy")
 
 
-def published_decoder(data: PreparedData) -> Transformer:
-    """Return the published decoder on ids with initial weights; it never chooses the end of a history."""
+def published_decoder(data: Purchases) -> Transformer:
+    """Return the original decoder on ids with initial weights; it never chooses the end of a history."""
     torch.manual_seed(42)
     model = Transformer(data.n_items + N_SPECIAL, 256).eval()
     with torch.no_grad():
@@ -44,22 +46,24 @@ def published_decoder(data: PreparedData) -> Transformer:
     return model
 
 
-def own_decoder(data: PreparedData, max_length: int) -> DecoderRecommender:
+def own_decoder(data: Purchases, max_length: int) -> DecoderRecommender:
     """Return this project's decoder in its default size, but for the positions it has, with initial weights."""
     torch.manual_seed(42)
     config = ModelConfig(max_length=max_length)
-    model = PurchaseModel(config, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
+    model = PurchaseModel(config, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
     return DecoderRecommender(model.eval(), ItemSales(data))
 
 
-def kept(decoder: DecoderRecommender | SeedRecommender, history: History, users: np.ndarray, n_new: int) -> np.ndarray:
+def kept(
+    decoder: DecoderRecommender | OriginalRecommender, history: History, users: np.ndarray, n_new: int
+) -> np.ndarray:
     """Return the items (Q, L) by which the command's own loop continues the histories of ``users`` (Q,)."""
     allowed = all_items(history.data.n_items)
     return continue_histories(decoder, history, users, n_new, _GREEDY, allowed, chunk=len(users)).item
 
 
 def anew(model: Transformer, history: History, users: np.ndarray, n_new: int) -> np.ndarray:
-    """Return the same items (Q, L) of the published decoder, which reads all before each of them again.
+    """Return the same items (Q, L) of the original decoder, which reads all before each of them again.
 
     Each of ``users`` (Q,) has eight purchases or more, so that no sequence is padded.
     """
@@ -82,10 +86,10 @@ def processor_seconds(work: Callable[[], np.ndarray], repeats: int) -> float:
     return min(times)
 
 
-def _row(data: PreparedData, history: History, users: np.ndarray, length: int) -> list[float]:
-    """Return seconds at a length: the published decoder with keys and values kept, and anew, and our own with them."""
+def _row(data: Purchases, history: History, users: np.ndarray, length: int) -> list[float]:
+    """Return seconds at a length: the original decoder with keys and values kept, and anew, and our own with them."""
     model = published_decoder(data)
-    published = SeedRecommender(model, _N_READ + length)
+    published = OriginalRecommender(model, _N_READ + length)
     own = own_decoder(data, _N_READ + length)
     return [
         processor_seconds(lambda: kept(published, history, users, length), _REPEATS),
@@ -104,11 +108,11 @@ def main() -> None:
         run(["recsys.dataset", "synthesize", "--customers", "2000", "--out", "raw"], folder, "1")
         source = ["--source", "hm", "--raw", "raw", "--top-k-items", "1000"]
         run(["recsys.dataset", "main", *source], folder, "1")
-        data = load_prepared(folder / "data" / "processed" / "hm")
+        data = open_purchases(folder / "data" / "processed" / "hm")
         day = int(data.day.max()) + 1
         history = History(data, data.ends_before(day), day)
         users = np.flatnonzero(history.end - data.offsets[:-1] >= _N_READ)[:n_customers]
-        kept(SeedRecommender(published_decoder(data), _N_READ + 1), history, users, 1)  # what is done only once
+        kept(OriginalRecommender(published_decoder(data), _N_READ + 1), history, users, 1)  # what is done only once
         table = {length: _row(data, history, users, length) for length in _LENGTHS}
     lines = [
         f"| {length} | "
@@ -120,7 +124,7 @@ def main() -> None:
     section = f"""## What longer continuations cost
 
 `python -m benchmarks.generation`: the {_N_READ} newest purchases of {len(users)} customers continued together, the
-likeliest item each time, with initial weights. The published decoder on ids (8 blocks of width 256) over
+likeliest item each time, with initial weights. The original decoder on ids (8 blocks of width 256) over
 {data.n_items:,} items, by the loop of `recsys generate`, which keeps keys and values, and by reading everything before
 each item anew; and this project's decoder (2 blocks of width 128) by the former. Seconds of processor time, the least
 of {_REPEATS} runs (anew: one), {many}, and milliseconds an item. {machine()}; load average

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import talk
-from recsys.runs import code_version
-from recsys.sources.completejourney import N_STORES, package_folder
+from recsys.data.sources.completejourney import N_STORES, package_folder
+from recsys.storage import code_version
 
 #: A product is rare that the households bought so often in the year, at most.
 RARE = 2

@@ -34,9 +34,8 @@ from benchmarks.rerank import RERANK, can_rerank
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
 from recsys.errors import UsageError
-from recsys.modeling.predict import DECODER
-from recsys.runs import code_version
-from recsys.storage import write_json
+from recsys.schema import DECODER
+from recsys.storage import code_version, write_json
 
 _FUSION = "rrf(a, b): sum of 1 / (60 + rank); a is the best rule on the very targets that are scored"
 CONFIG = ROOT / "configs" / "base.yaml"
@@ -66,7 +65,7 @@ def main(
     seeds: SeedsOption = "42 43 44",
     work: WorkOption = None,
     peers: Annotated[
-        Path | None, typer.Option("--peers", help="Lists of other programs: <system>/<fold>[-new].parquet.")
+        Path | None, typer.Option("--peers", help="Recommendations of other programs: <system>/<fold>[-new].parquet.")
     ] = None,
     jobs: JobsOption = 1,
     out: OutOption = None,

@@ -18,17 +18,19 @@ from benchmarks.quality_lists import SHORTEST, Commands, Judged, Measured, membe
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
-from recsys.dataset import fingerprint_of, write_array
+from recsys.data.days import day_date
+from recsys.data.order import basket_numbers
+from recsys.data.prepare import fingerprint_of, write_array
+from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import RunError
-from recsys.histories import basket_numbers
-from recsys.modeling.models import load_decoder
-from recsys.modeling.predict import DECODER
-from recsys.modeling.recommend import Candidates, History, Lists
-from recsys.prepared import PreparedData, day_date, load_prepared
-from recsys.runs import Run, code_version
-from recsys.scoring import Asked, only
-from recsys.splits import Fold, make_split
-from recsys.storage import read_json, replacing, write_json
+from recsys.evaluation.scoring import Asked, only
+from recsys.evaluation.splits import Fold, make_split
+from recsys.modeling.load import load_decoder
+from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.candidates import Candidates
+from recsys.runs import Run
+from recsys.schema import DECODER
+from recsys.storage import code_version, read_json, replacing, write_json
 
 HIDDEN_SHARE: Final = 0.1
 HIDDEN_SEED: Final = 0
@@ -45,7 +47,7 @@ def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measure
     whole = replace(commands, name=name, data_set=find_data_set(name))
     whole.prepare()
     config = load_config(commands.config, commands.settings_of(seeds[0]))
-    data = load_prepared(load_config(whole.config, whole.settings_of(seeds[0])).data.folder)
+    data = open_purchases(load_config(whole.config, whole.settings_of(seeds[0])).data.folder)
     hidden_V = hidden_items(data)
     _write_once(data, hidden_V, config.data)
     blind = replace(commands, settings=(*commands.settings, *_BLIND), prefix="no_content-")
@@ -64,15 +66,15 @@ def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measure
     return Measured(known, judged, runs, (DECODER, WITHOUT_CONTENT, RANDOM), candidates, {"hidden": hiding})
 
 
-def hidden_items(data: PreparedData, share: float = HIDDEN_SHARE, seed: int = HIDDEN_SEED) -> np.ndarray:
+def hidden_items(data: Purchases, share: float = HIDDEN_SHARE, seed: int = HIDDEN_SEED) -> np.ndarray:
     """Return (V,) bool: ``share`` of the items that were ever sold, drawn alike whatever they sold."""
     sold = np.flatnonzero(np.bincount(data.item, minlength=data.n_items + 1))
     hidden_V = np.zeros(data.n_items + 1, dtype=bool)
-    hidden_V[np.random.default_rng(seed).choice(sold, round(share * len(sold)), replace=False)] = True
+    hidden_V[np.random.default_rng(seed).sampling(sold, round(share * len(sold)), replace=False)] = True
     return hidden_V
 
 
-def write_without(data: PreparedData, hidden_V: np.ndarray, config: DataConfig) -> None:
+def write_without(data: Purchases, hidden_V: np.ndarray, config: DataConfig) -> None:
     """Write the prepared data of ``config``: those of ``data`` without the events of hidden items, whole or not at all.
 
     Users and items keep their indices, also a user who bought nothing else. Baskets are numbered anew.
@@ -106,12 +108,12 @@ def write_without(data: PreparedData, hidden_V: np.ndarray, config: DataConfig) 
         write_json(folder / "manifest.json", data.manifest | changed)
 
 
-def _hiding(data: PreparedData, hidden_V: np.ndarray) -> dict[str, object]:
+def _hiding(data: Purchases, hidden_V: np.ndarray) -> dict[str, object]:
     """Return what was hidden, and from what."""
     return {"of": data.fingerprint, "items": hashlib.sha256(hidden_V.tobytes()).hexdigest()}
 
 
-def _write_once(data: PreparedData, hidden_V: np.ndarray, config: DataConfig) -> None:
+def _write_once(data: Purchases, hidden_V: np.ndarray, config: DataConfig) -> None:
     manifest = config.folder / "manifest.json"
     if not manifest.is_file():
         write_without(data, hidden_V, config)
@@ -124,7 +126,7 @@ def _write_once(data: PreparedData, hidden_V: np.ndarray, config: DataConfig) ->
         )
 
 
-def cold_folds(whole: PreparedData, known: PreparedData, hidden_V: np.ndarray, config: Config) -> Iterator[Fold]:
+def cold_folds(whole: Purchases, known: Purchases, hidden_V: np.ndarray, config: Config) -> Iterator[Fold]:
     """Yield the test folds of ``whole`` with hidden targets alone, and histories as ``known`` has them.
 
     Raises:
@@ -149,7 +151,7 @@ def cold_folds(whole: PreparedData, known: PreparedData, hidden_V: np.ndarray, c
 
 
 def _judge(
-    known: PreparedData, fold: Fold, hidden_V: np.ndarray, runs: dict[str, tuple[Run, ...]], seeds: list[int]
+    known: Purchases, fold: Fold, hidden_V: np.ndarray, runs: dict[str, tuple[Run, ...]], seeds: list[int]
 ) -> Judged:
     """Return every system's lists of hidden items, as long as they are looked at."""
     depth = min(SHORTEST, int(hidden_V.sum()))
@@ -169,7 +171,7 @@ def _judge(
     return Judged({False: asked}, chosen_targets(known, fold))
 
 
-def first_of(lists: Lists, k: int, random: np.random.Generator) -> np.ndarray:
+def first_of(lists: Recommendations, k: int, random: np.random.Generator) -> np.ndarray:
     """Return the first ``k`` items (Q, k) int32 of whole rankings, items that score alike in random order.
 
     A decoder without content scores all hidden items alike, and the order of the catalogue is not one by chance. Each
@@ -182,5 +184,5 @@ def first_of(lists: Lists, k: int, random: np.random.Generator) -> np.ndarray:
 def random_lists(hidden_V: np.ndarray, n_users: int, k: int, seed: tuple[int, int]) -> np.ndarray:
     """Return ``k`` hidden items in random order for each user (n_users, k) int32."""
     random, hidden = np.random.default_rng(seed), np.flatnonzero(hidden_V)
-    lists = [random.choice(hidden, k, replace=False) for _ in range(n_users)]
+    lists = [random.sampling(hidden, k, replace=False) for _ in range(n_users)]
     return np.array(lists, dtype=np.int32).reshape(n_users, k)

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 
 from benchmarks.process import ROOT
+from recsys.data.purchases import Purchases
 from recsys.errors import DataError, UsageError
-from recsys.prepared import PreparedData
-from recsys.segments import target_segments
-from recsys.splits import Fold
+from recsys.evaluation.segments import target_segments
+from recsys.evaluation.splits import Fold
 
 REAL_DATA: Final = "RECSYS_REAL_DATA"
 _ALL_RULES: Final = ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity")
@@ -27,7 +27,7 @@ class Part:
 
     segment: str
     metrics: tuple[str, ...]
-    targets: str = "all"  # a segment of recsys.segments, all, or with_history
+    targets: str = "all"  # a segment of recsys.evaluation.segments, all, or with_history
     exclude_seen: bool = False
 
 
@@ -75,7 +75,7 @@ _SEQUENCES_ABOUT: Final = (
     "of the history, as the evaluations of S3-Rec and HSTU do; segment seen_too leaves them in."
 )
 _BASKETS_ABOUT: Final = (
-    "Customers who bought in the window are asked at its first day, out of all products. Lists for the segment new are "
+    "Customers who bought in the window are asked at its first day, out of all products. Recommendations for the segment new are "
     "made without what the customer had bought before."
 )
 
@@ -246,7 +246,7 @@ def raw_of(name: str, data_set: DataSet, work: Path) -> Path | None:
     return linked
 
 
-def chosen_targets(data: PreparedData, fold: Fold) -> dict[str, np.ndarray]:
+def chosen_targets(data: Purchases, fold: Fold) -> dict[str, np.ndarray]:
     """Return, for each name that :attr:`Part.targets` may have, which of the fold's targets (n,) bool belong to it."""
     segments = target_segments(data, fold)
     everything = np.ones(len(fold.target_item), dtype=bool)

@@ -18,16 +18,18 @@ from benchmarks.quality_data import DataSet, chosen_targets, raw_of
 from benchmarks.rerank import RERANK, fit_reranked
 from recsys.config import MODELS_DIR, load_config
 from recsys.console import progress, talk
+from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError, RunError
-from recsys.modeling.baselines.lists import known_events
-from recsys.modeling.predict import DECODER, fit_system
-from recsys.modeling.recommend import Candidates, History, Recommender, all_items
-from recsys.prepared import PreparedData, load_prepared
+from recsys.evaluation.scoring import Asked
+from recsys.evaluation.splits import Fold, make_split
+from recsys.evaluation.tables import read_lists
+from recsys.modeling.lists import fit_system
+from recsys.modeling.recommenders.base import History, Recommender
+from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.scored_pairs import known_events
 from recsys.runs import INFO_FILE, Run, find_run
-from recsys.scoring import Asked
-from recsys.splits import Fold, make_split
+from recsys.schema import DECODER
 from recsys.storage import read_json
-from recsys.tables import read_lists
 
 #: Longest list that is made where there are so many items; metrics look at its first items, a fusion at all of it.
 DEPTH = 100
@@ -139,7 +141,7 @@ class Judged:
 class Measured:
     """What was trained on a data set, and all lists to score."""
 
-    data: PreparedData  # what was learned from
+    data: Purchases  # what was learned from
     judged: list[Judged]
     runs: dict[str, tuple[Run, ...]]  # by member
     systems: tuple[str, ...]  # those with a member for each seed
@@ -186,7 +188,7 @@ def judge(
     *,
     reranked: bool = False,
     jobs: int = 1,
-) -> tuple[PreparedData, list[Judged]]:
+) -> tuple[Purchases, list[Judged]]:
     """Return the prepared data and the lists of every decoder, rule and peer for each test fold.
 
     A decoder is one run for all folds, or one for each in their order. Rules are fitted as the first one's runs say.
@@ -196,7 +198,7 @@ def judge(
     first = next(iter(decoders.values()))
     data = first[0].open_data()
     folds = [fold for found in first for fold in make_split(data, found.config.split).tests]
-    kinds = sorted({part.exclude_seen for part in data_set.parts})
+    categories = sorted({part.exclude_seen for part in data_set.parts})
     to_ask = [
         one
         for number, fold in enumerate(folds)
@@ -206,11 +208,11 @@ def judge(
             fold,
             {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()},
             data_set.rules,
-            kinds,
+            categories,
             reranked=reranked,
         )
     ]
-    lists: list[dict[bool, dict[str, np.ndarray]]] = [{kind: {} for kind in kinds} for _ in folds]
+    lists: list[dict[bool, dict[str, np.ndarray]]] = [{kind: {} for kind in categories} for _ in folds]
     with progress() as bar:
         task = bar.add_task("systems × folds", total=len(to_ask))
         for one, answer in _answers(to_ask, data, jobs):
@@ -264,17 +266,17 @@ class _ToAsk:
 
 
 def _to_ask(
-    data: PreparedData,
+    data: Purchases,
     number: int,
     fold: Fold,
     decoders: Mapping[str, Run],
     rules: Sequence[str],
-    kinds: Sequence[bool],
+    categories: Sequence[bool],
     *,
     reranked: bool,
 ) -> Iterator[_ToAsk]:
     history = History(data, fold.history_end, fold.start_day)
-    depth = {kind: _depth(history, fold, exclude_seen=kind) for kind in kinds}
+    depth = {kind: _depth(history, fold, exclude_seen=kind) for kind in categories}
     for name, found in decoders.items():
         yield _ToAsk(name, DECODER, found, number, fold, depth)
     for name, found in decoders.items() if reranked else ():
@@ -283,9 +285,7 @@ def _to_ask(
         yield _ToAsk(rule, rule, next(iter(decoders.values())), number, fold, depth)
 
 
-def _answers(
-    to_ask: Sequence[_ToAsk], data: PreparedData, jobs: int
-) -> Iterator[tuple[_ToAsk, dict[bool, np.ndarray]]]:
+def _answers(to_ask: Sequence[_ToAsk], data: Purchases, jobs: int) -> Iterator[tuple[_ToAsk, dict[bool, np.ndarray]]]:
     """Yield each of ``to_ask`` with its lists, as they come in."""
     if jobs == 1:
         yield from ((one, _answer(one, data)) for one in to_ask)
@@ -305,12 +305,12 @@ def _answer_in(folder: Path, one: _ToAsk) -> dict[bool, np.ndarray]:
 
 
 @lru_cache(maxsize=1)
-def _data_of(folder: Path) -> PreparedData:
+def _data_of(folder: Path) -> Purchases:
     """Return the prepared data in ``folder``, and with them what was made of them for the system before."""
-    return load_prepared(folder)
+    return open_purchases(folder)
 
 
-def _answer(one: _ToAsk, data: PreparedData) -> dict[bool, np.ndarray]:
+def _answer(one: _ToAsk, data: Purchases) -> dict[bool, np.ndarray]:
     history = History(data, one.fold.history_end, one.fold.start_day)
     recommender: Recommender
     if one.system == RERANK:
@@ -335,7 +335,7 @@ def _depth(history: History, fold: Fold, *, exclude_seen: bool) -> int:
     return max(SHORTEST, min(DEPTH, history.data.n_items - n_seen))
 
 
-def _peers(folder: Path | None, data: PreparedData, fold: Fold, *, exclude_seen: bool) -> dict[str, np.ndarray]:
+def _peers(folder: Path | None, data: Purchases, fold: Fold, *, exclude_seen: bool) -> dict[str, np.ndarray]:
     """Return the lists of other programs: ``<folder>/<system>/<fold>.parquet``, ``<fold>-new.parquet`` without seen."""
     lists = {}
     for system in () if folder is None else sorted(path for path in folder.iterdir() if path.is_dir()):

@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.quality_data import DataSet, Part
 from benchmarks.quality_lists import Judged, member, seed_of
-from recsys.modeling.baselines.lists import fuse_reciprocal_ranks
-from recsys.modeling.predict import DECODER
-from recsys.scoring import Asked, Settings, Table, only, score_systems
+from recsys.evaluation.scoring import Asked, Settings, Table, only, score_systems
+from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
+from recsys.schema import DECODER
 
 #: What stands for the mean over the folds where a fold is named.
 MEAN = "mean"

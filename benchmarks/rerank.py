@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from recsys.allocator import keep_freed_memory
 from recsys.config import Config
 from recsys.console import RunOption, progress, run
+from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, RunError
-from recsys.evaluate import print_scores, settings_of
-from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
-from recsys.metrics import hits_of
-from recsys.modeling.predict import CHUNK_USERS, DECODER, asked_at, fit_system
-from recsys.modeling.recommend import Candidates, History, Lists, Recommender
-from recsys.prepared import PreparedData
+from recsys.evaluation.evaluate import print_scores
+from recsys.evaluation.metrics import hits_of
+from recsys.evaluation.runs import settings_of
+from recsys.evaluation.scoring import Asked, score_systems
+from recsys.evaluation.splits import Fold, make_split
+from recsys.modeling.lists import CHUNK_USERS, asked_at, fit_system
+from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.recommenders.base import History, Recommendations, Recommender
+from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import Run, find_run
-from recsys.scoring import Asked, score_systems
-from recsys.splits import Fold, make_split
+from recsys.schema import DECODER
+from recsys.signals.history import PAST_FEATURES, past_items
+from recsys.signals.sales import OWN_FEATURES, ItemSales, own_columns
 
 if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
@@ -154,7 +158,7 @@ class Reranked:
     n_candidates: int
     name: str = RERANK
 
-    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Lists:
+    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Recommendations:
         """Return the ``k`` best of the decoder's ``n_candidates`` for each of ``user_index`` (Q,)."""
         n_candidates = _depth(self.n_candidates, k, candidates)
         lists = self.decoder.recommend(history, user_index, n_candidates, candidates)
@@ -164,7 +168,7 @@ class Reranked:
         score[~known] = lists.score[~known]
         order = np.argsort(-score, axis=1, kind="stable")[:, :k]  # of equals the one that the decoder puts first
         item, score = (np.take_along_axis(values, order, axis=1) for values in (lists.item, score))
-        return Lists(lists.user_index, item, score)
+        return Recommendations(lists.user_index, item, score)
 
 
 def _depth(n_candidates: int, k: int, candidates: Candidates) -> int:
@@ -182,7 +186,7 @@ class Ranked:
     bought: np.ndarray  # (Q, K) bool
 
 
-def _learned_from(found: Run, data: PreparedData, fold: Fold, sales: ItemSales, n_candidates: int) -> Ranked:
+def _learned_from(found: Run, data: Purchases, fold: Fold, sales: ItemSales, n_candidates: int) -> Ranked:
     """Return what a window teaches: of customers who bought a candidate and, at the same time, not all of them."""
     config: Config = found.config
     history, candidates = asked_at(fold, data, config)
@@ -197,7 +201,7 @@ def _learned_from(found: Run, data: PreparedData, fold: Fold, sales: ItemSales, 
         targets = np.concatenate([fold.target_item[slice(*fold.target_offsets[row : row + 2])] for row in chosen])
         hits = hits_of(lists.item, np.concatenate([[0], np.cumsum(counts)]), targets) > 0
         teaches = hits.any(axis=1)
-        kept = Lists(lists.user_index[teaches], lists.item[teaches], lists.score[teaches])
+        kept = Recommendations(lists.user_index[teaches], lists.item[teaches], lists.score[teaches])
         features.append(pair_features(history, kept, sales).reshape(len(kept.item), k, -1))
         bought.append(hits[teaches])
     return Ranked(np.concatenate(features), np.concatenate(bought))
@@ -208,7 +212,7 @@ def feature_names(sales: ItemSales) -> tuple[str, ...]:
     return (*_OF_SCORE, *OWN_FEATURES, *sales.promoted, *PAST_FEATURES, *sales.promoted_past)
 
 
-def pair_features(history: History, lists: Lists, sales: ItemSales) -> np.ndarray:
+def pair_features(history: History, lists: Recommendations, sales: ItemSales) -> np.ndarray:
     """Return what is known (Q · K, F) float32 of each customer and candidate at the history's date.
 
     F features named by :func:`feature_names`; what is not known of a pair is NaN.

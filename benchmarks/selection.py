@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from benchmarks.data import THREADS, Cost, measure
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import talk
-from recsys.prepared import load_prepared
-from recsys.runs import code_version
+from recsys.data.purchases import open_purchases
+from recsys.storage import code_version
 
 _RULES = Path(__file__).with_name("published_rules.py")
 _NAMES = {
@@ -59,7 +59,7 @@ def compare(raw: Path, folder: Path, n_articles: int = 1_000) -> Comparison:
     ours = measure([*prepare, "--top-k-articles", str(n_articles)], folder)
     kept_path, counts_path = folder / "pandas.parquet", folder / "pandas.json"
     pandas = measure([sys.executable, str(_RULES), str(raw), str(kept_path), str(counts_path), str(n_articles)], folder)
-    data = load_prepared(folder / "data/processed/hm-split")
+    data = open_purchases(folder / "data/processed/hm-split")
     report = json.loads((data.folder / "report.json").read_text(encoding="utf-8"))
     before = report["before_history_limits"]
     kept = pq.read_table(kept_path)
@@ -109,7 +109,7 @@ def main(words: list[str] | None = None, results: Path = RESULTS) -> int:
         folder = Path(temporary)
         raw = arguments.raw.resolve() if arguments.raw else folder / "raw"
         if not arguments.raw:
-            from recsys.sources.synthetic import synthesize
+            from recsys.data.synthetic.write import synthesize
 
             synthesize(raw, n_customers=arguments.customers)
         found = compare(raw, folder)

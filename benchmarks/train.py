@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.process import run
 from benchmarks.results import machine, write_section
 from recsys.console import talk
-from recsys.runs import code_version
+from recsys.storage import code_version
 
 _THREADS = "2"
 _EPOCHS = 1

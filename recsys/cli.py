@@ -26,7 +26,7 @@ VERBS = {
     "train": Verb("recsys.modeling.train", "Train the decoder on prepared sequences."),
     "predict": Verb("recsys.modeling.predict", "Write recommendations, or Kaggle's submission, for a date."),
     "generate": Verb("recsys.modeling.generate", "Continue customers' histories item by item, beside the real ones."),
-    "evaluate": Verb("recsys.evaluate", "Score recommendations against what was bought."),
+    "evaluate": Verb("recsys.evaluation.evaluate", "Score recommendations against what was bought."),
     "backtest": Verb("recsys.modeling.backtest", "Go through the last weeks: train, recommend, score."),
     "plots": Verb("recsys.plots", "Draw the curves of a run and the comparison of its systems."),
     "report": Verb("recsys.report", "Write one self-contained HTML page about a run."),

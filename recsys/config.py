@@ -3,17 +3,18 @@
 A file lists only what differs from the defaults below. An unknown key is an error that names the nearest known one.
 """
 
+import copy
 import difflib
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from recsys.errors import ConfigError
-from recsys.flat_config import from_flat, is_flat
+from recsys.settings import Section, _apply_override, _reject_unknown_keys, read_yaml, validated
 
 DATA_DIR = Path("data")
 RAW_DIR = DATA_DIR / "raw"
@@ -21,21 +22,12 @@ INTERIM_DIR = DATA_DIR / "interim"
 PROCESSED_DIR = DATA_DIR / "processed"
 MODELS_DIR = Path("models")
 REPORTS_DIR = Path("reports")
-CONFIGS_DIR = Path("configs")
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 #: Parts of the model that look at a date.
 _DATED = ("time_gaps", "sales_head", "repeat_head", "kind_head", "companion_head")
 #: What stands in for them where there is none.
 _UNDATED = "neighbour_head"
-
-AnySection = TypeVar("AnySection", bound=Section)
 
 
 class DataConfig(Section):
@@ -177,8 +169,8 @@ class ModelConfig(Section):
         return self
 
 
-class SeedModelConfig(Section):
-    """The published decoders: ids or frozen text vectors of articles in, the next article out.
+class OriginalConfig(Section):
+    """The original decoders: ids or frozen text vectors of articles in, the next article out.
 
     With a kind, the run fits one of them and `model` plays no part; of `training` it reads `epochs`, `lr`,
     `weight_decay`, `warmup_fraction`, `patience`, `gradient_clip`, `accelerator` and `devices`.
@@ -322,7 +314,7 @@ class PredictConfig(Section):
     exclude_seen: bool = Field(
         False, description="never recommend what the customer has bought; training chooses its epoch by such lists too"
     )
-    segment: str | None = Field(None, description="users column by whose values newcomers get popular items")
+    segment: str | None = Field(None, description="users column by whose values cold_start get popular items")
 
 
 class EvaluationConfig(Section):
@@ -345,7 +337,7 @@ class Config(Section):
     text: TextConfig = TextConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
-    seed_model: SeedModelConfig = SeedModelConfig()
+    original: OriginalConfig = OriginalConfig()
     text_model: TextModelConfig = TextModelConfig()
     training: TrainingConfig = TrainingConfig()
     baselines: BaselinesConfig = BaselinesConfig()
@@ -368,7 +360,7 @@ class Config(Section):
         # Other protocols know a customer up to an event, not up to a date: sales and waits at a date common to all
         # would hold the very purchases that are asked for.
         dated = [name for name in _DATED if getattr(self.model, name)]
-        if dated and self.split.protocol != "weekly" and self.seed_model.kind is None and not self.text_model.objective:
+        if dated and self.split.protocol != "weekly" and self.original.kind is None and not self.text_model.objective:
             raise ValueError(
                 f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "
                 "have; set them to false"
@@ -386,7 +378,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _only_dates_end_learning(self) -> Self:
-        published = self.seed_model.kind is not None or self.text_model.objective is not None
+        published = self.original.kind is not None or self.text_model.objective is not None
         if self.training.until == "test" and (self.split.protocol != "weekly" or published):
             raise ValueError(
                 "training.until is test, known to the decoder of `model` under split.protocol weekly alone; leave it "
@@ -398,7 +390,7 @@ class Config(Section):
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
     """Return the configuration in ``path`` (the defaults without one) with ``key.key=value`` overrides applied.
 
-    The flat form of the published ``model_config.yaml`` is read as well (see :mod:`recsys.flat_config`).
+    The flat form of the original ``model_config.yaml`` is read as well (see :mod:`recsys.config`).
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, a key is unknown (the nearest known one is named),
@@ -409,13 +401,13 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
     return _overridden(settings, path, overrides)
 
 
-def load_published(overrides: list[str] | None = None) -> Config:
-    """Return what ``configs/seed_id.yaml`` says, the published decoder on ids, with ``overrides`` applied.
+def load_original(overrides: list[str] | None = None) -> Config:
+    """Return what ``configs/original_id.yaml`` says, the original decoder on ids, with ``overrides`` applied.
 
     Raises:
         ConfigError: as :func:`load_config`.
     """
-    return _overridden(from_flat({}, "the published decoder"), None, overrides)
+    return _overridden(from_flat({}, "the original decoder"), None, overrides)
 
 
 def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str] | None) -> Config:
@@ -432,116 +424,59 @@ def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str
     return validated(settings, Config, " and ".join([*origins, "the command line"]), asked)
 
 
-def validated(
-    settings: dict[str, Any], section: type[AnySection], origin: str, asked: dict[str, Any] | None = None
-) -> AnySection:
-    """Return ``settings`` as a ``section``; ``origin`` says in an error where they were written.
-
-    ``asked`` are those among them that were written on the command line.
-
-    Raises:
-        ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
-    """
-    _reject_unknown_keys(settings, section, origin)
-    try:
-        return section.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) + (": " if first["loc"] else "")
-        # What a validator of a whole section says names its keys itself.
-        found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
-        expected = _EXPECTED.get(first["type"]) or said
-        if asked is not None and first["loc"]:
-            origin = "the command line" if _holds(asked, first["loc"]) else origin.removesuffix(" and the command line")
-        raise ConfigError(f"{origin}: {key}{expected}{found}") from error
-
-
-#: What is said instead of pydantic's words for an error, where these speak of Python.
-_EXPECTED = {
-    "model_type": "expected a section with keys of its own, such as 'model: {width: 64}'",
-    "tuple_type": "expected a list, such as [1, 5]",
-    "string_pattern_mismatch": "expected letters, digits, '.', '_' and '-' only, a letter or a digit first",
-}
-
-
-def _holds(settings: Any, keys: tuple[str | int, ...]) -> bool:  # noqa: ANN401 - a value of a configuration
-    """Return whether ``settings`` say something at the place that ``keys`` name, or at one that holds it."""
-    for key in keys:
-        if not isinstance(settings, dict):
-            return True
-        if key not in settings:
-            return False
-        settings = settings[key]
-    return True
-
-
 def dump_config(config: Config) -> str:
     """Return the resolved configuration, defaults included, as YAML."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; an empty file is an empty mapping.
+#: Flat key → section and key of ours.
+FLAT_KEYS: Final = {
+    "lr": ("training", "lr"),
+    "epochs": ("training", "epochs"),
+    "batch_size": ("original", "batch_size"),
+    "seq_max_len": ("original", "seq_max_len"),
+    "hidden_size": ("original", "hidden_size"),
+    "num_heads": ("original", "num_heads"),
+    "num_layers": ("original", "num_layers"),
+    "num_embeds": ("original", "num_embeds"),
+}
+
+
+#: What ``configs/original_id.yaml`` says, for a file that says only the keys above.
+PUBLISHED: Final[dict[str, Any]] = {
+    "name": "original_id",
+    "data": {"source": "hm", "name": "hm-split", "top_k_items": 1000, "min_history": 2, "max_history": 10},
+    "split": {"protocol": "customers"},
+    "original": {"kind": "id"},
+    "training": {"lr": 1e-4, "epochs": 100, "warmup_fraction": 0.1, "weight_decay": 0.0, "patience": 100},
+}
+
+
+def is_flat(settings: dict[str, Any], sections: Collection[str]) -> bool:
+    """Return whether a file is written in the flat form: it has flat keys, and none of the ``sections`` of ours.
+
+    >>> is_flat({"lr": 0.001, "epoch": 3}, ["name", "model"]), is_flat({"name": "mine", "lr": 0.001}, ["name", "model"])
+    (True, False)
+    """
+    return not settings.keys().isdisjoint(FLAT_KEYS) and settings.keys().isdisjoint(sections)
+
+
+def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return flat ``settings`` in sections, over what the original training on ids did.
+
+    >>> from_flat({"hidden_size": 128}, "model_config.yaml")["original"]
+    {'kind': 'id', 'hidden_size': 128}
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds something else.
+        ConfigError: a key is not one of the flat ones; ``origin`` says where it was written.
     """
-    if path.is_dir():
-        raise ConfigError(f"configuration {path} is a folder; expected a YAML file")
-    if not path.is_file():
-        known = ", ".join(sorted(str(known) for known in CONFIGS_DIR.glob("*.yaml"))) or "a.yaml"
-        raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {known}")
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, a date such as 2020-13-45
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        kind = type(settings).__name__
-        raise ConfigError(f"{path} holds a {kind}, expected a mapping such as 'model: {{width: 64}}'")
-    return settings
-
-
-def _apply_override(settings: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        child = settings.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section")
-        settings = child
-    try:
-        settings[leaf] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value: {reason}") from error
-
-
-def _reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
+    nested = copy.deepcopy(PUBLISHED)
     for key, value in settings.items():
-        if key not in section.model_fields:
-            raise ConfigError(f"{origin}: unknown key {prefix}{key}; {_nearest(str(key), section, prefix)}")
-        inner = _section_of(section.model_fields[key].annotation)
-        for entry in value if isinstance(value, list) else [value]:
-            if inner is not None and isinstance(entry, dict):
-                _reject_unknown_keys(entry, inner, origin, f"{prefix}{key}.")
-
-
-def _nearest(key: str, section: type[BaseModel], prefix: str) -> str:
-    close = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {prefix}{close[0]}?"
-    return f"known keys here: {', '.join(section.model_fields)}"
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation
-    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType, tuple) else (annotation,)
-    for option in options:
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    return None
+        if key not in FLAT_KEYS:
+            close = difflib.get_close_matches(str(key), FLAT_KEYS, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"the flat form knows {', '.join(FLAT_KEYS)}"
+            raise ConfigError(f"{origin}: unknown key {key}; {hint}")
+        section, name = FLAT_KEYS[key]
+        nested[section][name] = value
+    return nested

@@ -4,176 +4,21 @@
 report draws the first two into its page.
 """
 
-import csv
-import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import typer
 from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 
-from recsys import figures, wording
-from recsys.config import REPORTS_DIR
 from recsys.console import ForceOption, RunOption, run, talk
-from recsys.errors import RunError
-from recsys.figures import Line, Mark
+from recsys.evaluation.results import SCORES_FILE, load_scores
+from recsys.reports import figures
+from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
 from recsys.runs import LOG_FILE, find_run
-from recsys.scores import SCORES_FILE, Interval, Scores, Table, load_scores
 from recsys.storage import read_json, replacing, require_absent
 
-FIGURES_DIR = REPORTS_DIR / "figures"
-
-#: column → its points: x (n,), y (n,)
-Log = dict[str, tuple[np.ndarray, np.ndarray]]
-
 app = typer.Typer(no_args_is_help=True)
-
-WIDTH = 7.6
-
-
-def read_log(path: Path) -> Log:
-    """Return the numeric columns of a training log, each without its empty cells, over the step (else the epoch).
-
-    Raises:
-        RunError: the file is missing, or has no row with a number beside its step and epoch.
-    """
-    if not path.is_file():
-        raise RunError(f"{path} is missing: the run was not logged; train it anew with `recsys train`")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    axis = "step" if rows and "step" in rows[0] else "epoch"
-    columns = [name for name in (rows[0] if rows else []) if name not in ("step", "epoch")]
-    log = {name: _points(rows, axis, name) for name in columns}
-    log = {name: points for name, points in log.items() if len(points[0])}
-    if not log:
-        raise RunError(f"{path} holds no logged value; expected columns such as step, train_loss_epoch, val_map@12")
-    return log
-
-
-def curves_figure(log: Log, width: float = WIDTH) -> Figure:
-    """Return loss, entropy of the predictions and the validation MAP over training, whichever were logged."""
-    titles = {"loss": "Loss", "entropy": "Entropy of the predictions"}
-    titled = [(title, lines) for name, title in titles.items() if (lines := _parts(log, name))]
-    quality = [name for name in log if name.startswith("val_") and "map" in name][:1]
-    titled += [
-        (f"{wording.metric_name(name[4:])} on validation", [Line(name, *log[name], name_highest=True)])
-        for name in quality
-    ]
-    if not titled:
-        titled = [(name, [Line(name, *points)]) for name, points in list(log.items())[:2]]
-    return figures.curves(titled, "training step", width=width)
-
-
-def _parts(log: Log, name: str) -> list[Line]:
-    """Return the lines of what was logged as ``train_<name>`` and ``val_<name>``, a step and an epoch."""
-    lines = [Line("training, a step", *log[column], faint=True) for column in _named(log, f"train_{name}_step")]
-    training, validation = (_named(log, f"{part}_{name}_epoch", f"{part}_{name}")[:1] for part in ("train", "val"))
-    lines += [Line("training", *log[column]) for column in training]
-    return lines + [Line("validation", *log[column], colour="second") for column in validation]
-
-
-def ranking(scores: Scores) -> list[str]:
-    """Return the systems, best first by the main metric; those without it are left out."""
-    return [name for name, _ in _ranked(scores.systems, scores.main_metric)]
-
-
-def systems_figure(scores: Scores, width: float = WIDTH) -> Figure:
-    """Return the main metric of every system with its interval, best first."""
-    metric = scores.main_metric
-    marks = [
-        _mark(name, interval, width, wording.amount(metric, interval.value))
-        for name, interval in _ranked(scores.systems, metric)
-    ]
-    return figures.forest(marks, wording.metric_name(metric), width=width)
-
-
-def folds_figure(scores: Scores, width: float = WIDTH) -> Figure:
-    """Return one panel a held-out window, the systems in the order of their overall value."""
-    metric = scores.main_metric
-    titled = [
-        (
-            wording.long_date(fold.start),
-            [_mark(name, fold.systems.get(name, {}).get(metric), width) for name in ranking(scores)],
-        )
-        for fold in scores.folds
-    ]
-    return figures.panels(titled, wording.metric_name(metric), width=width)
-
-
-def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
-    """Return decoder minus each baseline with its interval around zero; None where the file has no differences."""
-    metric = scores.main_metric
-    marks = [
-        Mark(
-            _label(f"against {wording.system(name).name}", width),
-            lead,
-            wording.amount(metric, lead.value, signed=True),
-            highlight=wording.side(lead) > 0,
-        )
-        for name, lead in reversed(_ranked(scores.differences, metric))
-    ]
-    if not marks:
-        return None
-    return figures.forest(marks, f"{wording.metric_name(metric)}: decoder minus the other", width=width, zero=True)
-
-
-def segments_figure(scores: Scores, systems: list[str], width: float = WIDTH) -> Figure | None:
-    """Return one row a segment with a dot for each of ``systems`` (at most 4); None where there are no segments."""
-    metric = scores.main_metric
-    filled = {name: table for name, table in scores.segments.items() if any(metric in row for row in table.values())}
-    if not filled:
-        return None
-    series: list[tuple[str, list[Interval | None]]] = [
-        (wording.system(name).name, [table.get(name, {}).get(metric) for table in filled.values()]) for name in systems
-    ]
-    rows = [_label(f"{wording.segment(name).name}{_size(scores, name)}", width) for name in filled]
-    return figures.dots(rows, series, wording.metric_name(metric), width=width)
-
-
-def _points(rows: list[dict[str, str]], axis: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(_number(row.get(axis)), _number(row.get(name))) for row in rows]
-    found = [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
-    x, y = zip(*found, strict=True) if found else ((), ())
-    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return math.nan
-
-
-def _named(log: Log, *names: str) -> list[str]:
-    return [name for name in names if name in log]
-
-
-def _ranked(table: Table, metric: str) -> list[tuple[str, Interval]]:
-    found = [(name, values[metric]) for name, values in table.items() if metric in values]
-    return sorted(found, key=lambda pair: -pair[1].value)
-
-
-def _size(scores: Scores, segment: str) -> str:
-    size = scores.segment_sizes.get(segment)
-    return "" if size is None else f" ({wording.ordinary(size)})"
-
-
-def _mark(name: str, interval: Interval | None, width: float, text: str = "") -> Mark:
-    return Mark(_label(wording.system(name).name, width), interval, text, highlight=name == "decoder")
-
-
-def _label(text: str, width: float) -> str:
-    """Break a label at its middle blank where the figure is too narrow for it."""
-    if width >= figures.NARROW or len(text) < 16:
-        return text
-    blanks = [place for place, letter in enumerate(text) if letter == " "]
-    if not blanks:
-        return text
-    middle = min(blanks, key=lambda place: abs(place - len(text) / 2))
-    return f"{text[:middle]}\n{text[middle + 1 :]}"
 
 
 ImageFormat = Literal["png", "svg"]
@@ -217,7 +62,7 @@ def item_map(
     force: ForceOption = False,
 ) -> None:
     """Draw the map on which like items stand together, for print and for exploring, and say how good it is."""
-    from recsys.item_map.draw import draw_map
+    from recsys.reports.item_map.draw import draw_map
 
     found = find_run(run_name)
     if encoder is not None:

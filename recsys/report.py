@@ -7,13 +7,13 @@ import numpy as np
 import typer
 
 from recsys.console import ForceOption, RunOption, run, talk
-from recsys.plots import read_log
-from recsys.prepared import PreparedData
-from recsys.reporting.customers import Why, load_customers
-from recsys.reporting.page import PAGE_FILE, build_page
+from recsys.data.purchases import Purchases
+from recsys.evaluation.results import SCORES_FILE, load_scores
+from recsys.evaluation.splits import Fold, make_split
+from recsys.reports.charts import read_log
+from recsys.reports.customers import Why, load_customers
+from recsys.reports.page import PAGE_FILE, build_page
 from recsys.runs import LOG_FILE, Run, find_run
-from recsys.scores import SCORES_FILE, load_scores
-from recsys.splits import Fold, make_split
 from recsys.storage import require_absent, write_text
 
 app = typer.Typer()
@@ -46,16 +46,17 @@ def main(
     typer.echo(path)
 
 
-def _why(found: Run, data: PreparedData) -> Why | None:
+def _why(found: Run, data: Purchases) -> Why | None:
     """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
     # Only here is a model loaded: a page of figures needs no torch.
-    from recsys.modeling.models import load_decoder
-    from recsys.modeling.reason_texts import say_reasons
-    from recsys.modeling.recommend import DecoderRecommender, History
+    from recsys.modeling.explain.sentences import say_reasons
+    from recsys.modeling.load import load_decoder
+    from recsys.modeling.recommenders.base import History
+    from recsys.modeling.recommenders.decoder import DecoderRecommender
 
     decoder = load_decoder(found, data)
     if not isinstance(decoder, DecoderRecommender):
-        talk.print("no reasons are shown: those of a published decoder cannot be told")
+        talk.print("no reasons are shown: those of an original decoder cannot be told")
         return None
 
     def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:

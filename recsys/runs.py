@@ -5,14 +5,14 @@ A run folder holds ``config.yaml`` (resolved), ``run.json`` (seed, code version,
 transformer whose map was drawn, ``text_vectors.safetensors`` too.
 """
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys.config import MODELS_DIR, REPORTS_DIR, Config, read_yaml, validated
+from recsys.config import MODELS_DIR, REPORTS_DIR, Config
+from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import RunError
-from recsys.prepared import PreparedData, load_prepared
+from recsys.settings import read_yaml, validated
 from recsys.storage import read_json
 
 CONFIG_FILE = "config.yaml"
@@ -21,7 +21,7 @@ WEIGHTS_FILE = "weights.safetensors"
 LOG_FILE = "metrics.csv"
 #: What the run's text transformer says of every distinct text, with the mark of what it was made from.
 TEXT_VECTORS_FILE = "text_vectors.safetensors"
-#: Scores on held-out customers, in the report folder of a run of a published architecture.
+#: Scores on held-out customers, in the report folder of a run of an original architecture.
 HELD_OUT_FILE = "held_out.json"
 
 
@@ -47,13 +47,13 @@ class Run:
         """Return where the lists of ``system`` for a fold are kept."""
         return self.report_folder / "recommendations" / system / f"{fold_name}.parquet"
 
-    def open_data(self) -> PreparedData:
+    def open_data(self) -> Purchases:
         """Return the prepared data the run learned from.
 
         Raises:
             RunError: the data there now are not those the run was trained on.
         """
-        data = load_prepared(self.config.data.folder)
+        data = open_purchases(self.config.data.folder)
         if data.fingerprint != self.info["data_fingerprint"]:
             raise RunError(
                 f"{self.config.data.folder} now holds other data (fingerprint {data.fingerprint[:12]}) than "
@@ -99,21 +99,6 @@ def config_in(folder: Path) -> Config:
     """
     path = folder / CONFIG_FILE
     return validated(read_yaml(path), Config, str(path))
-
-
-def code_version() -> str:
-    """Return the git commit of the working tree, with ``+changes`` if it is not clean; "unknown" outside git."""
-    try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*arguments: str) -> str:
-    folder = Path(__file__).parent
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def _runs(file: str = INFO_FILE) -> list[Path]:

@@ -9,7 +9,7 @@ Raw tables (a source returns them, the engine validates them)
         ``item_id`` string · any further columns are attributes, kept as they are
     users
         ``user_id`` string · any further columns are attributes, kept as they are
-    promotions (optional: what was planned before its days, see :mod:`recsys.promotions`)
+    promotions (optional: what was planned before its days, see :mod:`recsys.signals.promotions`)
         ``item_id`` string · ``start``, ``end`` date, the last day included · ``kind`` string · ``share`` number, of
         the places that sell, above 0 and at most 1
 
@@ -92,5 +92,8 @@ SYSTEMS: Final = (
     "popularity",
 )
 
-#: Kinds of reasons for a recommended item, see :mod:`recsys.modeling.reasons`.
+#: Kinds of reasons for a recommended item, see :mod:`recsys.modeling.explain.reasons`.
 REASON_KINDS: Final = ("repeat", "promoted", "rising", "variant", "often_after", "popular")
+
+
+DECODER = "decoder"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from recsys import schema
 from recsys.config import Config, dump_config, load_config
-from recsys.prepared import day_number
+from recsys.data.days import day_number
 from recsys.storage import write_json, write_text
 
 N_USERS, N_ITEMS, N_DAYS = 40, 30, 60

@@ -12,16 +12,17 @@ from safetensors.numpy import load_file
 from recsys.cli import build_app
 from recsys.config import load_config
 from recsys.console import run as run_app
+from recsys.data.days import day_number
+from recsys.data.purchases import open_purchases
+from recsys.data.synthetic.write import synthesize
 from recsys.errors import ConfigError
-from recsys.evaluate import score_run
+from recsys.evaluation.runs import score_run
+from recsys.evaluation.splits import make_split
 from recsys.modeling.backtest import Backtest, backtest
-from recsys.modeling.factory import build_module
-from recsys.modeling.predict import predict_folds
+from recsys.modeling.build import build_module
+from recsys.modeling.lists import predict_folds
 from recsys.modeling.train import train
-from recsys.prepared import day_number, load_prepared
 from recsys.runs import find_run
-from recsys.sources.synthetic import synthesize
-from recsys.splits import make_split
 
 SETTINGS = [
     "data.source=synthetic",
@@ -96,7 +97,7 @@ def test_weights_stay_the_same_when_the_weeks_asked_about_change(place, tmp_path
     expected = load_file(found.folder.resolve() / "weights.safetensors")
     shutil.copytree("data/processed", tmp_path / "data" / "processed")
     monkeypatch.chdir(tmp_path)
-    data = load_prepared(found.config.data.folder)
+    data = open_purchases(found.config.data.folder)
     later = np.flatnonzero(data.day >= day_number(date.fromisoformat(fold["start"])))
     items = np.array(data.item)
     items[later] = np.random.default_rng(0).integers(1, data.n_items + 1, len(later))

@@ -8,17 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import Config
+from recsys.data.days import day_number
+from recsys.data.purchases import Purchases
 from recsys.errors import DataError
-from recsys.metrics import mean_average_precision
-from recsys.modeling.baselines import BASELINES, fit_baseline
-from recsys.modeling.baselines import lists as shared
-from recsys.modeling.baselines.lists import Pairs, fuse_reciprocal_ranks, top_k
-from recsys.modeling.baselines.neighbours import nearest_by_cosine
-from recsys.modeling.baselines.popularity import Popularity, segments_of
-from recsys.modeling.baselines.repeat import Repeat
-from recsys.modeling.recommend import Candidates, History
-from recsys.prepared import PreparedData, day_number
-from recsys.splits import window_fold
+from recsys.evaluation.metrics import mean_average_precision
+from recsys.evaluation.splits import window_fold
+from recsys.modeling.recommenders import scored_pairs as shared
+from recsys.modeling.recommenders.base import History
+from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.item_knn import nearest_by_cosine
+from recsys.modeling.recommenders.popularity import Popularity, segments_of
+from recsys.modeling.recommenders.registry import BASELINES, fit_baseline
+from recsys.modeling.recommenders.repeat import Repeat
+from recsys.modeling.recommenders.scored_pairs import Pairs, fuse_reciprocal_ranks, top_k
 
 K = 4
 
@@ -32,7 +34,7 @@ def prepared(folder, histories, n_items, **attributes):
     pq.write_table(pa.table(users), folder / "users.parquet")
     events = [event for history in histories for event in history]
     ones = np.ones(len(events))
-    return PreparedData(
+    return Purchases(
         folder=folder,
         item=np.array([item for _, item in events], dtype=np.int32),
         day=np.array([day for day, _ in events], dtype=np.int32),
@@ -157,7 +159,7 @@ def test_newcomers_get_what_most_customers_bought_not_what_most_pieces_were_sold
     # Item 1: five pieces by one customer on one day; item 2: one each by two customers; item 3: two of one on two days.
     data = prepared(tmp_path, [[(4, 1)] * 5, [(4, 2)], [(4, 2)], [(3, 3), (4, 3)], []], n_items=3)
     history, newcomer = known_at(data, 5), np.array([4])
-    lists = Popularity.for_newcomers(history, None).recommend(history, newcomer, 3, Candidates(allowed(data)))
+    lists = Popularity.for_cold_start(history, None).recommend(history, newcomer, 3, Candidates(allowed(data)))
     assert lists.item.tolist() == [[2, 3, 1]]
     assert lists.score.tolist() == [[2, 2, 1]]
     pieces = Popularity.fit("popularity", history).recommend(history, newcomer, 3, Candidates(allowed(data)))
@@ -315,7 +317,7 @@ def complete_journey(folder):
     pq.write_table(pa.table({"item_id": items.astype(str)}), folder / "items.parquet")
     pq.write_table(pa.table({"user_id": users.astype(str)}), folder / "users.parquet")
     ones = np.ones(len(order), dtype=np.float32)
-    return PreparedData(
+    return Purchases(
         folder=folder,
         item=(item + 1).astype(np.int32),
         day=time[order].astype("datetime64[D]").astype(np.int32),

@@ -1,4 +1,4 @@
-"""Windows cover every event once, padding is bounded, and questions sit where their history ends."""
+"""Windows cover every event once, padding is bounded, and queries sit where their history ends."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,10 @@ import torch
 from toy import toy_data, write_prepared
 
 from recsys.config import ModelConfig, SplitConfig
-from recsys.modeling.batches import TrainingBatches, cut_windows, newest_events, pack
-from recsys.splits import make_split
+from recsys.data.purchases import cut_windows
+from recsys.evaluation.splits import make_split
+from recsys.modeling.decoder.inputs import newest_events
+from recsys.modeling.training.batches import TrainingBatches, pack
 
 
 @pytest.fixture
@@ -73,11 +75,11 @@ def test_inputs_are_the_events_before_their_targets(data):
 def test_a_question_stands_on_the_last_event_before_its_date(data):
     asked = 0
     for batch in batches_of(data):
-        questions = batch.questions
-        for query in range(len(questions.row_Q)):
-            row, position = int(questions.row_Q[query]), int(questions.position_Q[query])
+        queries = batch.queries
+        for query in range(len(queries.row_Q)):
+            row, position = int(queries.row_Q[query]), int(queries.position_Q[query])
             item = int(batch.sequences.item_BT[row, position])
-            past = questions.past_item_P[questions.past_query_P == query]
+            past = queries.past_item_P[queries.past_query_P == query]
             assert (item in past.tolist()) if item <= data.n_items else not len(past)
             asked += 1
     assert asked > 50
@@ -85,7 +87,7 @@ def test_a_question_stands_on_the_last_event_before_its_date(data):
 
 def test_questions_ask_only_for_windows_that_end_before_the_validation_window(data):
     batches = batches_of(data)
-    days = torch.cat([batch.questions.day_Q for batch in batches])
+    days = torch.cat([batch.queries.day_Q for batch in batches])
     assert int(days.max()) + 7 <= batches.split.train_day
 
 
@@ -96,7 +98,7 @@ def test_every_epoch_asks_even_where_a_single_date_fits(tmp_path):
     settings = {"batch_tokens": 64, "batch_queries": 100, "query_windows": 4, "horizon_days": 2}
     batches = TrainingBatches(data, split, seed=1, reads=ModelConfig(max_length=9), **settings)
     for batches.epoch in range(6):
-        days = torch.cat([batch.questions.day_Q for batch in batches])
+        days = torch.cat([batch.queries.day_Q for batch in batches])
         assert days.unique().tolist() == [18_001]
 
 
@@ -107,7 +109,7 @@ def test_targets_of_a_question_are_what_its_customer_bought_in_the_window(data):
             inside = (data.day >= day) & (data.day < day + 7) & (data.user_of_event() == user)
             user_of.setdefault((day, frozenset(data.item[inside].tolist())), set()).add(user)
     for batch in batches_of(data):
-        for query, day in enumerate(batch.questions.day_Q.tolist()):
+        for query, day in enumerate(batch.queries.day_Q.tolist()):
             wanted = frozenset(batch.target_item_n[batch.target_query_n == query].tolist())
             assert user_of.get((day, wanted))
 
@@ -138,12 +140,12 @@ def test_processes_share_the_batches_without_overlap(data):
 def test_the_newest_events_end_at_the_known_history(data):
     users = np.arange(data.n_users)
     end = data.ends_before(data.first_day + 30)
-    sequences, questions = newest_events(
+    sequences, queries = newest_events(
         data, users, end, np.full(len(users), data.first_day + 30), ModelConfig(max_length=6)
     )
     assert sequences.item_BT.shape[1] <= 6
     for user in users:
-        item = int(sequences.item_BT[user, questions.position_Q[user]])
+        item = int(sequences.item_BT[user, queries.position_Q[user]])
         expected = data.item[end[user] - 1] if end[user] > data.offsets[user] else data.n_items + 1
         assert item == expected
 
@@ -152,7 +154,7 @@ def test_windows_in_which_nobody_bought_are_not_asked_about(tmp_path):
     # Purchases on days 0-13 and 70-90 only: most of the windows before the cutoff are empty.
     days = [*range(14), *range(70, 91)]
     data = write_prepared(tmp_path / "gap", [(user, 18_000 + day, 1 + user) for user in range(3) for day in days])
-    asked = torch.cat([batch.questions.day_Q for batch in batches_of(data, query_windows=10)])
+    asked = torch.cat([batch.queries.day_Q for batch in batches_of(data, query_windows=10)])
     assert len(asked)
 
 
@@ -171,8 +173,8 @@ def test_recent_days_leave_older_events_as_context_only(data):
     targets = np.concatenate([batch.target_BT[batch.target_BT > 0].numpy() for batch in batches])
     assert np.array_equal(np.sort(targets), np.sort(expected))
     for batch in batches:
-        questions = batch.questions
-        for query in range(len(questions.row_Q)):
-            item = int(batch.sequences.item_BT[questions.row_Q[query], questions.position_Q[query]])
-            past = questions.past_item_P[questions.past_query_P == query].tolist()
+        queries = batch.queries
+        for query in range(len(queries.row_Q)):
+            item = int(batch.sequences.item_BT[queries.row_Q[query], queries.position_Q[query]])
+            past = queries.past_item_P[queries.past_query_P == query].tolist()
             assert item in past or (item == data.n_items + 1 and not past)

@@ -10,9 +10,11 @@ import pytest
 
 from recsys.config import DataConfig
 from recsys.console import run
-from recsys.dataset import app, prepare
+from recsys.data.days import day_number
+from recsys.data.prepare import prepare
+from recsys.data.purchases import open_purchases
+from recsys.dataset import app
 from recsys.errors import DataError, OutputExistsError
-from recsys.prepared import day_number, load_prepared
 
 HEADER = "t_dat,customer_id,article_id,price,sales_channel_id\n"
 CLEAN = [
@@ -85,14 +87,14 @@ def test_engines_and_the_order_of_rows_change_no_hash(raw):
     assert first["hashes"] == second["hashes"] == third["hashes"]
     assert first["fingerprint"] == second["fingerprint"] == third["fingerprint"]
     for table in ("items", "users"):
-        texts = [getattr(load_prepared(Path("data/processed") / name), table).to_arrow() for name in ("hm", "duckdb")]
+        texts = [getattr(open_purchases(Path("data/processed") / name), table).to_arrow() for name in ("hm", "duckdb")]
         assert texts[0].equals(texts[1])
 
 
 def test_prepared_arrays_hold_what_was_bought(raw):
     write_events(raw, CLEAN)
     prepare(config(raw))
-    data = load_prepared(Path("data/processed/hm"))
+    data = open_purchases(Path("data/processed/hm"))
     assert data.user_ids.to_pylist() == ["u1", "u2", "u3"]
     assert data.item_ids.to_pylist() == ["0108775015", "0108775044", "0108775051", "0108775060"]
     assert data.users["age"].to_list() == ["21", None, "50"]
@@ -112,7 +114,7 @@ def test_a_table_that_repeats_an_id_keeps_one_row_whatever_the_engine(raw):
     ages = []
     for engine in ("polars", "duckdb"):
         prepare(config(raw, engine=engine), force=True)
-        ages.append(load_prepared(Path("data/processed/hm")).users["age"].to_list()[0])
+        ages.append(open_purchases(Path("data/processed/hm")).users["age"].to_list()[0])
     assert ages == ["21", "21"]
 
 
@@ -126,7 +128,7 @@ def test_window_and_most_sold_items_are_counted_as_asked_for(raw):
     assert manifest["report"]["dropped"] | {"before_start": 2, "from_end_on": 2} == manifest["report"]["dropped"]
     manifest = prepare(config(raw, top_k_items=1), force=True)
     assert (manifest["n_items"], manifest["n_events"], manifest["n_users"]) == (1, 3, 2)
-    assert load_prepared(Path("data/processed/hm")).item_ids.to_pylist() == ["0108775015"]
+    assert open_purchases(Path("data/processed/hm")).item_ids.to_pylist() == ["0108775015"]
 
 
 def test_strict_refuses_before_anything_is_written(raw):
@@ -179,7 +181,7 @@ def test_a_disk_that_fills_up_leaves_the_old_output(raw):
     assert done.returncode == 1
     assert "could not write" in done.stderr
     assert "Traceback" not in done.stderr
-    assert load_prepared(Path("data/processed/hm")).fingerprint == old["fingerprint"]
+    assert open_purchases(Path("data/processed/hm")).fingerprint == old["fingerprint"]
     assert [path.name for path in Path("data/processed").iterdir()] == ["hm"]
 
 
@@ -210,7 +212,7 @@ def test_the_command_refuses_bad_input_in_one_line(raw, capsys):
 def test_sequences_come_back_in_the_order_of_their_lines(workplace):
     (workplace / "few.txt").write_text("2 x y x z\n10 y\n")
     prepare(DataConfig(source="sequences", raw=workplace / "few.txt"))
-    data = load_prepared(Path("data/processed/sequences"))
+    data = open_purchases(Path("data/processed/sequences"))
     ids = data.item_ids.take(data.item - 1).to_pylist()
     assert data.user_ids.to_pylist() == ["10", "2"]
     assert ids == ["y", "x", "y", "x", "z"]

@@ -11,7 +11,7 @@ from recsys.cli import VERBS
 from recsys.errors import RecsysError
 from recsys.schema import SYSTEMS
 from tools import quality_table, summary
-from tools.pages import MARK, PARTS, on_page_markdown, options
+from tools.pages import COMPONENTS, MARK, on_page_markdown, options
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "references").glob("*.md"))]
@@ -81,7 +81,7 @@ def test_no_page_is_a_stub(page):
     assert not re.search(r"\b(TODO|TBD|FIXME|lorem)\b", text, re.IGNORECASE)
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", COMPONENTS)
 def test_every_part_made_from_the_code_has_its_place_in_a_page(name):
     marked = [page for page in (ROOT / "docs").glob("*.md") if name in MARK.findall(page.read_text(encoding="utf-8"))]
     assert len(marked) == 1

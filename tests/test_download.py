@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.sources.download import FILES, RULES_URL
+from recsys.data.download import FILES, RULES_URL
 
 TOKEN = {"KAGGLE_USERNAME": "somebody", "KAGGLE_KEY": "secret"}
 
@@ -159,6 +159,6 @@ def test_without_a_client_it_names_the_extra(tmp_path: Path) -> None:
 
 
 def test_importing_the_module_imports_no_client() -> None:
-    code = "import sys, recsys.sources.download; print(sorted({'kagglehub', 'kaggle', 'requests'} & set(sys.modules)))"
+    code = "import sys, recsys.data.download; print(sorted({'kagglehub', 'kaggle', 'requests'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

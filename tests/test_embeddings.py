@@ -14,12 +14,17 @@ from safetensors.numpy import load_file
 
 from recsys.config import Config, load_config
 from recsys.console import run
+from recsys.data.purchases import open_purchases
 from recsys.dataset import app
-from recsys.embeddings import SPECIAL_TEXTS, embeddings_folder, load_embeddings, write_embeddings
-from recsys.encoder import PACKAGED, load_encoder
 from recsys.errors import ConfigError, DataError, OutputExistsError
-from recsys.prepared import load_prepared
-from recsys.texts import item_texts
+from recsys.modeling.original.embeddings import (
+    SPECIAL_TEXTS,
+    embeddings_folder,
+    item_texts,
+    load_embeddings,
+    write_embeddings,
+)
+from recsys.modeling.original.encoder import PACKAGED, load_encoder
 from tests.toy import write_prepared
 
 pytest.importorskip("sentence_transformers", reason="the extra text is not installed")
@@ -76,7 +81,7 @@ def config(workplace: Path, bert: Path) -> Config:
 
 
 def loaded(config: Config) -> tuple[np.ndarray, list[str]]:
-    data = load_prepared(config.data.folder)
+    data = open_purchases(config.data.folder)
     return load_embeddings(embeddings_folder(config), data), item_texts(data.items, config.text.columns)
 
 
@@ -160,7 +165,7 @@ def test_vectors_of_another_encoder_are_named_where_those_asked_for_are_missing(
     beside.mkdir(parents=True)
     (beside / "manifest.json").write_text('{"encoder": "org/model"}', encoding="utf-8")
     with pytest.raises(DataError, match=r"or take the encoder org/model, whose vectors are there"):
-        load_embeddings(tmp_path / "stored" / "bert-base-cased", load_prepared(config.data.folder))
+        load_embeddings(tmp_path / "stored" / "bert-base-cased", open_purchases(config.data.folder))
 
 
 @pytest.mark.parametrize("name", ["vectors.safetensors", "ids.parquet"])

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.engine import Engine, open_engine
+from recsys.data.engine import Engine, open_engine
+from recsys.data.hash_table import HashTable
 from recsys.errors import DataError
-from recsys.hash_lookup import HashTable
 
 TEXT = 'item_id,name,price\n0108775015,"Top, ""white""",1.50\n0108775044,,\n'
 ROWS = [

@@ -10,14 +10,15 @@ import pytest
 from recsys import config as configuration
 from recsys.config import Config, dump_config
 from recsys.console import run
-from recsys.evaluate import app, settings_of
-from recsys.intervals import Sample, bootstrap, interval
-from recsys.metrics import average_precision_at_k, hits_of
-from recsys.prepared import day_number
+from recsys.data.days import day_number
+from recsys.evaluation.bootstrap import Sample, bootstrap, interval
+from recsys.evaluation.evaluate import app
+from recsys.evaluation.metrics import average_precision_at_k, hits_of
+from recsys.evaluation.runs import settings_of
+from recsys.evaluation.scoring import Asked, Settings, score_segment, score_systems
+from recsys.evaluation.segments import target_segments
+from recsys.evaluation.splits import make_split
 from recsys.runs import find_run
-from recsys.scoring import Asked, Settings, score_segment, score_systems
-from recsys.segments import target_segments
-from recsys.splits import make_split
 
 FIRST = day_number(date(2020, 1, 1))
 SETTINGS = Settings((1, 3), 300, 0.95, 0)
@@ -194,7 +195,7 @@ def test_customers_are_redrawn_together_in_all_folds():
 def test_blocks_of_draws_do_not_change_intervals(monkeypatch):
     sample = Sample(np.arange(20), np.random.default_rng(0).normal(size=(20, 3)))
     whole = bootstrap([sample], 50, seed=0).resampled
-    monkeypatch.setattr("recsys.intervals.MAX_DRAWN", 7 * 20)
+    monkeypatch.setattr("recsys.evaluation.bootstrap.MAX_DRAWN", 7 * 20)
     assert np.allclose(bootstrap([sample], 50, seed=0).resampled, whole)
 
 
@@ -223,7 +224,7 @@ def test_a_segment_of_all_targets_is_the_whole():
 
 @pytest.fixture
 def two_tables(tmp_path):
-    """Lists for a, b and a stranger; what a, b and c bought, with one row twice."""
+    """Recommendations for a, b and a stranger; what a, b and c bought, with one row twice."""
     recommendations, targets = tmp_path / "mine.parquet", tmp_path / "targets.parquet"
     pq.write_table(lists_table([("a", ["x", "y"]), ("b", ["z", "x"]), ("stranger", ["x"])]), recommendations)
     pq.write_table(pa.table({"user_id": ["a", "a", "b", "c"], "item_id": ["x", "x", "x", "w"]}), targets)

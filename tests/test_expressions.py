@@ -5,9 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.engine import open_engine
-from recsys.expressions import day_of, millisecond_of_day, number, valid_time
-from recsys.prepared import day_number
+from recsys.data.days import day_number
+from recsys.data.engine import open_engine
+from recsys.data.expressions import day_of, millisecond_of_day, number, valid_time
 
 EVERY_DAY = [date(1896, 1, 1) + timedelta(days=n) for n in range(366 * 212)]
 NO_DATES = [

@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from recsys import figures
-from recsys.figures import Line, Mark
-from recsys.scores import Interval
+from recsys.evaluation.results import Interval
+from recsys.reports import figures
+from recsys.reports.figures import Line, Mark
 
 MARKS = [Mark("Decoder", Interval(0.2, 0.1, 0.3), "0.200", highlight=True), Mark("Buy again", Interval(0.15))]
 LINES = [Line("training", np.arange(3.0), np.array([3.0, 2.0, 1.0]))]

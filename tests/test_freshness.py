@@ -11,11 +11,11 @@ from toy import toy_data, write_prepared
 
 from benchmarks.freshness import SalesAsOf, app, freshness
 from recsys.console import run as run_app
+from recsys.data.synthetic.write import synthesize
 from recsys.errors import ConfigError, DataError
-from recsys.features import ITEM_FEATURES, ItemSales
+from recsys.evaluation.splits import make_split
 from recsys.modeling.backtest import Backtest, backtest
-from recsys.sources.synthetic import synthesize
-from recsys.splits import make_split
+from recsys.signals.sales import ITEM_FEATURES, ItemSales
 
 
 @pytest.fixture(scope="module")

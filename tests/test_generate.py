@@ -1,4 +1,4 @@
-"""``recsys generate`` as a command: table, page and report, for both kinds of decoder."""
+"""``recsys generate`` as a command: table, page and report, for both categories of decoder."""
 
 import json
 
@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.errors import DataError, OutputExistsError, UsageError
+from recsys.evaluation.splits import unfinished_histories
 from recsys.modeling.generate import generate
-from recsys.modeling.predict import predict_folds
-from recsys.modeling.sampling import Choice
+from recsys.modeling.generation.sampling import SamplingConfig
+from recsys.modeling.lists import predict_folds
 from recsys.modeling.train import train
-from recsys.reporting.continued import load_continued
+from recsys.reports.generated import load_continued
 from recsys.runs import find_run
-from recsys.splits import unfinished_histories
 
 COMMON = [
     "data.source=hm",
@@ -30,8 +30,8 @@ COMMON = [
 ]
 OURS = ["name=ours", "model.width=16", "model.max_length=16", "training.batch_tokens=256"]
 OURS += ["training.n_negatives=16", "training.n_window_negatives=16"]
-PUBLISHED = ["name=published", "split.protocol=customers", "seed_model.kind=id", "seed_model.hidden_size=16"]
-PUBLISHED += ["seed_model.num_heads=2", "seed_model.num_layers=1", "seed_model.batch_size=16"]
+PUBLISHED = ["name=published", "split.protocol=customers", "original.kind=id", "original.hidden_size=16"]
+PUBLISHED += ["original.num_heads=2", "original.num_layers=1", "original.batch_size=16"]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def trained(request, data):
 
 def choice_for(run, **options):
     """As the command chooses: our decoder generates no item twice."""
-    return Choice(**options, no_repeat=run.name == "ours")
+    return SamplingConfig(**options, no_repeat=run.name == "ours")
 
 
 def test_it_writes_a_table_its_settings_and_a_page(trained, data):
@@ -70,13 +70,13 @@ def test_it_writes_a_table_its_settings_and_a_page(trained, data):
 
 
 def test_equal_commands_write_equal_tables_and_none_replaces_another_unasked(trained):
-    generate(trained, Choice(), max_items=4, seed=3)
+    generate(trained, SamplingConfig(), max_items=4, seed=3)
     first = pq.read_table(trained.report_folder / "generated.parquet")
     with pytest.raises(OutputExistsError):
-        generate(trained, Choice(), max_items=4)
-    generate(trained, Choice(), max_items=4, seed=3, force=True)
+        generate(trained, SamplingConfig(), max_items=4)
+    generate(trained, SamplingConfig(), max_items=4, seed=3, force=True)
     assert pq.read_table(trained.report_folder / "generated.parquet").equals(first)
-    generate(trained, Choice(), max_items=4, seed=4, force=True)
+    generate(trained, SamplingConfig(), max_items=4, seed=4, force=True)
     assert not pq.read_table(trained.report_folder / "generated.parquet").equals(first)
 
 

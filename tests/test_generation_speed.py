@@ -4,8 +4,8 @@ import numpy as np
 from toy import toy_data
 
 from benchmarks.generation import anew, kept, own_decoder, published_decoder
-from recsys.modeling.recommend import History
-from recsys.modeling.seed_recommend import SeedRecommender
+from recsys.modeling.original.recommender import OriginalRecommender
+from recsys.modeling.recommenders.base import History
 
 
 def test_reading_everything_anew_gives_the_items_that_kept_keys_and_values_give(tmp_path):
@@ -16,5 +16,5 @@ def test_reading_everything_anew_gives_the_items_that_kept_keys_and_values_give(
     items = anew(model, history, users, 5)
     assert items.shape == (3, 5)
     assert (items > 0).all()
-    np.testing.assert_array_equal(items, kept(SeedRecommender(model, 13), history, users, 5))
+    np.testing.assert_array_equal(items, kept(OriginalRecommender(model, 13), history, users, 5))
     assert (kept(own_decoder(data, 13), history, users, 5) > 0).all()

@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 from recsys.cli import build_app
 from recsys.config import dump_config, load_config
 from recsys.errors import DataError, OutputExistsError, RunError, UsageError
-from recsys.item_map import attributes
-from recsys.item_map.attributes import Attribute
-from recsys.item_map.layout import Layout, compute_layout, plane, read_layout, unit_vectors, write_layout
-from recsys.item_map.neighbourhoods import clustering_agreement, nearest, purity, trustworthiness
-from recsys.item_map.page import in_script, render
-from recsys.item_map.picture import picture
-from recsys.modeling.purchase_model import PurchaseModel
-from recsys.modeling.weights import save_weights
+from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.decoder.weights import save_weights
+from recsys.reports.item_map import attributes
+from recsys.reports.item_map.attributes import Attribute
+from recsys.reports.item_map.layout import Layout, compute_layout, plane, read_layout, unit_vectors, write_layout
+from recsys.reports.item_map.neighbourhoods import clustering_agreement, nearest, purity, trustworthiness
+from recsys.reports.item_map.page import in_script, render
+from recsys.reports.item_map.picture import picture
 from recsys.storage import write_json, write_text
 
 N_ITEMS, N_KINDS = 120, 4
@@ -34,7 +34,7 @@ EVIL = "<script>alert('x')</script><b>"
 
 @pytest.fixture
 def clusters() -> np.ndarray:
-    """Vectors (N, 8) of four kinds that lie far apart."""
+    """Vectors (N, 8) of four categories that lie far apart."""
     random = np.random.default_rng(0)
     return (5 * np.eye(8)[KIND] + random.normal(size=(N_ITEMS, 8), scale=0.3)).astype(np.float32)
 
@@ -101,7 +101,7 @@ def test_a_map_keeps_like_items_together_and_follows_its_seed(clusters, monkeypa
 
 
 def test_items_beyond_those_laid_out_in_space_stand_among_their_neighbours(clusters, monkeypatch):
-    monkeypatch.setattr("recsys.item_map.layout.SPACE_ITEMS", 90)
+    monkeypatch.setattr("recsys.reports.item_map.layout.SPACE_ITEMS", 90)
     space = compute_layout(unit_vectors(clusters), seed=1).space
     asked = np.arange(N_ITEMS)
     assert purity(nearest(space, asked), asked, KIND) > 0.9
@@ -228,7 +228,7 @@ def run(workplace, clusters):
     folder = workplace / "models/shop"
     write_text(folder / "config.yaml", dump_config(config))
     write_json(folder / "run.json", {"data_fingerprint": data.fingerprint})
-    model = PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
+    model = PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
     with torch.no_grad():
         model.items.own.weight[1 : N_ITEMS + 1] = torch.from_numpy(clusters)
     save_weights(model.state_dict(), folder / "weights.safetensors")

@@ -2,7 +2,7 @@
 
 import torch
 
-from recsys.modeling.item_tower import ItemTower
+from recsys.modeling.decoder.item_tower import ItemTower
 
 #: Two columns with two values each; nothing is told of the last row, the start mark.
 TOLD = torch.tensor([[0, 0], [1, 3], [1, 4], [2, 3], [2, 0], [0, 0]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.attention import measure
-from recsys.modeling.layers import GatedBlock, KeyValueCache, PointwiseAttention
+from recsys.modeling.decoder.layers import GatedBlock, KeyValueCache, PointwiseAttention
 
 B, D, H = 3, 16, 2
 

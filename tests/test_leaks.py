@@ -17,18 +17,21 @@ from test_model import SMALL, train_steps
 from toy import toy_data, write_prepared
 
 from recsys.config import Config, DataConfig, SplitConfig, TrainingConfig
-from recsys.dataset import prepare
+from recsys.data.days import day_date
+from recsys.data.prepare import prepare
+from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError
-from recsys.features import ItemSales, past_companions, past_items, past_kinds
-from recsys.modeling.baselines import BASELINES, fit_baseline
-from recsys.modeling.module import PurchaseModule
-from recsys.modeling.purchase_model import PurchaseModel
-from recsys.modeling.reasons import explain
-from recsys.modeling.recommend import Candidates, DecoderRecommender, History, Lists, all_items
+from recsys.evaluation.splits import make_split, window_fold
+from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.explain.reasons import explain
+from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at
+from recsys.modeling.recommenders.decoder import DecoderRecommender
+from recsys.modeling.recommenders.registry import BASELINES, fit_baseline
 from recsys.modeling.train import build_module
-from recsys.modeling.universe import candidates_at
-from recsys.prepared import PreparedData, day_date, load_prepared
-from recsys.splits import make_split, window_fold
+from recsys.modeling.training.module import PurchaseModule
+from recsys.signals.history import category_history, co_purchases_of, past_items
+from recsys.signals.sales import ItemSales
 
 N_USERS, N_ITEMS, N_DAYS, FIRST_DAY = 40, 30, 70, 18_000
 #: The validation window begins at the first, the only test window a week later.
@@ -46,12 +49,12 @@ ITEMS = pa.table(
     {
         "item_id": [f"{number:010d}" for number in range(1, N_ITEMS + 1)],
         "made_of": ["clay", "glass", "steel"] * (N_ITEMS // 3),
-        "brand": [f"brand {number // 3}" for number in range(N_ITEMS)],  # the only kinds: there are few items
+        "brand": [f"brand {number // 3}" for number in range(N_ITEMS)],  # the only categories: there are few items
     }
 )
 
 
-def written(folder: Path, events: np.ndarray) -> PreparedData:
+def written(folder: Path, events: np.ndarray) -> Purchases:
     return write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=[f"u{n}" for n in range(N_USERS)])
 
 
@@ -61,7 +64,7 @@ def data(tmp_path):
     return written(tmp_path / "data", events_of(found))
 
 
-def events_of(data: PreparedData) -> np.ndarray:
+def events_of(data: Purchases) -> np.ndarray:
     return np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
 
 
@@ -69,7 +72,7 @@ def events_of(data: PreparedData) -> np.ndarray:
 def versions(data, tmp_path, request):
     """Give two versions of the data at a cut: as they are, and with other events from it on."""
 
-    def at(cut: int) -> tuple[PreparedData, PreparedData]:
+    def at(cut: int) -> tuple[Purchases, Purchases]:
         events = events_of(data)
         n_later = {"others": int((events[:, 1] >= cut).sum()), "many": 900, "nearly none": 3}[request.param]
         random = np.random.default_rng(n_later)
@@ -86,7 +89,7 @@ def versions(data, tmp_path, request):
     return at
 
 
-def built(data: PreparedData) -> PurchaseModule:
+def built(data: Purchases) -> PurchaseModule:
     module = build_module(CONFIG, data)
     assert module.batches.split.train_day == CUT
     return module
@@ -156,7 +159,7 @@ def test_the_batches_and_questions_of_training_are_the_same(versions):
         batches.epoch = 2
         epochs.append([tensors_of(batch) for batch in batches])
     assert len(epochs[0]) == len(epochs[1]) >= 3
-    assert sum(len(batch[-1]) for batch in epochs[0]) > 0  # targets of questions
+    assert sum(len(batch[-1]) for batch in epochs[0]) > 0  # targets of queries
     for before, after in zip(*epochs, strict=True):
         for one, other in zip(before, after, strict=True):
             assert torch.equal(one, other)
@@ -187,14 +190,17 @@ def test_what_is_known_at_a_date_is_the_same(versions):
     for name in ("query", "item", "features"):
         assert np.array_equal(getattr(pasts[0], name), getattr(pasts[1], name))
     day = np.full(N_USERS, TEST_DAY)
-    kinds = [past_kinds(past, d.kinds, d.kind_sales, day) for past, d in zip(pasts, (before, after), strict=True)]
-    assert len(kinds[0].code) > N_USERS
+    categories = [
+        category_history(past, d.categories, d.category_sales, day)
+        for past, d in zip(pasts, (before, after), strict=True)
+    ]
+    assert len(categories[0].code) > N_USERS
     for name in ("query", "code", "features"):
-        assert np.array_equal(getattr(kinds[0], name), getattr(kinds[1], name))
-    companions = [past_companions(past, d.baskets, day) for past, d in zip(pasts, (before, after), strict=True)]
-    assert len(companions[0].item) > N_USERS
+        assert np.array_equal(getattr(categories[0], name), getattr(categories[1], name))
+    co_purchases = [co_purchases_of(past, d.baskets, day) for past, d in zip(pasts, (before, after), strict=True)]
+    assert len(co_purchases[0].item) > N_USERS
     for name in ("query", "item", "features"):
-        assert np.array_equal(getattr(companions[0], name), getattr(companions[1], name))
+        assert np.array_equal(getattr(co_purchases[0], name), getattr(co_purchases[1], name))
     assert np.array_equal(candidates_at(before, TEST_DAY, 7), candidates_at(after, TEST_DAY, 7))
 
 
@@ -202,10 +208,10 @@ def test_codes_and_groups_of_items_come_from_the_item_table_alone(versions):
     """Attributes look at no event at all, so there is no cut for them to look past: a sale never makes a code."""
     before, after = versions(FIRST_DAY + 1)
     assert before.attributes.shape[1] == 2
-    assert before.kinds.shape[1] == 1
+    assert before.categories.shape[1] == 1
     assert np.array_equal(before.attributes, after.attributes)
     assert np.array_equal(before.groups, after.groups)
-    assert np.array_equal(before.kinds, after.kinds)
+    assert np.array_equal(before.categories, after.categories)
 
 
 def with_weights_that_tell(model: PurchaseModel) -> PurchaseModel:
@@ -215,7 +221,7 @@ def with_weights_that_tell(model: PurchaseModel) -> PurchaseModel:
     return model
 
 
-def lists_of(data: PreparedData, system: str, model: torch.nn.Module) -> Lists:
+def lists_of(data: Purchases, system: str, model: torch.nn.Module) -> Recommendations:
     history = History(data, data.ends_before(TEST_DAY), TEST_DAY)
     candidates = Candidates(candidates_at(data, TEST_DAY, None))
     if system == "decoder":
@@ -241,7 +247,7 @@ def told(user: np.ndarray, day: np.ndarray, item: np.ndarray, *, corrupt_from: i
     return arrays | {"basket": np.arange(len(user)) // np.where(day >= corrupt_from, 1, 2)}
 
 
-def all_told(folder: Path, events: np.ndarray, **options: int) -> PreparedData:
+def all_told(folder: Path, events: np.ndarray, **options: int) -> Purchases:
     random = np.random.default_rng(0)
     users = pa.table(
         {"user_id": [f"u{n}" for n in range(N_USERS)], "age": [str(age) for age in random.integers(20, 80, N_USERS)]}
@@ -254,7 +260,7 @@ READS_ALL = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"
 
 
 def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.customer_codes.MIN_CUSTOMERS", 2)
+    monkeypatch.setattr("recsys.signals.user_codes.MIN_CUSTOMERS", 2)
     events, batches, states, lists = events_of(data), [], [], []
     for name, cut in (("as they are", 2**31), ("corrupt", CUT)):
         version = all_told(tmp_path / name, events, corrupt_from=cut)
@@ -266,7 +272,7 @@ def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(dat
         states.append(dict(module.model.state_dict()))
         history = History(version, version.ends_before(CUT), CUT)
         model = build_module(READS_ALL, version).model.eval()
-        weight = model.customer_codes.weight
+        weight = model.user_codes.weight
         weight.data[1:] = torch.arange(weight[1:].numel()).sin().view_as(weight[1:])
         asked = Candidates(all_items(N_ITEMS))
         lists.append(DecoderRecommender(model, ItemSales(version)).recommend(history, EVERYBODY, 8, asked))
@@ -295,26 +301,24 @@ def shop_rows() -> list[dict[str, str]]:
     rows = []
     for trip in range(260):
         user, day = int(random.integers(12)), date(2024, 1, 1) + timedelta(days=int(random.integers(40)))
-        items = random.choice(15, size=3, replace=False)
+        items = random.sampling(15, size=3, replace=False)
         rows += [{"u": f"c{user}", "i": f"i{item}", "t": f"{day} 18:30", "b": f"r{trip}"} for item in items]
     return rows
 
 
-def prepared(
-    rows: list[dict[str, str]], name: str, columns: str = "basket_id: b", engine: str = "polars"
-) -> PreparedData:
+def prepared(rows: list[dict[str, str]], name: str, columns: str = "basket_id: b", engine: str = "polars") -> Purchases:
     """Write ``rows`` as a shop's CSV file and prepare them as a shop would."""
     lines = ["u,i,t,b", *(",".join(row.values()) for row in rows)]
     Path(f"{name}.csv").write_text("\n".join(lines) + "\n")
     Path(f"{name}.yaml").write_text(f"{{user_id: u, item_id: i, time: t, {columns}}}")
     prepare(DataConfig(source="table", raw=Path(f"{name}.csv"), columns=Path(f"{name}.yaml"), engine=engine, name=name))
-    return load_prepared(Path("data/processed") / name)
+    return open_purchases(Path("data/processed") / name)
 
 
 @pytest.mark.parametrize("engine", ["polars", "duckdb"])
 @pytest.mark.parametrize("columns", ["basket_id: b", "channel: b"])
 def test_the_order_of_rows_at_one_time_changes_neither_batches_nor_lists(workplace, columns, engine):
-    """Ties are broken by basket and by a hash of customer, item and day: see recsys.histories."""
+    """Ties are broken by basket and by a hash of customer, item and day: see recsys.data.order."""
     rows = shop_rows()
     if columns.startswith("channel"):
         rows = [row | {"b": "web"} for row in rows]

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from recsys.modeling import losses
-from recsys.modeling.batches import Questions
-from recsys.modeling.losses import (
+from recsys.modeling.decoder import losses
+from recsys.modeling.decoder.inputs import Queries
+from recsys.modeling.decoder.losses import (
     WindowLoss,
     full_softmax_loss,
     log_sum_exp,
     ranking_loss,
     sampled_softmax_loss,
 )
-from recsys.modeling.negatives import MixedSampler, OwnItems
+from recsys.modeling.training.negatives import MixedSampler, QueryPositives
 
 V, D, M = 40, 8, 16
 
@@ -205,22 +205,22 @@ def test_the_log_sum_exp_of_rows_is_that_of_each_query_and_survives_large_logits
 
 
 def own_items():
-    questions = Questions(
+    queries = Queries(
         row_Q=torch.tensor([0, 1]),
         position_Q=torch.tensor([0, 0]),
-        wait_days_Q=torch.tensor([1, 1]),
+        days_until_query_Q=torch.tensor([1, 1]),
         day_Q=torch.tensor([9, 9]),
         past_query_P=torch.tensor([0, 0, 1]),
         past_item_P=torch.tensor([2, 5, 3]),
         past_features_PF=torch.zeros(3, 1),
-        kind_query_R=torch.zeros(0, dtype=torch.int64),
-        kind_code_R=torch.zeros(0, dtype=torch.int64),
-        kind_features_RF=torch.zeros(0, 1),
-        companion_query_C=torch.zeros(0, dtype=torch.int64),
-        companion_item_C=torch.zeros(0, dtype=torch.int64),
-        companion_features_CF=torch.zeros(0, 1),
+        category_query_R=torch.zeros(0, dtype=torch.int64),
+        category_code_R=torch.zeros(0, dtype=torch.int64),
+        category_features_RF=torch.zeros(0, 1),
+        co_purchase_query_C=torch.zeros(0, dtype=torch.int64),
+        co_purchase_item_C=torch.zeros(0, dtype=torch.int64),
+        co_purchase_features_CF=torch.zeros(0, 1),
     )
-    return OwnItems.of(questions, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 1, 3]), 8)
+    return QueryPositives.of(queries, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 1, 3]), 8)
 
 
 def test_own_items_are_the_past_and_the_targets_each_once():
@@ -234,7 +234,7 @@ def test_own_items_are_the_past_and_the_targets_each_once():
 
 
 def ranked(scores, bought, n_targets):
-    """Return the ranking loss of questions' scores, of which those at ``bought`` are targets."""
+    """Return the ranking loss of queries' scores, of which those at ``bought`` are targets."""
     logit_P = torch.cat([torch.as_tensor(row, dtype=torch.float32) for row in scores])
     query_P = torch.repeat_interleave(torch.tensor([len(row) for row in scores]))
     target_n = torch.cat([torch.as_tensor(row, dtype=torch.bool) for row in bought]).nonzero().flatten()

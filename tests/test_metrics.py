@@ -3,7 +3,7 @@ import pytest
 from implicit.evaluation import ranking_metrics_at_k
 from scipy.sparse import csr_matrix
 
-from recsys.metrics import (
+from recsys.evaluation.metrics import (
     USER_METRICS,
     align_lists,
     average_precision_at_k,
@@ -15,7 +15,7 @@ from recsys.metrics import (
     recall_at_k,
     user_values,
 )
-from recsys.splits import Fold
+from recsys.evaluation.splits import Fold
 
 
 class FixedLists:
@@ -32,7 +32,8 @@ def random_question(seed, n_users=60, n_items=40, length=12):
     random = np.random.default_rng(seed)
     lists = np.stack([random.permutation(np.arange(1, n_items + 1))[:length] for _ in range(n_users)]).astype(np.int32)
     targets = [
-        np.sort(random.choice(np.arange(1, n_items + 1), random.integers(1, 20), replace=False)) for _ in range(n_users)
+        np.sort(random.sampling(np.arange(1, n_items + 1), random.integers(1, 20), replace=False))
+        for _ in range(n_users)
     ]
     offsets = np.concatenate([[0], np.cumsum([len(items) for items in targets])])
     return lists, offsets, np.concatenate(targets).astype(np.int32)

@@ -7,13 +7,15 @@ import torch
 from toy import toy_data, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
-from recsys.features import KIND_FEATURES, ItemSales
-from recsys.modeling.batches import Sequences, newest_events
-from recsys.modeling.models import build_purchase_model
-from recsys.modeling.module import PurchaseModule
-from recsys.modeling.purchase_model import PurchaseModel
-from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
+from recsys.modeling.decoder.inputs import Sequences, newest_events
+from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.recommenders.base import History
+from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
 from recsys.modeling.train import build_module
+from recsys.modeling.training.module import PurchaseModule
+from recsys.signals.history import CATEGORY_FEATURES
+from recsys.signals.sales import ItemSales
 
 SMALL = ModelConfig(width=16, n_layers=2, n_heads=2, max_length=12, dropout=0.0)
 
@@ -26,7 +28,7 @@ def data(tmp_path):
 @pytest.fixture
 def model(data):
     torch.manual_seed(0)
-    return PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)).eval()
+    return PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories)).eval()
 
 
 def some_sequences(n_rows=3, length=10, n_items=25):
@@ -104,11 +106,11 @@ def test_a_past_item_is_scored_by_the_repeat_head_and_no_other_is(model, data):
     history = History(data, data.ends_before(day), day)
     recommender = DecoderRecommender(model, ItemSales(data))
     with torch.inference_mode():
-        logits, questions = recommender.logits(history, np.arange(30))
+        logits, queries = recommender.logits(history, np.arange(30))
         model.repeat_head.out.bias += 1
         raised, _ = recommender.logits(history, np.arange(30))
     own = torch.zeros_like(logits, dtype=torch.bool)
-    own[questions.past_query_P, questions.past_item_P] = True
+    own[queries.past_query_P, queries.past_item_P] = True
     torch.testing.assert_close(raised[own], logits[own] + 1)
     torch.testing.assert_close(raised[~own], logits[~own])
 
@@ -125,14 +127,14 @@ KIND_ITEMS = pa.table(
 
 @pytest.fixture
 def with_kinds(tmp_path):
-    """Data whose items have two kinds each, and a model whose kind head has weights that tell."""
+    """Data whose items have two categories each, and a model whose kind head has weights that tell."""
     toy = toy_data(tmp_path, n_users=30, n_items=40, n_days=70, seed=5)
     events = np.stack([toy.user_of_event(), toy.day, toy.item], axis=1)
     users = [f"u{number}" for number in range(30)]
-    data = write_prepared(tmp_path / "kinds", events, items=KIND_ITEMS, n_items=40, users=users)
-    assert data.kinds.shape == (41, 2)
+    data = write_prepared(tmp_path / "categories", events, items=KIND_ITEMS, n_items=40, users=users)
+    assert data.categories.shape == (41, 2)
     torch.manual_seed(0)
-    model = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds)).eval()
+    model = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories)).eval()
     with torch.no_grad():
         for weight in (model.kind_head.out.weight, model.kind_head.code.weight, model.item_bias):
             weight.normal_()
@@ -141,28 +143,28 @@ def with_kinds(tmp_path):
 
 def asked_at(data, model, day):
     users = np.arange(data.n_users)
-    sequences, questions = newest_events(data, users, data.ends_before(day), np.full(len(users), day), SMALL)
-    return model.query(model.states(sequences), questions), questions
+    sequences, queries = newest_events(data, users, data.ends_before(day), np.full(len(users), day), SMALL)
+    return model.query(model.states(sequences), queries), queries
 
 
 def test_the_kind_head_gives_an_item_the_sum_over_its_kinds_of_what_was_bought_of_them(with_kinds):
     data, model = with_kinds
     with torch.inference_mode():
-        query_QD, questions = asked_at(data, model, 18_050)
-        with_head = model.catalogue_logits(query_QD, questions, ItemSales(data))
-        score_R = model.kind_head(questions.kind_features_RF, questions.kind_code_R).tolist()
+        query_QD, queries = asked_at(data, model, 18_050)
+        with_head = model.catalogue_logits(query_QD, queries, ItemSales(data))
+        score_R = model.kind_head(queries.category_features_RF, queries.category_code_R).tolist()
         model.kind_head = None
-        without = model.catalogue_logits(query_QD, questions, ItemSales(data))
+        without = model.catalogue_logits(query_QD, queries, ItemSales(data))
     of_kind = dict(
-        zip(zip(questions.kind_query_R.tolist(), questions.kind_code_R.tolist(), strict=True), score_R, strict=True)
+        zip(zip(queries.category_query_R.tolist(), queries.category_code_R.tolist(), strict=True), score_R, strict=True)
     )
-    past = set(zip(questions.past_query_P.tolist(), questions.past_item_P.tolist(), strict=True))
+    past = set(zip(queries.past_query_P.tolist(), queries.past_item_P.tolist(), strict=True))
     given = (with_head - without).tolist()
     for query in range(30):
         for item in range(1, 41):
             # A past item has one score, the repeat head's.
-            kinds = [] if (query, item) in past else data.kinds[item].tolist()
-            expected = sum(of_kind.get((query, code), 0.0) for code in kinds)
+            categories = [] if (query, item) in past else data.categories[item].tolist()
+            expected = sum(of_kind.get((query, code), 0.0) for code in categories)
             assert given[query][item] == pytest.approx(expected, abs=1e-4)
 
 
@@ -170,46 +172,46 @@ def test_logits_of_pairs_and_of_shared_items_are_those_of_the_catalogue_for_new_
     data, model = with_kinds
     sales, item_N = ItemSales(data), torch.tensor([3, 9, 9, 17, 40, 1])
     with torch.inference_mode():
-        query_QD, questions = asked_at(data, model, 18_050)
-        whole = model.catalogue_logits(query_QD, questions, sales)
-        given = model.given(questions)
-        shared = model.shared_logits(query_QD, questions, item_N, sales, given)
+        query_QD, queries = asked_at(data, model, 18_050)
+        whole = model.catalogue_logits(query_QD, queries, sales)
+        given = model.given(queries)
+        shared = model.shared_logits(query_QD, queries, item_N, sales, given)
         new = torch.isfinite(whole)
-        new[questions.past_query_P, questions.past_item_P] = False
+        new[queries.past_query_P, queries.past_item_P] = False
         query_P, item_P = torch.nonzero(new, as_tuple=True)
-        pairs = model.pair_logits(query_QD, questions, query_P, item_P, sales, given)
+        pairs = model.pair_logits(query_QD, queries, query_P, item_P, sales, given)
     torch.testing.assert_close(pairs, whole[query_P, item_P])
     torch.testing.assert_close(shared[new[:, item_N]], whole[:, item_N][new[:, item_N]])
-    assert given.kinds.of_items(model.kinds_VC).abs().max() > 0.1
-    assert given.companions.score_C.abs().max() > 0.1
+    assert given.categories.of_items(model.categories_VC).abs().max() > 0.1
+    assert given.co_purchases.score_C.abs().max() > 0.1
 
 
 def test_questions_that_are_taken_keep_their_past_items_and_kinds(with_kinds):
     data, model = with_kinds
     with torch.inference_mode():
-        query_QD, questions = asked_at(data, model, 18_050)
+        query_QD, queries = asked_at(data, model, 18_050)
         chosen = torch.tensor([4, 29, 4, 0])
-        taken = questions.take(chosen)
-        whole = model.catalogue_logits(query_QD, questions, ItemSales(data))
+        taken = queries.take(chosen)
+        whole = model.catalogue_logits(query_QD, queries, ItemSales(data))
         of_taken = model.catalogue_logits(query_QD[chosen], taken, ItemSales(data))
     torch.testing.assert_close(of_taken, whole[chosen])
     for place, query in enumerate(chosen.tolist()):
-        mine, was = taken.kind_query_R == place, questions.kind_query_R == query
+        mine, was = taken.category_query_R == place, queries.category_query_R == query
         assert was.any()
-        assert torch.equal(taken.kind_code_R[mine], questions.kind_code_R[was])
-        assert torch.equal(taken.kind_features_RF[mine], questions.kind_features_RF[was])
+        assert torch.equal(taken.category_code_R[mine], queries.category_code_R[was])
+        assert torch.equal(taken.category_features_RF[mine], queries.category_features_RF[was])
 
 
 def test_a_companion_head_gives_the_items_that_go_with_past_ones_its_scores_and_the_others_nothing(with_kinds):
     data, model = with_kinds
     with torch.inference_mode():
-        query_QD, questions = asked_at(data, model, 18_050)
-        with_head = model.catalogue_logits(query_QD, questions, ItemSales(data))
-        score_C = model.companion_head(questions.companion_features_CF)
+        query_QD, queries = asked_at(data, model, 18_050)
+        with_head = model.catalogue_logits(query_QD, queries, ItemSales(data))
+        score_C = model.companion_head(queries.co_purchase_features_CF)
         model.companion_head = None
-        expected = model.catalogue_logits(query_QD, questions, ItemSales(data))
-        expected[questions.companion_query_C, questions.companion_item_C] += score_C
-        past = questions.past_query_P, questions.past_item_P
+        expected = model.catalogue_logits(query_QD, queries, ItemSales(data))
+        expected[queries.co_purchase_query_C, queries.co_purchase_item_C] += score_C
+        past = queries.past_query_P, queries.past_item_P
         expected[past] = with_head[past]  # a past item has one score, the repeat head's
     torch.testing.assert_close(with_head, expected)
     assert len(score_C) > 30
@@ -222,20 +224,20 @@ def test_a_model_without_a_companion_head_asks_for_no_companions(with_kinds):
         newest_events(data, users, data.ends_before(18_050), day, SMALL.model_copy(update={"companion_head": has}))[1]
         for has in (True, False)
     ]
-    assert len(asked[0].companion_query_C) > 30
-    assert len(asked[1].companion_query_C) == 0
+    assert len(asked[0].co_purchase_query_C) > 30
+    assert len(asked[1].co_purchase_query_C) == 0
 
 
 def test_a_kind_head_that_has_learned_nothing_gives_an_item_half_the_lift_of_its_finest_kind(with_kinds):
     data, _ = with_kinds
-    fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
+    fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
     with torch.inference_mode():
-        _, questions = asked_at(data, fresh, 18_050)
-        given_QV = fresh.kind_scores(questions).of_items(fresh.kinds_VC)
+        _, queries = asked_at(data, fresh, 18_050)
+        given_QV = fresh.kind_scores(queries).of_items(fresh.categories_VC)
     expected_QV = torch.zeros_like(given_QV)
-    lift_R = questions.kind_features_RF[:, KIND_FEATURES.index("lift")]
-    for query, code, lift in zip(questions.kind_query_R, questions.kind_code_R, lift_R, strict=True):
-        expected_QV[query] += lift / 2 * (fresh.kinds_VC[:, 0] == code)
+    lift_R = queries.category_features_RF[:, CATEGORY_FEATURES.index("lift")]
+    for query, code, lift in zip(queries.category_query_R, queries.category_code_R, lift_R, strict=True):
+        expected_QV[query] += lift / 2 * (fresh.categories_VC[:, 0] == code)
     torch.testing.assert_close(given_QV, expected_QV)
 
 
@@ -311,7 +313,7 @@ class EveryItemOnce:
 def test_the_sampled_window_loss_of_every_item_once_is_the_whole_one_and_of_many_draws_tends_to_it(data):
     module = module_for(data, loss="full")
     train_steps(module, 3)  # logits that differ
-    batch = max(module.batches, key=lambda batch: len(batch.questions.row_Q))
+    batch = max(module.batches, key=lambda batch: len(batch.queries.row_Q))
     whole = window_losses(module, batch)
 
     def sampled(n_window_negatives: int) -> torch.Tensor:
@@ -335,7 +337,7 @@ UNSOLD = (1, 7, 9, 24)
 
 
 def described(tmp_path):
-    """Toy data whose items are described by three columns, the last one of kinds, without a sale of ``UNSOLD``."""
+    """Toy data whose items are described by three columns, the last one of categories, without a sale of ``UNSOLD``."""
     items = pa.table(
         {
             "item_id": [f"{number:010d}" for number in range(1, 26)],
@@ -357,7 +359,7 @@ def test_nothing_but_its_attributes_and_the_mean_bias_is_said_of_an_item_without
     sold_V = torch.ones(26, dtype=torch.bool)
     sold_V[[0, *UNSOLD]] = False
     train_steps(module, 2)
-    model.settle_unsold()
+    model.tie_cold_item_bias()
     assert not model.items.own.weight[list(UNSOLD)].any()
     assert model.items.own.weight[:26][sold_V].abs().amax(1).min() > 0
     biases = model.item_bias[list(UNSOLD)]
@@ -371,22 +373,22 @@ def test_nothing_but_its_attributes_and_the_mean_bias_is_said_of_an_item_without
 
 def test_an_item_without_a_sale_teaches_the_sales_head_alone(tmp_path):
     module = module_for(described(tmp_path))
-    model, batch = module.model, max(module.batches, key=lambda batch: len(batch.questions.row_Q))
-    questions, unsold_N = batch.questions, torch.tensor(UNSOLD)
+    model, batch = module.model, max(module.batches, key=lambda batch: len(batch.queries.row_Q))
+    queries, unsold_N = batch.queries, torch.tensor(UNSOLD)
 
     def taught_by(logits_of) -> set[str]:
         module.zero_grad()
-        query_QD = model.query(model.states(batch.sequences), questions)
+        query_QD = model.query(model.states(batch.sequences), queries)
         logits_of(query_QD).sum().backward()
         return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
 
     torch.nn.init.normal_(model.sales_head.mlp[-1].weight)  # begins at 0, through which nothing before it learns
     assert model.sales_head.of_kinds is not None
     head = {name for name, _ in model.named_parameters() if name.startswith("sales_head")}
-    assert taught_by(lambda query: model.catalogue_logits(query, questions, module.sales)[:, unsold_N]) == head
+    assert taught_by(lambda query: model.catalogue_logits(query, queries, module.sales)[:, unsold_N]) == head
 
     def shared(item_N: torch.Tensor):
-        return lambda query: model.shared_logits(query, questions, item_N, module.sales, model.given(questions))
+        return lambda query: model.shared_logits(query, queries, item_N, module.sales, model.given(queries))
 
     assert taught_by(shared(unsold_N)) == head
     sold = taught_by(shared(unsold_N + 1))
@@ -397,8 +399,8 @@ def test_a_saved_run_places_an_item_without_a_sale_as_it_did(tmp_path):
     data = described(tmp_path)
     module = module_for(data)
     train_steps(module, 1)
-    module.model.settle_unsold()
-    again = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.kinds))
+    module.model.tie_cold_item_bias()
+    again = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
     again.load_state_dict(module.model.state_dict())
     lists = [recommend(model, data, 18_050) for model in (module.model, again)]
     assert np.array_equal(lists[0].item, lists[1].item)
@@ -437,7 +439,7 @@ def test_an_untrained_model_gives_past_items_and_the_catalogue_an_even_chance(da
     users = np.flatnonzero(data.ends_before(day) > data.offsets[:-1]).astype(np.int32)
     recommender = DecoderRecommender(module.model.eval(), module.sales)
     with torch.inference_mode():
-        logits_QV, questions = recommender.logits(History(data, data.ends_before(day), day), users)
+        logits_QV, queries = recommender.logits(History(data, data.ends_before(day), day), users)
     probability_QV = logits_QV.softmax(-1)
-    repeats = probability_QV[questions.past_query_P, questions.past_item_P].sum() / len(users)
+    repeats = probability_QV[queries.past_query_P, queries.past_item_P].sum() / len(users)
     assert 0.3 < float(repeats) < 0.7

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.peers.export import DATASETS, LEAVE_ONE_OUT_PEERS, WEEKLY_PEERS, config_of, events, export_split
-from benchmarks.peers.files import Budget, Events, Lists, Split, best, filled, map_at_k, matrix
+from benchmarks.peers.files import Budget, Events, Recommendations, Split, best, filled, map_at_k, matrix
 from benchmarks.peers.run import PEERS, choose
 from benchmarks.peers.score import write_scores
 from recsys.config import load_config
+from recsys.data.days import day_number
 from recsys.errors import DataError, UsageError
-from recsys.metrics import mean_average_precision
-from recsys.modeling.baselines.lists import fuse_reciprocal_ranks
-from recsys.prepared import day_number
-from recsys.splits import make_split
+from recsys.evaluation.metrics import mean_average_precision
+from recsys.evaluation.splits import make_split
+from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
 from tests.toy import toy_data, write_prepared
 
 N_DAYS = 150
@@ -157,7 +157,7 @@ def test_the_script_of_the_peers_starts_by_itself(root, tmp_path):
     assert "meta.json is missing; run `python -m benchmarks.peers export" in done.stderr
 
 
-def popular(split: Split, fold: str) -> tuple[np.ndarray, Lists, Lists]:
+def popular(split: Split, fold: str) -> tuple[np.ndarray, Recommendations, Recommendations]:
     """The most bought items as the lists of a peer, with empty ones to be filled."""
     history, asked = split.history(fold), split.asked(fold)
     counts = np.bincount(history.item, minlength=len(split.item_ids)).astype(float)
@@ -204,7 +204,7 @@ def test_what_is_chosen_on_is_what_is_scored(folder, data, config):
     assert asked.tolist() == fold.user_index.tolist()
     item = np.random.default_rng(0).permuted(np.tile(np.arange(data.n_items), (len(asked), 1)), axis=1)[:, :12]
     ours = mean_average_precision((item + 1).astype(np.int32), fold, fold.user_index, 12)
-    assert map_at_k(Lists(item, np.zeros(item.shape)), bought, 12) == pytest.approx(ours)
+    assert map_at_k(Recommendations(item, np.zeros(item.shape)), bought, 12) == pytest.approx(ours)
 
 
 def test_a_list_is_scored_like_ours_and_mixed_with_the_repeat_rule(folder, tmp_path):
@@ -250,7 +250,7 @@ def test_the_best_settings_on_the_validation_window_are_chosen_until_half_of_the
             assert not events.validation.any()
             self.settings = settings
 
-        def rank(self, name: str, history: Events, asked: np.ndarray) -> tuple[Lists, Lists]:
+        def rank(self, name: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
             assert history.day.max() < day_number(date.fromisoformat(name))
             bought = split.targets()[1].toarray().astype(float)
             scores = bought if self.settings["item"] == "targets" else 1 - bought

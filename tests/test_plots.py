@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from recsys import plots
 from recsys.cli import build_app
 from recsys.errors import OutputExistsError, RunError
-from recsys.plots import read_log
-from recsys.scores import load_scores
+from recsys.evaluation.results import load_scores
+from recsys.reports.charts import read_log
 from recsys.storage import write_text
 
 

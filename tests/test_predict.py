@@ -1,4 +1,4 @@
-"""Recommendations as people ask for them: any date, any universe, every customer, original ids."""
+"""Recommendations as people ask for them: any date, any candidates_file, every customer, original ids."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +12,17 @@ from toy import toy_data, write_prepared
 
 from recsys.cli import build_app
 from recsys.console import run as run_app
+from recsys.data.days import day_date
+from recsys.data.kaggle_submission import check_submission, write_submission
+from recsys.data.purchases import open_purchases
 from recsys.errors import DataError
-from recsys.modeling.baselines import BASELINES
-from recsys.modeling.predict import predict_folds
+from recsys.evaluation.tables import REASONS_SCHEMA
+from recsys.modeling.lists import predict_folds
+from recsys.modeling.recommenders.candidates import candidates_at, read_item_list
+from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.train import train
-from recsys.modeling.universe import candidates_at, read_item_list
-from recsys.prepared import day_date, load_prepared
 from recsys.runs import find_run
 from recsys.schema import SYSTEMS
-from recsys.submission import check_submission, write_submission
-from recsys.tables import REASONS_SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +89,28 @@ def test_every_baseline_can_be_asked_like_the_decoder(place, system):
 
 
 def test_only_candidates_are_recommended_and_never_blocked_items(place):
-    Path("universe.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
+    Path("candidates_file.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
     Path("blocked.txt").write_text("0000000003\n\n0000000004\n")
-    predict(*["--k", "6", "--universe", "universe.txt", "--blocklist", "blocked.txt", "--out", "c.parquet", "--force"])
+    predict(
+        *[
+            "--k",
+            "6",
+            "--candidates_file",
+            "candidates_file.txt",
+            "--blocklist",
+            "blocked.txt",
+            "--out",
+            "c.parquet",
+            "--force",
+        ]
+    )
     expected = {f"{n:010d}" for n in (1, 2, 5, 6, 7, 8)}
     assert all(set(items) == expected for items in rows_of("c.parquet").values())
 
 
 def test_what_a_customer_bought_can_be_left_out(place):
     predict("--k", "4", "--exclude-seen", "--out", "d.parquet", "--force")
-    data = load_prepared(Path("data/processed/toy"))
+    data = open_purchases(Path("data/processed/toy"))
     for user, items in rows_of("d.parquet").items():
         index = int(user[1:])
         own = data.item[data.offsets[index] : data.offsets[index + 1]]
@@ -106,7 +119,7 @@ def test_what_a_customer_bought_can_be_left_out(place):
 
 def test_a_list_that_cannot_be_filled_says_what_to_change(place, capsys):
     Path("two.txt").write_text("0000000001\n0000000002\n")
-    assert fails("--k", "3", "--universe", "two.txt", "--out", "e.parquet") == 1
+    assert fails("--k", "3", "--candidates_file", "two.txt", "--out", "e.parquet") == 1
     assert not Path("e.parquet").exists()
     assert not list(Path().glob(".e.parquet*"))
 
@@ -124,7 +137,7 @@ def test_an_output_that_exists_needs_force(place):
         (["--system", "magic"], "expected decoder, repeat", 2),
         (["--run", "nowhere"], "known runs: toy", 1),
         (["--run", "data"], "is not a run folder", 1),
-        (["--universe", "missing.txt"], "missing.txt is missing", 1),
+        (["--candidates_file", "missing.txt"], "missing.txt is missing", 1),
         (["--date", "2030-01-01", "--sold-within-days", "7"], "no item may be recommended at 2030-01-01", 1),
         (["--submission", "--k", "5"], "12 items", 2),
         (["--folds", "--k", "5"], "--folds", 2),
@@ -141,7 +154,7 @@ def test_a_question_that_cannot_be_meant_ends_in_one_line(place, capfd, argument
 
 
 def test_a_date_long_after_the_data_is_answered_with_a_word_about_it(place, capfd):
-    last = load_prepared(Path("data/processed/toy")).last_day
+    last = open_purchases(Path("data/processed/toy")).last_day
     predict("--k", "2", "--date", str(day_date(last + 7)), "--out", "soon.parquet", "--force")
     assert "the data end" not in capfd.readouterr().err
     predict("--k", "2", "--date", str(day_date(last + 8)), "--out", "late.parquet", "--force")
@@ -149,7 +162,7 @@ def test_a_date_long_after_the_data_is_answered_with_a_word_about_it(place, capf
 
 
 def test_unknown_items_in_a_list_are_named(place, tmp_path):
-    data = load_prepared(Path("data/processed/toy"))
+    data = open_purchases(Path("data/processed/toy"))
     (tmp_path / "ids.txt").write_text("0000000001\n999\n")
     with pytest.raises(DataError, match="1 of 2 items are unknown, such as '999'"):
         read_item_list(tmp_path / "ids.txt", data)
@@ -165,7 +178,7 @@ def test_candidates_are_what_sold_in_the_days_before_the_date(tmp_path):
 
 def test_the_folds_hold_lists_of_all_systems_for_those_who_bought(place):
     predict("--folds", "--force")
-    data = load_prepared(Path("data/processed/toy"))
+    data = open_purchases(Path("data/processed/toy"))
     (fold,) = {path.stem for path in Path("reports/toy/recommendations").glob("*/*.parquet")}
     assert not Path("reports/toy/recommendations/variants").exists()
     for system in [name for name in SYSTEMS if name != "variants"]:
@@ -206,7 +219,7 @@ def test_a_submission_covers_every_customer_and_passes_its_own_check(place):
 )
 def test_the_check_of_a_submission_finds_what_kaggle_would_refuse(place, tmp_path, spoil, said):
     predict("--submission", "--out", "good/recommendations.parquet", "--force")
-    data = load_prepared(Path("data/processed/toy"))
+    data = open_purchases(Path("data/processed/toy"))
     bad = tmp_path / "submission.csv"
     bad.write_text("\n".join(spoil(Path("good/submission.csv").read_text().splitlines())) + "\n")
     with pytest.raises(DataError, match=said):
@@ -221,7 +234,7 @@ def test_reasons_stand_beside_the_lists_row_by_row(place):
     lists = rows_of("why/recommendations.parquet")
     listed = {(user, rank): item for user, items in lists.items() for rank, item in enumerate(items, 1)}
     assert {(row["user_id"], row["rank"]): row["item_id"] for row in rows} == listed
-    data = load_prepared(Path("data/processed/toy"))
+    data = open_purchases(Path("data/processed/toy"))
     for row in rows:
         user = int(row["user_id"][1:])
         own = slice(data.offsets[user], data.offsets[user + 1])
@@ -272,6 +285,6 @@ def test_lists_to_be_scored_are_no_longer_than_the_catalogue_either(place):
 
 
 def test_an_item_list_may_begin_with_a_byte_order_mark(place):
-    data = load_prepared(Path("data/processed/toy"))
+    data = open_purchases(Path("data/processed/toy"))
     Path("marked.txt").write_bytes(b"\xef\xbb\xbf" + data.item_ids[3].as_py().encode() + b"\r\n")
     assert read_item_list(Path("marked.txt"), data).tolist() == [4]

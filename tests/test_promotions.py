@@ -14,24 +14,19 @@ from toy import write_prepared
 from benchmarks.quality_cold import write_without
 from benchmarks.rerank import feature_names, pair_features
 from recsys.config import Config, DataConfig
-from recsys.dataset import prepare
+from recsys.data.days import day_date
+from recsys.data.prepare import prepare
+from recsys.data.purchases import Purchases, open_purchases
+from recsys.data.sources.completejourney import N_STORES
 from recsys.errors import DataError
-from recsys.features import (
-    ITEM_FEATURES,
-    OWN_FEATURES,
-    PAST_FEATURES,
-    ItemSales,
-    own_columns,
-    past_items,
-)
-from recsys.modeling.factory import build_module
-from recsys.modeling.models import build_purchase_model
-from recsys.modeling.reason_texts import LEAST_PLANNED, ReasonTexts
-from recsys.modeling.reasons import explain
-from recsys.modeling.recommend import DecoderRecommender, History, Lists
-from recsys.prepared import PreparedData, day_date, load_prepared
+from recsys.modeling.build import build_module
+from recsys.modeling.explain.reasons import explain
+from recsys.modeling.explain.sentences import LEAST_PLANNED, ReasonTexts
+from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
 from recsys.schema import REASON_KINDS
-from recsys.sources.completejourney import N_STORES
+from recsys.signals.history import PAST_FEATURES, past_items
+from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, ItemSales, own_columns
 
 ENGINES = ("polars", "duckdb")
 N_USERS, N_ITEMS, FIRST_DAY, N_WEEKS = 30, 20, 18_000, 12
@@ -46,13 +41,13 @@ CONFIG = Config.model_validate(
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> PreparedData:
+def two(tmp_path: Path) -> Purchases:
     # Item 1: in the mailer of all shops on days 107 … 113, displayed in half of them on days 110 … 111.
     promotions = [(1, 107, 114, "mailer", 1.0), (1, 110, 112, "display", 0.5), (2, 100, 107, "mailer", 0.25)]
     return write_prepared(tmp_path / "two", [(0, 100, 1), (1, 101, 2)], promotions=promotions)
 
 
-def test_the_week_from_the_date_on_and_the_one_before_are_told_of(two: PreparedData) -> None:
+def test_the_week_from_the_date_on_and_the_one_before_are_told_of(two: Purchases) -> None:
     assert two.promotions.features == ("display_coming", "mailer_coming", "display_past", "mailer_past")
     np.testing.assert_allclose(two.promotions.at(107)[1:], [[0.5 * 2 / 7, 1, 0, 0], [0, 0, 0, 0.25]])
     # In the middle of a week, of the days that it shares with each.
@@ -68,7 +63,7 @@ def test_two_promotions_of_one_kind_at_once_are_no_more_than_all_places(tmp_path
     assert not data.promotions.widest(110).any()
 
 
-def test_what_sells_is_followed_by_how_it_is_promoted(two: PreparedData, tmp_path: Path) -> None:
+def test_what_sells_is_followed_by_how_it_is_promoted(two: Purchases, tmp_path: Path) -> None:
     sales = ItemSales(two)
     assert sales.features == (*ITEM_FEATURES, *two.promotions.features)
     table = sales.at(107)
@@ -82,15 +77,15 @@ def test_what_sells_is_followed_by_how_it_is_promoted(two: PreparedData, tmp_pat
     np.testing.assert_array_equal(table[:, own_columns(4)], own)
 
 
-def weekly(folder: Path, coming: list[tuple[int, int]], seed: int = 3) -> PreparedData:
+def weekly(folder: Path, coming: list[tuple[int, int]], seed: int = 3) -> Purchases:
     """Return purchases by favour, and of the item that is promoted in a week by most; ``coming`` (item, day) then."""
     random = np.random.default_rng(seed)
     promoted = random.integers(1, N_ITEMS + 1, N_WEEKS)
     events = []
     for user in range(N_USERS):
-        favourites = random.choice(np.arange(1, N_ITEMS + 1), 2, replace=False)
+        favourites = random.sampling(np.arange(1, N_ITEMS + 1), 2, replace=False)
         for week in range(N_WEEKS):
-            bought = {int(random.choice(favourites)), int(random.integers(1, N_ITEMS + 1))}
+            bought = {int(random.sampling(favourites)), int(random.integers(1, N_ITEMS + 1))}
             bought |= {int(promoted[week])} if random.random() < 0.8 else set()
             events += [(user, FIRST_DAY + 7 * week + int(random.integers(7)), item) for item in sorted(bought)]
     planned = [*((int(item), FIRST_DAY + 7 * week) for week, item in enumerate(promoted)), *coming]
@@ -99,7 +94,7 @@ def weekly(folder: Path, coming: list[tuple[int, int]], seed: int = 3) -> Prepar
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[PreparedData, DecoderRecommender]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Purchases, DecoderRecommender]]:
     """Data, and a decoder that learned from their promotions, by the item that is promoted in the week to come."""
     found = {}
     for item in (4, 9):
@@ -112,7 +107,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Prepare
     return found
 
 
-def history_of(data: PreparedData) -> History:
+def history_of(data: Purchases) -> History:
     return History(data, data.ends_before(ASKED), ASKED)
 
 
@@ -178,7 +173,7 @@ def test_the_second_stage_reads_what_the_decoder_is_told(tmp_path: Path) -> None
     data = weekly(tmp_path / "second", [(4, ASKED)])
     asked = np.array([0, 1], dtype=np.int32)
     items = np.array([[4, 9, 1], [4, 2, 3]], dtype=np.int32)
-    lists = Lists(asked, items, np.array([[3.0, 2, 1], [3, 2, 1]], dtype=np.float32))
+    lists = Recommendations(asked, items, np.array([[3.0, 2, 1], [3, 2, 1]], dtype=np.float32))
     sales = {told: ItemSales(data, promotions=told) for told in (True, False)}
     rows = {told: pair_features(history_of(data), lists, one) for told, one in sales.items()}
     names = {told: feature_names(one) for told, one in sales.items()}
@@ -269,7 +264,7 @@ def test_a_shops_plans_are_read_and_what_cannot_be_used_is_counted(workplace: Pa
         {"item_index": 1, "first_day": day, "end_day": day + 7, "kind": "Mailer", "share": 0.5},
         {"item_index": 2, "first_day": day + 1, "end_day": day + 2, "kind": "Display", "share": 1},
     ]
-    assert load_prepared(config.folder).promotions.features == (
+    assert open_purchases(config.folder).promotions.features == (
         "Display_coming",
         "Mailer_coming",
         "Display_past",
@@ -289,7 +284,7 @@ def test_both_engines_prepare_the_same_and_other_plans_are_other_data(workplace:
 def test_without_kind_and_share_every_row_is_one_kind_in_all_shops(workplace: Path, engine: str) -> None:
     config = shop(workplace, kind=None, share=None)
     prepare(config.model_copy(update={"engine": engine}))
-    assert load_prepared(config.folder).promotions.kinds == ("promotion",)
+    assert open_purchases(config.folder).promotions.categories == ("promotion",)
     assert set(pq.read_table(config.folder / "promotions.parquet")["share"].to_pylist()) == {1}
 
 
@@ -318,7 +313,7 @@ def test_plans_that_say_nothing_of_what_is_sold_are_refused(workplace: Path) -> 
 def test_a_table_of_plans_without_a_row_is_as_none(workplace: Path, engine: str) -> None:
     config = shop(workplace, f"{PLANS.splitlines()[0]}\n").model_copy(update={"engine": engine})
     assert prepare(config)["n_promotions"] == 0
-    data = load_prepared(config.folder)
+    data = open_purchases(config.folder)
     assert ItemSales(data).features == ITEM_FEATURES
     assert build_purchase_model(CONFIG.model, data).n_promoted == 0
     past = past_items(data, np.arange(2), data.ends_before(19786), np.full(2, 19786))
@@ -365,10 +360,10 @@ def test_only_what_is_promoted_of_the_items_kept_stays(workplace: Path) -> None:
 def test_where_items_are_hidden_their_plans_stay(workplace: Path) -> None:
     config = shop(workplace)
     prepare(config)
-    data = load_prepared(config.folder)
+    data = open_purchases(config.folder)
     fewer = config.model_copy(update={"name": "fewer"})
     write_without(data, np.array([False, False, True]), fewer)
-    reduced = load_prepared(fewer.folder)
+    reduced = open_purchases(fewer.folder)
     np.testing.assert_array_equal(reduced.promotions.at(19786), data.promotions.at(19786))
     assert reduced.manifest["hashes"]["promotions"] == data.manifest["hashes"]["promotions"]
     assert reduced.fingerprint != data.fingerprint
@@ -416,7 +411,7 @@ def test_a_past_item_says_how_much_it_was_promoted_when_it_was_bought(tmp_path: 
 
 def test_long_and_short_promotions_are_found_alike(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
-    first, length = random.integers(100, 160, 200), random.choice([1, 7, 30], 200)
+    first, length = random.integers(100, 160, 200), random.sampling([1, 7, 30], 200)
     rows = [
         (int(item), int(day), int(day + days), "mailer", 0.01)
         for item, day, days in zip(random.integers(1, 4, 200), first, length, strict=True)

@@ -14,17 +14,17 @@ import pytest
 
 from benchmarks import ablation, quality, quality_lists
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
-from benchmarks.quality_lists import Judged, judge
+from benchmarks.quality_lists import Judged, validate
 from benchmarks.quality_tables import fusion, score_part, settings_for
 from recsys.config import load_config
 from recsys.console import run
+from recsys.data.purchases import open_purchases
+from recsys.data.synthetic.write import synthesize
 from recsys.errors import RunError
-from recsys.prepared import load_prepared
+from recsys.evaluation.scoring import Asked
+from recsys.evaluation.splits import make_split
+from recsys.evaluation.tables import recommendation_rows
 from recsys.runs import find_run
-from recsys.scoring import Asked
-from recsys.sources.synthetic import synthesize
-from recsys.splits import make_split
-from recsys.tables import recommendation_rows
 
 FILES = ("transactions_train.csv", "articles.csv", "customers.csv")
 TRAINED = {"decoder", "rerank"}
@@ -226,7 +226,7 @@ def test_windows_are_learned_for_side_by_side_too():
 
 
 def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypatch):
-    end = np.datetime64(load_prepared(Path("work/data/processed/shop")).last_day + 1, "D")
+    end = np.datetime64(open_purchases(Path("work/data/processed/shop")).last_day + 1, "D")
     settings = SHOP.settings | {"split.end": str(end), "training.until": "test"}
     monkeypatch.setitem(DATA_SETS, "shop", replace(SHOP, settings=settings, retrained=True))
     found = finished("--work", "work", "--seeds", "1")
@@ -236,21 +236,21 @@ def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypa
     assert [one["name"] for one in found["protocol"]["decoders"]["1"]] == [run.name for run in runs]
     for fold, folder in zip(folds, runs, strict=True):
         config = load_config(folder / "config.yaml")
-        (test,) = make_split(load_prepared(Path("work/data/processed/shop")), config.split).tests
+        (test,) = make_split(open_purchases(Path("work/data/processed/shop")), config.split).tests
         assert (test.name, config.training.until) == (fold, "test")
     # Each fold is asked of the weights that were made for it.
     monkeypatch.chdir("work")
     decoders = {"decoder/1": tuple(find_run(f"models/shop-1-until-{fold}") for fold in folds)}
-    _, judged = judge(DATA_SETS["shop"], decoders, None)
+    _, judged = validate(DATA_SETS["shop"], decoders, None)
     for own, fold in zip(judged, folds, strict=True):
         alone = {"decoder/1": (find_run(f"models/shop-1-until-{fold}"),)}
-        (again,) = judge(DATA_SETS["shop"], alone, None)[1]
+        (again,) = validate(DATA_SETS["shop"], alone, None)[1]
         assert np.array_equal(own.asked[False].lists["decoder/1"], again.asked[False].lists["decoder/1"])
 
 
 def test_peers_are_scored_like_everything_else(place, tmp_path):
     config = load_config(Path("work/models/shop-1/config.yaml"))
-    data = load_prepared(Path("work/data/processed/shop"))
+    data = open_purchases(Path("work/data/processed/shop"))
     for fold in make_split(data, config.split).tests:
         best = np.argsort(-np.bincount(data.item[data.day < fold.start_day], minlength=data.n_items + 1)[1:])[:12] + 1
         lists = np.tile(best.astype(np.int32), (len(fold.user_index), 1))

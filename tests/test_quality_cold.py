@@ -15,14 +15,15 @@ from benchmarks.quality_data import DATA_SETS, DataSet, Part, without_hidden_ite
 from recsys import schema
 from recsys.config import load_config
 from recsys.console import run
-from recsys.dataset import prepare
-from recsys.features import ITEM_FEATURES, ItemSales
-from recsys.modeling.models import load_decoder
-from recsys.modeling.recommend import Candidates, History, Lists
-from recsys.prepared import load_prepared
+from recsys.data.prepare import prepare
+from recsys.data.purchases import open_purchases
+from recsys.data.synthetic.write import synthesize
+from recsys.evaluation.splits import make_split
+from recsys.modeling.load import load_decoder
+from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import find_run
-from recsys.sources.synthetic import synthesize
-from recsys.splits import make_split
+from recsys.signals.sales import ITEM_FEATURES, ItemSales
 
 FILES = ("transactions_train.csv", "articles.csv", "customers.csv")
 SHOP = DataSet(
@@ -77,12 +78,12 @@ def place(benchmark, monkeypatch):
 
 @pytest.fixture
 def whole(place):
-    return load_prepared(Path("work/data/processed/shop"))
+    return open_purchases(Path("work/data/processed/shop"))
 
 
 @pytest.fixture
 def known(place):
-    return load_prepared(Path("work/data/processed/cold_shop"))
+    return open_purchases(Path("work/data/processed/cold_shop"))
 
 
 def test_a_tenth_of_the_items_with_a_sale_is_hidden_and_always_the_same(whole):
@@ -108,7 +109,7 @@ def test_the_reduced_data_are_what_preparing_without_the_hidden_purchases_gives(
         writer.writerows(row for row in rows if row["article_id"] not in hidden)
     monkeypatch.chdir(place / "work")
     prepare(load_config(None, ["data.source=hm", "data.name=fewer", f"data.raw={fewer}"]).data, force=True)
-    again = load_prepared(Path("data/processed/fewer"))
+    again = open_purchases(Path("data/processed/fewer"))
     for name in (*schema.EVENT_ARRAYS, schema.OFFSETS):
         assert np.array_equal(getattr(known, name), getattr(again, name), equal_nan=name == "price"), name
     assert known.fingerprint == again.fingerprint
@@ -121,7 +122,7 @@ def test_a_customer_of_hidden_items_alone_is_still_there(whole, place):
     hidden = np.isin(np.arange(whole.n_items + 1), everything)
     config = load_config(None, ["data.source=hm", "data.name=nobody"]).data
     write_without(whole, hidden, config)
-    reduced = load_prepared(config.folder)
+    reduced = open_purchases(config.folder)
     assert reduced.n_users == whole.n_users
     assert reduced.n_items == whole.n_items
     assert reduced.offsets[5] == reduced.offsets[6]
@@ -175,7 +176,7 @@ def test_a_newcomer_is_shown_hidden_items_of_kinds_that_sell(place, known, whole
     hidden_V = hidden_items(whole)
     fold = next(cold_folds(whole, known, hidden_V, load_config(Path("work/models/cold_shop-1/config.yaml"))))
     history = History(known, known.offsets[:-1], fold.start_day)  # nobody has one
-    told_V = ItemSales(known).at(fold.start_day)[:, ITEM_FEATURES.index("kind_sold_7")]
+    told_V = ItemSales(known).at(fold.start_day)[:, ITEM_FEATURES.index("category_sold_7")]
     n_hidden = int(hidden_V.sum())
     ranked = {
         name: load_decoder(find_run(f"work/models/{name}-1"), known).recommend(
@@ -200,7 +201,7 @@ def test_what_was_hidden_is_not_hidden_again_and_other_data_are_refused(place, t
 
 def test_items_that_score_alike_stand_in_random_order_another_for_each_customer():
     n = 300
-    lists = Lists(np.arange(n), np.tile([4, 1, 2, 3], (n, 1)), np.tile([2.0, 1.0, 1.00001, 1.0], (n, 1)))
+    lists = Recommendations(np.arange(n), np.tile([4, 1, 2, 3], (n, 1)), np.tile([2.0, 1.0, 1.00001, 1.0], (n, 1)))
     found = first_of(lists, 3, np.random.default_rng(0))
     assert (found[:, 0] == 4).all()
     assert (np.bincount(found[:, 1], minlength=4)[1:] > n / 5).all()

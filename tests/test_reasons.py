@@ -11,15 +11,18 @@ from test_model import train_steps
 from toy import write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
-from recsys.features import KIND_FEATURES, ItemSales, PastItems, past_kinds
-from recsys.modeling import reasons as reasons_module
-from recsys.modeling.batches import newest_events
-from recsys.modeling.left_out import kinds_without
-from recsys.modeling.reason_texts import ReasonTexts, say_reasons
-from recsys.modeling.reasons import N_NAMED, TERMS, explain
-from recsys.modeling.recommend import Candidates, DecoderRecommender, History, all_items
+from recsys.modeling.decoder.inputs import newest_events
+from recsys.modeling.explain import reasons as reasons_module
+from recsys.modeling.explain.leave_one_out import kinds_without
+from recsys.modeling.explain.reasons import N_NAMED, TERMS, explain
+from recsys.modeling.explain.sentences import ReasonTexts, say_reasons
+from recsys.modeling.recommenders.base import History
+from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.train import build_module
 from recsys.schema import REASON_KINDS
+from recsys.signals.history import CATEGORY_FEATURES, PastItems, category_history
+from recsys.signals.sales import ItemSales
 
 N_PAIRS, N_ITEMS, N_USERS, K = 8, 66, 150, 6
 FIRST_DAY, N_DAYS = 18_000, 70
@@ -113,12 +116,12 @@ def logits_with(shop, data, user: int, of_user_from) -> torch.Tensor:
         newest_events(d, np.array([user]), d.ends_before(DAY)[[user]], np.array([DAY]), shop.recommender.model.config)
         for d in (data, of_user_from)
     ]
-    (sequences, questions), (_, others) = asked
-    of_user = [place for place, name in enumerate(KIND_FEATURES) if name.startswith("user_")]
-    questions.kind_features_RF[:, of_user] = others.kind_features_RF[0, of_user]
+    (sequences, queries), (_, others) = asked
+    of_user = [place for place, name in enumerate(CATEGORY_FEATURES) if name.startswith("user_")]
+    queries.category_features_RF[:, of_user] = others.category_features_RF[0, of_user]
     model = shop.recommender.model
-    query_QD = model.query(model.states(sequences), questions)
-    return model.catalogue_logits(query_QD, questions, shop.recommender.sales)
+    query_QD = model.query(model.states(sequences), queries)
+    return model.catalogue_logits(query_QD, queries, shop.recommender.sales)
 
 
 def test_the_terms_add_up_to_the_score_and_only_past_items_have_a_repeat_term(shop):
@@ -129,11 +132,11 @@ def test_the_terms_add_up_to_the_score_and_only_past_items_have_a_repeat_term(sh
 
 
 def test_only_an_item_of_a_kind_that_the_customer_has_bought_has_a_kind_term(shop):
-    reasons, kinds = explain(shop.recommender, shop.history, np.arange(30), everything(30)), shop.data.kinds
-    assert kinds.shape == (N_ITEMS + 1, 1)  # brands; what things are made of is too coarse a kind
+    reasons, categories = explain(shop.recommender, shop.history, np.arange(30), everything(30)), shop.data.categories
+    assert categories.shape == (N_ITEMS + 1, 1)  # brands; what things are made of is too coarse a kind
     for row, terms in enumerate(reasons.terms[..., TERMS.index("kind head")]):
         own = shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]]
-        of_own_kind = np.isin(kinds[1:, 0], kinds[own, 0]) & (kinds[1:, 0] > 0)
+        of_own_kind = np.isin(categories[1:, 0], categories[own, 0]) & (categories[1:, 0] > 0)
         assert np.array_equal(terms != 0, of_own_kind)
 
 
@@ -151,11 +154,11 @@ def test_what_the_kind_head_gives_is_lost_with_the_purchase_that_it_was_given_fo
         model.companion_head.multiply(0)
     reasons = explain(shop.recommender, shop.history, np.arange(N_USERS), everything(N_USERS))
     model.load_state_dict(before)
-    kinds, n_named = shop.data.kinds[:, 0], 0
+    categories, n_named = shop.data.categories[:, 0], 0
     for row in range(N_USERS):
         own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
         for item in np.setdiff1d(np.arange(1, N_ITEMS + 1), own):
-            carriers = own[(kinds[own] == kinds[item]) & (kinds[item] > 0)]
+            carriers = own[(categories[own] == categories[item]) & (categories[item] > 0)]
             # Of two purchases of the kind, either alone would do: none is missed.
             expected = carriers.tolist() if len(carriers) == 1 else []
             assert [past for past in reasons.past_item[row, item - 1].tolist() if past] == expected
@@ -166,23 +169,25 @@ def test_what_the_kind_head_gives_is_lost_with_the_purchase_that_it_was_given_fo
 @pytest.mark.parametrize("at_most", [3, 24])
 def test_without_an_item_the_kinds_are_those_of_the_past_items_that_are_left(shop, at_most):
     data, day = shop.data, np.full(4, DAY)
-    _, questions = newest_events(data, np.arange(4), shop.history.end[:4], day, shop.recommender.model.config)
+    _, queries = newest_events(data, np.arange(4), shop.history.end[:4], day, shop.recommender.model.config)
     item_QK = torch.from_numpy(everything(4).astype(np.int64))
-    row_P, left_P = questions.past_query_P[:at_most], questions.past_item_P[:at_most]
+    row_P, left_P = queries.past_query_P[:at_most], queries.past_item_P[:at_most]
     with torch.inference_mode():
-        found = kinds_without(shop.recommender.model, shop.history, questions, row_P, left_P, item_QK)
+        found = kinds_without(shop.recommender.model, shop.history, queries, row_P, left_P, item_QK)
         for place in range(len(row_P)):
             row, left = int(row_P[place]), int(left_P[place])
-            kept = (questions.past_query_P == row) & (questions.past_item_P != left)
+            kept = (queries.past_query_P == row) & (queries.past_item_P != left)
             past = PastItems(
                 np.zeros(int(kept.sum()), dtype=np.int64),
-                questions.past_item_P[kept].numpy(),
-                questions.past_features_PF[kept].numpy(),
+                queries.past_item_P[kept].numpy(),
+                queries.past_features_PF[kept].numpy(),
             )
-            kinds = past_kinds(past, data.kinds, data.kind_sales, day[:1])
-            score = shop.recommender.model.kind_head(torch.from_numpy(kinds.features), torch.from_numpy(kinds.code))
-            of_code = dict(zip(kinds.code.tolist(), score.tolist(), strict=True))
-            expected = [of_code.get(code, 0.0) for code in data.kinds[1:, 0].tolist()]
+            categories = category_history(past, data.categories, data.category_sales, day[:1])
+            score = shop.recommender.model.kind_head(
+                torch.from_numpy(categories.features), torch.from_numpy(categories.code)
+            )
+            of_code = dict(zip(categories.code.tolist(), score.tolist(), strict=True))
+            expected = [of_code.get(code, 0.0) for code in data.categories[1:, 0].tolist()]
             np.testing.assert_allclose(found[place].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -227,7 +232,7 @@ def test_without_the_named_purchase_the_score_falls_more_than_without_another(sh
             continue
         item, named = int(reasons.item[row, places[0]]), int(reasons.past_item[row, places[0], 0])
         own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
-        other = int(random.choice(own[(own != named) & (own != item)]))
+        other = int(random.sampling(own[(own != named) & (own != item)]))
         score = float(whole[row, item])
         falls.append([score - scores_without(shop, row, past, f"{kind}{row}-{past}")[item] for past in (named, other)])
     named_fall, other_fall = np.mean(falls, axis=0)
@@ -318,8 +323,8 @@ def test_what_never_sold_is_not_said_to_sell(shop, kinds_sell, expected):
 def test_reasons_read_as_sentences_with_the_names_of_the_items(shop):
     texts = say_reasons(shop.recommender, shop.history, np.arange(N_USERS, dtype=np.int32), shop.lists.item)
     by_kind = {}
-    for kinds, row in zip(shop.reasons.kind, texts, strict=True):
-        for kind, text in zip(kinds, row, strict=True):
+    for categories, row in zip(shop.reasons.kind, texts, strict=True):
+        for kind, text in zip(categories, row, strict=True):
             by_kind.setdefault(REASON_KINDS[kind], []).append(text)
     assert "bought 7 times, last on 20 Jun 2019" in by_kind["repeat"]
     assert all(text.startswith("another ") and ", after Thing " in text for text in by_kind["variant"])
@@ -346,7 +351,7 @@ def test_without_a_date_what_neighbours_give_is_a_term_and_all_terms_add_up_to_t
     lists = recommender.recommend(history, asked, K, Candidates(all_items(N_ITEMS)))
     reasons = explain(recommender, history, asked, lists.item)
     np.testing.assert_allclose(reasons.terms.sum(-1), lists.score, rtol=1e-4, atol=1e-4)
-    given = reasons.terms[..., TERMS.index("companion head")]
+    given = reasons.terms[..., TERMS.index("co_purchase head")]
     assert np.unique(given).size > N_USERS
     recommender.model.neighbour_head.multiply(0)
     without = explain(recommender, history, asked, lists.item)

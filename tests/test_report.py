@@ -14,17 +14,17 @@ from typer.testing import CliRunner
 from recsys import plots
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
+from recsys.data.days import day_date
+from recsys.data.item_names import Labels, long_date, short_id
+from recsys.data.purchases import open_purchases
 from recsys.errors import OutputExistsError, RunError
-from recsys.labels import Labels, short_id
-from recsys.prepared import day_date, load_prepared
-from recsys.reporting.customers import choose_customers, load_customers
-from recsys.reporting.method import commands, protocol, source_note, training, windows
-from recsys.reporting.page import build_page
+from recsys.evaluation.results import load_scores
+from recsys.evaluation.splits import make_split
+from recsys.reports.customers import choose_customers, load_customers
+from recsys.reports.method import commands, protocol, source_note, training, windows
+from recsys.reports.page import build_page
 from recsys.runs import Run, find_run
-from recsys.scores import load_scores
-from recsys.splits import make_split
 from recsys.storage import write_json
-from recsys.wording import long_date
 
 PAGE = Path("reports/small/index.html")
 SECTIONS = ("systems", "windows", "differences", "segments", "training", "customers", "data", "method", "again")
@@ -137,7 +137,7 @@ def test_the_sections_stand_in_their_order(page):
 
 def test_figures_of_the_page_are_those_of_the_files(page):
     text = words(page)
-    data = load_prepared(Path("data/processed/completejourney"))
+    data = open_purchases(Path("data/processed/completejourney"))
     for figure in (
         f"{data.n_events:,}",
         str(data.n_users),
@@ -217,7 +217,7 @@ def test_history_is_told_newest_first(gallery):
 
 
 def test_customers_are_drawn_across_history_lengths_newcomers_included(shop):
-    data = load_prepared(Path("data/processed/completejourney"))
+    data = open_purchases(Path("data/processed/completejourney"))
     fold = make_split(data, SplitConfig(n_folds=2)).tests[-1]
     lengths = (fold.history_end - data.offsets[:-1])[fold.user_index]
     chosen = choose_customers(fold, data, seed=1)
@@ -228,7 +228,7 @@ def test_customers_are_drawn_across_history_lengths_newcomers_included(shop):
 
 
 def test_the_draw_depends_on_the_seed_and_on_nothing_else(shop):
-    data = load_prepared(Path("data/processed/completejourney"))
+    data = open_purchases(Path("data/processed/completejourney"))
     fold = make_split(data, SplitConfig(n_folds=2)).tests[-1]
     first, again, other = (choose_customers(fold, data, seed).tolist() for seed in (1, 1, 2))
     assert first == again
@@ -237,7 +237,7 @@ def test_the_draw_depends_on_the_seed_and_on_nothing_else(shop):
 
 @pytest.mark.parametrize("n", [1, 5, 39, 100])
 def test_no_customer_is_drawn_twice_and_never_more_than_there_are(shop, n):
-    data = load_prepared(Path("data/processed/completejourney"))
+    data = open_purchases(Path("data/processed/completejourney"))
     fold = make_split(data, SplitConfig(n_folds=2)).tests[-1]
     chosen = choose_customers(fold, data, seed=3, n=n)
     assert len(chosen) == len(set(chosen.tolist())) == min(n, len(fold.user_index))
@@ -322,10 +322,10 @@ def test_each_kind_of_run_says_what_stops_its_training():
         "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
         "a better score on half of the held-out customers": ["split.protocol=customers", "training.patience=3", *flat],
         "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [
-            *("seed_model.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
+            *("original.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
         ],
         "lowest loss on the validation window, which is never learned from, is kept; training stops after 3 epochs": [
-            *("seed_model.kind=bert", "training.patience=3")
+            *("original.kind=bert", "training.patience=3")
         ],
     }
     for sentence, settings in said.items():
@@ -337,7 +337,7 @@ def test_scores_on_held_out_customers_are_shown_for_a_published_decoder_only(tmp
     scores = {"loss": 6.47981, "entropy": 5.5, "n_customers": 53, "n_purchases": 1242}
     scores |= {"recall_next_item": {"1": 0.0041, "5": 0.01}, "recall_whole_sequence": {"1": 0.0, "5": 0.002}}
     for name, kind in (("published", "id"), ("own", "null")):
-        example_run.write_run(name, f"data.name={name}", f"seed_model.kind={kind}")
+        example_run.write_run(name, f"data.name={name}", f"original.kind={kind}")
         example_run.write_scores(name)
         example_run.write_lists(name)
         write_json(Path("reports") / name / "held_out.json", scores)

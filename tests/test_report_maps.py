@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from recsys import figures
 from recsys.cli import build_app
 from recsys.errors import DataError
-from recsys.reporting.maps import load_maps
+from recsys.reports import figures
+from recsys.reports.maps import load_maps
 from recsys.runs import find_run
 from recsys.storage import write_json
 

@@ -10,15 +10,16 @@ from toy import toy_data, write_prepared
 
 from benchmarks.rerank import app, feature_names, fit_reranked, pair_features, rerank_folds, score_reranked
 from recsys.console import run as run_app
+from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError
-from recsys.evaluate import score_run
-from recsys.features import OWN_FEATURES, ItemSales
-from recsys.modeling.predict import predict_folds
-from recsys.modeling.recommend import Candidates, History, Lists, all_items
+from recsys.evaluation.runs import score_run
+from recsys.evaluation.splits import make_split
+from recsys.modeling.lists import predict_folds
+from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train
-from recsys.prepared import load_prepared
 from recsys.runs import find_run
-from recsys.splits import make_split
+from recsys.signals.sales import OWN_FEATURES, ItemSales
 
 DATA = Path("data/processed/toy")
 
@@ -62,7 +63,7 @@ def test_it_is_scored_beside_the_decoder(place):
 
 
 def test_a_customer_without_a_history_keeps_the_list_of_the_decoder(place):
-    found, data = find_run("toy"), load_prepared(DATA)
+    found, data = find_run("toy"), open_purchases(DATA)
     fold = make_split(data, found.config.split).tests[-1]
     end = fold.history_end.copy()
     end[fold.user_index[::2]] = data.offsets[fold.user_index[::2]]
@@ -78,7 +79,7 @@ def test_what_is_bought_in_a_window_or_later_changes_no_list_of_it(place, tmp_pa
     expected = tables()
     shutil.copytree(place, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
-    data = load_prepared(DATA)
+    data = open_purchases(DATA)
     last = make_split(data, find_run("toy").config.split).tests[-1]
     items = np.array(data.item)
     in_window = data.day >= last.start_day
@@ -89,7 +90,7 @@ def test_what_is_bought_in_a_window_or_later_changes_no_list_of_it(place, tmp_pa
 
 def test_a_pair_holds_the_past_only_where_the_item_was_bought(tmp_path):
     data = write_prepared(tmp_path / "d", [(0, 10, 1), (0, 12, 1), (1, 11, 3)], n_items=3)
-    lists = Lists(
+    lists = Recommendations(
         np.array([0, 1], dtype=np.int32),
         np.array([[2, 1], [3, 2]], dtype=np.int32),
         np.array([[4.0, 1.0], [3.0, 2.5]], dtype=np.float32),

@@ -10,8 +10,8 @@ import pytest
 from recsys import schema
 from recsys.config import Config, dump_config, load_config
 from recsys.errors import DataError, RunError
-from recsys.runs import CONFIG_FILE, INFO_FILE, WEIGHTS_FILE, code_version, find_run
-from recsys.storage import write_json, write_text
+from recsys.runs import CONFIG_FILE, INFO_FILE, WEIGHTS_FILE, find_run
+from recsys.storage import code_version, write_json, write_text
 
 
 def make_run(name: str, *, minute: int = 0, fingerprint: str = "f" * 64) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import selection
-from recsys.sources.synthetic import synthesize
+from recsys.data.synthetic.write import synthesize
 
 
 @pytest.fixture(scope="module")

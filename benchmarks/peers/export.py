@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.config import CONFIGS_DIR, Config, load_config
+from recsys.config import Config, load_config
+from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import UsageError
-from recsys.features import OWN_FEATURES, PAST_FEATURES, ItemSales, own_columns, past_items
-from recsys.prepared import PreparedData
-from recsys.splits import Fold, event_positions, make_split, window_fold
+from recsys.evaluation.splits import Fold, make_split, window_fold
+from recsys.settings import CONFIGS_DIR
+from recsys.signals.history import PAST_FEATURES, past_items
+from recsys.signals.sales import OWN_FEATURES, ItemSales, own_columns
 from recsys.storage import replacing, write_json
 
 META = "meta.json"
@@ -81,7 +83,7 @@ def config_of(name: str, overrides: list[str]) -> Config:
     return load_config(known.config, [*known.settings, *overrides])
 
 
-def export_split(name: str, data: PreparedData, config: Config, folder: Path) -> None:
+def export_split(name: str, data: Purchases, config: Config, folder: Path) -> None:
     """Write the split of ``data`` under ``folder``.
 
     Raises:
@@ -119,7 +121,7 @@ def export_split(name: str, data: PreparedData, config: Config, folder: Path) ->
     write_json(folder / META, meta)
 
 
-def events(data: PreparedData, end: np.ndarray, learned: np.ndarray | None = None) -> pa.Table:
+def events(data: Purchases, end: np.ndarray, learned: np.ndarray | None = None) -> pa.Table:
     """Return the events before the flat positions ``end`` (U,) of each user, sorted by user and time.
 
     With ``learned`` (U,), a column ``validation`` says which of them come after those.
@@ -143,7 +145,7 @@ def events(data: PreparedData, end: np.ndarray, learned: np.ndarray | None = Non
     return pa.table(columns)
 
 
-def candidates(data: PreparedData, sales: ItemSales, fold: Fold, horizon_days: int, *, labelled: bool) -> pa.Table:
+def candidates(data: Purchases, sales: ItemSales, fold: Fold, horizon_days: int, *, labelled: bool) -> pa.Table:
     """Return past and popular items of the customers of ``fold``, with what is known of each pair at its date.
 
     Features of a past that an item does not have with a customer are empty; ``label`` says whether it was bought.
@@ -176,7 +178,7 @@ def candidates(data: PreparedData, sales: ItemSales, fold: Fold, horizon_days: i
     return pa.table(columns)
 
 
-def _write_features(data: PreparedData, config: Config, folder: Path) -> list[str]:
+def _write_features(data: Purchases, config: Config, folder: Path) -> list[str]:
     """Write the tables of features; return the dates of those that are learned from, latest first."""
     split, horizon = make_split(data, config.split), config.split.horizon_days
     sales = ItemSales(data)
@@ -190,12 +192,12 @@ def _write_features(data: PreparedData, config: Config, folder: Path) -> list[st
     return [fold.name for fold in windows]
 
 
-def users(data: PreparedData, user_index: np.ndarray) -> pa.Array:
+def users(data: Purchases, user_index: np.ndarray) -> pa.Array:
     """Return the ids of ``user_index`` (n,), each written once."""
     return pa.DictionaryArray.from_arrays(pa.array(np.asarray(user_index).astype(np.int32)), data.user_ids)
 
 
-def items(data: PreparedData, item_index: np.ndarray) -> pa.Array:
+def items(data: Purchases, item_index: np.ndarray) -> pa.Array:
     """Return the ids of ``item_index`` (n,), each written once."""
     return pa.DictionaryArray.from_arrays(pa.array(np.asarray(item_index).astype(np.int32) - 1), data.item_ids)
 

@@ -37,7 +37,7 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Lists:
+class Recommendations:
     """Items of each user asked, best first. Shapes: (Q, K); item -1 where there is none, score then -inf."""
 
     item: np.ndarray
@@ -104,7 +104,7 @@ class Split:
         columns = np.stack([np.asarray(table[name]) for name in names], axis=1)
         return _rows(table["user_id"], self.user_ids), _rows(table["item_id"], self.item_ids), columns, label
 
-    def write_lists(self, peer: str, name: str, asked: np.ndarray, lists: Lists) -> None:
+    def write_lists(self, peer: str, name: str, asked: np.ndarray, lists: Recommendations) -> None:
         """Write ``lists/<peer>/<name>.parquet`` aside, then put it in place."""
         row, rank = np.nonzero(lists.item >= 0)
         columns = {
@@ -157,7 +157,7 @@ def matrix(events: Events, n_users: int, n_items: int) -> sparse.csr_matrix:
     return found
 
 
-def best(score: np.ndarray, k: int) -> Lists:
+def best(score: np.ndarray, k: int) -> Recommendations:
     """Return the ``k`` highest of each row of ``score`` (Q, V); -inf is no item. Ties go to the lower row of items."""
     k = min(k, score.shape[1])
     reach = np.partition(score, score.shape[1] - k, axis=1)[:, -k]
@@ -167,10 +167,10 @@ def best(score: np.ndarray, k: int) -> Lists:
         near = np.flatnonzero((score[row] >= low) & np.isfinite(score[row]))
         order = near[np.argsort(-score[row, near], kind="stable")][:k]
         item[row, : len(order)], value[row, : len(order)] = order, score[row, order]
-    return Lists(item, value)
+    return Recommendations(item, value)
 
 
-def filled(lists: Lists, asked: np.ndarray, history: Events, split: Split, *, new: bool) -> Lists:
+def filled(lists: Recommendations, asked: np.ndarray, history: Events, split: Split, *, new: bool) -> Recommendations:
     """Complete short lists with what sold most in the last window, then ever; with ``new``, nothing bought before.
 
     Items that are filled in score below the peer's own.
@@ -190,10 +190,10 @@ def filled(lists: Lists, asked: np.ndarray, history: Events, split: Split, *, ne
         lowest = float(score[row, : len(own)].min()) if len(own) else 0.0
         item[row, len(own) : len(own) + len(more)] = more
         score[row, len(own) : len(own) + len(more)] = lowest - 1 - np.arange(len(more))
-    return Lists(item, score)
+    return Recommendations(item, score)
 
 
-def map_at_k(lists: Lists, bought: sparse.csr_matrix, k: int) -> float:
+def map_at_k(lists: Recommendations, bought: sparse.csr_matrix, k: int) -> float:
     """Return MAP@k of lists (Q, K) against what was bought (Q, V); divided by min(k, bought) as on Kaggle."""
     item = lists.item[:, :k]
     rows = np.repeat(np.arange(len(item)), item.shape[1])

@@ -11,18 +11,18 @@ import numpy as np
 from benchmarks.peers.export import META
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.config import Config
+from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError
-from recsys.evaluate import settings_of
-from recsys.modeling.baselines import fit_baseline
-from recsys.modeling.baselines.lists import FUSION_OFFSET, fuse_reciprocal_ranks
-from recsys.modeling.recommend import Candidates, History, all_items
-from recsys.prepared import PreparedData, load_prepared
-from recsys.runs import code_version
-from recsys.scoring import Asked, score_segment, score_systems
-from recsys.segments import target_segments
-from recsys.splits import Fold, Split, make_split
-from recsys.storage import read_json
-from recsys.tables import read_lists
+from recsys.evaluation.runs import settings_of
+from recsys.evaluation.scoring import Asked, score_segment, score_systems
+from recsys.evaluation.segments import target_segments
+from recsys.evaluation.splits import Fold, Split, make_split
+from recsys.evaluation.tables import read_lists
+from recsys.modeling.recommenders.base import History
+from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.registry import fit_baseline
+from recsys.modeling.recommenders.scored_pairs import FUSION_OFFSET, fuse_reciprocal_ranks
+from recsys.storage import code_version, read_json
 
 #: The rule that the peers are mixed with.
 RULE: Final = "repeat"
@@ -43,7 +43,7 @@ def write_scores(folder: Path, results: Path | None = None) -> str:
         )
     meta = read_json(folder / META)
     config = Config.model_validate(meta["config"])
-    data = load_prepared(Path(meta["folder"]))
+    data = open_purchases(Path(meta["folder"]))
     if data.fingerprint != meta["fingerprint"]:
         raise DataError(f"{data.folder} was prepared anew since {folder} was exported; run export and the peers again")
     split = make_split(data, config.split)
@@ -79,7 +79,7 @@ def peers_of(folder: Path, split: Split) -> list[str]:
 
 def asked_at(
     folder: Path,
-    data: PreparedData,
+    data: Purchases,
     split: Split,
     fold: Fold,
     config: Config,

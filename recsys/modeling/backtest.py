@@ -8,18 +8,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recsys.allocator import keep_freed_memory
 from recsys.config import MODELS_DIR, REPORTS_DIR, Config, load_config
 from recsys.console import ConfigOption, SetOption, run, talk
-from recsys.dataset import prepare
+from recsys.data.days import day_date
+from recsys.data.prepare import prepare
+from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import ConfigError, DataError, RunError
-from recsys.evaluate import asked_of, print_scores, protocol_of, score_folds
-from recsys.modeling.predict import systems_of, write_fold_lists
-from recsys.modeling.train import has_checkpoint, train
-from recsys.prepared import PreparedData, day_date, load_prepared
+from recsys.evaluation.evaluate import print_scores
+from recsys.evaluation.runs import asked_of, protocol_of, score_folds
+from recsys.evaluation.splits import Fold, make_split
+from recsys.modeling.lists import systems_of, write_fold_lists
+from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.train import train
+from recsys.modeling.training.fit import has_checkpoint
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import SYSTEMS
-from recsys.splits import Fold, make_split
 from recsys.storage import write_json
 
 BACKTEST_FILE = "backtest.json"
@@ -68,7 +71,7 @@ class Backtest:
     """The weeks that are gone through, and the data they lie in."""
 
     config: Config
-    data: PreparedData
+    data: Purchases
     folds: tuple[Fold, ...]
     force: bool = False
     made: dict[int, Run] = field(default_factory=dict)  # by train_day: what this backtest has trained or found
@@ -88,7 +91,7 @@ class Backtest:
         if not (config.data.folder / "manifest.json").is_file():
             talk.print(f"preparing {config.data.folder}", markup=False)
             prepare(config.data)
-        data = load_prepared(config.data.folder, config.data.prepare_command)
+        data = open_purchases(config.data.folder, config.data.prepare_command)
         config = config.model_copy(update={"split": config.split.model_copy(update={"n_folds": weeks})})
         try:
             tests = make_split(data, config.split).tests

@@ -10,24 +10,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
-from recsys.allocator import keep_freed_memory
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import UsageError
-from recsys.modeling.continuations import continue_histories
-from recsys.modeling.models import load_decoder
-from recsys.modeling.recommend import History
-from recsys.modeling.sampling import Choice
-from recsys.modeling.universe import candidates_at
-from recsys.reporting.continued import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
-from recsys.reporting.page import PAGE_FILE as REPORT_FILE
+from recsys.evaluation.splits import unfinished_histories
+from recsys.evaluation.tables import continuation_rows
+from recsys.modeling.generation.generate import continue_histories
+from recsys.modeling.generation.sampling import SamplingConfig
+from recsys.modeling.load import load_decoder
+from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.recommenders.base import History
+from recsys.modeling.recommenders.candidates import candidates_at
+from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
+from recsys.reports.page import PAGE_FILE as REPORT_FILE
 from recsys.runs import Run, find_run
-from recsys.splits import unfinished_histories
 from recsys.storage import replacing, require_absent, write_json, write_text
-from recsys.tables import continuation_rows
 
 app = typer.Typer()
 
-#: What draws look at, as :class:`Choice` names it, and nothing else does.
+#: What draws look at, as :class:`SamplingConfig` names it, and nothing else does.
 _OF_DRAWS = ("temperature", "top_k", "top_p")
 
 
@@ -54,7 +54,7 @@ def main(
         bool | None,
         typer.Option(
             "--no-repeat/--repeat",
-            help="No item twice in a continuation; by default so for our decoder, and not for the published ones.",
+            help="No item twice in a continuation; by default so for our decoder, and not for the original ones.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 42,
@@ -64,16 +64,16 @@ def main(
 
     Writes reports/<run>/generated.parquet and generated.html; the run's report shows them too.
     """
-    choice = Choice(method, temperature, top_k, top_p)
-    _refuse_what_the_method_ignores(choice)
+    sampling = SamplingConfig(method, temperature, top_k, top_p)
+    _refuse_what_the_method_ignores(sampling)
     if not math.isfinite(temperature):
         raise UsageError(f"--temperature is {temperature}; expected a number, 1 for the decoder's own odds")
     found = find_run(run_name)
     keep_freed_memory()
     if no_repeat is None:
-        no_repeat = found.config.seed_model.kind is None
-    choice = replace(choice, no_repeat=no_repeat)
-    page = generate(found, choice, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
+        no_repeat = found.config.original.kind is None
+    sampling = replace(sampling, no_repeat=no_repeat)
+    page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
     typer.echo(page)
@@ -82,7 +82,13 @@ def main(
 
 
 def generate(
-    found: Run, choice: Choice, *, max_items: int, n_customers: int = 1_000, seed: int = 42, force: bool = False
+    found: Run,
+    sampling: SamplingConfig,
+    *,
+    max_items: int,
+    n_customers: int = 1_000,
+    seed: int = 42,
+    force: bool = False,
 ) -> Path:
     """Continue histories of held-out customers; write the table, its settings and the page, whose path is returned.
 
@@ -104,12 +110,12 @@ def generate(
     with progress() as bar:
         task = bar.add_task("continuing histories", total=len(users))
         continued = continue_histories(
-            decoder, history, users, max_items, choice, allowed, seed=seed, advance=lambda n: bar.advance(task, n)
+            decoder, history, users, max_items, sampling, allowed, seed=seed, advance=lambda n: bar.advance(task, n)
         )
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
         pq.write_table(continuation_rows(data, users, continued.item, continued.log_probability), aside)
-    write_json(settings, _settings(choice, max_items, seed) | {"ended_by_the_decoder": int(continued.ended.sum())})
+    write_json(settings, _settings(sampling, max_items, seed) | {"ended_by_the_decoder": int(continued.ended.sum())})
     section = load_continued(found, data)
     if section is None:
         raise UsageError(f"{table} vanished while its page was written; run the command again")
@@ -117,17 +123,19 @@ def generate(
     return page
 
 
-def _settings(choice: Choice, max_items: int, seed: int) -> dict[str, object]:
+def _settings(sampling: SamplingConfig, max_items: int, seed: int) -> dict[str, object]:
     """Return what was asked for, without what the method does not look at."""
-    chosen = {name: getattr(choice, name) for name in (_OF_DRAWS if choice.method == "sample" else ())}
-    return {"method": choice.method, **chosen, "no_repeat": choice.no_repeat, "max_items": max_items, "seed": seed}
+    chosen = {name: getattr(sampling, name) for name in (_OF_DRAWS if sampling.method == "sample" else ())}
+    return {"method": sampling.method, **chosen, "no_repeat": sampling.no_repeat, "max_items": max_items, "seed": seed}
 
 
-def _refuse_what_the_method_ignores(choice: Choice) -> None:
-    ignored = [name for name in _OF_DRAWS if getattr(choice, name) != getattr(Choice(), name)]
-    if choice.method != "sample" and ignored:
+def _refuse_what_the_method_ignores(sampling: SamplingConfig) -> None:
+    ignored = [name for name in _OF_DRAWS if getattr(sampling, name) != getattr(SamplingConfig(), name)]
+    if sampling.method != "sample" and ignored:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
-        raise UsageError(f"--method {choice.method} does not look at {options}; leave it out, or take --method sample")
+        raise UsageError(
+            f"--method {sampling.method} does not look at {options}; leave it out, or take --method sample"
+        )
 
 
 if __name__ == "__main__":

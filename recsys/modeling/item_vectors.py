@@ -6,19 +6,24 @@ import numpy as np
 import pytorch_lightning as pl
 
 from recsys.config import Config
-from recsys.embeddings import embeddings_folder, load_embeddings
+from recsys.data.purchases import Purchases
 from recsys.errors import RunError
-from recsys.modeling.factory import build_text_transformer, tokenised_items
-from recsys.modeling.models import load_decoder, load_transformer
-from recsys.modeling.recommend import DecoderRecommender
-from recsys.modeling.text_vectors import run_text_vectors, told_vectors
-from recsys.prepared import PreparedData
+from recsys.modeling.load import load_decoder
+from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
+from recsys.modeling.original.recommender import load_transformer
+from recsys.modeling.original.text_vectors import (
+    build_text_transformer,
+    encode_texts,
+    run_text_vectors,
+    tokenised_items,
+)
+from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.runs import Run
 
 Embeddings = Literal["text", "bert", "items"]
 
 
-def item_vectors(kind: Embeddings, found: Run, data: PreparedData, rows: np.ndarray | None = None) -> np.ndarray:
+def item_vectors(kind: Embeddings, found: Run, data: Purchases, rows: np.ndarray | None = None) -> np.ndarray:
     """Return the vector (R, D) float32 of each item ``rows`` + 1; of all n_items without ``rows``.
 
     Args:
@@ -50,7 +55,7 @@ def item_vectors(kind: Embeddings, found: Run, data: PreparedData, rows: np.ndar
     return run_text_vectors(found, data, rows)
 
 
-def untrained_text_vectors(config: Config, data: PreparedData, rows: np.ndarray) -> np.ndarray:
+def untrained_text_vectors(config: Config, data: Purchases, rows: np.ndarray) -> np.ndarray:
     """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet.
 
     Raises:
@@ -61,13 +66,13 @@ def untrained_text_vectors(config: Config, data: PreparedData, rows: np.ndarray)
     model = build_text_transformer(config, data)
     texts, text_of_item = tokenised_items(config, data)
     used, place = np.unique(text_of_item[rows], return_inverse=True)
-    vectors: np.ndarray = told_vectors(model, texts.take(used))[place]
+    vectors: np.ndarray = encode_texts(model, texts.take(used))[place]
     return vectors
 
 
-def _decoder_items(found: Run, data: PreparedData) -> np.ndarray:
-    """Return what a decoder's query is multiplied by; the published ones have other vectors at their input."""
-    if found.config.seed_model.kind is None:
+def _decoder_items(found: Run, data: Purchases) -> np.ndarray:
+    """Return what a decoder's query is multiplied by; the original ones have other vectors at their input."""
+    if found.config.original.kind is None:
         decoder = load_decoder(found, data)
         if not isinstance(decoder, DecoderRecommender):
             raise TypeError(f"expected our own decoder, found {type(decoder).__name__}")

@@ -1,48 +1,22 @@
 """Train the decoder on prepared sequences: ``recsys train``."""
 
-import csv
-import logging
 import os
-import secrets
-import shlex
-import shutil
-import sys
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Annotated, Any
 
-import pytorch_lightning as pl
-import torch
 import typer
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.plugins import MixedPrecision, Precision
-from pytorch_lightning.utilities import GradClipAlgorithmType
 
-from recsys.allocator import KeptMemory, keep_freed_memory
-from recsys.config import MODELS_DIR, Config, dump_config, load_config, load_published
-from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
-from recsys.errors import ConfigError, OutputExistsError, RunError
-from recsys.modeling.checkpoint import SafetensorsCheckpointIO
-from recsys.modeling.factory import Module, build_module
-from recsys.modeling.module import PurchaseModule, is_sure
-from recsys.modeling.seed_module import SeedModule
-from recsys.modeling.text_model import TextTransformer
-from recsys.modeling.weights import save_weights
-from recsys.prepared import PreparedData, is_prepared, load_prepared
-from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, code_version, config_in
-from recsys.storage import replacing, require_absent, write_json, write_text
+from recsys.config import MODELS_DIR, Config, load_config, load_original
+from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.data.purchases import is_prepared, open_purchases
+from recsys.errors import OutputExistsError
+from recsys.modeling.build import build_module
+from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.training.fit import _fit, _instead_of, _require_devices, _require_resumable, has_checkpoint
+from recsys.runs import INFO_FILE
+from recsys.storage import require_absent
 
 app = typer.Typer(add_completion=False)
-
-_CHECKPOINTS = "checkpoints"
-_LAST = "last.safetensors"
-_TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
-_TRAINING_VERBS = ("train", "backtest")
 
 
 @app.command()
@@ -54,13 +28,13 @@ def main(
 ) -> None:
     """Train the decoder on prepared sequences and keep the best epoch under models/<run>.
 
-    Without a configuration, where `dataset main --split` alone has prepared data, it is the published decoder on ids.
+    Without a configuration, where `dataset main --split` alone has prepared data, it is the original decoder on ids.
     """
     resolved = load_config(config, settings)
     if config is None and not resolved.data.model_fields_set and not is_prepared(resolved.data.folder):
-        published = load_published(settings)
+        published = load_original(settings)
         if is_prepared(published.data.folder):
-            talk.print("data of `dataset main --split` alone are prepared: training the published decoder on ids")
+            talk.print("data of `dataset main --split` alone are prepared: training the original decoder on ids")
             resolved = published
     keep_freed_memory()
     info = train(resolved, resume=resume, force=force)
@@ -96,7 +70,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
         OutputExistsError: the run exists and neither ``force`` nor ``resume`` is given.
         RunError: ``resume`` without anything to go on from, or with another configuration.
     """
-    data = load_prepared(config.data.folder, config.data.prepare_command)
+    data = open_purchases(config.data.folder, config.data.prepare_command)
     folder = MODELS_DIR / config.name
     if resume:
         _require_resumable(folder, config)
@@ -111,326 +85,6 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     module = build_module(config, data)  # before the folder is touched: what does not fit is refused here
     with nullcontext() if resume else _instead_of(folder):
         return _fit(config, data, module, resume=resume)
-
-
-def _fit(config: Config, data: PreparedData, module: Module, *, resume: bool) -> dict[str, Any]:
-    folder = MODELS_DIR / config.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG_FILE, dump_config(config))
-    checkpoint = _checkpoint(folder, module)
-    began = time.perf_counter()
-    first_epoch = _next_epoch(folder) if resume else 0
-    with warnings.catch_warnings():
-        _quiet_lightning()
-        trainer = _trainer(config, folder, checkpoint, module)
-        try:
-            trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
-        except SystemExit:  # Lightning ends the process itself on Ctrl-C
-            if not trainer.interrupted:
-                raise
-    seconds = time.perf_counter() - began
-    if trainer.interrupted:
-        again = f"go on with: recsys train --resume {_config_hint(config)}"
-        if not has_checkpoint(folder):
-            again = "no epoch was finished, so there is nothing to go on from; train anew"
-        raise RunError(f"training was interrupted; {again}")
-    n_epochs = trainer.current_epoch - first_epoch
-    info = _identify(config, data) | {
-        "n_parameters": sum(weights.numel() for weights in module.parameters() if weights.requires_grad),
-        "metric": module.validation_metric or _TRAINING_METRIC,
-        "best_value": float(
-            trainer.callback_metrics[_TRAINING_METRIC]
-            if module.validation_metric is None
-            else checkpoint.best_model_score or 0
-        ),
-        "epochs_run": trainer.current_epoch,
-        "device": _device_name(trainer.strategy.root_device),
-        "seconds": round(seconds, 1),
-        "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
-    }
-    if isinstance(module, PurchaseModule) and module.untrained_Q.isfinite().any():
-        info["untrained_value"] = float(module.untrained_Q.nanmean())
-    if trainer.is_global_zero:
-        _finish(folder, Path(checkpoint.best_model_path), module, info)
-    return info
-
-
-@contextmanager
-def _instead_of(folder: Path) -> Iterator[None]:
-    """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from.
-
-    In distributed training the process that starts the others does it.
-    """
-    if not folder.exists() or "LOCAL_RANK" in os.environ:
-        yield
-        return
-    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
-    folder.rename(old)
-    try:
-        yield
-    finally:
-        if has_checkpoint(folder):
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            old.rename(folder)
-
-
-class _BoundMemory(pl.Callback):
-    """Keeps what freed memory piles up within bounds."""
-
-    def __init__(self) -> None:
-        self._kept = KeptMemory()
-
-    def on_train_batch_end(self, *_: object) -> None:
-        self._kept.bound()
-
-
-class _Bar(RichProgressBar):
-    """The loss of the step and the validation score, in few letters."""
-
-    def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        shown = {
-            "train_loss_step": "loss",
-            "val_map@12": "MAP@12",
-            SeedModule.validation_metric: "validation loss",
-            TextTransformer.validation_metric: "validation loss",
-        }
-        found = {
-            label: value for name, label in shown.items() if (value := trainer.callback_metrics.get(name)) is not None
-        }
-        return {label: f"{float(value):.4f}" for label, value in found.items()}
-
-
-def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
-    checkpoint = ModelCheckpoint(
-        dirpath=folder / _CHECKPOINTS,
-        filename="best",
-        monitor=module.validation_metric,
-        mode=module.validation_mode,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    checkpoint.FILE_EXTENSION = ".safetensors"
-    return checkpoint
-
-
-class _JudgeUntrained(pl.Callback):
-    """Keep the state before any training as well, should no epoch be better: heads begin as the rules to be beaten.
-
-    A few days of purchases can teach less than these rules know.
-    """
-
-    def __init__(self, checkpoint: ModelCheckpoint) -> None:
-        self.checkpoint = checkpoint
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the checkpoint of the best epoch begin with the untrained model, unless a training goes on."""
-        if trainer.global_step or not isinstance(pl_module, PurchaseModule) or pl_module.validation is None:
-            return
-        value = pl_module.judge_untrained(pl_module.validation)
-        found = {str(self.checkpoint.monitor): value, "epoch": 0, "step": 0}
-        # Its public hooks save only after a step has been made.
-        self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(value) for name, value in found.items()})
-
-
-class _MixedPrecision(MixedPrecision):
-    """Products in bfloat16, and gradients that may be clipped for a fused optimiser.
-
-    Lightning refuses that for fear of a scaler, which bfloat16 does not need.
-    """
-
-    def clip_gradients(
-        self,
-        optimizer: torch.optim.Optimizer,
-        clip_val: float = 0.0,
-        gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
-    ) -> None:
-        """Clip as in single precision."""
-        Precision.clip_gradients(self, optimizer, clip_val, gradient_clip_algorithm)
-
-
-def _last_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Return what keeps the newest epoch for ``--resume``: ``save_last`` would keep the newest that was a best one."""
-    checkpoint = ModelCheckpoint(
-        dirpath=folder / _CHECKPOINTS,
-        filename=Path(_LAST).stem,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    checkpoint.FILE_EXTENSION = ".safetensors"
-    return checkpoint
-
-
-def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: Module) -> pl.Trainer:
-    training = config.training
-    on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
-    stopping = []
-    if module.validation_metric is not None:
-        stopping = [
-            EarlyStopping(
-                module.validation_metric,
-                mode=module.validation_mode,
-                patience=training.patience,
-                check_on_train_epoch_end=True,
-                min_delta=0,
-            )
-        ]
-    plugins: list[Any] = [SafetensorsCheckpointIO()]
-    if training.precision == "bfloat16" or (training.precision == "auto" and on_gpu):
-        plugins.append(_MixedPrecision("bf16-mixed", "cuda" if on_gpu else "cpu"))
-    loggers = [
-        CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
-        TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
-    ]
-    return pl.Trainer(
-        accelerator=training.accelerator,
-        devices=training.devices,
-        max_epochs=training.epochs,
-        gradient_clip_val=training.gradient_clip,
-        callbacks=[
-            checkpoint,
-            _JudgeUntrained(checkpoint),
-            _last_checkpoint(folder),
-            *stopping,
-            _BoundMemory(),
-            _Bar(console_kwargs={**TALK_SETTINGS}),
-        ],
-        plugins=plugins,
-        logger=loggers,
-        log_every_n_steps=module.log_every_n_steps,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        # Batches are split between processes by the batches themselves.
-        use_distributed_sampler=False,
-    )
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _require_devices(config: Config) -> None:
-    """Refuse devices that are not there, while a run that stands in the folder is still whole."""
-    training, n_gpus = config.training, torch.cuda.device_count()
-    if training.accelerator == "gpu" and not (n_gpus or torch.backends.mps.is_available()):
-        raise ConfigError("training.accelerator is gpu, but none is found here; take auto or cpu, or check the driver")
-    if training.accelerator != "cpu" and 0 < n_gpus < training.devices:
-        raise ConfigError(f"training.devices is {training.devices}, but {n_gpus} GPUs are found here; lower it")
-
-
-def _require_resumable(folder: Path, config: Config) -> None:
-    checkpoint = folder / _CHECKPOINTS / _LAST
-    if not checkpoint.is_file():
-        raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
-    before = config_in(folder)
-    # More epochs may be asked for; anything else would make the result neither this run nor that one.
-    then, now = (one.model_dump(mode="json") for one in (before, config))
-    changed = [
-        f"{section}.{key} was {then[section][key]}, is {value}"
-        for section, values in now.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if value != then[section][key] and (section, key) != ("training", "epochs")
-    ]
-    changed += [f"{key} was {then[key]}, is {now[key]}" for key in ("name", "seed") if then[key] != now[key]]
-    if changed:
-        raise RunError(
-            f"{folder} was trained with another configuration than the one given ({'; '.join(changed)}); only "
-            "training.epochs may change on --resume; give the same configuration, or another name"
-        )
-    _require_epochs_left(folder, config)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Return whether a run folder holds an epoch to go on from."""
-    return (folder / _CHECKPOINTS / _LAST).is_file()
-
-
-def _require_epochs_left(folder: Path, config: Config) -> None:
-    done = _next_epoch(folder)
-    if done > config.training.epochs:
-        raise RunError(
-            f"{folder} has been trained for {done} epochs, more than training.epochs {config.training.epochs}; "
-            f"give {done} or more"
-        )
-
-
-def _next_epoch(folder: Path) -> int:
-    checkpoint = SafetensorsCheckpointIO().load_checkpoint(folder / _CHECKPOINTS / _LAST)
-    return int(checkpoint["epoch"]) + 1
-
-
-def _identify(config: Config, data: PreparedData) -> dict[str, Any]:
-    """Return what made the run: command, time, seed, versions and data."""
-    return {
-        "name": config.name,
-        "seed": config.seed,
-        "command": _command(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_version": code_version(),
-        "torch_version": torch.__version__,
-        "data_folder": str(config.data.folder),
-        "data_fingerprint": data.fingerprint,
-    }
-
-
-def _command() -> str:
-    """Return what was typed: a verb that trains, or its module."""
-    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
-    verb = next((word for word in words if word in _TRAINING_VERBS), None)
-    if verb is not None:
-        words = words[words.index(verb) + 1 :]
-    return shlex.join(["recsys", verb or (program if program in _TRAINING_VERBS else "train"), *words])
-
-
-def _finish(folder: Path, best_checkpoint: Path, module: Module, info: dict[str, Any]) -> None:
-    """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
-    best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
-    weights = module.weights(best["state_dict"])
-    save_weights(weights, folder / WEIGHTS_FILE)
-    _merge_logs(folder)
-    if isinstance(module, PurchaseModule):
-        info["is_halfway"] = not is_sure(best["state_dict"])
-        if info["is_halfway"]:
-            info["kept_value"] = module.value_of(weights)
-    info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
-    write_json(folder / INFO_FILE, info)
-
-
-def _merge_logs(folder: Path) -> None:
-    """Join the logs of all sessions of a run into one table, in order."""
-    rows: list[dict[str, str]] = []
-    columns: dict[str, None] = {}
-    for path in sorted(folder.glob("log/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])):
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns |= dict.fromkeys(reader.fieldnames or [])
-            rows += list(reader)
-    with replacing(folder / LOG_FILE) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(columns), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _quiet_lightning() -> None:
-    """Silence what Lightning says about choices that are made on purpose here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for reason in (
-        ".*does not have many workers.*",  # batches are assembled faster than they are consumed
-        ".*exists and is not empty.*",  # on resume, on purpose
-        ".*IterableDataset. has .__len__. defined.*",  # one process assembles, so nothing is seen twice
-        ".*LeafSpec.*",  # Lightning's own use of an old name of torch
-        ".*GPU available but not used.*",
-        ".*number of training batches.*smaller than the logging interval.*",
-    ):
-        warnings.filterwarnings("ignore", message=reason)
-
-
-def _config_hint(config: Config) -> str:
-    return f"--config {MODELS_DIR / config.name / CONFIG_FILE}"
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class TifuKnn(_Cornac):
 
 
 class UpCf(_Cornac):
-    """UP-CF@r (Faggioli et al. 2020): shares of the last r baskets that hold the item, weighted by likeness of users.
+    """UP-CF@r (Faggioli et al. 2020): shares of the last r baskets that hold the item, weighted by realism of users.
 
     The library's formulas for all users asked at once, instead of one call each.
     """
@@ -142,10 +142,10 @@ class UpCf(_Cornac):
         self.bought.data[:] = 1
 
     def score(self, history: Events, asked: np.ndarray) -> np.ndarray:
-        """Return the users' shares weighted by their likeness to the one asked."""
+        """Return the users' shares weighted by their realism to the one asked."""
         import similaripy
 
-        likeness = similaripy.asymmetric_cosine(
+        realism = similaripy.asymmetric_cosine(
             self.bought,
             alpha=self.model.asymmetry,
             k=self.n_users,
@@ -154,6 +154,6 @@ class UpCf(_Cornac):
             format_output="csr",
             num_threads=n_threads(),
         )
-        weight = likeness.tocsr()[asked].power(self.model.locality)
+        weight = realism.tocsr()[asked].power(self.model.locality)
         scores: np.ndarray = (weight @ self.popularity).toarray().astype(np.float32)
         return np.where(scores > 0, scores, -np.inf)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 
-from benchmarks.peers.files import Budget, Events, Lists, matrix
+from benchmarks.peers.files import Budget, Events, Recommendations, matrix
 from benchmarks.peers.models.peer import Peer, Settings, n_threads
 
 
@@ -13,7 +13,9 @@ class _Implicit(Peer):
     library = "pm-implicit"
     model: Any  # of implicit
 
-    def _recommend(self, history: Events, asked: np.ndarray, **options: bool) -> tuple[Lists, Lists]:
+    def _recommend(
+        self, history: Events, asked: np.ndarray, **options: bool
+    ) -> tuple[Recommendations, Recommendations]:
         known = self._weighted(matrix(history, self.n_users, self.n_items))[asked]
         lists = []
         for without_seen in (False, True):
@@ -21,13 +23,13 @@ class _Implicit(Peer):
                 asked, known, N=self.split.k, filter_already_liked_items=without_seen, **options
             )
             some = (item >= 0) & (score > np.finfo(np.float32).min) & ((score != 0) | bool(options))
-            lists.append(Lists(np.where(some, item, -1).astype(np.int64), np.where(some, score, -np.inf)))
+            lists.append(Recommendations(np.where(some, item, -1).astype(np.int64), np.where(some, score, -np.inf)))
         return lists[0], lists[1]
 
     def _weighted(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         return counts
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Lists, Lists]:
+    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the library's own recommendations."""
         return self._recommend(history, asked)
 
@@ -55,7 +57,7 @@ class Als(_Implicit):
         )
         self.model.fit(self._weighted(matrix(events, self.n_users, self.n_items)), show_progress=False)
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Lists, Lists]:
+    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return recommendations by factors that are recalculated from the history."""
         return self._recommend(history, asked, recalculate_user=True)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.peers.files import Budget, Events, Lists, Split, best, matrix
+from benchmarks.peers.files import Budget, Events, Recommendations, Split, best, matrix
 
 Settings = dict[str, Any]
 #: Users scored against the whole catalogue at a time.
@@ -37,7 +37,7 @@ class Peer(ABC):
         """Learn from ``events``."""
 
     @abstractmethod
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Lists, Lists]:
+    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the lists of ``asked`` (Q,) given what is known, and the lists without items bought before."""
 
 
@@ -48,7 +48,7 @@ class ScoringPeer(Peer):
     def score(self, history: Events, asked: np.ndarray) -> np.ndarray:
         """Return scores (Q, V) of every item; -inf where there is none."""
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Lists, Lists]:
+    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the best items of each of ``asked`` (Q,), and the best ones not bought before."""
         seen = matrix(history, self.n_users, self.n_items)
         every, new = [], []
@@ -61,9 +61,11 @@ class ScoringPeer(Peer):
         return joined(every), joined(new)
 
 
-def joined(parts: list[Lists]) -> Lists:
+def joined(parts: list[Recommendations]) -> Recommendations:
     """Return the lists of chunks of users as one."""
-    return Lists(np.concatenate([part.item for part in parts]), np.concatenate([part.score for part in parts]))
+    return Recommendations(
+        np.concatenate([part.item for part in parts]), np.concatenate([part.score for part in parts])
+    )
 
 
 def n_threads() -> int:

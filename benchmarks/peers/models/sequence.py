@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.peers.files import Budget, Events, Lists
+from benchmarks.peers.files import Budget, Events, Recommendations
 from benchmarks.peers.models.peer import Peer, Settings
 
 _MAX_EPOCHS = 200
@@ -121,13 +121,13 @@ class SasRec(Peer):
             "stopped_early": fitted.should_stop and bool(budget.left()),
         }
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Lists, Lists]:
+    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the library's recommendations from the newest events of each history."""
         known = _dataset(history.where(np.isin(history.user, asked)))
         lists = [self._recommend(known, asked, without_seen=without_seen) for without_seen in (False, True)]
         return lists[0], lists[1]
 
-    def _recommend(self, known: Any, asked: np.ndarray, *, without_seen: bool) -> Lists:  # noqa: ANN401 - theirs
+    def _recommend(self, known: Any, asked: np.ndarray, *, without_seen: bool) -> Recommendations:  # noqa: ANN401 - theirs
         table = self.model.recommend(
             asked, known, self.split.k, filter_viewed=without_seen, on_unsupported_targets="ignore"
         )
@@ -135,7 +135,7 @@ class SasRec(Peer):
         score = np.full((len(asked), self.split.k), -np.inf, dtype=np.float32)
         row, rank = np.searchsorted(asked, table["user_id"].to_numpy()), table["rank"].to_numpy() - 1
         item[row, rank], score[row, rank] = table["item_id"].to_numpy(), table["score"].to_numpy()
-        return Lists(item, score)
+        return Recommendations(item, score)
 
 
 class ESasRec(SasRec):

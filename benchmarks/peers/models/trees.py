@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from benchmarks.peers.files import Budget, Events, Lists, best, matrix
+from benchmarks.peers.files import Budget, Events, Recommendations, best, matrix
 from benchmarks.peers.models.peer import CHUNK, Peer, Settings, joined, n_threads
 
 _ROUNDS = 2_000
@@ -50,7 +50,7 @@ class BoostedTrees(Peer):
         )
         self.found = {"rounds": self.model.best_iteration, "rows": len(labels), "in_time": bool(budget.left())}
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Lists, Lists]:
+    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the most likely items among past and popular ones."""
         user, item, features, _ = self.split.features(date)
         row = np.searchsorted(asked, user)

@@ -1,0 +1,1 @@
+"""The way in: raw files become a log of purchases."""

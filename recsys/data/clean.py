@@ -1,0 +1,367 @@
+"""From raw tables to cleaned events: what cannot be used is counted and dropped, never a reason to crash.
+
+A row is counted under the first rule that drops it, in the order of the report.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys import schema
+from recsys.config import DataConfig
+from recsys.data.days import day_number
+from recsys.data.encode import BAD_DAY, Columns, encode_columns, missing_code, require_dates
+from recsys.data.engine import Engine
+from recsys.data.expressions import day_of, number, valid_time
+from recsys.data.ids import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
+from recsys.data.order import Events
+from recsys.data.sources.base import RawTables
+from recsys.errors import DataError
+
+#: Rules that carry out what the configuration asks for: no fault of the data.
+ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items", "history_too_short", "history_too_long")
+#: What promotions that cannot be used are counted under.
+BAD_PROMOTION = "bad_promotion"
+_MAX_CHANNELS = 127
+
+
+@dataclass
+class Report:
+    """What validation found; every figure is a number of rows."""
+
+    rows_read: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # by rule
+    found: dict[str, int] = field(default_factory=dict)  # kept, or mended, although something is amiss
+    kept: int = 0
+    exact_duplicates: int = 0  # kept rows equal to another in every column: they are quantities
+    before_history_limits: dict[str, int] = field(default_factory=dict)  # events and users, where there are limits
+
+    def findings(self) -> dict[str, int]:
+        """Return everything that ``--strict`` objects to."""
+        dropped = {rule: rows for rule, rows in self.dropped.items() if rule not in ASKED_FOR}
+        return {name: rows for name, rows in (dropped | self.found).items() if rows}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Events that stay, in no order, and the tables that their indices point into."""
+
+    events: Events
+    items: pa.Table  # row i for item_index i+1
+    users: pa.Table  # row u for user_index u
+    report: Report
+    promotions: pa.Table | None = None  # as in :mod:`recsys.schema`; None where the source has none
+
+
+def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
+    """Return the events of ``tables`` that can be used and that ``config`` wants, with dense indices.
+
+    Raises:
+        DataError: nothing is left, or ``config.strict`` and there is a finding.
+    """
+    report = Report()
+    items = known_items = _read_ids(tables, "items", schema.ITEM_ID, engine, report)
+    users = known_users = _read_ids(tables, "users", schema.USER_ID, engine, report)
+    if tables.items is not None and tables.partial_items:
+        items = items.united(distinct_ids(tables.events, schema.ITEM_ID, engine).values)
+    columns = encode_columns(tables, items, users, engine)
+    if (columns["user"] == UNKNOWN).any():
+        # Rare where a table of all customers exists, so that a pass over the ids of all events is mostly saved.
+        users = users.united(distinct_ids(tables.events, schema.USER_ID, engine).values)
+        columns = encode_columns(tables, items, users, engine)
+    known_user = np.asarray(known_users.holds(users.values))
+    kept, most_sold = _apply_rules(columns, tables, config, report)
+    if report.kept < report.rows_read:
+        columns = {name: column[kept] for name, column in columns.items()}
+    _note_findings(columns, tables, known_user, report)
+    promotions = _checked_promotions(tables, engine, report)
+    _refuse(tables, known_items, config, engine, report)
+    known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
+    item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
+    item, item_ids = _compact(columns["item"], items, item_stays)
+    user_stays = known_user & (tables.users is not None and not config.limits_histories)
+    user, user_ids = _compact(columns["user"], users, user_stays)
+    events = Events(
+        user=user,
+        item=item + np.int32(1),
+        day=columns["day"],
+        millisecond=columns.get("millisecond"),
+        price=columns.get(schema.PRICE),
+        channel=_channel_ranks(columns),
+        quantity=columns.get(schema.QUANTITY),
+        basket=_ranked(columns.get(schema.BASKET_ID)),
+    )
+    item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
+    user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
+    if promotions is not None:
+        _require_sold(promotions, items, tables)
+        promotions = _of_items(promotions, item_ids)
+    return Cleaned(events, item_table, user_table, report, promotions)
+
+
+def _read_ids(tables: RawTables, kind: str, column: str, engine: Engine, report: Report) -> Ids:
+    """Return the ids of the table ``kind`` (else of the events), noting what its rules and repetitions count."""
+    frame: nw.LazyFrame[Any] | None = getattr(tables, kind)
+    if frame is None:
+        return distinct_ids(tables.events, column, engine)
+    rules = {f"_rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == kind}
+    read = engine.collect(frame.select(column, *(rule.rows.alias(name) for name, rule in rules.items())))
+    for name, rule in rules.items():
+        report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
+    ids = ids_of(read[column].combine_chunks(), column)
+    on_its_own = not (tables.sold_items_only if kind == "items" else tables.partial_users)
+    if on_its_own and not len(read):
+        raise DataError(
+            f"the table of {kind} beside {_origin(tables)} has a header and no rows; expected one row an id"
+        )
+    report.found |= {f"repeated_{column}_in_{kind}": ids.n_repeated, f"missing_{column}_in_{kind}": ids.n_absent}
+    return ids
+
+
+def _described(ids: pa.Array, frame: nw.LazyFrame[Any] | None, column: str, engine: Engine) -> pa.Table:
+    """Return ``ids`` beside the attributes that ``frame`` has for them; read last, so that they are held briefly."""
+    if frame is None:
+        return pa.table({column: ids})
+    attributes = [name for name in frame.collect_schema().names() if name != column and not name.startswith("_")]
+    return with_attributes(ids, engine.collect(frame.select(column, *attributes)), column)
+
+
+def _apply_rules(
+    columns: Columns, tables: RawTables, config: DataConfig, report: Report
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return which rows (E,) bool stay, and the ranks of the most sold items where only these are wanted.
+
+    How many rows each rule drops is noted in ``report``.
+    """
+    kept = np.ones(len(columns["day"]), dtype=bool)
+    report.rows_read = len(kept)
+    for rule, drops in _drop_masks(columns, tables, config):
+        _drop(rule, drops, kept, report)
+    most_sold = None
+    if config.top_k_items is not None:
+        most_sold = _most_sold(columns["item"][kept], config.top_k_items)
+        _drop("not_in_top_k_items", ~np.isin(columns["item"], most_sold), kept, report)
+    if config.limits_histories:
+        _limit_histories(columns["user"], kept, config, report)
+    report.kept = int(np.count_nonzero(kept))
+    return kept, most_sold
+
+
+def _drop(rule: str, drops: np.ndarray, kept: np.ndarray, report: Report) -> None:
+    report.dropped[rule] = int(np.count_nonzero(drops & kept))
+    kept &= ~drops
+
+
+def _most_sold(items: np.ndarray, k: int) -> np.ndarray:
+    """Return the k values with the most rows in ``items`` (n,); of equally many the smallest, whose id is smallest.
+
+    >>> _most_sold(np.array([3, 1, 1, 0, 3]), 2).tolist()
+    [1, 3]
+    """
+    sold = np.bincount(items)
+    by_sales = np.argsort(-sold, kind="stable")[:k]
+    best: np.ndarray = by_sales[sold[by_sales] > 0]
+    return best
+
+
+def _limit_histories(user: np.ndarray, kept: np.ndarray, config: DataConfig, report: Report) -> None:
+    """Drop the ``kept`` rows (E,) of every user who has too few or too many of them."""
+    lengths = np.bincount(user[kept])
+    report.before_history_limits = {"events": int(lengths.sum()), "users": int(np.count_nonzero(lengths))}
+    length = np.zeros(len(kept), dtype=np.int64)
+    length[kept] = lengths[user[kept]]
+    if config.min_history is not None:
+        _drop("history_too_short", length < config.min_history, kept, report)
+    if config.max_history is not None:
+        _drop("history_too_long", length > config.max_history, kept, report)
+
+
+def _drop_masks(columns: Columns, tables: RawTables, config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:
+    yield "missing_user_id", columns["user"] == ABSENT
+    yield "missing_item_id", columns["item"] == ABSENT
+    yield "bad_date", columns["day"] == BAD_DAY
+    for position, rule in enumerate(tables.rules):
+        if rule.drops and rule.table == "events":
+            yield rule.name, columns[f"rule_{position}"]
+    yield "unknown_item", columns["item"] == UNKNOWN
+    if config.start is not None:
+        yield "before_start", columns["day"] < day_number(config.start)
+    if config.end is not None:
+        yield "from_end_on", columns["day"] >= day_number(config.end)
+
+
+def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, report: Report) -> None:
+    """Count what is amiss in the rows that stay; a negative price becomes NaN, a missing quantity 1."""
+    if tables.users is not None and not tables.partial_users:
+        report.found["unknown_user"] = int(np.count_nonzero(~known_user[columns["user"]]))
+    if schema.PRICE in columns:
+        price = columns[schema.PRICE]
+        report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
+        report.found["negative_price"] = int(np.count_nonzero(price < 0))
+        # Adding 0 makes one zero of the two, and NaN is written anew: equal values have equal bits on every engine.
+        price = price + np.float32(0)
+        price[~(price >= 0)] = np.nan
+        columns[schema.PRICE] = price
+    if schema.QUANTITY in columns:
+        absent = np.isnan(columns[schema.QUANTITY])
+        report.found["missing_quantity"] = int(np.count_nonzero(absent))
+        columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY] + np.float32(0))
+    for position, rule in enumerate(tables.rules):
+        if not rule.drops and rule.table == "events":
+            report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
+
+
+def _checked_promotions(tables: RawTables, engine: Engine, report: Report) -> pa.Table | None:
+    """Return the promotions that can be used, with numbers for days; how many cannot is noted in ``report``.
+
+    None where the source has no table of them.
+
+    Raises:
+        DataError: their days are neither text nor Date nor Datetime, or there are some and none can be used.
+    """
+    frame = tables.promotions
+    if frame is None:
+        return None
+    types = frame.collect_schema()
+    for name in (schema.START, schema.END):
+        require_dates(types[name], f"{name} column of promotions")
+    days = [
+        day_of(valid_time(name) if types[name] == nw.String else nw.col(name), types[name]).alias(name)
+        for name in (schema.START, schema.END)
+    ]
+    texts = [nw.col(name).cast(nw.String).str.strip_chars().alias(name) for name in (schema.ITEM_ID, schema.KIND)]
+    share = number(schema.SHARE, types[schema.SHARE]).cast(nw.Float32).alias(schema.SHARE)
+    read = engine.collect(frame.select(*texts, *days, share))
+    conditions = (
+        pc.greater(pc.utf8_length(read[schema.ITEM_ID]), 0),
+        pc.greater(pc.utf8_length(read[schema.KIND]), 0),
+        pc.less_equal(read[schema.START], read[schema.END]),
+        pc.greater(read[schema.SHARE], 0),
+        pc.less_equal(read[schema.SHARE], 1),
+    )
+    usable = pc.fill_null(reduce(pc.and_, conditions), fill_value=False)
+    report.found[BAD_PROMOTION] = len(read) - int(pc.sum(usable).as_py() or 0)
+    left = read.filter(usable)
+    if len(read) and not len(left):
+        raise DataError(
+            f"none of the {len(read):,} promotions beside {_origin(tables)} can be used; expected an item, a kind, a "
+            "first and a last day such as 2020-09-22, and a share above 0 and at most 1; check their columns"
+        )
+    return left
+
+
+def _require_sold(promotions: pa.Table, items: Ids, tables: RawTables) -> None:
+    """Refuse promotions of which none is of one of ``items``.
+
+    Raises:
+        DataError: there are some, and it is so.
+    """
+    ids = promotions[schema.ITEM_ID].cast(pa.string()).combine_chunks()
+    if len(ids) and not pc.any(items.holds(ids)).as_py():
+        raise DataError(
+            f"none of the {len(ids):,} promotions beside {_origin(tables)} is of an item that is known there, e.g. "
+            f"{ids[0].as_py()!r}; the items have {items.values[0].as_py()!r}; check the column of their ids"
+        )
+
+
+def _of_items(promotions: pa.Table, item_ids: pa.Array) -> pa.Table:
+    """Return the promotions of ``item_ids`` with their index, in an order that does not depend on the engine."""
+    text = promotions[schema.ITEM_ID].cast(pa.string())
+    index = pc.add(pc.index_in(text, value_set=item_ids), pa.scalar(1, pa.int32()))
+    columns = {
+        "item_index": index,
+        "first_day": promotions[schema.START].cast(pa.int32()),
+        "end_day": pc.add(promotions[schema.END].cast(pa.int32()), pa.scalar(1, pa.int32())),
+        schema.KIND: promotions[schema.KIND].cast(pa.string()),
+        schema.SHARE: promotions[schema.SHARE].cast(pa.float32()),
+    }
+    known = pa.table(columns).filter(pc.is_valid(index))
+    order = ("first_day", "item_index", schema.KIND, "end_day", schema.SHARE)
+    return known.sort_by([(name, "ascending") for name in order])
+
+
+def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Engine, report: Report) -> None:
+    origin = _origin(tables)
+    if not report.rows_read:
+        raise DataError(f"{origin} has a header and no rows; expected one row a purchase")
+    counts = ", ".join(f"{rule} {rows:,}" for rule, rows in report.dropped.items() if rows)
+    if not report.kept:
+        example = _bad_date_example(tables, engine) if report.dropped["bad_date"] else ""
+        example += _unknown_item_example(tables, known_items, engine) if report.dropped["unknown_item"] else ""
+        raise DataError(
+            f"{origin}: none of the {report.rows_read:,} rows is left (dropped: {counts}){example}; "
+            "check the columns, the item table and what is asked for (data.start, data.end, data.min_history, …)"
+        )
+    findings = ", ".join(f"{name} {rows:,}" for name, rows in report.findings().items())
+    if config.strict and findings:
+        raise DataError(f"{origin}: --strict, and validation found {findings}; mend the input or go without --strict")
+
+
+def _origin(tables: RawTables) -> str:
+    return ", ".join(str(path) for path in tables.inputs[:1]) or "the input"
+
+
+def _unknown_item_example(tables: RawTables, known: Ids, engine: Engine) -> str:
+    sold = distinct_ids(tables.events, schema.ITEM_ID, engine).values
+    unknown = sold.filter(pc.invert(known.holds(sold)))
+    return f", e.g. the item {unknown[0].as_py()!r}; the item table has {known.values[0].as_py()!r}"
+
+
+def _bad_date_example(tables: RawTables, engine: Engine) -> str:
+    if tables.events.collect_schema()[schema.TIME] != nw.String:
+        return ""
+    bad = tables.events.select(schema.TIME, valid=valid_time(schema.TIME)).filter(nw.col("valid").is_null())
+    return f", e.g. the date {engine.collect(bad.head(1))[schema.TIME][0].as_py()!r}, expected YYYY-MM-DD"
+
+
+def _compact(ranks: np.ndarray, ids: Ids, stays: np.ndarray) -> tuple[np.ndarray, pa.Array]:
+    """Return ``ranks`` (E,) int32 among the ids that occur or ``stays`` (n,), and only those ids."""
+    stays = stays | (np.bincount(ranks, minlength=len(ids)) > 0)
+    if stays.all():
+        return ranks, ids.values
+    renumbered = (np.cumsum(stays) - 1).astype(np.int32)
+    return renumbered[ranks], ids.values.filter(pa.array(stays))
+
+
+def _ranked(codes: np.ndarray | None) -> np.ndarray | None:
+    """Return the 1-based rank (E,) of ``codes`` (E,) among those that occur, 0 where missing, in their own dtype."""
+    if codes is None:
+        return None
+    if codes.dtype == np.int8:
+        return _ranked_bytes(codes)
+    values = np.unique(codes)
+    values = values[values != missing_code(codes.dtype)]
+    ranks: np.ndarray = np.searchsorted(values, codes, side="right").astype(codes.dtype)
+    return ranks
+
+
+def _ranked_bytes(codes: np.ndarray) -> np.ndarray:
+    """Return what :func:`_ranked` does for int8, by a table of the 256 values instead of a sort."""
+    occurs = np.zeros(256, dtype=bool)
+    occurs[codes.view(np.uint8)] = True
+    every = np.arange(256, dtype=np.uint8).view(np.int8)
+    values = np.sort(every[occurs & (every != missing_code(codes.dtype))])
+    ranks: np.ndarray = np.searchsorted(values, every, side="right").astype(np.int8)[codes.view(np.uint8)]
+    return ranks
+
+
+def _channel_ranks(columns: Columns) -> np.ndarray | None:
+    ranks = _ranked(columns.get(schema.CHANNEL))
+    if ranks is None:
+        return None
+    if len(ranks) and ranks.max() > _MAX_CHANNELS:
+        raise DataError(
+            f"column {schema.CHANNEL} has {ranks.max():,} different values, at most {_MAX_CHANNELS} are expected; "
+            "is it the right column? Leave it out, or group its values"
+        )
+    return ranks.astype(np.int8, copy=False)

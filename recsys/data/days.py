@@ -1,0 +1,23 @@
+"""Days as whole numbers since 1970-01-01, as all arrays hold them."""
+
+from datetime import date, timedelta
+
+EPOCH = date(1970, 1, 1)
+
+
+def day_number(value: date) -> int:
+    """Return the days from 1970-01-01 to ``value``.
+
+    >>> day_number(date(1970, 1, 8))
+    7
+    """
+    return (value - EPOCH).days
+
+
+def day_date(day: int) -> date:
+    """Return the date that lies ``day`` days after 1970-01-01.
+
+    >>> day_date(7).isoformat()
+    '1970-01-08'
+    """
+    return EPOCH + timedelta(days=int(day))

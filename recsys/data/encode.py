@@ -1,0 +1,115 @@
+"""Events as numbers: the one pass in which the engine reads every row and strings are left behind."""
+
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+from narwhals.dtypes import DType
+
+from recsys import schema
+from recsys.data.engine import Engine
+from recsys.data.expressions import day_of, millisecond_of_day, number, valid_time
+from recsys.data.ids import Ids, distinct_ids, joined_rank
+from recsys.data.sources.base import RawTables
+from recsys.errors import DataError
+
+BAD_DAY = int(np.iinfo(np.int32).min)
+
+Columns = dict[str, np.ndarray]
+
+
+def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> Columns:
+    """Return each event as numbers, columns of E values: ranks of ids, day, price, … and a mask for each rule.
+
+    ``user``, ``item`` int32 rank (UNKNOWN, ABSENT) · ``day`` int32 (BAD_DAY) · where the source has them
+    ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN), ``channel``, ``basket_id`` int8 or int64 in the
+    order of the values (:func:`missing_code`) · ``rule_0`` … bool, by position in ``tables.rules``.
+
+    Raises:
+        DataError: the time column is neither text nor Date nor Datetime.
+    """
+    types = dict(tables.events.collect_schema())
+    labels = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and not types[name].is_integer()]
+    codes = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and types[name].is_integer()]
+    # Converted before the ids are looked up: the fewer strings go through that, the less there is to copy.
+    ids = (nw.col(name).cast(nw.String) for name in (schema.USER_ID, schema.ITEM_ID, *labels))
+    frame = tables.events.with_columns(*ids, *_marks(tables))
+    numbers = _numbers(types)
+    texts = {name: made for name, made in numbers.items() if types[name] == nw.String}
+    frame = frame.select(
+        schema.USER_ID,
+        schema.ITEM_ID,
+        *labels,
+        *texts,
+        *(each for name, made in numbers.items() if name not in texts for each in made),
+        *(_code(name, types[name]).alias(name) for name in codes),
+        *(nw.col(name).fill_null(nw.lit(False)) for name in _mark_names(tables)),
+    )
+    frame = joined_rank(frame, items, "item", engine)
+    frame = joined_rank(frame, users, "user", engine)
+    for name in labels:
+        frame = joined_rank(frame, distinct_ids(tables.events, name, engine), f"_{name}", engine)
+        code = nw.when(nw.col(f"_{name}") >= 0).then(nw.col(f"_{name}"))
+        frame = frame.with_columns(code.alias(f"_{name}")).with_columns(_code(f"_{name}", nw.Int64()).alias(name))
+        frame = frame.drop(f"_{name}")
+    return _to_numpy(engine.collect_made(frame, texts))
+
+
+def _code(column: str, dtype: DType) -> nw.Expr:
+    width = nw.Int8 if dtype == nw.Int8 else nw.Int64
+    return nw.col(column).cast(width).fill_null(nw.lit(missing_code(width()), width))
+
+
+def missing_code(dtype: DType | np.dtype[Any]) -> int:
+    """Return the code of a missing channel or basket: below all values of the type that occur."""
+    return -128 if dtype in (nw.Int8, np.dtype(np.int8)) else -(2**62)
+
+
+def _numbers(types: dict[str, DType]) -> dict[str, list[nw.Expr]]:
+    """Return, by the column that is read, the numbers to be made of it."""
+    dtype = types[schema.TIME]
+    require_dates(dtype, "time column")
+    time = valid_time(schema.TIME) if dtype == nw.String else nw.col(schema.TIME)
+    numbers = {schema.TIME: [day_of(time, dtype).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]}
+    if dtype != nw.Date:
+        numbers[schema.TIME].append(millisecond_of_day(time, dtype).alias("millisecond"))
+    for name in (schema.PRICE, schema.QUANTITY):
+        if name in types:
+            numbers[name] = [number(name, types[name]).cast(nw.Float32).alias(name)]
+    return numbers
+
+
+def require_dates(dtype: DType, what: str) -> None:
+    """Refuse a column, called ``what``, whose values cannot be days.
+
+    Raises:
+        DataError: it is neither text nor Date nor Datetime, or it has a time zone.
+    """
+    if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
+        # Which day it was depends on the zone, and only one of the engines keeps it: the days would differ.
+        raise DataError(
+            f"the {what} holds times of the zone {dtype.time_zone}, expected the shop's local time without a "
+            "zone; convert it and save the table again"
+        )
+    if dtype not in (nw.String, nw.Date, nw.Datetime):
+        raise DataError(f"the {what} holds {dtype}, expected dates such as 2020-09-22; name the date's column")
+
+
+def _mark_names(tables: RawTables) -> list[str]:
+    return [f"rule_{position}" for position, rule in enumerate(tables.rules) if rule.table == "events"]
+
+
+def _marks(tables: RawTables) -> list[nw.Expr]:
+    rows = [rule.rows for rule in tables.rules if rule.table == "events"]
+    return [expression.alias(name) for expression, name in zip(rows, _mark_names(tables), strict=True)]
+
+
+def _to_numpy(table: pa.Table) -> Columns:
+    columns = {}
+    for name in table.column_names:
+        columns[name] = table[name].to_numpy()
+        table = table.drop_columns(name)  # so that only one column at a time is held twice
+    if "millisecond" in columns and not columns["millisecond"].any():
+        del columns["millisecond"]
+    return columns

@@ -1,0 +1,95 @@
+"""Dense ids: the index of a row is the rank of its external id among all, as sorted UTF-8 text."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.data.engine import Engine
+
+UNKNOWN, ABSENT = -1, -2  # in place of the rank of an id
+
+
+@dataclass(frozen=True)
+class Ids:
+    """External ids of one kind; the rank of an id is its position."""
+
+    column: str
+    values: pa.Array  # (n,) string, ascending, without repetition
+    n_repeated: int = 0  # rows left out because their id had come before
+    n_absent: int = 0  # rows left out because they had no id
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def united(self, values: pa.Array) -> Self:
+        """Return these ids and ``values``."""
+        both = pa.chunked_array([self.values, values.filter(pc.invert(self.holds(values)))]).combine_chunks()
+        return replace(self, values=both.take(pc.array_sort_indices(both)))
+
+    def holds(self, values: pa.Array) -> pa.Array:
+        """Return whether each of ``values`` is one of these ids."""
+        return pc.is_in(values, value_set=self.values)
+
+
+def ids_of(rows: pa.Array, column: str) -> Ids:
+    """Return the ids in ``rows`` (n,) of any type, in any order, repeated or absent (null, empty)."""
+    text = rows.cast(pa.string())
+    if _ascending(text):
+        return Ids(column, text)
+    present = text.filter(pc.and_(pc.is_valid(text), pc.not_equal(text, "")))
+    unique = present.unique()
+    unique = unique.take(pc.array_sort_indices(unique))
+    return Ids(column, unique, len(present) - len(unique), len(text) - len(present))
+
+
+def _ascending(text: pa.Array) -> bool:
+    """Return whether each of ``text`` (n,) is there, not empty, and greater than the one before it."""
+    if len(text) == 0 or text.null_count or text[0].as_py() == "":
+        return False
+    return bool(pc.all(pc.less(text[:-1], text[1:])).as_py())
+
+
+def distinct_ids(frame: nw.LazyFrame[Any], column: str, engine: Engine) -> Ids:
+    """Return the distinct ids in ``column``."""
+    rows = engine.collect(frame.select(nw.col(column).cast(nw.String)).unique())
+    return ids_of(rows[column].combine_chunks(), column)
+
+
+def joined_rank(frame: nw.LazyFrame[Any], ids: Ids, name: str, engine: Engine) -> nw.LazyFrame[Any]:
+    """Return ``frame`` with the strings of ``ids.column`` replaced by ``name``: their rank, Int32 from 0.
+
+    UNKNOWN stands for an id that is not among ``ids``, ABSENT for null and the empty string.
+    """
+    keys = pa.concat_arrays([ids.values, pa.array([""])])
+    ranks = pa.array(np.append(np.arange(len(ids), dtype=np.int32), np.int32(ABSENT)))
+    frame = frame.with_columns(nw.col(ids.column).fill_null(nw.lit("")))
+    return engine.looked_up(frame, ids.column, pa.table({ids.column: keys, name: ranks}), name, UNKNOWN)
+
+
+def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
+    """Return one row for each of ``values`` with the attributes that ``table`` has for it, null where it has none.
+
+    Of several rows with one id the first by all columns is taken.
+    """
+    table = _with_plain_strings(table, column)
+    if table[column].equals(pa.chunked_array([values])):
+        return table.select([column, *(name for name in table.column_names if name != column)])
+    if pc.count_distinct(table[column]).as_py() < len(table):
+        # Engines return rows in any order: which of several is taken must not depend on it.
+        others = [name for name in table.column_names if name != column]
+        table = table.sort_by([(name, "ascending") for name in (column, *others)])
+    found = pc.index_in(values, value_set=table[column].combine_chunks())
+    return pa.table({column: values} | {name: table[name].take(found) for name in table.column_names if name != column})
+
+
+def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
+    """Return ``table`` with text, and ``column`` whatever it is, as Arrow's string: engines differ in their kinds."""
+    kinds = (pa.large_string(), pa.string_view(), pa.null())
+    fields = [
+        field.with_type(pa.string()) if field.name == column or field.type in kinds else field for field in table.schema
+    ]
+    return table.cast(pa.schema(fields)).replace_schema_metadata()

@@ -1,0 +1,103 @@
+"""Names a person can read, for items of any catalogue: chosen from whatever attributes the source has."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+import narwhals as nw
+
+from recsys import schema
+
+#: Patterns of columns that name an item, best first.
+_NAMES = ("prod_name", "product_name", "item_name", "name", "title", "description", "*name*", "product_type*", "*type*")
+#: Patterns of columns that say more about it.
+_DETAILS = (
+    "product_type_name",
+    "product_category",
+    "*category*",
+    "*type*",
+    "colour_group_name",
+    "*colo*r*name",
+    "package_size",
+)
+_SHOWN_DETAILS = 2
+_LONGEST_ID = 14
+_LONGEST_LABEL = 60
+
+
+@dataclass(frozen=True)
+class Product:
+    """An item as it is shown."""
+
+    label: str
+    detail: str
+    id: str
+
+
+class Labels:
+    """Gives the readable form of item_index 1 … n_items."""
+
+    def __init__(self, items: nw.DataFrame[Any]) -> None:
+        names = [name for name in items.columns if name != schema.ITEM_ID]
+        title = _first(names, _NAMES)
+        details = [name for name in _matches(names, _DETAILS) if name != title]
+        self._ids = items[schema.ITEM_ID].to_list()
+        self._titles = None if title is None else items[title].to_list()
+        self._details = [items[name].to_list() for name in details]
+
+    def product(self, item_index: int) -> Product:
+        """Return the readable form of an item: its id where it has no name."""
+        row = item_index - 1
+        identifier = short_id(self._ids[row])
+        label = "" if self._titles is None else readable(self._titles[row])
+        details = dict.fromkeys(text for text in (readable(column[row]) for column in self._details) if text)
+        details.pop(label, None)
+        return Product(label or f"Item {identifier}", ", ".join(list(details)[:_SHOWN_DETAILS]), identifier)
+
+
+def short_id(identifier: object) -> str:
+    """Return an id shortened to its beginning where it is too long to read, such as H&M's 64 hexadecimal digits.
+
+    >>> short_id("0108775015"), short_id("00000dbacae5abe5e23885899a1fa442")
+    ('0108775015', '00000dba…')
+    """
+    text = str(identifier)
+    return text if len(text) <= _LONGEST_ID else f"{text[:8]}…"
+
+
+def _first(names: list[str], patterns: tuple[str, ...]) -> str | None:
+    return next(iter(_matches(names, patterns)), None)
+
+
+def _matches(names: list[str], patterns: tuple[str, ...]) -> list[str]:
+    """Return the names that match a pattern, in the patterns' order; codes and groups of a name are not names."""
+    found = (name for pattern in patterns for name in names if fnmatch(name.lower(), pattern))
+    return list(dict.fromkeys(name for name in found if not name.lower().endswith(("_code", "_id", "_no"))))
+
+
+def readable(value: object) -> str:
+    """Return a value as text: blanks put in order, a shouted name in sentence case, a cut or long one ended well.
+
+    >>> readable("CAN DOG FOOD  (SKIPPY/PEDIGREE/"), readable("10 OZ")
+    ('Can dog food', '10 OZ')
+    """
+    text = " ".join(str(value).split()) if value is not None else ""
+    if text.count("(") > text.count(")"):
+        text = text[: text.rindex("(")].rstrip() or text
+    if len(text) > 3 and text[0].isalpha() and text == text.upper():
+        text = text.capitalize()
+    return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1].rstrip()}…"
+
+
+def long_date(iso: str) -> str:
+    """Return an ISO date in words; other text as it is.
+
+    >>> long_date("2017-12-05"), long_date("test")
+    ('5 Dec 2017', 'test')
+    """
+    year, _, rest = iso.partition("-")
+    month, _, day = rest.partition("-")
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    if not (year.isdigit() and month.isdigit() and day.isdigit() and 1 <= int(month) <= 12):
+        return iso
+    return f"{int(day)} {months[int(month) - 1]} {year}"

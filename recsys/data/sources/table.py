@@ -1,0 +1,285 @@
+"""Reader of any table of purchases, CSV or Parquet, by a column map: how a shop brings its own data.
+
+Ids come out as clean text: without spaces around them, and a whole number that was stored as a decimal (``17850.0``,
+as when a column with gaps was saved) without its decimals, in every file alike, so that they meet. Where such an id
+was text, the rows are counted in the report, as ``1`` and ``1.0`` become one.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+from narwhals.dtypes import DType
+
+from recsys import schema
+from recsys.config import DataConfig
+from recsys.data.engine import Engine
+from recsys.data.expressions import number
+from recsys.data.sources.base import RawTables, Rule, require_file
+from recsys.data.sources.column_map import (
+    TIME_PARTS,
+    ColumnMap,
+    DropRule,
+    ItemsMap,
+    PromotionsMap,
+    UsersMap,
+    load_column_map,
+)
+from recsys.errors import DataError
+
+_ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip", ".gz", ".tsv", ".txt")
+_WHOLE = r"^-?[0-9]+[.]0+$"
+_LARGEST_WHOLE = 2.0**53  # beyond it a decimal number does not say which whole number was meant
+
+
+def read(config: DataConfig, engine: Engine) -> RawTables:
+    """Return the purchases, items and users that the column map ``config.columns`` finds under ``config.raw``.
+
+    Attributes taken from the purchases' own file are, per id, the most frequent value among the rows that no rule
+    drops; of values equally frequent the first in the alphabet.
+
+    Raises:
+        ConfigError: there is no column map, or it is not one.
+        DataError: a file or a column is missing.
+    """
+    columns = load_column_map(config.columns)
+    raw = config.raw or Path()
+    folder = raw.parent if raw.is_file() else raw
+    path = _purchases(raw, columns, config.columns)
+    frame = _scan(engine, path, columns.separator)
+    _require(frame, columns, path, config.columns)
+    marks = {f"_drop_{place}": _condition(rule, frame) for place, rule in enumerate(columns.drop)}
+    mended = _mended(columns, frame)
+    events = frame.select(*_events(columns, frame), *(mark.alias(name) for name, mark in (marks | mended).items()))
+    kept = frame
+    for mark in marks.values():
+        kept = kept.filter(~mark.fill_null(nw.lit(False)))
+    items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, folder, engine)
+    users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, folder, engine)
+    parts = (columns.items, columns.users, columns.promotions)
+    own_files = [folder / part.file for part in parts if part and part.file]
+    return RawTables(
+        events=events,
+        items=items,
+        users=users,
+        promotions=_promotions(columns.promotions, columns, folder, engine) if columns.promotions else None,
+        inputs=(path, *own_files, *([config.columns] if config.columns else [])),
+        rules=(
+            *(Rule(rule.name, nw.col(name)) for name, rule in zip(marks, columns.drop, strict=True)),
+            *(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in mended),
+        ),
+        sold_items_only=columns.items is None or columns.items.file is None,
+        partial_users=columns.users is not None and columns.users.file is None,
+    )
+
+
+def _purchases(raw: Path, columns: ColumnMap, origin: Path | None) -> Path:
+    """Return the file of purchases: ``raw`` itself, or the one in the folder ``raw`` that the map names."""
+    if raw.is_file():
+        if columns.file is not None and Path(columns.file).name != raw.name:
+            raise DataError(
+                f"data.raw is the file {raw}, but {origin} says file: {columns.file}; leave one of them out"
+            )
+        return require_file(raw)
+    found = [path.name for path in sorted(raw.glob("*")) if path.name.endswith(_ENDINGS)]
+    there = f"{raw} holds {', '.join(found) or 'no table'}" if raw.is_dir() else f"{raw} does not exist"
+    if columns.file is None:
+        raise DataError(f"{there}; name the file of purchases with --raw, or with 'file: NAME' in {origin}")
+    if not (raw / columns.file).is_file():
+        raise DataError(f"{raw / columns.file} is missing ({there}); put it there, or correct 'file' in {origin}")
+    return require_file(raw / columns.file)
+
+
+def _scan(engine: Engine, path: Path, separator: str) -> nw.LazyFrame[Any]:
+    if not path.name.endswith(_ENDINGS):
+        raise DataError(f"{path} ends in none of {', '.join(_ENDINGS)}; expected a CSV or Parquet file")
+    return engine.scan(path) if path.suffix == ".parquet" else engine.scan_csv(path, separator)
+
+
+def _require(frame: nw.LazyFrame[Any], columns: ColumnMap, path: Path, origin: Path | None) -> None:
+    """Raise a DataError that names the map's key when a column is not in the file."""
+    wanted = [*columns.roles().items()]
+    for key, part in (("items.attributes", columns.items), ("users.attributes", columns.users)):
+        wanted += [(key, name) for name in part.attributes] if part and part.file is None else []
+    wanted += [(f"drop {rule.name}: column", rule.column) for rule in columns.drop]
+    for key, column in wanted:
+        _require_column(frame, column, f"{key}: {column}", path, str(origin))
+
+
+def _require_column(frame: nw.LazyFrame[Any], column: str, line: str, path: Path, origin: str) -> None:
+    found = frame.collect_schema().names()
+    if column in found:
+        return
+    lower = {name.lower(): name for name in found}
+    close = difflib.get_close_matches(column.lower(), lower, n=1, cutoff=0.5)
+    hint = f"did you mean {lower[close[0]]}?" if close else "name one of these"
+    if len(found) == 1:
+        hint = "is the separator right? Say 'separator: \";\"' (or what it is) in the map"
+    raise DataError(f"{origin} says '{line}', but {path} has no such column; found {', '.join(found)}; {hint}")
+
+
+def _events(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> list[nw.Expr]:
+    """Return the expressions of the schema's columns."""
+    types = frame.collect_schema()
+    expressions = []
+    for role, column in columns.roles().items():
+        value = nw.col(column)
+        if role in (schema.USER_ID, schema.ITEM_ID, schema.BASKET_ID, schema.CHANNEL):
+            value = _clean_text(column, types[column])
+        elif role == schema.TIME:
+            value = _day(column, columns.time_format, types[column])
+        expressions.append(value.alias(role))
+    return expressions
+
+
+def _day(column: str, time_format: str | None, dtype: DType) -> nw.Expr:
+    """Return a column of times as validation reads it; ``time_format`` says how they are written where that is text."""
+    return iso_time(column, time_format) if time_format is not None and dtype == nw.String else nw.col(column)
+
+
+def _mended(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> dict[str, nw.Expr]:
+    """Return for each id that is text which rows :func:`_clean_text` takes the decimals from."""
+    types = frame.collect_schema()
+    ids = {schema.USER_ID: columns.user_id, schema.ITEM_ID: columns.item_id}
+    return {
+        f"_{role}_written_as_decimal": nw.col(column).str.strip_chars().str.contains(_WHOLE)
+        for role, column in ids.items()
+        if types[column] == nw.String
+    }
+
+
+def _clean_text(column: str, dtype: DType) -> nw.Expr:
+    """Return a column as text; see the module for what becomes of decimals. Null, NaN and infinity are null."""
+    value = nw.col(column)
+    if dtype.is_float():
+        wide = value.cast(nw.Float64)
+        whole = wide.is_finite() & (wide.abs() <= _LARGEST_WHOLE) & (wide == wide.floor())
+        finite = nw.when(wide.is_finite()).then(value).cast(nw.String)
+        return nw.when(whole).then(nw.when(whole).then(wide).cast(nw.Int64).cast(nw.String)).otherwise(finite)
+    text = value.cast(nw.String).str.strip_chars()
+    return nw.when(text.str.contains(_WHOLE)).then(text.str.replace_all(r"[.]0+$", "")).otherwise(text)
+
+
+def _condition(rule: DropRule, frame: nw.LazyFrame[Any]) -> nw.Expr:
+    """Return which rows the rule drops; null where the value is missing, except for the condition ``missing``."""
+    dtype = frame.collect_schema()[rule.column]
+    text = _clean_text(rule.column, dtype)
+    missing = text.is_null() | (text == "")
+    present_text = nw.when(~missing).then(text)
+    if rule.missing is not None:
+        return missing if rule.missing else ~missing
+    if rule.starts_with is not None:
+        return present_text.str.starts_with(rule.starts_with)
+    if rule.matches is not None:
+        return present_text.str.contains(rule.matches)
+    if rule.not_matches is not None:
+        return ~present_text.str.contains(rule.not_matches)
+    if rule.one_of is not None:
+        return nw.when(~missing).then(text.is_in(rule.one_of))
+    if isinstance(rule.equals, str):
+        return present_text == rule.equals
+    value = number(rule.column, dtype)
+    present = nw.when(~value.is_nan()).then(value)
+    if rule.less_than is not None:
+        return present < rule.less_than
+    if rule.at_most is not None:
+        return present <= rule.at_most
+    return present == rule.equals if rule.equals is not None else present > rule.more_than
+
+
+def _attributes(
+    part: ItemsMap | UsersMap | None,
+    role: str,
+    column: str,
+    kept: nw.LazyFrame[Any],
+    folder: Path,
+    engine: Engine,
+) -> nw.LazyFrame[Any] | None:
+    """Return ``role`` and the attributes of each item or user, from a file of their own or from kept purchases."""
+    if part is None:
+        return None
+    if part.file is None:
+        return _most_frequent(kept, role, column, part.attributes)
+    path = require_file(folder / part.file)
+    frame = _scan(engine, path, part.separator)
+    column = getattr(part, role) or column
+    kind = "items" if role == schema.ITEM_ID else "users"
+    for key, name in ((role, column), *(("attributes", name) for name in part.attributes)):
+        _require_column(frame, name, f"{kind}.{key}: {name}", path, "the column map")
+    return frame.select(_clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
+
+
+def _promotions(part: PromotionsMap, columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFrame[Any]:
+    """Return what is planned to be promoted, from a file of its own."""
+    path = require_file(folder / part.file)
+    frame = _scan(engine, path, part.separator)
+    item_id = part.item_id or columns.item_id
+    named = {"item_id": item_id, "start": part.start, "end": part.end, "kind": part.kind, "share": part.share}
+    for key, name in named.items():
+        if name is not None:
+            _require_column(frame, name, f"promotions.{key}: {name}", path, "the column map")
+    types = frame.collect_schema()
+    days = {schema.START: part.start, schema.END: part.end}
+    return frame.select(
+        _clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
+        *(_day(name, part.time_format or columns.time_format, types[name]).alias(role) for role, name in days.items()),
+        (nw.lit("promotion") if part.kind is None else _clean_text(part.kind, types[part.kind])).alias(schema.KIND),
+        (nw.lit(1.0) if part.share is None else nw.col(part.share)).alias(schema.SHARE),
+    )
+
+
+def _most_frequent(
+    kept: nw.LazyFrame[Any], role: str, column: str, attributes: tuple[str, ...]
+) -> nw.LazyFrame[Any] | None:
+    """Return for each id the most frequent present value of each attribute, the smallest of equally frequent ones."""
+    types = kept.collect_schema()
+    ids = _clean_text(column, types[column]).alias(role)
+    named = [_present(name, types[name]).alias(f"_{place}") for place, name in enumerate(attributes)]
+    table = kept.select(ids, *named).filter(~nw.col(role).is_null(), nw.col(role) != "")
+    result = None
+    for place, name in enumerate(attributes):
+        value, count = nw.col(f"_{place}"), nw.col("_count")
+        counts = table.group_by(role, f"_{place}").agg(nw.len().alias("_count"))
+        # An absent value counts as never seen, so that it is taken only where there is no other.
+        counts = counts.with_columns(nw.when(~value.is_null()).then(count).otherwise(nw.lit(0)).alias("_count"))
+        most = counts.filter(count == count.max().over(role)).group_by(role).agg(value.min().alias(name))
+        result = most if result is None else result.join(most, on=role, how="inner")
+    return result
+
+
+def _present(column: str, dtype: DType) -> nw.Expr:
+    """Return a column with empty text, and text of spaces alone, as null."""
+    if dtype != nw.String:
+        return nw.col(column)
+    text = nw.col(column).str.strip_chars()
+    return nw.when(text != "").then(text)
+
+
+def iso_time(column: str, time_format: str) -> nw.Expr:
+    """Return text like ``2010-12-01 08:26:00`` from a text ``column`` written as ``time_format``; else the text itself.
+
+    Numbers may lack leading zeros; a year of two digits is of this century. What the calendar does not have (a 31st of
+    June) is not noticed here.
+    """
+    text = nw.col(column).str.strip_chars()
+    pieces = re.split("(%.)", time_format.strip())
+    patterns = [TIME_PARTS.get(piece, re.escape(piece)) for piece in pieces]
+    part = {
+        piece: text.str.replace_all(f"^{''.join(patterns[:place])}", "").str.replace_all(
+            f"{''.join(patterns[place + 1 :])}$", ""
+        )
+        for place, piece in enumerate(pieces)
+        if piece in TIME_PARTS
+    }
+    year = part["%Y"] if "%Y" in part else nw.concat_str(nw.lit("20"), part["%y"])
+    joined = [year]
+    for piece, mark in (("%m", "-"), ("%d", "-"), ("%H", " "), ("%M", ":"), ("%S", ":")):
+        joined += [nw.lit(mark), _two_digits(part[piece]) if piece in part else nw.lit("00")]
+    fits = text.str.contains(f"^{''.join(patterns)}$")
+    return nw.when(fits).then(nw.concat_str(*joined)).otherwise(text).alias(column)
+
+
+def _two_digits(text: nw.Expr) -> nw.Expr:
+    return nw.concat_str(nw.lit("0"), text).str.tail(2)

@@ -1,0 +1,1 @@
+"""Invented purchases in H&M's form, at any size."""

@@ -1,0 +1,1 @@
+"""Honest measuring: splits, metrics, intervals, results. Nothing here knows a model."""

@@ -1,0 +1,115 @@
+"""Score recommendations against what was bought: ``recsys evaluate``.
+
+It reads tables and knows no model: any system that writes ``user_id, rank, item_id, score`` is scored alike.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsys.config import Config
+from recsys.console import ForceOption, RunOption, run, talk
+from recsys.errors import UsageError
+from recsys.evaluation.runs import _bootstrap_protocol, score_run, settings_of
+from recsys.evaluation.scoring import score_systems
+from recsys.evaluation.tables import asked_of_tables, read_recommendations, read_targets
+from recsys.runs import Run, find_run
+from recsys.storage import require_absent, write_json
+
+METRICS_FILE = "metrics.json"
+#: What public analyses of the competition found between a last-week MAP@12 and the private leaderboard's.
+HM_PRIVATE_SHARE = (0.83, 0.86)
+SHOWN = ("map", "ndcg", "hit_rate", "recall", "coverage")
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    run_name: RunOption = None,
+    recommendations: Annotated[
+        Path | None, typer.Option(help="Parquet table user_id, rank, item_id, score of any system.")
+    ] = None,
+    targets: Annotated[Path | None, typer.Option(help="Parquet table user_id, item_id: what was bought.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --targets: write the numbers to this JSON file.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Score a run's recommendations fold by fold, or any two tables, and print the systems side by side."""
+    if (recommendations is None) != (targets is None):
+        raise UsageError("--recommendations and --targets go together: one table of lists, one of what was bought")
+    if recommendations is not None and targets is not None:
+        if run_name is not None:
+            raise UsageError("--run scores the run's own tables; leave it out with --recommendations and --targets")
+        _evaluate_tables(recommendations, targets, out, force=force)
+    elif out is not None:
+        raise UsageError("--out goes with --recommendations and --targets; a run's numbers go to its report folder")
+    else:
+        _evaluate_run(find_run(run_name), force=force)
+
+
+def _evaluate_run(found: Run, *, force: bool) -> None:
+    path = found.report_folder / METRICS_FILE
+    require_absent(path, force=force)
+    scores = score_run(found)
+    write_json(path, scores)
+    print_scores(scores)
+    if found.config.data.source == "hm" and found.config.split.protocol == "weekly":
+        _print_private_score(scores)
+    talk.print(f"wrote {path}; next: recsys report --run {found.name}", markup=False)
+
+
+def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, force: bool) -> None:
+    if out is not None:
+        require_absent(out, force=force)
+    asked = asked_of_tables(read_recommendations(recommendations), read_targets(targets), recommendations.stem)
+    config = Config()
+    scores = {"protocol": _bootstrap_protocol(config), **score_systems([asked], settings_of(config))}
+    scores["protocol"]["n_users_asked"] = len(asked.user_index)
+    print_scores(scores)
+    if out is not None:
+        write_json(out, scores)
+        talk.print(f"wrote {out}", markup=False)
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """Print the mean over folds, a row a system, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = _shown(scores["systems"])
+    table = Table("system")
+    for metric in metrics:
+        table.add_column(metric.upper().replace("_", " "), no_wrap=True)
+    for system, values in scores["systems"].items():
+        table.add_row(system, *[value_text(values.get(metric)) for metric in metrics])
+    Console(width=20 + 26 * len(metrics)).print(table)  # whole numbers, also where the output is piped
+
+
+def _shown(systems: dict[str, Any]) -> list[str]:
+    names = list(next(iter(systems.values())))
+    largest = max(int(name.partition("@")[2]) for name in names)
+    return [f"{metric}@{largest}" for metric in SHOWN if f"{metric}@{largest}" in names]
+
+
+def value_text(cell: dict[str, float | None] | None) -> str:
+    """Return a value with its interval in brackets, where it has one; nothing for None."""
+    if cell is None:
+        return ""
+    value = f"{cell['value']:.4f}"
+    return value if cell["low"] is None else f"{value} [{cell['low']:.4f}, {cell['high']:.4f}]"
+
+
+def _print_private_score(scores: dict[str, Any]) -> None:
+    last = scores["folds"][-1]
+    value = last["systems"].get("decoder", {}).get("map@12")
+    if value is not None:
+        low, high = (share * value["value"] for share in HM_PRIVATE_SHARE)
+        typer.echo(
+            f"The decoder's MAP@12 on the week of {last['start']} is {value['value']:.4f}. Public analyses of the "
+            f"competition put the private score at 0.83-0.86 of such a local one: {low:.4f} to {high:.4f}."
+        )
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,210 @@
+"""From lists and targets to the tables of ``metrics.json``; knows arrays and names, no files and no model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recsys.evaluation.bootstrap import Bootstrap, Sample, bootstrap, interval, mean_of_folds
+from recsys.evaluation.metrics import catalogue_coverage_at_k, hits_of, novelty_at_k, user_values
+
+#: metric → {"value", "low", "high"}; and system → that
+Values = dict[str, dict[str, float | None]]
+Table = dict[str, Values]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The users of one fold, what they bought, and what each system recommended to them.
+
+    Shapes: Q users, n targets, K items of a list, V = n_items + 1.
+    """
+
+    start: str
+    user_index: np.ndarray  # (Q,)
+    target_offsets: np.ndarray  # (Q+1,)
+    target_item: np.ndarray  # (n,)
+    lists: dict[str, np.ndarray]  # system → (Q, K) item_index, padded with 0
+    n_candidates: int | None = None  # for coverage; left out where it is not known
+    n_buyers: np.ndarray | None = None  # (V,) customers who bought each item before, for novelty
+    n_customers: int = 0  # customers among whom those buyers are counted
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which numbers are wanted.
+
+    A system in ``averages`` has no lists of its own: its value for a customer is the mean of the values of the systems
+    named there, such as one decoder per seed. It stands before all others, and customers are redrawn afterwards, so it
+    stays paired with every system.
+    """
+
+    cutoffs: tuple[int, ...]
+    n_resamples: int
+    confidence: float
+    seed: int
+    averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def score_systems(folds: list[Asked], settings: Settings) -> dict[str, Any]:
+    """Return ``systems``, ``folds`` and ``differences`` as ``metrics.json`` holds them.
+
+    ``systems`` is the mean over folds; its intervals redraw customers, not rows (see :mod:`recsys.evaluation.bootstrap`).
+    Differences are those of the first system to each of the others, on the same draws. Catalogue coverage is a
+    property of all lists together and has no interval.
+    """
+    columns, drawn = _draw([_columns(fold, settings) for fold in folds], folds, settings)
+    coverages = [_coverage(fold, settings.cutoffs) for fold in folds]
+    mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
+    return {
+        "systems": _merged(_table(columns, mean, settings), _mean_coverage(coverages)),
+        "differences": _differences(columns, mean, settings),
+        "folds": [
+            {
+                "start": fold.start,
+                "n_users": len(fold.user_index),
+                "systems": _merged(_table(columns, one, settings), coverage),
+                "differences": _differences(columns, one, settings),
+            }
+            for fold, coverage, one in zip(folds, coverages, _each_fold(drawn), strict=True)
+        ],
+    }
+
+
+def score_segment(folds: list[Asked], chosen: list[np.ndarray], settings: Settings) -> tuple[Table, int]:
+    """Return the systems' table when only the ``chosen`` targets of each fold count, and how many users have any.
+
+    A user asked in several folds counts once in the size. A segment without users has an empty table.
+    """
+    kept = [only(fold, mask) for fold, mask in zip(folds, chosen, strict=True)]
+    users = [fold.user_index for fold in kept if len(fold.user_index)]
+    if not users:
+        return {}, 0
+    kept = [fold for fold in kept if len(fold.user_index)]
+    columns, drawn = _draw([_columns(fold, settings, novelty=False) for fold in kept], kept, settings)
+    mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
+    return _table(columns, mean, settings), len(np.unique(np.concatenate(users)))
+
+
+def only(fold: Asked, chosen: np.ndarray) -> Asked:
+    """Return the fold with the ``chosen`` (n,) targets, without the users who have none of them."""
+    left = np.concatenate([[0], np.cumsum(chosen)])[fold.target_offsets]
+    has = np.diff(left) > 0
+    offsets = np.concatenate([[0], left[1:][has]])
+    lists = {system: items[has] for system, items in fold.lists.items()}
+    return Asked(fold.start, fold.user_index[has], offsets, fold.target_item[chosen], lists)
+
+
+def _columns(fold: Asked, settings: Settings, *, novelty: bool = True) -> dict[tuple[str, str], np.ndarray]:
+    """Return the values (Q,) of each (system, metric), averages first."""
+    cutoffs = settings.cutoffs
+    columns: dict[tuple[str, str], np.ndarray] = {}
+    n_relevant = np.diff(fold.target_offsets)
+    for system, items in fold.lists.items():
+        hits = hits_of(items, fold.target_offsets, fold.target_item)
+        for metric, values in user_values(hits, n_relevant, cutoffs).items():
+            columns[system, metric] = values
+        if novelty and fold.n_buyers is not None:
+            for k in cutoffs:
+                columns[system, f"novelty@{k}"] = novelty_at_k(items, fold.n_buyers, fold.n_customers, k)
+    return _averages(columns, settings.averages) | columns
+
+
+def _averages(
+    columns: dict[tuple[str, str], np.ndarray], averages: dict[str, tuple[str, ...]]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Return the mean of the members' values (Q,) for each average and metric."""
+    return {
+        (name, metric): np.mean([columns[member, metric] for member in members], axis=0)
+        for name, members in averages.items()
+        for system, metric in columns
+        if system == members[0]
+    }
+
+
+def _draw(
+    columns: list[dict[tuple[str, str], np.ndarray]], folds: list[Asked], settings: Settings
+) -> tuple[list[tuple[str, str]], Bootstrap]:
+    names = list(columns[0])
+    samples = [
+        Sample(fold.user_index, np.stack([column[name] for name in names], axis=1))
+        for fold, column in zip(folds, columns, strict=True)
+    ]
+    return names, bootstrap(samples, settings.n_resamples, settings.seed)
+
+
+def _each_fold(drawn: Bootstrap) -> list[Bootstrap]:
+    return [Bootstrap(drawn.measured[f], drawn.resampled[:, f]) for f in range(len(drawn.measured))]
+
+
+def _table(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Table:
+    table: Table = {}
+    for number, (system, metric) in enumerate(columns):
+        value = float(drawn.measured[number])
+        if np.isfinite(value):
+            table.setdefault(system, {})[metric] = _cell(value, drawn.resampled[:, number], settings)
+    return table
+
+
+def _differences(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Table:
+    """Return the first system's values minus those of each other system."""
+    place = {column: number for number, column in enumerate(columns)}
+    first = columns[0][0]
+    table: Table = {}
+    for system, metric in columns:
+        ours, theirs = place[first, metric], place[system, metric]
+        value = float(drawn.measured[ours] - drawn.measured[theirs])
+        if system != first and np.isfinite(value):
+            apart = drawn.resampled[:, ours] - drawn.resampled[:, theirs]
+            table.setdefault(system, {})[metric] = _cell(value, apart, settings)
+    return table
+
+
+def _cell(value: float, resampled: np.ndarray, settings: Settings) -> dict[str, float | None]:
+    bounds = interval(resampled, settings.confidence)
+    low, high = (None, None) if bounds is None else bounds
+    return {"value": value, "low": low, "high": high}
+
+
+def _coverage(fold: Asked, cutoffs: tuple[int, ...]) -> Table:
+    n_candidates = fold.n_candidates
+    if n_candidates is None:
+        return {}
+    return {
+        system: {f"coverage@{k}": _point(catalogue_coverage_at_k(items, n_candidates, k)) for k in cutoffs}
+        for system, items in fold.lists.items()
+    }
+
+
+def _mean_coverage(coverages: list[Table]) -> Table:
+    def mean(cells: list[float | None]) -> float:
+        return float(np.mean([cell for cell in cells if cell is not None]))
+
+    return {
+        system: {metric: _point(mean([c[system][metric]["value"] for c in coverages])) for metric in values}
+        for system, values in coverages[0].items()
+    }
+
+
+def _point(value: float) -> dict[str, float | None]:
+    return {"value": value, "low": None, "high": None}
+
+
+def _merged(table: Table, more: Table) -> Table:
+    return {system: {**values, **more.get(system, {})} for system, values in table.items()}
+
+
+#: Called with the name of each segment as it is scored.
+Heard = Callable[[str], None]
+
+
+def score_segments(
+    folds: list[Asked], segments: list[dict[str, np.ndarray]], settings: Settings, heard: Heard
+) -> tuple[dict[str, Table], dict[str, int]]:
+    """Return ``segments`` and ``segment_sizes`` as ``metrics.json`` holds them."""
+    tables, sizes = {}, {}
+    for name in segments[0]:
+        tables[name], sizes[name] = score_segment(folds, [segment[name] for segment in segments], settings)
+        heard(name)
+    return tables, sizes

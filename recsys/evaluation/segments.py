@@ -1,0 +1,89 @@
+"""Which purchases and customers are looked at apart. Every segment is a sampling of targets, known at the fold's date.
+
+A customer counts in a segment if at least one of the customer's targets does; only those targets count as relevant.
+
+- ``repeated``: items the customer had bought before the date; ``new``: all others.
+- ``without_history``, ``history_1-4``, ``history_5-19``, ``history_20-99``, ``history_100+``: by the number of events
+  known of the customer at the date.
+- ``newly_launched``: items first sold to anybody at most 28 days before the date, or not before it at all.
+- ``tail``: items outside the smallest set of best sellers that makes 80 % of all sales before the date.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from recsys.data.purchases import Purchases, event_positions
+from recsys.evaluation.splits import Fold
+
+HISTORY_LENGTHS: Final = {
+    "without_history": (0, 0),
+    "history_1-4": (1, 4),
+    "history_5-19": (5, 19),
+    "history_20-99": (20, 99),
+    "history_100+": (100, None),
+}
+LAUNCH_DAYS: Final = 28
+HEAD_SHARE: Final = 0.8
+
+
+def target_segments(data: Purchases, fold: Fold) -> dict[str, np.ndarray]:
+    """Return, for each segment, which of the fold's targets (n,) bool belong to it."""
+    known = _known_items(data, fold)
+    repeated = bought_before(data, fold)
+    launched = _first_day(data, fold, known) >= fold.start_day - LAUNCH_DAYS
+    counts = np.bincount(known, minlength=data.n_items + 1)
+    return {
+        "repeated": repeated,
+        "new": ~repeated,
+        **_by_history(data, fold),
+        "newly_launched": launched[fold.target_item],
+        "tail": ~head_items(counts)[fold.target_item],
+    }
+
+
+def head_items(counts_V: np.ndarray) -> np.ndarray:
+    """Return (V,) bool: the fewest best sellers that together make 80 % of the sales, ties by item_index.
+
+    >>> head_items(np.array([0, 70, 10, 10, 10])).astype(int)
+    array([0, 1, 1, 0, 0])
+    """
+    order = np.argsort(-counts_V, kind="stable")
+    sold_before = np.cumsum(counts_V[order]) - counts_V[order]
+    head = np.zeros(len(counts_V), dtype=bool)
+    head[order] = (sold_before < HEAD_SHARE * counts_V.sum()) & (counts_V[order] > 0)
+    return head
+
+
+def _known_items(data: Purchases, fold: Fold) -> np.ndarray:
+    known: np.ndarray = data.item[_known_positions(data, fold)]
+    return known
+
+
+def _known_positions(data: Purchases, fold: Fold) -> np.ndarray:
+    return event_positions(data.offsets[:-1], fold.history_end)[1]
+
+
+def _first_day(data: Purchases, fold: Fold, known: np.ndarray) -> np.ndarray:
+    """Return the day (V,) on which each item was first sold; the fold's date where that was not before it."""
+    first = np.full(data.n_items + 1, fold.start_day, dtype=np.int64)
+    np.minimum.at(first, known, data.day[_known_positions(data, fold)])
+    return first
+
+
+def bought_before(data: Purchases, fold: Fold) -> np.ndarray:
+    """Return which of the fold's targets (n,) bool the customer had bought before."""
+    row, position = event_positions(data.offsets[fold.user_index], fold.history_end[fold.user_index])
+    span = data.n_items + 1
+    asked = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
+    before: np.ndarray = np.isin(asked * span + fold.target_item, row * span + data.item[position])
+    return before
+
+
+def _by_history(data: Purchases, fold: Fold) -> dict[str, np.ndarray]:
+    n_events = fold.history_end[fold.user_index] - data.offsets[fold.user_index]
+    n_of_target = np.repeat(n_events, np.diff(fold.target_offsets))
+    return {
+        name: (n_of_target >= low) & (True if high is None else n_of_target <= high)
+        for name, (low, high) in HISTORY_LENGTHS.items()
+    }

@@ -1,0 +1,254 @@
+"""What may be learned from and what is asked: global time cutoffs, customer splits, leave-one-out.
+
+Every protocol yields the same thing, a :class:`Split`: for each user a flat position up to which events may be
+learned from, and folds, each with the position up to which a user's history is known, a date, and targets.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+
+from recsys.config import DataConfig, SplitConfig
+from recsys.data.days import day_date, day_number
+from recsys.data.purchases import Purchases, event_positions
+from recsys.errors import DataError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Users asked at a date, what is known of all users by then, and what the asked ones bought.
+
+    Shapes: U users of the data, Q users asked, n targets. Targets are distinct items per user, ascending.
+    """
+
+    name: str
+    start_day: int  # the date asked; events of this day and later are not known
+    end_day: int  # first day after the window
+    history_end: np.ndarray  # (U,) int64: events offsets[u]:history_end[u] are known
+    user_index: np.ndarray  # (Q,) int32, ascending: users with at least one target
+    target_offsets: np.ndarray  # (Q+1,) int64
+    target_item: np.ndarray  # (n,) int32 item_index
+
+    def of_users(self, chosen: np.ndarray) -> "Fold":
+        """Return the same asked of some: ``chosen`` (Q,) bool, or ascending places, among ``user_index``."""
+        rows = np.arange(len(self.user_index))[chosen]
+        _, position = event_positions(self.target_offsets[rows], self.target_offsets[rows + 1])
+        counts = np.diff(self.target_offsets)[rows]
+        return replace(
+            self,
+            user_index=self.user_index[rows],
+            target_offsets=np.concatenate([[0], np.cumsum(counts)]),
+            target_item=self.target_item[position],
+        )
+
+    def of_targets(self, chosen: np.ndarray) -> "Fold":
+        """Return the same with the targets ``chosen`` (n,) bool alone, asked of the users who have one of them."""
+        kept = np.concatenate([[0], np.cumsum(chosen)])[self.target_offsets]
+        has_one = np.diff(kept) > 0
+        return replace(
+            self,
+            user_index=self.user_index[has_one],
+            target_offsets=np.concatenate([[0], kept[1:][has_one]]),
+            target_item=self.target_item[chosen],
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is learned from, what is chosen on, what is tested on."""
+
+    train_end: np.ndarray  # (U,) int64: events offsets[u]:train_end[u] may be learned from (none for held-out users)
+    train_day: int  # first day that may not be learned from
+    validation: Fold
+    tests: tuple[Fold, ...]
+
+    def with_validation_learned(self, data: Purchases) -> "Split":
+        """Return the same with the validation window among what may be learned from; of protocol weekly only."""
+        day = self.validation.end_day
+        return replace(self, train_end=data.ends_before(day), train_day=day)
+
+
+def make_split(data: Purchases, config: SplitConfig) -> Split:
+    """Return the split that ``config.protocol`` names.
+
+    Raises:
+        DataError: the data hold too few days, users or events for the protocol.
+    """
+    if config.protocol == "weekly":
+        return weekly_split(data, config)
+    if config.protocol == "leave_one_out":
+        return leave_one_out(data)
+    return customer_split(data, config)
+
+
+def weekly_split(data: Purchases, config: SplitConfig) -> Split:
+    """Return ``n_folds`` consecutive test windows at the end of the data and the validation window before them.
+
+    The first fold's window starts ``n_folds`` horizons before the end. Weights learn from events before the
+    validation window only; at each fold the history of every user up to that fold's date is known.
+    """
+    end = day_number(config.end) if config.end else data.last_day + 1
+    horizon = config.horizon_days
+    starts = [end - horizon * back for back in range(config.n_folds, 0, -1)]
+    validation_start = (starts[0] if starts else end) - horizon
+    if validation_start <= data.first_day:
+        raise DataError(
+            f"the data run from {day_date(data.first_day)} to {day_date(data.last_day)}: too short for "
+            f"{config.n_folds} test windows and a validation window of {horizon} days before {day_date(end)}, with "
+            "something left to learn from; lower split.n_folds or split.horizon_days, or give more data"
+        )
+    return Split(
+        train_end=data.ends_before(validation_start),
+        train_day=validation_start,
+        validation=_require_buyers(data, window_fold(data, validation_start, horizon)),
+        tests=tuple(_require_buyers(data, window_fold(data, start, horizon)) for start in starts),
+    )
+
+
+def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
+    """Return the fold that asks at ``start_day`` for everything bought in the ``horizon_days`` from it on.
+
+    Where nobody bought anything, nobody is asked.
+    """
+    begin, end = data.ends_before(start_day), data.ends_before(start_day + horizon_days)
+    users, items = _distinct_pairs(data, begin, end)
+    return _fold(day_date(start_day).isoformat(), start_day, start_day + horizon_days, begin, users, items)
+
+
+def _require_buyers(data: Purchases, fold: Fold) -> Fold:
+    if not len(fold.user_index):
+        raise DataError(
+            f"nobody bought anything from {day_date(fold.start_day)} to {day_date(fold.end_day - 1)}; "
+            f"the data run from {day_date(data.first_day)} to {day_date(data.last_day)}; choose another split.end"
+        )
+    return fold
+
+
+def leave_one_out(data: Purchases) -> Split:
+    """Return the last event of each user as test target and the one before as validation target.
+
+    Users with fewer than three events are learned from whole and not asked. Ties are broken by the order of the
+    prepared arrays. This protocol looks into the future of other users; it exists to compare with the literature.
+    """
+    lengths = np.diff(data.offsets)
+    asked = np.flatnonzero(lengths >= 3).astype(np.int32)
+    if not len(asked):
+        raise DataError("leave-one-out needs users with at least 3 events; none has that many")
+    ends = data.offsets[1:]
+    day = data.last_day
+
+    def fold(name: str, back: int) -> Fold:
+        known = ends.copy()
+        known[asked] -= back
+        return _fold(name, day, day + 1, known, asked, data.item[ends[asked] - back])
+
+    validation, test = fold("validation", 2), fold("test", 1)
+    return Split(train_end=validation.history_end, train_day=day + 1, validation=validation, tests=(test,))
+
+
+def customer_split(data: Purchases, config: SplitConfig) -> Split:
+    """Return a random split of the users: ``test_fraction`` of them are never learned from.
+
+    Each held-out user with at least two events is asked for the last one; half of them (by the same permutation)
+    are the validation fold. Whom the seed draws depends on the number of users alone.
+    """
+    shuffled = np.random.default_rng(config.seed).permutation(data.n_users)
+    n_test = n_held_out(data.n_users, config)
+    held_out = shuffled[:n_test]
+    train_end = data.offsets[1:].copy()
+    train_end[held_out] = data.offsets[held_out]
+    day = data.last_day
+
+    def fold(name: str, users: np.ndarray) -> Fold:
+        users = np.sort(users[np.diff(data.offsets)[users] >= 2]).astype(np.int32)
+        if not len(users):
+            raise DataError(
+                f"protocol customers leaves nobody with two events in its {name} part: {data.n_users} users, "
+                f"{n_test} held out; raise split.test_fraction or give more data"
+            )
+        known = train_end.copy()
+        known[users] = data.offsets[users + 1] - 1
+        return _fold(name, day, day + 1, known, users, data.item[data.offsets[users + 1] - 1])
+
+    return Split(
+        train_end=train_end,
+        train_day=day + 1,
+        validation=fold("validation", held_out[: n_test // 2]),
+        tests=(fold("test", held_out[n_test // 2 :]),),
+    )
+
+
+def n_held_out(n_users: int, config: SplitConfig) -> int:
+    """Return how many of ``n_users`` the protocol customers never learns from.
+
+    >>> n_held_out(536_628, SplitConfig())
+    107326
+    """
+    return round(config.test_fraction * n_users)
+
+
+def with_split_rules(data: DataConfig) -> DataConfig:
+    """Return ``data`` with the rules of ``dataset main --split`` wherever it does not say otherwise itself.
+
+    The 1,000 most sold items, histories of 2 to 10 purchases of these, H&M's tables; the name tells the source.
+
+    >>> with_split_rules(DataConfig(max_history=20)).folder.as_posix()
+    'data/processed/hm-split'
+    """
+    asked = {name: getattr(data, name) for name in data.model_fields_set}
+    settings = {"source": "hm", "top_k_items": 1000, "min_history": 2, "max_history": 10} | asked
+    return DataConfig(**settings | {"name": data.name or f"{settings['source']}-split"})
+
+
+def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray, items: np.ndarray) -> Fold:
+    asked, counts = np.unique(users, return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Fold(name, start, end, known, asked.astype(np.int32), offsets, items.astype(np.int32))
+
+
+def _distinct_pairs(data: Purchases, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distinct (user, item) pairs of the events ``begin[u]:end[u]``, sorted by user then item."""
+    users, positions = event_positions(begin, end)
+    pairs = np.unique(users * (data.n_items + 1) + data.item[positions])
+    return (pairs // (data.n_items + 1)).astype(np.int32), (pairs % (data.n_items + 1)).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Histories that a decoder may be asked to go on with, and how they really went on.
+
+    Shapes: U users of the data, Q users asked. Events ``offsets[u]:known_end[u]`` are known, those up to
+    ``real_end[u]`` came after.
+    """
+
+    day: int  # the date asked; where the protocol knows none, the last one of the data
+    user_index: np.ndarray  # (Q,) int32, ascending
+    known_end: np.ndarray  # (U,) int64
+    real_end: np.ndarray  # (U,) int64
+
+
+def unfinished_histories(data: Purchases, config: SplitConfig) -> Unfinished:
+    """Return the customers of the last test fold, cut at its date.
+
+    Customers that were held out whole are cut in the middle of their history, the larger half known.
+
+    Raises:
+        DataError: as :func:`make_split`, or nothing is held out.
+    """
+    tests = make_split(data, config).tests
+    if not tests:
+        raise DataError("nothing is held out (split.n_folds is 0), so no history has a known end to go on from")
+    fold = tests[-1]
+    known_end = fold.history_end.copy()
+    if config.protocol == "weekly":
+        return Unfinished(fold.start_day, fold.user_index, known_end, data.ends_before(fold.end_day))
+    if config.protocol == "customers":
+        begin, end = data.offsets[fold.user_index], data.offsets[fold.user_index + 1]
+        known_end[fold.user_index] = end - (end - begin) // 2
+    return Unfinished(fold.start_day, fold.user_index, known_end, data.offsets[1:].copy())
+
+
+def fold_date(fold: Fold) -> date:
+    """Return the date a fold asks at."""
+    return day_date(fold.start_day)

@@ -1,0 +1,283 @@
+"""Recommendations and targets as tables on disk, checked and turned into arrays for scoring."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys import schema
+from recsys.data.purchases import Purchases
+from recsys.errors import DataError
+from recsys.evaluation.scoring import Asked
+
+#: Ids are written as dictionaries: a table of a million customers repeats each id many times.
+RECOMMENDATIONS_SCHEMA = pa.schema(
+    [
+        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.RANK, pa.int32()),
+        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.SCORE, pa.float32()),
+    ]
+)
+
+
+#: Continued histories: the place of an item counts from 1; log_probability is the decoder's own, before any cut.
+CONTINUATIONS_SCHEMA = pa.schema(
+    [
+        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.PLACE, pa.int32()),
+        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.LOG_PROBABILITY, pa.float32()),
+    ]
+)
+
+
+#: Why each item was recommended; see :mod:`recsys.schema`.
+REASONS_SCHEMA = pa.schema(
+    [
+        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.RANK, pa.int32()),
+        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.KIND, pa.dictionary(pa.int8(), pa.string())),
+        (schema.PAST_ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.PAST_DATE, pa.date32()),
+        (schema.SHARE, pa.float32()),
+        (schema.TEXT, pa.string()),
+    ]
+)
+
+
+def continuation_rows(
+    data: Purchases, user_index: np.ndarray, item: np.ndarray, log_probability: np.ndarray
+) -> pa.Table:
+    """Return continuations (Q, L), padded with 0, of ``user_index`` (Q,) as rows with the original ids."""
+    row, place = np.nonzero(item)
+    used, position = np.unique(item[row, place], return_inverse=True)
+    users = pa.DictionaryArray.from_arrays(
+        pa.array(row.astype(np.int32)), data.user_ids.take(pa.array(user_index.astype(np.int64)))
+    )
+    items = pa.DictionaryArray.from_arrays(
+        pa.array(position.astype(np.int32)), data.item_ids.take(pa.array(used.astype(np.int64) - 1))
+    )
+    columns = [users, pa.array(place.astype(np.int32) + 1), items, pa.array(log_probability[row, place])]
+    return pa.table(columns, schema=CONTINUATIONS_SCHEMA)
+
+
+def read_continuations(path: Path, data: Purchases) -> tuple[np.ndarray, np.ndarray]:
+    """Return user_index (Q,) ascending and the items (Q, L) int32 that follow each history, padded with 0.
+
+    Raises:
+        DataError: the file is missing or no Parquet, or it names users, items or places that cannot be.
+    """
+    table = _read(path, (schema.USER_ID, schema.PLACE, schema.ITEM_ID))
+    item, user = data.item_index_of(_column(table, schema.ITEM_ID)), data.user_index_of(_column(table, schema.USER_ID))
+    if not item.all() or (user < 0).any():
+        raise DataError(f"{path} names users or items that {data.folder} does not hold; generate it anew")
+    place = _places(path, table)
+    user_index, row, length = np.unique(user, return_inverse=True, return_counts=True)
+    if (place > length[row]).any() or len(np.unique(row * (length.max() + 1) + place)) < len(place):
+        raise DataError(f"{path}: the places of a user's items are not 1, 2, 3, … once each; generate it anew")
+    items = np.zeros((len(user_index), int(place.max())), dtype=np.int32)
+    items[row, place - 1] = item
+    return user_index.astype(np.int32), items
+
+
+def _places(path: Path, table: pa.Table) -> np.ndarray:
+    """Return the column place (n,) int64."""
+    try:
+        place = table[schema.PLACE].cast(pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"{path}: column place holds no whole numbers ({error}); generate it anew") from error
+    if place.null_count or pc.min(place).as_py() < 1:
+        raise DataError(f"{path}: column place holds an empty cell or a number below 1; generate it anew")
+    return np.asarray(place)
+
+
+def recommendation_rows(data: Purchases, user_index: np.ndarray, item: np.ndarray, score: np.ndarray) -> pa.Table:
+    """Return lists (Q, K) of ``user_index`` (Q,) as rows with the original ids, in the order of users and ranks."""
+    n_users, k = item.shape
+    user = pa.DictionaryArray.from_arrays(
+        pa.array(np.repeat(np.arange(n_users, dtype=np.int32), k)), data.user_ids.take(pa.array(user_index))
+    )
+    used, position = np.unique(item, return_inverse=True)
+    items = pa.DictionaryArray.from_arrays(
+        pa.array(position.ravel().astype(np.int32)), data.item_ids.take(pa.array(used - 1))
+    )
+    rank = np.tile(np.arange(1, k + 1, dtype=np.int32), n_users)
+    columns = [user, pa.array(rank), items, pa.array(score.astype(np.float32).ravel())]
+    return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
+
+
+def reason_rows(
+    data: Purchases,
+    user_index: np.ndarray,
+    item: np.ndarray,
+    kind: np.ndarray,
+    past: tuple[np.ndarray, np.ndarray, np.ndarray],
+    texts: list[list[str]],
+) -> pa.Table:
+    """Return the reasons for lists (Q, K) of ``user_index`` (Q,) as rows with the original ids.
+
+    Args:
+        data: the purchases.
+        user_index: (Q,) customers.
+        item: (Q, K) item_index of what is recommended, best first.
+        kind: (Q, K) position in ``schema.REASON_KINDS``.
+        past: item_index, day and share (Q, K, J) of the past purchases named, 0 after the last.
+        texts: the reason in words for each of (Q, K).
+    """
+    past_item, past_day, share = past
+    named = past_item > 0
+    named[..., 0] = True  # an item that no purchase carried has its row too
+    row, place, number = np.nonzero(named)
+    absent = past_item[row, place, number] == 0
+    categories = pa.array(kind[row, place].astype(np.int8))
+    columns = [
+        _encoded(row, data.user_ids.take(pa.array(user_index.astype(np.int64)))),
+        pa.array(place.astype(np.int32) + 1),
+        _encoded(item[row, place] - 1, data.item_ids),
+        pa.DictionaryArray.from_arrays(categories, pa.array(schema.REASON_KINDS)),
+        _encoded(past_item[row, place, number] - 1, data.item_ids, absent),
+        pa.array(past_day[row, place, number].astype(np.int32), mask=absent).cast(pa.date32()),
+        pa.array(share[row, place, number].astype(np.float32), mask=absent),
+        pa.array([texts[one][k] for one, k in zip(row.tolist(), place.tolist(), strict=True)]),
+    ]
+    return pa.table(columns, schema=REASONS_SCHEMA)
+
+
+def _encoded(position: np.ndarray, values: pa.Array, absent: np.ndarray | None = None) -> pa.DictionaryArray:
+    """Return ``values[position]`` as a dictionary of those that occur; null where ``absent``."""
+    used, place = np.unique(np.maximum(position, 0), return_inverse=True)
+    codes = pa.array(place.astype(np.int32), mask=absent)
+    return pa.DictionaryArray.from_arrays(codes, values.take(pa.array(used.astype(np.int64))))
+
+
+def read_recommendations(path: Path) -> pa.Table:
+    """Return the table user_id string, rank int64, item_id string of a system.
+
+    Raises:
+        DataError: the file is missing or no Parquet, a column is missing, a rank is not a whole number from 1, or a
+            user has two items at one rank.
+    """
+    table = _read(path, (schema.USER_ID, schema.RANK, schema.ITEM_ID))
+    try:
+        rank = table[schema.RANK].cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: column rank does not hold whole numbers ({error}); expected 1, 2, 3, …") from error
+    smallest = pc.min(rank).as_py()
+    if rank.null_count or smallest < 1:
+        found = "an empty rank" if rank.null_count else f"rank {smallest}"
+        raise DataError(f"{path} holds {found}; ranks are whole numbers from 1, the best item first")
+    table = table.set_column(table.column_names.index(schema.RANK), schema.RANK, rank)
+    _reject_shared_ranks(path, table)
+    return table
+
+
+def read_targets(path: Path) -> pa.Table:
+    """Return the distinct pairs user_id string, item_id string of what was bought.
+
+    Raises:
+        DataError: the file is missing or no Parquet, empty, or a column is missing.
+    """
+    table = _read(path, (schema.USER_ID, schema.ITEM_ID))
+    return table.group_by([schema.USER_ID, schema.ITEM_ID]).aggregate([])
+
+
+def read_lists(path: Path, data: Purchases, user_index: np.ndarray) -> np.ndarray:
+    """Return the lists (Q, K) int32 of ``user_index`` (ascending) as item_index in rank order, padded with 0.
+
+    Raises:
+        DataError: as :func:`read_recommendations`, or the table names items or no users that the data know.
+    """
+    table = read_recommendations(path)
+    item = data.item_index_of(_column(table, schema.ITEM_ID))
+    if not item.all():
+        unknown = table[schema.ITEM_ID][int(np.flatnonzero(item == 0)[0])].as_py()
+        raise DataError(f"{path} recommends item {unknown!r}, which {data.folder} does not hold; write the lists anew")
+    user = data.user_index_of(_column(table, schema.USER_ID))
+    row = np.minimum(np.searchsorted(user_index, user), len(user_index) - 1)
+    row = np.where(user_index[row] == user, row, -1)
+    if (row < 0).all():
+        raise DataError(f"{path} has lists for none of the {len(user_index)} customers who bought; write them anew")
+    return _lists(row, np.asarray(table[schema.RANK]), item, len(user_index))
+
+
+def asked_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -> Asked:
+    """Return any two tables in the form that is scored; users without targets are left out.
+
+    Raises:
+        DataError: the tables have no user in common.
+    """
+    users = pc.unique(targets[schema.USER_ID])
+    items = pc.unique(pa.chunked_array(targets[schema.ITEM_ID].chunks + recommendations[schema.ITEM_ID].chunks))
+    user = np.asarray(pc.index_in(targets[schema.USER_ID], value_set=users))
+    order = np.argsort(user, kind="stable")
+    row = np.asarray(pc.fill_null(pc.index_in(recommendations[schema.USER_ID], value_set=users), -1))
+    if (row < 0).all():
+        raise DataError(
+            f"the tables have no user in common: recommendations for {_example(recommendations)}, targets of "
+            f"{_example(targets)}; user_id must be written the same way in both"
+        )
+    item = np.asarray(pc.index_in(recommendations[schema.ITEM_ID], value_set=items)) + 1
+    return Asked(
+        start="",
+        user_index=np.arange(len(users)),
+        target_offsets=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]),
+        target_item=np.asarray(pc.index_in(targets[schema.ITEM_ID], value_set=items))[order] + 1,
+        lists={system: _lists(row, np.asarray(recommendations[schema.RANK]), item, len(users))},
+    )
+
+
+def _lists(row: np.ndarray, rank: np.ndarray, item: np.ndarray, n_rows: int) -> np.ndarray:
+    known = row >= 0
+    lists = np.zeros((n_rows, int(rank[known].max())), dtype=np.int32)
+    lists[row[known], rank[known] - 1] = item[known]
+    return lists
+
+
+def _reject_shared_ranks(path: Path, table: pa.Table) -> None:
+    counted = table.group_by([schema.USER_ID, schema.RANK]).aggregate([([], "count_all")])
+    shared = counted.filter(pc.greater(counted["count_all"], 1))
+    if shared.num_rows:
+        user, rank = shared[schema.USER_ID][0].as_py(), shared[schema.RANK][0].as_py()
+        raise DataError(
+            f"{path}: user {user!r} has {shared['count_all'][0].as_py()} items at rank {rank}; expected one a rank"
+        )
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    try:
+        found = pq.read_schema(path).names
+        missing = [column for column in columns if column not in found]
+        if missing:
+            raise DataError(
+                f"{path} lacks {', '.join(missing)}; it has {', '.join(found)}, expected {', '.join(columns)}"
+            )
+        table = pq.read_table(path, columns=list(columns))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; expected a Parquet table with {', '.join(columns)}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a Parquet table ({error}); expected columns {', '.join(columns)}") from error
+    if not table.num_rows:
+        raise DataError(f"{path} has no rows; expected {', '.join(columns)}")
+    return _as_strings(path, table)
+
+
+def _as_strings(path: Path, table: pa.Table) -> pa.Table:
+    for place, column in enumerate(table.column_names):
+        if column in (schema.USER_ID, schema.ITEM_ID):
+            values = table[column].cast(pa.string())
+            if values.null_count:
+                raise DataError(f"{path} has {values.null_count} rows without {column}; remove or complete them")
+            table = table.set_column(place, column, values)
+    return table
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    return table[name].combine_chunks()
+
+
+def _example(table: pa.Table) -> str:
+    return repr(table[schema.USER_ID][0].as_py())

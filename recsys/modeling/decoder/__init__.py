@@ -1,0 +1,1 @@
+"""Our decoder-only transformer and the components of its logit."""

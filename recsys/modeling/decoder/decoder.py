@@ -1,0 +1,73 @@
+"""The query tower: a causal transformer over purchases that is asked at a date."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.config import ModelConfig
+from recsys.modeling.decoder.layers import N_GAP_BUCKETS, GatedBlock, KeyValueCache, gap_bucket
+
+
+class Decoder(nn.Module):
+    """Turn a sequence of item vectors and day gaps into one state per position, and states into queries at a date.
+
+    A position's state depends on that event and earlier ones only; padding stands on the right, so it changes nothing.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.position = nn.Embedding(config.max_length, config.width)
+        self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
+        self.wait = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
+        self.dropout = nn.Dropout(config.dropout)
+        sizes = config.width, config.n_heads, config.dropout, config.attention_window
+        self.blocks = nn.Sequential(*(GatedBlock(*sizes) for _ in range(config.n_layers)))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor) -> Tensor:
+        """Return the state (B, T, D) after each event.
+
+        Args:
+            item_vectors_BTD: vector of each event's item.
+            gap_days_BT: (B, T) int64 days since the event before, 0 at the start.
+        """
+        positions_T = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
+        states_BTD: Tensor = self.blocks(self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
+        return states_BTD
+
+    def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
+        """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
+        weight = self.position.weight
+        return KeyValueCache(len(self.blocks), n_rows, self.n_heads, weight.shape[1] // self.n_heads, n_slots, weight)
+
+    def extend(
+        self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position_BT: Tensor, real_BT: Tensor, cache: KeyValueCache
+    ) -> Tensor:
+        """Return the state (B, T, D) after each further event, given those that ``cache`` holds; it then holds these.
+
+        Args:
+            item_vectors_BTD: vector of each event's item.
+            gap_days_BT: (B, T) int64 days since the event before.
+            position_BT: (B, T) int64 place of each event in its sequence, from 0.
+            real_BT: (B, T) bool, False where a sequence is padded.
+            cache: what was read before, of these sequences.
+        """
+        cache.add(real_BT)
+        x_BTD = self._inputs(item_vectors_BTD, gap_days_BT, position_BT)
+        for block, memory in zip(self.blocks, cache.layers, strict=True):
+            x_BTD = block(x_BTD, memory)
+        return x_BTD
+
+    def _inputs(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position: Tensor) -> Tensor:
+        x_BTD = item_vectors_BTD + self.position(position)
+        if self.gap is not None:
+            x_BTD = x_BTD + self.gap(gap_bucket(gap_days_BT))
+        dropped: Tensor = self.dropout(x_BTD)
+        return dropped
+
+    def ask(self, state_MD: Tensor, days_until_query_M: Tensor) -> Tensor:
+        """Return query vectors (M, D): each state asked ``days_until_query_M`` (M,) int64 days after its event."""
+        if self.wait is not None:
+            state_MD = state_MD + self.wait(gap_bucket(days_until_query_M))
+        query: Tensor = self.norm(state_MD)
+        return query

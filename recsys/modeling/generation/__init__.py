@@ -1,0 +1,1 @@
+"""Histories continued item by item."""

@@ -1,0 +1,145 @@
+"""Histories continued item by item, by any decoder of ours, at a cost that grows linearly with the length.
+
+Both categories of decoder are asked through the same small interface: logits of what comes first, then logits of what comes
+after the item just taken. Column ``END`` stands for the end of the history; padding and start marks have no column.
+
+Shapes: Q customers, R rows (customers read together), V = n_items + 1 columns, L items at most.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.errors import UsageError
+from recsys.modeling.generation.sampling import END, SamplingConfig, choose
+from recsys.modeling.original.recommender import OriginalReader, OriginalRecommender
+from recsys.modeling.recommenders.base import History, Reader
+from recsys.modeling.recommenders.decoder import DecoderRecommender, PurchaseReader
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """What follows each history.
+
+    Attributes:
+        user_index: (Q,) int32.
+        item: (Q, L) int32 item_index in order; 0 after the last one.
+        log_probability: (Q, L) float32 of each item under the decoder, before temperature and cuts; 0 after the last.
+        ended: (Q,) bool: the decoder said that the history ends, before the longest length.
+    """
+
+    user_index: np.ndarray
+    item: np.ndarray
+    log_probability: np.ndarray
+    ended: np.ndarray
+
+
+def longest_history(decoder: DecoderRecommender | OriginalRecommender, n_new: int) -> int:
+    """Return how many positions of a history a decoder may read so that ``n_new`` items still fit behind it.
+
+    Raises:
+        UsageError: they do not fit behind even one.
+    """
+    if isinstance(decoder, OriginalRecommender):
+        longest, name = decoder.seq_max_len, "original.seq_max_len"
+    else:
+        longest, name = decoder.model.config.max_length, "model.max_length"
+    if not 1 <= n_new < longest:
+        raise UsageError(
+            f"--max-items is {n_new}; the decoder was trained on {longest} positions ({name}), so expected 1 to "
+            f"{longest - 1}"
+        )
+    return longest - n_new
+
+
+def continue_histories(
+    decoder: DecoderRecommender | OriginalRecommender,
+    history: History,
+    user_index: np.ndarray,
+    max_items: int,
+    sampling: SamplingConfig,
+    allowed: np.ndarray,
+    *,
+    seed: int = 0,
+    chunk: int = 64,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Continuations:
+    """Return the continuations of the histories of ``user_index`` (Q,), each of 1 to ``max_items`` items.
+
+    Args:
+        decoder: the system of a run, as :func:`recsys.modeling.build.load_decoder` returns it.
+        history: what is known, and the date asked.
+        user_index: (Q,) customers.
+        max_items: the longest continuation L.
+        sampling: how an item is chosen.
+        allowed: (V,) bool over item_index: what may be generated.
+        seed: of the draws; a customer's depend on the seed and the customer alone.
+        chunk: customers continued together.
+        advance: called with the number of customers done.
+
+    Raises:
+        UsageError: ``max_items`` does not fit behind a history, or is more than there are items where none may repeat.
+    """
+    n_context = longest_history(decoder, max_items)
+    if sampling.no_repeat and max_items > allowed.sum():
+        raise UsageError(f"--max-items is {max_items}, but without repeats only {allowed.sum()} items can be generated")
+    model = decoder.model
+    blocked_V = torch.from_numpy(~allowed)
+    blocked_V[END] = False
+    was_training = model.training
+    model.eval()
+    parts = []
+    with torch.inference_mode():
+        for begin in range(0, len(user_index), chunk):
+            users = np.asarray(user_index[begin : begin + chunk])
+            if isinstance(decoder, OriginalRecommender):
+                reader: Reader = OriginalReader(decoder.model, history, users, n_context=n_context, n_new=max_items)
+            else:
+                reader = PurchaseReader(
+                    decoder.model, decoder.sales, history, users, n_context=n_context, n_new=max_items
+                )
+            uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in users])
+            item, log_probability = _sample(reader, max_items, sampling, blocked_V, torch.from_numpy(uniform))
+            parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
+            advance(len(users))
+    model.train(was_training)
+    items, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Continuations(np.asarray(user_index, dtype=np.int32), items, log_probabilities, items[:, -1] == END)
+
+
+def _sample(
+    reader: Reader, max_items: int, sampling: SamplingConfig, blocked_V: Tensor, uniform_QL: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return items and their log-probabilities (Q, L) of one sequence a row."""
+    n_rows = len(reader.logits_RV)
+    item_QL = torch.zeros(n_rows, max_items, dtype=torch.int64)
+    log_probability_QL = torch.zeros(n_rows, max_items)
+    ended_Q = torch.zeros(n_rows, dtype=torch.bool)
+    for step in range(max_items):
+        if step:
+            reader.extend(item_QL[:, step - 1])
+        logits_QV = _permitted(reader.logits_RV, blocked_V, item_QL[:, :step], sampling)
+        chosen_Q = choose(logits_QV, sampling, uniform_QL[:, step]).masked_fill(ended_Q, END)
+        found_Q = logits_QV.log_softmax(-1).gather(1, chosen_Q[:, None])[:, 0]
+        ended_Q |= chosen_Q == END
+        item_QL[:, step] = chosen_Q
+        log_probability_QL[:, step] = found_Q.masked_fill(ended_Q, 0)
+        if bool(ended_Q.all()):
+            break
+    return item_QL, log_probability_QL
+
+
+def _permitted(logits_RV: Tensor, blocked_V: Tensor, taken_RS: Tensor, sampling: SamplingConfig) -> Tensor:
+    """Return the logits with -inf for what may not come: blocked items, repeats if unwanted, an end before any item."""
+    logits_RV = logits_RV.masked_fill(blocked_V, -torch.inf)
+    if sampling.no_repeat and taken_RS.shape[1]:
+        # END stands where a row has ended, and may always come again there.
+        end_R = logits_RV[:, END].clone()
+        logits_RV = logits_RV.scatter(1, taken_RS, -torch.inf)
+        logits_RV[:, END] = end_R
+    if not taken_RS.shape[1]:
+        logits_RV[:, END] = -torch.inf
+    return logits_RV

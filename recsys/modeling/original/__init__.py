@@ -1,0 +1,1 @@
+"""The decoders and the text transformer of the project that this one began as."""

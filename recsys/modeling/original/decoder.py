@@ -1,0 +1,163 @@
+"""The original architectures: a decoder on article ids, and the same on frozen text vectors of articles.
+
+Pre-norm blocks (Xiong et al., 2020) under a causal mask and a padding mask, sinusoidal positions (Vaswani et al., 2017,
+section 3.5). Module names, sizes and their order are the original ones; so are PyTorch's initial weights.
+
+Shapes: B sequences, T positions, D width, V rows of the vocabulary, M positions with a target.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recsys.modeling.decoder.layers import KeyValueCache, LayerMemory
+from recsys.modeling.original.batches import PADDING, OriginalBatch
+
+
+class SinusoidalPosEmb(nn.Module):
+    """Sines, then cosines, of the position at D/2 wavelengths from 2 pi to 10,000 times that."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, positions_T: Tensor) -> Tensor:
+        """Return (T, D) float32, the vector of each position."""
+        half = self.width // 2
+        exponent = torch.arange(half, device=positions_T.device) / max(half - 1, 1)
+        angle = positions_T[:, None] * torch.exp(-math.log(10_000) * exponent)
+        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x))."""
+
+    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.multihead_attn = nn.MultiheadAttention(width, n_heads, dropout, batch_first=True)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x_BTD: Tensor, hidden_TT: Tensor, padding_BT: Tensor) -> Tensor:
+        """Return (B, T, D); True in ``hidden_TT`` and ``padding_BT`` marks what may not be attended to."""
+        h_BTD = self.norm1(x_BTD)
+        mixed_BTD, _ = self.multihead_attn(
+            h_BTD, h_BTD, h_BTD, attn_mask=hidden_TT, key_padding_mask=padding_BT, need_weights=False
+        )
+        x_BTD = x_BTD + mixed_BTD
+        out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
+        return out
+
+    def extend(self, x_BTD: Tensor, memory: LayerMemory) -> Tensor:
+        """Return (B, T, D) for positions that go on from those in ``memory``; without dropout, as when asked."""
+        attention = self.multihead_attn
+        qkv_BTE = functional.linear(self.norm1(x_BTD), attention.in_proj_weight, attention.in_proj_bias)
+        q, k, v = (
+            part.view(*part.shape[:2], attention.num_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
+            for part in qkv_BTE.chunk(3, dim=-1)
+        )
+        mixed_BTD = attention.out_proj(memory.attend(q, k, v).transpose(1, 2).flatten(-2))
+        x_BTD = x_BTD + mixed_BTD
+        out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
+        return out
+
+
+class Transformer(nn.Module):
+    """Logits of what follows each position of ``<sos> item … item <eos>``.
+
+    Tokens are item_index 1 … n_items and the special ones of :mod:`recsys.modeling.original.batches`. With ``vectors``
+    (V, D) there is no embedding layer: each token is its row of them, saved with the weights and never learned.
+    """
+
+    vectors: Tensor
+
+    def __init__(
+        self,
+        num_embeds: int,
+        hidden_size: int,
+        *,
+        num_heads: int = 8,
+        num_layers: int = 8,
+        dropout: float = 0.1,
+        vectors: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if vectors is None:
+            self.embedding = nn.Embedding(num_embeds, hidden_size)
+        else:
+            self.register_buffer("vectors", vectors)
+        self.learned_vectors = vectors is None
+        self.pos_emb = SinusoidalPosEmb(hidden_size)
+        self.blocks = nn.ModuleList(TransformerBlock(hidden_size, num_heads, dropout) for _ in range(num_layers))
+        self.fc_out = nn.Linear(hidden_size, num_embeds)
+        self.num_heads = num_heads
+
+    def forward(self, token_BT: Tensor) -> Tensor:
+        """Return logits (B, T, V) of the token after each of ``token_BT`` (B, T) int64; padding stands on the right."""
+        logits: Tensor = self.fc_out(self.states(token_BT))
+        return logits
+
+    def states(self, token_BT: Tensor) -> Tensor:
+        """Return the state (B, T, D) after each token."""
+        return self.decode(self.token_vectors(token_BT), token_BT == PADDING)
+
+    def token_vectors(self, token_BT: Tensor) -> Tensor:
+        """Return the vector (B, T, D) of each token."""
+        vectors: Tensor = self.embedding(token_BT) if self.learned_vectors else self.vectors[token_BT]
+        return vectors
+
+    def decode(self, vectors_BTD: Tensor, padding_BT: Tensor) -> Tensor:
+        """Return the state (B, T, D) after each vector; ``padding_BT`` (B, T) bool marks those that are padding."""
+        positions_T = torch.arange(vectors_BTD.shape[1], device=vectors_BTD.device)
+        x_BTD: Tensor = vectors_BTD + self.pos_emb(positions_T)
+        hidden_TT = positions_T[None, :] > positions_T[:, None]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, hidden_TT, padding_BT)
+        return x_BTD
+
+    def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
+        """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
+        weight = self.fc_out.weight
+        return KeyValueCache(
+            len(self.blocks), n_rows, self.num_heads, weight.shape[1] // self.num_heads, n_slots, weight
+        )
+
+    def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
+        """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
+
+        Args:
+            token_BT: (B, T) int64; padding, on the right, is never attended to.
+            position_BT: (B, T) int64 place of each token in its sequence, from 0.
+            cache: what was read before, of these sequences.
+        """
+        cache.add(token_BT != PADDING)
+        x_BTD = self.token_vectors(token_BT) + self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
+        for block, memory in zip(self.blocks, cache.layers, strict=True):
+            if not isinstance(block, TransformerBlock):
+                raise TypeError(f"expected a TransformerBlock, found {type(block).__name__}")
+            x_BTD = block.extend(x_BTD, memory)
+        states_BTD: Tensor = x_BTD
+        return states_BTD
+
+
+def next_targets(batch: OriginalBatch) -> Tensor:
+    """Return the targets (M,) of the positions that have one."""
+    return batch.target_BT[batch.target_BT != PADDING]
+
+
+def next_logits(model: Transformer, batch: OriginalBatch) -> Tensor:
+    """Return logits (M, V) at the positions that have a target."""
+    logits_MV: Tensor = model.fc_out(model.states(batch.token_BT)[batch.target_BT != PADDING])
+    return logits_MV
+
+
+def loss_and_entropy(logits_MV: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -log p(target) (M,), and the entropy of each prediction (M,) in nats, through which no gradient flows."""
+    log_p_MV = logits_MV.float().log_softmax(dim=-1)
+    loss_M = functional.nll_loss(log_p_MV, target_M, reduction="none")
+    with torch.no_grad():
+        entropy_M = -(log_p_MV.exp() * log_p_MV).sum(dim=-1)
+    return loss_M, entropy_M

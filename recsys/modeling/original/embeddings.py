@@ -1,0 +1,218 @@
+"""Texts of items as vectors of a frozen BERT: encoded once, stored by item id, read by whatever model wants them.
+
+A folder of embeddings holds
+
+    ``vectors.safetensors``  ``vectors`` float32 (N, D): one row a distinct text, after the three special tokens
+    ``ids.parquet``          ``item_id`` string and ``row`` int32: where the vector of its text is
+    ``manifest.json``        encoder, hash of its weights, precision, columns, hash of the texts, counts
+
+It may cover more items than the data it is read for: those of a whole catalogue serve every selection of it.
+"""
+
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from recsys import schema
+from recsys.config import INTERIM_DIR, Config
+from recsys.console import progress, talk
+from recsys.data.purchases import Purchases, open_purchases
+from recsys.errors import DataError
+from recsys.modeling.original.encoder import Encoder, load_encoder
+from recsys.storage import code_version, read_json, replacing, require_absent, write_json
+
+#: Texts of padding, begin and end of a sequence, encoded like any other: the first three rows of the vectors.
+SPECIAL_TEXTS = ("<pad>", "<sos>", "<eos>")
+
+_VECTORS, _IDS, _MANIFEST, _PLAN = "vectors.safetensors", "ids.parquet", "manifest.json", "plan.json"
+_TENSOR = "vectors"
+_CHUNK = 256  # texts of one file of an unfinished run: what an interruption loses at most
+
+
+def embeddings_folder(config: Config) -> Path:
+    """Return where the embeddings that ``config`` means are kept."""
+    encoder = re.sub(r"[^A-Za-z0-9._-]+", "-", config.text.encoder).strip("-.")
+    return config.text.embeddings or INTERIM_DIR / "embeddings" / config.data.folder.name / encoder
+
+
+def _beside(folder: Path) -> str:
+    """Return a hint at an encoder whose vectors lie beside ``folder``; nothing where there is none."""
+    found = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
+    encoder = read_json(found[0]).get("encoder") if found else None
+    return f", or take the encoder {encoder}, whose vectors are there (text.encoder, --encoder)" if encoder else ""
+
+
+def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
+    """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), of each item_index 1 … V, of ``<sos>`` and ``<eos>``.
+
+    V is ``data.n_items``: row V+1 is ``<sos>``, row V+2 is ``<eos>``.
+
+    Raises:
+        DataError: the folder holds no embeddings, or they do not cover the items of ``data``; it is said how many lack.
+    """
+    manifest_path = folder / _MANIFEST
+    if not manifest_path.is_file():
+        raise DataError(
+            f"{folder} holds no embeddings (no {_MANIFEST}); run `recsys dataset embeddings` first{_beside(folder)}"
+        )
+    manifest = read_json(manifest_path)
+    vectors = _read_vectors(folder / _VECTORS, (manifest.get("n_vectors"), manifest.get("dim")))
+    table = _read_rows(folder / _IDS)
+    if vectors is None or table is None:
+        broken = _VECTORS if vectors is None else _IDS
+        raise DataError(f"{folder / broken} is not what {_MANIFEST} says; run `recsys dataset embeddings --force`")
+    found = pc.index_in(data.item_ids, value_set=table[schema.ITEM_ID].combine_chunks())
+    if found.null_count:
+        example = data.item_ids.filter(pc.is_null(found))[0].as_py()
+        raise DataError(
+            f"{folder} lacks {found.null_count:,} of the {data.n_items:,} items of {data.folder}, e.g. {example}; run "
+            "`recsys dataset embeddings --force` for these data, or name others with --set text.embeddings=FOLDER"
+        )
+    rows = table["row"].to_numpy()[found.to_numpy()]
+    result: np.ndarray = vectors[np.concatenate([[0], rows, [1, 2]])]
+    return result
+
+
+def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Encode the texts of the items of ``config.data`` into :func:`embeddings_folder`; return the manifest.
+
+    Finished chunks of an interrupted call with the same texts and weights are not encoded again.
+
+    Raises:
+        DataError: the data are not prepared, or have no such columns.
+        ConfigError: the encoder is neither a folder with a model nor to be had from the hub.
+        OutputExistsError: the embeddings are there and ``force`` is false.
+    """
+    folder = embeddings_folder(config)
+    require_absent(folder, force=force)
+    data = open_purchases(config.data.folder, config.data.prepare_command)
+    texts = item_texts(data.items, config.text.columns)
+    distinct = [*SPECIAL_TEXTS, *sorted(set(texts), key=lambda text: (-len(text), text))]
+    encoder = load_encoder(config.text.encoder, config.text.precision)
+    talk.print(
+        f"{data.n_items:,} items have {len(distinct) - 3:,} distinct texts; {encoder.name} is {encoder.dim} wide"
+    )
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    began = time.perf_counter()
+    vectors, n_new = _encode(distinct, encoder, unfinished, config.text.batch_size)
+    seconds = time.perf_counter() - began
+    row_of = {text: row for row, text in enumerate(distinct) if row >= len(SPECIAL_TEXTS)}
+    rows = pa.array([row_of[text] for text in texts], pa.int32())
+    manifest = _plan(distinct, encoder) | {
+        "columns": config.text.columns,
+        "n_items": data.n_items,
+        "n_vectors": len(vectors),
+        "data_fingerprint": data.fingerprint,
+        "code_version": code_version(),
+        "texts_per_second": round(n_new / seconds, 1) if n_new else None,
+    }
+    with replacing(folder) as aside:
+        aside.mkdir()
+        save_file({_TENSOR: vectors}, aside / _VECTORS)
+        pq.write_table(pa.table({schema.ITEM_ID: data.item_ids, "row": rows}), aside / _IDS)
+        write_json(aside / _MANIFEST, manifest)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return manifest
+
+
+def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path, batch_size: int) -> tuple[np.ndarray, int]:
+    """Return the vectors (n, D) float32 of ``texts``, and how many of them are new.
+
+    They are kept in ``unfinished`` chunk by chunk, and taken from there where they are of these texts and weights.
+    """
+    plan = _plan(texts, encoder)
+    if not (unfinished / _PLAN).is_file() or read_json(unfinished / _PLAN) != plan:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_json(unfinished / _PLAN, plan)
+    parts = {
+        unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)
+    }
+    chunks = {path: _read_vectors(path, (len(part), encoder.dim)) for path, part in parts.items()}
+    n_done = sum(len(chunk) for chunk in chunks.values() if chunk is not None)
+    if n_done:
+        talk.print(f"continuing an interrupted run: {n_done:,} of {len(texts):,} texts are done")
+    with progress() as bar:
+        task = bar.add_task("texts", total=len(texts), completed=n_done)
+        for path, part in parts.items():
+            if chunks[path] is None:
+                chunks[path] = _encode_chunk(part, encoder, batch_size, path, lambda n: bar.advance(task, n))
+    return np.concatenate([chunk for chunk in chunks.values() if chunk is not None]), len(texts) - n_done
+
+
+def _encode_chunk(
+    texts: Sequence[str], encoder: Encoder, batch_size: int, path: Path, advance: Callable[[int], None]
+) -> np.ndarray:
+    batches = []
+    for first in range(0, len(texts), batch_size):
+        batch = texts[first : first + batch_size]
+        batches.append(encoder.encode(batch))
+        advance(len(batch))
+    vectors = np.concatenate(batches)
+    with replacing(path) as aside:
+        save_file({_TENSOR: vectors}, aside)
+    return vectors
+
+
+def _plan(texts: Sequence[str], encoder: Encoder) -> dict[str, Any]:
+    """Return what must be equal for vectors to be equal, as JSON holds it."""
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return {
+        "encoder": encoder.name,
+        "weights_sha256": encoder.weights,
+        "precision": encoder.precision,
+        "dim": encoder.dim,
+        "n_texts": len(texts) - len(SPECIAL_TEXTS),
+        "texts_sha256": digest,
+    }
+
+
+def _read_rows(path: Path) -> pa.Table | None:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return table if {schema.ITEM_ID, "row"} <= set(table.column_names) else None
+
+
+def _read_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Return the vectors in ``path``; None where there are none, or not of ``shape``."""
+    try:
+        vectors: np.ndarray = load_file(path)[_TENSOR]
+    except (OSError, KeyError, SafetensorError):
+        return None
+    return vectors if vectors.shape == shape else None
+
+
+def item_texts(items: nw.DataFrame[Any], columns: Sequence[str]) -> list[str]:
+    """Return, for each row of the item table, what ``columns`` hold, joined by spaces; what is missing is skipped.
+
+    Null, an empty string and one of spaces are missing. An item of which nothing is known has the empty text.
+
+    >>> import pyarrow as pa
+    >>> items = nw.from_native(pa.table({"name": ["Top", "Hat"], "colour": ["Red", None], "price": [3, 4]}))
+    >>> item_texts(items, ["colour", "name", "price"])
+    ['Red Top 3', 'Hat 4']
+
+    Raises:
+        DataError: there is no such column; those there are are named.
+    """
+    absent = [column for column in columns if column not in items.columns]
+    if absent or not columns:
+        raise DataError(
+            f"the item table has no column {', '.join(absent) or 'of texts'}; found {', '.join(items.columns)}; say "
+            f"which hold texts, e.g. --set text.columns=[{','.join(items.columns[1:3])}]"
+        )
+    values = (items[column].cast(nw.String).to_list() for column in columns)
+    return [" ".join(value.strip() for value in row if value and value.strip()) for row in zip(*values, strict=True)]

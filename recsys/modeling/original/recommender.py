@@ -1,0 +1,144 @@
+"""An original architecture as a system that can be asked for lists; it never recommends a special token."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from recsys.config import Config
+from recsys.data.purchases import Purchases, event_positions
+from recsys.errors import ConfigError, RunError
+from recsys.modeling.decoder.weights import load_weights
+from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
+from recsys.modeling.original.decoder import Transformer
+from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.candidates import Candidates
+from recsys.runs import WEIGHTS_FILE, Run
+
+
+class OriginalRecommender:
+    """Rank the catalogue by what is likely to follow the newest events; the date asked plays no part."""
+
+    name = "decoder"
+
+    def __init__(self, model: Transformer, seq_max_len: int, *, chunk: int = 256) -> None:
+        self.model, self.seq_max_len, self.chunk = model, seq_max_len, chunk
+
+    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Recommendations:
+        """Return the ``k`` best allowed items for each of ``user_index`` (Q,)."""
+        items = np.zeros((len(user_index), k), dtype=np.int32)
+        scores = np.zeros((len(user_index), k), dtype=np.float32)
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for begin in range(0, len(user_index), self.chunk):
+                users = user_index[begin : begin + self.chunk]
+                logits_QV = self.logits(history, users)
+                logits_QV[:, torch.from_numpy(~candidates.allowed).to(logits_QV.device)] = -torch.inf
+                if candidates.exclude_seen:
+                    row, position = event_positions(history.data.offsets[users], history.end[users])
+                    seen = torch.from_numpy(history.data.item[position].astype(np.int64))
+                    logits_QV[torch.from_numpy(row), seen] = -torch.inf
+                top = logits_QV.topk(k, dim=-1)
+                items[begin : begin + self.chunk] = top.indices.cpu().numpy()
+                scores[begin : begin + self.chunk] = top.values.float().cpu().numpy()
+        self.model.train(was_training)
+        return Recommendations(np.asarray(user_index, dtype=np.int32), items, scores)
+
+    def logits(self, history: History, users: np.ndarray) -> Tensor:
+        """Return logits (Q, V) after the newest events of ``users``: padding and items, no other special token."""
+        data, end = history.data, history.end[users]
+        begin = np.maximum(data.offsets[users], end - self.seq_max_len)
+        token_BT = torch.from_numpy(tokens(data, begin, end)).to(self.model.fc_out.weight.device)
+        newest = torch.from_numpy(end - begin).to(token_BT.device)
+        state_QD = self.model.states(token_BT)[torch.arange(len(users), device=token_BT.device), newest]
+        logits: Tensor = self.model.fc_out(state_QD)[:, : data.n_items + N_SPECIAL - 2]
+        return logits
+
+
+class OriginalReader:
+    """An original architecture: it knows the end of a history, and no dates."""
+
+    def __init__(self, model: Transformer, history: History, users: np.ndarray, *, n_context: int, n_new: int) -> None:
+        self.model, self.n_items = model, history.data.n_items
+        end = history.end[users]
+        begin = np.maximum(history.data.offsets[users], end - n_context)
+        token_BT = torch.from_numpy(tokens(history.data, begin, end)).to(model.fc_out.weight.device)
+        self.newest_R = torch.from_numpy(end - begin).to(token_BT.device)
+        self.cache = model.new_cache(len(users), token_BT.shape[1] + n_new)
+        position_BT = torch.arange(token_BT.shape[1], device=token_BT.device).expand_as(token_BT)
+        state_BTD = model.extend(token_BT, position_BT, self.cache)
+        self.logits_RV = self._logits(state_BTD[torch.arange(len(users)), self.newest_R])
+
+    def extend(self, item_R: Tensor) -> None:
+        """Read one more item of each row."""
+        self.newest_R = self.newest_R + 1
+        self.logits_RV = self._logits(self.model.extend(item_R[:, None], self.newest_R[:, None], self.cache)[:, 0])
+
+    def _logits(self, state_RD: Tensor) -> Tensor:
+        logits_RV: Tensor = self.model.fc_out(state_RD)
+        stop = end_token(self.n_items)
+        return torch.cat([logits_RV[:, stop : stop + 1], logits_RV[:, 1 : self.n_items + 1]], dim=1)
+
+
+#: Width of the original decoder on ids.
+_ID_WIDTH = 256
+
+
+def load_transformer(found: Run, data: Purchases) -> Transformer:
+    """Return the original architecture that a run fitted, with its weights and, where it reads any, its text vectors.
+
+    Raises:
+        RunError: the run's weights do not fit its configuration.
+    """
+    path = found.folder / WEIGHTS_FILE
+    vectors = None
+    if found.config.original.kind == "bert":
+        vectors = _room_for_texts(path)
+    model = build_transformer(found.config, data, vectors)
+    load_weights(model, path)
+    return model
+
+
+def _room_for_texts(path: Path) -> Tensor:
+    """Return zeros of the shape of the text vectors that are stored with the weights in ``path``."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return torch.zeros(file.get_slice("vectors").get_shape())
+    except SafetensorError as error:
+        raise RunError(f"{path} holds no text vectors ({error}); train again with --force") from error
+
+
+def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = None) -> Transformer:
+    """Return the original architecture for ``data``, on frozen ``vectors`` (V, D) where the kind is bert.
+
+    Raises:
+        ConfigError: ``num_embeds``, ``hidden_size`` or ``num_heads`` does not fit; the message says what does.
+    """
+    chosen, n_tokens = config.original, data.n_items + N_SPECIAL
+    if chosen.num_embeds not in (None, n_tokens):
+        raise ConfigError(
+            f"original.num_embeds is {chosen.num_embeds}, but {data.folder} holds {data.n_items} items and there are "
+            f"{N_SPECIAL} special tokens; set num_embeds: {n_tokens}, or leave it out"
+        )
+    width = (chosen.hidden_size or _ID_WIDTH) if vectors is None else vectors.shape[1]
+    if chosen.hidden_size not in (None, width):
+        raise ConfigError(
+            f"original.hidden_size is {chosen.hidden_size}, but the text vectors of {data.folder} are {width} wide; "
+            f"set hidden_size: {width}, or leave it out"
+        )
+    if width % chosen.num_heads:
+        raise ConfigError(
+            f"original.num_heads is {chosen.num_heads}, which does not divide the width {width}; "
+            f"set num_heads: {np.gcd(width, 8)}, for example"
+        )
+    return Transformer(
+        n_tokens,
+        width,
+        num_heads=chosen.num_heads,
+        num_layers=chosen.num_layers,
+        dropout=chosen.dropout,
+        vectors=vectors,
+    )

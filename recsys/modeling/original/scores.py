@@ -1,0 +1,144 @@
+"""What the original system was scored by: loss, entropy and Recall@k on customers that were held out.
+
+Recall@k, next item
+    the share of purchases that were among the ``k`` most likely items, each asked with the true purchases before it
+Recall@k, whole sequence
+    the share of customers all of whose purchases were
+
+Ranks count items only: special tokens are neither asked for nor take a place in a list. Loss and entropy are means over
+all positions that are not padding, the end of a history included, as in training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from recsys.console import progress, talk
+from recsys.evaluation.splits import make_split
+from recsys.modeling.original.batches import OriginalBatch, OriginalBatches, customer_stretches
+from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_logits, next_targets
+from recsys.modeling.original.recommender import load_transformer
+from recsys.runs import Run
+from recsys.storage import write_json
+
+CUTOFFS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """Scores of a run on held-out customers; recalls by cutoff."""
+
+    loss: float  # nats
+    entropy: float  # nats
+    recall_next_item: dict[int, float]
+    recall_whole_sequence: dict[int, float]
+    n_customers: int
+    n_purchases: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON."""
+        return asdict(self)
+
+
+def target_ranks(logits_MV: Tensor, target_M: Tensor, n_items: int) -> Tensor:
+    """Return the rank (M,) int64, from 1, of each target among the items; 0 where the target is no item.
+
+    Of equal scores the lower item_index comes first.
+
+    >>> target_ranks(torch.tensor([[9.0, 2, 1, 2, 9, 9], [9.0, 2, 1, 2, 9, 9]]), torch.tensor([3, 5]), 3).tolist()
+    [2, 0]
+    """
+    is_item_M = (target_M >= 1) & (target_M <= n_items)
+    item_MV = logits_MV[:, 1 : n_items + 1]
+    place_M1 = (target_M.clamp(1, n_items) - 1)[:, None]
+    own_M1 = item_MV.gather(1, place_M1)
+    earlier_MV = torch.arange(n_items, device=logits_MV.device) < place_M1
+    ahead_M = ((item_MV > own_M1) | ((item_MV == own_M1) & earlier_MV)).sum(dim=1)
+    return torch.where(is_item_M, ahead_M + 1, 0)
+
+
+def recalls(
+    rank: np.ndarray, customer: np.ndarray, cutoffs: Sequence[int]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Return Recall@k by cutoff, over purchases and over whole sequences.
+
+    >>> recalls(np.array([1, 3, 0, 1]), np.array([7, 7, 7, 8]), [1, 3])
+    ({1: 0.6666666666666666, 3: 1.0}, {1: 0.5, 3: 1.0})
+
+    Args:
+        rank: (M,) int64 rank of each target from 1; 0 for special tokens, which do not count.
+        customer: (M,) whose target it is.
+        cutoffs: list lengths k.
+
+    Returns:
+        Two dictionaries; all values are NaN where there is no purchase.
+    """
+    rank, customer = rank[rank > 0], customer[rank > 0]
+    if not len(rank):
+        return dict.fromkeys(cutoffs, float("nan")), dict.fromkeys(cutoffs, float("nan"))
+    _, whose = np.unique(customer, return_inverse=True)
+    worst = np.zeros(whose.max() + 1, dtype=np.int64)
+    np.maximum.at(worst, whose, rank)
+    next_item = {k: float((rank <= k).mean()) for k in cutoffs}
+    return next_item, {k: float((worst <= k).mean()) for k in cutoffs}
+
+
+def score_held_out(model: Transformer, batches: OriginalBatches, cutoffs: Sequence[int] = CUTOFFS) -> HeldOutScores:
+    """Return the scores of ``model`` on the whole histories in ``batches``, one sequence after another."""
+    device = model.fc_out.weight.device
+    n_items = batches.data.n_items
+    ranks, losses, entropies, rows = [], [], [], []
+    first_row = 0
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), progress() as bar:
+        for batch in bar.track(batches, total=len(batches), description="held-out customers"):
+            moved = OriginalBatch(batch.token_BT.to(device), batch.target_BT.to(device))
+            logits_MV, target_M = next_logits(model, moved), next_targets(moved)
+            loss_M, entropy_M = loss_and_entropy(logits_MV, target_M)
+            losses.append(loss_M.cpu().numpy())
+            entropies.append(entropy_M.cpu().numpy())
+            ranks.append(target_ranks(logits_MV, target_M, n_items).cpu().numpy())
+            rows.append(first_row + np.nonzero(batch.target_BT.numpy())[0])
+            first_row += len(batch.token_BT)
+    model.train(was_training)
+    rank = np.concatenate(ranks)
+    # A long history is several sequences, but one customer.
+    customer = np.searchsorted(batches.data.offsets, batches.stretches.begin, side="right")[np.concatenate(rows)]
+    next_item, whole_sequence = recalls(rank, customer, cutoffs)
+    return HeldOutScores(
+        loss=float(np.concatenate(losses).mean(dtype=np.float64)),
+        entropy=float(np.concatenate(entropies).mean(dtype=np.float64)),
+        recall_next_item=next_item,
+        recall_whole_sequence=whole_sequence,
+        n_customers=len(np.unique(customer)),
+        n_purchases=int((rank > 0).sum()),
+    )
+
+
+def score_customers(found: Run) -> HeldOutScores:
+    """Return what an original architecture scores on the customers that its run neither learned from nor chose by."""
+    data, chosen = found.open_data(), found.config.original
+    users = make_split(data, found.config.split).tests[0].user_index
+    stretches = customer_stretches(data, users, chosen.seq_max_len)
+    return score_held_out(load_transformer(found, data), OriginalBatches(data, stretches, chosen.batch_size))
+
+
+def show_held_out(scores: HeldOutScores, path: Path) -> None:
+    """Print the scores on held-out customers and write them to ``path`` as JSON."""
+    write_json(path, scores.to_dict())
+    table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
+    for name in ("", "next item", "whole sequence"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("test loss", f"{scores.loss:.4f}")
+    table.add_row("test entropy", f"{scores.entropy:.4f}")
+    for k, recall in scores.recall_next_item.items():
+        table.add_row(f"Recall@{k}", f"{recall:.4f}", f"{scores.recall_whole_sequence[k]:.4f}")
+    talk.print(table)
+    talk.print(f"wrote {path}", markup=False)

@@ -1,0 +1,195 @@
+"""The text transformer: learns from the catalogue's texts alone, and gives every item a vector for the item map."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from recsys.config import Config, TextModelConfig
+from recsys.modeling.decoder.losses import full_softmax_loss
+from recsys.modeling.original.text_batches import TextBatch, TextBatches, Texts, split_rows
+
+#: Tokens, padding included, that are read at a time when items get their vectors.
+_CHUNK_TOKENS = 16_384
+#: Places whose logits are made at a time where a held-out text is judged.
+_CHUNK_PLACES = 256
+
+
+class PositionalEncoding(nn.Module):
+    """Add to each position its sines (even columns) and cosines (odd columns), divided by √D, then drop out.
+
+    ``PE[t, 2i] = sin(t / 10000^(2i/D))``, ``PE[t, 2i+1] = cos(t / 10000^(2i/D))`` (Vaswani et al., 2017, Attention Is
+    All You Need, section 3.5); the division by √D, as in the original system, is a deviation from the paper.
+    """
+
+    encoding_TD: Tensor
+
+    def __init__(self, d_model: int, dropout: float, max_tokens: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        angle_TI = torch.arange(max_tokens)[:, None] * torch.exp(
+            torch.arange(0, d_model, 2) * (-math.log(10_000.0) / d_model)
+        )
+        encoding_TD = torch.stack([angle_TI.sin(), angle_TI.cos()], dim=-1).flatten(1)
+        self.register_buffer("encoding_TD", encoding_TD / math.sqrt(d_model), persistent=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return ``x_BTD`` with its positions, after dropout."""
+        encoded: Tensor = self.dropout(x_BTD + self.encoding_TD[: x_BTD.shape[1]])
+        return encoded
+
+
+class TextTransformer(pl.LightningModule):
+    """Read an item's text; learn by saying the next token, as ``config.objective`` has it.
+
+    Without texts it can be loaded and asked for vectors, but not trained.
+    """
+
+    validation_metric = "val_loss"
+    validation_mode: Literal["min", "max"] = "min"
+    log_every_n_steps = 10
+
+    def __init__(self, config: Config, texts: Texts | None = None, vocabulary_size: int = 30_522) -> None:
+        super().__init__()
+        self.config, text_model = config, config.text_model
+        self.objective = text_model.objective
+        self.item_embeddings = nn.Embedding(vocabulary_size, text_model.width)
+        self.positional_encoding = PositionalEncoding(text_model.width, text_model.dropout, text_model.max_tokens)
+        self.layers = nn.ModuleList(_layer(text_model) for _ in range(text_model.n_layers))
+        self.output_layer = nn.Linear(text_model.width, vocabulary_size)
+        if texts is not None:
+            split = config.split
+            learned, held_out = split_rows(len(texts), split.test_fraction, split.seed)
+            if text_model.n_texts is not None:
+                held_out = held_out[: max(len(held_out) * text_model.n_texts // len(learned), 1)]
+                learned = learned[: text_model.n_texts]
+            self.batches = TextBatches(texts, learned, text_model, config.seed)
+            self.held_out = TextBatches(texts, held_out, text_model, config.seed + 1)
+
+    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a run keeps of this module's ``state``: all, since it is the model (and prints as published)."""
+        return state
+
+    def forward(self, token_BT: Tensor, is_padding_BT: Tensor | None = None) -> Tensor:
+        """Return the last layer's states (B, T, D).
+
+        Args:
+            token_BT: int64 tokens.
+            is_padding_BT: bool, positions that nobody may attend to; None attends everywhere.
+        """
+        x_BTD = self.positional_encoding(self.item_embeddings(token_BT))
+        n_tokens = token_BT.shape[1]
+        later_TT = None
+        if self.objective == "causal":
+            later_TT = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=x_BTD.device).triu(1)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, src_mask=later_TT, src_key_padding_mask=is_padding_BT)
+        states_BTD: Tensor = x_BTD
+        return states_BTD
+
+    def asked_states(self, batch: TextBatch) -> Tensor:
+        """Return the states (M, D) at the places asked about: logits are made there alone, which saves most work."""
+        states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
+        return states_BTD.flatten(0, 1)[batch.place_M]
+
+    def train_dataloader(self) -> torch.utils.data.DataLoader[TextBatch]:
+        """Return the training batches, already assembled."""
+        return self._loader(self.batches)
+
+    def val_dataloader(self) -> torch.utils.data.DataLoader[TextBatch]:
+        """Return batches of the held-out texts, with the same queries every epoch."""
+        return self._loader(self.held_out)
+
+    def on_train_epoch_start(self) -> None:
+        """Fix the order of the epoch by seed and epoch."""
+        self.batches.epoch = self.current_epoch
+
+    def on_train_batch_start(self, batch: TextBatch, batch_idx: int) -> None:
+        """Fix dropout by seed, step and process, so that a resumed run equals an uninterrupted one."""
+        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
+
+    def training_step(self, batch: TextBatch) -> Tensor:
+        """Return the smoothed cross-entropy of what the batch asks."""
+        smoothing, head = self.config.text_model.label_smoothing, self.output_layer
+        states_MD = self.asked_states(batch)
+        loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=smoothing)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))
+        return loss
+
+    def validation_step(self, batch: TextBatch) -> None:
+        """Log the loss that training has, and beside it cross-entropy without smoothing and the share said right."""
+        states_MD, n_asked = self.asked_states(batch), len(batch.target_M)
+        smoothed, plain, right = 0.0, 0.0, 0.0
+        smoothing = self.config.text_model.label_smoothing
+        # The logits of all places at once would be gigabytes.
+        chunks = torch.split(states_MD, _CHUNK_PLACES), torch.split(batch.target_M, _CHUNK_PLACES)
+        for states_CD, target_C in zip(*chunks, strict=True):
+            logits_CV = self.output_layer(states_CD).float()
+            smoothed += float(_loss_sum(logits_CV, target_C, smoothing))
+            plain += float(_loss_sum(logits_CV, target_C, 0.0))
+            right += float((logits_CV.argmax(-1) == target_C).sum())
+        values = {"val_loss": smoothed, "val_cross_entropy": plain, "val_accuracy": right}
+        means = {name: value / max(n_asked, 1) for name, value in values.items()}
+        self.log_dict(means, batch_size=n_asked, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam with a linear warm-up; early stopping ends the run, so the rate stays up afterwards."""
+        training = self.config.training
+        optimizer = torch.optim.Adam(self.parameters(), lr=training.lr, fused=True)
+        warmup = max(round(training.warmup_fraction * len(self.batches) * training.epochs), 1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _loader(self, batches: TextBatches) -> torch.utils.data.DataLoader[TextBatch]:
+        batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
+        return torch.utils.data.DataLoader(batches, batch_size=None)
+
+
+def text_vectors(
+    model: TextTransformer, texts: Texts, told: Callable[[int], object] = lambda n_read: None
+) -> np.ndarray:
+    """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
+
+    A text without a word has the mean over all that is no padding. Independent of what else is in a batch. ``told`` is
+    called with the number of texts after each batch.
+    """
+    model.eval()
+    vectors = np.zeros((len(texts), model.output_layer.in_features), dtype=np.float32)
+    with torch.inference_mode():
+        for rows in _chunks(texts.lengths):
+            token_BT = texts.batch(rows).to(model.device)
+            is_padding_BT = token_BT == texts.padding
+            states_BTD = model(token_BT, is_padding_BT)
+            counted_BT = texts.is_word(token_BT)
+            counted_BT = torch.where(counted_BT.any(1, keepdim=True), counted_BT, ~is_padding_BT)
+            weight_BT1 = counted_BT.unsqueeze(-1).to(states_BTD.dtype)
+            mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
+            vectors[rows] = mean_BD.float().cpu().numpy()
+            told(len(rows))
+    return vectors
+
+
+def _loss_sum(logits_CV: Tensor, target_C: Tensor, smoothing: float) -> Tensor:
+    return nn.functional.cross_entropy(logits_CV, target_C, label_smoothing=smoothing, reduction="sum")
+
+
+def _layer(config: TextModelConfig) -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(
+        d_model=config.width, nhead=config.n_heads, dropout=config.dropout, batch_first=True
+    )
+
+
+def _chunks(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield all rows, those of like length together, as many at a time as make ``_CHUNK_TOKENS``."""
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        longest = max(int(lengths[order[min(begin + _CHUNK_TOKENS // 4, len(order) - 1)]]), 1)
+        size = max(_CHUNK_TOKENS // longest, 1)
+        yield order[begin : begin + size]
+        begin += size

@@ -1,0 +1,121 @@
+"""What the baselines share: known events of some users, scored pairs, and full lists out of them, in chunks of users.
+
+Nothing here is ever as large as users × items: pairs (user, item) that have a score are kept as flat arrays.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.data.purchases import event_positions
+from recsys.modeling.recommenders.base import History
+
+#: Users of a chunk at most, and their events at most: together they bound memory at a few hundred megabytes.
+MAX_USERS = 8_192
+MAX_EVENTS = 2_000_000
+#: Added to every rank in a fusion, so that first ranks do not decide alone (60 in the paper).
+FUSION_OFFSET = 60
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Items that have a score for a user, rows ascending; each (row, item) once.
+
+    Shapes: n pairs. Between equal scores the larger ``last`` wins, then the smaller item_index.
+    """
+
+    row: np.ndarray  # (n,) int64, row of the users asked
+    item: np.ndarray  # (n,) int item_index
+    score: np.ndarray  # (n,) float
+    last: np.ndarray  # (n,) int, flat position of the last event behind the score; 0 where there is none
+
+    def where(self, keep: np.ndarray) -> "Pairs":
+        """Return the pairs for which ``keep`` (n,) is true."""
+        return Pairs(self.row[keep], self.item[keep], self.score[keep], self.last[keep])
+
+
+def user_chunks(history: History, user_index: np.ndarray, max_events: int = MAX_EVENTS) -> Iterator[slice]:
+    """Yield slices of ``user_index`` (Q,), each of bounded users and known events (one user may exceed the latter)."""
+    counts = history.end[user_index] - history.data.offsets[user_index]
+    total = np.cumsum(counts)
+    start = 0
+    while start < len(user_index):
+        before = total[start] - counts[start]
+        stop = int(np.searchsorted(total, before + max_events, side="right"))
+        stop = min(max(stop, start + 1), start + MAX_USERS)
+        yield slice(start, stop)
+        start = stop
+
+
+def known_events(history: History, user_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and flat position, (n,) int64 each, of every event known of ``user_index``, in time order per row."""
+    return event_positions(history.data.offsets[user_index], history.end[user_index])
+
+
+def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: np.ndarray) -> Pairs:
+    """Return each (row, item) once, with the sum of its weights, and the last of its positions."""
+    if not len(row):
+        return Pairs(row, item.astype(np.int64), weight, position)
+    key = row * (int(item.max()) + 1) + item
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    first = order[starts]
+    return Pairs(
+        row=row[first],
+        item=item[first],
+        score=np.add.reduceat(weight[order], starts),
+        last=np.maximum.reduceat(position[order], starts),
+    )
+
+
+def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return item_index (n_rows, k) int32 and score (n_rows, k) float32 of each row's best pairs, padded with 0."""
+    pairs = pairs.where(_within_reach(pairs, n_rows, k))
+    order = np.lexsort((pairs.item, -pairs.last, -pairs.score, pairs.row))
+    row = pairs.row[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    best = rank < k
+    items = np.zeros((n_rows, k), dtype=np.int32)
+    scores = np.zeros((n_rows, k), dtype=np.float32)
+    items[row[best], rank[best]] = pairs.item[order][best]
+    scores[row[best], rank[best]] = pairs.score[order][best]
+    return items, scores
+
+
+def _within_reach(pairs: Pairs, n_rows: int, k: int) -> np.ndarray:
+    """Return (n,) bool that drops most pairs below the k-th best score of a long row, so that less must be sorted."""
+    bounds = np.searchsorted(pairs.row, np.arange(n_rows + 1))
+    reach = np.full(n_rows, -np.inf)
+    for row in np.flatnonzero(np.diff(bounds) > 4 * k):
+        score = pairs.score[bounds[row] : bounds[row + 1]]
+        reach[row] = np.partition(score, len(score) - k)[len(score) - k]
+    kept: np.ndarray = pairs.score >= np.repeat(reach, np.diff(bounds))
+    return kept
+
+
+def fuse_reciprocal_ranks(lists: tuple[np.ndarray, ...], k: int) -> np.ndarray:
+    """Return the ``k`` best items (Q, k) int32 of several lists per customer, each (Q, any length) padded with 0.
+
+    An item's score is the sum over the lists that hold it of ``1 / (60 + rank)`` (Cormack, Clarke and Büttcher 2009,
+    "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods"). Of equal scores the item that
+    stands in an earlier list comes first, then the smaller item_index. Rows with fewer distinct items end in 0.
+
+    >>> fuse_reciprocal_ranks((np.array([[1, 2]]), np.array([[3, 2]])), 3)
+    array([[2, 1, 3]], dtype=int32)
+    """
+    row, item, weight, turn = [], [], [], []
+    for number, items in enumerate(lists):
+        rows, ranks = np.nonzero(items)
+        row.append(rows)
+        item.append(items[rows, ranks])
+        weight.append(1 / (FUSION_OFFSET + 1 + ranks))
+        turn.append(np.full(len(rows), -number))
+    together = sum_pairs(*(np.concatenate(parts) for parts in (row, item, weight, turn)))
+    return top_k(together, len(lists[0]), k)[0]
+
+
+def unseen(pairs: Pairs, seen_row: np.ndarray, seen_item: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: whether the pair's item is not among the row's seen ones."""
+    span = 1 + max(int(pairs.item.max(initial=0)), int(seen_item.max(initial=0)))
+    return np.isin(pairs.row * span + pairs.item, seen_row * span + seen_item, invert=True)

@@ -1,0 +1,1 @@
+"""How the decoder is fitted: batches, losses, validation, checkpoints."""

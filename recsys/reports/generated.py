@@ -1,0 +1,293 @@
+"""Continued histories as a page shows them: customers one by one, and whether all of them together look real."""
+
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from recsys.data.days import day_date
+from recsys.data.item_names import Labels, Product, long_date, short_id
+from recsys.data.purchases import Purchases, event_positions
+from recsys.errors import DataError, UsageError
+from recsys.evaluation.splits import Unfinished, unfinished_histories
+from recsys.evaluation.tables import read_continuations
+from recsys.modeling.generation.realism import (
+    RANK_EDGES,
+    Known,
+    Likeness,
+    distance,
+    draw_best_sellers,
+    realism,
+    sales_rank,
+    without_repeats,
+)
+from recsys.reports import figures
+from recsys.reports.glossary import ordinary
+from recsys.reports.item_map import attributes
+from recsys.reports.item_map.attributes import MISSING, Attribute
+from recsys.reports.shell import Chart, draw_chart, environment, page_style
+from recsys.runs import Run
+from recsys.signals.sales import ItemSales
+from recsys.storage import read_json
+
+TABLE_FILE, SETTINGS_FILE, PAGE_FILE = "generated.parquet", "generated.json", "generated.html"
+_N_SHOWN = 20
+_N_CATEGORIES = 10
+_HISTORY_LINES = 10
+_RECENT_DAYS = 28
+#: Above any length of a decoder, and any seed, that makes sense.
+_LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """A product of a list: had the customer bought it before, does it stand in the other list too?"""
+
+    product: Product
+    repeat: bool
+    hit: bool
+
+
+@dataclass(frozen=True)
+class Person:
+    """One customer: what was known, how we go on, how it really went on."""
+
+    id: str
+    n_known: int
+    known: list[Product]  # newest first
+    generated: list[Line]
+    real: list[Line]
+
+
+@dataclass(frozen=True)
+class Continued:
+    """Everything the section shows."""
+
+    cut: str  # where the histories end, in words
+    n_customers: int
+    knows_ends: bool  # whether the decoder was taught where a history ends
+    settings: list[tuple[str, str]]
+    measures: list[tuple[str, list[str]]]
+    columns: list[str]
+    charts: list[tuple[Chart, str]]
+    people: list[Person]
+    seed: int
+
+
+def load_continued(run: Run, data: Purchases) -> Continued | None:
+    """Return the continued histories of a run; None where ``recsys generate`` has not written any.
+
+    Raises:
+        DataError: the table cannot be read, or is of other customers or items than the data.
+    """
+    path = run.report_folder / TABLE_FILE
+    if not path.is_file() or not (run.report_folder / SETTINGS_FILE).is_file():
+        return None
+    settings = _read_settings(run.report_folder / SETTINGS_FILE)
+    user_index, generated = read_continuations(path, data)
+    asked = unfinished_histories(data, run.config.split)
+    longest = int(settings["max_items"])
+    if generated.shape[1] > longest or not np.isin(user_index, asked.user_index).all():
+        raise DataError(
+            f"{path} holds other customers or longer continuations than {SETTINGS_FILE} beside it and the run's split "
+            f"say; write both anew with `recsys generate --run {run.name} --force`"
+        )
+    generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
+    real = _what_followed(data, asked, user_index, longest, distinct=bool(settings["no_repeat"]))
+    sold = _sold(data, asked, run.config.split.protocol)
+    category = _category(data)
+    known = _known(data, asked, user_index, sold, category)
+    sellers = draw_best_sellers(sold, generated, int(settings["seed"]))
+    found = {
+        "really bought": realism(real, known),
+        "generated": realism(generated, known),
+        "best sellers": realism(sellers, known),
+    }
+    return Continued(
+        cut=_cut(asked, run.config.split.protocol),
+        n_customers=len(user_index),
+        knows_ends=run.config.original.kind is not None,
+        settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
+        measures=_measures(found),
+        columns=list(found),
+        charts=_charts(found, category),
+        people=_people(data, asked, user_index, generated, real, run.config.seed),
+        seed=run.config.seed,
+    )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Return what was asked of ``recsys generate``; only the three values that are counted with are looked at."""
+    settings = read_json(path)
+    kinds = {"max_items": int, "no_repeat": bool, "seed": int}
+    if not isinstance(settings, dict):
+        raise DataError(f"{path} holds no settings; generate anew with `recsys generate --force`")
+    for name, kind in kinds.items():
+        value = settings.get(name)
+        if type(value) is not kind or not (isinstance(value, int) and 0 <= value <= _LARGEST):
+            raise DataError(
+                f"{path}: {name} is {value!r}, expected {'yes or no' if kind is bool else 'a whole number from 0'}; "
+                "generate anew with `recsys generate --force`"
+            )
+    return settings
+
+
+def build_page(run: Run, continued: Continued, today: date) -> str:
+    """Return the HTML of the page of continued histories alone."""
+    template = environment().get_template("generated.html.j2")
+    return template.render(run=run, continued=continued, style=page_style(), today=long_date(today.isoformat()))
+
+
+def _sold(data: Purchases, asked: Unfinished, protocol: str) -> np.ndarray:
+    """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
+    if protocol == "weekly" and (sold := ItemSales(data).sold(asked.day - _RECENT_DAYS, asked.day)).any():
+        return sold
+    _, position = event_positions(data.offsets[:-1], asked.known_end)
+    return np.bincount(data.item[position], minlength=data.n_items + 1)
+
+
+def _cut(asked: Unfinished, protocol: str) -> str:
+    """Return in words where the histories were cut."""
+    if protocol == "weekly":
+        return f"as they were known on {long_date(day_date(asked.day).isoformat())}"
+    return "without the last purchase" if protocol == "leave_one_out" else "cut in the middle"
+
+
+def _what_followed(
+    data: Purchases, asked: Unfinished, user_index: np.ndarray, longest: int, *, distinct: bool
+) -> np.ndarray:
+    """Return what each customer really bought next (Q, ``longest``) item_index, padded with 0."""
+    begin, end = asked.known_end[user_index], asked.real_end[user_index]
+    item = np.zeros((len(user_index), int((end - begin).max(initial=1))), dtype=np.int32)
+    row, position = event_positions(begin, end)
+    item[row, position - begin[row]] = data.item[position]
+    if distinct:
+        item = without_repeats(item)
+    item = item[:, :longest]
+    return np.pad(item, ((0, 0), (0, longest - item.shape[1])))
+
+
+def _category(data: Purchases) -> Attribute | None:
+    try:
+        judged = attributes.judged(data.items)
+        return attributes.coloured(data.items, None, judged).largest(_N_CATEGORIES)
+    except UsageError:  # items of ids alone
+        return None
+
+
+def _known(
+    data: Purchases, asked: Unfinished, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
+) -> Known:
+    begin, end = data.offsets[user_index], asked.known_end[user_index]
+    code = np.zeros(data.n_items, dtype=np.int64) if category is None else category.code.astype(np.int64)
+    return Known(
+        past=[np.unique(data.item[b:e]) for b, e in zip(begin, end, strict=True)],
+        newest=np.where(end > begin, data.item[np.maximum(end - 1, 0)], 0),
+        rank=sales_rank(sold),
+        category=np.concatenate([[0], code]),
+        n_categories=1 if category is None else len(category.values),
+    )
+
+
+def _measures(found: dict[str, Likeness]) -> list[tuple[str, list[str]]]:
+    real = found["really bought"]
+    some = list(found.values())
+    rows = [
+        ("Items a continuation", [f"{one.mean_length:.2f}" for one in some]),
+        ("Bought before by the customer", [f"{one.bought_before:.1%}" for one in some]),
+        ("Twice in a continuation", [f"{one.repeated:.1%}" for one in some]),
+        ("Among the 100 best sellers", [f"{one.rank_band[:2].sum():.1%}" for one in some]),
+        ("Different items", [f"{ordinary(one.n_distinct)} of {ordinary(one.n_items)}" for one in some]),
+    ]
+    if len(real.transition) > 1:
+        rows.append(("Next in the same category", [f"{one.same_category:.1%}" for one in some]))
+    compared = {"length": "length", "rank_band": "popularity"} | (
+        {"transition": "transitions"} if len(real.transition) > 1 else {}
+    )
+    for name, words in compared.items():
+        values = [f"{distance(getattr(one, name), getattr(real, name)):.3f}" for one in some]
+        rows.append((f"Distance to real: {words} (0 equal, 1 nothing shared)", values))
+    return rows
+
+
+def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[tuple[Chart, str]]:
+    lengths = [str(n) for n in range(len(found["generated"].length))]
+    edges = (0, *RANK_EDGES)
+    bands = [f"{low + 1:,}–{high:,}" for low, high in pairwise(edges)] + [f"{edges[-1] + 1:,}…"]
+
+    def length(width: float) -> Figure:
+        series = [(name, one.length) for name, one in list(found.items())[:2]]
+        return figures.bars(lengths, series, "share of customers", "items that follow", width=width)
+
+    def popularity(width: float) -> Figure:
+        series = [(name, one.rank_band) for name, one in found.items()]
+        return figures.bars(bands, series, "share of items", "rank by sales before", width=width)
+
+    def transitions(width: float) -> Figure | None:
+        if category is None:
+            return None
+        names = [_short(name) for name in category.values]
+        titled = [(name, one.transition) for name, one in list(found.items())[:2]]
+        return figures.grids(titled, names, "from", "to", width=width)
+
+    drawn = [
+        ("length", "How many items follow, really and generated.", length),
+        ("popularity", "How popular the items are, really bought, generated, and drawn by sales.", popularity),
+        (
+            "transitions",
+            "From which category to which neighbouring purchases go: the area of a square is the share of its row.",
+            transitions,
+        ),
+    ]
+    charts = [(draw_chart(f"continued-{name}", alt, draw), alt) for name, alt, draw in drawn]
+    return [(chart, alt) for chart, alt in charts if chart is not None]
+
+
+def _people(
+    data: Purchases, asked: Unfinished, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
+) -> list[Person]:
+    """Return customers drawn by lot across history lengths, shortest first."""
+    labels = Labels(data.items)
+    n_known = asked.known_end[user_index] - data.offsets[user_index]
+    order = np.random.default_rng(seed).permutation(len(user_index))
+    order = order[np.argsort(n_known[order], kind="stable")]
+    rng = np.random.default_rng(seed)
+    parts = [part for part in np.array_split(order, _N_SHOWN) if len(part)]
+    return [
+        _person(data, labels, asked, int(user_index[row]), generated[row], real[row])
+        for row in (int(rng.choice(part)) for part in parts)
+    ]
+
+
+def _person(
+    data: Purchases, labels: Labels, asked: Unfinished, user: int, generated: np.ndarray, real: np.ndarray
+) -> Person:
+    begin, end = int(data.offsets[user]), int(asked.known_end[user])
+    past = data.item[begin:end]
+
+    def lines(items: np.ndarray, others: np.ndarray) -> list[Line]:
+        return [
+            Line(labels.product(int(one)), bool((past == one).any()), bool((others == one).any()))
+            for one in items[items > 0]
+        ]
+
+    return Person(
+        id=short_id(data.user_ids[user].as_py()),
+        n_known=end - begin,
+        known=[labels.product(int(one)) for one in past[::-1][:_HISTORY_LINES]],
+        generated=lines(generated, real),
+        real=lines(real, generated),
+    )
+
+
+def _short(text: str, longest: int = 18) -> str:
+    text = "not known" if text == MISSING else text.capitalize() if text.isupper() else text
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _said(value: object) -> str:
+    return {"True": "yes", "False": "no", "None": "–"}.get(str(value), str(value))

@@ -1,0 +1,148 @@
+"""The map for print: one figure whose legend and words can be read at a glance."""
+
+from collections.abc import Sequence
+
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+from recsys.reports.figures import PALETTE, style
+from recsys.reports.item_map.attributes import Attribute
+
+#: Colours of categories, told apart by most people with a colour weakness too; the last is for what remains.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e6a700", "#56b4e9", "#7b3fa0", "#8a5a2b", "#c51b4a", "#9aa5ae")
+N_CATEGORIES = len(COLOURS) - 1
+_SIZE = (8.6, 6.2)  # inches
+#: Points up to which each is labelled with its name.
+_FEW = 120
+_N_WORDS = 24
+#: Squares on each side of the plane, among which the fullest with a category gets its name. Finer ones name the
+#: tightest of its groups, and leave the largest without.
+_N_SQUARES = 14
+_LONGEST = 22
+_EDGE = 8  # pixels at the picture's edge without words
+
+
+def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) -> Figure:
+    """Return the map ``plane`` (N, 2) coloured by ``legend``.
+
+    Args:
+        plane: points of the items.
+        legend: their categories; beyond nine, the smaller ones share a colour.
+        words: categories written beside the points, or, on a map of many items, where theirs crowd.
+        title: of the figure.
+    """
+    shown = legend.largest(N_CATEGORIES)
+    with style():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        _points(axes, plane, shown)
+        axes.set_title(title)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_aspect("equal")
+        axes.margins(0.02 if len(plane) > _FEW else 0.08)
+        axes.spines["bottom"].set_visible(False)
+        handles, labels = axes.get_legend_handles_labels()
+        heading = legend.name.removesuffix("_name").replace("_", " ")
+        figure.legend(handles, labels, loc="outside right upper", title=heading, alignment="left", fontsize=8.5)
+        (_name_points if len(plane) <= _FEW else _write_words)(axes, plane, words)
+        return figure
+
+
+def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
+    """Draw the points in an order of chance, so that no category lies on top of all others."""
+    colours = np.array(COLOURS)[shown.code]
+    order = np.random.default_rng(0).permutation(len(plane))
+    size = float(np.clip(16_000 / len(plane), 0.8, 40))
+    opacity = 0.9 if len(plane) <= _FEW else 0.7
+    axes.scatter(
+        plane[order, 0], plane[order, 1], s=size, c=colours[order], alpha=opacity, linewidths=0, rasterized=True
+    )
+    counts = np.bincount(shown.code, minlength=len(shown.values))
+    for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
+        if count:
+            axes.plot([], [], "o", ms=7, mew=0, color=colour, label=f"{_short(value, 26)} ({count:,})")
+
+
+def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
+    """Write each point's category beside it, right or left, where nothing stands yet; else nowhere."""
+    beside = [
+        axes.annotate(
+            _short(words.values[code]),
+            (x, y),
+            (5 * side, 0),
+            textcoords="offset points",
+            va="center",
+            ha=align,
+            fontsize=7,
+        )
+        for (x, y), code in zip(plane, words.code, strict=True)
+        for side, align in ((1, "left"), (-1, "right"))
+    ]
+    _keep_apart(axes, beside, plane)
+
+
+def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
+    """Write the largest categories where their items are densest, none over another."""
+    largest = np.argsort(-np.bincount(words.code), kind="stable")[: 2 * _N_WORDS]
+    cell = np.ptp(plane, axis=0) / _N_SQUARES
+    places = [(code, _densest(plane[words.code == code], cell)) for code in largest if (words.code == code).any()]
+    # In the middle of its items, or, at the picture's edge or where another stands, to one side of it.
+    written = [
+        axes.annotate(_short(words.values[code]), (x, y), ha=align, va="center", fontsize=8.5, weight="bold")
+        for code, (x, y) in places
+        for align in ("center", "left", "right")
+    ]
+    for text in written:
+        text.set_path_effects([effects.withStroke(linewidth=2.6, foreground=PALETTE["ground"])])
+    _keep_apart(axes, written, np.zeros((0, 2)))
+    for surplus in axes.texts[_N_WORDS:]:
+        surplus.remove()
+
+
+def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> None:
+    """Remove texts that touch the edge, or lie over the legend, an earlier text or one of ``points`` (N, 2).
+
+    A place that has a text keeps no second one.
+    """
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        return
+    for text in texts:
+        text.set_in_layout(False)
+    figure.draw_without_rendering()
+    room = figure.bbox.padded(-_EDGE)
+    dots = axes.transData.transform(points) if len(points) else points
+    kept: list[Bbox] = [legend.get_window_extent() for legend in figure.legends]
+    named: set[tuple[float, float]] = set()
+    for text in texts:
+        # With room to the next, so that two names are not read as one, and without the line from the text to its point.
+        box, place = Text.get_window_extent(text).padded(3), (float(text.xy[0]), float(text.xy[1]))
+        whole = bool(np.all(np.array(box.min) >= room.min) and np.all(np.array(box.max) <= room.max))
+        free = whole and not any(box.overlaps(other) for other in kept) and not _covers(box, dots)
+        if free and place not in named:
+            kept.append(box)
+            named.add(place)
+        else:
+            text.remove()
+
+
+def _covers(box: Bbox, dots: np.ndarray) -> bool:
+    inside = (dots > np.array(box.min) - 3) & (dots < np.array(box.max) + 3)
+    return bool(inside.all(axis=-1).any())
+
+
+def _densest(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Return the mean (2,) of the points in the fullest square of a grid."""
+    square = np.floor(points / cell).astype(np.int64)
+    _, member, count = np.unique(square, axis=0, return_inverse=True, return_counts=True)
+    mean: np.ndarray = points[member == count.argmax()].mean(axis=0)
+    return mean
+
+
+def _short(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"

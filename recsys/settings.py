@@ -1,0 +1,131 @@
+"""Sections of settings: YAML files, ``--set`` overrides, and unknown keys named with the nearest known one."""
+
+import difflib
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.errors import ConfigError
+
+CONFIGS_DIR = Path("configs")
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def validated(
+    settings: dict[str, Any], section: type[AnySection], origin: str, asked: dict[str, Any] | None = None
+) -> AnySection:
+    """Return ``settings`` as a ``section``; ``origin`` says in an error where they were written.
+
+    ``asked`` are those among them that were written on the command line.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
+    """
+    _reject_unknown_keys(settings, section, origin)
+    try:
+        return section.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) + (": " if first["loc"] else "")
+        # What a validator of a whole section says names its keys itself.
+        found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+        expected = _EXPECTED.get(first["type"]) or said
+        if asked is not None and first["loc"]:
+            origin = "the command line" if _holds(asked, first["loc"]) else origin.removesuffix(" and the command line")
+        raise ConfigError(f"{origin}: {key}{expected}{found}") from error
+
+
+#: What is said instead of pydantic's words for an error, where these speak of Python.
+_EXPECTED = {
+    "model_type": "expected a section with keys of its own, such as 'model: {width: 64}'",
+    "tuple_type": "expected a list, such as [1, 5]",
+    "string_pattern_mismatch": "expected letters, digits, '.', '_' and '-' only, a letter or a digit first",
+}
+
+
+def _holds(settings: Any, keys: tuple[str | int, ...]) -> bool:  # noqa: ANN401 - a value of a configuration
+    """Return whether ``settings`` say something at the place that ``keys`` name, or at one that holds it."""
+    for key in keys:
+        if not isinstance(settings, dict):
+            return True
+        if key not in settings:
+            return False
+        settings = settings[key]
+    return True
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds something else.
+    """
+    if path.is_dir():
+        raise ConfigError(f"configuration {path} is a folder; expected a YAML file")
+    if not path.is_file():
+        known = ", ".join(sorted(str(known) for known in CONFIGS_DIR.glob("*.yaml"))) or "a.yaml"
+        raise ConfigError(f"configuration {path} is missing; expected a YAML file such as {known}")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, a date such as 2020-13-45
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        kind = type(settings).__name__
+        raise ConfigError(f"{path} holds a {kind}, expected a mapping such as 'model: {{width: 64}}'")
+    return settings
+
+
+def _apply_override(settings: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = settings.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section")
+        settings = child
+    try:
+        settings[leaf] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value: {reason}") from error
+
+
+def _reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
+    for key, value in settings.items():
+        if key not in section.model_fields:
+            raise ConfigError(f"{origin}: unknown key {prefix}{key}; {_nearest(str(key), section, prefix)}")
+        inner = _section_of(section.model_fields[key].annotation)
+        for entry in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(entry, dict):
+                _reject_unknown_keys(entry, inner, origin, f"{prefix}{key}.")
+
+
+def _nearest(key: str, section: type[BaseModel], prefix: str) -> str:
+    close = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    return f"known keys here: {', '.join(section.model_fields)}"
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType, tuple) else (annotation,)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None

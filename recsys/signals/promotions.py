@@ -1,0 +1,88 @@
+"""What the seller planned to advertise and to display, known before the days it is for. NumPy only."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import narwhals as nw
+import numpy as np
+
+from recsys import schema
+
+#: Days ahead, and back, that are told of.
+DAYS = 7
+
+
+@dataclass(frozen=True)
+class Promotions:
+    """Promotions of items, by days and kind.
+
+    Shapes: n promotions, sorted by their first day; K categories; V = n_items + 1 rows, row 0 is padding.
+    """
+
+    item: np.ndarray  # (n,) int32 item_index
+    first_day: np.ndarray  # (n,) int32 days since 1970-01-01
+    end_day: np.ndarray  # (n,) int32 the day after the last
+    kind: np.ndarray  # (n,) int64 place in ``categories``
+    share: np.ndarray  # (n,) float32 of the places that sell, above 0, at most 1
+    categories: tuple[str, ...]
+    n_rows: int  # V
+
+    @classmethod
+    def of(cls, table: nw.DataFrame[Any], n_items: int) -> Self:
+        """Take ``promotions.parquet`` of the prepared data, see :mod:`recsys.schema`."""
+        categories, kind = np.unique(table[schema.KIND].to_numpy().astype(str), return_inverse=True)
+        columns = [table[name].to_numpy() for name in schema.PROMOTION_COLUMNS if name != schema.KIND]
+        order = np.argsort(columns[1], kind="stable")
+        item, first_day, end_day, share = (column[order] for column in columns)
+        return cls(item, first_day, end_day, kind[order], share, tuple(categories.tolist()), n_items + 1)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of what :meth:`at` tells, F = 2 K of them."""
+        return tuple(f"{kind}_{when}" for when in ("coming", "past") for kind in self.categories)
+
+    @property
+    def past_features(self) -> tuple[str, ...]:
+        """Names of what is told of a customer's past item by promotions, as many as ``features``."""
+        return tuple(f"{whose}bought_in_{kind}" for whose in ("", "user_") for kind in self.categories)
+
+    def of_events(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
+        """Return the share of places (E, K) float32 in which each purchase's item was promoted on its day."""
+        shares = np.zeros((len(item), len(self.categories)), dtype=np.float32)
+        order = np.argsort(day, kind="stable")
+        days, starts = np.unique(day[order], return_index=True)
+        for one, rows in zip(days.tolist(), np.split(order, starts[1:]), strict=True):
+            shares[rows] = self._shares_on(one)[item[rows]]
+        return shares
+
+    def at(self, day: int) -> np.ndarray:
+        """Return how much each item is promoted (V, F) float32 in the week from ``day`` on, and was in the one before.
+
+        Of each kind the share of places, averaged over the seven days. Nothing is told of later days.
+        """
+        weeks = [
+            np.mean([self._shares_on(one) for one in range(first, first + DAYS)], axis=0) for first in (day, day - DAYS)
+        ]
+        return np.concatenate(weeks, axis=1)
+
+    def widest(self, day: int) -> np.ndarray:
+        """Return in what share of places each item is promoted (V, K) float32 on its best day of the week to come."""
+        most: np.ndarray = np.max([self._shares_on(one) for one in range(day, day + DAYS)], axis=0)
+        return most
+
+    @cached_property
+    def _longest(self) -> int:
+        """Days that the longest promotion takes."""
+        return int((self.end_day - self.first_day).max(initial=0))
+
+    def _shares_on(self, day: int) -> np.ndarray:
+        """Return the share of places (V, K) float32 in which each item is promoted on ``day``."""
+        # One that runs today began no longer ago than the longest takes.
+        oldest = int(np.searchsorted(self.first_day, day - self._longest, side="right"))
+        begun = slice(oldest, int(np.searchsorted(self.first_day, day, side="right")))
+        runs = oldest + np.flatnonzero(self.end_day[begun] > day)
+        place = self.item[runs].astype(np.int64) * len(self.categories) + self.kind[runs]
+        summed = np.bincount(place, weights=self.share[runs], minlength=self.n_rows * len(self.categories))
+        # Two promotions of one item at once may be of the same place.
+        return np.minimum(summed, 1).astype(np.float32).reshape(self.n_rows, len(self.categories))
