@@ -1,9 +1,10 @@
-"""Prepared data as everything after ``dataset main`` reads it: memory-mapped arrays, ids, attributes."""
+"""The log of purchases: flat arrays by user and time, original ids, item and user tables. It knows no feature."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
@@ -13,12 +14,6 @@ import pyarrow.parquet as pq
 
 from recsys import schema
 from recsys.errors import DataError
-from recsys.signals.categories import CategorySales
-from recsys.signals.co_purchases import Baskets
-from recsys.signals.item_codes import attribute_codes, category_columns, item_groups
-from recsys.signals.promotions import Promotions
-from recsys.signals.repurchase import Repurchase
-from recsys.signals.user_codes import user_codes
 from recsys.storage import read_json
 
 
@@ -29,7 +24,6 @@ class Purchases:
     Shapes: E events, U users. ``item`` holds item_index 1 … ``n_items``; 0 is padding.
     """
 
-    folder: Path
     item: np.ndarray  # (E,) int32
     day: np.ndarray  # (E,) int32
     price: np.ndarray  # (E,) float32
@@ -38,6 +32,13 @@ class Purchases:
     basket: np.ndarray  # (E,) int32
     offsets: np.ndarray  # (U+1,) int64
     manifest: dict[str, Any]
+    folder: Path | None = None  # where it was opened; None where it was made in memory
+    tables: Mapping[str, pa.Table] | None = None  # items, users and perhaps promotions of a log made in memory
+
+    @property
+    def origin(self) -> str:
+        """What messages call the log."""
+        return "the purchases given" if self.folder is None else str(self.folder)
 
     @property
     def n_events(self) -> int:
@@ -52,7 +53,9 @@ class Purchases:
     @cached_property
     def n_items(self) -> int:
         """Number of items; item_index runs from 1 to this."""
-        return int(pq.read_metadata(self.folder / "items.parquet").num_rows)
+        if self.folder is not None and self.tables is None:
+            return int(pq.read_metadata(self.folder / "items.parquet").num_rows)
+        return self._table("items").num_rows
 
     @cached_property
     def first_day(self) -> int:
@@ -72,97 +75,42 @@ class Purchases:
     @cached_property
     def items(self) -> nw.DataFrame[Any]:
         """Item table, row i for item_index i+1."""
-        return nw.from_native(pq.read_table(self.folder / "items.parquet"), eager_only=True)
-
-    @cached_property
-    def attributes(self) -> np.ndarray:
-        """Codes (V, A) int64 of the items' categorical columns, see :func:`recsys.signals.item_codes.attribute_codes`."""
-        return attribute_codes(self.items)
-
-    @cached_property
-    def groups(self) -> np.ndarray:
-        """Group (V,) int64 of each item, see :func:`recsys.signals.item_codes.item_groups`."""
-        return item_groups(self.attributes)
-
-    @cached_property
-    def categories(self) -> np.ndarray:
-        """Kinds (V, C) int64 of each item, see :func:`recsys.signals.item_codes.category_columns`."""
-        return category_columns(self.attributes)
-
-    @cached_property
-    def category_sales(self) -> CategorySales:
-        """How much rarer than everything each kind sells, at any date."""
-        return CategorySales(np.asarray(self.item), np.asarray(self.day), self.categories)
-
-    @cached_property
-    def repurchase(self) -> Repurchase:
-        """How soon what was bought is bought again, at any date."""
-        return Repurchase(self.user_of_event(), self.item, self.day, self.groups)
-
-    @cached_property
-    def baskets(self) -> Baskets:
-        """What goes with what was bought, at any date."""
-        return Baskets(self.user_of_event(), np.asarray(self.item), np.asarray(self.day), self.n_items + 1)
-
-    @cached_property
-    def promotions(self) -> Promotions | None:
-        """What is planned to be promoted; None where the source does not say."""
-        path = self.folder / "promotions.parquet"
-        if not path.is_file():
-            return None
-        return Promotions.of(nw.from_native(pq.read_table(path), eager_only=True), self.n_items)
-
-    @cached_property
-    def promoted_before(self) -> np.ndarray:
-        """Sums (E + 1, K) float64 over the events before each of how much they were promoted then, by kind.
-
-        Raises:
-            DataError: the data tell of no promotions.
-        """
-        if self.promotions is None:
-            raise DataError(f"{self.folder} tells of no promotions")
-        shares = self.promotions.of_events(self.item, self.day)
-        sums: np.ndarray = np.concatenate([np.zeros((1, shares.shape[1])), np.cumsum(shares, axis=0, dtype=np.float64)])
-        return sums
-
-    @cached_property
-    def _told_of_customers(self) -> tuple[np.ndarray, np.ndarray]:
-        return user_codes(self.users)
-
-    @property
-    def user_codes(self) -> np.ndarray:
-        """Codes (U, C) int32 of each customer, see :func:`recsys.signals.user_codes.user_codes`."""
-        return self._told_of_customers[0]
-
-    @property
-    def has_user_features(self) -> np.ndarray:
-        """Of which customers the user table says anything, (U,) bool."""
-        return self._told_of_customers[1]
+        return nw.from_native(self._table("items"), eager_only=True)
 
     @cached_property
     def users(self) -> nw.DataFrame[Any]:
         """User table, row u for user_index u."""
-        return nw.from_native(pq.read_table(self.folder / "users.parquet"), eager_only=True)
+        return nw.from_native(self._table("users"), eager_only=True)
+
+    @cached_property
+    def promotions(self) -> nw.DataFrame[Any] | None:
+        """Table of planned promotions (see :mod:`recsys.schema`); None where the source does not say."""
+        if self.tables is not None:
+            table = self.tables.get("promotions")
+        else:
+            path = None if self.folder is None else self.folder / "promotions.parquet"
+            table = pq.read_table(path) if path is not None and path.is_file() else None
+        return None if table is None else nw.from_native(table, eager_only=True)
 
     @cached_property
     def item_ids(self) -> pa.Array:
         """External ids, position i for item_index i+1."""
-        return _ids(self.folder / "items.parquet", schema.ITEM_ID)
+        return _ids(self._table("items", schema.ITEM_ID), schema.ITEM_ID)
 
     @cached_property
     def user_ids(self) -> pa.Array:
         """External ids, position u for user_index u."""
-        return _ids(self.folder / "users.parquet", schema.USER_ID)
+        return _ids(self._table("users", schema.USER_ID), schema.USER_ID)
 
     def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
         """Return the item_index (n,) int32 of external ids; 0 where the id is unknown."""
-        found = pc.index_in(item_ids.cast(pa.string()), value_set=self.item_ids)
-        return np.asarray(pc.fill_null(found, -1)).astype(np.int32) + 1
+        place = pc.index_in(item_ids.cast(pa.string()), value_set=self.item_ids)
+        return np.asarray(pc.fill_null(place, -1)).astype(np.int32) + 1
 
     def user_index_of(self, user_ids: pa.Array) -> np.ndarray:
         """Return the user_index (n,) int32 of external ids; -1 where the id is unknown."""
-        found = pc.index_in(user_ids.cast(pa.string()), value_set=self.user_ids)
-        return np.asarray(pc.fill_null(found, -1)).astype(np.int32)
+        place = pc.index_in(user_ids.cast(pa.string()), value_set=self.user_ids)
+        return np.asarray(pc.fill_null(place, -1)).astype(np.int32)
 
     def ends_before(self, day: int) -> np.ndarray:
         """Return, for each user, the flat position (U,) int64 just after the last event earlier than ``day``."""
@@ -174,6 +122,57 @@ class Purchases:
     def user_of_event(self) -> np.ndarray:
         """Return the user_index (E,) int32 of each event."""
         return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.offsets))
+
+    def histories(self, day: int) -> "Histories":
+        """Return what is known of every user when ``day`` is asked."""
+        return Histories(self, np.arange(self.n_users, dtype=np.int32), self.ends_before(day), day)
+
+    def _table(self, name: str, *columns: str) -> pa.Table:
+        if self.tables is not None:
+            return self.tables[name]
+        if self.folder is None:
+            raise DataError(f"{self.origin} have no table of {name}")
+        return pq.read_table(self.folder / f"{name}.parquet", columns=list(columns) or None)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What is known of some users when a day is asked: events ``offsets[user]:end`` of each, none of the day or later.
+
+    A fold whose targets have no common date asks at the last day of the data and cuts each history by position.
+
+    Shapes: Q users.
+    """
+
+    log: Purchases
+    user_index: np.ndarray  # (Q,) int32
+    end: np.ndarray  # (Q,) int64 flat position after the last known event
+    day: int
+    #: Whether these are histories handed over by somebody: their user_index means nothing outside ``log``.
+    given: bool = False
+
+    def __len__(self) -> int:
+        return len(self.user_index)
+
+    @cached_property
+    def begin(self) -> np.ndarray:
+        """Flat position (Q,) int64 of each user's first event."""
+        first: np.ndarray = self.log.offsets[self.user_index]
+        return first
+
+    @property
+    def n_events(self) -> np.ndarray:
+        """Number of known events (Q,) int64."""
+        counts: np.ndarray = self.end - self.begin
+        return counts
+
+    def of(self, rows: np.ndarray | slice) -> Self:
+        """Return the histories at ``rows``: places or a mask among these, or a slice."""
+        return type(self)(self.log, self.user_index[rows], self.end[rows], self.day, self.given)
+
+    def events(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return row and flat position, (n,) int64 each, of every known event, in time order per row."""
+        return event_positions(self.begin, self.end)
 
 
 def is_prepared(folder: Path) -> bool:
@@ -210,8 +209,9 @@ def _open_array(path: Path, dtype: str) -> np.ndarray:
     return array
 
 
-def _ids(path: Path, column: str) -> pa.Array:
-    return pq.read_table(path, columns=[column])[column].cast(pa.string()).combine_chunks()
+def _ids(table: pa.Table, column: str) -> pa.Array:
+    ids = table[column].cast(pa.string()).combine_chunks()
+    return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
 
 
 def event_positions(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

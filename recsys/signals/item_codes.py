@@ -1,6 +1,7 @@
 """What the item table says of items, as numbers: codes of its categorical columns, and groups of like items."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
@@ -14,45 +15,110 @@ MIN_GROUP_SIZE = 20
 #: Columns whose values are categories of items, at most: each costs a little at every query.
 MAX_CATEGORIES = 4
 
+#: column → value → code
+Codebook = dict[str, dict[str, int]]
 
-def attribute_codes(items: nw.DataFrame[Any]) -> np.ndarray:
-    """Return codes (V, A) int64 of the categorical columns of an item table; row 0 is padding.
 
-    A code counts over all columns from 1; 0 says that nothing is known: the value is missing, or no other item has it.
-    Columns that name an item rather than describe it (a description, a name) are left out, as are those with a single
-    value, and those that say again what a column before said (a number beside its name).
+@dataclass(frozen=True)
+class ItemCodes:
+    """Codes of items by a codebook, which keeps its meaning when new items are added.
 
-    Shapes: V = n_items + 1 rows, A columns, possibly none.
+    Shapes: V = n_items + 1 rows, row 0 is padding; A columns, possibly none; C of them are categories.
     """
-    columns = list(_told_columns(items).values())
-    return np.stack(columns, axis=1) if columns else np.zeros((len(items) + 1, 0), dtype=np.int64)
+
+    attributes: np.ndarray  # (V, A) int64, counted over all columns from 1; 0 says that nothing is known
+    groups: np.ndarray  # (V,) int64 what a user takes in place of an item, or beside it
+    categories: np.ndarray  # (V, C) int64, the columns with the smallest groups, finest first
+    codebook: Codebook
+    group_column: str | None  # None: every item is a group of its own
+    category_columns: tuple[str, ...]
+
+    @classmethod
+    def from_items(cls, items: nw.DataFrame[Any]) -> Self:
+        """Choose the columns of an item table that describe items, and number their values.
+
+        A value that no other item has says nothing. Columns that name an item rather than describe it (a description,
+        a name) are left out, as are those with a single value, and those that say again what a column before said (a
+        number beside its name).
+        """
+        codebook = _codebook(items)
+        attributes = _apply(codebook, items)
+        names = list(codebook)
+        group = _group_column(attributes)
+        groups = np.arange(len(attributes)) if group is None else _groups(attributes[:, group])[0]
+        chosen = _category_columns(attributes)
+        return cls(
+            attributes=attributes,
+            groups=groups,
+            categories=attributes[:, chosen],
+            codebook=codebook,
+            group_column=None if group is None else names[group],
+            category_columns=tuple(names[place] for place in chosen),
+        )
+
+    @property
+    def n_attribute_codes(self) -> int:
+        """Number of codes over all columns, 0 among them."""
+        return 1 + sum(len(values) for values in self.codebook.values())
+
+    @property
+    def n_category_codes(self) -> int:
+        """The largest code of a category plus 1; 0 where no item has one."""
+        return int(self.categories.max()) + 1 if self.categories.size else 0
+
+    def extended(self, items: nw.DataFrame[Any]) -> Self:
+        """Return the codes of these items and of ``items`` (n rows) behind them, by the same codebook."""
+        names = list(self.codebook)
+        attributes = np.concatenate([self.attributes, _apply(self.codebook, items)[1:]])
+        first_own = int(self.groups.max(initial=-1)) + 1
+        groups = np.concatenate([self.groups, first_own + np.arange(len(items))])
+        if self.group_column is not None:
+            code = attributes[:, names.index(self.group_column)]
+            group_of_code = np.full(self.n_attribute_codes, -1)
+            known = np.arange(len(self.groups))
+            group_of_code[code[known]] = self.groups
+            new = slice(len(self.groups), None)
+            shares = (code[new] > 0) & (group_of_code[code[new]] >= 0)
+            groups[new] = np.where(shares, group_of_code[code[new]], groups[new])
+        chosen = [names.index(name) for name in self.category_columns]
+        return type(self)(
+            attributes, groups, attributes[:, chosen], self.codebook, self.group_column, self.category_columns
+        )
 
 
-def group_column(items: nw.DataFrame[Any]) -> str | None:
-    """Return the column by which :func:`item_groups` groups these items; None where no column does."""
-    place = _grouping_place(attribute_codes(items))
-    return None if place is None else list(_told_columns(items))[place]
-
-
-def _told_columns(items: nw.DataFrame[Any]) -> dict[str, np.ndarray]:
-    """Return the codes (V,) int64 of each categorical column, as :func:`attribute_codes` counts them."""
-    columns, first, partitions = {}, 1, set()
+def _codebook(items: nw.DataFrame[Any]) -> Codebook:
+    codebook: Codebook = {}
+    first, partitions = 1, set()
     for name in items.columns:
         if name == schema.ITEM_ID or items[name].dtype.is_float() or items[name].dtype.is_nested():
             continue
-        values = items[name].cast(nw.String).fill_null("").to_numpy().astype(str)
-        distinct, code, count = np.unique(values, return_inverse=True, return_counts=True)
+        values = _texts(items[name])
+        distinct, place, count = np.unique(values, return_inverse=True, return_counts=True)
         if not 2 <= len(distinct) <= MAX_DISTINCT_SHARE * len(values):
             continue
-        told = (count >= 2) & (distinct != "")
-        partition = _partition(np.where(told[code], code, -1))
+        is_shared = (count >= 2) & (distinct != "")
+        partition = _partition(np.where(is_shared[place], place, -1))
         if partition in partitions:
             continue
         partitions.add(partition)
-        numbered = np.where(told, np.cumsum(told) + first - 1, 0)
-        columns[name] = np.concatenate([[0], numbered[code]])
-        first += int(told.sum())
-    return columns
+        codebook[name] = {str(value): first + code for code, value in enumerate(distinct[is_shared])}
+        first += int(is_shared.sum())
+    return codebook
+
+
+def _texts(column: nw.Series[Any]) -> np.ndarray:
+    values: np.ndarray = column.cast(nw.String).fill_null("").to_numpy().astype(str)
+    return values
+
+
+def _apply(codebook: Codebook, items: nw.DataFrame[Any]) -> np.ndarray:
+    """Return the codes (n + 1, A) int64 of the ``items`` (n rows), padding first; 0 for what the codebook lacks."""
+    codes = np.zeros((len(items) + 1, len(codebook)), dtype=np.int64)
+    for column, (name, values) in enumerate(codebook.items()):
+        if name in items.columns and len(items):
+            distinct, place = np.unique(_texts(items[name]), return_inverse=True)
+            codes[1:, column] = np.array([values.get(str(value), 0) for value in distinct], dtype=np.int64)[place]
+    return codes
 
 
 def _partition(code: np.ndarray) -> bytes:
@@ -62,22 +128,11 @@ def _partition(code: np.ndarray) -> bytes:
     return (np.where(code < 0, -1, by_appearance)).tobytes()
 
 
-def item_groups(codes: np.ndarray) -> np.ndarray:
-    """Return the group (V,) int64 of each item: what a customer takes in place of it, or beside it.
+def _group_column(codes: np.ndarray) -> int | None:
+    """Return the column of ``codes`` (V, A) with the smallest groups of at least ``MIN_GROUP_SIZE`` items, if any.
 
-    The column of ``codes`` (V, A) with the smallest groups of at least ``MIN_GROUP_SIZE`` items, as an item meets them:
-    the size of the group of an item drawn at random, on average. An item of which it says nothing, and every item where
-    there is no such column, is a group of its own.
-
-    >>> item_groups(np.zeros((3, 0), dtype=np.int64))
-    array([0, 1, 2])
+    The size is that of the group of an item drawn at random, on average.
     """
-    place = _grouping_place(codes)
-    rows = np.arange(len(codes))
-    return rows if place is None else _groups(codes[:, place])[0]
-
-
-def _grouping_place(codes: np.ndarray) -> int | None:
     best, smallest = None, np.inf
     for place, column in enumerate(codes.T):
         group, size = _groups(column)
@@ -88,27 +143,25 @@ def _grouping_place(codes: np.ndarray) -> int | None:
 
 
 def _groups(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the group (V,) int64 of each item by one column of codes, and the size of each group."""
+    """Return the group (V,) int64 of each item by one column of codes, and the size of each group.
+
+    An item of which the column says nothing is a group of its own.
+    """
     own = -1 - np.arange(len(column))
     _, group, size = np.unique(np.where(column > 0, column, own), return_inverse=True, return_counts=True)
     return group.astype(np.int64), size
 
 
-def category_columns(codes: np.ndarray) -> np.ndarray:
-    """Return the categories (V, C) int64 of each item: the columns of ``codes`` (V, A) with the smallest groups.
+def _category_columns(codes: np.ndarray) -> list[int]:
+    """Return the columns of ``codes`` (V, A) with the smallest groups, at most ``MAX_CATEGORIES``, smallest first.
 
-    At most ``MAX_CATEGORIES`` of them, the smallest groups first, as an item meets them; of columns that group all items
-    alike, the first. A column that puts nearly every item in a group of its own is none, nor is one whose groups are
-    larger than a tenth of the catalogue.
-
-    >>> category_columns(np.zeros((3, 0), dtype=np.int64)).shape
-    (3, 0)
+    Of columns that group all items alike, the first. A column that puts nearly every item in a group of its own is
+    none, nor is one whose groups are larger than a tenth of the catalogue.
     """
-    found: dict[bytes, tuple[float, int]] = {}
+    usable: dict[bytes, tuple[float, int]] = {}
     for place, column in enumerate(codes.T):
         group, size = _groups(column)
         met = float(size[group].mean())
         if 2 <= met <= len(codes) / 10:
-            found.setdefault(group.tobytes(), (met, place))
-    chosen = [place for _, place in sorted(found.values())[:MAX_CATEGORIES]]
-    return codes[:, chosen]
+            usable.setdefault(group.tobytes(), (met, place))
+    return [place for _, place in sorted(usable.values())[:MAX_CATEGORIES]]

@@ -6,50 +6,58 @@ from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
+import pyarrow as pa
 
 from recsys import schema
 
-#: Days ahead, and back, that are told of.
+#: Days ahead, and back, that features tell of.
 DAYS = 7
 
 
 @dataclass(frozen=True)
 class Promotions:
-    """Promotions of items, by days and kind.
+    """Promotions of items, by days and medium.
 
-    Shapes: n promotions, sorted by their first day; K categories; V = n_items + 1 rows, row 0 is padding.
+    Shapes: n promotions, sorted by their first day; K media; V = n_items + 1 rows, row 0 is padding.
     """
 
     item: np.ndarray  # (n,) int32 item_index
     first_day: np.ndarray  # (n,) int32 days since 1970-01-01
     end_day: np.ndarray  # (n,) int32 the day after the last
-    kind: np.ndarray  # (n,) int64 place in ``categories``
+    medium: np.ndarray  # (n,) int64 place in ``media``
     share: np.ndarray  # (n,) float32 of the places that sell, above 0, at most 1
-    categories: tuple[str, ...]
+    media: tuple[str, ...]
     n_rows: int  # V
 
     @classmethod
-    def of(cls, table: nw.DataFrame[Any], n_items: int) -> Self:
+    def from_table(cls, table: nw.DataFrame[Any], n_items: int) -> Self:
         """Take ``promotions.parquet`` of the prepared data, see :mod:`recsys.schema`."""
-        categories, kind = np.unique(table[schema.KIND].to_numpy().astype(str), return_inverse=True)
-        columns = [table[name].to_numpy() for name in schema.PROMOTION_COLUMNS if name != schema.KIND]
+        media, medium = np.unique(table[schema.MEDIUM].to_numpy().astype(str), return_inverse=True)
+        columns = [table[name].to_numpy() for name in schema.PROMOTION_COLUMNS if name != schema.MEDIUM]
         order = np.argsort(columns[1], kind="stable")
         item, first_day, end_day, share = (column[order] for column in columns)
-        return cls(item, first_day, end_day, kind[order], share, tuple(categories.tolist()), n_items + 1)
+        return cls(item, first_day, end_day, medium[order], share, tuple(media.tolist()), n_items + 1)
+
+    def to_table(self) -> pa.Table:
+        """Return the table that :meth:`from_table` takes."""
+        media = pa.array([self.media[place] for place in self.medium.tolist()], pa.string())
+        columns = {"item_index": self.item, "first_day": self.first_day, "end_day": self.end_day}
+        arrays = {name: pa.array(column) for name, column in columns.items()}
+        return pa.table(arrays | {schema.MEDIUM: media, schema.SHARE: pa.array(self.share)})
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of what :meth:`at` tells, F = 2 K of them."""
-        return tuple(f"{kind}_{when}" for when in ("coming", "past") for kind in self.categories)
+        """Names of the features of :meth:`at`, F = 2 K of them."""
+        return tuple(f"{medium}_{when}" for when in ("coming", "past") for medium in self.media)
 
     @property
     def past_features(self) -> tuple[str, ...]:
-        """Names of what is told of a customer's past item by promotions, as many as ``features``."""
-        return tuple(f"{whose}bought_in_{kind}" for whose in ("", "user_") for kind in self.categories)
+        """Names of the features of a user's past item by promotions, as many as ``features``."""
+        return tuple(f"{whose}bought_in_{medium}" for whose in ("", "user_") for medium in self.media)
 
     def of_events(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
         """Return the share of places (E, K) float32 in which each purchase's item was promoted on its day."""
-        shares = np.zeros((len(item), len(self.categories)), dtype=np.float32)
+        shares = np.zeros((len(item), len(self.media)), dtype=np.float32)
         order = np.argsort(day, kind="stable")
         days, starts = np.unique(day[order], return_index=True)
         for one, rows in zip(days.tolist(), np.split(order, starts[1:]), strict=True):
@@ -59,7 +67,7 @@ class Promotions:
     def at(self, day: int) -> np.ndarray:
         """Return how much each item is promoted (V, F) float32 in the week from ``day`` on, and was in the one before.
 
-        Of each kind the share of places, averaged over the seven days. Nothing is told of later days.
+        Of each medium the share of places, averaged over the seven days. Later days are not read.
         """
         weeks = [
             np.mean([self._shares_on(one) for one in range(first, first + DAYS)], axis=0) for first in (day, day - DAYS)
@@ -82,7 +90,7 @@ class Promotions:
         oldest = int(np.searchsorted(self.first_day, day - self._longest, side="right"))
         begun = slice(oldest, int(np.searchsorted(self.first_day, day, side="right")))
         runs = oldest + np.flatnonzero(self.end_day[begun] > day)
-        place = self.item[runs].astype(np.int64) * len(self.categories) + self.kind[runs]
-        summed = np.bincount(place, weights=self.share[runs], minlength=self.n_rows * len(self.categories))
+        place = self.item[runs].astype(np.int64) * len(self.media) + self.medium[runs]
+        summed = np.bincount(place, weights=self.share[runs], minlength=self.n_rows * len(self.media))
         # Two promotions of one item at once may be of the same place.
-        return np.minimum(summed, 1).astype(np.float32).reshape(self.n_rows, len(self.categories))
+        return np.minimum(summed, 1).astype(np.float32).reshape(self.n_rows, len(self.media))

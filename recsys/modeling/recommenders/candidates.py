@@ -1,7 +1,8 @@
-"""Which items may be recommended at a date: what sold lately, a list, less a blocklist."""
+"""Which items may be recommended at a day: what sold lately, a list, less a blocklist."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,41 @@ from recsys.errors import DataError
 from recsys.schema import ITEM_ID
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Which items may be recommended.
+
+    Attributes:
+        allowed: (V,) bool over item_index, V = n_items + 1; position 0 (padding) is False.
+        exclude_seen: whether a user's own past items are left out of that user's list.
+    """
+
+    allowed: np.ndarray
+    exclude_seen: bool = False
+
+
+class ItemIds(Protocol):
+    """Whatever knows the ids of items: a log, or a snapshot."""
+
+    @property
+    def item_ids(self) -> pa.Array:
+        """External ids, position i for item_index i+1."""
+        ...
+
+    def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
+        """Return the item_index of external ids; 0 where the id is unknown."""
+        ...
+
+
+def all_items(n_items: int) -> np.ndarray:
+    """Return the mask (V,) bool that allows the whole catalogue and not padding."""
+    allowed = np.ones(n_items + 1, dtype=bool)
+    allowed[0] = False
+    return allowed
+
+
 def candidates_at(
-    data: Purchases,
+    log: Purchases,
     day: int,
     sold_within_days: int | None,
     *,
@@ -24,8 +58,8 @@ def candidates_at(
     """Return which items may be recommended at ``day``: (V,) bool, padding False.
 
     Args:
-        data: the purchases; only those before ``day`` are read.
-        day: the date asked.
+        log: the purchases; only those before ``day`` are read.
+        day: days since 1970-01-01.
         sold_within_days: keep items sold at least once in that many days before ``day``; None keeps all.
         only: item_index of a list to choose from.
         blocked: item_index of items never recommended; it wins over ``only``.
@@ -33,75 +67,50 @@ def candidates_at(
     Raises:
         DataError: nothing is left.
     """
-    allowed = np.ones(data.n_items + 1, dtype=bool)
+    allowed = all_items(log.n_items)
     if sold_within_days is not None:
-        lately = (data.day >= day - sold_within_days) & (data.day < day)
-        allowed &= np.bincount(data.item[lately], minlength=data.n_items + 1) > 0
+        lately = (log.day >= day - sold_within_days) & (log.day < day)
+        allowed &= np.bincount(log.item[lately], minlength=log.n_items + 1) > 0
     if only is not None:
-        allowed &= np.isin(np.arange(data.n_items + 1), only)
+        allowed &= np.isin(np.arange(log.n_items + 1), only)
     if blocked is not None:
         allowed[blocked] = False
-    allowed[0] = False
     if not allowed.any():
         raise DataError(
-            f"no item may be recommended at {day_date(day)} (data end {day_date(data.last_day)}); "
+            f"no item may be recommended at {day_date(day)} (data end {day_date(log.last_day)}); "
             "raise --sold-within-days, or shorten the blocklist"
         )
     return allowed
 
 
-def read_item_list(path: Path, data: Purchases) -> np.ndarray:
+def read_item_list(path: Path, known: ItemIds) -> np.ndarray:
     """Return the item_index (n,) of the item ids in a file: text with one a line, or Parquet with ``item_id``.
 
     Raises:
-        DataError: the file is missing, empty, or names an item that the data do not hold.
+        DataError: the file is missing, empty, or names an item that is not known.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; expected item ids, one a line, or a Parquet table with {ITEM_ID}")
     ids = _ids(path)
     if not len(ids):
         raise DataError(f"{path} holds no item ids; expected one a line")
-    index = data.item_index_of(ids)
+    return known_items(ids, known, str(path))
+
+
+def known_items(ids: pa.Array, known: ItemIds, origin: str) -> np.ndarray:
+    """Return the item_index (n,) of ``ids``.
+
+    Raises:
+        DataError: one is not known; ``origin`` says where it was written.
+    """
+    index = known.item_index_of(ids)
     unknown = np.flatnonzero(index == 0)
     if len(unknown):
         raise DataError(
-            f"{path}: {len(unknown)} of {len(ids)} items are unknown, such as {ids[int(unknown[0])].as_py()!r}; "
-            f"expected ids as in the source, such as {data.item_ids[0].as_py()!r}"
+            f"{origin}: {len(unknown)} of {len(ids)} items are unknown, such as {ids[int(unknown[0])].as_py()!r}; "
+            f"expected ids as in the source, such as {known.item_ids[0].as_py()!r}"
         )
     return index
-
-
-def _ids(path: Path) -> pa.Array:
-    try:
-        if path.suffix == ".parquet":
-            return pq.read_table(path, columns=[ITEM_ID])[ITEM_ID].cast(pa.string()).combine_chunks()
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected item ids as text, or Parquet with {ITEM_ID}"
-        ) from error
-    ids = [line.strip() for line in lines if line.strip()]
-    return pa.array(ids[1:] if ids[:1] == [ITEM_ID] else ids, type=pa.string())
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Which items may be recommended.
-
-    Attributes:
-        allowed: (V,) bool over item_index, V = n_items + 1; position 0 (padding) is False.
-        exclude_seen: whether a customer's own past items are left out of that customer's list.
-    """
-
-    allowed: np.ndarray
-    exclude_seen: bool = False
-
-
-def all_items(n_items: int) -> np.ndarray:
-    """Return the mask (V,) bool that allows the whole catalogue and not padding."""
-    allowed = np.ones(n_items + 1, dtype=bool)
-    allowed[0] = False
-    return allowed
 
 
 def require_enough(candidates: Candidates, k: int) -> None:
@@ -115,5 +124,18 @@ def require_enough(candidates: Candidates, k: int) -> None:
         raise DataError(
             f"only {n_allowed:,} items may be recommended, but lists of {k:,} were asked for; lower predict.k (--k, or "
             f"for the lists that are scored --set predict.k={n_allowed} when training), or allow more items "
-            "(predict.sold_within_days, --candidates_file, --blocklist)"
+            "(predict.sold_within_days, --candidates, --blocklist)"
         )
+
+
+def _ids(path: Path) -> pa.Array:
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_table(path, columns=[ITEM_ID])[ITEM_ID].cast(pa.string()).combine_chunks()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); expected item ids as text, or Parquet with {ITEM_ID}"
+        ) from error
+    ids = [line.strip() for line in lines if line.strip()]
+    return pa.array(ids[1:] if ids[:1] == [ITEM_ID] else ids, type=pa.string())

@@ -1,12 +1,13 @@
-"""Weights of the parts of a logit, fitted to the validation window: what was learned by heart weighs less.
+"""Temperatures of the components, fitted to the validation window: what was learned by heart weighs less.
 
-A part that has seen the training windows again and again is surer of them than of the next one. Each part of a logit
-(query · vector, bias, sales, categories, co_purchases, repeat head) therefore gets one factor, and past items one shift, by
-which the held-out purchases become most likely: temperature scaling (Guo et al., 2017) with a temperature a part, or
-stacked generalisation (Wolpert, 1992) of the parts. The factors are then multiplied into the weights of the model, so
-nothing that asks it needs to know of them.
+Components trained for many epochs on the same windows become overconfident. Each (the transformer's product, the bias,
+sales, categories, …) therefore gets one factor, and past items one shift, by which the held-out purchases become most
+likely: temperature scaling (Guo et al., 2017) with a temperature a component, or stacked generalisation (Wolpert, 1992)
+of the components. The factors are then folded into the weights of the model, so nothing that asks it needs to know of
+them.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -15,17 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
+from recsys.modeling.decoder.components import SEQUENCE, Component
 from recsys.modeling.decoder.losses import WindowLoss
-from recsys.modeling.decoder.model import CompanionScores, PurchaseModel
-from recsys.modeling.recommenders.base import History
+from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.decoder.scores import CategoryScores, DayScores, PairScores, ProductScores, Scores
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.negatives import QueryPositives
-from recsys.signals.sales import ItemSales
 
-#: What is fitted, in order: logarithms of factors, and the shift of past items that have a head of their own.
-COMPONENTS = ("query", "bias", "sales", "categories", "co_purchases", "past", "past_shift")
-#: How far each may move with one customer to learn from: with a handful of them nothing moves far.
+#: How far each may move with one user to learn from: with a handful of them nothing moves far.
 _PRIOR_DEVIATION = 1.0
 _MOST_QUERIES = 1024
 _FEWEST_QUERIES = 256
@@ -36,25 +36,35 @@ _CHUNK = 128
 _BLOCK = 8
 
 
-def fit_temperatures(
-    model: PurchaseModel, sales: ItemSales, history: History, fold: Fold, seed: int, *, exclude_seen: bool = False
-) -> Tensor:
-    """Return what makes the targets of ``fold`` most likely, (7,) float32 as in ``COMPONENTS``; zeros change nothing.
+def temperature_names(model: PurchaseModel) -> tuple[str, ...]:
+    """Return what each temperature is of: the terms of the logit, and the shift of past items."""
+    return (*model.term_names, "past_shift")
 
-    Of many customers some are drawn, by ``seed``: at most 1,024, fewer where the catalogue is large. With
-    ``exclude_seen``, where lists leave out past items and no target is one, these are in the way of none.
+
+def n_temperatures(model: PurchaseModel) -> int:
+    """Return how many temperatures a model has."""
+    return len(temperature_names(model))
+
+
+def fit_temperatures(
+    decoder: DecoderRecommender, histories: Histories, fold: Fold, seed: int, *, exclude_seen: bool = False
+) -> Tensor:
+    """Return the logarithms of the factors, and the shift, that make the targets of ``fold`` most likely.
+
+    They are in the order of :func:`temperature_names`, float32; zeros change nothing. Of many users some are drawn, by
+    ``seed``: at most 1,024, fewer where the catalogue is large. With ``exclude_seen``, where lists leave out past items
+    and no target is one, these are in the way of none.
     """
+    model = decoder.model
     n_queries = max(min(_MOST_QUERIES, _MOST_ENTRIES // model.n_items), _FEWEST_QUERIES)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(fold.user_index))[:n_queries])
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        chunks = [
-            _Chunk.of(model, sales, history, fold.of_users(chosen[begin : begin + _CHUNK]))
-            for begin in range(0, len(chosen), _CHUNK)
-        ]
+        parts = (chosen[begin : begin + _CHUNK] for begin in range(0, len(chosen), _CHUNK))
+        chunks = [_Chunk.from_users(decoder, histories.of(rows), fold.of_users(rows)) for rows in parts]
     model.train(was_training)
-    fitted = torch.zeros(len(COMPONENTS), device=model.item_bias.device)
+    fitted = torch.zeros(n_temperatures(model), device=model.item_bias.device)
     with torch.inference_mode(False), torch.enable_grad():
         fitted.requires_grad_()
         optimizer = torch.optim.LBFGS(
@@ -71,150 +81,166 @@ def fit_temperatures(
             return float(sum(loss.item() for loss in losses))
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]
-    found = fitted.detach()
-    return found if bool(torch.isfinite(found).all()) else torch.zeros_like(found)
+    result = fitted.detach()
+    return result if bool(torch.isfinite(result).all()) else torch.zeros_like(result)
 
 
 @torch.no_grad()
-def fold_in(model: PurchaseModel, fitted: Tensor) -> None:
-    """Multiply the factors ``fitted`` (7,), as :func:`fit_temperatures` returns them, into the weights of ``model``."""
-    query, bias, sales, categories, co_purchases, past = fitted[:-1].exp().tolist()
-    model.decoder.norm.weight.mul_(query)
-    model.decoder.norm.bias.mul_(query)
-    model.item_bias.mul_(bias)
-    if model.sales_head is not None:
-        model.sales_head.multiply(sales)
-    if model.kind_head is not None:
-        model.kind_head.multiply(categories)
-    if model.companion_head is not None:
-        model.companion_head.multiply(co_purchases)
-    if model.neighbour_head is not None:
-        model.neighbour_head.multiply(co_purchases)
-    if model.repeat_head is not None:
-        model.repeat_head.from_query.weight.div_(query)  # it goes on to read the query as it was learned
-        model.repeat_head.multiply(past, float(fitted[-1]))
+def fold_in(model: PurchaseModel, fitted: Tensor, state: dict[str, Tensor] | None = None) -> PurchaseModel:
+    """Return a copy of ``model``, of the weights ``state`` if given, with the ``fitted`` factors multiplied in."""
+    model = copy.deepcopy(model)
+    if state is not None:
+        model.load_state_dict(state)
+    names = temperature_names(model)
+    factor = dict(zip(names[:-1], fitted[:-1].exp().tolist(), strict=True))
+    model.item_bias.mul_(factor["bias"])
+    if model.decoder is not None:
+        model.decoder.norm.weight.mul_(factor[SEQUENCE])
+        model.decoder.norm.bias.mul_(factor[SEQUENCE])
+    for name, component in model.components.items():
+        if isinstance(component, Component):
+            component.scale_(factor[name])
+    if model.past_items is not None:
+        model.past_items.unscale_query_(factor.get(SEQUENCE, 1.0))
+        model.past_items.shift_(float(fitted[-1]))
     model.train(model.training)  # forgets the vectors that it kept
+    return model
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The parts of the logits at some queries of a fold.
+    """The terms of the logits at some queries of a fold, by their form.
 
-    Shapes: Q queries, I items of the catalogue without padding; P own items, past ones first, then new targets.
+    Shapes: Q queries, I items of the catalogue without padding, T terms; P own items, past ones first, then new
+    targets.
     """
 
     own: QueryPositives
-    query_QI: Tensor
-    flat_2I: Tensor  # bias and sales: the same for all queries, since a fold asks at one day
-    kinds_QI: Tensor | None
-    co_purchases: CompanionScores | None  # of those items that go with something
-    past_P: Tensor | None  # (past,) of the repeat head
-
-    @property
-    def n_queries(self) -> int:
-        """Number of queries Q."""
-        return len(self.query_QI)
+    n_queries: int
+    flat_TI: Tensor  # bias and sales: the same for all queries, since a fold asks at one day; 0 for other terms
+    tables: dict[int, Tensor]  # term → (Q, I)
+    pairs: dict[int, PairScores]  # term → scores of those items that get any
+    past_P: Tensor | None  # (past,) logits of the past items' own component
 
     @classmethod
-    def of(cls, model: PurchaseModel, sales: ItemSales, history: History, fold: Fold) -> Self:
+    def from_users(cls, decoder: DecoderRecommender, histories: Histories, fold: Fold) -> Self:
         """Ask for the users of ``fold``."""
-        query_QD, queries = DecoderRecommender(model, sales).ask(history, fold.user_index)
-        device = query_QD.device
+        model = decoder.model
+        reading = decoder.read(histories)
+        queries, device = reading.queries, model.item_bias.device
         query_n = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
         target_query_n, target_item_n = (
             torch.from_numpy(part.astype(np.int64)).to(device) for part in (query_n, fold.target_item)
         )
-        own = QueryPositives.of(queries, target_query_n, target_item_n, model.n_items + 1)
-        categories = model.kind_scores(queries)
+        place = {name: number for number, name in enumerate(model.term_names)}
+        flat_TI = torch.zeros(len(place), model.n_items, device=device)
+        flat_TI[place["bias"]] = model.item_bias[1:]
+        tables, pairs = {}, {}
+        for name, scores in model.terms(reading.query_QD, queries).items():
+            if isinstance(scores, DayScores):
+                flat_TI[place[name]] = scores.score_SV[0, 1:]
+            elif isinstance(scores, PairScores):
+                pairs[place[name]] = scores
+            else:
+                tables[place[name]] = _table(scores, len(queries), model.n_items)
         return cls(
-            own=own,
-            query_QI=query_QD @ model.item_vectors_VD[1:].T,
-            flat_2I=torch.stack([model.item_bias[1:], model.sales_scores(sales, history.day)[1:]]),
-            kinds_QI=None if categories is None else categories.of_items(model.categories_VC[1:]).contiguous(),
-            co_purchases=model.companion_scores(queries),
-            past_P=None if model.repeat_head is None else model.past_logits(query_QD, queries, sales),
+            own=QueryPositives.from_targets(queries, target_query_n, target_item_n, model.n_items + 1),
+            n_queries=len(queries),
+            flat_TI=flat_TI,
+            tables=tables,
+            pairs=pairs,
+            past_P=None if model.past_items is None else model.past_items.logits(queries, reading.query_QD),
         )
 
     def loss(self, fitted: Tensor, *, exclude_seen: bool) -> Tensor:
-        """Return the loss of the targets with parts weighed by ``fitted`` (7,): joint, or of new ones among new."""
+        """Return the loss of the targets with terms scaled by ``fitted``: joint, or of new ones among new."""
         factors = fitted[:-1].exp()
-        place = self.own.query_P, self.own.item_P - 1
-        query_P, flat_2P = self.query_QI[place], self.flat_2I[:, place[1]]
-        kinds_P = torch.zeros_like(query_P) if self.kinds_QI is None else self.kinds_QI[place]
-        with_P = torch.zeros_like(query_P)
-        if self.co_purchases is not None:
-            with_P = self.co_purchases.of_pairs(self.own.query_P, self.own.item_P)
-        own_P = factors[:-1] @ torch.stack([query_P, *flat_2P, kinds_P, with_P])
+        query_P, item_P = self.own.query_P, self.own.item_P - 1
+        terms_TP = self.flat_TI[:, item_P]
+        for term, table_QI in self.tables.items():
+            terms_TP[term] = table_QI[query_P, item_P]
+        for term, scores in self.pairs.items():
+            terms_TP[term] = scores.of_pairs(query_P, self.own.item_P)
+        own_P = factors @ terms_TP
         if self.past_P is not None:
             own_P = torch.cat([factors[-1] * self.past_P + fitted[-1], own_P[self.own.n_past :]])
-        other_Q, slope_5Q = self._others(factors.detach())
-        other_Q = other_Q + (factors - factors.detach())[:-1] @ slope_5Q
-        window = WindowLoss.of(own_P, self.own.query_P, self.own.n_past, self.own.target_n, other_Q)
+        other_Q, slope_TQ = self._others(factors.detach())
+        other_Q = other_Q + (factors - factors.detach()) @ slope_TQ
+        window = WindowLoss.from_logits(own_P, query_P, self.own.n_past, self.own.target_n, other_Q)
         return window.discoveries if exclude_seen else window.joint
 
     @torch.no_grad()
     def _others(self, factors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log of the sum of exp(logit) (Q,) over all items but the own ones, and its slopes (5, Q).
+        """Return the log of the sum of exp(logit) (Q,) over all items but the own ones, and its slopes (T, Q).
 
-        A slope is the mean of a part under the softmax. By hand: automatic differentiation would pass over tables of
-        customers and items three times as often.
+        A slope is the mean of a term under the softmax. By hand: automatic differentiation would pass over tables of
+        users and items three times as often.
         """
-        flat_I = factors[1:3] @ self.flat_2I
+        flat_I = factors @ self.flat_TI
         other, slope = [], []
         for block in self._blocks:
-            query_BI, kinds_BI = self.query_QI[block.rows], None if self.kinds_QI is None else self.kinds_QI[block.rows]
-            logits_BI = torch.addcmul(flat_I, factors[0], query_BI)
-            if kinds_BI is not None:
-                logits_BI.addcmul_(factors[3], kinds_BI)
-            logits_BI[block.given] += factors[4] * block.given_score_C
+            logits_BI = flat_I.expand(block.n_rows, -1)
+            for term, table_QI in self.tables.items():
+                logits_BI = torch.addcmul(logits_BI, factors[term], table_QI[block.rows])
+            logits_BI = logits_BI if self.tables else logits_BI.clone()
+            for term, (place, score_C) in block.pairs.items():
+                logits_BI[place] += factors[term] * score_C
             logits_BI[block.own] = -torch.inf
-            # Of a small catalogue a customer may own everything: the log of nothing is then very low, but has a slope.
+            # Of a small catalogue a user may own everything: the log of nothing is then very low, but has a slope.
             highest_B1 = logits_BI.amax(-1, keepdim=True).clamp(min=torch.finfo(logits_BI.dtype).min)
             weight_BI = logits_BI.sub_(highest_B1).exp_()
             total_B = weight_BI.sum(-1).clamp(min=torch.finfo(weight_BI.dtype).tiny)
-            query_B, kinds_B = (
-                torch.zeros_like(total_B) if part is None else torch.linalg.vecdot(weight_BI, part)
-                for part in (query_BI, kinds_BI)
-            )
-            given_B = torch.zeros_like(total_B)
-            given_B.index_add_(0, block.given[0], weight_BI[block.given] * block.given_score_C)
+            slope_TB = self.flat_TI @ weight_BI.T
+            for term, table_QI in self.tables.items():
+                slope_TB[term] = torch.linalg.vecdot(weight_BI, table_QI[block.rows])
+            for term, (place, score_C) in block.pairs.items():
+                slope_TB[term].index_add_(0, place[0], weight_BI[place] * score_C)
             other.append(total_B.log() + highest_B1.squeeze(-1))
-            slope.append(torch.stack([query_B, *(self.flat_2I @ weight_BI.T), kinds_B, given_B]) / total_B)
+            slope.append(slope_TB / total_B)
         return torch.cat(other), torch.cat(slope, dim=-1)
 
     @cached_property
     def _blocks(self) -> list["_Block"]:
         own_query, own_item = self.own.query_P, self.own.item_P - 1
-        none = own_query.new_zeros(0)
-        given_query, given_item, given_score = none, none, self.query_QI.new_zeros(0)
-        if self.co_purchases is not None:
-            given_query, given_item = self.co_purchases.query_C, self.co_purchases.item_C - 1
-            given_score = self.co_purchases.score_C
+        own_places = _places_by_block(own_query, self.n_queries)
+        pair_places = {term: _places_by_block(one.query_C, self.n_queries) for term, one in self.pairs.items()}
         blocks = []
-        places = (_places_by_block(query, self.n_queries) for query in (own_query, given_query))
-        for first, own, given in zip(range(0, self.n_queries, _BLOCK), *places, strict=True):
-            blocks.append(
-                _Block(
-                    rows=slice(first, first + _BLOCK),
-                    own=(own_query[own] - first, own_item[own]),
-                    given=(given_query[given] - first, given_item[given]),
-                    given_score_C=given_score[given],
-                )
-            )
+        for number, first in enumerate(range(0, self.n_queries, _BLOCK)):
+            own, pairs = own_places[number], {}
+            for term, scores in self.pairs.items():
+                chosen = pair_places[term][number]
+                place = scores.query_C[chosen] - first, scores.item_C[chosen] - 1
+                pairs[term] = place, scores.score_C[chosen]
+            rows = slice(first, min(first + _BLOCK, self.n_queries))
+            blocks.append(_Block(rows, (own_query[own] - first, own_item[own]), pairs))
         return blocks
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Some of a chunk's queries, at most ``_BLOCK``; their own items, and those given something for going with these.
+    """Some of a chunk's queries, at most ``_BLOCK``; their own items, and those that get something as single pairs.
 
     A pair is the query's row in the block (n,) int64 and the item's column (n,) int64.
     """
 
     rows: slice
     own: tuple[Tensor, Tensor]
-    given: tuple[Tensor, Tensor]
-    given_score_C: Tensor
+    pairs: dict[int, tuple[tuple[Tensor, Tensor], Tensor]]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of queries."""
+        return int(self.rows.stop - self.rows.start)
+
+
+def _table(scores: Scores, n_queries: int, n_items: int) -> Tensor:
+    """Return the scores (Q, I) of the catalogue without padding."""
+    if isinstance(scores, ProductScores):
+        return scores.table()[:, 1:]
+    if isinstance(scores, CategoryScores):
+        return scores.of_items(torch.arange(1, n_items + 1, device=scores.score_UQ.device)).contiguous()
+    every = torch.arange(1, n_items + 1)
+    return scores.of_items(every).expand(n_queries, -1).contiguous()
 
 
 def _places_by_block(query_P: Tensor, n_queries: int) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys.modeling.decoder.inputs import Queries
+from recsys.modeling.decoder.inputs import QueryTensors
 
 
 class MixedSampler:
@@ -48,7 +48,9 @@ class QueryPositives:
     n_past: int  # so many pairs, the first, are past items
 
     @classmethod
-    def of(cls, queries: Queries, target_query_n: Tensor, target_item_n: Tensor, n_rows: int) -> "QueryPositives":
+    def from_targets(
+        cls, queries: QueryTensors, target_query_n: Tensor, target_item_n: Tensor, n_rows: int
+    ) -> "QueryPositives":
         """Join past items and targets; ``n_rows`` is the number of rows of the catalogue, padding included."""
         past_key_P = queries.past_query_P * n_rows + queries.past_item_P  # ascending
         target_key_n = target_query_n * n_rows + target_item_n

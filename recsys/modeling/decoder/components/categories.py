@@ -1,0 +1,67 @@
+"""Score of every item of a category that a user has bought, from a summary of those purchases."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.modeling.decoder.components.base import Component, RuleAndNetwork, Sizes
+from recsys.modeling.decoder.inputs import QueryTensors
+from recsys.modeling.decoder.scores import CategoryScores
+from recsys.signals.history import CATEGORY_FEATURES
+
+_CODE_WIDTH = 8
+
+
+class CategoryComponent(Component):
+    """Begin with half the logarithm of how much larger a category's share of a user's purchases is than of all sales.
+
+    That of an item's finest category; of others with nothing. It learns what differs.
+    """
+
+    name = "categories"
+    title = "its categories"
+    position = 30
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        categories_VC = torch.from_numpy(sizes.codes.categories)
+        self.n_codes = sizes.codes.n_category_codes
+        is_finest = torch.zeros(self.n_codes)
+        is_finest[categories_VC[:, 0]] = 1
+        self.register_buffer("is_finest", is_finest, persistent=False)
+        self.is_finest: Tensor
+        self.register_buffer("categories_VC", categories_VC, persistent=False)
+        self.categories_VC: Tensor
+        self.net = RuleAndNetwork(CATEGORY_FEATURES, {"lift": 0.5}, (32,), self._code_vectors)
+
+    @classmethod
+    def fits(cls, sizes: Sizes) -> bool:
+        """Return whether items have categories."""
+        return sizes.codes.n_category_codes > 0
+
+    def _code_vectors(self) -> tuple[nn.Module, int]:
+        vectors = nn.Embedding(self.n_codes, _CODE_WIDTH)
+        nn.init.zeros_(vectors.weight)
+        return vectors, _CODE_WIDTH
+
+    def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
+        """Scale the inputs."""
+        self.net.scale.fit(queries.category_features_RF)
+
+    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> CategoryScores | None:
+        """Return what the categories of the past items give to all items of these categories."""
+        code_R = queries.category_code_R
+        if not len(code_R) or self.net.context is None:
+            return None
+        score_R = self.net(queries.category_features_RF, self.net.context(code_R), self.is_finest[code_R])
+        # Of all categories, those that somebody here has bought: a table of all would be as large as users times
+        # products.
+        code_U, place_R = torch.unique(code_R, return_inverse=True)
+        score_UQ = score_R.new_zeros(len(code_U) + 1, len(queries))
+        score_UQ = score_UQ.index_put((place_R + 1, queries.category_query_R), score_R)
+        row_of_code = torch.zeros(self.n_codes, dtype=torch.int64, device=score_R.device)
+        row_of_code[code_U] = torch.arange(1, len(code_U) + 1, device=score_R.device)
+        return CategoryScores(score_UQ, row_of_code, self.categories_VC)
+
+    def scale_(self, factor: float) -> None:
+        """Multiply every score by ``factor``."""
+        self.net.scale_(factor)

@@ -1,0 +1,86 @@
+"""Logit of a user's past item from a summary of the whole history, the item's sales, and the decoder's query."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.modeling.decoder.components.base import Component, RuleAndNetwork, Sizes
+from recsys.modeling.decoder.inputs import QueryTensors
+from recsys.signals.history import PAST_FEATURES
+from recsys.signals.sales import OWN_FEATURES, coming_columns, own_columns
+
+_QUERY_WIDTH = 32
+
+
+class PastItemComponent(Component):
+    """Stand in the place of all other components for past items, so one softmax covers the catalogue and the own past.
+
+    It begins as the rule "buy again what you bought, the more often and the later the sooner", what sells more first
+    where that says nothing, and learns what differs.
+    """
+
+    name = "past_items"
+    title = "its own past purchases"
+    position = 20
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        promoted = [""] * sizes.n_promoted
+        self.n_promoted, self.columns = sizes.n_promoted, own_columns(sizes.n_promoted)
+        self.n_past = len(PAST_FEATURES) + sizes.n_promoted
+        names = (*PAST_FEATURES, *promoted, *OWN_FEATURES, *promoted)
+        rule = {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1}
+        self.net = RuleAndNetwork(
+            names,
+            rule,
+            (96, 96),
+            lambda: (nn.Linear(sizes.width, _QUERY_WIDTH), _QUERY_WIDTH) if sizes.width else None,
+        )
+
+    def rows(self, queries: QueryTensors, item_features_PF: Tensor | None = None) -> Tensor:
+        """Return what is read of each past item (P, F); of its item features, by default, those of its day."""
+        of_items_PF = queries.past_item_features() if item_features_PF is None else item_features_PF
+        return torch.cat([queries.past_features_PF[:, : self.n_past], of_items_PF[:, self.columns]], dim=-1)
+
+    def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
+        """Scale the inputs."""
+        self.net.scale.fit(self.rows(queries))
+
+    def logits(self, queries: QueryTensors, query_QD: Tensor | None, item_features_PF: Tensor | None = None) -> Tensor:
+        """Return the logits (P,) of the past items."""
+        context_PC = None
+        if self.net.context is not None and query_QD is not None:
+            context_PC = self.net.context(query_QD)[queries.past_query_P]
+        logit_P: Tensor = self.net(self.rows(queries, item_features_PF), context_PC)
+        return logit_P
+
+    def promotion_contribution(self, queries: QueryTensors, query_QD: Tensor | None) -> Tensor:
+        """Return what each logit (P,) owes to promotions planned for the week asked."""
+        planned_PF = queries.past_item_features()
+        unplanned_PF = planned_PF.clone()
+        unplanned_PF[:, coming_columns(self.n_promoted)] = 0
+        return self.logits(queries, query_QD, planned_PF) - self.logits(queries, query_QD, unplanned_PF)
+
+    @torch.no_grad()
+    def init_even_chance(self, queries: QueryTensors, log_partition: float) -> None:
+        """Give past items an even chance beside the catalogue.
+
+        A catalogue whose logits have ``log_partition`` as log of the sum of exp then weighs as much as a user's past
+        items together; from 0 they would have to climb a way that a short training does not go.
+        """
+        self.net.init_even_chance(self.rows(queries), len(torch.unique(queries.past_query_P)), log_partition)
+
+    @torch.no_grad()
+    def scale_(self, factor: float) -> None:
+        """Multiply every logit by ``factor``."""
+        self.net.scale_(factor)
+
+    @torch.no_grad()
+    def shift_(self, shift: float) -> None:
+        """Add ``shift`` to every logit."""
+        self.net.out.bias.add_(shift)
+
+    @torch.no_grad()
+    def unscale_query_(self, factor: float) -> None:
+        """Go on to read the query as it was learned, once it has been multiplied by ``factor``."""
+        if isinstance(self.net.context, nn.Linear):
+            self.net.context.weight.div_(factor)

@@ -1,0 +1,56 @@
+"""Score of every item from what it sold before the day, and how it is promoted then."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.modeling.decoder.components.base import Component, RuleAndNetwork, Sizes
+from recsys.modeling.decoder.inputs import QueryTensors
+from recsys.modeling.decoder.scores import DayScores
+from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, coming_columns, own_columns
+
+
+class SalesComponent(Component):
+    """Begin as the rule of thumb that every item sells next week as it did in the last, and learn what differs.
+
+    An item that never sold gets a share of what its categories sold, which begins at a half and is learned too.
+    """
+
+    name = "sales"
+    title = "what it sells"
+    position = 10
+    learns_from_cold_items = True
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        self.n_promoted, self.columns = sizes.n_promoted, own_columns(sizes.n_promoted)
+        names = (*OWN_FEATURES, *[""] * sizes.n_promoted)
+        self.of_categories = nn.Parameter(torch.tensor(0.5)) if sizes.codes.n_category_codes else None
+        self.net = RuleAndNetwork(names, {"sold_7": 1.0}, (16,))
+
+    def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
+        """Scale the inputs."""
+        self.net.scale.fit(item_rows_NF[:, self.columns])
+
+    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> DayScores:
+        """Return a score of every item on each day."""
+        return DayScores(torch.stack([self.of_table(table) for table in queries.item_features]), queries.day_place_Q)
+
+    def of_table(self, features_VF: Tensor) -> Tensor:
+        """Return the scores (V,) from the item features (V, F) of a snapshot."""
+        score_V: Tensor = self.net(features_VF[:, self.columns])
+        if self.of_categories is None:
+            return score_V
+        return score_V + self.of_categories * features_VF[:, ITEM_FEATURES.index("category_sold_7")]
+
+    def promotion_contribution(self, features_VF: Tensor) -> Tensor:
+        """Return what each score (V,) owes to promotions planned for the week asked."""
+        unplanned_VF = features_VF.clone()
+        unplanned_VF[:, coming_columns(self.n_promoted)] = 0
+        return self.of_table(features_VF) - self.of_table(unplanned_VF)
+
+    @torch.no_grad()
+    def scale_(self, factor: float) -> None:
+        """Multiply every score by ``factor``."""
+        self.net.scale_(factor)
+        if self.of_categories is not None:
+            self.of_categories.mul_(factor)

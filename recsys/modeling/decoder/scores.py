@@ -1,0 +1,156 @@
+"""The forms in which a component scores items: each gives the whole catalogue, some items, or single pairs.
+
+Shapes: Q queries, V rows of the catalogue with padding, N items, P pairs of query and item.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Scores(Protocol):
+    """What one component gives to items at some queries."""
+
+    def add_to(self, logits_QV: Tensor) -> Tensor:
+        """Return the logits (Q, V) of the catalogue with these scores added."""
+        ...
+
+    def of_items(self, item_N: Tensor) -> Tensor:
+        """Return the scores (Q, N) or (1, N) of the items ``item_N`` (N,) int64 at every query."""
+        ...
+
+    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
+        """Return the scores (P,) of single pairs."""
+        ...
+
+    def mean_Q(self) -> Tensor:
+        """Return the mean (Q,) or (1,) over the catalogue at each query."""
+        ...
+
+
+@dataclass(frozen=True)
+class ProductScores:
+    """Products of queries and item vectors. Vectors are made when they are asked for: of few items, only theirs."""
+
+    query_QD: Tensor
+    vectors_of: Callable[[Tensor], Tensor]  # items (…) int64 to vectors (…, D)
+    all_vectors: Callable[[], Tensor]  # (V, D)
+
+    def add_to(self, logits_QV: Tensor) -> Tensor:
+        """Return the logits with the products added."""
+        return self.table() + logits_QV
+
+    def table(self) -> Tensor:
+        """Return the scores (Q, V) of the catalogue, float32 under autocast too."""
+        return (self.query_QD @ self.all_vectors().T).float()
+
+    def of_items(self, item_N: Tensor) -> Tensor:
+        """Return the scores (Q, N) of some items."""
+        return (self.query_QD @ self.vectors_of(item_N).T).float()
+
+    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
+        """Return the scores (P,) of single pairs."""
+        # Far fewer items than pairs: each vector is made once.
+        item_I, place_P = torch.unique(item_P, return_inverse=True)
+        return (self.query_QD[query_P] * self.vectors_of(item_I)[place_P]).sum(-1)
+
+    def mean_Q(self) -> Tensor:
+        """Return the mean (Q,) over the catalogue."""
+        return self.query_QD @ self.all_vectors()[1:].mean(0)
+
+
+@dataclass(frozen=True)
+class DayScores:
+    """A score of each item on each of S days, the same for all queries of a day."""
+
+    score_SV: Tensor
+    day_place_Q: Tensor  # (Q,) int64
+
+    def add_to(self, logits_QV: Tensor) -> Tensor:
+        """Return the logits with each query's day added."""
+        return logits_QV + self.score_SV[self.day_place_Q]
+
+    def of_items(self, item_N: Tensor) -> Tensor:
+        """Return the scores (Q, N) of some items."""
+        return self.score_SV[:, item_N][self.day_place_Q]
+
+    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
+        """Return the scores (P,) of single pairs."""
+        return self.score_SV[self.day_place_Q[query_P], item_P]
+
+    def mean_Q(self) -> Tensor:
+        """Return the mean (Q,) over the catalogue."""
+        return self.score_SV[:, 1:].mean(1)[self.day_place_Q]
+
+
+@dataclass(frozen=True)
+class CategoryScores:
+    """A score of each category that somebody has bought, query by query; an item gets the sum over its categories.
+
+    Shapes: U such categories, C categories of an item.
+    """
+
+    score_UQ: Tensor  # row 0 is 0: a category that is in nobody's past
+    row_of_code: Tensor  # (codes,) int64 row of each category's code
+    categories_VC: Tensor  # (V, C) int64
+
+    def add_to(self, logits_QV: Tensor) -> Tensor:
+        """Return the logits with the categories' scores added."""
+        return logits_QV + self._of(self.categories_VC)
+
+    def of_items(self, item_N: Tensor) -> Tensor:
+        """Return the scores (Q, N) of some items."""
+        return self._of(self.categories_VC[item_N])
+
+    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
+        """Return the scores (P,) of single pairs."""
+        return self.score_UQ[self.row_of_code[self.categories_VC[item_P]], query_P[:, None]].sum(-1)
+
+    def mean_Q(self) -> Tensor:
+        """Return the mean (Q,) over the catalogue."""
+        return self._of(self.categories_VC[1:]).mean(1)
+
+    def _of(self, code_NC: Tensor) -> Tensor:
+        return functional.embedding_bag(self.row_of_code[code_NC], self.score_UQ, mode="sum").T
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Scores of single items, C pairs sorted by query, then item; all others get nothing."""
+
+    query_C: Tensor
+    item_C: Tensor
+    score_C: Tensor
+    n_queries: int
+    n_rows: int  # V
+
+    def add_to(self, logits_QV: Tensor) -> Tensor:
+        """Return the logits with the pairs' scores added."""
+        return logits_QV.index_put((self.query_C, self.item_C), self.score_C, accumulate=True)
+
+    def of_items(self, item_N: Tensor) -> Tensor:
+        """Return the scores (Q, N) of some items."""
+        item_U, place_N = torch.unique(item_N, return_inverse=True)
+        place_C = torch.searchsorted(item_U, self.item_C).clamp(max=len(item_U) - 1)
+        met_C = item_U[place_C] == self.item_C
+        table_QU = self.score_C.new_zeros(self.n_queries, len(item_U))
+        table_QU = table_QU.index_put((self.query_C[met_C], place_C[met_C]), self.score_C[met_C])
+        return table_QU[:, place_N]
+
+    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
+        """Return the scores (P,) of single pairs."""
+        if not len(self.query_C):
+            return self.score_C.new_zeros(len(query_P))
+        key_C = self.query_C * self.n_rows + self.item_C
+        wanted_P = query_P * self.n_rows + item_P
+        place_P = torch.searchsorted(key_C, wanted_P).clamp(max=len(key_C) - 1)
+        return torch.where(key_C[place_P] == wanted_P, self.score_C[place_P], 0)
+
+    def mean_Q(self) -> Tensor:
+        """Return the mean (Q,) over the catalogue."""
+        total_Q = self.score_C.new_zeros(self.n_queries)
+        return total_Q.index_add(0, self.query_C, self.score_C / (self.n_rows - 1))

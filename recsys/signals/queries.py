@@ -1,0 +1,177 @@
+"""What a model reads of users at a day: sequences of their newest events, and summaries of their whole histories.
+
+Queries are made once for a chunk of users, from snapshots and histories, wherever these come from: a log, a data frame,
+a request. NumPy only; :mod:`recsys.modeling.decoder.inputs` makes tensors of them.
+
+Shapes: B sequences, T positions, Q queries, S distinct days, P past items, R categories, C co-purchases of all queries
+together; V = n_items + 1 rows of the catalogue, F features of each table.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from recsys.data.purchases import Histories, Purchases
+from recsys.signals.history import category_history, co_purchases, no_co_purchases, past_items
+from recsys.signals.promotions import Promotions
+from recsys.signals.snapshot import Snapshot, Snapshots, promoted_sums
+from recsys.signals.user_codes import UserCodes
+
+
+class SnapshotSource(Protocol):
+    """Whatever has snapshots: those of any day from a log, or the one that was opened from a folder."""
+
+    promotions: Promotions | None
+
+    def at(self, day: int) -> Snapshot:
+        """Return the snapshot of ``day``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The newest events of each user, padded on the right."""
+
+    item: np.ndarray  # (B, T) int64 item_index; n_items + 1 marks the start of a history, 0 pads
+    gap_days: np.ndarray  # (B, T) int64 days since the event before
+    user_codes: np.ndarray  # (B, K) int64 codes, see signals.user_codes; K is 0 where the model does not read them
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Queries at days about histories: what will be bought in the window that begins then?"""
+
+    row: np.ndarray  # (Q,) int64 sequence of the batch
+    position: np.ndarray  # (Q,) int64 position of the last known event in it
+    days_until_query: np.ndarray  # (Q,) int64 days from that event to the day
+    day_place: np.ndarray  # (Q,) int64 place of the day among ``item_features``
+    item_features: tuple[np.ndarray, ...]  # S times (V, F) float32, see Snapshot.item_features
+    past_query: np.ndarray  # (P,) int64 query of each past item, ascending
+    past_item: np.ndarray  # (P,) int64
+    past_features: np.ndarray  # (P, F) float32, see history.PastItems
+    category_query: np.ndarray  # (R,) int64 query of each category of past items, ascending
+    category_code: np.ndarray  # (R,) int64
+    category_features: np.ndarray  # (R, F) float32, see history.CATEGORY_FEATURES
+    co_purchase_query: np.ndarray  # (C,) int64 query of each item bought together with past ones, ascending
+    co_purchase_item: np.ndarray  # (C,) int64
+    co_purchase_features: np.ndarray  # (C, F) float32, see history.CO_PURCHASE_FEATURES
+
+
+def query_at(
+    snapshots: SnapshotSource, histories: Histories, max_length: int, user_codes: UserCodes | None, *, lifts: bool
+) -> tuple[Sequences, Queries]:
+    """Return the newest events of each history, and a query at the end of each, at the histories' day.
+
+    Args:
+        snapshots: of the day.
+        histories: who is asked about (Q,); sequence q belongs to query q.
+        max_length: positions of a sequence at most.
+        user_codes: of the users of the log, where the model reads them.
+        lifts: whether co-purchases are read.
+    """
+    log, begin, end = histories.log, histories.begin, histories.end
+    whole = end - begin < max_length  # room for the start mark too
+    first = np.where(whole, begin - 1, end - max_length)
+    sequences, _ = assemble(log, histories.user_index, first, end - first, whole, user_codes)
+    day = np.full(len(histories), histories.day, dtype=np.int64)
+    position = end - first - 1
+    rows = np.arange(len(histories))
+    return sequences, build_queries(
+        snapshots, log, histories.user_index, end, day, rows=rows, position=position, lifts=lifts
+    )
+
+
+def assemble(
+    log: Purchases,
+    user_index: np.ndarray,
+    first: np.ndarray,
+    length: np.ndarray,
+    at_start: np.ndarray,
+    user_codes: UserCodes | None,
+) -> tuple[Sequences, np.ndarray]:
+    """Return sequences of events ``first:first + length`` padded to the longest, and their days (B, T).
+
+    Where ``at_start`` (B,) holds, position 0 is the start mark instead of the event at ``first``.
+    """
+    steps = np.arange(int(length.max(initial=1)))
+    position_BT = np.clip(first[:, None] + steps, 0, max(log.n_events - 1, 0))
+    real_BT = steps < length[:, None]
+    if not log.n_events:
+        real_BT = np.zeros_like(real_BT)
+        item_BT = day_BT = np.zeros(position_BT.shape, dtype=np.int64)
+    else:
+        item_BT = np.where(real_BT, log.item[position_BT], 0).astype(np.int64)
+        day_BT = np.where(real_BT, log.day[position_BT], 0).astype(np.int64)
+    item_BT[at_start, 0] = log.n_items + 1
+    gap_BT = np.zeros_like(day_BT)
+    gap_BT[:, 1:] = np.where(real_BT[:, 1:], day_BT[:, 1:] - day_BT[:, :-1], 0)
+    if gap_BT.shape[1] > 1:
+        gap_BT[at_start, 1] = 0
+    codes = np.zeros((len(user_index), 0)) if user_codes is None else user_codes.of(np.asarray(user_index))
+    return Sequences(item_BT, gap_BT, codes.astype(np.int64)), day_BT
+
+
+def build_queries(
+    snapshots: SnapshotSource,
+    log: Purchases,
+    user_index: np.ndarray,
+    end: np.ndarray,
+    day: np.ndarray,
+    *,
+    rows: np.ndarray,
+    position: np.ndarray,
+    lifts: bool,
+    lift_day: np.ndarray | None = None,
+) -> Queries:
+    """Return queries about histories that end at flat positions ``end`` (Q,), asked at ``day`` (Q,).
+
+    Args:
+        snapshots: of the days.
+        log: the purchases.
+        user_index: (Q,) user of each query.
+        end: (Q,) flat position up to which the history is known.
+        day: (Q,) days since 1970-01-01; no known event is of this day or later.
+        rows: (Q,) sequence of the batch that each query is about.
+        position: (Q,) position of the last known event there.
+        lifts: whether co-purchases are read.
+        lift_day: (Q,) day up to which co-purchases are counted, by default the very ``day``.
+    """
+    day = np.asarray(day)
+    days, day_place = np.unique(day, return_inverse=True)
+    by_day = {int(one): snapshots.at(int(one)) for one in days}
+    past = past_items(by_day, log, user_index, end, day, _promoted_sums(snapshots, log))
+    codes = next(iter(by_day.values())).codes if by_day else snapshots.at(0).codes
+    categories = category_history(past, codes.categories, by_day, day)
+    together = no_co_purchases()
+    if lifts:
+        counted = day if lift_day is None else lift_day
+        tables = {int(one): snapshots.at(int(one)).lift for one in np.unique(counted)}
+        together = co_purchases(past, tables, counted)
+    known = end > log.offsets[user_index]
+    last_day = log.day[np.maximum(end - 1, 0)] if log.n_events else np.zeros(len(end), dtype=np.int64)
+    return Queries(
+        row=rows.astype(np.int64),
+        position=position.astype(np.int64),
+        days_until_query=np.where(known, np.maximum(day - last_day, 0), 0).astype(np.int64),
+        day_place=day_place.astype(np.int64),
+        item_features=tuple(snapshot.item_features for snapshot in by_day.values()),
+        past_query=past.query,
+        past_item=past.item.astype(np.int64),
+        past_features=past.features,
+        category_query=categories.query,
+        category_code=categories.code,
+        category_features=categories.features,
+        co_purchase_query=together.query,
+        co_purchase_item=together.item,
+        co_purchase_features=together.features,
+    )
+
+
+def _promoted_sums(snapshots: SnapshotSource, log: Purchases) -> np.ndarray | None:
+    """Return how much the log's events were promoted, as :func:`past_items` takes it."""
+    if snapshots.promotions is None:
+        return None
+    if isinstance(snapshots, Snapshots) and snapshots.log is log:
+        return snapshots.promoted_sums
+    return promoted_sums(snapshots.promotions, log)

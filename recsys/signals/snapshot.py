@@ -1,0 +1,275 @@
+"""What is counted about items before a day: sales, promotions, categories, co-purchases, repurchase hazards.
+
+A :class:`Snapshot` is made once from a log and a day. It can be saved to a folder and opened there, memory-mapped,
+without the log: with it any history can be asked about. :class:`Snapshots` makes those of many days from one log.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Self
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from scipy import sparse
+
+from recsys import schema
+from recsys.data.days import day_date
+from recsys.data.purchases import Purchases
+from recsys.errors import DataError
+from recsys.signals.categories import CategorySales
+from recsys.signals.co_purchases import lift_before
+from recsys.signals.item_codes import ItemCodes
+from recsys.signals.promotions import Promotions
+from recsys.signals.repurchase import HazardTables, Repurchases
+from recsys.signals.sales import ITEM_FEATURES, Sales
+from recsys.storage import read_json, replacing, write_json
+
+#: Snapshots that are kept: an epoch asks at some fifty days again and again.
+MAX_KEPT: Final = 64
+_FILE: Final = "snapshot.json"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known of items at the start of ``day``. Each table is counted when it is first read.
+
+    Shapes: V = n_items + 1 rows, row 0 is padding.
+    """
+
+    day: int
+    items: nw.DataFrame[Any]  # item table, row i for item_index i+1
+    codes: ItemCodes
+    promotions: Promotions | None
+    counts: "_Counts | None" = field(default=None, repr=False)  # what the tables are counted from
+    stored: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)  # or where they lie
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.codes.groups) - 1
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of ``item_features``: ``sales.ITEM_FEATURES`` and, where promotions are known, theirs."""
+        return (*ITEM_FEATURES, *(self.promotions.features if self.promotions is not None else ()))
+
+    @cached_property
+    def item_features(self) -> np.ndarray:
+        """Sales of every item, and its promotions (V, F) float32."""
+        if self.counts is None:
+            return self.stored["item_features"]
+        features = self.counts.sales.features(self.day, self.codes.categories)
+        if self.promotions is not None:
+            features = np.concatenate([features, self.promotions.at(self.day)], axis=1)
+            features[0] = 0
+        return features
+
+    @cached_property
+    def category_rarity(self) -> np.ndarray:
+        """Sales of everything to one of each category (codes,) float64."""
+        return self.stored["category_rarity"] if self.counts is None else self.counts.category_sales.rarity(self.day)
+
+    @cached_property
+    def hazards(self) -> HazardTables:
+        """How soon items are bought again."""
+        if self.counts is None:
+            return HazardTables(*(self.stored[name] for name in ("everyone", "groups", "frailty")))
+        return self.counts.repurchases.hazards(self.day)
+
+    @cached_property
+    def lift(self) -> sparse.csr_array:
+        """How much likelier a purchase makes others (V, V) float32, see :mod:`recsys.signals.co_purchases`."""
+        if self.counts is None:
+            parts = tuple(self.stored[f"lift_{name}"] for name in ("data", "indices", "indptr"))
+            return sparse.csr_array(parts, shape=(self.n_items + 1, self.n_items + 1), copy=False)
+        return self.counts.lift(self.day)
+
+    def sold(self, days: int) -> np.ndarray:
+        """Return how often each item was sold (V,) int64 in the last 7 or 28 ``days``."""
+        if self.counts is None:
+            return self.stored[f"sold_{days}"]
+        return self.counts.sales.sold(self.day - days, self.day)
+
+    @cached_property
+    def item_ids(self) -> pa.Array:
+        """External ids, position i for item_index i+1."""
+        ids = self.items[schema.ITEM_ID].to_arrow().cast(pa.string())
+        return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+
+    def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
+        """Return the item_index (n,) int32 of external ids; 0 where the id is unknown."""
+        place = pc.index_in(item_ids.cast(pa.string()), value_set=self.item_ids)
+        return np.asarray(pc.fill_null(place, -1)).astype(np.int32) + 1
+
+    def at(self, day: int) -> "Snapshot":
+        """Return the snapshot of ``day``, which is this one.
+
+        Raises:
+            DataError: it is of another day.
+        """
+        if day != self.day:
+            raise DataError(
+                f"the snapshot is of {day_date(self.day)}, asked was {day_date(day)}; make one of that day from the log"
+            )
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write the snapshot to ``folder``, whole or not at all; what stands there is replaced."""
+        arrays = {name: getattr(self, name) for name in ("item_features", "category_rarity")}
+        arrays |= {f"sold_{days}": self.sold(days) for days in (7, 28)}
+        arrays |= {name: getattr(self.hazards, name) for name in ("everyone", "groups", "frailty")}
+        arrays |= {f"lift_{name}": getattr(self.lift, name) for name in ("data", "indices", "indptr")}
+        arrays |= {"attributes": self.codes.attributes, "categories": self.codes.categories}
+        arrays["item_groups"] = self.codes.groups
+        about = {
+            "day": self.day,
+            "codebook": self.codes.codebook,
+            "group_column": self.codes.group_column,
+            "category_columns": list(self.codes.category_columns),
+        }
+        with replacing(folder) as aside:
+            aside.mkdir()
+            for name, array in arrays.items():
+                np.save(aside / f"{name}.npy", np.asarray(array), allow_pickle=False)
+            pq.write_table(self.items.to_arrow(), aside / "items.parquet")
+            if self.promotions is not None:
+                pq.write_table(self.promotions.to_table(), aside / "promotions.parquet")
+            write_json(aside / _FILE, about)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a snapshot that was saved to ``folder``, memory-mapped.
+
+        Raises:
+            DataError: the folder holds none, or a part of it is missing or damaged.
+        """
+        if not (folder / _FILE).is_file():
+            raise DataError(f"{folder} holds no snapshot (no {_FILE}); write one with `recsys features`")
+        about = read_json(folder / _FILE)
+        try:
+            stored = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
+            items = nw.from_native(pq.read_table(folder / "items.parquet"), eager_only=True)
+            codes = ItemCodes(
+                attributes=stored["attributes"],
+                groups=stored["item_groups"],
+                categories=stored["categories"],
+                codebook=about["codebook"],
+                group_column=about["group_column"],
+                category_columns=tuple(about["category_columns"]),
+            )
+            planned, promotions = folder / "promotions.parquet", None
+            if planned.is_file():
+                table = nw.from_native(pq.read_table(planned), eager_only=True)
+                promotions = Promotions.from_table(table, len(items))
+            snapshot = cls(int(about["day"]), items, codes, promotions, stored=stored)
+            lengths = {len(snapshot.item_features), len(codes.groups), snapshot.lift.shape[0], len(items) + 1}
+        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"{folder} is not a whole snapshot ({error}); write it anew with `recsys features`"
+            ) from error
+        if len(lengths) > 1:
+            raise DataError(f"{folder}: its tables are of {sorted(lengths)} rows; write it anew with `recsys features`")
+        return snapshot
+
+
+class Snapshots:
+    """Snapshots of any day, made from one log; the ``MAX_KEPT`` used last are kept.
+
+    What is sorted once for all days is made when it is first needed.
+    """
+
+    def __init__(self, log: Purchases, codes: ItemCodes | None = None, *, promotions: bool = True) -> None:
+        """Take the purchases.
+
+        Args:
+            log: the purchases.
+            codes: of its items; by default those that its item table gives.
+            promotions: whether promotions are read where the log has any.
+        """
+        self.log = log
+        self.codes = ItemCodes.from_items(log.items) if codes is None else codes
+        table = log.promotions if promotions else None
+        self.promotions = None if table is None else Promotions.from_table(table, log.n_items)
+        self._counts = _Counts(log, self.codes)
+        self._kept: OrderedDict[int, Snapshot] = OrderedDict()
+
+    @property
+    def n_promoted(self) -> int:
+        """Number of item features that tell of promotions; 0 where nothing is known of them."""
+        return 0 if self.promotions is None else len(self.promotions.features)
+
+    def at(self, day: int) -> Snapshot:
+        """Return what is known of items at the start of ``day``; its tables are not to be written to."""
+        if day in self._kept:
+            self._kept.move_to_end(day)
+            return self._kept[day]
+        snapshot = Snapshot(day, self.log.items, self.codes, self.promotions, self._counts)
+        self._kept[day] = snapshot
+        if len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return snapshot
+
+    def sold(self, begin_day: int, end_day: int) -> np.ndarray:
+        """Return how often each item was sold (V,) int64 on days ``begin_day`` … ``end_day`` - 1."""
+        return self._counts.sales.sold(begin_day, end_day)
+
+    @cached_property
+    def promoted_sums(self) -> np.ndarray:
+        """Sums (E + 1, K) float64 over the log's events before each of how much they were promoted then, by medium.
+
+        Raises:
+            DataError: nothing is known of promotions.
+        """
+        if self.promotions is None:
+            raise DataError(f"{self.log.origin}: nothing is known of promotions")
+        return promoted_sums(self.promotions, self.log)
+
+    def extended(self, log: Purchases) -> "Snapshots":
+        """Return the snapshots of ``log``, which is this one's log with newer events (:meth:`Purchases.extended`).
+
+        Codes of items keep their meaning; items that came in get codes by the same codebook.
+        """
+        codes = self.codes
+        if log.n_items > self.log.n_items:
+            codes = codes.extended(log.items[self.log.n_items :])
+        return Snapshots(log, codes, promotions=self.promotions is not None)
+
+
+def promoted_sums(promotions: Promotions, log: Purchases) -> np.ndarray:
+    """Return the sums (E + 1, K) float64 over the events before each of how much they were promoted then, by medium."""
+    shares = promotions.of_events(log.item, log.day)
+    sums: np.ndarray = np.concatenate([np.zeros((1, shares.shape[1])), np.cumsum(shares, axis=0, dtype=np.float64)])
+    return sums
+
+
+class _Counts:
+    """What the tables of all days are counted from, each made when it is first needed."""
+
+    def __init__(self, log: Purchases, codes: ItemCodes) -> None:
+        self._log, self._codes = log, codes
+
+    @cached_property
+    def sales(self) -> Sales:
+        return Sales(self._log)
+
+    @cached_property
+    def category_sales(self) -> CategorySales:
+        return CategorySales(np.asarray(self._log.item), np.asarray(self._log.day), self._codes.categories)
+
+    @cached_property
+    def repurchases(self) -> Repurchases:
+        return Repurchases(self._log.user_of_event(), self._log.item, self._log.day, self._codes.groups)
+
+    @cached_property
+    def _user_of_event(self) -> np.ndarray:
+        return self._log.user_of_event()
+
+    def lift(self, day: int) -> sparse.csr_array:
+        log = self._log
+        return lift_before(day, self._user_of_event, np.asarray(log.item), np.asarray(log.day), log.n_items + 1)
