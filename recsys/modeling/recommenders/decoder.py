@@ -12,7 +12,7 @@ from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.recommenders.base import Recommendations, Recommender
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
-from recsys.modeling.recommenders.popularity import Popularity
+from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.schema import DECODER
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.queries import SnapshotSource, query_at
