@@ -11,7 +11,7 @@ import pytest
 from example_run import N_USERS, NEWCOMER, item_id, user_id
 from typer.testing import CliRunner
 
-from recsys import plots
+from recsys.reports import charts
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.data.days import day_date
@@ -75,7 +75,7 @@ def test_reasons_are_shown_below_the_suggestions_they_are_of_and_nowhere_without
         assert [shown.reason for shown in customer.recommended] == [f"why {item} & {user}" for item in range(1, 13)]
         assert not any(shown.reason for shown in customer.bought)
     scores = load_scores(Path("reports/small/metrics.json"), "small")
-    html = build_page(run, data, scores, plots.read_log(run.folder / "metrics.csv"), told, date(2020, 4, 1))
+    html = build_page(run, data, scores, charts.read_log(run.folder / "metrics.csv"), told, date(2020, 4, 1))
     assert html.count('class="reason"') == 12 * len(told.customers)
     assert "why 1 &amp; " in html
     assert 'class="reason"' not in page

