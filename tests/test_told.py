@@ -16,7 +16,7 @@ from recsys.modeling.explain.leave_one_out import AblatedHistories, queries_with
 from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, PurchaseReader, WithColdStart, build_purchase_model
-from recsys.modeling.recommenders.popularity import Popularity
+from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.train import build_module
 from recsys.signals.sales import ItemSales
 from recsys.signals.user_codes import MIN_CUSTOMERS, user_codes

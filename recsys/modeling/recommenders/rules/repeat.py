@@ -66,16 +66,14 @@ def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Rep
     fallback = fit_popularity_week(known, config)
     if validation is None:
         return Repeat(half_lives_days[len(half_lives_days) // 2], fallback)
-    log = known.log
-    everybody = np.arange(log.n_users, dtype=np.int32)
-    earlier = Histories(log, everybody, validation.history_end, validation.start_day)
+    n_items = known.log.n_items
     half_life_days = choose_half_life(
         half_lives_days,
-        earlier.of(validation.user_index),
+        validation.histories(known.log),
         validation,
-        fit_popularity_week(earlier, config),
-        min(CHOICE_K, log.n_items),
-        Candidates(all_items(log.n_items)),
+        fit_popularity_week(validation.everybody(known.log), config),
+        min(CHOICE_K, n_items),
+        Candidates(all_items(n_items)),
     )
     return Repeat(half_life_days, fallback)
 
