@@ -54,6 +54,7 @@ PLACE: Final = "place"
 LOG_PROBABILITY: Final = "log_probability"
 KIND: Final = "kind"
 REASON: Final = "reason"
+MEDIUM: Final = KIND
 PAST_ITEM_ID: Final = "past_item_id"
 PAST_DATE: Final = "past_date"
 SHARE: Final = "share"

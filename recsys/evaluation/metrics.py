@@ -76,7 +76,7 @@ def _repeated(lists_item_UK: np.ndarray) -> np.ndarray:
 
 
 def average_precision_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) -> np.ndarray:
-    """Return AP@k (U,): the mean of the average_precisions_of at the ranks of the hits, over ``min(k, n_relevant)``.
+    """Return AP@k (U,): the mean of the precisions at the ranks of the hits, over ``min(k, n_relevant)``.
 
     Its mean over users is MAP@k as Kaggle's H&M competition defines it.
 

