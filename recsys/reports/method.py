@@ -135,7 +135,7 @@ def training(config: Config) -> str:
         return f"Training runs to its end, {last}: no window is held out to validate epochs by."
     if config.original.family is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
-        if config.model.begins_as_rules:
+        if config.split.protocol == "weekly":
             kept += ", or the mean of the two where the gain on its rules is within one standard error"
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
