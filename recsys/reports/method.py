@@ -8,7 +8,7 @@ from recsys.config import Config, SplitConfig
 from recsys.data.days import day_date
 from recsys.data.item_names import short_id
 from recsys.data.purchases import Purchases
-from recsys.data.sources import sources
+from recsys.data.sources import all_sources
 from recsys.evaluation.results import Scores
 from recsys.reports.glossary import ordinary
 from recsys.runs import HELD_OUT_FILE, Run
@@ -42,7 +42,7 @@ class HeldOut:
 
 def source_note(config: Config) -> str:
     """Return where the data come from and what must be said wherever they are used."""
-    known = sources()
+    known = all_sources()
     return known[config.data.source].note if config.data.source in known else config.data.source
 
 
