@@ -93,9 +93,9 @@ def freshness(asked: Backtest) -> dict[str, Any]:
 
 
 def _require_tables(config: Config) -> None:
-    if config.original.kind is not None or not (config.model.sales_head or config.model.repeat_head):
+    if config.original.family is not None or not (config.model.sales_head or config.model.repeat_head):
         raise ConfigError(
-            "the study compares sales tables, and this model reads none; leave out original.kind, and set "
+            "the study compares sales tables, and this model reads none; leave out original.family, and set "
             "model.sales_head or model.repeat_head"
         )
 

@@ -53,6 +53,7 @@ SCORE: Final = "score"
 PLACE: Final = "place"
 LOG_PROBABILITY: Final = "log_probability"
 KIND: Final = "kind"
+MEDIUM: Final = KIND
 PAST_ITEM_ID: Final = "past_item_id"
 PAST_DATE: Final = "past_date"
 SHARE: Final = "share"

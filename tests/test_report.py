@@ -322,10 +322,10 @@ def test_each_kind_of_run_says_what_stops_its_training():
         "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
         "a better score on half of the held-out customers": ["split.protocol=customers", "training.patience=3", *flat],
         "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [
-            *("original.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
+            *("original.family=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
         ],
         "lowest loss on the validation window, which is never learned from, is kept; training stops after 3 epochs": [
-            *("original.kind=bert", "training.patience=3")
+            *("original.family=bert", "training.patience=3")
         ],
     }
     for sentence, settings in said.items():
@@ -337,7 +337,7 @@ def test_scores_on_held_out_customers_are_shown_for_a_published_decoder_only(tmp
     scores = {"loss": 6.47981, "entropy": 5.5, "n_customers": 53, "n_purchases": 1242}
     scores |= {"recall_next_item": {"1": 0.0041, "5": 0.01}, "recall_whole_sequence": {"1": 0.0, "5": 0.002}}
     for name, kind in (("published", "id"), ("own", "null")):
-        example_run.write_run(name, f"data.name={name}", f"original.kind={kind}")
+        example_run.write_run(name, f"data.name={name}", f"original.family={kind}")
         example_run.write_scores(name)
         example_run.write_lists(name)
         write_json(Path("reports") / name / "held_out.json", scores)

@@ -110,7 +110,7 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
     return Continued(
         cut=_cut(asked, run.config.split.protocol),
         n_customers=len(user_index),
-        knows_ends=run.config.original.kind is not None,
+        knows_ends=run.config.original.family is not None,
         settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
         measures=_measures(found),
         columns=list(found),

@@ -133,7 +133,7 @@ def training(config: Config) -> str:
     if settings.until == "test":
         last = f"epoch {settings.epochs}, which is kept"
         return f"Training runs to its end, {last}: no window is held out to validate epochs by."
-    if config.original.kind is None:
+    if config.original.family is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
         if config.model.begins_as_rules:
             kept += ", or the mean of the two where the gain on its rules is within one standard error"
@@ -158,14 +158,14 @@ def curves(config: Config) -> str:
     """Return what the chart of training shows."""
     if config.training.until == "test" or config.text_model.objective is not None:
         return "Loss over the steps of training."
-    shown = "validation score" if config.original.kind is None else "entropy of the predictions"
+    shown = "validation score" if config.original.family is None else "entropy of the predictions"
     return f"Loss and {shown} over the steps of training."
 
 
 def held_out(run: Run) -> HeldOut | None:
     """Return the scores of an original architecture on held-out customers; None where the run has none."""
     path = run.report_folder / HELD_OUT_FILE
-    if run.config.original.kind is None or not path.is_file():
+    if run.config.original.family is None or not path.is_file():
         return None
     found = read_json(path)
     rows = [("Loss", f"{found['loss']:.4f}", ""), ("Entropy of the predictions", f"{found['entropy']:.4f}", "")]
