@@ -14,6 +14,9 @@ from recsys.reports.glossary import ordinary
 from recsys.runs import HELD_OUT_FILE, Run
 from recsys.storage import read_json
 
+#: The component of the logit that begins as no rule: the transformer.
+SEQUENCE = "sequence"
+
 #: (settings key, words) of run.json and what else names a run, in the order shown; other keys follow.
 _FACTS = (
     ("command", "Trained with"),
@@ -135,7 +138,7 @@ def training(config: Config) -> str:
         return f"Training runs to its end, {last}: no window is held out to validate epochs by."
     if config.original.family is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
-        if config.model.begins_as_rules:
+        if config.split.protocol == "weekly" and config.model.components != (SEQUENCE,):  # the others begin as rules
             kept += ", or the mean of the two where the gain on its rules is within one standard error"
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
