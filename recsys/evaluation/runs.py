@@ -9,7 +9,8 @@ from recsys.config import Config
 from recsys.console import progress
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import RunError
-from recsys.evaluation.scoring import Asked, Settings, score_segments, score_systems
+from recsys.evaluation.results import RunCells
+from recsys.evaluation.scoring import FoldLists, Settings, score_segments, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
@@ -17,7 +18,7 @@ from recsys.runs import Run
 from recsys.storage import code_version
 
 
-def score_run(found: Run) -> dict[str, Any]:
+def score_run(found: Run) -> RunCells:
     """Return what ``metrics.json`` holds: every system whose lists were written, on every test fold of the run.
 
     Raises:
@@ -33,11 +34,11 @@ def score_run(found: Run) -> dict[str, Any]:
 
 
 def score_folds(
-    config: Config, data: Purchases, folds: tuple[Fold, ...], asked: list[Asked], protocol: dict[str, Any]
-) -> dict[str, Any]:
+    config: Config, data: Purchases, folds: tuple[Fold, ...], asked: list[FoldLists], protocol: dict[str, Any]
+) -> RunCells:
     """Return what ``metrics.json`` holds, from folds and the lists of all systems for each."""
     settings = settings_of(config)
-    scores = {"protocol": protocol, **score_systems(asked, settings)}
+    scores: RunCells = {"protocol": protocol, **score_systems(asked, settings)}
     with progress() as bar:
         segments = [target_segments(data, fold) for fold in folds]
         task = bar.add_task("scoring segments", total=len(segments[0]))
@@ -64,12 +65,12 @@ def _systems_of(found: Run, folds: tuple[Fold, ...]) -> list[str]:
     return systems
 
 
-def asked_of(found: Run, data: Purchases, fold: Fold, systems: list[str]) -> Asked:
+def asked_of(found: Run, data: Purchases, fold: Fold, systems: list[str]) -> FoldLists:
     """Return a fold with the lists that a run's ``systems`` wrote for it."""
     lists = {system: read_lists(found.table_path(system, fold.name), data, fold.user_index) for system in systems}
     row, position = event_positions(data.offsets[:-1], fold.history_end)
     pairs = np.unique(row * (data.n_items + 1) + data.item[position])
-    return Asked(
+    return FoldLists(
         start=fold.name,
         user_index=fold.user_index,
         target_offsets=fold.target_offsets,
@@ -87,7 +88,7 @@ def _n_candidates(sold_within_days: int | None, data: Purchases, fold: Fold, pos
     return len(np.unique(data.item[position[data.day[position] >= fold.start_day - sold_within_days]]))
 
 
-def protocol_of(found: Run, data: Purchases, folds: tuple[Fold, ...], asked: list[Asked]) -> dict[str, Any]:
+def protocol_of(found: Run, data: Purchases, folds: tuple[Fold, ...], asked: list[FoldLists]) -> dict[str, Any]:
     """Return how the numbers came about, for readers and for other tools."""
     split, window = found.config.split, found.config.predict.sold_within_days
     candidates = f"items sold in the {window} days before the date" if window else f"all {data.n_items:,} items"
