@@ -32,7 +32,7 @@ def random_question(seed, n_users=60, n_items=40, length=12):
     random = np.random.default_rng(seed)
     lists = np.stack([random.permutation(np.arange(1, n_items + 1))[:length] for _ in range(n_users)]).astype(np.int32)
     targets = [
-        np.sort(random.sampling(np.arange(1, n_items + 1), random.integers(1, 20), replace=False))
+        np.sort(random.choice(np.arange(1, n_items + 1), random.integers(1, 20), replace=False))
         for _ in range(n_users)
     ]
     offsets = np.concatenate([[0], np.cumsum([len(items) for items in targets])])

@@ -130,9 +130,9 @@ def test_complete_journey_without_its_package_says_what_to_install(monkeypatch):
         package_folder()
 
 
-@pytest.mark.parametrize("kind", ["articles", "customers"])
-def test_a_table_of_ids_without_rows_is_said(hm, engine, kind):
-    path = hm / f"{kind}.csv"
+@pytest.mark.parametrize("table", ["articles", "customers"])
+def test_a_table_of_ids_without_rows_is_said(hm, engine, table):
+    path = hm / f"{table}.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")
     with pytest.raises(DataError, match="has a header and no rows"):
         clean(read_source(DataConfig(source="hm", raw=hm), engine), DataConfig(), engine)

@@ -95,8 +95,8 @@ def _promotions(engine: Engine, path: Path) -> nw.LazyFrame[Any]:
         schema.END: pa.array([(monday + timedelta(days=6)).isoformat() for monday in mondays]),
     }
     on_cover = nw.col("mailer_location").is_in(_COVER)
-    categories = {"cover": on_cover, "mailer": (nw.col("mailer_location") != "0") & ~on_cover}
-    categories["display"] = nw.col("display_location") != "0"
+    media = {"cover": on_cover, "mailer": (nw.col("mailer_location") != "0") & ~on_cover}
+    media["display"] = nw.col("display_location") != "0"
     parts = [
         frame.filter(shown)
         .group_by("product_id", "week")
@@ -104,10 +104,10 @@ def _promotions(engine: Engine, path: Path) -> nw.LazyFrame[Any]:
         .select(
             nw.col("product_id").cast(nw.String).alias(schema.ITEM_ID),
             nw.col("week").cast(nw.Int64),
-            nw.lit(kind).alias(schema.KIND),
+            nw.lit(medium).alias(schema.MEDIUM),
             schema.SHARE,
         )
-        for kind, shown in categories.items()
+        for medium, shown in media.items()
     ]
     return nw.concat(parts).join(engine.from_arrow(pa.table(days)), on="week", how="inner").drop("week")
 

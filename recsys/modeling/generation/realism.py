@@ -124,5 +124,5 @@ def distance(p: np.ndarray, q: np.ndarray) -> float:
 
 def draw_best_sellers(sold: np.ndarray, item: np.ndarray, seed: int) -> np.ndarray:
     """Return the baseline (Q, L): continuations as long as ``item``, drawn by sales (V,) without looking at anyone."""
-    drawn = np.random.default_rng(seed).sampling(len(sold), size=item.shape, p=sold / sold.sum())
+    drawn = np.random.default_rng(seed).choice(len(sold), size=item.shape, p=sold / sold.sum())
     return np.where(item > 0, drawn, 0).astype(item.dtype)
