@@ -244,7 +244,7 @@ def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Eng
 
 
 def _origin(tables: RawTables) -> str:
-    return ", ".join(str(path) for path in tables.inputs[:1]) or "the input"
+    return ", ".join(str(path) for path in tables.inputs[:1]) or tables.origin
 
 
 def _unknown_item_example(tables: RawTables, known: Ids, engine: Engine) -> str:
