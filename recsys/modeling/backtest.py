@@ -15,6 +15,7 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.evaluate import print_scores
+from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.lists import systems_of
