@@ -7,9 +7,9 @@
 >>> frame = pl.DataFrame(rows, schema=["who", "what", "when"], orient="row")
 >>> shop = recsys.Purchases.from_frame(frame, user="who", item="what", time="when")
 >>> model = recsys.fit(shop, "popularity")
->>> model.recommend([8], k=1)["what"].to_list()
+>>> model.recommend([8], k=1)["item_id"].to_list()
 ['jam']
->>> model.recommend(history=[("tea", "2024-01-20")], k=2)["what"].to_list()
+>>> model.recommend(history=[("tea", "2024-01-20")], k=2)["item_id"].to_list()
 ['jam', 'tea']
 """
 
@@ -213,7 +213,7 @@ def evaluate(
 class Model:
     """A fitted system that can be asked, explained, continued, updated and saved. :func:`fit` and :func:`load` make it.
 
-    Frames come back in the kind in which the purchases came, ids with their column's name and dtype.
+    Frames come back in the kind in which the purchases came, ids with the dtype of their column.
     """
 
     def __init__(self, system: System) -> None:
@@ -286,10 +286,9 @@ class Model:
         score_V = self._able("similar", "say which items are alike")(index)
         score_V[[0, index]] = -np.inf
         best = np.argsort(-score_V, kind="stable")[: min(k, self.log.n_items - 1)]
-        names = self.log.style.columns
         ids = self.log.style.ids_to_native(self.log.item_ids.take(pa.array(best - 1)), "item")
         rank = np.arange(1, len(best) + 1)
-        return self.log.style.to_native({RANK: rank, names[ITEM_ID]: ids, SCORE: score_V[best]})
+        return self.log.style.to_native({RANK: rank, ITEM_ID: ids, SCORE: score_V[best]})
 
     def explain(self, user: Any, k: int = 3, *, date: Day | None = None) -> Any:  # noqa: ANN401 - an id, a frame
         """Return why the ``k`` best items are recommended to ``user``: a row for each purchase that carried one.
@@ -410,9 +409,9 @@ class Model:
         user_ids = users.take(pa.array(np.repeat(np.arange(len(histories)), k)))
         item_ids = self.log.item_ids.take(pa.array(item.ravel().astype(np.int64) - 1))
         return {
-            style.columns[USER_ID]: style.ids_to_native(user_ids, "user"),
+            USER_ID: style.ids_to_native(user_ids, "user"),
             RANK: np.tile(np.arange(1, k + 1), len(histories)),
-            style.columns[ITEM_ID]: style.ids_to_native(item_ids, "item"),
+            ITEM_ID: style.ids_to_native(item_ids, "item"),
         }
 
     def _reason_texts(self, histories: Histories, item: np.ndarray) -> pa.Array:
