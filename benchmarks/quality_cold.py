@@ -12,20 +12,20 @@ from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
+from recsys.modeling.load import load_decoder
 
 from benchmarks.quality_data import chosen_targets, find_data_set
 from benchmarks.quality_lists import SHORTEST, Commands, Judged, Measured, member, train_all
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
+from recsys.data.assemble import fingerprint_of, write_array
 from recsys.data.days import day_date
 from recsys.data.order import basket_numbers
-from recsys.data.prepare import fingerprint_of, write_array
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import RunError
-from recsys.evaluation.scoring import Asked, only
+from recsys.evaluation.scoring import FoldLists, only
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.load import load_decoder
 from recsys.modeling.recommenders.base import History, Recommendations
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import Run
@@ -139,7 +139,7 @@ def cold_folds(whole: Purchases, known: Purchases, hidden_V: np.ndarray, config:
             "their test windows differ; set split.end in the data set"
         )
     for fold in split.tests:
-        every = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
+        every = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
         asked = only(every, hidden_V[fold.target_item])
         yield replace(
             fold,
@@ -167,7 +167,7 @@ def _judge(
         talk.print(f"{fold.name} {name}")
     for seed in seeds:
         lists[member(seed, RANDOM)] = random_lists(hidden_V, len(fold.user_index), depth, (seed, fold.start_day))
-    asked = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+    asked = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
     return Judged({False: asked}, chosen_targets(known, fold))
 
 

@@ -20,7 +20,7 @@ from recsys.config import MODELS_DIR, load_config
 from recsys.console import progress, talk
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError, RunError
-from recsys.evaluation.scoring import Asked
+from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.lists import fit_system
@@ -133,7 +133,7 @@ class Judged:
     Shapes: n targets.
     """
 
-    asked: dict[bool, Asked]  # exclude_seen → lists
+    asked: dict[bool, FoldLists]  # exclude_seen → lists
     chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
 
 
@@ -225,7 +225,7 @@ def judge(
         for kind, table in of_fold.items():
             in_order = {name: table[name] for name in dict.fromkeys(one.member for one in to_ask)}
             in_order |= _peers(peers, data, fold, exclude_seen=kind)
-            asked[kind] = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
+            asked[kind] = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
         judged.append(Judged(asked, chosen_targets(data, fold)))
     return data, judged
 

@@ -167,8 +167,7 @@ def test_only_an_item_of_a_category_that_the_user_has_bought_has_a_term_of_categ
 
 
 def test_what_a_category_gives_is_lost_with_the_purchase_that_it_was_given_for(shop):
-    """A component that asks for nothing but a purchase of the category: the transformer, silenced, would name nothing.
-    """
+    """A component that asks for nothing but a purchase of the category: the transformer, silenced, would name nothing."""
     model = shop.decoder.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
@@ -289,7 +288,9 @@ def test_without_the_named_purchase_the_score_falls_more_than_without_another(sh
         own = own_items(shop.log, row)
         other = int(random.choice(own[(own != named) & (own != item)]))
         score = float(whole[row, item])
-        falls.append([score - scores_without(shop, row, past, f"{bought}{row}-{past}")[item] for past in (named, other)])
+        falls.append(
+            [score - scores_without(shop, row, past, f"{bought}{row}-{past}")[item] for past in (named, other)]
+        )
     named_fall, other_fall = np.mean(falls, axis=0)
     assert len(falls) >= 15
     assert named_fall > max(2 * other_fall, 0.1)
@@ -373,7 +374,9 @@ def test_what_never_sold_is_not_said_to_sell(shop, category_sells, expected):
     texts = ReasonTexts(shop.snapshot)
     item = shop.lists.item[0, 0]
     texts._never_sold[item], texts._category_sells[item] = True, category_sells
-    assert texts.say(reasons, shop.nobody) == [[expected, "nothing is known of the customer: a best seller of the week"]]
+    assert texts.say(reasons, shop.nobody) == [
+        [expected, "nothing is known of the customer: a best seller of the week"]
+    ]
 
 
 def test_reasons_read_as_sentences_with_the_names_of_the_items(shop):
