@@ -15,7 +15,7 @@ from recsys.data.days import day_date
 from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.evaluate import value_text
-from recsys.evaluation.runs import asked_of, protocol_of, settings_of
+from recsys.evaluation.runs import lists_of_run, protocol_of, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import read_lists
@@ -125,7 +125,7 @@ def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> FoldLists:
         served = WithColdStart(decoder, cold_start)
         write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
     lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}
-    return replace(asked_of(found, data, fold, []), lists=lists)
+    return replace(lists_of_run(found, data, fold, []), lists=lists)
 
 
 def _row(age: int, scores: dict[str, Any]) -> dict[str, Any]:

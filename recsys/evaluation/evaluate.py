@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, run, talk
+from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.metrics import all_metrics
 from recsys.evaluation.results import METRICS_FILE, Cell, Cells, RunCells, write_scores
-from recsys.evaluation.runs import _bootstrap_protocol, score_run, settings_of
+from recsys.evaluation.runs import bootstrap_protocol, score_run, settings_of
 from recsys.evaluation.scoring import score_systems
-from recsys.evaluation.tables import asked_of_tables, read_recommendations, read_targets
+from recsys.evaluation.tables import lists_of_tables, read_recommendations, read_targets
 from recsys.runs import Run, find_run
 from recsys.storage import require_absent
 
-#: What public analyses of the competition found between a last-week MAP@12 and the private leaderboard's.
+#: What public analyses of the competition chosen between a last-week MAP@12 and the private leaderboard's.
 HM_PRIVATE_SHARE = (0.83, 0.86)
 
 app = typer.Typer(add_completion=False)
@@ -48,23 +50,25 @@ def main(
         _evaluate_run(find_run(run_name), force=force)
 
 
-def _evaluate_run(found: Run, *, force: bool) -> None:
-    path = found.report_folder / METRICS_FILE
+def _evaluate_run(chosen: Run, *, force: bool) -> None:
+    path = chosen.report_folder / METRICS_FILE
     require_absent(path, force=force)
-    scores = score_run(found)
+    with progress() as bar:
+        task = bar.add_task("scoring segments", total=None)
+        scores = score_run(chosen, lambda done, total: bar.update(task, completed=done, total=total))
     write_scores(path, scores)
     print_scores(scores)
-    if found.config.data.source == "hm" and found.config.split.protocol == "weekly":
+    if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly":
         _print_private_score(scores)
-    talk.print(f"wrote {path}; next: recsys report --run {found.name}", markup=False)
+    talk.print(f"wrote {path}; next: recsys report --run {chosen.name}", markup=False)
 
 
 def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, force: bool) -> None:
     if out is not None:
         require_absent(out, force=force)
-    fold = asked_of_tables(read_recommendations(recommendations), read_targets(targets), recommendations.stem)
+    fold = lists_of_tables(read_recommendations(recommendations), read_targets(targets), recommendations.stem)
     config = Config()
-    protocol = {**_bootstrap_protocol(config), "n_users_asked": len(fold.user_index)}
+    protocol = {**bootstrap_protocol(config), "n_users_asked": len(fold.user_index)}
     scores: RunCells = {"protocol": protocol, **score_systems([fold], settings_of(config))}
     print_scores(scores)
     if out is not None:
@@ -74,9 +78,6 @@ def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, 
 
 def print_scores(scores: RunCells) -> None:
     """Print the mean over folds, a row a system, on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
     metrics = _shown(scores["systems"])
     table = Table("system")
     for metric in metrics:

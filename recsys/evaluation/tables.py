@@ -201,7 +201,7 @@ def read_lists(path: Path, data: Purchases, user_index: np.ndarray) -> np.ndarra
     return _lists(row, np.asarray(table[schema.RANK]), item, len(user_index))
 
 
-def asked_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -> FoldLists:
+def lists_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -> FoldLists:
     """Return any two tables in the form that is scored; users without targets are left out.
 
     Raises:
