@@ -27,7 +27,7 @@ from benchmarks.quality import (
     working_folder,
 )
 from benchmarks.quality_data import DATA_SETS
-from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, train_all, validate
+from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, list_folds, train_all
 from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
@@ -97,11 +97,11 @@ def main(
         }
         commands[DECODER].prepare()
         runs = train_all(commands, numbers, jobs)
-        _, judged = validate(data_set, runs, None, jobs=jobs)
+        _, folds = list_folds(data_set, runs, None, jobs=jobs)
     chosen = next(iter(runs.values()))[0].config.evaluation
     drawn = settings_for(numbers, chosen.n_bootstrap, chosen.confidence, chosen.seed, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)
-    scored = [found for part in parts if (found := score_part(part, judged, data_set, drawn)) is not None]
+    scored = [scores for part in parts if (scores := score_part(part, folds, data_set, drawn)) is not None]
     result = {
         "protocol": {
             "description": data_set.about,
