@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from recsys.modeling.load import load_decoder
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,6 @@ from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.backtest import Backtest, longest_map, trained, whole
 from recsys.modeling.lists import asked_at, write_lists
-from recsys.modeling.load import load_decoder
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
 from recsys.modeling.recommenders.rules.popularity import Popularity

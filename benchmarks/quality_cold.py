@@ -38,7 +38,11 @@ HIDDEN_SEED: Final = 0
 WITHOUT_CONTENT: Final = "decoder_without_content"
 RANDOM: Final = "random"
 _CHUNK: Final = 256  # customers whose whole rankings are kept at a time
-_BLIND: Final = ("model.attributes=false", "model.components=[sequence,sales,past_items,co_purchases]", "model.promotions=false")
+_BLIND: Final = (
+    "model.attributes=false",
+    "model.components=[sequence,sales,past_items,co_purchases]",
+    "model.promotions=false",
+)
 
 
 def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measured:

@@ -133,8 +133,7 @@ def test_a_data_set_without_a_name_is_refused():
 
 
 def test_held_out_customers_are_refused(data, tmp_path):
-    config = load_config(None, ["split.protocol=customers", "model.time_gaps=false", "model.sales_head=false",
-                                "model.repeat_head=false"])  # fmt: skip
+    config = load_config(None, ["split.protocol=customers"])
     with pytest.raises(UsageError, match="weekly or leave_one_out"):
         export_split("completejourney", data, config, tmp_path / "peers")
 

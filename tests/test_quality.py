@@ -387,14 +387,15 @@ def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkey
     )
     text = Path("out/RESULTS.md").read_text(encoding="utf-8")
     assert "| no_repeat_head: past items scored like any other |" in text
-    assert load_config(Path("ablation/models/no_repeat_head-shop-1/config.yaml")).model.repeat_head is False
+    model = load_config(Path("ablation/models/no_repeat_head-shop-1/config.yaml")).model
+    assert model.components == ("sequence", "sales", "categories", "co_purchases")
 
 
 def test_an_unknown_variant_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as stop:
         run(ablation.app, ["--variants", "no_head"])
     assert stop.value.code == 2
-    assert "there is no variant 'no_head'; expected some of decoder, no_repeat_head" in capsys.readouterr().err
+    assert "there is no variant 'no_head'; expected some of decoder, no_decoder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ablation.VARIANTS)

@@ -160,8 +160,10 @@ def candidates(snapshots: Snapshots, fold: Fold, horizon_days: int, *, labelled:
     pairs = (np.arange(len(fold.user_index))[:, None] * span + popular[popular > 0]).ravel()
     known = past.query * span + past.item
     others = pairs[~np.isin(pairs, known)]
-    of_promotions, of_past = ((), ()) if snapshots.promotions is None else (
-        snapshots.promotions.features, snapshots.promotions.past_features
+    of_promotions, of_past = (
+        ((), ())
+        if snapshots.promotions is None
+        else (snapshots.promotions.features, snapshots.promotions.past_features)
     )
     names = (*PAST_FEATURES, *of_past)
     features = np.full((len(others), len(names)), np.nan, dtype=np.float32)

@@ -144,7 +144,7 @@ def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: dict[str, An
     settings = "\n".join(f"- `{name}`: {_settings(info)}" for name, info in infos.items())
     about = (
         f"`make bench-peers DATA={meta['data']}`: recommenders of other libraries on the same split as ours "
-        f"({meta['protocol']}; customers asked: {customers}), {meta['k']} items out of the whole catalogue, scored by the "
+        f"({meta['protocol']}; customers: {customers}), {meta['k']} items out of the whole catalogue, scored by the "
         "same code. Names without a library are our rules. Intervals redraw customers. Minutes are all that a peer "
         f"took: choosing settings on the validation window, fitting, writing lists; {_range(allowed)} minutes were "
         f"allowed for choosing and fitting, threads: {_range(threads)}. Mixtures with {RULE} add "
