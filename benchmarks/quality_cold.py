@@ -38,9 +38,10 @@ HIDDEN_SEED: Final = 0
 WITHOUT_CONTENT: Final = "decoder_without_content"
 RANDOM: Final = "random"
 _CHUNK: Final = 256  # customers whose whole rankings are kept at a time
+#: The sales component is left out with the categories: it places what never sold by what its categories sold.
 _BLIND: Final = (
     "model.attributes=false",
-    "model.components=[sequence,sales,past_items,co_purchases]",
+    "model.components=[sequence,past_items,co_purchases]",
     "model.promotions=false",
 )
 
