@@ -14,16 +14,16 @@ from typing import Final
 import numpy as np
 
 from benchmarks.quality_data import chosen_targets, find_data_set
-from benchmarks.quality_lists import SHORTEST, Commands, FoldLists, Measured, member, train_all
+from benchmarks.quality_lists import SHORTEST, Commands, ListedFold, Measured, member, train_all
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
+from recsys.data.assemble import fingerprint_of, write_array
 from recsys.data.days import day_date
 from recsys.data.order import basket_numbers
-from recsys.data.prepare import fingerprint_of, write_array
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import RunError
-from recsys.evaluation.scoring import Asked, only
+from recsys.evaluation.scoring import FoldLists, only
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.families import load_decoder
 from recsys.modeling.recommenders.base import Recommendations
@@ -144,7 +144,7 @@ def cold_folds(whole: Purchases, known: Purchases, hidden_V: np.ndarray, config:
             "their test windows differ; set split.end in the data set"
         )
     for fold in split.tests:
-        every = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
+        every = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
         hidden = only(every, hidden_V[fold.target_item])
         yield replace(
             fold,
@@ -157,7 +157,7 @@ def cold_folds(whole: Purchases, known: Purchases, hidden_V: np.ndarray, config:
 
 def _lists_of(
     known: Purchases, fold: Fold, hidden_V: np.ndarray, runs: dict[str, tuple[Run, ...]], seeds: list[int]
-) -> FoldLists:
+) -> ListedFold:
     """Return every system's lists of hidden items, as long as they are looked at."""
     depth = min(SHORTEST, int(hidden_V.sum()))
     histories = fold.histories(known)
@@ -172,8 +172,8 @@ def _lists_of(
         talk.print(f"{fold.name} {name}")
     for seed in seeds:
         lists[member(seed, RANDOM)] = random_lists(hidden_V, len(fold.user_index), depth, (seed, fold.start_day))
-    of_fold = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
-    return FoldLists({False: of_fold}, chosen_targets(known, fold))
+    of_fold = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+    return ListedFold({False: of_fold}, chosen_targets(known, fold))
 
 
 def first_of(lists: Recommendations, k: int, random: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ from recsys.config import MODELS_DIR, load_config
 from recsys.console import progress, talk
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, RunError
-from recsys.evaluation.scoring import Asked
+from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.lists import fit_system
@@ -126,13 +126,13 @@ class Commands:
 
 
 @dataclass(frozen=True)
-class FoldLists:
+class ListedFold:
     """One fold: what was bought, and the lists of all systems, as they are and without what customers had bought.
 
     Shapes: n targets.
     """
 
-    lists: dict[bool, Asked]  # exclude_seen → lists
+    lists: dict[bool, FoldLists]  # exclude_seen → lists
     chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
 
 
@@ -141,7 +141,7 @@ class Measured:
     """What was trained on a data set, and all lists to score."""
 
     data: Purchases  # what was learned from
-    folds: list[FoldLists]
+    folds: list[ListedFold]
     runs: dict[str, tuple[Run, ...]]  # by member
     systems: tuple[str, ...]  # those with a member for each seed
     candidates: str  # in words
@@ -187,7 +187,7 @@ def list_folds(
     *,
     reranked: bool = False,
     jobs: int = 1,
-) -> tuple[Purchases, list[FoldLists]]:
+) -> tuple[Purchases, list[ListedFold]]:
     """Return the prepared data and the lists of every decoder, rule and peer for each test fold.
 
     A decoder is one run for all folds, or one for each in their order. Rules are fitted as the first one's runs say.
@@ -224,8 +224,8 @@ def list_folds(
         for excluded, table in of_fold.items():
             in_order = {name: table[name] for name in dict.fromkeys(one.member for one in wanted)}
             in_order |= _peers(peers, data, fold, exclude_seen=excluded)
-            tables[excluded] = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
-        listed.append(FoldLists(tables, chosen_targets(data, fold)))
+            tables[excluded] = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
+        listed.append(ListedFold(tables, chosen_targets(data, fold)))
     return data, listed
 
 

@@ -18,7 +18,7 @@ from recsys.errors import ConfigError, RunError
 from recsys.evaluation.evaluate import print_scores
 from recsys.evaluation.metrics import hits_of
 from recsys.evaluation.runs import settings_of
-from recsys.evaluation.scoring import Asked, score_systems
+from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.lists import CHUNK_USERS, fit_system, fold_candidates
 from recsys.modeling.memory import keep_freed_memory
@@ -83,7 +83,7 @@ def score_reranked(found: Run, *, n_candidates: int = 100, n_rounds: int = 300) 
         raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
     listed = []
     for fold, lists in rerank_folds(found, n_candidates=n_candidates, n_rounds=n_rounds):
-        listed.append(Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists))
+        listed.append(FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists))
     return score_systems(listed, settings_of(found.config))
 
 

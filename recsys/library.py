@@ -12,26 +12,9 @@
 ['tea']
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date as Date
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import pyarrow as pa
-
-from recsys.config import Config, load_config
-from recsys.data.days import day_date, day_number
-from recsys.data.frames import given_histories, id_texts
-from recsys.data.purchases import Histories, Purchases
-from recsys.errors import ConfigError, DataError, UsageError
-from recsys.evaluation.runs import fold_lists, score_lists
-from recsys.evaluation.splits import make_split
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at, known_items, require_enough
-from recsys.modeling.recommenders.registry import BASELINES
-from recsys.modeling.systems import System, fit_decoder, open_system, rule_system
-from recsys.schema import DECODER, ITEM_ID, RANK, REASON, SCORE, USER_ID
+from typing import Any
 
 #: A day: a date, or text such as 2024-01-31.
 Day = Date | str

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 
 from recsys.console import ForceOption, RunOption, run, talk
-from recsys.evaluation.results import SCORES_FILE, load_scores
+from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
 from recsys.runs import LOG_FILE, find_run
@@ -36,7 +36,7 @@ def curves(run_name: RunOption = None, image: ImageOption = "png", force: ForceO
 def metrics(run_name: RunOption = None, image: ImageOption = "png", force: ForceOption = False) -> None:
     """Draw the main metric of every system of a run, with intervals, into reports/figures."""
     found = find_run(run_name)
-    scores = load_scores(found.report_folder / SCORES_FILE, found.name)
+    scores = load_scores(found.report_folder / METRICS_FILE, found.name)
     _write(f"{found.name}-metrics", systems_figure(scores), image, force=force)
 
 

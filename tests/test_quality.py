@@ -14,14 +14,14 @@ import pytest
 
 from benchmarks import ablation, quality, quality_lists
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
-from benchmarks.quality_lists import FoldLists, list_folds
+from benchmarks.quality_lists import ListedFold, list_folds
 from benchmarks.quality_tables import fusion, score_part, settings_for
 from recsys.config import load_config
 from recsys.console import run
 from recsys.data.purchases import open_purchases
 from recsys.data.synthetic.write import synthesize
 from recsys.errors import RunError
-from recsys.evaluation.scoring import Asked
+from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import recommendation_rows
 from recsys.runs import find_run
@@ -343,8 +343,8 @@ def test_a_customers_value_is_averaged_over_seeds_before_customers_are_redrawn()
     users, right = np.arange(40), np.arange(40) % 2 == 0
     first, second = (np.where(side, 1, 2).astype(np.int32)[:, None] for side in (right, ~right))
     lists = {"decoder/1": first, "decoder/2": second, "rule": np.full((40, 1), 1, np.int32)}
-    asked = Asked("d", users, np.arange(41), np.ones(40, np.int32), lists)
-    listed = FoldLists({False: asked}, {"all": np.ones(40, dtype=bool)})
+    asked = FoldLists("d", users, np.arange(41), np.ones(40, np.int32), lists)
+    listed = ListedFold({False: asked}, {"all": np.ones(40, dtype=bool)})
     data_set = DataSet("", {}, (), ("rule",))
     scored = score_part(Part("all", ("hit_rate@1",)), [listed], data_set, settings_for([1, 2], 100, 0.95, 0))
     assert scored.tables["mean"]["decoder"]["hit_rate@1"] == {"value": 0.5, "low": 0.5, "high": 0.5}
@@ -352,8 +352,8 @@ def test_a_customers_value_is_averaged_over_seeds_before_customers_are_redrawn()
 
 
 def test_a_segment_without_customers_is_left_out():
-    asked = Asked("d", np.arange(3), np.arange(4), np.ones(3, np.int32), {"rule": np.ones((3, 1), np.int32)})
-    listed = FoldLists({False: asked}, {"all": np.zeros(3, dtype=bool)})
+    asked = FoldLists("d", np.arange(3), np.arange(4), np.ones(3, np.int32), {"rule": np.ones((3, 1), np.int32)})
+    listed = ListedFold({False: asked}, {"all": np.zeros(3, dtype=bool)})
     part, data_set = Part("all", ("hit_rate@1",)), DataSet("", {}, (), ("rule",))
     assert score_part(part, [listed], data_set, settings_for([1], 100, 0.95, 0)) is None
 

@@ -14,7 +14,7 @@ from recsys.config import Config
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError
 from recsys.evaluation.runs import settings_of
-from recsys.evaluation.scoring import Asked, score_segment, score_systems
+from recsys.evaluation.scoring import FoldLists, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold, Split, make_split
 from recsys.evaluation.tables import read_lists
@@ -85,7 +85,7 @@ def lists_of(
     peers: dict[str, str],
     *,
     new: bool = False,
-) -> Asked:
+) -> FoldLists:
     """Return the lists of our rules, of the peers by the names in ``peers``, and of each mixed with the repeat rule.
 
     All choose from the whole catalogue; with ``new``, from what the customer has not bought before.
@@ -104,7 +104,7 @@ def lists_of(
     if RULE in lists and not new:
         k, rule = config.predict.k, lists[RULE]
         lists |= {mixed_name(name): fuse_reciprocal_ranks((rule, lists[name]), k) for name in peers.values()}
-    return Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+    return FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
 
 
 def shown_name(peer: str, info: dict[str, Any]) -> str:

@@ -6,13 +6,12 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from recsys.reports import charts
 from recsys.config import dump_config
 from recsys.data.item_names import long_date
 from recsys.data.purchases import Purchases
 from recsys.evaluation.results import Scores, Table, Values
+from recsys.reports import charts, method
 from recsys.reports import glossary as wording
-from recsys.reports import method
 from recsys.reports.charts import Log
 from recsys.reports.customers import Gallery
 from recsys.reports.generated import load_continued

@@ -150,10 +150,12 @@ def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
         ablated = AblatedHistories.from_pairs(listed, row[some], item[some])
         row_P = torch.from_numpy(row[some]).to(listed.item_QK.device)
         terms = _terms_of(listed, ablated)
-        parts.append(sum(
-            (scores_QK[row_P] - listed.given_by(terms.get(name), row_P) for name, scores_QK in whole.items()),
-            start=parts[0].new_zeros(len(row_P), listed.item_QK.shape[1]),
-        ))
+        parts.append(
+            sum(
+                (scores_QK[row_P] - listed.given_by(terms.get(name), row_P) for name, scores_QK in whole.items()),
+                start=parts[0].new_zeros(len(row_P), listed.item_QK.shape[1]),
+            )
+        )
     return torch.cat(parts)
 
 
