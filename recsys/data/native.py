@@ -68,7 +68,9 @@ class FrameStyle:
         Args:
             columns: by name, values (n,) each: NumPy or Arrow arrays, or series of that library.
         """
-        return nw.from_dict({name: self._series(column) for name, column in columns.items()}, backend=self.backend).to_native()
+        return nw.from_dict(
+            {name: self._series(column) for name, column in columns.items()}, backend=self.backend
+        ).to_native()
 
     def _series(self, column: Any) -> Any:  # noqa: ANN401 - an array or a series
         if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
@@ -115,7 +117,9 @@ def _ids_as_arrow(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - a serie
         raise DataError(f"{what}: found {_shown(values)}, expected a list or a series of ids; put it into a list")
     series = nw.from_native(values, series_only=True, pass_through=True)
     if not isinstance(series, nw.Series):
-        series = nw.new_series("id", _one_type(list(values) if not hasattr(values, "dtype") else values, what), backend="pyarrow")
+        series = nw.new_series(
+            "id", _one_type(list(values) if not hasattr(values, "dtype") else values, what), backend="pyarrow"
+        )
     return _column_as_arrow(series, "id", what)
 
 
@@ -335,11 +339,13 @@ _FITS: Final[dict[str, Callable[[pa.DataType], bool]]] = {
     "id": lambda dtype: _is_text(dtype) or _is_number(dtype),
     "number": lambda dtype: _is_text(dtype) or _is_number(dtype),
     "time": lambda dtype: _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype),
-    "attribute": lambda dtype: _is_text(dtype)
-    or _is_number(dtype)
-    or pa.types.is_boolean(dtype)
-    or pa.types.is_date(dtype)
-    or pa.types.is_timestamp(dtype),
+    "attribute": lambda dtype: (
+        _is_text(dtype)
+        or _is_number(dtype)
+        or pa.types.is_boolean(dtype)
+        or pa.types.is_date(dtype)
+        or pa.types.is_timestamp(dtype)
+    ),
 }
 _EXPECTED: Final = {
     "id": "text or whole numbers",

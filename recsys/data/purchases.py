@@ -93,8 +93,18 @@ class Purchases:
         return cls._in_memory(data, {"source": "frame", "report": report}, style)
 
     @classmethod
+    def without_users(cls, items: pa.Table, style: FrameStyle | None = None) -> Self:
+        """Return a log of no purchase over the item table ``items``: what is known where only a snapshot is at hand."""
+        arrays = {name: np.zeros(0, dtype) for name, dtype in schema.EVENT_ARRAYS.items()}
+        arrays[schema.OFFSETS] = np.zeros(1, dtype=np.int64)
+        tables = {"items": items, "users": pa.table({schema.USER_ID: pa.array([], pa.string())})}
+        return cls(**arrays, manifest={}, tables=tables, style=style or FrameStyle())  # type: ignore[arg-type]
+
+    @classmethod
     def _in_memory(cls, data: Assembled, manifest: dict[str, Any], style: FrameStyle) -> Self:
-        return cls(**data.arrays, manifest=manifest | data.facts, tables=data.tables, style=style)
+        return cls(  # type: ignore[arg-type]
+            **data.arrays, manifest=manifest | data.facts, tables=data.tables, style=style
+        )
 
     def extended(
         self,
@@ -329,7 +339,7 @@ def open_purchases(folder: Path, command: str = "recsys dataset main") -> Purcha
         raise DataError(
             f"{folder}: arrays of lengths {lengths} do not fit the offsets; run `recsys dataset main --force`"
         )
-    return Purchases(folder=folder, offsets=offsets, manifest=manifest, **arrays)
+    return Purchases(folder=folder, offsets=offsets, manifest=manifest, **arrays)  # type: ignore[arg-type]
 
 
 def _open_array(path: Path, dtype: str) -> np.ndarray:
