@@ -18,9 +18,9 @@ from benchmarks.quality_lists import SHORTEST, Commands, Judged, Measured, membe
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
+from recsys.data.assemble import fingerprint_of, write_array
 from recsys.data.days import day_date
 from recsys.data.order import basket_numbers
-from recsys.data.assemble import fingerprint_of, write_array
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import RunError
 from recsys.evaluation.scoring import Asked, only

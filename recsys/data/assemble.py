@@ -49,10 +49,14 @@ def assemble(cleaned: Cleaned, folder: Path | None = None) -> Assembled:
         hashes = dict(zip(_NAMES, pool.map(lambda name: write_array(folder, name, arrays[name]), _NAMES), strict=True))
         table_hashes = {name: hashing.result() for name, hashing in written.items()}
     cleaned.report.exact_duplicates = histories.n_duplicates
-    return Assembled(arrays, tables, _facts(arrays, tables, hashes, table_hashes) | {"channels": list(cleaned.channels)})
+    return Assembled(
+        arrays, tables, _facts(arrays, tables, hashes, table_hashes) | {"channels": list(cleaned.channels)}
+    )
 
 
-def assembled(arrays: Mapping[str, np.ndarray], tables: Mapping[str, pa.Table], folder: Path | None = None) -> Assembled:
+def assembled(
+    arrays: Mapping[str, np.ndarray], tables: Mapping[str, pa.Table], folder: Path | None = None
+) -> Assembled:
     """Return prepared ``arrays`` and ``tables`` with their counts and hashes; they are written into ``folder``, if any."""
     arrays = {name: np.ascontiguousarray(arrays[name], dtype=_dtype(name)) for name in _NAMES}
     tables = _tables(tables["items"], tables["users"], tables.get("promotions"))

@@ -90,6 +90,7 @@ def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
     """Return ``table`` with text, and ``column`` whatever it is, as Arrow's string: engines differ in their types of it."""
     text_types = (pa.large_string(), pa.string_view(), pa.null())
     fields = [
-        field.with_type(pa.string()) if field.name == column or field.type in text_types else field for field in table.schema
+        field.with_type(pa.string()) if field.name == column or field.type in text_types else field
+        for field in table.schema
     ]
     return table.cast(pa.schema(fields)).replace_schema_metadata()

@@ -51,7 +51,10 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     _require(frame, columns, path, config.columns)
     marks = {f"_drop_{place}": _condition(rule, frame) for place, rule in enumerate(columns.drop)}
     mended = mended_ids(columns.roles(), frame)
-    events = frame.select(*event_columns(columns.roles(), frame, columns.time_format), *(mark.alias(name) for name, mark in (marks | mended).items()))
+    events = frame.select(
+        *event_columns(columns.roles(), frame, columns.time_format),
+        *(mark.alias(name) for name, mark in (marks | mended).items()),
+    )
     kept = frame
     for mark in marks.values():
         kept = kept.filter(~mark.fill_null(nw.lit(False)))
@@ -119,9 +122,7 @@ def _require_column(frame: nw.LazyFrame[Any], column: str, line: str, path: Path
     raise DataError(f"{origin} says '{line}', but {path} has no such column; found {', '.join(found)}; {hint}")
 
 
-def event_columns(
-    roles: Mapping[str, str], frame: nw.LazyFrame[Any], time_format: str | None = None
-) -> list[nw.Expr]:
+def event_columns(roles: Mapping[str, str], frame: nw.LazyFrame[Any], time_format: str | None = None) -> list[nw.Expr]:
     """Return the expressions of the schema's columns; ``roles`` says which column of ``frame`` each is made of."""
     types = frame.collect_schema()
     expressions = []
@@ -213,7 +214,9 @@ def _promotions(part: PromotionsMap, columns: ColumnMap, folder: Path, engine: E
     return frame.select(
         clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
         *(_day(name, part.time_format or columns.time_format, types[name]).alias(role) for role, name in days.items()),
-        (nw.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])).alias(schema.MEDIUM),
+        (nw.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])).alias(
+            schema.MEDIUM
+        ),
         (nw.lit(1.0) if part.share is None else nw.col(part.share)).alias(schema.SHARE),
     )
 

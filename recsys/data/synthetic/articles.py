@@ -73,7 +73,9 @@ def _texts(rng: np.random.Generator, department: np.ndarray, n_departments: int,
         names.append(f"{mine[0].capitalize()} {shared[0]} {product_type.lower()}")
         details = [f"{mine[1 + d]} {shared[2 + d]}" for d in range(n_details[row])]
         texts.append(
-            None if missing[row] else f"{product_type} in {mine[0]} {shared[1]} with {', '.join(details)} and a {mine[0]}."
+            None
+            if missing[row]
+            else f"{product_type} in {mine[0]} {shared[1]} with {', '.join(details)} and a {mine[0]}."
         )
     return pa.table({"prod_name": pa.array(names), "detail_desc": pa.array(texts, pa.string())})
 
@@ -96,7 +98,9 @@ def article_columns(
         product_group: product group (P,) of each product.
         product: product (V,) of each article.
     """
-    type_in_group = rng.integers(1 << 30, size=len(product_group)) % np.array([len(g.types) for g in PRODUCT_GROUPS])[product_group]
+    type_in_group = (
+        rng.integers(1 << 30, size=len(product_group)) % np.array([len(g.types) for g in PRODUCT_GROUPS])[product_group]
+    )
     types = [PRODUCT_GROUPS[k].types[t] for k, t in zip(product_group.tolist(), type_in_group.tolist(), strict=True)]
     texts = _texts(rng, department, len(section_of_department), types).take(pa.array(product))
     pattern = rng.choice(len(_PATTERNS), size=len(product_group), p=_PATTERN_SHARE)[product]
