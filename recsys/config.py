@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from recsys.errors import ConfigError
-from recsys.settings import Section, _apply_override, _reject_unknown_keys, read_yaml, validated
+from recsys.settings import Section, apply_override, read_yaml, reject_unknown_keys, validated
 
 DATA_DIR = Path("data")
 RAW_DIR = DATA_DIR / "raw"
@@ -24,16 +24,10 @@ MODELS_DIR = Path("models")
 REPORTS_DIR = Path("reports")
 
 
-#: Parts of the model that look at a date.
-_DATED = ("time_gaps", "sales_head", "repeat_head", "kind_head", "companion_head")
-#: What stands in for them where there is none.
-_UNDATED = "neighbour_head"
-
-
 class DataConfig(Section):
     """Where purchases come from and which of them are kept."""
 
-    source: Literal["completejourney", "hm", "synthetic", "table", "sequences"] = Field(
+    source: str = Field(
         "completejourney",
         description="reader: completejourney, hm, synthetic, table (column map) or sequences (S3-Rec text)",
     )
@@ -124,11 +118,7 @@ class SplitConfig(Section):
 
 
 class ModelConfig(Section):
-    """The decoder.
-
-    `time_gaps`, `sales_head`, `repeat_head`, `kind_head` and `companion_head` look at a date; under a `split.protocol`
-    without one they are off, and `neighbour_head` is on.
-    """
+    """The decoder, and the components beside it."""
 
     width: int = Field(64, ge=8, description="width D of the residual stream")
     n_layers: int = Field(2, ge=1, description="gated blocks of pointwise attention and feed-forward")
@@ -138,15 +128,14 @@ class ModelConfig(Section):
         None, ge=1, description="a position sees its last n positions only, in memory linear in max_length; else all"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
-    time_gaps: bool = Field(True, description="feed the days between events, and from the last event to the date asked")
-    sales_head: bool = Field(True, description="score every item by what it sold before the date as well")
-    repeat_head: bool = Field(True, description="score the customer's own past items by their purchase rhythm as well")
-    kind_head: bool = Field(
-        True, description="score items by what the customer bought of their kind too, unsold ones by what it sells"
+    time_gaps: bool = Field(
+        True, description="feed the days between events, and up to the day asked, where the protocol has dates"
     )
-    companion_head: bool = Field(True, description="score items by what others bought with the customer's as well")
-    neighbour_head: bool = Field(
-        False, description="score items by what the same customers bought, whenever that was, where no date is asked"
+    components: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="what scores items: sequence (the transformer), sales, past_items, categories, co_purchases where "
+        "the protocol has dates, neighbours where it has none; all that fit by default",
     )
     attributes: bool = Field(True, description="let items share what their categorical columns say")
     promotions: bool = Field(
@@ -156,11 +145,6 @@ class ModelConfig(Section):
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="share of items known by their attributes alone in a training step"
     )
-
-    @property
-    def begins_as_rules(self) -> bool:
-        """Whether heads that are learned begin as rules."""
-        return self.sales_head or self.repeat_head or self.kind_head or self.companion_head
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -172,11 +156,11 @@ class ModelConfig(Section):
 class OriginalConfig(Section):
     """The original decoders: ids or frozen text vectors of articles in, the next article out.
 
-    With a kind, the run fits one of them and `model` plays no part; of `training` it reads `epochs`, `lr`,
+    With a family, the run fits one of them and `model` plays no part; of `training` it reads `epochs`, `lr`,
     `weight_decay`, `warmup_fraction`, `patience`, `gradient_clip`, `accelerator` and `devices`.
     """
 
-    kind: Literal["id", "bert"] | None = Field(
+    family: Literal["id", "bert"] | None = Field(
         None, description="id: learned item vectors; bert: frozen text vectors; none: the decoder of `model`"
     )
     hidden_size: int | None = Field(
@@ -286,9 +270,7 @@ class TrainingConfig(Section):
 class BaselinesConfig(Section):
     """Settings of the rules the decoder is held against."""
 
-    systems: tuple[
-        Literal["repeat", "variants", "covisitation", "item_knn", "als", "popularity_week", "popularity"], ...
-    ] = Field(
+    systems: tuple[str, ...] = Field(
         ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"),
         description="rules that are run; variants is one more, for items that have a variant_column",
     )
@@ -314,7 +296,9 @@ class PredictConfig(Section):
     exclude_seen: bool = Field(
         False, description="never recommend what the customer has bought; training chooses its epoch by such lists too"
     )
-    segment: str | None = Field(None, description="users column by whose values cold_start get popular items")
+    segment: str | None = Field(
+        None, description="users column by whose values users without history get popular items"
+    )
 
 
 class EvaluationConfig(Section):
@@ -344,42 +328,16 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_a_date_nothing_looks_at_one(cls, settings: Any) -> Any:  # noqa: ANN401 - what pydantic was given
-        if not isinstance(settings, dict):
-            return settings
-        split, model = settings.get("split"), settings.get("model", {})
-        protocol = split.get("protocol") if isinstance(split, dict) else getattr(split, "protocol", None)
-        if protocol in (None, "weekly") or not isinstance(model, dict):
-            return settings
-        return settings | {"model": dict.fromkeys(_DATED, False) | {_UNDATED: True} | model}
-
-    @model_validator(mode="after")
-    def _dates_need_a_common_date(self) -> Self:
-        # Other protocols know a customer up to an event, not up to a date: sales and waits at a date common to all
-        # would hold the very purchases that are asked for.
-        dated = [name for name in _DATED if getattr(self.model, name)]
-        if dated and self.split.protocol != "weekly" and self.original.kind is None and not self.text_model.objective:
-            raise ValueError(
-                f"model.{', model.'.join(dated)} look at a date, which split.protocol {self.split.protocol} does not "
-                "have; set them to false"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _neighbours_know_no_date(self) -> Self:
-        if self.model.neighbour_head and self.split.protocol == "weekly":
-            raise ValueError(
-                "model.neighbour_head counts whole histories, among them the windows that split.protocol weekly asks "
-                "for; leave it out: model.companion_head counts up to each date"
-            )
-        return self
+    @property
+    def family(self) -> Literal["decoder", "original", "text"]:
+        """What the run fits: our decoder, an original decoder, or the text transformer."""
+        if self.text_model.objective is not None:
+            return "text"
+        return "decoder" if self.original.family is None else "original"
 
     @model_validator(mode="after")
     def _only_dates_end_learning(self) -> Self:
-        published = self.original.kind is not None or self.text_model.objective is not None
-        if self.training.until == "test" and (self.split.protocol != "weekly" or published):
+        if self.training.until == "test" and (self.split.protocol != "weekly" or self.family != "decoder"):
             raise ValueError(
                 "training.until is test, known to the decoder of `model` under split.protocol weekly alone; leave it "
                 "out, or set it to validation"
@@ -414,12 +372,12 @@ def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str
     if not overrides:
         return validated(settings, Config, "the defaults" if path is None else str(path))
     # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.
-    _reject_unknown_keys(settings, Config, str(path))
+    reject_unknown_keys(settings, Config, str(path))
     asked: dict[str, Any] = {}
     for override in overrides:
-        _apply_override(asked, override)
-        _apply_override(settings, override)
-    _reject_unknown_keys(asked, Config, "the command line")
+        apply_override(asked, override)
+        apply_override(settings, override)
+    reject_unknown_keys(asked, Config, "the command line")
     origins = [str(path)] if path is not None else []
     return validated(settings, Config, " and ".join([*origins, "the command line"]), asked)
 
@@ -448,7 +406,7 @@ PUBLISHED: Final[dict[str, Any]] = {
     "name": "original_id",
     "data": {"source": "hm", "name": "hm-split", "top_k_items": 1000, "min_history": 2, "max_history": 10},
     "split": {"protocol": "customers"},
-    "original": {"kind": "id"},
+    "original": {"family": "id"},
     "training": {"lr": 1e-4, "epochs": 100, "warmup_fraction": 0.1, "weight_decay": 0.0, "patience": 100},
 }
 
@@ -466,7 +424,7 @@ def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return flat ``settings`` in sections, over what the original training on ids did.
 
     >>> from_flat({"hidden_size": 128}, "model_config.yaml")["original"]
-    {'kind': 'id', 'hidden_size': 128}
+    {'family': 'id', 'hidden_size': 128}
 
     Raises:
         ConfigError: a key is not one of the flat ones; ``origin`` says where it was written.

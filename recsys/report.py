@@ -8,8 +8,11 @@ import typer
 
 from recsys.console import ForceOption, RunOption, run, talk
 from recsys.data.purchases import Purchases
-from recsys.evaluation.results import SCORES_FILE, load_scores
+from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.evaluation.splits import Fold, make_split
+from recsys.modeling.explain.sentences import say_reasons
+from recsys.modeling.families import family_of, load_decoder
+from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.reports.charts import read_log
 from recsys.reports.customers import Why, load_customers
 from recsys.reports.page import PAGE_FILE, build_page
@@ -35,7 +38,7 @@ def main(
     found = find_run(run_name)
     path = found.report_folder / PAGE_FILE
     require_absent(path, force=force)
-    scores = load_scores(found.report_folder / SCORES_FILE, found.name)
+    scores = load_scores(found.report_folder / METRICS_FILE, found.name)
     log = read_log(found.folder / LOG_FILE)
     data = found.open_data()
     split = make_split(data, found.config.split)
@@ -46,21 +49,16 @@ def main(
     typer.echo(path)
 
 
-def _why(found: Run, data: Purchases) -> Why | None:
+def _why(run: Run, log: Purchases) -> Why | None:
     """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
-    # Only here is a model loaded: a page of figures needs no torch.
-    from recsys.modeling.explain.sentences import say_reasons
-    from recsys.modeling.load import load_decoder
-    from recsys.modeling.recommenders.base import History
-    from recsys.modeling.recommenders.decoder import DecoderRecommender
-
-    decoder = load_decoder(found, data)
+    decoder = load_decoder(run, log)
     if not isinstance(decoder, DecoderRecommender):
-        talk.print("no reasons are shown: those of an original decoder cannot be told")
+        talk.print(f"no reasons are shown: there are none of {family_of(run.config).title}")
         return None
 
     def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:
-        return say_reasons(decoder, History(data, fold.history_end, fold.start_day), user_index, item)
+        rows = np.searchsorted(fold.user_index, user_index)
+        return say_reasons(decoder, fold.histories(log).of(rows), item)
 
     return why
 

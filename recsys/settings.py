@@ -32,7 +32,7 @@ def validated(
     Raises:
         ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
     """
-    _reject_unknown_keys(settings, section, origin)
+    reject_unknown_keys(settings, section, origin)
     try:
         return section.model_validate(settings)
     except ValidationError as error:
@@ -84,12 +84,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        kind = type(settings).__name__
-        raise ConfigError(f"{path} holds a {kind}, expected a mapping such as 'model: {{width: 64}}'")
+        type_name = type(settings).__name__
+        raise ConfigError(f"{path} holds a {type_name}, expected a mapping such as 'model: {{width: 64}}'")
     return settings
 
 
-def _apply_override(settings: dict[str, Any], override: str) -> None:
+def apply_override(settings: dict[str, Any], override: str) -> None:
+    """Write one ``section.key=value`` into nested ``settings``.
+
+    Raises:
+        ConfigError: it is not of that form, or a part of it is a value and not a section.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r} is not of the form section.key=value")
@@ -106,14 +111,19 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value: {reason}") from error
 
 
-def _reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
+def reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
+    """Refuse keys that the ``section`` does not have.
+
+    Raises:
+        ConfigError: there is one; the nearest known key is named, and ``origin`` says where it was written.
+    """
     for key, value in settings.items():
         if key not in section.model_fields:
             raise ConfigError(f"{origin}: unknown key {prefix}{key}; {_nearest(str(key), section, prefix)}")
         inner = _section_of(section.model_fields[key].annotation)
         for entry in value if isinstance(value, list) else [value]:
             if inner is not None and isinstance(entry, dict):
-                _reject_unknown_keys(entry, inner, origin, f"{prefix}{key}.")
+                reject_unknown_keys(entry, inner, origin, f"{prefix}{key}.")
 
 
 def _nearest(key: str, section: type[BaseModel], prefix: str) -> str:

@@ -210,8 +210,8 @@ def test_what_counts_whole_histories_is_refused_where_windows_of_them_are_asked_
     [
         ["split.protocol=leave_one_out"],
         ["split.protocol=customers"],
-        ["original.kind=id"],
-        ["original.kind=id", "split.protocol=customers"],
+        ["original.family=id"],
+        ["original.family=id", "split.protocol=customers"],
         ["text_model.objective=causal"],
     ],
 )

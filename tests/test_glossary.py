@@ -98,7 +98,7 @@ def test_without_a_decoder_nothing_is_claimed(validate):
         ("history_20-99", "20 to 99 purchases before"),
         ("history_1_to_9", "1 to 9 purchases before"),
         ("history_500+", "500 or more purchases before"),
-        ("left_handed", "AblatedHistories handed"),
+        ("left_handed", "Left handed"),
     ],
 )
 def test_segments_are_named_in_words(name, words):

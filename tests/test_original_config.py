@@ -41,8 +41,8 @@ def test_every_flat_key_reaches_its_place(tmp_path, key):
 
 
 def test_set_changes_a_flat_file_too(tmp_path):
-    config = load_config(written(tmp_path, PUBLISHED), ["name=mine", "original.kind=bert", "training.epochs=2"])
-    assert (config.name, config.original.kind, config.training.epochs) == ("mine", "bert", 2)
+    config = load_config(written(tmp_path, PUBLISHED), ["name=mine", "original.family=bert", "training.epochs=2"])
+    assert (config.name, config.original.family, config.training.epochs) == ("mine", "bert", 2)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_the_other_rows_of_a_batch_change_nothing(model):
 
 SETTINGS = [
     "split.protocol=customers",
-    "original.kind=id",
+    "original.family=id",
     "original.hidden_size=16",
     "original.num_heads=2",
     "original.num_layers=2",
@@ -204,7 +204,7 @@ def test_it_overfits_ten_customers(tmp_path, kind):
     data = write_prepared(tmp_path / "ten", events, n_items=30)
     torch.manual_seed(0)
     vectors = torch.randn(33, 16) if kind == "bert" else None
-    model = build_transformer(config_with(f"original.kind={kind}", "original.hidden_size=null"), data, vectors)
+    model = build_transformer(config_with(f"original.family={kind}", "original.hidden_size=null"), data, vectors)
     batch = collate(data, customer_stretches(data, np.arange(10), 4))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
@@ -260,10 +260,10 @@ def test_a_vocabulary_that_does_not_fit_the_data_says_the_right_number(data):
 
 
 def test_a_width_that_does_not_fit_the_vectors_or_the_heads_says_the_right_number(data):
-    bert = config_with("original.kind=bert", "original.hidden_size=32")
+    bert = config_with("original.family=bert", "original.hidden_size=32")
     with pytest.raises(ConfigError, match=r"hidden_size is 32, .* are 12 wide; set hidden_size: 12"):
         build_transformer(bert, data, torch.zeros(33, 12))
-    eight = config_with("original.kind=bert", "original.hidden_size=null", "original.num_heads=8")
+    eight = config_with("original.family=bert", "original.hidden_size=null", "original.num_heads=8")
     with pytest.raises(ConfigError, match=r"num_heads is 8, .* width 12; set num_heads: 4"):
         build_transformer(eight, data, torch.zeros(33, 12))
     with pytest.raises(ConfigError, match="hidden_size 18 is not a multiple of num_heads 8"):

@@ -30,7 +30,7 @@ SETTINGS = [
     "data.name=toy",
     "split.protocol=customers",
     "split.n_folds=1",
-    "original.kind=id",
+    "original.family=id",
     "original.hidden_size=16",
     "original.num_heads=2",
     "original.num_layers=1",
@@ -190,7 +190,7 @@ def test_only_held_out_customers_are_scored_and_only_where_there_are_any(prepare
     assert not Path("reports/toy/held_out.json").exists()
 
 
-BERT = ("original.kind=bert", "original.hidden_size=null", "text.embeddings=vectors")
+BERT = ("original.family=bert", "original.hidden_size=null", "text.embeddings=vectors")
 
 
 def test_text_vectors_stay_frozen_and_the_run_carries_them(prepared):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from recsys import plots
 from recsys.cli import build_app
 from recsys.errors import OutputExistsError, RunError
 from recsys.evaluation.results import load_scores
+from recsys.reports import charts
 from recsys.reports.charts import read_log
 from recsys.storage import write_text
 
@@ -57,7 +57,7 @@ def test_a_missing_log_is_refused(tmp_path):
 
 
 def test_curves_show_both_losses_and_the_validation_map(log):
-    loss, quality = plots.curves_figure(log).axes
+    loss, quality = charts.curves_figure(log).axes
     assert [line.get_label() for line in loss.lines] == ["training, a step", "training", "validation"]
     assert quality.get_title("left") == "MAP@12 on validation"
     assert [text.get_text() for text in quality.texts] == ["best 0.300"]
@@ -65,12 +65,12 @@ def test_curves_show_both_losses_and_the_validation_map(log):
 
 def test_curves_of_a_log_with_other_columns_are_drawn_all_the_same():
     log = {"perplexity": (np.arange(2.0), np.ones(2))}
-    assert [axes.get_title("left") for axes in plots.curves_figure(log).axes] == ["perplexity"]
+    assert [axes.get_title("left") for axes in charts.curves_figure(log).axes] == ["perplexity"]
 
 
 def test_systems_are_drawn_best_first(workplace):
     scores = load_scores(example_run.write_scores(), "small")
-    labels = [label.get_text() for label in plots.systems_figure(scores).axes[0].get_yticklabels()]
+    labels = [label.get_text() for label in charts.systems_figure(scores).axes[0].get_yticklabels()]
     assert labels[:2] == ["Buy again", "Decoder"]
     assert labels[-1] == "All-time best sellers"
 
@@ -78,8 +78,8 @@ def test_systems_are_drawn_best_first(workplace):
 def test_differences_and_segments_are_drawn_only_where_there_are_any(workplace):
     found = {key: example_run.scores()[key] for key in ("systems", "folds")}
     scores = load_scores(example_run.write_scores(found=found), "small")
-    assert plots.differences_figure(scores) is None
-    assert plots.segments_figure(scores, ["decoder"]) is None
+    assert charts.differences_figure(scores) is None
+    assert charts.segments_figure(scores, ["decoder"]) is None
 
 
 @pytest.mark.parametrize("verb", ["curves", "metrics"])

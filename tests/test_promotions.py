@@ -302,7 +302,9 @@ def test_what_is_wrong_with_a_file_of_plans_is_said(workplace: Path) -> None:
 
 def test_plans_that_say_nothing_of_what_is_sold_are_refused(workplace: Path) -> None:
     header, first = PLANS.splitlines()[:2]
-    with pytest.raises(DataError, match=r"none of the 1 promotions .* can be used; expected an item, a medium, a first"):
+    with pytest.raises(
+        DataError, match=r"none of the 1 promotions .* can be used; expected an item, a medium, a first"
+    ):
         prepare(shop(workplace, f"{header}\n{first.replace('0.5', '50')}\n"))
     other = first.replace("1,", "0001,", 1)
     with pytest.raises(DataError, match=r"is of an item that is known there, e\.g\. '0001'; the items have '1'"):

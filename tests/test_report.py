@@ -11,7 +11,6 @@ import pytest
 from example_run import N_USERS, NEWCOMER, item_id, user_id
 from typer.testing import CliRunner
 
-from recsys import plots
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.data.days import day_date
@@ -20,6 +19,7 @@ from recsys.data.purchases import open_purchases
 from recsys.errors import OutputExistsError, RunError
 from recsys.evaluation.results import load_scores
 from recsys.evaluation.splits import make_split
+from recsys.reports import charts
 from recsys.reports.customers import choose_customers, load_customers
 from recsys.reports.method import commands, protocol, source_note, training, windows
 from recsys.reports.page import build_page
@@ -75,7 +75,7 @@ def test_reasons_are_shown_below_the_suggestions_they_are_of_and_nowhere_without
         assert [shown.reason for shown in customer.recommended] == [f"why {item} & {user}" for item in range(1, 13)]
         assert not any(shown.reason for shown in customer.bought)
     scores = load_scores(Path("reports/small/metrics.json"), "small")
-    html = build_page(run, data, scores, plots.read_log(run.folder / "metrics.csv"), told, date(2020, 4, 1))
+    html = build_page(run, data, scores, charts.read_log(run.folder / "metrics.csv"), told, date(2020, 4, 1))
     assert html.count('class="reason"') == 12 * len(told.customers)
     assert "why 1 &amp; " in html
     assert 'class="reason"' not in page
@@ -322,10 +322,10 @@ def test_each_kind_of_run_says_what_stops_its_training():
         "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
         "a better score on half of the held-out customers": ["split.protocol=customers", "training.patience=3", *flat],
         "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [
-            *("original.kind=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
+            *("original.family=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
         ],
         "lowest loss on the validation window, which is never learned from, is kept; training stops after 3 epochs": [
-            *("original.kind=bert", "training.patience=3")
+            *("original.family=bert", "training.patience=3")
         ],
     }
     for sentence, settings in said.items():
@@ -337,7 +337,7 @@ def test_scores_on_held_out_customers_are_shown_for_a_published_decoder_only(tmp
     scores = {"loss": 6.47981, "entropy": 5.5, "n_customers": 53, "n_purchases": 1242}
     scores |= {"recall_next_item": {"1": 0.0041, "5": 0.01}, "recall_whole_sequence": {"1": 0.0, "5": 0.002}}
     for name, kind in (("published", "id"), ("own", "null")):
-        example_run.write_run(name, f"data.name={name}", f"original.kind={kind}")
+        example_run.write_run(name, f"data.name={name}", f"original.family={kind}")
         example_run.write_scores(name)
         example_run.write_lists(name)
         write_json(Path("reports") / name / "held_out.json", scores)

@@ -9,10 +9,10 @@ import pytest
 from recsys.config import DataConfig
 from recsys.data.clean import clean
 from recsys.data.engine import open_engine
-from recsys.data.sources import READERS, read_source
+from recsys.data.sources import all_sources, read_source, source_named
 from recsys.data.sources.base import find_table, require_columns, require_file
 from recsys.data.sources.completejourney import package_folder
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 
 TRANSACTIONS = """t_dat,customer_id,article_id,price,sales_channel_id
 2020-09-01,u1,0108775015,0.5,2
@@ -40,8 +40,20 @@ def read_rows(engine, table) -> list[dict]:
     return sorted(engine.collect(table).to_pylist(), key=str)
 
 
-def test_every_source_of_the_configuration_has_a_reader():
-    assert set(READERS) == set(DataConfig.model_fields["source"].annotation.__args__)
+def test_the_folder_of_sources_is_listed():
+    assert list(all_sources()) == ["completejourney", "hm", "sequences", "synthetic", "table"]
+    assert all(len(source.note) > 20 for source in all_sources().values())
+
+
+@pytest.mark.parametrize(("name", "said"), [("tabel", "did you mean table"), ("nowhere", "expected one of compl")])
+def test_an_unknown_source_is_refused_by_the_name_of_the_nearest(name, said):
+    with pytest.raises(ConfigError, match=f"data.source is '{name}', which is no source; {said}"):
+        source_named(name)
+
+
+def test_tables_of_hm_may_lie_above_their_folder(hm, engine, monkeypatch):
+    monkeypatch.setattr("recsys.data.sources.hm.RAW_DIR", hm)
+    assert read_source(DataConfig(source="hm"), engine).inputs[0].parent == hm
 
 
 def test_hm_keeps_all_columns_and_gives_nine_digit_ids_their_zero_back(hm, engine):

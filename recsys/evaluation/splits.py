@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys.config import DataConfig, SplitConfig
 from recsys.data.days import day_date, day_number
-from recsys.data.purchases import Purchases, event_positions
+from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import DataError
 
 
@@ -29,6 +29,14 @@ class Fold:
     user_index: np.ndarray  # (Q,) int32, ascending: users with at least one target
     target_offsets: np.ndarray  # (Q+1,) int64
     target_item: np.ndarray  # (n,) int32 item_index
+
+    def histories(self, log: Purchases) -> Histories:
+        """Return what is known of the fold's users at its day."""
+        return Histories(log, self.user_index, self.history_end[self.user_index], self.start_day)
+
+    def everybody(self, log: Purchases) -> Histories:
+        """Return what is known of all users at the fold's day."""
+        return Histories(log, np.arange(log.n_users, dtype=np.int32), self.history_end, self.start_day)
 
     def of_users(self, chosen: np.ndarray) -> "Fold":
         """Return the same asked of some: ``chosen`` (Q,) bool, or ascending places, among ``user_index``."""

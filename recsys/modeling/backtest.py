@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,10 +15,12 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.evaluate import print_scores
-from recsys.evaluation.runs import asked_of, protocol_of, score_folds
+from recsys.evaluation.results import RunCells
+from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.lists import systems_of, write_fold_lists
+from recsys.modeling.lists import systems_of
 from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.predict import show_fold_lists
 from recsys.modeling.train import train
 from recsys.modeling.training.fit import has_checkpoint
 from recsys.runs import INFO_FILE, Run, find_run
@@ -35,8 +37,7 @@ def main(
     config: ConfigOption = None,
     settings: SetOption = None,
     source: Annotated[
-        Literal["completejourney", "hm", "synthetic", "table", "sequences"] | None,
-        typer.Option("--source", help="Reader of the raw data; that of the configuration by default."),
+        str | None, typer.Option("--source", help="Reader of the raw data; that of the configuration by default.")
     ] = None,
     weeks: Annotated[int, typer.Option("--weeks", min=1, help="Windows of split.horizon_days, the last ones.")] = 6,
     retrain_every: Annotated[
@@ -58,8 +59,8 @@ def main(
     added = [f"{key}={value}" for key, value in overrides.items() if value is not None]
     resolved = load_config(config, [*(settings or []), *added])
     keep_freed_memory()
-    asked = Backtest.of(resolved, weeks, force=force)
-    scores, path = backtest(asked, retrain_every), REPORTS_DIR / resolved.name / BACKTEST_FILE
+    plan = Backtest.from_config(resolved, weeks, force=force)
+    scores, path = backtest(plan, retrain_every), REPORTS_DIR / resolved.name / BACKTEST_FILE
     _print_weeks(scores)
     print_scores(scores)
     write_json(path, scores)
@@ -71,13 +72,13 @@ class Backtest:
     """The weeks that are gone through, and the data they lie in."""
 
     config: Config
-    data: Purchases
+    log: Purchases
     folds: tuple[Fold, ...]
     force: bool = False
     made: dict[int, Run] = field(default_factory=dict)  # by train_day: what this backtest has trained or found
 
     @classmethod
-    def of(cls, config: Config, weeks: int, *, force: bool = False) -> "Backtest":
+    def from_config(cls, config: Config, weeks: int, *, force: bool = False) -> "Backtest":
         """Return the last ``weeks`` windows of the data of ``config``, which are prepared where they are not.
 
         Raises:
@@ -86,18 +87,18 @@ class Backtest:
         """
         if config.split.protocol != "weekly":
             raise ConfigError(f"split.protocol is {config.split.protocol}; a backtest asks at dates: set it to weekly")
-        if config.text_model.objective is not None:
+        if config.family == "text":
             raise ConfigError("text_model.objective is set: a text transformer recommends nothing; leave it out")
         if not (config.data.folder / "manifest.json").is_file():
             talk.print(f"preparing {config.data.folder}", markup=False)
             prepare(config.data)
-        data = open_purchases(config.data.folder, config.data.prepare_command)
+        log = open_purchases(config.data.folder, config.data.prepare_command)
         config = config.model_copy(update={"split": config.split.model_copy(update={"n_folds": weeks})})
         try:
-            tests = make_split(data, config.split).tests
+            tests = make_split(log, config.split).tests
         except DataError as error:
             raise DataError(str(error).replace("split.n_folds", "--weeks")) from error
-        return cls(config, data, tests, force)
+        return cls(config, log, tests, force)
 
     def train_day(self, fold: Fold, weeks_before: int) -> int:
         """Return the first day of the window held out by the weights of ``weeks_before`` windows before a fold."""
@@ -119,46 +120,45 @@ class Backtest:
         return config.model_copy(update={"name": f"{config.name}-before-{day_date(train_day)}", "split": split})
 
 
-def backtest(asked: Backtest, retrain_every: int | None = None) -> dict[str, Any]:
+def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
     """Return what ``metrics.json`` would hold if each week had been asked of weights trained for it and its followers.
 
     Args:
-        asked: the weeks.
+        plan: the weeks.
         retrain_every: how many weeks one training serves; all of them if None.
     """
-    data, folds, every = asked.data, asked.folds, retrain_every or len(asked.folds)
-    fitted = systems_of(asked.config, data)
+    log, folds, every = plan.log, plan.folds, retrain_every or len(plan.folds)
+    fitted = systems_of(plan.config, log)
     systems: list[str] = [name for name in SYSTEMS if name in fitted]  # in the order of the reports
     scored, of_models = [], []
     for first in range(0, len(folds), every):
         served = folds[first : first + every]
-        train_day = asked.train_day(served[0], 1)
-        found = trained(asked, train_day)
-        write_fold_lists(found, data, served, keep=True)
-        scored += [asked_of(found, data, fold, systems) for fold in served]
-        of_models += [
-            {"run": found.name, "learned_before": day_date(asked.learned_before(train_day)).isoformat()}
-        ] * len(served)
-    protocol = protocol_of(whole(asked), data, folds, scored)
-    scores = score_folds(asked.config, data, folds, scored, protocol | {"retrain_every": every})
+        train_day = plan.train_day(served[0], 1)
+        run_of_weeks = trained(plan, train_day)
+        show_fold_lists(run_of_weeks, log, served, keep=True)
+        scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
+        learned_before = day_date(plan.learned_before(train_day)).isoformat()
+        of_models += [{"run": run_of_weeks.name, "learned_before": learned_before}] * len(served)
+    protocol = protocol_of(whole(plan), log, folds, scored)
+    scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
     scores["folds"] = [fold | model for fold, model in zip(scores["folds"], of_models, strict=True)]
     return scores
 
 
-def trained(asked: Backtest, train_day: int) -> Run:
+def trained(plan: Backtest, train_day: int) -> Run:
     """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand."""
-    if train_day not in asked.made:
-        config = asked.model_config(train_day)
+    if train_day not in plan.made:
+        config = plan.model_config(train_day)
         folder = MODELS_DIR / config.name
-        if asked.force or not (folder / INFO_FILE).is_file():
+        if plan.force or not (folder / INFO_FILE).is_file():
             talk.print(
-                f"training {config.name}: it learns from what lies before {day_date(asked.learned_before(train_day))}",
+                f"training {config.name}: it learns from what lies before {day_date(plan.learned_before(train_day))}",
                 markup=False,
             )
             shutil.rmtree(REPORTS_DIR / config.name / "recommendations", ignore_errors=True)  # of earlier weights
-            train(config, resume=not asked.force and has_checkpoint(folder), force=True)
-        asked.made[train_day] = _standing(config)
-    return asked.made[train_day]
+            train(config, resume=not plan.force and has_checkpoint(folder), force=True)
+        plan.made[train_day] = _standing(config)
+    return plan.made[train_day]
 
 
 def _standing(config: Config) -> Run:
@@ -167,20 +167,20 @@ def _standing(config: Config) -> Run:
     Raises:
         RunError: it was made with other settings, or from other data.
     """
-    found = find_run(str(MODELS_DIR / config.name))
-    found.open_data()
+    standing = find_run(str(MODELS_DIR / config.name))
+    standing.open_data()
     # How lists are scored bears on no list.
-    if found.config.model_copy(update={"evaluation": config.evaluation}) != config:
+    if standing.config.model_copy(update={"evaluation": config.evaluation}) != config:
         raise RunError(
-            f"{found.folder} was made with another configuration than the one given; give the same one, another name "
+            f"{standing.folder} was made with another configuration than the one given; give the same one, another name "
             "with --run, or --force to make it anew"
         )
-    return found
+    return standing
 
 
-def whole(asked: Backtest) -> Run:
+def whole(plan: Backtest) -> Run:
     """Return what stands for all the runs of a backtest where its numbers are described."""
-    return Run(MODELS_DIR / asked.config.name, asked.config, {})
+    return Run(MODELS_DIR / plan.config.name, plan.config, {})
 
 
 def _print_weeks(scores: dict[str, Any]) -> None:

@@ -1,4 +1,8 @@
-"""What a configuration trains: the only place that knows all categories of training."""
+"""What a configuration trains: a fresh module of each family of runs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import pytorch_lightning as pl
 import torch
@@ -7,31 +11,61 @@ from recsys.config import Config
 from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
-from recsys.modeling.original.module import OriginalModule, build_original_module
+from recsys.modeling.original.module import build_original_module
 from recsys.modeling.original.recommender import build_transformer
-from recsys.modeling.original.text_transformer import TextTransformer
 from recsys.modeling.original.text_vectors import build_text_transformer
-from recsys.modeling.training.build import _make_repeatable, _purchase_module
-from recsys.modeling.training.module import PurchaseModule
-
-Module = PurchaseModule | OriginalModule | TextTransformer
+from recsys.modeling.training.build import build_purchase_module
+from recsys.modeling.training.fit import TrainableModule
 
 
-def build_module(config: Config, data: Purchases) -> Module:
-    """Return a fresh module, seeded, over the training part of ``data``.
+def build_module(config: Config, log: Purchases) -> TrainableModule:
+    """Return a fresh module, seeded, over the training part of ``log``.
 
     Raises:
         ConfigError: the configuration does not fit the data.
         DataError: the data are too short for the split, or what the model reads beside them is missing.
     """
     pl.seed_everything(config.seed, verbose=False)
-    _make_repeatable()
-    if config.text_model.objective is not None:
-        return build_text_transformer(config, data)
-    split = make_split(data, config.split)
-    if config.original.kind is None:
-        return _purchase_module(config, data, split)
-    vectors = None
-    if config.original.kind == "bert":
-        vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), data))
-    return build_original_module(config, data, split, build_transformer(config, data, vectors))
+    return BUILDERS[config.family](config, log)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let equal runs give equal weights while the context lasts: else threads that add gradients race for the order.
+
+    A GPU only warns where it has no such way. Memory not yet written need not be filled for it. Torch is left as it was
+    found, its random numbers too.
+    """
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    state = torch.get_rng_state()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        torch.set_rng_state(state)
+
+
+def _purchase(config: Config, log: Purchases) -> TrainableModule:
+    return build_purchase_module(config, log, make_split(log, config.split))
+
+
+def _original(config: Config, log: Purchases) -> TrainableModule:
+    split, vectors = make_split(log, config.split), None
+    if config.original.family == "bert":
+        vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), log))
+    return build_original_module(config, log, split, build_transformer(config, log, vectors))
+
+
+#: By the names of :data:`recsys.modeling.families.FAMILIES`.
+BUILDERS: Final[dict[str, Callable[[Config, Purchases], TrainableModule]]] = {
+    "decoder": _purchase,
+    "original": _original,
+    "text": build_text_transformer,
+}

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import typer
 
 from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.data.purchases import Histories
 from recsys.errors import UsageError
 from recsys.evaluation.splits import unfinished_histories
 from recsys.evaluation.tables import continuation_rows
+from recsys.modeling.families import family_of, load_decoder
 from recsys.modeling.generation.generate import continue_histories
 from recsys.modeling.generation.sampling import SamplingConfig
-from recsys.modeling.load import load_decoder
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import candidates_at
 from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
 from recsys.reports.page import PAGE_FILE as REPORT_FILE
@@ -71,7 +71,7 @@ def main(
     found = find_run(run_name)
     keep_freed_memory()
     if no_repeat is None:
-        no_repeat = found.config.original.kind is None
+        no_repeat = not family_of(found.config).may_repeat
     sampling = replace(sampling, no_repeat=no_repeat)
     page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
@@ -102,15 +102,15 @@ def generate(
         require_absent(path, force=force)
     data = found.open_data()
     decoder = load_decoder(found, data)
-    asked = unfinished_histories(data, found.config.split)
-    drawn = np.random.default_rng(seed).permutation(len(asked.user_index))[:n_customers]
-    users = asked.user_index[np.sort(drawn)]
-    allowed = candidates_at(data, asked.day, found.config.predict.sold_within_days)
-    history = History(data, asked.known_end, asked.day)
+    unfinished = unfinished_histories(data, found.config.split)
+    drawn = np.random.default_rng(seed).permutation(len(unfinished.user_index))[:n_customers]
+    users = unfinished.user_index[np.sort(drawn)]
+    allowed = candidates_at(data, unfinished.day, found.config.predict.sold_within_days)
+    histories = Histories(data, users, unfinished.known_end[users], unfinished.day)
     with progress() as bar:
         task = bar.add_task("continuing histories", total=len(users))
         continued = continue_histories(
-            decoder, history, users, max_items, sampling, allowed, seed=seed, advance=lambda n: bar.advance(task, n)
+            decoder, histories, max_items, sampling, allowed, seed=seed, advance=lambda n: bar.advance(task, n)
         )
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:

@@ -1,14 +1,15 @@
-"""Vectors of all items, out of a run or of the data: what the item map is drawn from."""
+"""Vectors of all items, out of a run or of the data: what the item map is drawn from, and what is alike."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Final, Literal
 
 import numpy as np
-import pytorch_lightning as pl
+import torch
 
 from recsys.config import Config
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
-from recsys.modeling.load import load_decoder
+from recsys.modeling.families import family_of, load_purchase_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.recommender import load_transformer
 from recsys.modeling.original.text_vectors import (
@@ -17,67 +18,75 @@ from recsys.modeling.original.text_vectors import (
     run_text_vectors,
     tokenised_items,
 )
-from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.runs import Run
 
+#: text: by the text transformer that the run fitted; bert: the stored text vectors that the run's configuration means;
+#: items: those by which the run's decoder scores items.
 Embeddings = Literal["text", "bert", "items"]
 
 
-def item_vectors(kind: Embeddings, found: Run, data: Purchases, rows: np.ndarray | None = None) -> np.ndarray:
+def item_vectors(embeddings: Embeddings, run: Run, log: Purchases, rows: np.ndarray | None = None) -> np.ndarray:
     """Return the vector (R, D) float32 of each item ``rows`` + 1; of all n_items without ``rows``.
 
     Args:
-        kind: text, by the text transformer that the run fitted; bert, the stored text vectors that the run's
-            configuration means; items, those by which the run's decoder scores items.
-        found: the run.
-        data: its prepared data.
+        embeddings: which vectors.
+        run: the run.
+        log: its prepared data.
         rows: (R,) the items asked for.
 
     Raises:
         RunError: the run fitted no such model.
         DataError: the stored text vectors are missing, or do not cover the items.
     """
-    is_text = found.config.text_model.objective is not None
-    asked = slice(None) if rows is None else rows
-    if kind == "bert":
-        stored: np.ndarray = load_embeddings(embeddings_folder(found.config), data)[1 : data.n_items + 1][asked]
-        return stored
-    if kind == "text" and not is_text:
-        raise RunError(
-            f"{found.folder} holds a decoder, which does not read texts; name a run of the text transformer "
-            "(`recsys train --config configs/text.yaml`), or take --embeddings items"
-        )
-    if kind == "items" and is_text:
-        raise RunError(f"{found.folder} holds a text transformer, which has no decoder; take --embeddings text")
-    if kind == "items":
-        own: np.ndarray = _decoder_items(found, data)[asked]
-        return own
-    return run_text_vectors(found, data, rows)
+    if embeddings == "bert":
+        stored: np.ndarray = load_embeddings(embeddings_folder(run.config), log)[1 : log.n_items + 1]
+        return stored if rows is None else stored[rows]
+    family = family_of(run.config)
+    if embeddings == "text":
+        if family.name != "text":
+            raise RunError(
+                f"{run.folder} holds {family.title}, which does not read texts; name a run of the text transformer "
+                "(`recsys train --config configs/text.yaml`), or take --embeddings items"
+            )
+        return run_text_vectors(run, log, rows)
+    if family.name not in _OF_ITEMS:
+        raise RunError(f"{run.folder} holds {family.title}, which has no decoder; take --embeddings text")
+    vectors = _OF_ITEMS[family.name](run, log)
+    return vectors if rows is None else vectors[rows]
 
 
-def untrained_text_vectors(config: Config, data: Purchases, rows: np.ndarray) -> np.ndarray:
+def untrained_text_vectors(config: Config, log: Purchases, rows: np.ndarray) -> np.ndarray:
     """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet.
 
     Raises:
         ConfigError: there is no tokenizer.
         DataError: the items have no texts.
     """
-    pl.seed_everything(config.seed, verbose=False)
-    model = build_text_transformer(config, data)
-    texts, text_of_item = tokenised_items(config, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_text_transformer(config, log)
+    texts, text_of_item = tokenised_items(config, log)
     used, place = np.unique(text_of_item[rows], return_inverse=True)
     vectors: np.ndarray = encode_texts(model, texts.take(used))[place]
     return vectors
 
 
-def _decoder_items(found: Run, data: Purchases) -> np.ndarray:
-    """Return what a decoder's query is multiplied by; the original ones have other vectors at their input."""
-    if found.config.original.kind is None:
-        decoder = load_decoder(found, data)
-        if not isinstance(decoder, DecoderRecommender):
-            raise TypeError(f"expected our own decoder, found {type(decoder).__name__}")
-        weight = decoder.model.item_vectors_VD
-    else:
-        weight = load_transformer(found, data).fc_out.weight
-    vectors: np.ndarray = weight[1 : data.n_items + 1].detach().float().cpu().numpy()
+def _decoder_items(run: Run, log: Purchases) -> np.ndarray:
+    with torch.inference_mode():
+        return _rows(load_purchase_decoder(run, log).model.item_vectors(), log)
+
+
+def _original_items(run: Run, log: Purchases) -> np.ndarray:
+    """Return what the decoder's state is multiplied by; at its input the original has other vectors."""
+    return _rows(load_transformer(run, log).fc_out.weight, log)
+
+
+def _rows(weight_VD: torch.Tensor, log: Purchases) -> np.ndarray:
+    vectors: np.ndarray = weight_VD[1 : log.n_items + 1].detach().float().cpu().numpy()
     return vectors
+
+
+_OF_ITEMS: Final[dict[str, Callable[[Run, Purchases], np.ndarray]]] = {
+    "decoder": _decoder_items,
+    "original": _original_items,
+}

@@ -1,23 +1,41 @@
 """Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``."""
 
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, run
-from recsys.data.days import day_number
-from recsys.data.kaggle_submission import SUBMISSION_K
+from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.data.days import day_date, day_number
+from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
+from recsys.data.purchases import Histories, Purchases
 from recsys.errors import ConfigError, UsageError
-from recsys.modeling.lists import Asked, predict_folds, recommend_everybody
+from recsys.evaluation.splits import Fold, make_split
+from recsys.evaluation.tables import read_lists
+from recsys.modeling.explain.sentences import write_reasons
+from recsys.modeling.families import family_of
+from recsys.modeling.lists import (
+    CHUNK_USERS,
+    Advance,
+    fit_system,
+    require_known_day,
+    systems_of,
+    write_fold_lists,
+    write_lists,
+)
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.original.scores import score_customers, show_held_out
+from recsys.modeling.original.scores import HeldOutScores, score_customers
+from recsys.modeling.recommenders.base import Recommender
+from recsys.modeling.recommenders.candidates import Candidates, candidates_at, read_item_list, require_enough
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
 from recsys.modeling.recommenders.registry import BASELINES
-from recsys.runs import HELD_OUT_FILE, find_run
+from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
-from recsys.storage import require_absent
+from recsys.storage import require_absent, write_json
 
 app = typer.Typer(add_completion=False)
 
@@ -35,9 +53,8 @@ def main(
     sold_within_days: Annotated[
         int | None, typer.Option("--sold-within-days", min=1, help="Candidates: items sold in the last n days.")
     ] = None,
-    candidates_file: Annotated[
-        Path | None,
-        typer.Option("--candidates_file", help="Candidates: item ids in a file (text, one a line, or Parquet)."),
+    candidates: Annotated[
+        Path | None, typer.Option("--candidates", help="Candidates: item ids in a file (text, one a line, or Parquet).")
     ] = None,
     blocklist: Annotated[
         Path | None, typer.Option("--blocklist", help="Item ids never recommended, in a file.")
@@ -59,32 +76,145 @@ def main(
 
     An original decoder that was trained with customers held out is scored on them as well.
     """
-    found = find_run(run_name)
+    chosen = find_run(run_name)
     keep_freed_memory()
     if folds:
-        asks = (day, k, sold_within_days, candidates_file, blocklist, exclude_seen, out)
-        if reasons or any(value is not None for value in asks):
+        given = (day, k, sold_within_days, candidates, blocklist, exclude_seen, out)
+        if reasons or any(value is not None for value in given):
             raise UsageError("--folds asks what the run's configuration asks; it goes with --run and --force only")
-        predict_folds(found, force=force)
+        predict_folds(chosen, force=force)
         return
     if submission and k not in (None, SUBMISSION_K):
         raise UsageError(f"a submission holds {SUBMISSION_K} items a customer, found --k {k}")
     options = {"k": SUBMISSION_K if submission else k, "sold_within_days": sold_within_days}
     options["exclude_seen"] = exclude_seen
-    config = _with(found.config, {name: value for name, value in options.items() if value is not None})
-    path = out or found.report_folder / "recommendations.parquet"
-    sheet = path.with_name("submission.csv") if submission else None
-    why = path.with_name("reasons.parquet") if reasons else None
-    if reasons and (system != DECODER or config.original.kind is not None):
-        named = system if system != DECODER else f"{found.name}, an original decoder"
-        raise UsageError(f"--reasons are those of the decoder of `model`; they cannot be told for {named}")
-    for output in (path, sheet, why):
+    config = _with(chosen.config, {name: value for name, value in options.items() if value is not None})
+    if reasons and (system != DECODER or not family_of(config).has_reasons):
+        named = system if system != DECODER else f"{chosen.name}, {family_of(config).title}"
+        raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
+    path = out or chosen.report_folder / "recommendations.parquet"
+    outputs = Outputs(
+        path,
+        submission=path.with_name("submission.csv") if submission else None,
+        reasons=path.with_name("reasons.parquet") if reasons else None,
+    )
+    for output in (outputs.lists, outputs.submission, outputs.reasons):
         if output is not None:
             require_absent(output, force=force)
-    asked = Asked(config, system, None if day is None else _parse_day(day), candidates_file, blocklist)
-    recommend_everybody(found, asked, path, sheet, why)
-    if system == DECODER and config.original.kind is not None and config.split.protocol == "customers":
-        show_held_out(score_customers(found), found.report_folder / HELD_OUT_FILE)
+    limits = ItemLimits(candidates, blocklist)
+    predict_everybody(chosen, config, system, None if day is None else _parse_day(day), limits, outputs)
+    if system == DECODER and config.family == "original" and config.split.protocol == "customers":
+        show_held_out(score_customers(chosen), chosen.report_folder / HELD_OUT_FILE)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the lists go, and what goes beside them."""
+
+    lists: Path
+    submission: Path | None = None
+    reasons: Path | None = None
+
+
+@dataclass(frozen=True)
+class ItemLimits:
+    """Files of items that may be recommended, and that never are."""
+
+    candidates: Path | None = None
+    blocklist: Path | None = None
+
+
+def predict_everybody(
+    chosen: Run, config: Config, system: str, day: int | None, limits: ItemLimits, outputs: Outputs
+) -> None:
+    """Write the lists of ``system`` for every customer of a run's data; ``day`` is the one after the data by default.
+
+    Raises:
+        DataError: a list of items cannot be used, or leaves too few items for a customer.
+        UsageError: nothing was bought before ``day``.
+    """
+    log = chosen.open_data()
+    day = log.last_day + 1 if day is None else day
+    require_known_day(log, day)
+    only, blocked = (
+        None if listed is None else read_item_list(listed, log) for listed in (limits.candidates, limits.blocklist)
+    )
+    allowed = candidates_at(log, day, config.predict.sold_within_days, only=only, blocked=blocked)
+    candidates = Candidates(allowed, config.predict.exclude_seen)
+    require_enough(candidates, config.predict.k)  # before anything is loaded
+    everybody = log.histories(day)
+    recommender = fit_system(system, chosen, config, everybody)
+    with progress() as bar:
+        task = bar.add_task(f"lists of {recommender.name}", total=log.n_users, visible=log.n_users > CHUNK_USERS)
+        write_lists(recommender, everybody, config.predict.k, candidates, outputs.lists, lambda n: bar.advance(task, n))
+    talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {log.n_users:,} customers")
+    if day - log.last_day > config.split.horizon_days:
+        talk.print(
+            f"the data end on {day_date(log.last_day)}, {day - log.last_day:,} days before that: nothing is known "
+            "of what was bought since"
+        )
+    typer.echo(outputs.lists)
+    _write_beside(outputs, log, everybody, recommender)
+
+
+def _write_beside(outputs: Outputs, log: Purchases, everybody: Histories, recommender: Recommender) -> None:
+    if outputs.submission is not None:
+        write_submission(outputs.lists, outputs.submission)
+        check_submission(outputs.submission, log)
+        typer.echo(outputs.submission)
+    decoder = recommender.decoder if isinstance(recommender, WithColdStart) else None
+    if outputs.reasons is not None and isinstance(decoder, DecoderRecommender):
+        lists = read_lists(outputs.lists, log, everybody.user_index)
+        with progress() as bar:
+            task = bar.add_task("reasons", total=len(everybody))
+            write_reasons(decoder, everybody, lists, outputs.reasons, lambda n: bar.advance(task, n))
+        typer.echo(outputs.reasons)
+
+
+def show_held_out(scores: HeldOutScores, path: Path) -> None:
+    """Print the scores on held-out customers and write them to ``path`` as JSON."""
+    write_json(path, scores.to_dict())
+    table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
+    for name in ("", "next item", "whole sequence"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("test loss", f"{scores.loss:.4f}")
+    table.add_row("test entropy", f"{scores.entropy:.4f}")
+    for k, recall in scores.recall_next_item.items():
+        table.add_row(f"Recall@{k}", f"{recall:.4f}", f"{scores.recall_whole_sequence[k]:.4f}")
+    talk.print(table)
+    talk.print(f"wrote {path}", markup=False)
+
+
+def predict_folds(chosen: Run, *, force: bool = False) -> None:
+    """Write the lists of the decoder and of every configured baseline for each test fold of a run.
+
+    Raises:
+        OutputExistsError: lists are there and ``force`` is false.
+    """
+    log, config = chosen.open_data(), chosen.config
+    folds = make_split(log, config.split).tests
+    for system in (DECODER, *config.baselines.systems):
+        for fold in folds:
+            require_absent(chosen.table_path(system, fold.name), force=force)
+    n_tables = show_fold_lists(chosen, log, folds)
+    folder = chosen.report_folder / "recommendations"
+    talk.print(f"wrote {n_tables} tables under {folder}; next: recsys evaluate --run {chosen.name}")
+
+
+def show_fold_lists(chosen: Run, log: Purchases, folds: tuple[Fold, ...], *, keep: bool = False) -> int:
+    """Write lists as :func:`write_fold_lists` does, with a bar; return how many tables were written."""
+    if len(systems_of(chosen.config, log)) <= len(chosen.config.baselines.systems):
+        talk.print(f"variants are left out: the items have no column {chosen.config.baselines.variant_column}")
+    with progress() as bar:
+        task = bar.add_task("systems × folds", total=1)
+
+        def begin(text: str, done: int, total: int) -> Advance:
+            bar.update(task, description=text, completed=done, total=total)
+            return lambda n: None
+
+        n_tables = write_fold_lists(chosen, log, folds, keep=keep, begin=begin)
+        bar.update(task, completed=n_tables, total=n_tables)
+    return n_tables
 
 
 def _with(config: Config, changes: dict[str, object]) -> Config:

@@ -1,22 +1,29 @@
 """Train the decoder on prepared sequences: ``recsys train``."""
 
 import os
+import shlex
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated, Any
 
+import pytorch_lightning as pl
 import typer
+from pytorch_lightning.callbacks import RichProgressBar
 
 from recsys.config import MODELS_DIR, Config, load_config, load_original
-from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
 from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import OutputExistsError
-from recsys.modeling.build import build_module
+from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.training.fit import _fit, _instead_of, _require_devices, _require_resumable, has_checkpoint
+from recsys.modeling.training.fit import fit, has_checkpoint, instead_of, require_devices, require_resumable
 from recsys.runs import INFO_FILE
 from recsys.storage import require_absent
 
 app = typer.Typer(add_completion=False)
+
+_TRAINING_VERBS = ("train", "backtest")
 
 
 @app.command()
@@ -32,10 +39,10 @@ def main(
     """
     resolved = load_config(config, settings)
     if config is None and not resolved.data.model_fields_set and not is_prepared(resolved.data.folder):
-        published = load_original(settings)
-        if is_prepared(published.data.folder):
+        original = load_original(settings)
+        if is_prepared(original.data.folder):
             talk.print("data of `dataset main --split` alone are prepared: training the original decoder on ids")
-            resolved = published
+            resolved = original
     keep_freed_memory()
     info = train(resolved, resume=resume, force=force)
     if "best_epoch" not in info:  # the first process of a distributed training speaks for all
@@ -59,21 +66,21 @@ def main(
 
 
 def _next_verb(config: Config) -> str:
-    return "predict" if config.text_model.objective is None else "plots map"
+    return "plots map" if config.family == "text" else "predict"
 
 
 def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:
-    """Fit the model of ``config`` and write its run folder; return what ``run.json`` holds.
+    """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds.
 
     Raises:
         DataError: the data are not prepared or too short for the split.
         OutputExistsError: the run exists and neither ``force`` nor ``resume`` is given.
         RunError: ``resume`` without anything to go on from, or with another configuration.
     """
-    data = open_purchases(config.data.folder, config.data.prepare_command)
+    log = open_purchases(config.data.folder, config.data.prepare_command)
     folder = MODELS_DIR / config.name
     if resume:
-        _require_resumable(folder, config)
+        require_resumable(folder, config)
     elif "LOCAL_RANK" not in os.environ:  # another process of a distributed training finds the folder of the first
         if not force and has_checkpoint(folder) and not (folder / INFO_FILE).is_file():
             raise OutputExistsError(
@@ -81,10 +88,35 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
                 "begins anew"
             )
         require_absent(folder, force=force)
-    _require_devices(config)
-    module = build_module(config, data)  # before the folder is touched: what does not fit is refused here
-    with nullcontext() if resume else _instead_of(folder):
-        return _fit(config, data, module, resume=resume)
+    require_devices(config)
+    with repeatable():
+        module = build_module(config, log)  # before the folder is touched: what does not fit is refused here
+        with nullcontext() if resume else instead_of(folder):
+            bar = _Bar(console_kwargs={**TALK_SETTINGS})
+            return fit(config, log, module, folder, resume=resume, callbacks=[bar], command=_command())
+
+
+class _Bar(RichProgressBar):
+    """The loss of the step and the validation score, in few letters."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        shown = {"train_loss_step": "loss", "val_map@12": "MAP@12"}
+        shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
+        values = {
+            label: value for name, label in shown.items() if (value := trainer.callback_metrics.get(name)) is not None
+        }
+        return {label: f"{float(value):.4f}" for label, value in values.items()}
+
+
+def _command() -> str:
+    """Return what was typed: a verb that trains, or its module."""
+    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
+    verb = next((word for word in words if word in _TRAINING_VERBS), None)
+    if verb is not None:
+        words = words[words.index(verb) + 1 :]
+    return shlex.join(["recsys", verb or (program if program in _TRAINING_VERBS else "train"), *words])
 
 
 if __name__ == "__main__":

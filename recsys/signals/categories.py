@@ -30,7 +30,8 @@ class CategorySales:
         sold[0] = 0
         of_category = np.bincount(self._categories.ravel(), np.repeat(sold, self._categories.shape[1]))
         of_category[:1] = 0
-        return np.divide(sold.sum(), of_category, out=np.zeros_like(of_category), where=of_category > 0)
+        rarity: np.ndarray = np.divide(sold.sum(), of_category, out=np.zeros_like(of_category), where=of_category > 0)
+        return rarity
 
 
 def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarray:

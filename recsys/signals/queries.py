@@ -99,12 +99,12 @@ def assemble(
     real_BT = steps < length[:, None]
     if not log.n_events:
         real_BT = np.zeros_like(real_BT)
-        item_BT = day_BT = np.zeros(position_BT.shape, dtype=np.int64)
+        item_BT, day_BT = (np.zeros(position_BT.shape, dtype=np.int64) for _ in range(2))
     else:
         item_BT = np.where(real_BT, log.item[position_BT], 0).astype(np.int64)
         day_BT = np.where(real_BT, log.day[position_BT], 0).astype(np.int64)
     item_BT[at_start, 0] = log.n_items + 1
-    gap_BT = np.zeros_like(day_BT)
+    gap_BT: np.ndarray = np.zeros_like(day_BT)
     gap_BT[:, 1:] = np.where(real_BT[:, 1:], day_BT[:, 1:] - day_BT[:, :-1], 0)
     if gap_BT.shape[1] > 1:
         gap_BT[at_start, 1] = 0

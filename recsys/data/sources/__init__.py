@@ -1,39 +1,46 @@
-"""Readers: one module a source, each with ``read(config, engine)`` that returns raw tables.
+"""The sources of purchases: each file of this folder reads some, and is found by listing the folder.
 
-The columns are those of :mod:`recsys.schema`. A reader only looks at headers; rows flow when the engine collects.
+A file says by ``SOURCES`` which names of ``data.source`` it serves. The tables it returns have the columns of
+:mod:`recsys.schema`.
 """
 
+import difflib
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 
 from recsys.config import RAW_DIR, DataConfig
 from recsys.data.engine import Engine
-from recsys.data.sources.base import RawTables
+from recsys.data.sources.base import RawTables, Source
+from recsys.errors import ConfigError
 
-#: Module of each source of :class:`recsys.config.DataConfig`.
-READERS = {
-    "completejourney": "recsys.data.sources.completejourney",
-    "hm": "recsys.data.sources.hm",
-    "synthetic": "recsys.data.sources.hm",
-    "sequences": "recsys.data.sources.sequences",
-    "table": "recsys.data.sources.table",
-}
+
+def all_sources() -> dict[str, Source]:
+    """Return all sources by name, in the order of the alphabet."""
+    files = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return dict(sorted(pair for file in files for pair in getattr(file, "SOURCES", {}).items()))
+
+
+def source_named(name: str) -> Source:
+    """Return the source that ``data.source`` names.
+
+    Raises:
+        ConfigError: there is none; the nearest known one is named.
+    """
+    known = all_sources()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        raise ConfigError(f"data.source is {name!r}, which is no source; {hint}")
+    return known[name]
 
 
 def read_source(config: DataConfig, engine: Engine) -> RawTables:
-    """Return the raw tables of ``config.source``, from ``data/raw/<source>`` unless ``config.raw`` says otherwise.
-
-    Without ``data/raw/hm`` H&M's tables may lie in ``data/raw`` itself, as whoever unpacked them there expects.
+    """Return the raw tables of ``config.source``, from its usual place unless ``config.raw`` says otherwise.
 
     Raises:
+        ConfigError: there is no such source.
         DataError: a file or a column is missing.
     """
-    located = config.model_copy(update={"raw": config.raw or _usual_place(config.source)})
-    tables: RawTables = import_module(READERS[config.source]).read(located, engine)
-    return tables
-
-
-def _usual_place(source: str) -> Path:
-    folder = RAW_DIR / source
-    lies_above = source == "hm" and not folder.is_dir() and any(RAW_DIR.glob("transactions_train.*"))
-    return RAW_DIR if lies_above else folder
+    source = source_named(config.source)
+    usual = source.usual_raw() if source.usual_raw else RAW_DIR / config.source
+    return source.read(config.model_copy(update={"raw": config.raw or usual}), engine)

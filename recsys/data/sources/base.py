@@ -1,12 +1,15 @@
 """What a source returns, and how its files are found."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import narwhals as nw
 
+from recsys.config import DataConfig
+from recsys.data.engine import Engine
 from recsys.errors import DataError
 
 #: Endings under which a table may lie in a raw folder, in the order in which they are tried.
@@ -46,6 +49,18 @@ class RawTables:
     sold_items_only: bool = False  # leave items without a kept event out of the item table
     partial_items: bool = False  # ``items`` is known to lack some: events with these stay, and are no finding
     partial_users: bool = False  # ``users`` is known to cover only some of them: the others are no finding
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source: its reader, and what reports say of it."""
+
+    #: Returns the raw tables. It only looks at headers: rows flow when the engine collects.
+    read: Callable[[DataConfig, Engine], RawTables]
+    #: One or two sentences: whose data these are, and what must be said wherever they are used.
+    note: str
+    #: Returns the raw folder (or file) where the configuration names none; ``data/raw/<source>`` without it.
+    usual_raw: Callable[[], Path] | None = None
 
 
 def find_table(folder: Path, name: str) -> Path:

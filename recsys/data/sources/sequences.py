@@ -14,7 +14,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.config import RAW_DIR, DataConfig
 from recsys.data.engine import Engine
-from recsys.data.sources.base import RawTables, require_file
+from recsys.data.sources.base import RawTables, Source, require_file
 from recsys.errors import DataError
 
 _FILE = "sequences.txt"
@@ -68,3 +68,10 @@ def _parse(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     if not users:
         raise DataError(f"{path} holds no line 'user item item …'; fetch it again")
     return users, items, np.array(lengths, dtype=np.int64)
+
+
+SOURCES = {
+    "sequences": Source(
+        read, "A sequence file of the recommender literature: one line a customer, in order, without dates."
+    )
+}

@@ -18,7 +18,7 @@ from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
 from recsys.data.expressions import clean_text, is_whole_decimal, number
-from recsys.data.sources.base import RawTables, Rule, require_file
+from recsys.data.sources.base import RawTables, Rule, Source, require_file
 from recsys.data.sources.column_map import (
     TIME_PARTS,
     ColumnMap,
@@ -274,3 +274,6 @@ def iso_time(column: str, time_format: str) -> nw.Expr:
 
 def _two_digits(text: nw.Expr) -> nw.Expr:
     return nw.concat_str(nw.lit("0"), text).str.tail(2)
+
+
+SOURCES = {"table": Source(read, "A shop's own purchases, read through a column map.")}

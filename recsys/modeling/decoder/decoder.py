@@ -13,12 +13,13 @@ class Decoder(nn.Module):
     A position's state depends on that event and earlier ones only; padding stands on the right, so it changes nothing.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, has_dates: bool = True) -> None:
         super().__init__()
         self.n_heads = config.n_heads
         self.position = nn.Embedding(config.max_length, config.width)
-        self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
-        self.wait = nn.Embedding(N_GAP_BUCKETS, config.width) if config.time_gaps else None
+        reads_gaps = config.time_gaps and has_dates
+        self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if reads_gaps else None
+        self.until_query = nn.Embedding(N_GAP_BUCKETS, config.width) if reads_gaps else None
         self.dropout = nn.Dropout(config.dropout)
         sizes = config.width, config.n_heads, config.dropout, config.attention_window
         self.blocks = nn.Sequential(*(GatedBlock(*sizes) for _ in range(config.n_layers)))
@@ -65,9 +66,9 @@ class Decoder(nn.Module):
         dropped: Tensor = self.dropout(x_BTD)
         return dropped
 
-    def ask(self, state_MD: Tensor, days_until_query_M: Tensor) -> Tensor:
+    def query_at(self, state_MD: Tensor, days_until_query_M: Tensor) -> Tensor:
         """Return query vectors (M, D): each state asked ``days_until_query_M`` (M,) int64 days after its event."""
-        if self.wait is not None:
-            state_MD = state_MD + self.wait(gap_bucket(days_until_query_M))
+        if self.until_query is not None:
+            state_MD = state_MD + self.until_query(gap_bucket(days_until_query_M))
         query: Tensor = self.norm(state_MD)
         return query

@@ -31,7 +31,7 @@ class ItemTower(nn.Module):
         self.attribute = nn.EmbeddingBag(n_codes, width, mode="sum", padding_idx=0) if n_codes else None
 
     @torch.no_grad()
-    def forget(self, item_U: Tensor) -> None:
+    def zero_own_(self, item_U: Tensor) -> None:
         """Take the own part away from the rows ``item_U`` (U,) int64: their attributes alone place them."""
         self.own.weight[item_U] = 0
 

@@ -57,8 +57,8 @@ class _ChunkedSoftmax(torch.autograd.Function):
             size = max(_CHUNK_LOGITS // n_items, 1)
             for begin in range(0, n_queries, size):
                 chunk = slice(begin, begin + size)
-                asked_CD, target_C1 = query_MD[chunk], target_M[chunk, None]
-                log_p_CV = (asked_CD @ items_VD.T).to(bias_V.dtype).add_(bias_V).log_softmax(-1)
+                chunk_CD, target_C1 = query_MD[chunk], target_M[chunk, None]
+                log_p_CV = (chunk_CD @ items_VD.T).to(bias_V.dtype).add_(bias_V).log_softmax(-1)
                 loss -= (1 - smoothing) * log_p_CV.gather(1, target_C1).sum()
                 if smoothing:
                     loss -= smoothing / n_items * log_p_CV.sum()
@@ -69,7 +69,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
                 by_bias_V += slope_CV.sum(0)
                 slope_CV = slope_CV.to(dtype)
                 by_query_MD[chunk] = slope_CV @ items_VD
-                by_item_VD += slope_CV.T @ asked_CD
+                by_item_VD += slope_CV.T @ chunk_CD
         ctx.save_for_backward(by_query_MD, by_item_VD, by_bias_V)
         ctx.n_queries = n_queries  # type: ignore[attr-defined]
         return loss / n_queries
@@ -123,7 +123,9 @@ class WindowLoss:
     discoveries: Tensor
 
     @classmethod
-    def of(cls, logit_P: Tensor, query_P: Tensor, n_past: int, target_n: Tensor, other_Q: Tensor) -> "WindowLoss":
+    def from_logits(
+        cls, logit_P: Tensor, query_P: Tensor, n_past: int, target_n: Tensor, other_Q: Tensor
+    ) -> "WindowLoss":
         """Return the losses of targets among the own items of each query and all others.
 
         Args:
@@ -187,15 +189,15 @@ def ranking_loss(logit_P: Tensor, query_P: Tensor, target_n: Tensor, n_targets_Q
     hits_n = above_R.new_full((len(target_n),), 0.5).index_add(0, row_R, above_R * is_target_P[item_R])
     precision_n = hits_n / rank_n * torch.sigmoid((RANKED + 0.5 - rank_n) / _SOFT_END)
     average_Q = above_R.new_zeros(n_queries).index_add(0, query_n, precision_n) / n_targets_Q.clamp(1, RANKED)
-    n_asked = torch.count_nonzero(torch.bincount(query_n, minlength=n_queries))
-    return (n_asked - average_Q.sum()) / n_asked.clamp(min=1)
+    n_with_target = torch.count_nonzero(torch.bincount(query_n, minlength=n_queries))
+    return (n_with_target - average_Q.sum()) / n_with_target.clamp(min=1)
 
 
 def _mean_of_queries(loss_n: Tensor, query_n: Tensor, n_queries: int) -> Tensor:
     """Return the mean over the queries that have a row of the mean over a query's rows; 0 without any."""
     counts_Q = torch.bincount(query_n, minlength=n_queries)
-    n_asked = torch.count_nonzero(counts_Q).clamp(min=1)
-    return (loss_n / (counts_Q[query_n] * n_asked)).sum()
+    n_with_target = torch.count_nonzero(counts_Q).clamp(min=1)
+    return (loss_n / (counts_Q[query_n] * n_with_target)).sum()
 
 
 def log_sum_exp(logit_P: Tensor, query_P: Tensor, n_queries: int) -> Tensor:

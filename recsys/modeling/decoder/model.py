@@ -62,7 +62,7 @@ class PurchaseModel(nn.Module):
             self.item_tower = ItemTower(n_items + 2, config.width, with_start, config.id_dropout)
             self.decoder = Decoder(config, has_dates=has_dates)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
-        self.user_codes = _code_vectors(n_user_codes, config.width) if has_sequence else None
+        self.user_codes: nn.EmbeddingBag | None = _code_vectors(n_user_codes, config.width) if has_sequence else None
         self.components = nn.ModuleDict({one.name: one(sizes) for one in classes})
         # Components keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
         for part in (self.item_tower, self.decoder):
@@ -98,7 +98,7 @@ class PurchaseModel(nn.Module):
         return self._component(NeighbourComponent)
 
     def _component(self, wanted: type[C]) -> C | None:
-        component = self.components[wanted.name] if wanted.name in self.components else None
+        component = dict(self.components.items()).get(wanted.name)
         return component if isinstance(component, wanted) else None
 
     @property
@@ -205,7 +205,10 @@ class PurchaseModel(nn.Module):
         """Return the query vector (Q, D) of each query; None without a transformer."""
         if self.decoder is None or states_BTD is None:
             return None
-        return self.decoder.query_at(states_BTD[queries.row_Q, queries.position_Q], queries.days_until_query_Q)
+        query_QD: Tensor = self.decoder.query_at(
+            states_BTD[queries.row_Q, queries.position_Q], queries.days_until_query_Q
+        )
+        return query_QD
 
     def read(self, sequences: SequenceTensors, queries: QueryTensors) -> Tensor | None:
         """Return the query vector (Q, D) of each query about ``sequences``; None without a transformer."""
@@ -241,7 +244,7 @@ class PurchaseModel(nn.Module):
         return logits_QV
 
     def _teaches_cold(self, name: str) -> bool:
-        component = self.components[name] if name in self.components else None
+        component = dict(self.components.items()).get(name)
         return isinstance(component, Component) and component.learns_from_cold_items
 
     def pair_logits(self, terms: dict[str, Scores], query_P: Tensor, item_P: Tensor) -> Tensor:

@@ -1,22 +1,23 @@
 """Histories continued item by item, by any decoder of ours, at a cost that grows linearly with the length.
 
-Both categories of decoder are asked through the same small interface: logits of what comes first, then logits of what comes
-after the item just taken. Column ``END`` stands for the end of the history; padding and start marks have no column.
+All decoders are asked through the same small interface: logits of what comes first, then logits of what comes after
+the item just taken. Column ``END`` stands for the end of the history; padding and start marks have no column.
 
-Shapes: Q customers, R rows (customers read together), V = n_items + 1 columns, L items at most.
+Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items at most.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.data.purchases import Histories
 from recsys.errors import UsageError
 from recsys.modeling.generation.sampling import END, SamplingConfig, choose
 from recsys.modeling.original.recommender import OriginalReader, OriginalRecommender
-from recsys.modeling.recommenders.base import History, Reader
 from recsys.modeling.recommenders.decoder import DecoderRecommender, PurchaseReader
 
 
@@ -35,6 +36,17 @@ class Continuations:
     item: np.ndarray
     log_probability: np.ndarray
     ended: np.ndarray
+
+
+class Reader(Protocol):
+    """A decoder that has read some histories and goes on from them."""
+
+    #: (R, V) of what comes next; V = n_items + 1.
+    logits_RV: Tensor
+
+    def extend(self, item_R: Tensor) -> None:
+        """Read one more item (R,) int64 of each row; ``END`` keeps the row's place and means nothing."""
+        ...
 
 
 def longest_history(decoder: DecoderRecommender | OriginalRecommender, n_new: int) -> int:
@@ -57,8 +69,7 @@ def longest_history(decoder: DecoderRecommender | OriginalRecommender, n_new: in
 
 def continue_histories(
     decoder: DecoderRecommender | OriginalRecommender,
-    history: History,
-    user_index: np.ndarray,
+    histories: Histories,
     max_items: int,
     sampling: SamplingConfig,
     allowed: np.ndarray,
@@ -67,18 +78,17 @@ def continue_histories(
     chunk: int = 64,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Continuations:
-    """Return the continuations of the histories of ``user_index`` (Q,), each of 1 to ``max_items`` items.
+    """Return the continuations of ``histories``, each of 1 to ``max_items`` items.
 
     Args:
-        decoder: the system of a run, as :func:`recsys.modeling.build.load_decoder` returns it.
-        history: what is known, and the date asked.
-        user_index: (Q,) customers.
+        decoder: the system of a run, as :func:`recsys.modeling.families.load_decoder` returns it.
+        histories: what is known, and the day asked.
         max_items: the longest continuation L.
         sampling: how an item is chosen.
         allowed: (V,) bool over item_index: what may be generated.
-        seed: of the draws; a customer's depend on the seed and the customer alone.
-        chunk: customers continued together.
-        advance: called with the number of customers done.
+        seed: of the draws; a user's depend on the seed and the user alone.
+        chunk: users continued together.
+        advance: called with the number of users done.
 
     Raises:
         UsageError: ``max_items`` does not fit behind a history, or is more than there are items where none may repeat.
@@ -93,21 +103,21 @@ def continue_histories(
     model.eval()
     parts = []
     with torch.inference_mode():
-        for begin in range(0, len(user_index), chunk):
-            users = np.asarray(user_index[begin : begin + chunk])
+        for begin in range(0, len(histories), chunk):
+            some = histories.of(slice(begin, begin + chunk))
             if isinstance(decoder, OriginalRecommender):
-                reader: Reader = OriginalReader(decoder.model, history, users, n_context=n_context, n_new=max_items)
+                reader: Reader = OriginalReader(decoder, some, n_context=n_context, n_new=max_items)
             else:
-                reader = PurchaseReader(
-                    decoder.model, decoder.sales, history, users, n_context=n_context, n_new=max_items
-                )
-            uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in users])
+                reader = PurchaseReader(decoder, some, n_context=n_context, n_new=max_items)
+            uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in some.user_index])
             item, log_probability = _sample(reader, max_items, sampling, blocked_V, torch.from_numpy(uniform))
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
-            advance(len(users))
+            advance(len(some))
     model.train(was_training)
     items, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Continuations(np.asarray(user_index, dtype=np.int32), items, log_probabilities, items[:, -1] == END)
+    return Continuations(
+        np.asarray(histories.user_index, dtype=np.int32), items, log_probabilities, items[:, -1] == END
+    )
 
 
 def _sample(
@@ -123,10 +133,10 @@ def _sample(
             reader.extend(item_QL[:, step - 1])
         logits_QV = _permitted(reader.logits_RV, blocked_V, item_QL[:, :step], sampling)
         chosen_Q = choose(logits_QV, sampling, uniform_QL[:, step]).masked_fill(ended_Q, END)
-        found_Q = logits_QV.log_softmax(-1).gather(1, chosen_Q[:, None])[:, 0]
+        log_p_Q = logits_QV.log_softmax(-1).gather(1, chosen_Q[:, None])[:, 0]
         ended_Q |= chosen_Q == END
         item_QL[:, step] = chosen_Q
-        log_probability_QL[:, step] = found_Q.masked_fill(ended_Q, 0)
+        log_probability_QL[:, step] = log_p_Q.masked_fill(ended_Q, 0)
         if bool(ended_Q.all()):
             break
     return item_QL, log_probability_QL

@@ -8,12 +8,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.config import Config
-from recsys.data.purchases import Purchases, event_positions
+from recsys.data.purchases import Histories, Purchases
 from recsys.errors import ConfigError, RunError
 from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
-from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import WEIGHTS_FILE, Run
 
@@ -26,51 +26,53 @@ class OriginalRecommender:
     def __init__(self, model: Transformer, seq_max_len: int, *, chunk: int = 256) -> None:
         self.model, self.seq_max_len, self.chunk = model, seq_max_len, chunk
 
-    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``user_index`` (Q,)."""
-        items = np.zeros((len(user_index), k), dtype=np.int32)
-        scores = np.zeros((len(user_index), k), dtype=np.float32)
+    def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
+        """Return the ``k`` best allowed items for each of ``histories``."""
+        items = np.zeros((len(histories), k), dtype=np.int32)
+        scores = np.zeros((len(histories), k), dtype=np.float32)
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            for begin in range(0, len(user_index), self.chunk):
-                users = user_index[begin : begin + self.chunk]
-                logits_QV = self.logits(history, users)
+            for begin in range(0, len(histories), self.chunk):
+                some = histories.of(slice(begin, begin + self.chunk))
+                logits_QV = self.logits(some)
                 logits_QV[:, torch.from_numpy(~candidates.allowed).to(logits_QV.device)] = -torch.inf
                 if candidates.exclude_seen:
-                    row, position = event_positions(history.data.offsets[users], history.end[users])
-                    seen = torch.from_numpy(history.data.item[position].astype(np.int64))
+                    row, position = some.events()
+                    seen = torch.from_numpy(some.log.item[position].astype(np.int64))
                     logits_QV[torch.from_numpy(row), seen] = -torch.inf
                 top = logits_QV.topk(k, dim=-1)
                 items[begin : begin + self.chunk] = top.indices.cpu().numpy()
                 scores[begin : begin + self.chunk] = top.values.float().cpu().numpy()
         self.model.train(was_training)
-        return Recommendations(np.asarray(user_index, dtype=np.int32), items, scores)
+        return Recommendations(np.asarray(histories.user_index, dtype=np.int32), items, scores)
 
-    def logits(self, history: History, users: np.ndarray) -> Tensor:
-        """Return logits (Q, V) after the newest events of ``users``: padding and items, no other special token."""
-        data, end = history.data, history.end[users]
-        begin = np.maximum(data.offsets[users], end - self.seq_max_len)
-        token_BT = torch.from_numpy(tokens(data, begin, end)).to(self.model.fc_out.weight.device)
+    def logits(self, histories: Histories) -> Tensor:
+        """Return logits (Q, V) after the newest events: of padding and items, of no other special token."""
+        log, end = histories.log, histories.end
+        begin = np.maximum(histories.begin, end - self.seq_max_len)
+        token_BT = torch.from_numpy(tokens(log, begin, end)).to(self.model.fc_out.weight.device)
         newest = torch.from_numpy(end - begin).to(token_BT.device)
-        state_QD = self.model.states(token_BT)[torch.arange(len(users), device=token_BT.device), newest]
-        logits: Tensor = self.model.fc_out(state_QD)[:, : data.n_items + N_SPECIAL - 2]
+        state_QD = self.model.states(token_BT)[torch.arange(len(histories), device=token_BT.device), newest]
+        logits: Tensor = self.model.fc_out(state_QD)[:, : log.n_items + N_SPECIAL - 2]
         return logits
 
 
 class OriginalReader:
     """An original architecture: it knows the end of a history, and no dates."""
 
-    def __init__(self, model: Transformer, history: History, users: np.ndarray, *, n_context: int, n_new: int) -> None:
-        self.model, self.n_items = model, history.data.n_items
-        end = history.end[users]
-        begin = np.maximum(history.data.offsets[users], end - n_context)
-        token_BT = torch.from_numpy(tokens(history.data, begin, end)).to(model.fc_out.weight.device)
+    def __init__(self, decoder: OriginalRecommender, histories: Histories, *, n_context: int, n_new: int) -> None:
+        """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
+        self.model = model = decoder.model
+        self.n_items = histories.log.n_items
+        end = histories.end
+        begin = np.maximum(histories.begin, end - n_context)
+        token_BT = torch.from_numpy(tokens(histories.log, begin, end)).to(model.fc_out.weight.device)
         self.newest_R = torch.from_numpy(end - begin).to(token_BT.device)
-        self.cache = model.new_cache(len(users), token_BT.shape[1] + n_new)
+        self.cache = model.new_cache(len(histories), token_BT.shape[1] + n_new)
         position_BT = torch.arange(token_BT.shape[1], device=token_BT.device).expand_as(token_BT)
         state_BTD = model.extend(token_BT, position_BT, self.cache)
-        self.logits_RV = self._logits(state_BTD[torch.arange(len(users)), self.newest_R])
+        self.logits_RV = self._logits(state_BTD[torch.arange(len(histories)), self.newest_R])
 
     def extend(self, item_R: Tensor) -> None:
         """Read one more item of each row."""
@@ -95,7 +97,7 @@ def load_transformer(found: Run, data: Purchases) -> Transformer:
     """
     path = found.folder / WEIGHTS_FILE
     vectors = None
-    if found.config.original.kind == "bert":
+    if found.config.original.family == "bert":
         vectors = _room_for_texts(path)
     model = build_transformer(found.config, data, vectors)
     load_weights(model, path)
@@ -112,7 +114,7 @@ def _room_for_texts(path: Path) -> Tensor:
 
 
 def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = None) -> Transformer:
-    """Return the original architecture for ``data``, on frozen ``vectors`` (V, D) where the kind is bert.
+    """Return the original architecture for ``data``, on frozen ``vectors`` (V, D) where the family is bert.
 
     Raises:
         ConfigError: ``num_embeds``, ``hidden_size`` or ``num_heads`` does not fit; the message says what does.
@@ -120,13 +122,13 @@ def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = 
     chosen, n_tokens = config.original, data.n_items + N_SPECIAL
     if chosen.num_embeds not in (None, n_tokens):
         raise ConfigError(
-            f"original.num_embeds is {chosen.num_embeds}, but {data.folder} holds {data.n_items} items and there are "
+            f"original.num_embeds is {chosen.num_embeds}, but {data.origin} holds {data.n_items} items and there are "
             f"{N_SPECIAL} special tokens; set num_embeds: {n_tokens}, or leave it out"
         )
     width = (chosen.hidden_size or _ID_WIDTH) if vectors is None else vectors.shape[1]
     if chosen.hidden_size not in (None, width):
         raise ConfigError(
-            f"original.hidden_size is {chosen.hidden_size}, but the text vectors of {data.folder} are {width} wide; "
+            f"original.hidden_size is {chosen.hidden_size}, but the text vectors of {data.origin} are {width} wide; "
             f"set hidden_size: {width}, or leave it out"
         )
     if width % chosen.num_heads:

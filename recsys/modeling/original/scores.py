@@ -11,21 +11,18 @@ all positions that are not padding, the end of a history included, as in trainin
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 from torch import Tensor
 
-from recsys.console import progress, talk
+from recsys.console import progress
 from recsys.evaluation.splits import make_split
 from recsys.modeling.original.batches import OriginalBatch, OriginalBatches, customer_stretches
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_logits, next_targets
 from recsys.modeling.original.recommender import load_transformer
 from recsys.runs import Run
-from recsys.storage import write_json
 
 CUTOFFS = (1, 5, 10)
 
@@ -128,17 +125,3 @@ def score_customers(found: Run) -> HeldOutScores:
     users = make_split(data, found.config.split).tests[0].user_index
     stretches = customer_stretches(data, users, chosen.seq_max_len)
     return score_held_out(load_transformer(found, data), OriginalBatches(data, stretches, chosen.batch_size))
-
-
-def show_held_out(scores: HeldOutScores, path: Path) -> None:
-    """Print the scores on held-out customers and write them to ``path`` as JSON."""
-    write_json(path, scores.to_dict())
-    table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
-    for name in ("", "next item", "whole sequence"):
-        table.add_column(name, justify="right" if name else "left")
-    table.add_row("test loss", f"{scores.loss:.4f}")
-    table.add_row("test entropy", f"{scores.entropy:.4f}")
-    for k, recall in scores.recall_next_item.items():
-        table.add_row(f"Recall@{k}", f"{recall:.4f}", f"{scores.recall_whole_sequence[k]:.4f}")
-    talk.print(table)
-    talk.print(f"wrote {path}", markup=False)

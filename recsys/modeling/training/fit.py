@@ -4,35 +4,29 @@ import csv
 import logging
 import os
 import secrets
-import shlex
 import shutil
-import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 
-from recsys.config import MODELS_DIR, Config, dump_config
-from recsys.console import TALK_SETTINGS
+from recsys.config import Config, dump_config
 from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, RunError
-from recsys.modeling.build import Module
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.memory import KeptMemory
-from recsys.modeling.original.module import OriginalModule
-from recsys.modeling.original.text_transformer import TextTransformer
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO
-from recsys.modeling.training.module import PurchaseModule, is_sure
+from recsys.modeling.training.module import PurchaseModule
 from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, config_in
 from recsys.storage import code_version, replacing, write_json, write_text
 
@@ -45,11 +39,71 @@ _LAST = "last.safetensors"
 _TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
 
 
-_TRAINING_VERBS = ("train", "backtest")
+class TrainingBatchesSize(Protocol):
+    """What every module's batches say of themselves."""
+
+    @property
+    def n_events(self) -> int:
+        """Events, or tokens, of an epoch."""
+        ...
 
 
-def _fit(config: Config, data: Purchases, module: Module, *, resume: bool) -> dict[str, Any]:
-    folder = MODELS_DIR / config.name
+class TrainableModule(Protocol):
+    """A LightningModule of one of the families of runs, as the loop here needs it."""
+
+    @property
+    def validation_metric(self) -> str | None:
+        """Name of the logged value by which epochs are chosen; None where nothing is held out."""
+        ...
+
+    @property
+    def validation_mode(self) -> Literal["min", "max"]:
+        """Whether lower or higher is better."""
+        ...
+
+    @property
+    def log_every_n_steps(self) -> int:
+        """Steps between two logged ones."""
+        ...
+
+    @property
+    def batches(self) -> TrainingBatchesSize:
+        """What is learned from."""
+        ...
+
+    def weights(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return what a run keeps of the module's ``state``."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Return the weights."""
+        ...
+
+
+def fit(
+    config: Config,
+    log: Purchases,
+    module: TrainableModule,
+    folder: Path,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[pl.Callback] = (),
+    command: str = "",
+) -> dict[str, Any]:
+    """Fit ``module`` and write its run to ``folder``; return what ``run.json`` holds.
+
+    Args:
+        config: the configuration of the run.
+        log: what it learns from.
+        module: as :func:`recsys.modeling.build.build_module` returns it.
+        folder: of the run; it may exist.
+        resume: go on from the last finished epoch there.
+        callbacks: Lightning's, such as a progress bar.
+        command: what was typed, for the run's records.
+
+    Raises:
+        RunError: the training was interrupted.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     checkpoint = _checkpoint(folder, module)
@@ -57,20 +111,24 @@ def _fit(config: Config, data: Purchases, module: Module, *, resume: bool) -> di
     first_epoch = _next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
-        trainer = _trainer(config, folder, checkpoint, module)
+        trainer = _trainer(config, folder, checkpoint, module, callbacks)
         try:
-            trainer.fit(module, ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None, weights_only=True)
+            trainer.fit(
+                cast("pl.LightningModule", module),
+                ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None,
+                weights_only=True,
+            )
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
             if not trainer.interrupted:
                 raise
     seconds = time.perf_counter() - began
     if trainer.interrupted:
-        again = f"go on with: recsys train --resume {_config_hint(config)}"
+        again = f"go on with: recsys train --resume --config {folder / CONFIG_FILE}"
         if not has_checkpoint(folder):
             again = "no epoch was finished, so there is nothing to go on from; train anew"
         raise RunError(f"training was interrupted; {again}")
     n_epochs = trainer.current_epoch - first_epoch
-    info = _identify(config, data) | {
+    info = _identify(config, log, command) | {
         "n_parameters": sum(weights.numel() for weights in module.parameters() if weights.requires_grad),
         "metric": module.validation_metric or _TRAINING_METRIC,
         "best_value": float(
@@ -91,7 +149,7 @@ def _fit(config: Config, data: Purchases, module: Module, *, resume: bool) -> di
 
 
 @contextmanager
-def _instead_of(folder: Path) -> Iterator[None]:
+def instead_of(folder: Path) -> Iterator[None]:
     """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from.
 
     In distributed training the process that starts the others does it.
@@ -121,25 +179,7 @@ class _BoundMemory(pl.Callback):
         self._kept.bound()
 
 
-class _Bar(RichProgressBar):
-    """The loss of the step and the validation score, in few letters."""
-
-    def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        shown = {
-            "train_loss_step": "loss",
-            "val_map@12": "MAP@12",
-            OriginalModule.validation_metric: "validation loss",
-            TextTransformer.validation_metric: "validation loss",
-        }
-        found = {
-            label: value for name, label in shown.items() if (value := trainer.callback_metrics.get(name)) is not None
-        }
-        return {label: f"{float(value):.4f}" for label, value in found.items()}
-
-
-def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
+def _checkpoint(folder: Path, module: TrainableModule) -> ModelCheckpoint:
     checkpoint = ModelCheckpoint(
         dirpath=folder / _CHECKPOINTS,
         filename="best",
@@ -152,8 +192,8 @@ def _checkpoint(folder: Path, module: Module) -> ModelCheckpoint:
     return checkpoint
 
 
-class _JudgeUntrained(pl.Callback):
-    """Keep the state before any training as well, should no epoch be better: heads begin as the rules to be beaten.
+class _ValidateUntrained(pl.Callback):
+    """Keep the state before any training as well, should no epoch be better: components begin as rules.
 
     A few days of purchases can teach less than these rules know.
     """
@@ -163,12 +203,13 @@ class _JudgeUntrained(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the checkpoint of the best epoch begin with the untrained model, unless a training goes on."""
-        if trainer.global_step or not isinstance(pl_module, PurchaseModule) or pl_module.validation is None:
+        if trainer.global_step or not isinstance(pl_module, PurchaseModule):
             return
-        value = pl_module.validate_untrained(pl_module.validation)
-        found = {str(self.checkpoint.monitor): value, "epoch": 0, "step": 0}
-        # Its public hooks save only after a step has been made.
-        self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(value) for name, value in found.items()})
+        value = pl_module.validate_untrained()
+        if value is not None:
+            logged = {str(self.checkpoint.monitor): value, "epoch": 0, "step": 0}
+            # Its public hooks save only after a step has been made.
+            self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(one) for name, one in logged.items()})
 
 
 class _MixedPrecision(MixedPrecision):
@@ -199,7 +240,9 @@ def _last_checkpoint(folder: Path) -> ModelCheckpoint:
     return checkpoint
 
 
-def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: Module) -> pl.Trainer:
+def _trainer(
+    config: Config, folder: Path, checkpoint: ModelCheckpoint, module: TrainableModule, callbacks: Sequence[pl.Callback]
+) -> pl.Trainer:
     training = config.training
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
     stopping = []
@@ -227,17 +270,18 @@ def _trainer(config: Config, folder: Path, checkpoint: ModelCheckpoint, module: 
         gradient_clip_val=training.gradient_clip,
         callbacks=[
             checkpoint,
-            _JudgeUntrained(checkpoint),
+            _ValidateUntrained(checkpoint),
             _last_checkpoint(folder),
             *stopping,
             _BoundMemory(),
-            _Bar(console_kwargs={**TALK_SETTINGS}),
+            *callbacks,
         ],
         plugins=plugins,
         logger=loggers,
         log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,
         enable_model_summary=False,
+        enable_progress_bar=bool(callbacks),
         # Batches are split between processes by the batches themselves.
         use_distributed_sampler=False,
     )
@@ -247,7 +291,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _require_devices(config: Config) -> None:
+def require_devices(config: Config) -> None:
     """Refuse devices that are not there, while a run that stands in the folder is still whole."""
     training, n_gpus = config.training, torch.cuda.device_count()
     if training.accelerator == "gpu" and not (n_gpus or torch.backends.mps.is_available()):
@@ -256,7 +300,7 @@ def _require_devices(config: Config) -> None:
         raise ConfigError(f"training.devices is {training.devices}, but {n_gpus} GPUs are found here; lower it")
 
 
-def _require_resumable(folder: Path, config: Config) -> None:
+def require_resumable(folder: Path, config: Config) -> None:
     checkpoint = folder / _CHECKPOINTS / _LAST
     if not checkpoint.is_file():
         raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
@@ -298,37 +342,28 @@ def _next_epoch(folder: Path) -> int:
     return int(checkpoint["epoch"]) + 1
 
 
-def _identify(config: Config, data: Purchases) -> dict[str, Any]:
+def _identify(config: Config, log: Purchases, command: str) -> dict[str, Any]:
     """Return what made the run: command, time, seed, versions and data."""
     return {
         "name": config.name,
         "seed": config.seed,
-        "command": _command(),
+        "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
         "torch_version": torch.__version__,
-        "data_folder": str(config.data.folder),
-        "data_fingerprint": data.fingerprint,
+        "data_folder": str(log.folder or ""),
+        "data_fingerprint": log.fingerprint,
     }
 
 
-def _command() -> str:
-    """Return what was typed: a verb that trains, or its module."""
-    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
-    verb = next((word for word in words if word in _TRAINING_VERBS), None)
-    if verb is not None:
-        words = words[words.index(verb) + 1 :]
-    return shlex.join(["recsys", verb or (program if program in _TRAINING_VERBS else "train"), *words])
-
-
-def _finish(folder: Path, best_checkpoint: Path, module: Module, info: dict[str, Any]) -> None:
+def _finish(folder: Path, best_checkpoint: Path, module: TrainableModule, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
     weights = module.weights(best["state_dict"])
     save_weights(weights, folder / WEIGHTS_FILE)
     _merge_logs(folder)
     if isinstance(module, PurchaseModule):
-        info["is_halfway"] = not is_sure(best["state_dict"])
+        info["is_halfway"] = not bool(best["state_dict"]["gain_is_sure"])
         if info["is_halfway"]:
             info["kept_value"] = module.value_of(weights)
     info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
@@ -362,7 +397,3 @@ def _quiet_lightning() -> None:
         ".*number of training batches.*smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message=reason)
-
-
-def _config_hint(config: Config) -> str:
-    return f"--config {MODELS_DIR / config.name / CONFIG_FILE}"
