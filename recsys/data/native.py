@@ -58,7 +58,7 @@ class FrameStyle:
                 candidate = typed()
                 if id_texts(candidate).equals(texts.combine_chunks().cast(pa.string())):
                     return candidate
-            except Exception:  # noqa: BLE001, S112 - each library has errors of its own; text is the answer then
+            except Exception:  # noqa: S112 - each library has errors of its own; text is the answer then
                 continue
         return series.to_native()
 
@@ -214,7 +214,7 @@ class OpenedFrame:
             return _column_as_arrow(self.frame[column], use, what)
         except DataError:
             raise
-        except Exception as error:  # noqa: BLE001 - each library has errors of its own
+        except Exception as error:
             raise DataError(f"{what} cannot be read ({_reason(error)}); check its values") from error
 
 
@@ -230,17 +230,18 @@ def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> Op
         DataError: it is no data frame, lacks a column, or cannot be read.
     """
     opened, names = _narwhals_frame(frame, what)
-    columns = list(dict.fromkeys(names if wanted is None else wanted))
-    for column in columns:
-        require_column(column, names, what)
+    columns = list(names if wanted is None else wanted)
     unnamed = next((column for column in columns if not isinstance(column, str)), None)
     if unnamed is not None:
         raise DataError(f"{what} has a column called {_shown(unnamed)}, expected names that are text; rename it")
+    columns = list(dict.fromkeys(columns))
+    for column in columns:
+        require_column(column, names, what)
     try:
         chosen = opened.select(columns)
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
-    except Exception as error:  # noqa: BLE001 - each library has errors of its own
+    except Exception as error:
         raise DataError(f"{what} cannot be read ({_reason(error)}); {_FRAMES}, and check how it was made") from error
     return OpenedFrame(chosen, what)
 
@@ -260,7 +261,7 @@ def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: AN
         return opened, opened.collect_schema().names()
     except TypeError as error:
         raise DataError(f"{what} is {_shown(frame)}; {_FRAMES}") from error
-    except Exception as error:  # noqa: BLE001 - each library has errors of its own
+    except Exception as error:
         raise DataError(f"{what} cannot be read ({_reason(error)}); {_FRAMES} whose columns have names") from error
 
 

@@ -22,7 +22,7 @@ from recsys.errors import DataError
 from recsys.storage import code_version, read_json, replacing, require_absent, write_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Purchases:
     """Purchases of all users as flat arrays, sorted by user and time (see :mod:`recsys.schema`).
 
@@ -133,6 +133,8 @@ class Purchases:
         """
         report = dict(self.manifest.get("report", {}))
         if isinstance(events, Purchases):
+            if any(frame is not None for frame in (items, users, promotions)):
+                raise DataError("items, users and promotions come with a log; expected none of them beside it")
             newer = newer_of_log(events._parts)
             added = events.manifest.get("report", {})
         else:
@@ -168,6 +170,9 @@ class Purchases:
         # Of prepared data that do not name their channels, these are called by their numbers.
         numbers = map(str, range(1, int(self.channel.max(initial=0)) + 1))
         return Parts(arrays, tables, tuple(self.manifest.get("channels", numbers)))
+
+    def __repr__(self) -> str:
+        return f"Purchases({self.n_events:,} events, {self.n_users:,} users, {self.n_items:,} items; {self.origin})"
 
     @property
     def origin(self) -> str:
