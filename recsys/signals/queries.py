@@ -22,7 +22,10 @@ from recsys.signals.user_codes import UserCodes
 class SnapshotSource(Protocol):
     """Whatever has snapshots: those of any day from a log, or the one that was opened from a folder."""
 
-    promotions: Promotions | None
+    @property
+    def promotions(self) -> Promotions | None:
+        """What is known of promotions."""
+        ...
 
     def at(self, day: int) -> Snapshot:
         """Return the snapshot of ``day``."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
@@ -281,7 +281,7 @@ def _trainer(
         log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        enable_progress_bar=bool(callbacks),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         # Batches are split between processes by the batches themselves.
         use_distributed_sampler=False,
     )
