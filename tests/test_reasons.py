@@ -167,7 +167,7 @@ def test_only_an_item_of_a_category_that_the_user_has_bought_has_a_term_of_categ
 
 
 def test_what_a_category_gives_is_lost_with_the_purchase_that_it_was_given_for(shop):
-    """A component that asks for nothing but a purchase of the category: the transformer, silenced, would name nothing."""
+    """The component asks for nothing but a purchase of the category; the transformer, silenced, names nothing."""
     model = shop.decoder.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
