@@ -257,7 +257,11 @@ class OpenedFrame:
             raise DataError(f"{what} cannot be read ({_reason(error)}); check its values") from error
 
 
-def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> OpenedFrame:  # noqa: ANN401 - of any library
+def open_frame(
+    frame: Any,  # noqa: ANN401 - of any library
+    what: str,
+    wanted: Iterable[str] | None = None,
+) -> OpenedFrame:
     """Return ``frame`` in memory, its columns ``wanted`` alone where they are named.
 
     Args:
@@ -368,11 +372,11 @@ def _time_text(value: Any) -> str | None:  # noqa: ANN401 - text, a date or a da
 
 
 def _is_text(dtype: pa.DataType) -> bool:
-    return pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
 
 
 def _is_number(dtype: pa.DataType) -> bool:
-    return pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
 
 
 _FITS: Final[dict[str, Callable[[pa.DataType], bool]]] = {
