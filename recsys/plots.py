@@ -62,19 +62,29 @@ def item_map(
     force: ForceOption = False,
 ) -> None:
     """Draw the map on which like items stand together, for print and for exploring, and say how good it is."""
-    from recsys.reports.item_map.draw import draw_map
+    from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
+    from recsys.reports.item_map.draw import VectorSource, draw_map
 
     found = find_run(run_name)
     if encoder is not None:
         text = found.config.text.model_copy(update={"encoder": encoder, "embeddings": None})
         found = replace(found, config=found.config.model_copy(update={"text": text}))
-    outputs, quality = draw_map(
-        found, embeddings, FIGURES_DIR, colour_by=colour_by, beside=beside or (), n_compared=n_compared, force=force
+    drawn = draw_map(
+        found,
+        embeddings,
+        FIGURES_DIR,
+        VectorSource(item_vectors, untrained_text_vectors),
+        colour_by=colour_by,
+        beside=[find_run(name) for name in beside or ()],
+        n_compared=n_compared,
+        force=force,
     )
+    for name, reason in drawn.not_compared.items():
+        talk.print(f"not compared: {name}: {reason}", markup=False)
     talk.print("Map written:")
-    for path in (outputs.whole, outputs.few, outputs.page, quality):
+    for path in (drawn.files.whole, drawn.files.few, drawn.files.page, drawn.quality):
         typer.echo(path)
-    talk.print(quality_table(read_json(quality)["rows"]))
+    talk.print(quality_table(read_json(drawn.quality)["rows"]))
 
 
 def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:
