@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import Config
-from recsys.data.days import day_number
+from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.metrics import mean_average_precision
@@ -162,14 +162,21 @@ def test_no_segment_is_known_of_a_history_that_is_given(tmp_path):
 
 
 @pytest.fixture
-def extended(tmp_path, random_data):
-    """The random data with 20 days more: five users more, and five items more, which new and old users bought."""
-    (tmp_path / "extended").mkdir()
-    bounds = zip(random_data.offsets[:-1], random_data.offsets[1:], strict=True)
-    old = [list(zip(random_data.day[a:b].tolist(), random_data.item[a:b].tolist(), strict=True)) for a, b in bounds]
-    old[0] += [(105, 33)] * 3
-    new = [[], [(101, 31)], [(102, 2), (104, 3)], [(103, 32), (110, 4)], [(119, 35)]]
-    return prepared(tmp_path / "extended", [*old, *new], n_items=35, club=["a", "b"] * 32 + ["a"])
+def extended(random_data):
+    """The random data with 20 days more: five users more, and five items more, which new and old users bought.
+
+    New users have the indices 60 … 64 and new items 31 … 35, by the order of their ids.
+    """
+    days = [(0, 105, 33)] * 3 + [(61, 101, 31), (62, 102, 2), (62, 104, 3), (63, 103, 32), (63, 110, 4), (64, 119, 35)]
+    user, day, item = zip(*days, strict=True)
+    events = {
+        "user_id": [f"u{number}" for number in user],
+        "item_id": [f"i{number}" for number in item],
+        "time": [day_date(number).isoformat() for number in day],
+    }
+    items = {"item_id": [f"i{number}" for number in range(31, 36)]}
+    users = {"user_id": [f"u{number}" for number in range(60, 65)]}
+    return random_data.extended(pa.table(events), items=pa.table(items), users=pa.table(users))
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
