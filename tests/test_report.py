@@ -319,7 +319,10 @@ def test_each_kind_of_run_says_what_stops_its_training():
         "Training stops after one epoch without a better score": ["training.patience=1"],
         "A few numbers that weigh the parts of a score are fitted to the same purchases": [],
         "runs to its end, epoch 7, which is kept": ["training.until=test", "training.epochs=7"],
-        "a better score on half of the held-out customers": ["split.protocol=customers", "training.patience=3", *UNDATED],
+        "a better score on half of the held-out customers": [
+            *("split.protocol=customers", "training.patience=3"),
+            *UNDATED,
+        ],
         "lowest loss on half of the held-out customers, who are never learned from, is kept; training always runs": [
             *("original.family=id", "split.protocol=customers", "training.epochs=7", "training.patience=100")
         ],
