@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality_data import DataSet, Part
-from benchmarks.quality_lists import Judged, member, seed_of
+from benchmarks.quality_lists import ListedFold, member, seed_of
 from recsys.evaluation.results import Cell, Cells
 from recsys.evaluation.scoring import FoldLists, Settings, only, score_systems
 from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
@@ -29,12 +29,12 @@ class Scored:
     averages: dict[str, tuple[str, ...]]  # a system that is the mean of others → these, one a seed
 
 
-def score_part(part: Part, judged: list[Judged], data_set: DataSet, settings: Settings) -> Scored | None:
+def score_part(part: Part, listed: list[ListedFold], data_set: DataSet, settings: Settings) -> Scored | None:
     """Return the scores on a part's targets; None where no customer has any.
 
     The best rule by the part's first metric is fused with every other system but what was trained.
     """
-    folds = [only(fold.asked[part.exclude_seen], fold.chosen[part.targets]) for fold in judged]
+    folds = [only(fold.lists[part.exclude_seen], fold.chosen[part.targets]) for fold in listed]
     folds = [fold for fold in folds if len(fold.user_index)]
     if not folds:
         return None
@@ -126,12 +126,12 @@ def _table(scored: Scored, metric: str) -> str:
     mean, folds = scored.tables[MEAN], list(scored.n_users)
     systems = sorted(mean.keys() - _members(scored), key=lambda system: -float(mean[system][metric]["value"] or 0))
     shown = folds if len(folds) > 1 else []
-    asked = ", ".join(f"{n:,}" for n in scored.n_users.values())
+    customers = ", ".join(f"{n:,}" for n in scored.n_users.values())
     own = ", ".join(f"{mean[name][metric]['value']:.4f} ({seed_of(name)})" for name in scored.averages[DECODER])
     lines = [
         f"### {scored.part.segment}: {metric.upper().replace('_', ' ')}",
         "",
-        f"Customers: {asked}. The decoder's seeds: {own}.",
+        f"Customers: {customers}. The decoder's seeds: {own}.",
         "",
         f"| system | value | {''.join(f'{fold} | ' for fold in shown)}decoder minus it |",
         f"|---|---:|{'---:|' * len(shown)}---:|",

@@ -15,6 +15,7 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.evaluate import print_scores
+from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.lists import systems_of
@@ -182,7 +183,7 @@ def whole(plan: Backtest) -> Run:
     return Run(MODELS_DIR / plan.config.name, plan.config, {})
 
 
-def _print_weeks(scores: dict[str, Any]) -> None:
+def _print_weeks(scores: RunCells) -> None:
     """Print MAP@k week by week, a column a system, and the mean of the weeks, on standard output."""
     metric = longest_map(scores["systems"]["decoder"])
     table = Table("week from", "learned before", "customers", *scores["systems"], title=metric.upper())
