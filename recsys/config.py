@@ -194,19 +194,22 @@ class TextModelConfig(Section):
         "position sees it; none: the run fits another model",
     )
     tokenizer: Path | None = Field(None, description="folder with a BERT's tokenizer.json; the packaged one by default")
-    max_tokens: int = Field(90, ge=3, description="tokens of a text at most, marks of begin and end included")
     width: int = Field(128, multiple_of=2, ge=2, description="width D of the token vectors")
     n_layers: int = Field(4, ge=1, description="encoder layers")
-    n_heads: int = Field(4, ge=1, description="attention heads; width is a multiple of it")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all tokens")
     batch_texts: int = Field(128, ge=1, description="texts a batch")
-    n_texts: int | None = Field(None, ge=1, description="learn from so many texts only, drawn at random; else from all")
+
+    @property
+    def n_heads(self) -> int:
+        """Attention heads: 32 columns each, as many as the original has at its width of 128."""
+        return max(self.width // 32, 1)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.n_heads:
-            raise ValueError(f"text_model.width {self.width} is not a multiple of text_model.n_heads {self.n_heads}")
+            raise ValueError(
+                f"text_model.width {self.width} is not a multiple of its {self.n_heads} attention heads, "
+                "one for 32 columns; take a multiple of 32"
+            )
         return self
 
 
