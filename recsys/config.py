@@ -170,7 +170,6 @@ class OriginalConfig(Section):
     num_layers: int = Field(8, ge=1, description="blocks of attention and feed-forward")
     num_embeds: int | None = Field(None, ge=4, description="items and the 3 special tokens; counted by default")
     seq_max_len: int = Field(24, ge=1, description="items of a sequence at most, special tokens not counted")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of attention weights dropped while training")
     batch_size: int = Field(256, ge=1, description="sequences a batch")
 
     @model_validator(mode="after")
