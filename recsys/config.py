@@ -157,7 +157,7 @@ class OriginalConfig(Section):
     """The original decoders: ids or frozen text vectors of articles in, the next article out.
 
     With a family, the run fits one of them and `model` plays no part; of `training` it reads `epochs`, `lr`,
-    `weight_decay`, `warmup_fraction`, `patience`, `gradient_clip`, `accelerator` and `devices`.
+    `weight_decay`, `warmup_fraction`, `patience`, `accelerator` and `devices`.
     """
 
     family: Literal["id", "bert"] | None = Field(
@@ -184,7 +184,7 @@ class TextModelConfig(Section):
 
     With an objective, the run fits it and `model` plays no part. Of `split` it reads `test_fraction` and `seed`, the
     texts held out for validation; of `training` it reads `epochs`, `lr`, `warmup_fraction`, `patience`,
-    `gradient_clip`, `accelerator` and `devices`.
+    `accelerator` and `devices`.
     """
 
     objective: Literal["causal", "original"] | None = Field(
@@ -228,13 +228,10 @@ class TrainingConfig(Section):
         "auto",
         description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond",
     )
-    n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch")
-    n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")
+    n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch; the window loss draws 8 times as many")
     patience: int = Field(10, ge=1, description="epochs without a better validation score before stopping")
-    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(16, ge=0, description="horizons before the cutoff asked for all that was bought in them")
-    batch_queries: int = Field(400, ge=1, description="whole-window queries a batch at most")
     until: Literal["validation", "test"] = Field(
         "validation",
         description="validation: learn from what lies before the validation window and keep the epoch that ranks best "
