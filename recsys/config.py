@@ -142,9 +142,6 @@ class ModelConfig(Section):
         True, description="score items by what the seller promotes in the week from the date on, where the data tell"
     )
     customer: bool = Field(False, description="begin the sequence with what the user table says of the customer")
-    id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of items known by their attributes alone in a training step"
-    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
