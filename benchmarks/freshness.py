@@ -23,7 +23,7 @@ from recsys.modeling.lists import asked_at, write_lists
 from recsys.modeling.load import load_decoder
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
-from recsys.modeling.recommenders.popularity import Popularity
+from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.schema import DECODER
 from recsys.signals.sales import ItemSales
 from recsys.storage import write_json

@@ -70,7 +70,7 @@ def hidden_items(data: Purchases, share: float = HIDDEN_SHARE, seed: int = HIDDE
     """Return (V,) bool: ``share`` of the items that were ever sold, drawn alike whatever they sold."""
     sold = np.flatnonzero(np.bincount(data.item, minlength=data.n_items + 1))
     hidden_V = np.zeros(data.n_items + 1, dtype=bool)
-    hidden_V[np.random.default_rng(seed).sampling(sold, round(share * len(sold)), replace=False)] = True
+    hidden_V[np.random.default_rng(seed).choice(sold, round(share * len(sold)), replace=False)] = True
     return hidden_V
 
 
@@ -184,5 +184,5 @@ def first_of(lists: Recommendations, k: int, random: np.random.Generator) -> np.
 def random_lists(hidden_V: np.ndarray, n_users: int, k: int, seed: tuple[int, int]) -> np.ndarray:
     """Return ``k`` hidden items in random order for each user (n_users, k) int32."""
     random, hidden = np.random.default_rng(seed), np.flatnonzero(hidden_V)
-    lists = [random.sampling(hidden, k, replace=False) for _ in range(n_users)]
+    lists = [random.choice(hidden, k, replace=False) for _ in range(n_users)]
     return np.array(lists, dtype=np.int32).reshape(n_users, k)

@@ -33,7 +33,7 @@ Recommendations table
     ``user_id`` string · ``rank`` int32 from 1 · ``item_id`` string · ``score`` float32
 
 Reasons table (a row for each past purchase that carried a recommended item; one without any where none did)
-    ``user_id``, ``rank``, ``item_id`` as in the recommendations · ``kind`` string, one of ``REASON_KINDS`` ·
+    ``user_id``, ``rank``, ``item_id`` as in the recommendations · ``reason`` string, one of ``REASONS`` ·
     ``past_item_id`` string, ``past_date`` date of its latest purchase, ``share`` float32 of what it carried, all
     three null where nothing did · ``text`` string, the whole reason in words, the same on all rows of an item
 """
@@ -53,6 +53,7 @@ SCORE: Final = "score"
 PLACE: Final = "place"
 LOG_PROBABILITY: Final = "log_probability"
 KIND: Final = "kind"
+REASON: Final = "reason"
 MEDIUM: Final = KIND
 PAST_ITEM_ID: Final = "past_item_id"
 PAST_DATE: Final = "past_date"
@@ -93,8 +94,8 @@ SYSTEMS: Final = (
     "popularity",
 )
 
-#: Kinds of reasons for a recommended item, see :mod:`recsys.modeling.explain.reasons`.
-REASON_KINDS: Final = ("repeat", "promoted", "rising", "variant", "often_after", "popular")
+#: Reasons for a recommended item, see :mod:`recsys.modeling.explain.reasons`.
+REASONS: Final = ("repeat", "promoted", "rising", "variant", "often_after", "popular")
 
 
 DECODER = "decoder"

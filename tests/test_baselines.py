@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
@@ -9,17 +11,17 @@ import pytest
 
 from recsys.config import Config
 from recsys.data.days import day_number
-from recsys.data.purchases import Purchases
-from recsys.errors import DataError
+from recsys.data.purchases import Histories, Purchases, event_positions
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation.metrics import mean_average_precision
 from recsys.evaluation.splits import window_fold
+from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders import scored_pairs as shared
-from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.item_knn import nearest_by_cosine
-from recsys.modeling.recommenders.popularity import Popularity, segments_of
-from recsys.modeling.recommenders.registry import BASELINES, fit_baseline
-from recsys.modeling.recommenders.repeat import Repeat
+from recsys.modeling.recommenders.registry import BASELINES, can_fit, collect_systems, fit_baseline
+from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
+from recsys.modeling.recommenders.rules.popularity import Popularity, segments_of
+from recsys.modeling.recommenders.rules.repeat import Repeat
 from recsys.modeling.recommenders.scored_pairs import Pairs, fuse_reciprocal_ranks, top_k
 
 K = 4
@@ -45,10 +47,6 @@ def prepared(folder, histories, n_items, **attributes):
         offsets=np.concatenate([[0], np.cumsum([len(history) for history in histories])]).astype(np.int64),
         manifest={"fingerprint": "0" * 64},
     )
-
-
-def known_at(data, day):
-    return History(data, data.ends_before(day), day)
 
 
 def allowed(data, *items):
@@ -78,16 +76,15 @@ def config():
 @pytest.mark.parametrize("exclude_seen", [False, True])
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_list_is_full_distinct_allowed_and_sorted(name, exclude_seen, random_data, config):
-    history = known_at(random_data, 90)
+    known = random_data.histories(90)
     candidates = Candidates(allowed(random_data, *range(3, 31)), exclude_seen)
-    users = np.arange(random_data.n_users)
-    lists = fit_baseline(name, history, config, None).recommend(history, users, K, candidates)
+    lists = fit_baseline(name, known, config, None).recommend(known, K, candidates)
     assert lists.item.shape == lists.score.shape == (60, K)
     assert candidates.allowed[lists.item].all()
     assert (np.diff(np.sort(lists.item, axis=1), axis=1) > 0).all()
     assert (np.diff(lists.score, axis=1) <= 0).all()
-    for user in users if exclude_seen else []:
-        assert not np.isin(lists.item[user], random_data.item[random_data.offsets[user] : history.end[user]]).any()
+    for user in range(60) if exclude_seen else []:
+        assert not np.isin(lists.item[user], random_data.item[random_data.offsets[user] : known.end[user]]).any()
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -95,8 +92,8 @@ def test_nothing_after_the_date_changes_anything(name, random_data, config):
     validation = window_fold(random_data, 80, 7)
     corrupted = replace(random_data, item=np.where(random_data.day >= 90, 1, random_data.item).astype(np.int32))
     lists = [
-        fit_baseline(name, known_at(data, 90), config, validation).recommend(
-            known_at(data, 90), np.arange(60), K, Candidates(allowed(data))
+        fit_baseline(name, data.histories(90), config, validation).recommend(
+            data.histories(90), K, Candidates(allowed(data))
         )
         for data in (random_data, corrupted)
     ]
@@ -106,63 +103,141 @@ def test_nothing_after_the_date_changes_anything(name, random_data, config):
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_users_in_chunks_get_what_they_get_at_once(name, random_data, config, monkeypatch):
-    history, candidates = known_at(random_data, 90), Candidates(allowed(random_data), exclude_seen=True)
-    system = fit_baseline(name, history, config, None)
-    whole = system.recommend(history, np.arange(60), K, candidates)
+    known, candidates = random_data.histories(90), Candidates(allowed(random_data), exclude_seen=True)
+    system = fit_baseline(name, known, config, None)
+    whole = system.recommend(known, K, candidates)
     monkeypatch.setattr(shared, "MAX_USERS", 7)
-    parts = system.recommend(history, np.arange(60), K, candidates)
+    parts = system.recommend(known, K, candidates)
     assert (whole.item == parts.item).all()
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_fewer_allowed_items_than_k_is_an_error(name, random_data, config):
-    history = known_at(random_data, 90)
+    known = random_data.histories(90)
     with pytest.raises(DataError, match="only 3 items may be recommended, but lists of 4"):
-        fit_baseline(name, history, config, None).recommend(
-            history, np.arange(2), K, Candidates(allowed(random_data, 1, 2, 3))
+        fit_baseline(name, known, config, None).recommend(
+            known.of(slice(2)), K, Candidates(allowed(random_data, 1, 2, 3))
         )
 
 
 def test_a_customer_who_has_bought_all_but_a_few_items_is_an_error_when_they_are_excluded(tmp_path):
     data = prepared(tmp_path, [[(1, 1), (1, 2), (1, 3)]], n_items=5)
-    history = known_at(data, 5)
+    known = data.histories(5)
     with pytest.raises(DataError, match="fewer than 3 are left"):
-        Popularity.fit("popularity", history).recommend(history, np.array([0]), 3, Candidates(allowed(data), True))
+        Popularity.fit("popularity", known).recommend(known.of([0]), 3, Candidates(allowed(data), True))
+
+
+def given(histories):
+    """The same histories as of other people: in a log of their own, in another order."""
+    log = histories.log
+    row, position = event_positions(histories.begin[::-1], histories.end[::-1])
+    arrays = {name: getattr(log, name)[position] for name in ("item", "day", "price", "channel", "quantity", "basket")}
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(histories)))])
+    theirs = Purchases(**arrays, offsets=offsets.astype(np.int64), manifest={}, tables={"items": log.items.to_arrow()})
+    user_index = np.arange(len(histories), dtype=np.int32)[::-1]
+    return Histories(theirs, user_index, offsets[1:][::-1], histories.day, given=True)
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_history_that_is_given_is_answered_as_that_of_a_known_user(name, exclude_seen, random_data, config):
+    known, candidates = random_data.histories(90), Candidates(allowed(random_data), exclude_seen)
+    system = fit_baseline(name, known, config, None)
+    ours, theirs = system.recommend(known, K, candidates), system.recommend(given(known), K, candidates)
+    if name == "als":  # its factors are exact solutions, those that were fitted are not
+        common = np.mean([np.isin(a, b).mean() for a, b in zip(ours.item, theirs.item, strict=True)])
+        assert common > 0.75
+    else:
+        assert (ours.item == theirs.item).all()
+        np.testing.assert_allclose(ours.score, theirs.score, rtol=1e-6)
+
+
+def test_no_segment_is_known_of_a_history_that_is_given(tmp_path):
+    data = prepared(tmp_path, [[(1, 1)], [(1, 1)], [(1, 2)], []], n_items=3, club=["a", "a", "b", "b"])
+    known = data.histories(5)
+    system = Popularity.fit("popularity", known, segment="club")
+    cold = known.of([3])
+    assert system.recommend(cold, 1, Candidates(allowed(data))).item.tolist() == [[2]]
+    assert system.recommend(replace(cold, given=True), 1, Candidates(allowed(data))).item.tolist() == [[1]]
+
+
+@pytest.fixture
+def extended(tmp_path, random_data):
+    """The random data with 20 days more: five users more, and five items more, which new and old users bought."""
+    (tmp_path / "extended").mkdir()
+    bounds = zip(random_data.offsets[:-1], random_data.offsets[1:], strict=True)
+    old = [list(zip(random_data.day[a:b].tolist(), random_data.item[a:b].tolist(), strict=True)) for a, b in bounds]
+    old[0] += [(105, 33)] * 3
+    new = [[], [(101, 31)], [(102, 2), (104, 3)], [(103, 32), (110, 4)], [(119, 35)]]
+    return prepared(tmp_path / "extended", [*old, *new], n_items=35, club=["a", "b"] * 32 + ["a"])
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("name", BASELINES)
+def test_users_and_items_newer_than_the_fit_are_answered(name, exclude_seen, random_data, extended, config):
+    system = fit_baseline(name, random_data.histories(100), config, None)
+    now = extended.histories(120)
+    lists = system.recommend(now, K, Candidates(allowed(extended), exclude_seen))
+    assert (np.diff(np.sort(lists.item, axis=1), axis=1) > 0).all()
+    assert (lists.item > 0).all()
+    new_row, rank = np.nonzero(lists.item > 30)
+    if name in ("repeat", "variants") and not exclude_seen:
+        assert {(int(a), int(b)) for a, b in zip(new_row, lists.item[new_row, rank], strict=True)} == {
+            (0, 33),
+            (61, 31),
+            (63, 32),
+            (64, 35),
+        }
+    else:
+        assert not len(new_row)
+    newer = system.recommend(now, 3, Candidates(allowed(extended, 1, 31, 32, 33, 34, 35)))
+    assert (newer.item > 0).all()
+    only_new = system.recommend(now.of([60]), 3, Candidates(allowed(extended, 32, 33, 34, 35)))
+    assert only_new.item.tolist() == [[32, 33, 34]]
+
+
+def test_als_knows_users_newer_than_the_fit_by_their_history(random_data, extended, config):
+    system = fit_baseline("als", random_data.histories(100), config, None)
+    lists = system.recommend(extended.histories(120).of([60, 62]), K, Candidates(allowed(extended)))
+    assert (lists.score[0] < 0).all()  # no history: what sells
+    assert (lists.score[1] > 0).all()
+    assert (lists.item[1] <= 15).all()
 
 
 def test_popularity_orders_by_sales_then_by_item(tmp_path):
     data = prepared(tmp_path, [[(1, 3), (2, 3), (9, 2)], [(1, 4)]], n_items=5)
-    history = known_at(data, 9)
-    lists = Popularity.fit("popularity", history).recommend(history, np.array([0, 1]), 5, Candidates(allowed(data)))
+    known = data.histories(9)
+    lists = Popularity.fit("popularity", known).recommend(known, 5, Candidates(allowed(data)))
     assert lists.item.tolist() == [[3, 4, 1, 2, 5]] * 2
     assert lists.score[0].tolist() == [2, 1, 0, 0, 0]
 
 
 def test_last_week_means_the_seven_days_before_the_date(tmp_path):
     data = prepared(tmp_path, [[(2, 1), (2, 1), (3, 2), (9, 3), (10, 4)]], n_items=4)
-    history = known_at(data, 10)
-    lists = Popularity.fit("w", history, days=7).recommend(history, np.array([0]), 4, Candidates(allowed(data)))
+    known = data.histories(10)
+    lists = Popularity.fit("w", known, days=7).recommend(known.of([0]), 4, Candidates(allowed(data)))
     assert lists.score[0].tolist() == [1, 1, 0, 0]
     assert lists.item[0].tolist() == [2, 3, 1, 4]
 
 
-def test_newcomers_get_what_their_segment_buys_and_others_what_everybody_buys(tmp_path):
+def test_users_without_history_get_what_their_segment_buys_and_others_what_everybody_buys(tmp_path):
     buyers = [[(1, 1)], [(1, 1)], [(1, 1)], [(1, 2)], []]
     data = prepared(tmp_path, buyers, n_items=3, club=["a", "a", "a", "b", "b"])
-    history = known_at(data, 5)
-    system = Popularity.fit("popularity", history, segment="club")
-    lists = system.recommend(history, np.array([3, 4]), 2, Candidates(allowed(data)))
+    known = data.histories(5)
+    system = Popularity.fit("popularity", known, segment="club")
+    lists = system.recommend(known.of([3, 4]), 2, Candidates(allowed(data)))
     assert lists.item.tolist() == [[1, 2], [2, 1]]
 
 
-def test_newcomers_get_what_most_customers_bought_not_what_most_pieces_were_sold_of(tmp_path):
+def test_users_without_history_get_what_most_customers_bought_not_what_most_pieces_were_sold_of(tmp_path):
     # Item 1: five pieces by one customer on one day; item 2: one each by two customers; item 3: two of one on two days.
     data = prepared(tmp_path, [[(4, 1)] * 5, [(4, 2)], [(4, 2)], [(3, 3), (4, 3)], []], n_items=3)
-    history, newcomer = known_at(data, 5), np.array([4])
-    lists = Popularity.for_cold_start(history, None).recommend(history, newcomer, 3, Candidates(allowed(data)))
+    known = data.histories(5)
+    cold = known.of([4])
+    lists = Popularity.for_cold_start(known, None).recommend(cold, 3, Candidates(allowed(data)))
     assert lists.item.tolist() == [[2, 3, 1]]
     assert lists.score.tolist() == [[2, 2, 1]]
-    pieces = Popularity.fit("popularity", history).recommend(history, newcomer, 3, Candidates(allowed(data)))
+    pieces = Popularity.fit("popularity", known).recommend(cold, 3, Candidates(allowed(data)))
     assert pieces.item.tolist() == [[1, 2, 3]]
 
 
@@ -180,9 +255,9 @@ def test_data_without_the_segment_column_have_one_segment(tmp_path):
 
 def test_repeat_halves_a_purchase_with_every_half_life_and_fills_with_last_week(tmp_path):
     data = prepared(tmp_path, [[(0, 1), (0, 1), (0, 1), (10, 2)], [(19, 5)]], n_items=6)
-    history = known_at(data, 20)
-    system = Repeat(10.0, Popularity.fit("popularity_week", history, days=7))
-    lists = system.recommend(history, np.array([0]), 4, Candidates(allowed(data)))
+    known = data.histories(20)
+    system = Repeat(10.0, Popularity.fit("popularity_week", known, days=7))
+    lists = system.recommend(known.of([0]), 4, Candidates(allowed(data)))
     assert lists.item[0].tolist() == [1, 2, 5, 3]
     assert lists.score[0, :2].tolist() == [3 / 4, 1 / 2]
     assert (lists.score[0, 2:] < 0).all()
@@ -190,17 +265,16 @@ def test_repeat_halves_a_purchase_with_every_half_life_and_fills_with_last_week(
 
 def test_repeat_breaks_ties_by_the_latest_purchase(tmp_path):
     data = prepared(tmp_path, [[(5, 3), (5, 1), (5, 2)]], n_items=3)
-    history = known_at(data, 20)
-    lists = Repeat(10.0, Popularity.fit("w", history)).recommend(history, np.array([0]), 3, Candidates(allowed(data)))
+    known = data.histories(20)
+    lists = Repeat(10.0, Popularity.fit("w", known)).recommend(known.of([0]), 3, Candidates(allowed(data)))
     assert lists.item[0].tolist() == [2, 1, 3]
 
 
 def test_the_half_life_is_the_one_that_is_best_on_validation(tmp_path):
     # everybody returns to the item bought once yesterday, not to the one bought thrice long ago
-    histories = [[(0, 1), (0, 1), (0, 1), (49, 2), (50, 2), (70, 3)]] * 3
-    data = prepared(tmp_path, histories, n_items=3)
+    data = prepared(tmp_path, [[(0, 1), (0, 1), (0, 1), (49, 2), (50, 2), (70, 3)]] * 3, n_items=3)
     config = Config.model_validate({"baselines": {"half_lives_days": [1000, 5, 400]}})
-    system = fit_baseline("repeat", known_at(data, 70), config, window_fold(data, 50, 7))
+    system = fit_baseline("repeat", data.histories(70), config, window_fold(data, 50, 7))
     assert system.half_life_days == 5
 
 
@@ -208,10 +282,8 @@ def test_variants_stand_between_what_was_bought_and_what_sells(tmp_path):
     # the customer bought 1 twice and 4 once: their variants are 2 and 3; 5 sells best, 8 is a variant nobody bought
     others = [[(19, 5), (19, 5), (19, 2), (19, 3)]]
     data = prepared(tmp_path, [[(18, 1), (18, 1), (18, 4), (10, 7)][::-1], *others], n_items=8)
-    history = known_at(data, 20)
-    lists = fit_baseline("variants", history, Config(), None).recommend(
-        history, np.array([0, 1]), 6, Candidates(allowed(data))
-    )
+    known = data.histories(20)
+    lists = fit_baseline("variants", known, Config(), None).recommend(known, 6, Candidates(allowed(data)))
     assert lists.item[0].tolist() == [1, 4, 7, 2, 3, 5]
     assert (lists.score[0, :5] > 0).all()
     assert lists.score[0, 5] < 0
@@ -222,19 +294,19 @@ def test_variants_of_one_product_are_ordered_by_what_sold_last_week(tmp_path):
     items = pa.table({"item_id": ["i1", "i2", "i3", "i4"], "model": ["m", "m", "m", None]})
     pq.write_table(items, tmp_path / "items.parquet")
     config = Config.model_validate({"baselines": {"variant_column": "model"}})
-    history = known_at(data, 20)
-    system = fit_baseline("variants", history, config, None)
-    assert system.recommend(history, np.array([0]), 3, Candidates(allowed(data))).item.tolist() == [[1, 3, 2]]
-    unseen = system.recommend(history, np.array([0]), 3, Candidates(allowed(data), exclude_seen=True))
+    known = data.histories(20)
+    system = fit_baseline("variants", known, config, None)
+    assert system.recommend(known.of([0]), 3, Candidates(allowed(data))).item.tolist() == [[1, 3, 2]]
+    unseen = system.recommend(known.of([0]), 3, Candidates(allowed(data), exclude_seen=True))
     assert unseen.item.tolist() == [[3, 2, 4]]
 
 
 def test_without_variants_the_rule_is_the_repeat_rule(random_data, config):
     names = pa.table({"item_id": random_data.item_ids, "product_code": random_data.item_ids})
     pq.write_table(names, random_data.folder / "items.parquet")
-    history, everybody = known_at(random_data, 90), np.arange(60)
+    known = random_data.histories(90)
     lists = [
-        fit_baseline(name, history, config, None).recommend(history, everybody, K, Candidates(allowed(random_data)))
+        fit_baseline(name, known, config, None).recommend(known, K, Candidates(allowed(random_data)))
         for name in ("repeat", "variants")
     ]
     assert (lists[0].item == lists[1].item).all()
@@ -245,7 +317,7 @@ def test_variants_of_items_without_the_column_are_an_error_that_names_the_column
     data = prepared(tmp_path, [[(1, 1)]], n_items=2)
     config = Config.model_validate({"baselines": {"variant_column": "model"}})
     with pytest.raises(DataError, match=r"no column 'model'.* they have item_id, product_code"):
-        fit_baseline("variants", known_at(data, 5), config, None)
+        fit_baseline("variants", data.histories(5), config, None)
 
 
 def test_fused_lists_are_ordered_by_the_sum_of_reciprocal_ranks():
@@ -262,10 +334,10 @@ def test_a_list_fused_with_itself_is_itself():
 
 @pytest.mark.parametrize("name", ["covisitation", "item_knn", "als"])
 def test_collaborative_baselines_recommend_from_the_customers_own_group(name, random_data, config):
-    history = known_at(random_data, 95)
-    system = fit_baseline(name, history, config, None)
-    users = np.flatnonzero(history.end - random_data.offsets[:-1] >= 8)
-    lists = system.recommend(history, users, K, Candidates(allowed(random_data)))
+    known = random_data.histories(95)
+    system = fit_baseline(name, known, config, None)
+    users = np.flatnonzero(known.n_events >= 8)
+    lists = system.recommend(known.of(users), K, Candidates(allowed(random_data)))
     same = (lists.item > 15) == (users % 2 == 1)[:, None]
     assert same.mean() > 0.95
 
@@ -274,10 +346,26 @@ def test_covisitation_is_the_cosine_of_weekly_visits(tmp_path):
     # item 1: two visits, item 2: one, together once: 1 / sqrt(2); day 0 lies outside the window of 20 days
     data = prepared(tmp_path, [[(0, 1), (0, 3), (24, 1), (25, 2)], [(25, 1)]], n_items=3)
     config = Config.model_validate({"baselines": {"covisitation_days": 20}})
-    similarity = fit_baseline("covisitation", known_at(data, 30), config, None).similarity.toarray()
+    similarity = fit_baseline("covisitation", data.histories(30), config, None).similarity.toarray()
     assert similarity[1, 2] == pytest.approx(1 / np.sqrt(2))
     assert similarity[1, 1] == pytest.approx(1)
     assert not similarity[3].any()
+
+
+def test_weeks_of_covisitation_end_on_the_day_before_the_date(tmp_path):
+    # Asked on day 21: days 14 … 20 are one week, and day 13 belongs to the one before.
+    data = prepared(tmp_path, [[(14, 1), (20, 2)], [(13, 3), (14, 4)]], n_items=4)
+    similarity = fit_baseline("covisitation", data.histories(21), Config(), None).similarity.toarray()
+    assert similarity[1, 2] == pytest.approx(1)
+    assert similarity[3, 4] == 0
+
+
+def test_purchases_of_the_very_day_are_of_the_last_week_where_the_protocol_has_no_dates(tmp_path):
+    data = prepared(tmp_path, [[(9, 3)], [(15, 1), (21, 2)]], n_items=3)
+    known = Histories(data, np.arange(2, dtype=np.int32), data.offsets[1:], 21)
+    similarity = fit_baseline("covisitation", known, Config(), None).similarity.toarray()
+    assert similarity[1, 2] == pytest.approx(1)
+    assert not similarity[3, :3].any()
 
 
 def test_top_k_of_long_rows_is_that_of_a_full_sort():
@@ -296,12 +384,12 @@ def test_top_k_of_long_rows_is_that_of_a_full_sort():
 def test_repeat_and_popularity_reproduce_published_scores_on_complete_journey(tmp_path):
     data = complete_journey(tmp_path)
     fold = window_fold(data, day_number(date(2017, 12, 25)), 7)
-    history = History(data, fold.history_end, fold.start_day)
-    week = Popularity.fit("popularity_week", history, days=7)
-    popularity = Popularity.fit("popularity", history)
+    known = data.histories(fold.start_day)
+    week = Popularity.fit("popularity_week", known, days=7)
+    popularity = Popularity.fit("popularity", known)
     expected = [(popularity, 0.0496), (Repeat(60.0, week), 0.1549), (Repeat(120.0, week), 0.1550)]
     for system, value in expected:
-        lists = system.recommend(history, fold.user_index, 12, Candidates(allowed(data)))
+        lists = system.recommend(known.of(fold.user_index), 12, Candidates(allowed(data)))
         assert mean_average_precision(lists.item, fold, lists.user_index, 12) == pytest.approx(value, abs=0.002)
 
 
@@ -332,18 +420,52 @@ def complete_journey(folder):
 
 @pytest.mark.parametrize("n_neighbours", [3, 40])
 def test_the_nearest_items_are_those_with_the_most_similar_sets_of_customers(random_data, n_neighbours):
-    history = known_at(random_data, int(np.median(random_data.day)))
+    known = random_data.histories(int(np.median(random_data.day)))
     bought = np.zeros((random_data.n_users, random_data.n_items + 1))
     for user in range(random_data.n_users):
-        bought[user, random_data.item[random_data.offsets[user] : history.end[user]]] = 1
+        bought[user, random_data.item[random_data.offsets[user] : known.end[user]]] = 1
     sizes = bought.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine_VV = np.nan_to_num(bought.T @ bought / np.sqrt(np.outer(sizes, sizes)))
     np.fill_diagonal(cosine_VV, 0)
-    item, cosine = nearest_by_cosine(history, n_neighbours)
+    item, cosine = nearest_by_cosine(known, n_neighbours)
     assert item.shape == cosine.shape == (random_data.n_items + 1, n_neighbours)
     expected = -np.sort(-cosine_VV, axis=1)[:, :n_neighbours]
-    found = cosine[:, : expected.shape[1]]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    nearest = cosine[:, : expected.shape[1]]
+    np.testing.assert_allclose(nearest, expected, atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(cosine_VV, item.astype(np.int64), 1)[cosine > 0], cosine[cosine > 0])
     assert not item[cosine == 0].any()
+
+
+def test_systems_come_in_the_order_of_reports_and_neither_torch_nor_lightning_is_loaded():
+    code = (
+        "import sys; from recsys.modeling.recommenders.registry import BASELINES; print(*BASELINES); "
+        "print(*{'torch', 'lightning', 'pytorch_lightning'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    expected = "repeat variants covisitation item_knn als popularity_week popularity"
+    assert done.stdout.splitlines() == [expected, ""]
+
+
+def test_a_file_among_the_rules_is_a_system(tmp_path, monkeypatch):
+    (tmp_path / "nothing_new.py").write_text("SYSTEMS = {'a_rule': print, 'another': print}")
+    monkeypatch.setattr(rules, "__path__", [*rules.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"{rules.__name__}.nothing_new", raising=False)
+    assert list(collect_systems()) == [*BASELINES, "a_rule", "another"]
+    (tmp_path / "once_more.py").write_text("SYSTEMS = {'repeat': print}")
+    with pytest.raises(ConfigError, match=r"once_more.py holds repeat, as another file"):
+        collect_systems()
+
+
+def test_a_baseline_that_no_file_holds_is_an_error_that_names_all(tmp_path):
+    data = prepared(tmp_path, [[(1, 1)]], n_items=2)
+    with pytest.raises(ConfigError, match=r"names 'repeats'; expected some of repeat, variants, "):
+        fit_baseline("repeats", data.histories(5), Config(), None)
+    with pytest.raises(ConfigError, match=r"names 'repeats'"):
+        can_fit("repeats", data, Config())
+
+
+def test_only_variants_need_a_column_of_the_items(tmp_path):
+    data = prepared(tmp_path, [[(1, 1)]], n_items=2)
+    config = Config.model_validate({"baselines": {"variant_column": "model"}})
+    assert [name for name in BASELINES if not can_fit(name, data, config)] == ["variants"]

@@ -301,7 +301,7 @@ def shop_rows() -> list[dict[str, str]]:
     rows = []
     for trip in range(260):
         user, day = int(random.integers(12)), date(2024, 1, 1) + timedelta(days=int(random.integers(40)))
-        items = random.sampling(15, size=3, replace=False)
+        items = random.choice(15, size=3, replace=False)
         rows += [{"u": f"c{user}", "i": f"i{item}", "t": f"{day} 18:30", "b": f"r{trip}"} for item in items]
     return rows
 

@@ -10,7 +10,7 @@ from recsys.data.order import _tie as tie_of
 def random_events(rng: np.random.Generator, n: int, *, widest: bool = False) -> Events:
     """Few distinct values, so that ties are many; or values that need more bits than a key has."""
     top = 2**31 - 1 if widest else 4
-    price = rng.sampling(np.array([0.5, -0.0, 0.0, 3, np.nan], dtype=np.float32), n)
+    price = rng.choice(np.array([0.5, -0.0, 0.0, 3, np.nan], dtype=np.float32), n)
     return Events(
         user=rng.integers(0, top, n, dtype=np.int32),
         item=rng.integers(1, top, n, dtype=np.int32),

@@ -83,9 +83,9 @@ def weekly(folder: Path, coming: list[tuple[int, int]], seed: int = 3) -> Purcha
     promoted = random.integers(1, N_ITEMS + 1, N_WEEKS)
     events = []
     for user in range(N_USERS):
-        favourites = random.sampling(np.arange(1, N_ITEMS + 1), 2, replace=False)
+        favourites = random.choice(np.arange(1, N_ITEMS + 1), 2, replace=False)
         for week in range(N_WEEKS):
-            bought = {int(random.sampling(favourites)), int(random.integers(1, N_ITEMS + 1))}
+            bought = {int(random.choice(favourites)), int(random.integers(1, N_ITEMS + 1))}
             bought |= {int(promoted[week])} if random.random() < 0.8 else set()
             events += [(user, FIRST_DAY + 7 * week + int(random.integers(7)), item) for item in sorted(bought)]
     planned = [*((int(item), FIRST_DAY + 7 * week) for week, item in enumerate(promoted)), *coming]
@@ -411,7 +411,7 @@ def test_a_past_item_says_how_much_it_was_promoted_when_it_was_bought(tmp_path: 
 
 def test_long_and_short_promotions_are_found_alike(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
-    first, length = random.integers(100, 160, 200), random.sampling([1, 7, 30], 200)
+    first, length = random.integers(100, 160, 200), random.choice([1, 7, 30], 200)
     rows = [
         (int(item), int(day), int(day + days), "mailer", 0.01)
         for item, day, days in zip(random.integers(1, 4, 200), first, length, strict=True)

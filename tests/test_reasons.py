@@ -232,7 +232,7 @@ def test_without_the_named_purchase_the_score_falls_more_than_without_another(sh
             continue
         item, named = int(reasons.item[row, places[0]]), int(reasons.past_item[row, places[0], 0])
         own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
-        other = int(random.sampling(own[(own != named) & (own != item)]))
+        other = int(random.choice(own[(own != named) & (own != item)]))
         score = float(whole[row, item])
         falls.append([score - scores_without(shop, row, past, f"{kind}{row}-{past}")[item] for past in (named, other)])
     named_fall, other_fall = np.mean(falls, axis=0)

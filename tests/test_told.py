@@ -16,7 +16,7 @@ from recsys.modeling.explain.leave_one_out import AblatedHistories, queries_with
 from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, PurchaseReader, WithColdStart, build_purchase_model
-from recsys.modeling.recommenders.popularity import Popularity
+from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.train import build_module
 from recsys.signals.sales import ItemSales
 from recsys.signals.user_codes import MIN_CUSTOMERS, user_codes
@@ -37,9 +37,9 @@ def events():
     found = []
     for user in range(N_USERS - 2):
         random = np.random.default_rng(user)
-        for day in np.sort(random.sampling(44, 1 + user % 9, replace=False)):
+        for day in np.sort(random.choice(44, 1 + user % 9, replace=False)):
             found += [
-                (user, FIRST_DAY + int(day), int(item)) for item in random.sampling(N_ITEMS, 2, replace=False) + 1
+                (user, FIRST_DAY + int(day), int(item)) for item in random.choice(N_ITEMS, 2, replace=False) + 1
             ]
     return np.array(found)
 

@@ -59,10 +59,10 @@ def toy_data(folder, *, n_users, n_items, n_days, seed, first_day=18_000):
     random = np.random.default_rng(seed)
     events = []
     for user in range(n_users):
-        favourites = random.sampling(np.arange(1, n_items + 1), size=3, replace=False)
+        favourites = random.choice(np.arange(1, n_items + 1), size=3, replace=False)
         for day in range(first_day + int(random.integers(7)), first_day + n_days):
             if random.random() < 0.25:
-                bought = random.sampling(favourites) if random.random() < 0.8 else random.integers(1, n_items + 1)
+                bought = random.choice(favourites) if random.random() < 0.8 else random.integers(1, n_items + 1)
                 events.append((user, day, int(bought)))
     return write_prepared(folder / "toy", events, n_items=n_items, users=[f"u{number}" for number in range(n_users)])
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.data.purchases import Purchases
+from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
 from recsys.evaluation.scoring import Asked
 
@@ -40,7 +40,7 @@ REASONS_SCHEMA = pa.schema(
         (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
         (schema.RANK, pa.int32()),
         (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
-        (schema.KIND, pa.dictionary(pa.int8(), pa.string())),
+        (schema.REASON, pa.dictionary(pa.int8(), pa.string())),
         (schema.PAST_ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
         (schema.PAST_DATE, pa.date32()),
         (schema.SHARE, pa.float32()),
@@ -111,35 +111,32 @@ def recommendation_rows(data: Purchases, user_index: np.ndarray, item: np.ndarra
 
 
 def reason_rows(
-    data: Purchases,
-    user_index: np.ndarray,
+    histories: Histories,
     item: np.ndarray,
-    kind: np.ndarray,
+    reason: np.ndarray,
     past: tuple[np.ndarray, np.ndarray, np.ndarray],
     texts: list[list[str]],
 ) -> pa.Table:
-    """Return the reasons for lists (Q, K) of ``user_index`` (Q,) as rows with the original ids.
+    """Return the reasons for lists (Q, K) of some users as rows with the original ids.
 
     Args:
-        data: the purchases.
-        user_index: (Q,) customers.
+        histories: those of the users (Q,).
         item: (Q, K) item_index of what is recommended, best first.
-        kind: (Q, K) position in ``schema.REASON_KINDS``.
+        reason: (Q, K) position in ``schema.REASONS``.
         past: item_index, day and share (Q, K, J) of the past purchases named, 0 after the last.
         texts: the reason in words for each of (Q, K).
     """
-    past_item, past_day, share = past
-    named = past_item > 0
-    named[..., 0] = True  # an item that no purchase carried has its row too
-    row, place, number = np.nonzero(named)
+    log, (past_item, past_day, share) = histories.log, past
+    is_named = past_item > 0
+    is_named[..., 0] = True  # an item that no purchase carried has its row too
+    row, place, number = np.nonzero(is_named)
     absent = past_item[row, place, number] == 0
-    categories = pa.array(kind[row, place].astype(np.int8))
     columns = [
-        _encoded(row, data.user_ids.take(pa.array(user_index.astype(np.int64)))),
+        _encoded(row, log.user_ids.take(pa.array(histories.user_index.astype(np.int64)))),
         pa.array(place.astype(np.int32) + 1),
-        _encoded(item[row, place] - 1, data.item_ids),
-        pa.DictionaryArray.from_arrays(categories, pa.array(schema.REASON_KINDS)),
-        _encoded(past_item[row, place, number] - 1, data.item_ids, absent),
+        _encoded(item[row, place] - 1, log.item_ids),
+        pa.DictionaryArray.from_arrays(pa.array(reason[row, place].astype(np.int8)), pa.array(schema.REASONS)),
+        _encoded(past_item[row, place, number] - 1, log.item_ids, absent),
         pa.array(past_day[row, place, number].astype(np.int32), mask=absent).cast(pa.date32()),
         pa.array(share[row, place, number].astype(np.float32), mask=absent),
         pa.array([texts[one][k] for one, k in zip(row.tolist(), place.tolist(), strict=True)]),

@@ -99,7 +99,7 @@ def article_columns(
     type_in_group = rng.integers(1 << 30, size=len(kind)) % np.array([len(g.types) for g in PRODUCT_GROUPS])[kind]
     types = [PRODUCT_GROUPS[k].types[t] for k, t in zip(kind.tolist(), type_in_group.tolist(), strict=True)]
     texts = _texts(rng, department, len(section_of_department), types).take(pa.array(product))
-    pattern = rng.sampling(len(_PATTERNS), size=len(kind), p=_PATTERN_SHARE)[product]
+    pattern = rng.choice(len(_PATTERNS), size=len(kind), p=_PATTERN_SHARE)[product]
     columns: dict[str, pa.Array] = {
         "prod_name": texts["prod_name"],
         "product_type_no": _text((200 + 10 * kind + type_in_group)[product]),
@@ -115,8 +115,8 @@ def article_columns(
 
 
 def _colour_columns(rng: np.random.Generator, n_articles: int) -> dict[str, pa.Array]:
-    colour = rng.sampling(len(_COLOURS), size=n_articles, p=_COLOUR_SHARE)
-    shade = rng.sampling(len(_SHADES), size=n_articles, p=_SHADE_SHARE)
+    colour = rng.choice(len(_COLOURS), size=n_articles, p=_COLOUR_SHARE)
+    shade = rng.choice(len(_SHADES), size=n_articles, p=_SHADE_SHARE)
     names = [f"{_SHADES[s]}{c}" for c in _COLOURS for s in range(len(_SHADES))]
     return {
         "colour_group_code": _text(10 * colour + shade + 1),

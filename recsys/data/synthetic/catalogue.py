@@ -87,7 +87,7 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     sizes = _product_sizes(rng, n_articles)
     tree, department = _tree(rng, len(sizes), n_articles, sizes)
     product = np.repeat(np.arange(len(sizes)), sizes)
-    kind = rng.sampling(len(PRODUCT_GROUPS), size=len(sizes), p=_share([group.share for group in PRODUCT_GROUPS]))
+    kind = rng.choice(len(PRODUCT_GROUPS), size=len(sizes), p=_share([group.share for group in PRODUCT_GROUPS]))
     launch, end = _life(rng, sizes, n_weeks)
     code = _product_codes(rng, launch[np.cumsum(sizes) - sizes])
     start = np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -128,11 +128,11 @@ def _tree(rng: np.random.Generator, n_products: int, n_articles: int, sizes: np.
     """Return the tree and the department (P,) of each product, ascending."""
     n_departments = int(np.clip(n_articles // 120, N_GROUPS, 299))
     n_sections = int(np.clip(n_departments // 5, N_GROUPS, 57))
-    extra = rng.sampling(N_GROUPS, size=n_sections - N_GROUPS, p=_share([group.share for group in INDEX_GROUPS]))
+    extra = rng.choice(N_GROUPS, size=n_sections - N_GROUPS, p=_share([group.share for group in INDEX_GROUPS]))
     group_of_section = np.sort(np.concatenate([np.arange(N_GROUPS), extra]))
     extra = rng.integers(n_sections, size=n_departments - n_sections)
     section_of_department = np.sort(np.concatenate([np.arange(n_sections), extra]))
-    department = np.sort(rng.sampling(n_departments, size=n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
+    department = np.sort(rng.choice(n_departments, size=n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
 
     of_article = np.repeat(department, sizes)
     ranges = [np.searchsorted(of_article, np.arange(n_departments + 1))]
@@ -162,7 +162,7 @@ def _life(rng: np.random.Generator, sizes: np.ndarray, n_weeks: int) -> tuple[np
 
 def _product_codes(rng: np.random.Generator, launch: np.ndarray) -> np.ndarray:
     """Return distinct six-digit codes (P,) int64 that ascend with the launch, as a shop's numbering does."""
-    drawn = np.sort(rng.sampling(_CODES, size=len(launch), replace=False)) + _FIRST_CODE
+    drawn = np.sort(rng.choice(_CODES, size=len(launch), replace=False)) + _FIRST_CODE
     codes = np.empty(len(launch), dtype=np.int64)
     codes[np.argsort(launch, kind="stable")] = drawn
     return codes

@@ -70,7 +70,7 @@ def make_calendar(rng: np.random.Generator, end: date, n_days: int) -> Calendar:
 
 def invent_customers(rng: np.random.Generator, catalogue: Catalogue, n: int) -> Customers:
     """Return customers: a home group that goes with age, tastes within it, and a time in which they buy at all."""
-    home = rng.sampling(N_GROUPS, size=n, p=_HOME_GROUP_SHARE)
+    home = rng.choice(N_GROUPS, size=n, p=_HOME_GROUP_SHARE)
     n_baskets = np.clip(np.rint(rng.lognormal(np.log(3.1), 1.25, size=n)), 1, 200).astype(np.int32)
     n_baskets[rng.random(n) < _NEVER_BUYS] = 0
     return Customers(
@@ -223,6 +223,6 @@ def _prices(rng: np.random.Generator, catalogue: Catalogue, article: np.ndarray,
     launch, end = catalogue.launch_week[article], catalogue.end_week[article]
     gone = (week + 0.5 - launch) / (end - launch)
     markdown = np.where(gone > 0.9, 0.5, np.where(gone > 0.75, 0.3, 0.0)) * (rng.random(len(article)) < 0.7)
-    discount = np.where(rng.random(len(article)) < 0.15, rng.sampling([0.05, 0.1, 0.2, 0.25], size=len(article)), 0.0)
+    discount = np.where(rng.random(len(article)) < 0.15, rng.choice([0.05, 0.1, 0.2, 0.25], size=len(article)), 0.0)
     cents: np.ndarray = np.rint(catalogue.price_cents[article] * (1 - markdown) * (1 - discount))
     return cents

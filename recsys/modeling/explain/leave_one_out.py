@@ -1,202 +1,328 @@
-"""Histories without one of their items: what the decoder asks of them, and what heads give them."""
+"""Histories without one of their items: what the model reads of them, and what other items lose.
 
+Shapes: Q histories, K listed items of each, P pairs of a history and one of its past items, B sequences, T positions,
+D width, R categories and C co-purchases of all pairs together, V rows of the catalogue.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-from recsys.config import ModelConfig
-from recsys.modeling.decoder.inputs import Queries, Sequences, user_features
+from recsys.data.purchases import event_positions
+from recsys.modeling.decoder.components import SEQUENCE
+from recsys.modeling.decoder.components.neighbours import NeighbourComponent
+from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.recommenders.base import History
-from recsys.signals.history import PAST_FEATURES, PastItems, category_history, co_purchases_of
+from recsys.modeling.decoder.scores import CategoryScores, DayScores, PairScores, ProductScores, Scores
+from recsys.modeling.recommenders.decoder import Reading
+from recsys.signals.history import PAST_FEATURES, PastItems, category_history, co_purchases, no_co_purchases
+from recsys.signals.snapshot import Snapshot
 
 #: Positions that are read at once while items are left out.
-_MOST_POSITIONS = 32_768
+_MAX_POSITIONS = 32_768
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Histories and the items listed for each: what everything here is asked about."""
+
+    model: PurchaseModel
+    snapshot: Snapshot  # of the histories' day
+    reading: Reading
+    terms: dict[str, Scores]  # what the components give at the queries
+    item_QK: Tensor  # int64 item_index, 0 pads
+
+    @property
+    def n_rows(self) -> int:
+        """Rows V of the catalogue; as an item_index of a sequence it marks the start of a history."""
+        return self.model.n_items + 1
+
+    @cached_property
+    def categories(self) -> np.ndarray:
+        """Which categories the listed items of each history have (Q, codes) bool."""
+        codes, item_QK = self.snapshot.codes, self.item_QK.cpu().numpy()
+        has = np.zeros((len(item_QK), max(codes.n_category_codes, 1)), dtype=bool)
+        has[np.arange(len(item_QK))[:, None], codes.categories[item_QK].reshape(len(item_QK), -1)] = True
+        return has
+
+    @cached_property
+    def lift(self) -> sparse.csr_array:
+        """The table of lifts (V, V), of which only rows of past items and columns of listed items are filled."""
+        lift = self.snapshot.lift
+        is_listed = np.zeros(lift.shape[1], dtype=bool)
+        is_listed[self.item_QK.cpu().numpy()] = True
+        item = np.unique(self.reading.arrays.past_item)
+        row, entry = event_positions(lift.indptr[item].astype(np.int64), lift.indptr[item + 1].astype(np.int64))
+        kept = is_listed[lift.indices[entry]]
+        row, entry = row[kept], entry[kept]
+        begins = np.zeros(lift.shape[0] + 1, dtype=np.int64)
+        begins[item + 1] = np.bincount(row, minlength=len(item))
+        return sparse.csr_array((lift.data[entry], lift.indices[entry], np.cumsum(begins)), shape=lift.shape)
+
+    def given_by(self, scores: Scores | None, row_P: Tensor | None = None) -> Tensor:
+        """Return what ``scores`` give to the listed items (Q, K); 0 where nobody gets anything.
+
+        Args:
+            scores: of one component.
+            row_P: (P,) int64 where ``scores`` are of pairs: the history of each. The result is (P, K) then.
+        """
+        item_QK = self.item_QK if row_P is None else self.item_QK[row_P]
+        if scores is None:
+            return torch.zeros(item_QK.shape, device=item_QK.device)
+        query_n = torch.arange(len(item_QK), device=item_QK.device).repeat_interleave(item_QK.shape[1])
+        return scores.of_pairs(query_n, item_QK.flatten()).view(item_QK.shape)
 
 
 @dataclass(frozen=True)
 class AblatedHistories:
-    """A history as the decoder reads it, once for each of its P distinct items, without that item."""
+    """Histories as the model reads them, each without one of its items."""
 
-    item: np.ndarray  # (P,) int32 what is left out
-    item_PT: np.ndarray  # int64 what is read, as in batches.Sequences
-    gap_days_PT: np.ndarray  # int64
-    customer_PC: np.ndarray  # int64
-    position_P: np.ndarray  # int64 of the last event
-    days_until_query_P: np.ndarray  # int64 from that event to the date
+    sequences: SequenceTensors  # P of them: positions close up, as if the item had never been bought
+    queries: QueryTensors  # P of them, at the same day
 
     @classmethod
-    def each(
-        cls, history: History, user: int, reads: ModelConfig, promise_V: np.ndarray, at_most: int
-    ) -> "AblatedHistories":
-        """Leave out each item of the newest events of ``user``: positions close up, as if it had never been bought.
+    def from_pairs(cls, listed: Listed, row: np.ndarray, item: np.ndarray) -> Self:
+        """Leave ``item`` (P,) int64 out of the histories ``row`` (P,) int64.
 
-        Of more than ``at_most`` items, those with the largest ``promise_V``.
+        It is cut out of the newest events, and out of the whole history. What is said of the user as a whole
+        (``user_events`` and the like among ``history.CATEGORY_FEATURES``) stays as it was: a purchase less, nothing
+        else. Of categories and co-purchases, those of the listed items are counted: a tenth of the work.
+
+        Args:
+            listed: the histories.
+            row: places among them.
+            item: what is left out of each.
         """
-        data, begin, end = history.data, int(history.data.offsets[user]), int(history.end[user])
-        whole = end - begin < reads.max_length
-        first = begin if whole else end - reads.max_length
-        item_T, day_T = np.asarray(data.item[first:end]), np.asarray(data.day[first:end])
-        distinct = np.unique(item_T)
-        if len(distinct) > at_most:
-            distinct = np.sort(distinct[np.argsort(-promise_V[distinct], kind="stable")[:at_most]])
-        kept_PT = item_T != distinct[:, None]
-        order_PT = np.argsort(~kept_PT, axis=1, kind="stable")
-        n_kept_P = kept_PT.sum(1)
-        real_PT = np.arange(len(item_T)) < n_kept_P[:, None]
-        read_PT = np.where(real_PT, item_T[order_PT], 0).astype(np.int64)
-        day_PT = day_T[order_PT].astype(np.int64)
-        gap_PT = np.zeros_like(read_PT)
-        gap_PT[:, 1:] = np.where(real_PT[:, 1:], day_PT[:, 1:] - day_PT[:, :-1], 0)
-        last_day_P = day_PT[np.arange(len(distinct)), np.maximum(n_kept_P - 1, 0)]
-        wait_P = np.where(n_kept_P > 0, np.maximum(history.day - last_day_P, 0), 0)
-        customer_PC = user_features(data, reads)[np.full(len(distinct), user)].astype(np.int64)
-        if whole:
-            read_PT = np.pad(read_PT, ((0, 0), (1, 0)), constant_values=data.n_items + 1)
-            gap_PT = np.pad(gap_PT, ((0, 0), (1, 0)))
-        # Of a window full of one item nothing is left: it is read like a history that only begins.
-        read_PT[n_kept_P == 0, 0] = data.n_items + 1
-        position_P = np.maximum(n_kept_P - (0 if whole else 1), 0)
-        return cls(distinct, read_PT, gap_PT, customer_PC, position_P, wait_P)
+        snapshot, whole = listed.snapshot, listed.reading.queries
+        device = whole.row_Q.device
+        past = _past_without(listed.reading, row, item)
+        day = np.full(len(row), snapshot.day)
+        code_NC = snapshot.codes.categories[past.item]
+        code_NC = np.where(listed.categories[row[past.query][:, None], code_NC], code_NC, 0)
+        # Codes are looked up by item: here each pair stands for an item of its own.
+        of_pairs = PastItems(past.query, np.arange(len(past.query)), past.features)
+        categories = category_history(of_pairs, code_NC, {snapshot.day: snapshot}, day)
+        together = no_co_purchases()
+        if listed.model.reads_lifts:
+            together = co_purchases(past, {snapshot.day: listed.lift}, day)
+        row_P, item_P = (torch.from_numpy(part).to(device) for part in (row, item))
+        sequences, position_P, days_P = _sequences_without(listed, row_P, item_P)
+        changed = {
+            "past_query_P": past.query,
+            "past_item_P": past.item,
+            "past_features_PF": past.features,
+            "category_query_R": categories.query,
+            "category_code_R": categories.code,
+            "category_features_RF": categories.features,
+            "co_purchase_query_C": together.query,
+            "co_purchase_item_C": together.item,
+            "co_purchase_features_CF": together.features,
+        }
+        queries = replace(
+            whole,
+            row_Q=torch.arange(len(row), device=device),
+            position_Q=position_P,
+            days_until_query_Q=days_P,
+            day_place_Q=whole.day_place_Q[row_P],
+            **{name: torch.from_numpy(array).to(device) for name, array in changed.items()},
+        )
+        return cls(sequences, queries)
 
 
-def queries_without(model: PurchaseModel, left: list[AblatedHistories]) -> Tensor:
-    """Return the query (P, D) of each history of ``left``, in order, some positions at a time."""
-    device = model.item_bias.device
-    length = max((one.item_PT.shape[1] for one in left), default=0)
+def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
+    """Return what each listed item loses (P, K) once ``item`` (P,) is left out of the histories ``row`` (P,).
 
-    def padded(parts: list[np.ndarray]) -> Tensor:
-        rows = [np.pad(part, [(0, 0), (0, length - part.shape[1])]) for part in parts]
-        return torch.from_numpy(np.concatenate(rows)).to(device)
-
-    item_PT, gap_PT = padded([one.item_PT for one in left]), padded([one.gap_days_PT for one in left])
-    customer_PC = torch.from_numpy(np.concatenate([one.customer_PC for one in left])).to(device)
-    position_P = torch.from_numpy(np.concatenate([one.position_P for one in left])).to(device)
-    wait_P = torch.from_numpy(np.concatenate([one.days_until_query_P for one in left])).to(device)
-    rows = max(_MOST_POSITIONS // max(length, 1), 1)
-    queries = [model.item_vectors_VD[:0]]
-    for begin in range(0, len(position_P), rows):
-        some = slice(begin, begin + rows)
-        longest = int(position_P[some].max()) + 1
-        sequences = Sequences(item_PT[some, :longest], gap_PT[some, :longest], customer_PC[some])
-        states_BTD = model.states(sequences)
-        last_BD = states_BTD[torch.arange(len(states_BTD), device=device), position_P[some]]
-        queries.append(model.decoder.ask(last_BD, wait_P[some]))
-    return torch.cat(queries)
-
-
-def kinds_of_listed(model: PurchaseModel, queries: Queries, item_QK: Tensor) -> Tensor:
-    """Return what the kind head gives to each of the items (Q, K) int64 that are listed for a query."""
-    categories = model.kind_scores(queries)
-    if categories is None:
-        return model.item_bias.new_zeros(item_QK.shape)
-    query_n = torch.arange(len(item_QK), device=item_QK.device).repeat_interleave(item_QK.shape[1])
-    return categories.of_pairs(query_n, model.categories_VC[item_QK.flatten()]).view(item_QK.shape)
-
-
-def kinds_without(
-    model: PurchaseModel, history: History, queries: Queries, row_P: Tensor, left_P: Tensor, item_QK: Tensor
-) -> Tensor:
-    """Return the same (P, K) as if the customer of query ``row_P`` (P,) had never bought ``left_P`` (P,).
-
-    Of the whole history, not of the newest events alone. What is said of the customer (``user_events`` and the like
-    among ``features.CATEGORY_FEATURES``) stays as it was: a purchase less, nothing else.
+    Each is scored as an item that is new to the user: past items too, whose own component says nothing here. What a
+    component gives to everybody alike on a day is not lost.
     """
-    without = queries.take(row_P)
-    kept_N = without.past_item_P != left_P[without.past_query_P]
-    query_N, item_N = without.past_query_P[kept_N], without.past_item_P[kept_N]
-    # Of all categories, those of what is listed for the customer: a tenth of the work.
-    wanted_QC = torch.zeros(len(item_QK), model.n_codes, dtype=torch.bool, device=row_P.device)
-    wanted_QC[torch.arange(len(item_QK), device=row_P.device)[:, None], model.categories_VC[item_QK].flatten(1)] = True
-    code_NC = model.categories_VC[item_N]
-    code_NC = torch.where(wanted_QC[row_P[query_N][:, None], code_NC], code_NC, 0)
-    past = PastItems(query_N.cpu().numpy(), np.arange(len(query_N)), without.past_features_PF[kept_N].cpu().numpy())
-    left = category_history(past, code_NC.cpu().numpy(), history.data.category_sales, without.day_Q.cpu().numpy())
-    query_R, code_R, features_RF = (torch.from_numpy(part).to(row_P.device) for part in vars(left).values())
-    without = replace(without, category_query_R=query_R, category_code_R=code_R, category_features_RF=features_RF)
-    return kinds_of_listed(model, without, item_QK[row_P])
+    n_positions = listed.reading.sequences.item_BT.shape[1]
+    whole = {
+        name: listed.given_by(scores) for name, scores in listed.terms.items() if not isinstance(scores, DayScores)
+    }
+    parts = [listed.item_QK.new_zeros(0, listed.item_QK.shape[1], dtype=torch.float32)]
+    for some in _slices(len(row), max(_MAX_POSITIONS // n_positions, 1)):
+        ablated = AblatedHistories.from_pairs(listed, row[some], item[some])
+        row_P = torch.from_numpy(row[some]).to(listed.item_QK.device)
+        terms = _terms_of(listed, ablated)
+        parts.append(sum(
+            (scores_QK[row_P] - listed.given_by(terms.get(name), row_P) for name, scores_QK in whole.items()),
+            start=parts[0].new_zeros(len(row_P), listed.item_QK.shape[1]),
+        ))
+    return torch.cat(parts)
 
 
-def companions_of_listed(model: PurchaseModel, queries: Queries, item_QK: Tensor) -> Tensor:
-    """Return what the co_purchase head gives to each of the items (Q, K) int64 that are listed for a query."""
-    co_purchases = model.companion_scores(queries)
-    if co_purchases is None:
-        return model.item_bias.new_zeros(item_QK.shape)
-    query_n = torch.arange(len(item_QK), device=item_QK.device).repeat_interleave(item_QK.shape[1])
-    return co_purchases.of_pairs(query_n, item_QK.flatten()).view(item_QK.shape)
+def items_to_leave_out(listed: Listed, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs to try: the row (P,) int64 of a history, ascending, and an item (P,) int64 of its newest events.
 
-
-def companions_without(
-    model: PurchaseModel, history: History, queries: Queries, row_P: Tensor, left_P: Tensor, item_QK: Tensor
-) -> Tensor:
-    """Return the same (P, K) as if the customer of query ``row_P`` (P,) had never bought ``left_P`` (P,)."""
-    without = queries.take(row_P)
-    kept_N = without.past_item_P != left_P[without.past_query_P]
-    if model.companion_head is None:
-        query_N, item_N, features_NF = (part[kept_N] for part in _past_of(without))
-        without = replace(without, past_query_P=query_N, past_item_P=item_N, past_features_PF=features_NF)
-        return companions_of_listed(model, without, item_QK[row_P])
-    past = PastItems(*(part[kept_N].cpu().numpy() for part in _past_of(without)))
-    left = co_purchases_of(past, history.data.baskets, without.day_Q.cpu().numpy())
-    query_C, item_C, features_CF = (torch.from_numpy(part).to(row_P.device) for part in vars(left).values())
-    without = replace(
-        without, co_purchase_query_C=query_C, co_purchase_item_C=item_C, co_purchase_features_CF=features_CF
-    )
-    return companions_of_listed(model, without, item_QK[row_P])
-
-
-def _past_of(queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
-    return queries.past_query_P, queries.past_item_P, queries.past_features_PF
-
-
-def co_purchase_attribution(model: PurchaseModel, history: History, queries: Queries, item_QK: Tensor) -> Tensor:
-    """Return about what each past item (P,) gives to all listed items (Q, K) together as what goes with it.
-
-    What the head gives to an item, shared among the past items that it goes with by their lift, or as its neighbours.
+    Of more than ``at_most`` items of a history, those that :func:`attribution` gives most.
     """
-    score_QK = companions_of_listed(model, queries, item_QK).cpu().numpy()
-    query_P, item_P = queries.past_query_P.cpu().numpy(), queries.past_item_P.cpu().numpy()
-    promise_P = np.zeros(len(query_P), dtype=np.float32)
-    if model.gives_companions:
-        listed_QK, lift_VV = item_QK.cpu().numpy(), _strength_of_pairs(model, history)
-        for query, (listed_K, score_K) in enumerate(zip(listed_QK, score_QK, strict=True)):
-            begin, end = np.searchsorted(query_P, [query, query + 1])
-            lift_PK = lift_VV[item_P[begin:end]][:, listed_K].toarray()
-            promise_P[begin:end] = lift_PK @ (score_K / np.maximum(lift_PK.sum(0), 1e-9))
-    return torch.from_numpy(promise_P).to(item_QK.device)
+    arrays, n_rows = listed.reading.arrays, listed.n_rows
+    events = listed.reading.sequences.item_BT.cpu().numpy()
+    row, position = np.nonzero((events > 0) & (events < n_rows))
+    is_read = np.isin(arrays.past_query * n_rows + arrays.past_item, row * n_rows + events[row, position])
+    pair = np.flatnonzero(is_read)
+    n_of_row = np.bincount(arrays.past_query[pair], minlength=len(events))
+    if n_of_row.max(initial=0) > at_most:
+        order = pair[np.lexsort((-attribution(listed, n_of_row > at_most)[pair], arrays.past_query[pair]))]
+        rank = np.arange(len(order)) - (np.cumsum(n_of_row) - n_of_row)[arrays.past_query[order]]
+        pair = np.sort(order[rank < at_most])
+    return arrays.past_query[pair], arrays.past_item[pair]
 
 
-def _strength_of_pairs(model: PurchaseModel, history: History) -> sparse.csr_array:
-    """Return how much each item speaks for each other (V, V): the lift at the date, or the cosine of neighbours."""
-    head = model.neighbour_head
-    if head is None:
-        return history.data.baskets.at(history.day)
-    n_rows, n_neighbours = head.cosine_VK.shape
-    begins = np.arange(n_rows + 1) * n_neighbours
-    cosine, item = head.cosine_VK.cpu().numpy().ravel(), head.neighbour_VK.cpu().numpy().ravel()
-    return sparse.csr_array((cosine, item, begins), shape=(n_rows, n_rows))
+def attribution(listed: Listed, is_wanted: np.ndarray) -> np.ndarray:
+    """Return about what each past item (N,) float64 of all histories adds to all listed logits of its own together.
 
+    Gradient times input of its events, and what :func:`category_attribution` and :func:`co_purchase_attribution` say.
+    One pass for all items. It is the effect of an infinitely small change: enough to say which items to leave out.
 
-def category_attribution(model: PurchaseModel, queries: Queries, item_QK: Tensor) -> Tensor:
-    """Return about what each past item (P,) gives to all listed items (Q, K) together through the kind head.
-
-    A kind's score, shared among its past items as they were bought lately, with a half-life of 60 days.
+    Args:
+        listed: the histories.
+        is_wanted: (Q,) bool; of the others 0 may be returned.
     """
-    query_P, code_PC = queries.past_query_P, model.categories_VC[queries.past_item_P]
-    categories = model.kind_scores(queries)
-    if categories is None:
-        return model.item_bias.new_zeros(len(query_P))
+    total = np.zeros(len(listed.reading.arrays.past_query))
+    if listed.model.decoder is not None:
+        total += _gradient_attribution(listed, np.flatnonzero(is_wanted))
+    for name, scores in listed.terms.items():
+        if isinstance(scores, CategoryScores):
+            total += category_attribution(listed, scores)
+        elif isinstance(scores, PairScores):
+            component = listed.model.components[name]
+            total += co_purchase_attribution(listed, scores, component, np.flatnonzero(is_wanted))
+    return total
+
+
+def category_attribution(listed: Listed, scores: CategoryScores) -> np.ndarray:
+    """Return about what each past item (N,) gives to all listed items together through its categories.
+
+    A category's score, shared among its past items as they were bought lately, with a half-life of 60 days.
+    """
+    queries, code_QL = listed.reading.queries, scores.categories_VC[listed.item_QK].flatten(1)
+    query_P, code_PC = queries.past_query_P, scores.categories_VC[queries.past_item_P]
     lately_P = queries.past_features_PF[:, PAST_FEATURES.index("decayed_60")].expm1()
-    total_QC = lately_P.new_zeros(len(item_QK), model.n_codes)
+    total_QC = lately_P.new_zeros(len(queries), len(scores.row_of_code))
     listed_QC = torch.zeros_like(total_QC)
-    row_Q = torch.arange(len(item_QK), device=query_P.device)
     place = query_P[:, None].expand_as(code_PC), code_PC
     total_QC.index_put_(place, lately_P[:, None].expand(code_PC.shape), accumulate=True)
-    code_QL = model.categories_VC[item_QK].flatten(1)
-    listed_QC.index_put_((row_Q[:, None].expand_as(code_QL), code_QL), total_QC.new_ones(()), accumulate=True)
+    row_QL = torch.arange(len(queries), device=query_P.device)[:, None].expand_as(code_QL)
+    listed_QC.index_put_((row_QL, code_QL), total_QC.new_ones(()), accumulate=True)
     share_PC = lately_P[:, None] / total_QC[place].clamp(min=1e-9)
-    score_PC = categories.score_UQ[categories.row_of_code[code_PC], query_P[:, None]]
-    return (score_PC * listed_QC[place] * share_PC).sum(-1)
+    score_PC = scores.score_UQ[scores.row_of_code[code_PC], query_P[:, None]]
+    result: np.ndarray = (score_PC * listed_QC[place] * share_PC).sum(-1).cpu().numpy()
+    return result
+
+
+def co_purchase_attribution(
+    listed: Listed, scores: PairScores, component: torch.nn.Module, rows: np.ndarray
+) -> np.ndarray:
+    """Return about what each past item (N,) gives to all listed items together as what is bought together with it.
+
+    What ``component`` gives to an item, shared among the past items by their lift, or by their cosine as neighbours;
+    for the histories ``rows`` only.
+    """
+    arrays, listed_QK = listed.reading.arrays, listed.item_QK.cpu().numpy()
+    score_QK = listed.given_by(scores).cpu().numpy()
+    total = np.zeros(len(arrays.past_query))
+    for row in rows:
+        own = slice(*np.searchsorted(arrays.past_query, [row, row + 1]))
+        table = _strengths(listed.snapshot, component, arrays.past_item[own])
+        strength = table[:, listed_QK[row]].toarray()
+        total[own] = strength @ (score_QK[row] / np.maximum(strength.sum(0), 1e-9))
+    return total
+
+
+def _gradient_attribution(listed: Listed, rows: np.ndarray) -> np.ndarray:
+    """Return gradient times input of the events of each past item (N,), for the histories ``rows``."""
+    model, reading = listed.model, listed.reading
+    tower, decoder = model.transformer()
+    row_R = torch.from_numpy(rows).to(listed.item_QK.device)
+    sequences, queries = _rows_of(reading.sequences, row_R), reading.queries
+    target_RD = tower(listed.item_QK[row_R]).sum(1)
+    with torch.enable_grad():
+        input_RTD = model.inputs(sequences).detach().requires_grad_()
+        states_RTD = decoder(input_RTD, sequences.gap_days_BT)
+        state_RD = states_RTD[torch.arange(len(rows), device=row_R.device), queries.position_Q[row_R]]
+        query_RD = decoder.query_at(state_RD, queries.days_until_query_Q[row_R])
+        (gradient_RTD,) = torch.autograd.grad((query_RD * target_RD).sum(), input_RTD)
+    of_events = (gradient_RTD * tower(sequences.item_BT)).sum(-1).cpu().numpy()
+    item, n_rows = sequences.item_BT.cpu().numpy(), listed.n_rows
+    row, position = np.nonzero((item > 0) & (item < n_rows))
+    key = reading.arrays.past_query * n_rows + reading.arrays.past_item
+    place = np.searchsorted(key, rows[row] * n_rows + item[row, position])
+    total: np.ndarray = np.bincount(place, weights=of_events[row, position], minlength=len(key))
+    return total
+
+
+def _strengths(snapshot: Snapshot, component: torch.nn.Module, item: np.ndarray) -> sparse.csr_array:
+    """Return how much each of ``item`` (N,) speaks for each other item (N, V): its lift, or cosine as a neighbour."""
+    if not isinstance(component, NeighbourComponent):
+        return snapshot.lift[item]
+    cosine, neighbour = (table[item].cpu().numpy() for table in (component.cosine_VK, component.neighbour_VK))
+    begins = np.arange(len(item) + 1) * cosine.shape[1]
+    return sparse.csr_array((cosine.ravel(), neighbour.ravel(), begins), shape=(len(item), len(component.cosine_VK)))
+
+
+def _past_without(reading: Reading, row: np.ndarray, item: np.ndarray) -> PastItems:
+    """Return the past items of each of the histories ``row`` (P,) without its ``item`` (P,), as of P queries."""
+    arrays = reading.arrays
+    begin, end = (np.searchsorted(arrays.past_query, row, side=side) for side in ("left", "right"))
+    query, place = event_positions(begin, end)
+    kept = arrays.past_item[place] != item[query]
+    query, place = query[kept], place[kept]
+    return PastItems(query, arrays.past_item[place], arrays.past_features[place])
+
+
+def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[SequenceTensors, Tensor, Tensor]:
+    """Return the sequences ``row_P`` (P,) without ``item_P`` (P,): gaps and the wait close over what is cut out.
+
+    And the position (P,) of the last event of each, and the days (P,) from that event to the query.
+    """
+    queries, whole = listed.reading.queries, _rows_of(listed.reading.sequences, row_P)
+    kept_PT = (whole.item_BT > 0) & (whole.item_BT != item_P[:, None])
+    order_PT = torch.argsort((~kept_PT).to(torch.int8), dim=1, stable=True)
+    n_kept_P = kept_PT.sum(1)
+    real_PT = torch.arange(kept_PT.shape[1], device=row_P.device) < n_kept_P[:, None]
+    all_days_PT = whole.gap_days_BT.cumsum(1)
+    item_PT = torch.where(real_PT, whole.item_BT.gather(1, order_PT), 0)
+    days_PT = all_days_PT.gather(1, order_PT)
+    gap_PT = torch.zeros_like(item_PT)
+    gap_PT[:, 1:] = torch.where(real_PT[:, 1:], days_PT.diff(dim=1), 0)
+    # The first event has no gap, whether it stands behind the start mark or not.
+    gap_PT[item_PT[:, 0] == listed.n_rows, 1:2] = 0
+    # Of a window full of one item nothing is left: it is read like a history that only begins.
+    item_PT[n_kept_P == 0, 0] = listed.n_rows
+    position_P = (n_kept_P - 1).clamp(min=0)
+    last_day_P = all_days_PT.gather(1, queries.position_Q[row_P, None])[:, 0]
+    waited_P = queries.days_until_query_Q[row_P] + last_day_P - days_PT.gather(1, position_P[:, None])[:, 0]
+    waited_P = torch.where(item_PT.gather(1, position_P[:, None])[:, 0] == listed.n_rows, 0, waited_P)
+    longest = int(position_P.max()) + 1 if len(position_P) else 1
+    sequences = SequenceTensors(item_PT[:, :longest], gap_PT[:, :longest], whole.user_codes_BK)
+    return sequences, position_P, waited_P
+
+
+def _rows_of(sequences: SequenceTensors, row_P: Tensor) -> SequenceTensors:
+    return SequenceTensors(sequences.item_BT[row_P], sequences.gap_days_BT[row_P], sequences.user_codes_BK[row_P])
+
+
+def _terms_of(listed: Listed, ablated: AblatedHistories) -> dict[str, Scores]:
+    """Return what the components give without the items, apart from those that score all users of a day alike."""
+    terms: dict[str, Scores] = {}
+    query_PD = listed.model.read(ablated.sequences, ablated.queries)
+    of_sequence = listed.terms.get(SEQUENCE)
+    if query_PD is not None and isinstance(of_sequence, ProductScores):
+        terms[SEQUENCE] = replace(of_sequence, query_QD=query_PD)
+    for component in listed.model.added_components():
+        if not isinstance(listed.terms.get(component.name), DayScores):
+            scores = component.score(ablated.queries, query_PD)
+            if scores is not None:
+                terms[component.name] = scores
+    return terms
+
+
+def _slices(n_rows: int, size: int) -> Iterator[slice]:
+    return (slice(begin, begin + size) for begin in range(0, n_rows, size))

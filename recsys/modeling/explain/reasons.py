@@ -1,145 +1,222 @@
 """Why the decoder recommends an item: the terms of its logit, and the past purchases that carried it.
 
-    logit = query · vector + bias + sales head + kind head + co_purchase head + repeat head
+    logit = bias + Σ component(query, item)
 
-The kind head's term is the sum of what it gives to the item's categories. Where no date is asked, what neighbours give
-stands for the co_purchase head. The last term is what the repeat head puts in the
-place of the five others, less these: 0 for what is new to the customer. A softmax does not see what is added to all
-items alike, so a term *raises* an item by as much as it lies above its mean over the catalogue.
+The terms are those of ``PurchaseModel.term_names``. The last one, where the model has it, is that of the past items:
+what their component puts in the place of all others, less these; 0 for what is new to the user. A softmax does not see
+what is added to all items alike. So a term *raises* an item by as much as it lies above its mean over the catalogue.
 
-The kind of a reason is the first that holds:
+The reason is the first that holds:
 
-    repeat       the customer had bought the item
-    promoted     something is known of the customer, and what the seller plans for the week asked raised it more than
-                 any of the five other terms, the sales head's without it
-    rising       of the five other terms the sales head raised it most, and it sold more in the last 7 days than in an
-                 average week of the last 28
-    variant      it shares its group (``Purchases.groups``) with a purchase that is named
+    repeat       the user had bought the item
+    promoted     something is known of the user, and what the seller plans for the week asked raised the item more than
+                 any other term of an item that is new, sales without promotions among them
+    rising       of these terms sales raised it most, and it sold more in the last 7 days than in an average week of
+                 the last 28
+    variant      it shares its group (``ItemCodes.groups``) with a purchase that is named
     often_after  a purchase is named
-    popular      no purchase raised it, or nothing is known of the customer, who is then shown the week's best sellers
+    popular      no purchase raised it, or nothing is known of the user, who is then shown the week's best sellers
 
 A repeat names the purchases of the item itself. Anything else names the past item without which the item's logit would
 be lowest, and others with at least ``LEAST_OF_FIRST`` of that effect, ``N_NAMED`` in all. The effect is found by
-leaving out: the decoder is asked again with all events of one past item cut out of the events that it reads (the newest
-``max_length``), the gaps and the wait closed over them, and the kind and co_purchase heads with all purchases of the item
-cut out of the whole history. What these are told of the customer as a whole (how many purchases and trips, how long
-since the last, how far apart) stays as it was. Of more than ``MOST_LEFT_OUT`` items there, as many are tried: those
-with the largest product of gradient and input, and share of what these heads give, which costs one pass for all, but
-says what an infinitely small change does, not what becomes of the list without the purchase.
+leaving out (see :mod:`recsys.modeling.explain.leave_one_out`):
+
+* the decoder is asked again with all events of one past item cut out of the events that it reads, which are the newest
+  ``max_length``; the gaps and the wait close over them;
+* all other components are asked again with all purchases of the item cut out of the whole history. What these read of
+  the user as a whole (how many purchases and trips, how long since the last, how far apart) stays as it was.
+
+Of more than ``MOST_LEFT_OUT`` items of the newest events, as many are tried: those that
+:func:`~recsys.modeling.explain.leave_one_out.attribution` gives most.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.data.purchases import Purchases, event_positions
-from recsys.modeling.decoder.inputs import Queries, Sequences, newest_events
-from recsys.modeling.explain.leave_one_out import (
-    AblatedHistories,
-    category_attribution,
-    co_purchase_attribution,
-    companions_of_listed,
-    companions_without,
-    kinds_of_listed,
-    kinds_without,
-    queries_without,
-)
-from recsys.modeling.recommenders.base import History, on_device
+from recsys.data.purchases import Histories
+from recsys.modeling.decoder.components.past_items import PastItemComponent
+from recsys.modeling.decoder.components.sales import SalesComponent
+from recsys.modeling.decoder.scores import PairScores
+from recsys.modeling.explain.leave_one_out import Listed, items_to_leave_out, lost_logits
 from recsys.modeling.recommenders.decoder import DecoderRecommender
-from recsys.schema import REASON_KINDS
-from recsys.signals.sales import ITEM_FEATURES
+from recsys.schema import REASONS
+from recsys.signals.snapshot import Snapshot
 
-TERMS = ("query · vector", "bias", "sales head", "kind head", "co_purchase head", "repeat head")
-_SALES = TERMS.index("sales head")
-_NOT_SALES = [TERMS.index(name) for name in ("query · vector", "bias", "kind head", "co_purchase head")]
 #: Past items that a reason names at most, and how much of the first one's effect the others have at least.
 N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
-_REPEAT, _PROMOTED, _RISING, _VARIANT, _OFTEN_AFTER, _POPULAR = range(len(REASON_KINDS))
+_REPEAT, _PROMOTED, _RISING, _VARIANT, _OFTEN_AFTER, _POPULAR = range(len(REASONS))
 #: Past items that are left out one by one, at most.
 MOST_LEFT_OUT = 24
+#: What sales are not compared with where an item is new to the user.
+_SALES_AND_PAST = (SalesComponent.name, PastItemComponent.name)
 
 
 @dataclass(frozen=True)
 class Reasons:
     """Why each of K items is recommended to each of Q users.
 
-    Shapes: J = ``N_NAMED`` past items, those with the largest share first, 0 after the last.
+    Shapes: N terms; J = ``N_NAMED`` past items, those with the largest share first, 0 after the last.
     """
 
     user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index
-    kind: np.ndarray  # (Q, K) int8 position in schema.REASON_KINDS
-    terms: np.ndarray  # (Q, K, 6) float32, as in TERMS: they sum to the logit
-    planned: np.ndarray  # (Q, K) float32: what the logit owes to promotions planned for the week asked
-    count: np.ndarray  # (Q, K) int64: how often the customer had bought the item
+    reason: np.ndarray  # (Q, K) int8 position in schema.REASONS
+    term_names: tuple[str, ...]
+    terms: np.ndarray  # (Q, K, N) float32, named in term_names: they sum to the logit
+    promotion_contribution: np.ndarray  # (Q, K) float32: what the logit owes to promotions planned for the week asked
+    count: np.ndarray  # (Q, K) int64: how often the user had bought the item
     past_item: np.ndarray  # (Q, K, J) int32 item_index
     past_day: np.ndarray  # (Q, K, J) int32 day of its latest purchase
-    #: (Q, K, J) float32. Of a repeat, what the repeat head gave of all that raised the item; else what leaving the past
-    #: item out takes from the logit, of what all past items with such an effect take one by one.
+    #: (Q, K, J) float32. Of a repeat, what the component of past items gave of all that raised the item, 0 without one;
+    #: else what leaving the past item out takes from the logit, of what all past items with such an effect take one by
+    #: one.
     share: np.ndarray
 
 
-def explain(
-    recommender: DecoderRecommender, history: History, user_index: np.ndarray, item: np.ndarray, *, chunk: int = 64
-) -> Reasons:
-    """Return why ``item`` (Q, K) int32 item_index is recommended to ``user_index`` (Q,) at the history's date.
+def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray, *, chunk: int = 64) -> Reasons:
+    """Return why ``item`` (Q, K) int32 item_index is recommended for each of ``histories`` (Q), at their day.
 
-    What is said of a customer does not depend on who else is asked about, nor of an item on what else is listed.
+    What is said of a user does not depend on who else is asked about, nor of an item on what else is listed.
     """
-    model = recommender.model
+    model, snapshot = decoder.model, decoder.snapshots.at(histories.day)
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
+    # Attributions take gradients: what is read in inference mode would have none.
+    with torch.inference_mode(False), torch.no_grad():
         parts = [
-            _explain(recommender, history, user_index[begin : begin + chunk], item[begin : begin + chunk])
-            for begin in range(0, len(user_index), chunk)
+            _explain(decoder, snapshot, histories.of(some), item[some])
+            for some in (slice(begin, begin + chunk) for begin in range(0, max(len(histories), 1), chunk))
         ]
     model.train(was_training)
-    joined = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Reasons(np.asarray(user_index, dtype=np.int32), item, *joined)
+    reason, *others = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Reasons(np.asarray(histories.user_index, dtype=np.int32), item, reason, model.term_names, *others)
 
 
 def _explain(
-    recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray
+    decoder: DecoderRecommender, snapshot: Snapshot, histories: Histories, item: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    data, end = history.data, history.end[users]
-    record = _Record.of(data, users, end)
-    count, _ = record.find(np.arange(len(users))[:, None], item)
-    query_QD, terms, raised, planned, by_plan = _terms(recommender, history, users, item, count > 0)
-    past_item, share = _influences(recommender, history, users, item, query_QD)
+    model, reading = decoder.model, decoder.read(histories)
+    item_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
+    with torch.inference_mode():
+        terms = model.terms(reading.query_QD, reading.queries)
+        listed = Listed(model, snapshot, reading, terms, item_QK)
+        by_term = _Terms.from_listed(listed)
+    past_item, share = _influences(listed)
+    bought = _Bought.from_histories(histories)
+    count = bought.of(np.arange(len(item))[:, None], item)[0]
     is_repeat = count > 0
     past_item[is_repeat], share[is_repeat] = 0, 0
     past_item[..., 0] = np.where(is_repeat, item, past_item[..., 0])
-    above = np.maximum(raised, 0)
-    repeat_share = above[..., -1] / np.maximum(above.sum(-1), 1e-9)
-    share[..., 0] = np.where(is_repeat, repeat_share, share[..., 0])
-    past_day = record.find(np.arange(len(users))[:, None, None], past_item)[1]
-    known = (end > data.offsets[users])[:, None]
-    trend_V = _sales_of(recommender, history)[:, ITEM_FEATURES.index("trend")]
-    unplanned = np.maximum(raised[..., _NOT_SALES].max(-1), raised[..., _SALES] - by_plan)
-    promoted = known & (planned > 0) & (by_plan > np.maximum(unplanned, 0))
-    rising = known & (raised[..., _SALES] > np.maximum(raised[..., _NOT_SALES].max(-1), 0)) & (trend_V[item] > 0)
-    of_group = ((data.groups[past_item] == data.groups[item][..., None]) & (past_item > 0)).any(-1)
-    kind = np.select(
-        [is_repeat, promoted, rising, of_group, past_item[..., 0] > 0],
+    share[..., 0] = np.where(is_repeat, by_term.share_of(PastItemComponent.name), share[..., 0])
+    past_day = bought.of(np.arange(len(item))[:, None, None], past_item)[1]
+    named = past_item[..., 0] > 0
+    groups = snapshot.codes.groups
+    of_group = ((groups[past_item] == groups[item][..., None]) & (past_item > 0)).any(-1)
+    is_promoted, is_rising = by_term.promoted_and_rising(snapshot, item, histories.n_events > 0)
+    reason = np.select(
+        [is_repeat, is_promoted, is_rising, of_group, named],
         [_REPEAT, _PROMOTED, _RISING, _VARIANT, _OFTEN_AFTER],
         _POPULAR,
     )
-    return kind.astype(np.int8), terms, planned, count, past_item, past_day, share
-
-
-def _sales_of(recommender: DecoderRecommender, history: History) -> np.ndarray:
-    """Return the sales features (V, F) at the date."""
-    tables, row = recommender.sales.tables([history.day])
-    sales: np.ndarray = tables[row[0]]
-    return sales
+    return reason.astype(np.int8), by_term.terms, by_term.promotion, count, past_item, past_day, share
 
 
 @dataclass(frozen=True)
-class _Record:
-    """What each of some customers bought, item by item. P pairs of customer and item, sorted."""
+class _Terms:
+    """The terms of the listed items' logits. N terms."""
+
+    names: tuple[str, ...]
+    terms: np.ndarray  # (Q, K, N) float32
+    raised: np.ndarray  # (Q, K, N) float32: by how much each raises the item
+    promotion: np.ndarray  # (Q, K) float32: what the logit owes to promotions planned for the week asked
+    raised_by_promotion: np.ndarray  # (Q, K) float32
+
+    @classmethod
+    def from_listed(cls, listed: Listed) -> Self:
+        """Read the terms from the scores of the components."""
+        model, item_QK, reading = listed.model, listed.item_QK, listed.reading
+        given: dict[str, Tensor] = {}
+        mean: dict[str, Tensor] = {}
+        for name in model.term_names:
+            scores = listed.terms.get(name)
+            given[name] = listed.given_by(scores)
+            mean[name] = torch.zeros_like(given[name]) if scores is None else scores.mean_Q()[:, None]
+        given["bias"], mean["bias"] = model.item_bias[item_QK], model.item_bias[1:].mean()
+        if model.past_items is not None:
+            given[PastItemComponent.name] = _put_by_past_items(listed, sum(given.values(), torch.zeros(())))
+        terms = torch.stack([given[name] for name in model.term_names], dim=-1)
+        raised = torch.stack([given[name] - mean[name] for name in model.term_names], dim=-1)
+        promotion_QV = model.promotion_contribution(reading.query_QD, reading.queries)
+        promotion_QK = promotion_QV.gather(1, item_QK)
+        raised_by_promotion = promotion_QK - promotion_QV[:, 1:].mean(1, keepdim=True)
+        parts = (part.float().cpu().numpy() for part in (terms, raised, promotion_QK, raised_by_promotion))
+        return cls(model.term_names, *parts)
+
+    def share_of(self, name: str) -> np.ndarray:
+        """Return the share (Q, K) of a term in all that raises each item; 0 where there is no such term."""
+        above = np.maximum(self.raised, 0)
+        total: np.ndarray = np.maximum(above.sum(-1), 1e-9)
+        return self._of(name, above) / total
+
+    def promoted_and_rising(
+        self, snapshot: Snapshot, item: np.ndarray, is_known: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return whether promotions raised each of ``item`` (Q, K) most, and whether sales did that rise.
+
+        Args:
+            snapshot: of the day.
+            item: item_index.
+            is_known: (Q,) whether the user has a history.
+        """
+        by_sales = self._of(SalesComponent.name, self.raised)
+        others = [place for place, name in enumerate(self.names) if name not in _SALES_AND_PAST]
+        by_others = self.raised[..., others].max(-1)
+        by_all_else = np.maximum(np.maximum(by_others, by_sales - self.raised_by_promotion), 0)
+        is_promoted = is_known[:, None] & (self.promotion > 0) & (self.raised_by_promotion > by_all_else)
+        sells_more = snapshot.item_features[item, snapshot.feature_names.index("trend")] > 0
+        return is_promoted, is_known[:, None] & (by_sales > np.maximum(by_others, 0)) & sells_more
+
+    def _of(self, name: str, table: np.ndarray) -> np.ndarray:
+        return table[..., self.names.index(name)] if name in self.names else np.zeros(table.shape[:2], np.float32)
+
+
+def _put_by_past_items(listed: Listed, replaced_QK: Tensor) -> Tensor:
+    """Return what the past items' own logits put in the place of ``replaced_QK``, less these; 0 for other items."""
+    queries, past_items = listed.reading.queries, listed.model.past_items
+    if past_items is None or not len(queries.past_query_P):
+        return torch.zeros_like(replaced_QK)
+    logit_P = past_items.logits(queries, listed.reading.query_QD)
+    pairs = queries.past_query_P, queries.past_item_P
+    shape = len(queries), listed.n_rows
+    is_past_QK = listed.given_by(PairScores(*pairs, torch.ones_like(logit_P), *shape)) > 0
+    return torch.where(is_past_QK, listed.given_by(PairScores(*pairs, logit_P, *shape)) - replaced_QK, 0)
+
+
+def _influences(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
+    """Return the past items (Q, K, J) int32 whose loss would cost each item most, and their shares float32."""
+    row, left_out = items_to_leave_out(listed, MOST_LEFT_OUT)
+    with torch.inference_mode():
+        lost_PK = lost_logits(listed, row, left_out).clamp(min=0).float().cpu().numpy()
+    past_item = np.zeros((*listed.item_QK.shape, N_NAMED), dtype=np.int32)
+    share = np.zeros((*listed.item_QK.shape, N_NAMED), dtype=np.float32)
+    for query in range(len(past_item)):
+        own = slice(*np.searchsorted(row, [query, query + 1]))
+        own_PK = lost_PK[own]
+        best_JK = np.argsort(-own_PK, axis=0, kind="stable")[:N_NAMED]
+        lost_JK = np.take_along_axis(own_PK, best_JK, axis=0)
+        named_JK = (lost_JK > 0) & (lost_JK >= LEAST_OF_FIRST * lost_JK[:1])
+        past_item[query, :, : len(best_JK)] = np.where(named_JK, left_out[own][best_JK], 0).T
+        share[query, :, : len(best_JK)] = np.where(named_JK, lost_JK / np.maximum(own_PK.sum(0), 1e-9), 0).T
+    return past_item, share
+
+
+@dataclass(frozen=True)
+class _Bought:
+    """What each of some users bought, item by item. P pairs of user and item, sorted."""
 
     key: np.ndarray  # (P,) int64: row · n_rows + item
     count: np.ndarray  # (P,) int64
@@ -147,152 +224,20 @@ class _Record:
     n_rows: int
 
     @classmethod
-    def of(cls, data: Purchases, users: np.ndarray, end: np.ndarray) -> "_Record":
-        """Count the events ``offsets[u]:end`` of each of ``users`` (Q,)."""
-        row, position = event_positions(data.offsets[users], end)
-        key, place, count = np.unique(
-            row * (data.n_items + 1) + data.item[position], return_inverse=True, return_counts=True
-        )
+    def from_histories(cls, histories: Histories) -> Self:
+        """Count the events of each history."""
+        log, (row, position) = histories.log, histories.events()
+        n_rows = log.n_items + 1
+        key, place, count = np.unique(row * n_rows + log.item[position], return_inverse=True, return_counts=True)
         last_day = np.zeros(len(key), dtype=np.int32)
-        np.maximum.at(last_day, place, data.day[position])
-        return cls(key, count, last_day, data.n_items + 1)
+        np.maximum.at(last_day, place, log.day[position])
+        return cls(key, count, last_day, n_rows)
 
-    def find(self, row: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how often the customer at ``row`` bought ``item``, and the day of the last time; 0 for never."""
+    def of(self, row: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how often the user at ``row`` bought ``item``, and the day of the last time; 0 for never."""
         wanted = row * self.n_rows + item
         if not len(self.key):
             return np.zeros(wanted.shape, dtype=np.int64), np.zeros(wanted.shape, dtype=np.int32)
         place = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
-        found = self.key[place] == wanted
-        return np.where(found, self.count[place], 0), np.where(found, self.last_day[place], 0)
-
-
-def _asked(recommender: DecoderRecommender, history: History, users: np.ndarray) -> tuple[Sequences, Queries]:
-    model = recommender.model
-    day = np.full(len(users), history.day)
-    sequences, queries = newest_events(history.data, users, history.end[users], day, model.config)
-    device = model.item_bias.device
-    return on_device(sequences, device), on_device(queries, device)
-
-
-def _terms(
-    recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray, is_past: np.ndarray
-) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the queries (Q, D), the terms (Q, K, 6) of each logit, and by how much each raises the item (Q, K, 6).
-
-    And what the logit owes to promotions planned for the week, and by how much that raises the item, (Q, K) each.
-    """
-    model = recommender.model
-    device = model.item_bias.device
-    sequences, queries = _asked(recommender, history, users)
-    query_QD = model.query(model.states(sequences), queries)
-    item_QK = torch.from_numpy(item.astype(np.int64)).to(device)
-    logit_QK = model.catalogue_logits(query_QD, queries, recommender.sales).gather(1, item_QK)
-    sales_V = model.sales_scores(recommender.sales, history.day)
-    categories = model.kind_scores(queries)
-    mean_of_kinds_Q = logit_QK.new_zeros(len(users))
-    if categories is not None:
-        mean_of_kinds_Q = categories.of_items(model.categories_VC[1:]).mean(1)
-    co_purchases = model.companion_scores(queries)
-    mean_of_companions_Q = logit_QK.new_zeros(len(users))
-    if co_purchases is not None:
-        mean_of_companions_Q.index_add_(0, co_purchases.query_C, co_purchases.score_C / model.n_items)
-    vectors_VD = model.item_vectors_VD
-    columns = [
-        torch.einsum("qd,qkd->qk", query_QD, vectors_VD[item_QK]),
-        model.item_bias[item_QK],
-        sales_V[item_QK],
-        kinds_of_listed(model, queries, item_QK),
-        companions_of_listed(model, queries, item_QK),
-    ]
-    rest_QK = logit_QK - torch.stack(columns).sum(0)
-    columns.append(torch.where(torch.from_numpy(is_past).to(device), rest_QK, 0))
-    means = [
-        (query_QD @ vectors_VD[1:].mean(0))[:, None],
-        model.item_bias[1:].mean(),
-        sales_V[1:].mean(),
-        mean_of_kinds_Q[:, None],
-        mean_of_companions_Q[:, None],
-        torch.zeros((), device=device),
-    ]
-    raised = torch.stack([column - mean for column, mean in zip(columns, means, strict=True)], dim=-1)
-    told_VF = torch.from_numpy(_sales_of(recommender, history)).to(device)
-    planned_QV = model.promotion_contribution(query_QD, queries, told_VF)
-    planned_QK = planned_QV.gather(1, item_QK)
-    parts = (torch.stack(columns, dim=-1), raised, planned_QK, planned_QK - planned_QV[:, 1:].mean(1, keepdim=True))
-    terms, raised_by, planned, raised_by_plan = (part.float().cpu().numpy() for part in parts)
-    return query_QD, terms, raised_by, planned, raised_by_plan
-
-
-def _influences(
-    recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray, query_QD: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the past items (Q, K, J) int32 whose loss would cost each item most, and their shares float32."""
-    past_item = np.zeros((*item.shape, N_NAMED), dtype=np.int32)
-    share = np.zeros((*item.shape, N_NAMED), dtype=np.float32)
-    promising_QV = _promising(recommender, history, users, item)
-    left = [
-        AblatedHistories.each(history, user, recommender.model.config, promise_V, MOST_LEFT_OUT)
-        for user, promise_V in zip(users, promising_QV, strict=True)
-    ]
-    lost_PK = _losses(recommender, history, users, item, query_QD, left)
-    begin = 0
-    for row, one in enumerate(left):
-        own_PK = lost_PK[begin : begin + len(one.item)]
-        begin += len(one.item)
-        best_JK = np.argsort(-own_PK, axis=0, kind="stable")[:N_NAMED]
-        lost_JK = np.take_along_axis(own_PK, best_JK, axis=0)
-        named_JK = (lost_JK > 0) & (lost_JK >= LEAST_OF_FIRST * lost_JK[:1])
-        past_item[row, :, : len(best_JK)] = np.where(named_JK, one.item[best_JK], 0).T
-        share[row, :, : len(best_JK)] = np.where(named_JK, lost_JK / np.maximum(own_PK.sum(0), 1e-9), 0).T
-    return past_item, share
-
-
-def _losses(
-    recommender: DecoderRecommender,
-    history: History,
-    users: np.ndarray,
-    item: np.ndarray,
-    query_QD: Tensor,
-    left: list[AblatedHistories],
-) -> np.ndarray:
-    """Return what each listed item loses (P, K) with each past item left out, at least 0; as for new items."""
-    model = recommender.model
-    device = query_QD.device
-    _, queries = _asked(recommender, history, users)
-    row_P = torch.from_numpy(np.repeat(np.arange(len(left)), [len(one.item) for one in left])).to(device)
-    left_P = torch.from_numpy(np.concatenate([one.item for one in left]).astype(np.int64)).to(device)
-    item_QK = torch.from_numpy(item.astype(np.int64)).to(device)
-    lost_PD = query_QD[row_P] - queries_without(model, left)
-    lost_PK = torch.einsum("pd,pkd->pk", lost_PD, model.item_vectors_VD[item_QK][row_P])
-    if model.kind_head is not None:
-        whole_QK = kinds_of_listed(model, queries, item_QK)
-        lost_PK = lost_PK + whole_QK[row_P] - kinds_without(model, history, queries, row_P, left_P, item_QK)
-    if model.gives_companions:
-        whole_QK = companions_of_listed(model, queries, item_QK)
-        lost_PK = lost_PK + whole_QK[row_P] - companions_without(model, history, queries, row_P, left_P, item_QK)
-    lost: np.ndarray = lost_PK.clamp(min=0).float().cpu().numpy()
-    return lost
-
-
-def _promising(recommender: DecoderRecommender, history: History, users: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Return about what each item (Q, V + 1) of each user's newest events adds to the sum of the listed logits.
-
-    Gradient · input of its events, and what :func:`category_attribution` and :func:`co_purchase_attribution` say.
-    """
-    model = recommender.model
-    with torch.inference_mode(False), torch.enable_grad():
-        sequences, queries = _asked(recommender, history, users)
-        listed_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
-        target_QD = model.item_vectors_VD[listed_QK].sum(1).detach().clone()
-        input_BTD = model.items(sequences.item_BT).detach().requires_grad_()
-        query_QD = model.query(model.decoder(input_BTD, sequences.gap_days_BT), queries)
-        (gradient_BTD,) = torch.autograd.grad((query_QD * target_QD).sum(), input_BTD)
-    promise_BT = (gradient_BTD * input_BTD.detach()).sum(-1)
-    promise_QV = promise_BT.new_zeros(len(users), model.n_items + 2)
-    promise_QV.scatter_add_(1, sequences.item_BT, promise_BT)  # of the start mark and padding as well: nobody looks
-    past = queries.past_query_P, queries.past_item_P
-    promise_QV.index_put_(past, category_attribution(model, queries, listed_QK), accumulate=True)
-    promise_QV.index_put_(past, co_purchase_attribution(model, history, queries, listed_QK), accumulate=True)
-    promise: np.ndarray = promise_QV.float().cpu().numpy()
-    return promise
+        is_pair = self.key[place] == wanted
+        return np.where(is_pair, self.count[place], 0), np.where(is_pair, self.last_day[place], 0)

@@ -1,84 +1,89 @@
 """Reasons in plain English, with the names of the items; and as a table."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from recsys.console import progress
 from recsys.data.days import day_date
 from recsys.data.item_names import Labels, long_date, readable
-from recsys.data.purchases import Purchases
+from recsys.data.purchases import Histories
 from recsys.evaluation.tables import REASONS_SCHEMA, reason_rows
 from recsys.modeling.explain.reasons import Reasons, explain
-from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.decoder import DecoderRecommender
-from recsys.schema import REASON_KINDS
-from recsys.signals.item_codes import group_column
-from recsys.signals.sales import ITEM_FEATURES, ItemSales
+from recsys.schema import REASONS
+from recsys.signals.snapshot import Snapshot
 from recsys.storage import replacing
 
-#: Customers whose reasons are found, and written, at a time.
+#: Users whose reasons are found, and written, at a time.
 CHUNK_USERS = 1024
-#: What a repeat's logit owes at least to a plan that is told with it: a tenth, by which the odds rise by about a tenth.
-LEAST_PLANNED = 0.1
+#: What a repeat's logit owes at least to a promotion that is named with it: a tenth, by which the odds rise by about a
+#: tenth.
+LEAST_PROMOTION = 0.1
 
 
 class ReasonTexts:
-    """Says reasons at a date in words."""
+    """Says reasons at a day in words."""
 
-    def __init__(self, data: Purchases, sales: ItemSales, day: int, *, has_neighbours: bool = False) -> None:
-        """Take what a model reads; one that ``has_neighbours`` knows no order of what the same customers bought."""
-        self._goes_with = "goes with" if has_neighbours else "often after"
-        self._labels = Labels(data.items)
-        self._group_column = group_column(data.items)
-        self._group_values = None if self._group_column is None else data.items[self._group_column].to_list()
-        self._known = data.ends_before(day) > data.offsets[:-1]
-        self._sold_7, self._sold_28 = sales.sold(day - 7, day), sales.sold(day - 28, day)
-        told_VF = sales.at(day)
-        self._never_sold = told_VF[:, ITEM_FEATURES.index("never_sold")] > 0
-        self._kinds_sell = told_VF[:, ITEM_FEATURES.index("category_sold_7")] > 0
-        promotions = data.promotions
-        self._promotion_kinds = () if promotions is None else promotions.categories
-        self._widest = np.zeros((data.n_items + 1, 0)) if promotions is None else promotions.widest(day)
+    def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False) -> None:
+        """Take what is known of items; a model that ``has_neighbours`` knows no order of what the same users bought."""
+        self._bought_with = "often bought with" if has_neighbours else "often after"
+        self._labels = Labels(snapshot.items)
+        self._group_column = snapshot.codes.group_column
+        self._group_values = None if self._group_column is None else snapshot.items[self._group_column].to_list()
+        self._sold_7, self._sold_28 = snapshot.sold(7), snapshot.sold(28)
+        of_items = {name: snapshot.item_features[:, place] for place, name in enumerate(snapshot.feature_names)}
+        self._never_sold = of_items["never_sold"] > 0
+        self._category_sells = of_items["category_sold_7"] > 0
+        promotions = snapshot.promotions
+        self._media = () if promotions is None else promotions.media
+        self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)
 
-    def of(self, reasons: Reasons) -> list[list[str]]:
-        """Return a sentence for each of (Q, K); an empty one for padding."""
+    def say(self, reasons: Reasons, histories: Histories) -> list[list[str]]:
+        """Return a sentence for each of (Q, K); an empty one for padding.
+
+        Args:
+            reasons: of Q users.
+            histories: of the same users in the same order.
+        """
         n_users, k = reasons.item.shape
-        return [[self._one(reasons, row, place) for place in range(k)] for row in range(n_users)]
+        is_known = (histories.n_events > 0).tolist()
+        return [[self._say(reasons, row, place, is_known[row]) for place in range(k)] for row in range(n_users)]
 
-    def _one(self, reasons: Reasons, row: int, place: int) -> str:
+    def _say(self, reasons: Reasons, row: int, place: int, is_known: bool) -> str:
         item = int(reasons.item[row, place])
         if not item:
             return ""
-        kind = REASON_KINDS[reasons.kind[row, place]]
+        reason = REASONS[reasons.reason[row, place]]
         named = [int(past) for past in reasons.past_item[row, place] if past]
         dated = [self._dated(*pair) for pair in zip(named, reasons.past_day[row, place].tolist(), strict=False)]
-        if kind == "repeat":
+        if reason == "repeat":
             count, last = int(reasons.count[row, place]), _date(reasons.past_day[row, place, 0])
             bought = f"bought {count:,} times, last on {last}" if count > 1 else f"bought once, on {last}"
-            return f"{bought}; {self._plan(item)}" if reasons.planned[row, place] >= LEAST_PLANNED else bought
-        if kind == "promoted":
-            return self._plan(item)
-        if kind == "rising":
+            is_promoted = reasons.promotion_contribution[row, place] >= LEAST_PROMOTION
+            return f"{bought}; {self._promotion(item)}" if is_promoted else bought
+        if reason == "promoted":
+            return self._promotion(item)
+        if reason == "rising":
             a_week = self._sold_28[item] / 4
             return f"on the rise: {self._sold_7[item]:,} sold in the last 7 days, {a_week:,.1f} a week in the last 28"
-        if kind == "variant":
+        if reason == "variant":
             return f"another {self._group(item)}, after {_listed(dated)}"
-        if kind == "often_after":
-            return f"{self._goes_with} {_listed(dated)}"
+        if reason == "often_after":
+            return f"{self._bought_with} {_listed(dated)}"
         if self._never_sold[item]:
-            return f"not sold yet{': others of its kind sell well' if self._kinds_sell[item] else ''}"
-        if self._known[reasons.user_index[row]]:
+            return f"not sold yet{': others of its kind sell well' if self._category_sells[item] else ''}"
+        if is_known:
             return "sells well: no purchase speaks for it more than another item would"
         return "nothing is known of the customer: a best seller of the week"
 
-    def _plan(self, item: int) -> str:
-        """Return what is planned for an item in the week from the date on: each kind's best day, the widest first."""
+    def _promotion(self, item: int) -> str:
+        """Return how an item is promoted in the week from the day on: each medium's best day, the widest first."""
         shares: list[float] = self._widest[item].tolist()
-        categories = sorted(zip(shares, self._promotion_kinds, strict=True), reverse=True)
-        told = [f"{readable(kind)} {_percent(share)}" for share, kind in categories if share > 0]
-        return f"promoted in the week to come: {', '.join(told)}"
+        by_share = sorted(zip(shares, self._media, strict=True), reverse=True)
+        listed = [f"{readable(medium)} {_percent(share)}" for share, medium in by_share if share > 0]
+        return f"promoted in the week to come: {', '.join(listed)}"
 
     def _dated(self, item: int, day: int) -> str:
         return f"{self._labels.product(item).label} ({_date(day)})"
@@ -92,30 +97,40 @@ class ReasonTexts:
 
 
 def write_reasons(
-    recommender: DecoderRecommender, history: History, user_index: np.ndarray, item: np.ndarray, path: Path
+    decoder: DecoderRecommender,
+    histories: Histories,
+    item: np.ndarray,
+    path: Path,
+    advance: Callable[[int], None] = lambda n_users: None,
 ) -> None:
-    """Write why ``item`` (Q, K) is recommended to ``user_index`` (Q,) to a Parquet table, whole or not at all."""
-    texts = _texts(recommender, history)
-    with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer, progress() as bar:
-        task = bar.add_task("reasons", total=len(user_index))
-        for begin in range(0, len(user_index), CHUNK_USERS):
-            users = user_index[begin : begin + CHUNK_USERS]
-            reasons = explain(recommender, history, users, item[begin : begin + CHUNK_USERS])
+    """Write why ``item`` (Q, K) is recommended for each of ``histories`` (Q) to a Parquet table, whole or not at all.
+
+    Args:
+        decoder: the model that recommends.
+        histories: of the users.
+        item: item_index, padded with 0.
+        path: the table, whose columns are those of :mod:`recsys.schema`; what stands there is replaced.
+        advance: is called with the number of users whose reasons were written since the last call.
+    """
+    texts = _texts(decoder, histories)
+    with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer:
+        for begin in range(0, len(histories), CHUNK_USERS):
+            some = slice(begin, begin + CHUNK_USERS)
+            users = histories.of(some)
+            reasons = explain(decoder, users, item[some])
             past = reasons.past_item, reasons.past_day, reasons.share
-            writer.write_table(reason_rows(history.data, users, reasons.item, reasons.kind, past, texts.of(reasons)))
-            bar.advance(task, len(users))
+            said = texts.say(reasons, users)
+            writer.write_table(reason_rows(users, reasons.item, reasons.reason, past, said))
+            advance(len(users))
 
 
-def say_reasons(
-    recommender: DecoderRecommender, history: History, user_index: np.ndarray, item: np.ndarray
-) -> list[list[str]]:
-    """Return why ``item`` (Q, K), padded with 0, is recommended to ``user_index`` (Q,), in words."""
-    return _texts(recommender, history).of(explain(recommender, history, user_index, item))
+def say_reasons(decoder: DecoderRecommender, histories: Histories, item: np.ndarray) -> list[list[str]]:
+    """Return why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q), in words."""
+    return _texts(decoder, histories).say(explain(decoder, histories, item), histories)
 
 
-def _texts(recommender: DecoderRecommender, history: History) -> ReasonTexts:
-    has_neighbours = recommender.model.neighbour_head is not None
-    return ReasonTexts(history.data, recommender.sales, history.day, has_neighbours=has_neighbours)
+def _texts(decoder: DecoderRecommender, histories: Histories) -> ReasonTexts:
+    return ReasonTexts(decoder.snapshots.at(histories.day), has_neighbours=decoder.model.neighbours is not None)
 
 
 def _percent(share: float) -> str:

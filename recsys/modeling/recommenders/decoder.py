@@ -12,10 +12,10 @@ from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.recommenders.base import Recommendations, Recommender
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
-from recsys.modeling.recommenders.popularity import Popularity
+from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.schema import DECODER
 from recsys.signals.item_codes import ItemCodes
-from recsys.signals.queries import SnapshotSource, query_at
+from recsys.signals.queries import Queries, SnapshotSource, query_at
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
@@ -28,6 +28,7 @@ class Reading:
     sequences: SequenceTensors
     queries: QueryTensors
     query_QD: Tensor | None  # None where the model has no transformer
+    arrays: Queries  # the queries once more, as they came from NumPy
 
 
 class DecoderRecommender:
@@ -82,7 +83,7 @@ class DecoderRecommender:
         longest = self.model.config.max_length if max_length is None else max_length
         sequences, queries = query_at(self.snapshots, histories, longest, codes, lifts=self.model.reads_lifts)
         read = SequenceTensors.from_arrays(sequences, device), QueryTensors.from_arrays(queries, device)
-        return Reading(histories, *read, self.model.read(*read))
+        return Reading(histories, *read, self.model.read(*read), queries)
 
 
 @dataclass(frozen=True)

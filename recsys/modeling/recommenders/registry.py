@@ -1,100 +1,83 @@
-"""The rules and classical models the decoder is held against: NumPy, SciPy and `implicit`, no training loop of ours."""
+"""All rules and classical models by name: NumPy, SciPy and `implicit`, no training loop of ours."""
 
-from collections.abc import Callable
-from typing import Final
-
-import numpy as np
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Final
 
 from recsys.config import Config
-from recsys.data.purchases import Purchases
+from recsys.data.purchases import Histories, Purchases
+from recsys.errors import ConfigError
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.als import LeastSquares
-from recsys.modeling.recommenders.base import History, Recommender
-from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.item_knn import Neighbours, fit_covisitation, fit_item_knn
-from recsys.modeling.recommenders.popularity import WEEK_DAYS, Popularity
-from recsys.modeling.recommenders.repeat import Repeat, choose_half_life
-from recsys.modeling.recommenders.variants import Variants, has_variants
-
-#: Length of the lists on which a setting is chosen.
-CHOICE_K: Final = 12
+from recsys.modeling.recommenders import rules
+from recsys.modeling.recommenders.base import Recommender
+from recsys.modeling.recommenders.rules import FitFunction, LogCheck
+from recsys.schema import SYSTEMS
 
 
-def fit_baseline(name: str, history: History, config: Config, validation: Fold | None) -> Recommender:
-    """Return the baseline ``name`` built from what ``history`` knows.
+def collect_systems() -> dict[str, FitFunction]:
+    """Return what fits each system of ``rules``, by name, in the order in which reports show them.
+
+    Systems that reports know come first, others follow by name.
+
+    Raises:
+        ConfigError: two files hold a system of the same name.
+    """
+    systems: dict[str, FitFunction] = _collect("SYSTEMS")
+    return dict(sorted(systems.items(), key=lambda entry: (_place(entry[0]), entry[0])))
+
+
+def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
+    """Return the baseline ``name`` fitted to ``known``, the histories of everybody at a day.
 
     Args:
         name: one of :data:`BASELINES`.
-        history: what is known at the date asked.
+        known: what is known of every user, row u for user_index u.
         config: ``baselines``, ``seed`` and ``predict.segment`` are read.
-        validation: the fold on which the repeat rule's half-life is chosen by MAP@12 out of the whole catalogue, with
-            what was known at its date; without one the middle value of ``baselines.half_lives_days`` is taken.
+        validation: the fold on which settings are chosen, with what was known at its day; None takes middle values.
 
     Raises:
+        ConfigError: there is no such baseline.
         DataError: the baseline is variants and the items have no ``baselines.variant_column``.
     """
-    return BASELINES[name](history, config, validation)
+    require_baseline(name)
+    return BASELINES[name](known, config, validation)
 
 
-def can_fit(name: str, data: Purchases, config: Config) -> bool:
-    """Return whether ``data`` hold what the baseline ``name`` needs: variants need a column that tells them."""
-    return name != "variants" or has_variants(data, config.baselines.variant_column)
+def can_fit(name: str, log: Purchases, config: Config) -> bool:
+    """Return whether ``log`` holds what the baseline ``name`` needs: variants need an item column that names products.
+
+    Raises:
+        ConfigError: there is no such baseline.
+    """
+    require_baseline(name)
+    return name not in _CAN_FIT or _CAN_FIT[name](log, config)
 
 
-def _popularity(history: History, config: Config, validation: Fold | None) -> Popularity:
-    return Popularity.fit("popularity", history, segment=config.predict.segment)
+def require_baseline(name: str) -> None:
+    """Refuse a name that no file of ``rules`` holds.
+
+    Raises:
+        ConfigError: there is no such baseline.
+    """
+    if name not in BASELINES:
+        raise ConfigError(f"baselines.systems names {name!r}; expected some of {', '.join(BASELINES)}")
 
 
-def _popularity_week(history: History, config: Config, validation: Fold | None = None) -> Popularity:
-    return Popularity.fit("popularity_week", history, days=WEEK_DAYS, segment=config.predict.segment)
+def _collect(attribute: str) -> dict[str, Any]:
+    """Return the dictionary ``attribute`` of every file of ``rules`` that has one, all in one."""
+    collected: dict[str, Any] = {}
+    for module in iter_modules(rules.__path__):
+        entries = getattr(import_module(f"{rules.__name__}.{module.name}"), attribute, {})
+        if twice := collected.keys() & entries.keys():
+            raise ConfigError(f"{module.name}.py holds {', '.join(twice)}, as another file of rules does; rename one")
+        collected |= entries
+    return collected
 
 
-def _repeat(history: History, config: Config, validation: Fold | None) -> Repeat:
-    half_lives_days = config.baselines.half_lives_days
-    if validation is None:
-        return Repeat(half_lives_days[len(half_lives_days) // 2], _popularity_week(history, config))
-    earlier = History(history.data, validation.history_end, validation.start_day)
-    whole_catalogue = Candidates(np.arange(history.data.n_items + 1) > 0)
-    half_life_days = choose_half_life(
-        half_lives_days,
-        earlier,
-        validation,
-        _popularity_week(earlier, config),
-        min(CHOICE_K, history.data.n_items),
-        whole_catalogue,
-    )
-    return Repeat(half_life_days, _popularity_week(history, config))
+def _place(name: str) -> int:
+    return SYSTEMS.index(name) if name in SYSTEMS else len(SYSTEMS)
 
 
-def _variants(history: History, config: Config, validation: Fold | None) -> Variants:
-    return Variants.fit(history.data, config.baselines.variant_column, _repeat(history, config, validation))
-
-
-def _covisitation(history: History, config: Config, validation: Fold | None) -> Neighbours:
-    settings = config.baselines
-    return fit_covisitation(
-        history, settings.covisitation_days, settings.n_neighbours, _popularity_week(history, config)
-    )
-
-
-def _item_knn(history: History, config: Config, validation: Fold | None) -> Neighbours:
-    return fit_item_knn(history, config.baselines.n_neighbours, _popularity_week(history, config))
-
-
-def _als(history: History, config: Config, validation: Fold | None) -> LeastSquares:
-    settings = config.baselines
-    return LeastSquares.fit(
-        history, settings.als_factors, settings.als_iterations, config.seed, _popularity_week(history, config)
-    )
-
-
-#: How each baseline is built, by the name under which it is reported.
-BASELINES: Final[dict[str, Callable[[History, Config, Fold | None], Recommender]]] = {
-    "repeat": _repeat,
-    "variants": _variants,
-    "covisitation": _covisitation,
-    "item_knn": _item_knn,
-    "als": _als,
-    "popularity_week": _popularity_week,
-    "popularity": _popularity,
-}
+#: How each baseline is fitted, by the name under which it is reported.
+BASELINES: Final = collect_systems()
+_CAN_FIT: Final[dict[str, LogCheck]] = _collect("CAN_FIT")

@@ -1,4 +1,4 @@
-"""What the baselines share: known events of some users, scored pairs, and full lists out of them, in chunks of users.
+"""What the baselines share: scored pairs, and the best of them, in chunks of users.
 
 Nothing here is ever as large as users × items: pairs (user, item) that have a score are kept as flat arrays.
 """
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.purchases import event_positions
-from recsys.modeling.recommenders.base import History
+from recsys.data.purchases import Histories
 
 #: Users of a chunk at most, and their events at most: together they bound memory at a few hundred megabytes.
 MAX_USERS = 8_192
@@ -25,7 +24,7 @@ class Pairs:
     Shapes: n pairs. Between equal scores the larger ``last`` wins, then the smaller item_index.
     """
 
-    row: np.ndarray  # (n,) int64, row of the users asked
+    row: np.ndarray  # (n,) int64, row of the histories
     item: np.ndarray  # (n,) int item_index
     score: np.ndarray  # (n,) float
     last: np.ndarray  # (n,) int, flat position of the last event behind the score; 0 where there is none
@@ -35,22 +34,33 @@ class Pairs:
         return Pairs(self.row[keep], self.item[keep], self.score[keep], self.last[keep])
 
 
-def user_chunks(history: History, user_index: np.ndarray, max_events: int = MAX_EVENTS) -> Iterator[slice]:
-    """Yield slices of ``user_index`` (Q,), each of bounded users and known events (one user may exceed the latter)."""
-    counts = history.end[user_index] - history.data.offsets[user_index]
+def no_pairs() -> Pairs:
+    """Return pairs of nobody."""
+    nothing = np.zeros(0, dtype=np.int64)
+    return Pairs(nothing, nothing, np.zeros(0), nothing)
+
+
+def united(first: Pairs, second: Pairs) -> Pairs:
+    """Return the pairs of both; no (row, item) may be in both."""
+    row = np.concatenate([first.row, second.row])
+    order = np.argsort(row, kind="stable")
+    item, score, last = (
+        np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in ("item", "score", "last")
+    )
+    return Pairs(row[order], item, score, last)
+
+
+def user_chunks(histories: Histories, max_events: int = MAX_EVENTS) -> Iterator[slice]:
+    """Yield slices of ``histories``, each of bounded users and events (one user may exceed the latter)."""
+    counts = histories.n_events
     total = np.cumsum(counts)
     start = 0
-    while start < len(user_index):
+    while start < len(histories):
         before = total[start] - counts[start]
         stop = int(np.searchsorted(total, before + max_events, side="right"))
         stop = min(max(stop, start + 1), start + MAX_USERS)
         yield slice(start, stop)
         start = stop
-
-
-def known_events(history: History, user_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and flat position, (n,) int64 each, of every event known of ``user_index``, in time order per row."""
-    return event_positions(history.data.offsets[user_index], history.end[user_index])
 
 
 def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: np.ndarray) -> Pairs:
@@ -95,7 +105,7 @@ def _within_reach(pairs: Pairs, n_rows: int, k: int) -> np.ndarray:
 
 
 def fuse_reciprocal_ranks(lists: tuple[np.ndarray, ...], k: int) -> np.ndarray:
-    """Return the ``k`` best items (Q, k) int32 of several lists per customer, each (Q, any length) padded with 0.
+    """Return the ``k`` best items (Q, k) int32 of several lists per user, each (Q, any length) padded with 0.
 
     An item's score is the sum over the lists that hold it of ``1 / (60 + rank)`` (Cormack, Clarke and Büttcher 2009,
     "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods"). Of equal scores the item that

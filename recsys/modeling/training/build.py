@@ -6,7 +6,7 @@ from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.evaluation.splits import Split
 from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
-from recsys.modeling.recommenders.item_knn import nearest_by_cosine
+from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
 from recsys.modeling.training.batches import TrainingBatches
 from recsys.modeling.training.module import PurchaseModule
 

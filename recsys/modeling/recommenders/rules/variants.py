@@ -1,20 +1,22 @@
 """The repeat rule, and other variants of what was bought: the same trousers in another colour."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.purchases import Purchases, event_positions
+from recsys.config import Config
+from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import DataError
-from recsys.modeling.recommenders.base import History
+from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.modeling.recommenders.personal import PersonalRecommender
-from recsys.modeling.recommenders.popularity import Popularity
-from recsys.modeling.recommenders.repeat import Repeat
-from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs, unseen
+from recsys.modeling.recommenders.rules import FitFunction, LogCheck
+from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.modeling.recommenders.rules.repeat import Repeat, fit_repeat
+from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs, united, unseen
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Variants(PersonalRecommender):
     Variants are ordered by the sum of the repeat rule's scores of their product, those of one product by what sold last
     week; variants that nobody bought that week are left to the filling.
 
-    Shapes: V = n_items + 1, G products, n items that have one.
+    Shapes: V = n_items + 1 at the fit, G products, n items that have one.
     """
 
     repeat: Repeat
@@ -35,53 +37,51 @@ class Variants(PersonalRecommender):
     name: str = "variants"
 
     @classmethod
-    def fit(cls, data: Purchases, column: str, repeat: Repeat) -> Self:
+    def fit(cls, log: Purchases, column: str, repeat: Repeat) -> Self:
         """Return the rule for products that ``column`` of the items tells apart.
 
         Raises:
             DataError: the items have no such column.
         """
-        if not has_variants(data, column):
-            known = ", ".join(data.items.columns)
+        if column not in log.items.columns:
+            columns = ", ".join(log.items.columns)
             raise DataError(
-                f"{data.folder}: the items have no column {column!r} that tells variants of one product, they have "
-                f"{known}; name one as baselines.variant_column, or leave variants out of baselines.systems"
+                f"{log.origin}: the items have no column {column!r} that tells variants of one product, they have "
+                f"{columns}; name one as baselines.variant_column, or leave variants out of baselines.systems"
             )
-        codes = pc.dictionary_encode(data.items[column].to_arrow().cast(pa.string())).indices
+        codes = pc.dictionary_encode(log.items[column].to_arrow().cast(pa.string())).indices
         product = np.concatenate([[0], np.asarray(pc.fill_null(codes, -1)).astype(np.int64) + 1])
         item = np.argsort(product, kind="stable")
         bounds = np.searchsorted(product[item], np.arange(int(product.max()) + 2))
         bounds[0] = bounds[1]  # padding and items without a product are nobody's variants
         return cls(repeat, product, item, bounds, repeat.fallback)
 
-    def score(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Pairs:
-        """Return the customer's own items as the repeat rule scores them, and below them their variants."""
-        own = self.repeat.score(history, user_index, k, candidates)
-        if not len(own.row):
+    def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
+        """Return each user's own items as the repeat rule scores them, and below them their variants."""
+        own = self.repeat.score(histories, k, candidates)
+        fitted = own.where(own.item < len(self.product))
+        if not len(fitted.row):
             return own
-        liked = sum_pairs(own.row, self.product[own.item], own.score, own.last)
+        liked = sum_pairs(fitted.row, self.product[fitted.item], fitted.score, fitted.last)
         place, position = event_positions(self.bounds[liked.item], self.bounds[liked.item + 1])
         item = self.item[position]
-        lowest = np.full(len(user_index), np.inf)
+        lowest = np.full(len(histories), np.inf)
         np.minimum.at(lowest, own.row, own.score)
         share = liked.score / (1 + liked.score)
         # What sold last week stands where the last purchase does: it decides between variants of one product.
         sold = self.fallback.counts[0][item]
         row = liked.row[place]
         variants = Pairs(row, item, lowest[row] * share[place], sold)
-        variants = variants.where((sold > 0) & unseen(variants, own.row, own.item))
-        return _united(own, variants)
+        return united(own, variants.where((sold > 0) & unseen(variants, own.row, own.item)))
 
 
-def has_variants(data: Purchases, column: str) -> bool:
-    """Return whether the items have the column that tells variants of one product."""
-    return column in data.items.columns
+def _variants(known: Histories, config: Config, validation: Fold | None) -> Variants:
+    return Variants.fit(known.log, config.baselines.variant_column, fit_repeat(known, config, validation))
 
 
-def _united(first: Pairs, second: Pairs) -> Pairs:
-    row = np.concatenate([first.row, second.row])
-    order = np.argsort(row, kind="stable")
-    item, score, last = (
-        np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in ("item", "score", "last")
-    )
-    return Pairs(row[order], item, score, last)
+def _has_variants(log: Purchases, config: Config) -> bool:
+    return config.baselines.variant_column in log.items.columns
+
+
+SYSTEMS: Final[dict[str, FitFunction]] = {"variants": _variants}
+CAN_FIT: Final[dict[str, LogCheck]] = {"variants": _has_variants}

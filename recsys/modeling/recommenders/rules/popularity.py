@@ -1,32 +1,36 @@
 """What sells best: to everybody, lately, or to a segment; and how every other baseline fills its lists."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.purchases import Purchases
+from recsys.config import Config
+from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
-from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.evaluation.splits import Fold
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
-from recsys.modeling.recommenders.scored_pairs import known_events, user_chunks
+from recsys.modeling.recommenders.rules import FitFunction
+from recsys.modeling.recommenders.scored_pairs import user_chunks
 from recsys.signals.sales import is_sale
 
 WEEK_DAYS = 7
-#: Segments that get a ranking of their own; customers of rarer ones get everybody's.
+#: Segments that get a ranking of their own; users of rarer ones get everybody's.
 MAX_SEGMENTS = 20
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """Items by the number of purchases before a date, the same for all customers who have a history.
+    """Items by the number of purchases before a day, the same for all users who have a history.
 
-    A customer without history gets what sells best in the customer's segment. Equal counts are ordered by the counts
-    of everybody, then by the counts of all time, then by item_index.
+    A user without history gets what sells best in the user's segment; one who was not there at the fit, or whose
+    history was given from outside the log, is of segment 0. Equal counts are ordered by the counts of everybody, then
+    by the counts of all time, then by item_index. Items that are newer than the fit stand last.
 
-    Shapes: U users, V = n_items + 1, S segments; segment 0 is everybody.
+    Shapes at the fit: U users, V = n_items + 1, S segments; segment 0 is everybody.
     """
 
     name: str
@@ -38,70 +42,75 @@ class Popularity:
     def fit(
         cls,
         name: str,
-        history: History,
+        known: Histories,
         *,
         days: int | None = None,
         segment: str | None = None,
         pieces: bool = True,
     ) -> Self:
-        """Return the popularity known at ``history.day``, of all time or of the last ``days`` days.
+        """Return the popularity known at ``known.day``, of all time or of the last ``days`` days.
 
         Args:
             name: how reports call it.
-            history: what is known.
-            days: length of the window that ends at ``history.day``.
+            known: the histories of everybody.
+            days: length of the window that ends at ``known.day``.
             segment: users column whose values are the segments (ages are banded, see :func:`segments_of`).
-            pieces: whether every purchase counts; else those of an item by one customer on one day are one.
+            pieces: whether every purchase counts; else those of an item by one user on one day are one.
         """
-        segment_U = segments_of(history.data, segment)
-        counted = None if pieces else is_sale(history.data)
-        ever_SV = _count(history, segment_U, None, counted)
-        counts_SV = ever_SV if days is None else _count(history, segment_U, history.day - days, counted)
+        segment_U = segments_of(known.log, segment)
+        counted = None if pieces else is_sale(known.log)
+        ever_SV = _count(known, segment_U, None, counted)
+        counts_SV = ever_SV if days is None else _count(known, segment_U, known.day - days, counted)
         order_SV = np.stack([_order(counts_V, counts_SV[0], ever_SV[0]) for counts_V in counts_SV])
         return cls(name, counts_SV, order_SV, segment_U)
 
     @classmethod
-    def for_cold_start(cls, history: History, segment: str | None) -> Self:
-        """Return what most customers of each segment bought in the last week, for those of whom nothing is known.
+    def for_cold_start(cls, known: Histories, segment: str | None) -> Self:
+        """Return what most users of each segment bought in the last week, for those of whom nothing is known.
 
-        Customers and not pieces: a list is right about who buys an item, however many of it.
+        Users and not pieces: a list is right about who buys an item, however many of it.
         """
-        return cls.fit("cold_start", history, days=WEEK_DAYS, segment=segment, pieces=False)
+        return cls.fit("cold_start", known, days=WEEK_DAYS, segment=segment, pieces=False)
 
-    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Recommendations:
-        """Return the most bought allowed items; the score is the number of purchases."""
+    def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
+        """Return the most bought allowed items; the score is the number of purchases.
+
+        Raises:
+            DataError: fewer than ``k`` items may be recommended to a user.
+        """
         require_enough(candidates, k)
-        item = np.zeros((len(user_index), k), dtype=np.int32)
-        for part in user_chunks(history, user_index):
-            self.fill(item[part], history, user_index[part], candidates)
-        counts = self.counts[self._segments(history, user_index)[:, None], item]
-        return Recommendations(user_index, item, counts.astype(np.float32))
+        item = np.zeros((len(histories), k), dtype=np.int32)
+        for part in user_chunks(histories):
+            self.fill(item[part], histories.of(part), candidates)
+        fitted = item < self.counts.shape[1]
+        counts = self.counts[self._segments(histories)[:, None], np.where(fitted, item, 0)]
+        return Recommendations(histories.user_index, item, np.where(fitted, counts, 0).astype(np.float32))
 
-    def fill(self, item: np.ndarray, history: History, user_index: np.ndarray, candidates: Candidates) -> np.ndarray:
+    def fill(self, item: np.ndarray, histories: Histories, candidates: Candidates) -> np.ndarray:
         """Complete lists in place with the most bought allowed items that they do not hold.
 
         Args:
             item: (Q, k) int32 distinct allowed item_index in rank order, padded with 0 at the end.
-            history: what is known.
-            user_index: (Q,) whose lists they are.
+            histories: what is known of the Q users whose lists they are.
             candidates: what may be recommended.
 
         Returns:
             (Q, k) place in the ranking, from 1, of each item that was filled in; 0 where the list was kept.
 
         Raises:
-            DataError: exclusions leave a customer fewer than k items.
+            DataError: exclusions leave a user fewer than k items.
         """
         rows, ranks = np.nonzero(item)
         taken_row, taken_item = rows, item[rows, ranks]
         if candidates.exclude_seen:
-            seen_row, position = known_events(history, user_index)
+            seen_row, position = histories.events()
             taken_row = np.concatenate([taken_row, seen_row])
-            taken_item = np.concatenate([taken_item, history.data.item[position]])
+            taken_item = np.concatenate([taken_item, histories.log.item[position]])
         place = np.zeros(item.shape, dtype=np.int64)
-        segment = self._segments(history, user_index)
+        segment = self._segments(histories)
+        newer = np.arange(self.counts.shape[1], len(candidates.allowed), dtype=np.int32)
         for number in np.unique(segment):
-            order = self.order[number]
+            order = np.concatenate([self.order[number], newer])
             members = np.flatnonzero(segment == number)
             mine = segment[taken_row] == number
             _fill(item, place, order[candidates.allowed[order]], members, taken_row[mine], taken_item[mine])
@@ -112,20 +121,24 @@ class Popularity:
             )
         return place
 
-    def _segments(self, history: History, user_index: np.ndarray) -> np.ndarray:
-        has_history = history.end[user_index] > history.data.offsets[user_index]
-        return np.where(has_history, 0, self.segment[user_index])
+    def _segments(self, histories: Histories) -> np.ndarray:
+        """Return the segment (Q,) int64 whose ranking each user gets."""
+        segment = np.zeros(len(histories), dtype=np.int64)
+        if not histories.given:
+            rows = np.flatnonzero((histories.n_events == 0) & (histories.user_index < len(self.segment)))
+            segment[rows] = self.segment[histories.user_index[rows]]
+        return segment
 
 
-def segments_of(data: Purchases, column: str | None) -> np.ndarray:
+def segments_of(log: Purchases, column: str | None) -> np.ndarray:
     """Return the segment (U,) int64 of each user by a users column: 1 … S-1, or 0 (everybody).
 
     Ages (a column of numbers with more than 20 values) are banded: under 20, twenties, …, sixties, 70 and over. Users
-    without a value, with one that is not among the 20 most frequent, and data without the column get 0.
+    without a value, with one that is not among the 20 most frequent, and logs without the column get 0.
     """
-    if column is None or column not in data.users.columns:
-        return np.zeros(data.n_users, dtype=np.int64)
-    values = data.users[column].to_arrow().cast(pa.string())
+    if column is None or column not in log.users.columns:
+        return np.zeros(log.n_users, dtype=np.int64)
+    values = log.users[column].to_arrow().cast(pa.string())
     ages = _as_numbers(values)
     if ages is not None and len(pc.unique(values)) > MAX_SEGMENTS:
         known = np.isfinite(ages)
@@ -133,8 +146,8 @@ def segments_of(data: Purchases, column: str | None) -> np.ndarray:
     counts = pc.value_counts(values.drop_null()).to_pylist()
     largest = sorted(counts, key=lambda entry: (-entry["counts"], entry["values"]))[:MAX_SEGMENTS]
     frequent = pa.array([entry["values"] for entry in largest], pa.string())
-    found = pc.fill_null(pc.index_in(values, value_set=frequent, skip_nulls=True), -1)
-    return np.asarray(found).astype(np.int64) + 1
+    place = pc.fill_null(pc.index_in(values, value_set=frequent, skip_nulls=True), -1)
+    return np.asarray(place).astype(np.int64) + 1
 
 
 def _as_numbers(values: pa.Array) -> np.ndarray | None:
@@ -145,20 +158,21 @@ def _as_numbers(values: pa.Array) -> np.ndarray | None:
     return np.asarray(pc.fill_null(numbers, np.nan))
 
 
-def _count(history: History, segment_U: np.ndarray, first_day: int | None, counted: np.ndarray | None) -> np.ndarray:
+def _count(known: Histories, segment_U: np.ndarray, first_day: int | None, counted: np.ndarray | None) -> np.ndarray:
     """Return purchases (S, V) int64 of each item by each segment, those ``counted`` (E,) bool; row 0 is everybody."""
-    data, n_rows = history.data, history.data.n_items + 1
+    log, n_rows = known.log, known.log.n_items + 1
     n_segments = int(segment_U.max(initial=0)) + 1
     counts = np.zeros(n_segments * n_rows, dtype=np.int64)
-    everyone = np.arange(data.n_users)
-    for part in user_chunks(history, everyone):
-        row, position = known_events(history, everyone[part])
+    for part in user_chunks(known):
+        some = known.of(part)
+        row, position = some.events()
         if first_day is not None:
-            recent = data.day[position] >= first_day
+            recent = log.day[position] >= first_day
             row, position = row[recent], position[recent]
         if counted is not None:
             row, position = row[counted[position]], position[counted[position]]
-        counts += np.bincount(segment_U[part][row] * n_rows + data.item[position], minlength=len(counts))
+        segment = segment_U[some.user_index][row]
+        counts += np.bincount(segment * n_rows + log.item[position], minlength=len(counts))
     counts_SV = counts.reshape(n_segments, n_rows)
     counts_SV[0] = counts_SV.sum(axis=0)
     return counts_SV
@@ -179,7 +193,7 @@ def _fill(
 ) -> None:
     """Put the first free items of ``pool`` (best first) into the empty ranks of the rows ``members``, in place.
 
-    The pool is only looked at as deep as the customer with the most taken items can need.
+    The pool is only looked at as deep as the user with the most taken items can need.
     """
     k = item.shape[1]
     n_taken = np.bincount(taken_row, minlength=len(item))[members]
@@ -197,3 +211,15 @@ def _fill(
     rank = n_kept[row] + turn[row, depth] - 1
     item[members[row], rank] = pool[depth]
     place[members[row], rank] = depth + 1
+
+
+def fit_popularity_week(known: Histories, config: Config, validation: Fold | None = None) -> Popularity:
+    """Return what sold in the last week: a baseline of its own, and what fills the lists of all others."""
+    return Popularity.fit("popularity_week", known, days=WEEK_DAYS, segment=config.predict.segment)
+
+
+def _popularity(known: Histories, config: Config, validation: Fold | None) -> Popularity:
+    return Popularity.fit("popularity", known, segment=config.predict.segment)
+
+
+SYSTEMS: Final[dict[str, FitFunction]] = {"popularity_week": fit_popularity_week, "popularity": _popularity}

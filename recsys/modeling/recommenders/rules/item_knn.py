@@ -1,0 +1,149 @@
+"""Items that are bought with what a customer bought: co-visitation counts, and item-kNN from `implicit`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from implicit.nearest_neighbours import all_pairs_knn, bm25_weight
+from scipy.sparse import csr_matrix
+
+from recsys.config import Config
+from recsys.data.purchases import Histories
+from recsys.evaluation.splits import Fold
+from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.personal import PersonalRecommender
+from recsys.modeling.recommenders.rules import FitFunction
+from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
+from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
+
+N_THREADS = 2
+#: Distinct items of one user and week that are paired: bounds the work, which grows with their square.
+MAX_VISIT_ITEMS = 100
+#: Latest events of a user whose neighbours are looked up: bounds the work of very long histories.
+MAX_QUERY_EVENTS = 300
+
+
+@dataclass(frozen=True)
+class Neighbours(PersonalRecommender):
+    """Scores ``sum over the user's events of weight × similarity[item, ·]``, then what sold last week.
+
+    The weight of an event is ``2 ** (-age_days / half_life_days)``; events older than ``days`` days have none, nor have
+    items that were not fitted. Only the user's 300 latest events count.
+
+    Shapes: V = n_items + 1 at the fit.
+    """
+
+    name: str
+    similarity: csr_matrix  # (V, V) float32, row i holds the items that go with item i
+    fallback: Popularity
+    half_life_days: float = np.inf
+    days: int | None = None
+    max_events = 50_000
+
+    def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
+        """Return every item that is similar to one of the user's."""
+        row, position = histories.events()
+        item = histories.log.item[position]
+        age_days = np.maximum(histories.day - histories.log.day[position], 0)
+        counted = (histories.end[row] - position <= MAX_QUERY_EVENTS) & (item < self.similarity.shape[0])
+        if self.days is not None:
+            counted &= age_days <= self.days
+        weight = np.exp2(-age_days[counted] / self.half_life_days).astype(np.float32)
+        shape = (len(histories), self.similarity.shape[0])
+        weights = csr_matrix((weight, (row[counted], item[counted])), shape=shape)
+        scores = csr_matrix(weights @ self.similarity)
+        scored_row = np.repeat(np.arange(len(histories), dtype=np.int64), np.diff(scores.indptr))
+        return Pairs(scored_row, scores.indices, scores.data, np.zeros(len(scored_row), dtype=np.int64))
+
+
+def fit_covisitation(known: Histories, days: int, n_neighbours: int, fallback: Popularity) -> Neighbours:
+    """Return co-visitation: items that the same users buy in the same week.
+
+    A visit is one user's purchases of one week among the last ``days`` days; it counts at most 100 distinct items, the
+    latest. Weeks are seven days, counted back from ``known.day``. With ``n_ij`` visits that hold both i and j and
+    ``n_i`` that hold i, the similarity is the cosine ``n_ij / sqrt(n_i n_j)``, kept for the ``n_neighbours`` largest of
+    each item. An item is similar to itself (cosine 1), so that repeat purchases count. Order and distance inside a
+    visit do not matter.
+    """
+    visits = _visits(known, days)
+    n_visits = np.bincount(visits.indices, minlength=visits.shape[1])
+    visits.data = 1 / np.sqrt(n_visits[visits.indices])
+    similarity = _nearest(visits, n_neighbours)
+    return Neighbours("covisitation", similarity, fallback, half_life_days=days / 3, days=days)
+
+
+def fit_item_knn(known: Histories, n_neighbours: int, fallback: Popularity) -> Neighbours:
+    """Return item-kNN by `implicit`: products of BM25-weighted columns of the user × item counts of all time."""
+    counts = count_matrix(known, known.log.n_items + 1)
+    weighted = bm25_weight(counts.T, K1=1.2, B=0.75).T.tocsr()
+    return Neighbours("item_knn", _nearest(weighted, n_neighbours), fallback)
+
+
+def nearest_by_cosine(known: Histories, n_neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the items (V, K) int32 whose buyers are most like those of each, and the cosines (V, K) float32.
+
+    With ``n_ij`` users who bought both and ``n_i`` who bought i, each counted once: ``n_ij / sqrt(n_i n_j)``. 0 where
+    fewer than ``n_neighbours`` K were bought with an item.
+    """
+    bought = count_matrix(known, known.log.n_items + 1)
+    n_buyers = np.bincount(bought.indices, minlength=bought.shape[1])
+    bought.data = 1 / np.sqrt(n_buyers[bought.indices])
+    nearest = _nearest(bought, n_neighbours + 1).tocoo()
+    others = np.flatnonzero(nearest.row != nearest.col)
+    order = others[np.lexsort((nearest.col[others], -nearest.data[others], nearest.row[others]))]
+    row = nearest.row[order]
+    place = np.arange(len(order)) - np.searchsorted(row, row)
+    shape = (bought.shape[1], n_neighbours)
+    item, cosine = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.float32)
+    fits = place < n_neighbours  # where an item is not the nearest to itself
+    item[row[fits], place[fits]], cosine[row[fits], place[fits]] = nearest.col[order][fits], nearest.data[order][fits]
+    return item, cosine
+
+
+def count_matrix(histories: Histories, n_rows: int) -> csr_matrix:
+    """Return how often each user bought each item below ``n_rows``, as a sparse (Q, n_rows) float32 matrix."""
+    row, position = histories.events()
+    item = histories.log.item[position]
+    inside = item < n_rows
+    ones = np.ones(np.count_nonzero(inside), dtype=np.float32)
+    counts = csr_matrix((ones, (row[inside], item[inside])), shape=(len(histories), n_rows))
+    counts.sum_duplicates()
+    return counts
+
+
+def _visits(known: Histories, days: int) -> csr_matrix:
+    """Return which of the latest items each visit holds, as a sparse (visits, V) matrix of ones."""
+    log = known.log
+    row, position = known.events()
+    recent = log.day[position] >= known.day - days
+    row, position = row[recent], position[recent]
+    # The last day before the one asked ends a week. Without dates, events of the very day asked belong to it as well.
+    weeks_ago = np.maximum(known.day - 1 - log.day[position], 0) // WEEK_DAYS
+    visit = np.unique(row * (int(weeks_ago.max(initial=0)) + 1) + weeks_ago, return_inverse=True)[1]
+    held = sum_pairs(visit, log.item[position], np.ones(len(visit)), position)
+    order = np.lexsort((-held.last, held.row))
+    rank = np.arange(len(order)) - np.searchsorted(held.row[order], held.row[order])
+    keep = order[rank < MAX_VISIT_ITEMS]
+    shape = (int(visit.max(initial=0)) + 1, log.n_items + 1)
+    return csr_matrix((np.ones(len(keep), dtype=np.float32), (held.row[keep], held.item[keep])), shape=shape)
+
+
+def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
+    """Return the ``n_neighbours`` largest products of each column with all columns, itself included."""
+    nearest = all_pairs_knn(weighted.astype(np.float64), n_neighbours, show_progress=False, num_threads=N_THREADS)
+    similarity: csr_matrix = nearest.tocsr().astype(np.float32)
+    return similarity
+
+
+def _covisitation(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
+    settings = config.baselines
+    return fit_covisitation(
+        known, settings.covisitation_days, settings.n_neighbours, fit_popularity_week(known, config)
+    )
+
+
+def _item_knn(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
+    return fit_item_knn(known, config.baselines.n_neighbours, fit_popularity_week(known, config))
+
+
+SYSTEMS: Final[dict[str, FitFunction]] = {"covisitation": _covisitation, "item_knn": _item_knn}

@@ -1,0 +1,81 @@
+"""The repeat rule: customers buy again what they bought often and lately."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from recsys.config import Config
+from recsys.data.purchases import Histories
+from recsys.evaluation.metrics import Targets, mean_average_precision
+from recsys.evaluation.splits import Fold
+from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.personal import PersonalRecommender
+from recsys.modeling.recommenders.rules import FitFunction
+from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
+from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
+
+#: Length of the lists on which the half-life is chosen.
+CHOICE_K: Final = 12
+
+
+@dataclass(frozen=True)
+class Repeat(PersonalRecommender):
+    """Own past items by ``sum over purchases of 2 ** (-age_days / half_life_days)``, then what sold last week.
+
+    Equal scores are ordered by the last purchase, latest first.
+    """
+
+    half_life_days: float
+    fallback: Popularity
+    name: str = "repeat"
+
+    def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
+        """Return each user's own items with their decayed counts."""
+        row, position = histories.events()
+        age_days = np.maximum(histories.day - histories.log.day[position], 0)
+        return sum_pairs(row, histories.log.item[position], np.exp2(-age_days / self.half_life_days), position)
+
+
+def choose_half_life(
+    half_lives_days: tuple[float, ...],
+    histories: Histories,
+    targets: Targets,
+    fallback: Popularity,
+    k: int,
+    candidates: Candidates,
+) -> float:
+    """Return the half-life with the best MAP@k on ``targets``; of equals the first.
+
+    ``histories`` are those of the users of ``targets``, in the same order.
+    """
+
+    def quality(half_life_days: float) -> float:
+        lists = Repeat(half_life_days, fallback).recommend(histories, k, candidates)
+        return mean_average_precision(lists.item, targets, lists.user_index, k)
+
+    return max(half_lives_days, key=quality)
+
+
+def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Repeat:
+    """Return the repeat rule with the half-life that is best on ``validation``, or the middle one without it.
+
+    The half-life is chosen by MAP@12 out of the whole catalogue, with what was known at the fold's day.
+    """
+    half_lives_days = config.baselines.half_lives_days
+    fallback = fit_popularity_week(known, config)
+    if validation is None:
+        return Repeat(half_lives_days[len(half_lives_days) // 2], fallback)
+    n_items = known.log.n_items
+    half_life_days = choose_half_life(
+        half_lives_days,
+        validation.histories(known.log),
+        validation,
+        fit_popularity_week(validation.everybody(known.log), config),
+        min(CHOICE_K, n_items),
+        Candidates(all_items(n_items)),
+    )
+    return Repeat(half_life_days, fallback)
+
+
+SYSTEMS: Final[dict[str, FitFunction]] = {"repeat": fit_repeat}
