@@ -113,8 +113,6 @@ class SplitConfig(Section):
     n_folds: int = Field(3, ge=0, description="number of test windows, the last ones of the data")
     horizon_days: int = Field(7, ge=1, description="length of a window in days")
     end: date | None = Field(None, description="first day after the last test window; day after the data by default")
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of customers held out by protocol customers")
-    seed: int = Field(42, description="seed of protocol customers")
 
 
 class ModelConfig(Section):
@@ -179,9 +177,8 @@ class OriginalConfig(Section):
 class TextModelConfig(Section):
     """The transformer that reads item texts, for the item map.
 
-    With an objective, the run fits it and `model` plays no part. Of `split` it reads `test_fraction` and `seed`, the
-    texts held out for validation; of `training` it reads `epochs`, `lr`, `warmup_fraction`, `patience`,
-    `accelerator` and `devices`.
+    With an objective, the run fits it and `model` plays no part; of `training` it reads `epochs`, `lr`,
+    `warmup_fraction`, `patience`, `accelerator` and `devices`. A fifth of the texts is held out for validation.
     """
 
     objective: Literal["causal", "original"] | None = Field(

@@ -10,6 +10,7 @@ from recsys.data.item_names import short_id
 from recsys.data.purchases import Purchases
 from recsys.data.sources import sources
 from recsys.evaluation.results import Scores
+from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
 from recsys.reports.glossary import ordinary
 from recsys.runs import HELD_OUT_FILE, Run
 from recsys.storage import read_json
@@ -104,7 +105,8 @@ def _held_out(config: Config, scores: Scores) -> Iterator[str]:
         )
         return
     if split.protocol == "customers":
-        yield f"{100 * split.test_fraction:.0f}% of the customers, drawn by seed {split.seed}, were never learned from."
+        share = f"{100 * HELD_OUT_SHARE:.0f}%"
+        yield f"{share} of the customers, drawn by seed {HELD_OUT_SEED}, were never learned from."
         yield "Each of them is asked for the last purchase, all earlier ones known; half of them chose the settings."
         return
     starts = [fold.start for fold in scores.folds]

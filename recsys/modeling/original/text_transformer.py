@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from recsys.config import Config, TextModelConfig
+from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
 from recsys.modeling.decoder.losses import full_softmax_loss
 from recsys.modeling.original.text_batches import MAX_TOKENS, TextBatch, TextBatches, Texts, split_rows
 
@@ -67,8 +68,7 @@ class TextTransformer(pl.LightningModule):
         self.layers = nn.ModuleList(_layer(text_model) for _ in range(text_model.n_layers))
         self.output_layer = nn.Linear(text_model.width, vocabulary_size)
         if texts is not None:
-            split = config.split
-            learned, held_out = split_rows(len(texts), split.test_fraction, split.seed)
+            learned, held_out = split_rows(len(texts), HELD_OUT_SHARE, HELD_OUT_SEED)
             self.batches = TextBatches(texts, learned, text_model, config.seed)
             self.held_out = TextBatches(texts, held_out, text_model, config.seed + 1)
 
