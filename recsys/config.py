@@ -95,7 +95,6 @@ class TextConfig(Section):
         min_length=1,
         description="a BERT: a folder, a name on the hub, or packaged-minilm, which needs no network",
     )
-    batch_size: int = Field(64, ge=1, description="texts encoded at a time")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's products; bfloat16 is faster where the processor has it"
     )
@@ -301,8 +300,6 @@ class EvaluationConfig(Section):
         (1, 5, 10, 12), min_length=1, description="list lengths k of the metrics"
     )
     n_bootstrap: int = Field(1000, ge=100, description="resamples of the customers")
-    confidence: float = Field(0.95, gt=0, lt=1, description="share of the resamples inside an interval")
-    seed: int = Field(0, description="seed of the resampling")
 
 
 class Config(Section):
