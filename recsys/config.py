@@ -266,18 +266,10 @@ class BaselinesConfig(Section):
         ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"),
         description="rules that are run; variants is one more, for items that have a variant_column",
     )
-    half_lives_days: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (7, 15, 30, 60, 120, 240, 100_000),
-        min_length=1,
-        description="tried by the repeat rule on the validation window",
-    )
-    covisitation_days: int = Field(90, ge=1, description="window of the pair counts")
-    n_neighbours: int = Field(100, ge=1, description="similar items kept for each item by item_knn")
     variant_column: str = Field(
         "product_code", min_length=1, description="items column whose values variants of a product share"
     )
     als_factors: int = Field(64, ge=1, description="width of the ALS factors")
-    als_iterations: int = Field(15, ge=1, description="alternations of ALS")
 
 
 class PredictConfig(Section):
