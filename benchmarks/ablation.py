@@ -27,19 +27,28 @@ from benchmarks.quality import (
     working_folder,
 )
 from benchmarks.quality_data import DATA_SETS
-from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, train_all, validate
+from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, list_folds, train_all
 from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
 from recsys.schema import DECODER
 
+_COMPONENTS: Final = ("sequence", "sales", "past_items", "categories", "co_purchases")
+
+
+def _without(component: str) -> tuple[str, ...]:
+    """Return what leaves one component of the logit out."""
+    return (f"model.components=[{','.join(name for name in _COMPONENTS if name != component)}]",)
+
+
 #: A variant's name → what it says and what it sets. The whole comes first.
 VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     DECODER: ("the whole", ()),
-    "no_repeat_head": ("past items scored like any other", ("model.repeat_head=false",)),
-    "no_sales_head": ("blind to what sells", ("model.sales_head=false",)),
-    "no_kind_head": ("blind to what categories of items the customer buys", ("model.kind_head=false",)),
-    "no_companion_head": ("blind to what others bought with the customer's items", ("model.companion_head=false",)),
+    "no_decoder": ("no transformer: the other components alone", _without("sequence")),
+    "no_repeat_head": ("past items scored like any other", _without("past_items")),
+    "no_sales_head": ("blind to what sells", _without("sales")),
+    "no_kind_head": ("blind to what categories of items the customer buys", _without("categories")),
+    "no_companion_head": ("blind to what others bought with the customer's items", _without("co_purchases")),
     "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
     "no_promotions": ("blind to what the seller promotes", ("model.promotions=false",)),
     "no_attributes": ("items known by id alone", ("model.attributes=false",)),
@@ -52,12 +61,9 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
     "no_next_item_loss": ("window losses alone", ("training.next_weight=0",)),
     "next_item_alone": (
-        "a plain next-item decoder: no heads, no dates, no windows",
+        "a plain next-item decoder: the transformer alone, no dates, no windows",
         (
-            "model.repeat_head=false",
-            "model.sales_head=false",
-            "model.kind_head=false",
-            "model.companion_head=false",
+            "model.components=[sequence]",
             "model.time_gaps=false",
             "training.query_windows=0",
         ),
@@ -97,11 +103,11 @@ def main(
         }
         commands[DECODER].prepare()
         runs = train_all(commands, numbers, jobs)
-        _, judged = validate(data_set, runs, None, jobs=jobs)
+        _, folds = list_folds(data_set, runs, None, jobs=jobs)
     n_resamples = next(iter(runs.values()))[0].config.evaluation.n_bootstrap
     drawn = settings_for(numbers, n_resamples, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)
-    scored = [found for part in parts if (found := score_part(part, judged, data_set, drawn)) is not None]
+    scored = [scores for part in parts if (scores := score_part(part, folds, data_set, drawn)) is not None]
     result = {
         "protocol": {
             "description": data_set.about,

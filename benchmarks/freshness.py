@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from recsys.modeling.load import load_decoder
 from rich.console import Console
 from rich.table import Table
 
@@ -14,13 +15,12 @@ from recsys.data.days import day_date
 from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.evaluate import value_text
-from recsys.evaluation.runs import asked_of, protocol_of, settings_of
-from recsys.evaluation.scoring import Asked, score_systems
+from recsys.evaluation.runs import lists_of_run, protocol_of, settings_of
+from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.backtest import Backtest, longest_map, trained, whole
 from recsys.modeling.lists import asked_at, write_lists
-from recsys.modeling.load import load_decoder
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
 from recsys.modeling.recommenders.rules.popularity import Popularity
@@ -100,7 +100,7 @@ def _require_tables(config: Config) -> None:
         )
 
 
-def _together(by_age: dict[int, Asked]) -> Asked:
+def _together(by_age: dict[int, FoldLists]) -> FoldLists:
     """Return one fold with the lists of all ages."""
     named = {
         f"trained_{age}_before_{tables}": items for age, fold in by_age.items() for tables, items in fold.lists.items()
@@ -108,7 +108,7 @@ def _together(by_age: dict[int, Asked]) -> Asked:
     return replace(next(iter(by_age.values())), lists=named)
 
 
-def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> Asked:
+def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> FoldLists:
     """Return ``fold`` with the lists of weights of ``age`` windows before it, with fresh tables and with stale ones."""
     train_day = asked.train_day(fold, age)
     found = trained(asked, train_day)
@@ -125,7 +125,7 @@ def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> Asked:
         served = WithColdStart(decoder, cold_start)
         write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
     lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}
-    return replace(asked_of(found, data, fold, []), lists=lists)
+    return replace(lists_of_run(found, data, fold, []), lists=lists)
 
 
 def _row(age: int, scores: dict[str, Any]) -> dict[str, Any]:

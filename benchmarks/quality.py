@@ -24,7 +24,7 @@ from benchmarks.quality_lists import (
     Measured,
     cost_of_training,
     describe_runs,
-    judge,
+    list_folds,
     member,
     seed_of,
     train_all,
@@ -99,9 +99,9 @@ def _measure(commands: Commands, seeds: list[int], peers: Path | None, jobs: int
         return measure_cold(commands, seeds, jobs)
     commands.prepare()
     runs = train_all({DECODER: commands}, seeds, jobs)
-    reranked = all(can_rerank(found) for trained in runs.values() for found in trained)
-    data, judged = judge(commands.data_set, runs, peers, reranked=reranked, jobs=jobs)
-    return Measured(data, judged, runs, (DECODER, RERANK) if reranked else (DECODER,), f"all {data.n_items:,} items")
+    reranked = all(can_rerank(one) for trained in runs.values() for one in trained)
+    data, folds = list_folds(commands.data_set, runs, peers, reranked=reranked, jobs=jobs)
+    return Measured(data, folds, runs, (DECODER, RERANK) if reranked else (DECODER,), f"all {data.n_items:,} items")
 
 
 def _result(commands: Commands, measured: Measured, scored: list[Scored], jobs: int) -> dict[str, Any]:
@@ -173,11 +173,11 @@ def _score(data_set: DataSet, measured: Measured, seeds: list[int]) -> list[Scor
     scored = []
     for part in data_set.parts:
         talk.print(f"scoring {part.segment}")
-        found = score_part(part, measured.judged, data_set, settings)
-        if found is None:
+        scores = score_part(part, measured.folds, data_set, settings)
+        if scores is None:
             talk.print(f"no customer has targets in segment {part.segment}: it is left out")
         else:
-            scored.append(found)
+            scored.append(scores)
     return scored
 
 
@@ -189,13 +189,13 @@ def _protocol(data_set: DataSet, measured: Measured, scored: list[Scored]) -> di
         "candidates": measured.candidates,
         "settings": dict(data_set.settings),
         "segments": {
-            found.part.segment: {
-                "targets": found.part.targets,
-                "exclude_seen": found.part.exclude_seen,
-                "n_users": found.n_users,
-                "best_rule": found.best_rule,
+            one.part.segment: {
+                "targets": one.part.targets,
+                "exclude_seen": one.part.exclude_seen,
+                "n_users": one.n_users,
+                "best_rule": one.best_rule,
             }
-            for found in scored
+            for one in scored
         },
         **({"fusion": _FUSION} if data_set.rules else {}),
         "bootstrap": {
@@ -211,7 +211,7 @@ def _protocol(data_set: DataSet, measured: Measured, scored: list[Scored]) -> di
             "n_users": data.n_users,
             "n_items": data.n_items,
         },
-        "decoders": {_run_name(name): describe_runs(found) for name, found in measured.runs.items()},
+        "decoders": {_run_name(name): describe_runs(trained) for name, trained in measured.runs.items()},
         **measured.notes,
     }
 

@@ -14,19 +14,19 @@ from typing import Final
 import numpy as np
 
 from benchmarks.quality_data import chosen_targets, find_data_set
-from benchmarks.quality_lists import SHORTEST, Commands, Judged, Measured, member, train_all
+from benchmarks.quality_lists import SHORTEST, Commands, ListedFold, Measured, member, train_all
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
+from recsys.data.assemble import fingerprint_of, write_array
 from recsys.data.days import day_date
 from recsys.data.order import basket_numbers
-from recsys.data.prepare import fingerprint_of, write_array
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import RunError
-from recsys.evaluation.scoring import Asked, only
+from recsys.evaluation.scoring import FoldLists, only
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.load import load_decoder
-from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.families import load_decoder
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import Run
 from recsys.schema import DECODER
@@ -38,7 +38,12 @@ HIDDEN_SEED: Final = 0
 WITHOUT_CONTENT: Final = "decoder_without_content"
 RANDOM: Final = "random"
 _CHUNK: Final = 256  # customers whose whole rankings are kept at a time
-_BLIND: Final = ("model.attributes=false", "model.kind_head=false", "model.promotions=false")
+#: The sales component is left out with the categories: it places what never sold by what its categories sold.
+_BLIND: Final = (
+    "model.attributes=false",
+    "model.components=[sequence,past_items,co_purchases]",
+    "model.promotions=false",
+)
 
 
 def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measured:
@@ -53,7 +58,7 @@ def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measure
     blind = replace(commands, settings=(*commands.settings, *_BLIND), prefix="no_content-")
     runs = train_all({DECODER: commands, WITHOUT_CONTENT: blind}, seeds, jobs)
     known = next(iter(runs.values()))[0].open_data()
-    judged = [_judge(known, fold, hidden_V, runs, seeds) for fold in cold_folds(data, known, hidden_V, config)]
+    folds = [_lists_of(known, fold, hidden_V, runs, seeds) for fold in cold_folds(data, known, hidden_V, config)]
     n_hidden = int(hidden_V.sum())
     hiding = {
         "share": HIDDEN_SHARE,
@@ -63,7 +68,7 @@ def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measure
         "expected_recall_of_random": min(SHORTEST / n_hidden, 1.0),
     }
     candidates = f"the {n_hidden:,} hidden of {data.n_items:,} items"
-    return Measured(known, judged, runs, (DECODER, WITHOUT_CONTENT, RANDOM), candidates, {"hidden": hiding})
+    return Measured(known, folds, runs, (DECODER, WITHOUT_CONTENT, RANDOM), candidates, {"hidden": hiding})
 
 
 def hidden_items(data: Purchases, share: float = HIDDEN_SHARE, seed: int = HIDDEN_SEED) -> np.ndarray:
@@ -139,36 +144,36 @@ def cold_folds(whole: Purchases, known: Purchases, hidden_V: np.ndarray, config:
             "their test windows differ; set split.end in the data set"
         )
     for fold in split.tests:
-        every = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
-        asked = only(every, hidden_V[fold.target_item])
+        every = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
+        hidden = only(every, hidden_V[fold.target_item])
         yield replace(
             fold,
             history_end=known.ends_before(fold.start_day),
-            user_index=asked.user_index,
-            target_offsets=asked.target_offsets,
-            target_item=asked.target_item,
+            user_index=hidden.user_index,
+            target_offsets=hidden.target_offsets,
+            target_item=hidden.target_item,
         )
 
 
-def _judge(
+def _lists_of(
     known: Purchases, fold: Fold, hidden_V: np.ndarray, runs: dict[str, tuple[Run, ...]], seeds: list[int]
-) -> Judged:
+) -> ListedFold:
     """Return every system's lists of hidden items, as long as they are looked at."""
     depth = min(SHORTEST, int(hidden_V.sum()))
-    history = History(known, fold.history_end, fold.start_day)
+    histories = fold.histories(known)
     random = np.random.default_rng((HIDDEN_SEED, fold.start_day))
     lists = {}
-    for name, (found,) in runs.items():
+    for name, (trained,) in runs.items():
         # Not as customers meet it: best sellers for those without a history know nothing of what never sold.
-        decoder = load_decoder(found, known)
-        chunks = np.array_split(fold.user_index, -(-len(fold.user_index) // _CHUNK))
-        ranked = (decoder.recommend(history, users, int(hidden_V.sum()), Candidates(hidden_V)) for users in chunks)
+        decoder = load_decoder(trained, known)
+        chunks = (histories.of(slice(begin, begin + _CHUNK)) for begin in range(0, len(histories), _CHUNK))
+        ranked = (decoder.recommend(some, int(hidden_V.sum()), Candidates(hidden_V)) for some in chunks)
         lists[name] = np.concatenate([first_of(some, depth, random) for some in ranked])
         talk.print(f"{fold.name} {name}")
     for seed in seeds:
         lists[member(seed, RANDOM)] = random_lists(hidden_V, len(fold.user_index), depth, (seed, fold.start_day))
-    asked = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
-    return Judged({False: asked}, chosen_targets(known, fold))
+    of_fold = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+    return ListedFold({False: of_fold}, chosen_targets(known, fold))
 
 
 def first_of(lists: Recommendations, k: int, random: np.random.Generator) -> np.ndarray:

@@ -75,8 +75,8 @@ _SEQUENCES_ABOUT: Final = (
     "of the history, as the evaluations of S3-Rec and HSTU do; segment seen_too leaves them in."
 )
 _BASKETS_ABOUT: Final = (
-    "Customers who bought in the window are asked at its first day, out of all products. Recommendations for the segment new are "
-    "made without what the customer had bought before."
+    "Customers who bought in the window are asked at its first day, out of all products. Recommendations for the "
+    "segment new are made without what the customer had bought before."
 )
 
 DATA_SETS: Final[dict[str, DataSet]] = {

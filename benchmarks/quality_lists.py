@@ -18,15 +18,14 @@ from benchmarks.quality_data import DataSet, chosen_targets, raw_of
 from benchmarks.rerank import RERANK, fit_reranked
 from recsys.config import MODELS_DIR, load_config
 from recsys.console import progress, talk
-from recsys.data.purchases import Purchases, open_purchases
+from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, RunError
-from recsys.evaluation.scoring import Asked
+from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.lists import fit_system
-from recsys.modeling.recommenders.base import History, Recommender
+from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.scored_pairs import known_events
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import DECODER
 from recsys.storage import read_json
@@ -96,15 +95,15 @@ class Commands:
         wanted = load_config(self.config, settings)
         folder = MODELS_DIR / wanted.name
         if (folder / INFO_FILE).is_file():
-            found = find_run(str(folder))
-            if found.config != wanted:
+            trained = find_run(str(folder))
+            if trained.config != wanted:
                 raise RunError(
                     f"{folder.resolve()} was trained with another configuration than {self.config} and the settings of "
                     f"{self.name} give now; name another --work folder, or remove that run"
                 )
-            found.open_data()
+            trained.open_data()
             talk.print(f"{wanted.name} was trained before")
-            return found
+            return trained
         talk.print(f"training {wanted.name}")
         again = ["--resume"] if (folder / "checkpoints" / "last.safetensors").is_file() else []
         again = ["--force"] if folder.exists() and not again else again
@@ -127,13 +126,13 @@ class Commands:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ListedFold:
     """One fold: what was bought, and the lists of all systems, as they are and without what customers had bought.
 
     Shapes: n targets.
     """
 
-    asked: dict[bool, Asked]  # exclude_seen → lists
+    lists: dict[bool, FoldLists]  # exclude_seen → lists
     chosen: dict[str, np.ndarray]  # name of some of the targets → (n,) bool
 
 
@@ -142,7 +141,7 @@ class Measured:
     """What was trained on a data set, and all lists to score."""
 
     data: Purchases  # what was learned from
-    judged: list[Judged]
+    folds: list[ListedFold]
     runs: dict[str, tuple[Run, ...]]  # by member
     systems: tuple[str, ...]  # those with a member for each seed
     candidates: str  # in words
@@ -165,10 +164,10 @@ def train_all(commands: Mapping[str, Commands], seeds: Sequence[int], jobs: int 
             for _ in _as_completed(pool, futures):
                 pass
             runs = [one.result() for one in futures]
-    found: dict[str, tuple[Run, ...]] = {member(seed, system): () for system in commands for seed in seeds}
+    of_member: dict[str, tuple[Run, ...]] = {member(seed, system): () for system in commands for seed in seeds}
     for (seed, system, _), trained in zip(wanted, runs, strict=True):
-        found[member(seed, system)] += (trained,)
-    return found
+        of_member[member(seed, system)] += (trained,)
+    return of_member
 
 
 def _as_completed(pool: Executor, futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
@@ -181,53 +180,53 @@ def _as_completed(pool: Executor, futures: Iterable[Future[Result]]) -> Iterator
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def judge(
+def list_folds(
     data_set: DataSet,
     decoders: Mapping[str, tuple[Run, ...]],
     peers: Path | None,
     *,
     reranked: bool = False,
     jobs: int = 1,
-) -> tuple[Purchases, list[Judged]]:
+) -> tuple[Purchases, list[ListedFold]]:
     """Return the prepared data and the lists of every decoder, rule and peer for each test fold.
 
     A decoder is one run for all folds, or one for each in their order. Rules are fitted as the first one's runs say.
     With ``reranked`` each decoder's candidates are listed in the order of a second stage too, as the system rerank.
-    ``jobs`` systems are asked at a time.
+    ``jobs`` systems make their lists at a time.
     """
     first = next(iter(decoders.values()))
     data = first[0].open_data()
-    folds = [fold for found in first for fold in make_split(data, found.config.split).tests]
-    categories = sorted({part.exclude_seen for part in data_set.parts})
-    to_ask = [
+    folds = [fold for trained in first for fold in make_split(data, trained.config.split).tests]
+    exclusions = sorted({part.exclude_seen for part in data_set.parts})
+    wanted = [
         one
         for number, fold in enumerate(folds)
-        for one in _to_ask(
+        for one in _wanted(
             data,
             number,
             fold,
             {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()},
             data_set.rules,
-            categories,
+            exclusions,
             reranked=reranked,
         )
     ]
-    lists: list[dict[bool, dict[str, np.ndarray]]] = [{kind: {} for kind in categories} for _ in folds]
+    lists: list[dict[bool, dict[str, np.ndarray]]] = [{excluded: {} for excluded in exclusions} for _ in folds]
     with progress() as bar:
-        task = bar.add_task("systems × folds", total=len(to_ask))
-        for one, answer in _answers(to_ask, data, jobs):
-            for kind, items in answer.items():
-                lists[one.number][kind][one.member] = items
+        task = bar.add_task("systems × folds", total=len(wanted))
+        for one, made in _made(wanted, data, jobs):
+            for excluded, items in made.items():
+                lists[one.number][excluded][one.member] = items
             bar.update(task, description=f"{one.fold.name} {one.member}", advance=1)
-    judged = []
+    listed = []
     for fold, of_fold in zip(folds, lists, strict=True):
-        asked = {}
-        for kind, table in of_fold.items():
-            in_order = {name: table[name] for name in dict.fromkeys(one.member for one in to_ask)}
-            in_order |= _peers(peers, data, fold, exclude_seen=kind)
-            asked[kind] = Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
-        judged.append(Judged(asked, chosen_targets(data, fold)))
-    return data, judged
+        tables = {}
+        for excluded, table in of_fold.items():
+            in_order = {name: table[name] for name in dict.fromkeys(one.member for one in wanted)}
+            in_order |= _peers(peers, data, fold, exclude_seen=excluded)
+            tables[excluded] = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
+        listed.append(ListedFold(tables, chosen_targets(data, fold)))
+    return data, listed
 
 
 def member(seed: int, system: str = DECODER) -> str:
@@ -254,54 +253,54 @@ def seed_of(name: str) -> int:
 
 
 @dataclass(frozen=True)
-class _ToAsk:
+class _Wanted:
     """A system that is to list items for the customers of a fold: what another process needs to know of it."""
 
     member: str  # what it is called among the systems
     system: str
-    found: Run
+    run: Run
     number: int  # of the fold
     fold: Fold
     depth: Mapping[bool, int]  # exclude_seen → length of the lists
 
 
-def _to_ask(
+def _wanted(
     data: Purchases,
     number: int,
     fold: Fold,
     decoders: Mapping[str, Run],
     rules: Sequence[str],
-    categories: Sequence[bool],
+    exclusions: Sequence[bool],
     *,
     reranked: bool,
-) -> Iterator[_ToAsk]:
-    history = History(data, fold.history_end, fold.start_day)
-    depth = {kind: _depth(history, fold, exclude_seen=kind) for kind in categories}
-    for name, found in decoders.items():
-        yield _ToAsk(name, DECODER, found, number, fold, depth)
-    for name, found in decoders.items() if reranked else ():
-        yield _ToAsk(member(seed_of(name), RERANK), RERANK, found, number, fold, depth)
+) -> Iterator[_Wanted]:
+    histories = fold.histories(data)
+    depth = {excluded: _depth(histories, exclude_seen=excluded) for excluded in exclusions}
+    for name, trained in decoders.items():
+        yield _Wanted(name, DECODER, trained, number, fold, depth)
+    for name, trained in decoders.items() if reranked else ():
+        yield _Wanted(member(seed_of(name), RERANK), RERANK, trained, number, fold, depth)
     for rule in rules:
-        yield _ToAsk(rule, rule, next(iter(decoders.values())), number, fold, depth)
+        yield _Wanted(rule, rule, next(iter(decoders.values())), number, fold, depth)
 
 
-def _answers(to_ask: Sequence[_ToAsk], data: Purchases, jobs: int) -> Iterator[tuple[_ToAsk, dict[bool, np.ndarray]]]:
-    """Yield each of ``to_ask`` with its lists, as they come in."""
+def _made(wanted: Sequence[_Wanted], data: Purchases, jobs: int) -> Iterator[tuple[_Wanted, dict[bool, np.ndarray]]]:
+    """Yield each of ``wanted`` with its lists, as they come in."""
     if jobs == 1:
-        yield from ((one, _answer(one, data)) for one in to_ask)
+        yield from ((one, _lists_of(one, data)) for one in wanted)
         return
     # Spawned: a fork of a process in which threads of PyTorch run may never end.
     threads = max(torch.get_num_threads() // jobs, 1)
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        asked = {pool.submit(_answer_in, Path.cwd(), one): one for one in to_ask}
-        for future in _as_completed(pool, asked):
-            yield asked[future], future.result()
+        submitted = {pool.submit(_lists_in, Path.cwd(), one): one for one in wanted}
+        for future in _as_completed(pool, submitted):
+            yield submitted[future], future.result()
 
 
-def _answer_in(folder: Path, one: _ToAsk) -> dict[bool, np.ndarray]:
+def _lists_in(folder: Path, one: _Wanted) -> dict[bool, np.ndarray]:
     """Return the lists of ``one``, whose paths are relative to ``folder``, in a process of its own."""
     with chdir(folder):
-        return _answer(one, _data_of(one.found.config.data.folder))
+        return _lists_of(one, _data_of(one.run.config.data.folder))
 
 
 @lru_cache(maxsize=1)
@@ -310,29 +309,29 @@ def _data_of(folder: Path) -> Purchases:
     return open_purchases(folder)
 
 
-def _answer(one: _ToAsk, data: Purchases) -> dict[bool, np.ndarray]:
-    history = History(data, one.fold.history_end, one.fold.start_day)
+def _lists_of(one: _Wanted, data: Purchases) -> dict[bool, np.ndarray]:
+    known, histories = one.fold.everybody(data), one.fold.histories(data)
     recommender: Recommender
     if one.system == RERANK:
-        recommender = fit_reranked(one.found, history)
+        recommender = fit_reranked(one.run, known)
     else:
-        recommender = fit_system(one.system, one.found, one.found.config, history)
+        recommender = fit_system(one.system, one.run, one.run.config, known)
     return {
         exclude_seen: recommender.recommend(
-            history, one.fold.user_index, depth, Candidates(all_items(data.n_items), exclude_seen=exclude_seen)
+            histories, depth, Candidates(all_items(data.n_items), exclude_seen=exclude_seen)
         ).item
         for exclude_seen, depth in one.depth.items()
     }
 
 
-def _depth(history: History, fold: Fold, *, exclude_seen: bool) -> int:
+def _depth(histories: Histories, *, exclude_seen: bool) -> int:
     """Return how long lists can be: a customer may have bought nearly all of a small catalogue."""
-    n_seen, n_rows = 0, history.data.n_items + 1
+    n_seen, n_items = 0, histories.log.n_items
     if exclude_seen:
-        row, position = known_events(history, fold.user_index)
-        pairs = np.unique(row * n_rows + history.data.item[position])
-        n_seen = int(np.bincount(pairs // n_rows).max(initial=0))
-    return max(SHORTEST, min(DEPTH, history.data.n_items - n_seen))
+        row, position = histories.events()
+        pairs = np.unique(row * (n_items + 1) + histories.log.item[position])
+        n_seen = int(np.bincount(pairs // (n_items + 1)).max(initial=0))
+    return max(SHORTEST, min(DEPTH, n_items - n_seen))
 
 
 def _peers(folder: Path | None, data: Purchases, fold: Fold, *, exclude_seen: bool) -> dict[str, np.ndarray]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality_data import DataSet, Part
-from benchmarks.quality_lists import Judged, member, seed_of
+from benchmarks.quality_lists import ListedFold, member, seed_of
 from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
-from recsys.evaluation.scoring import Asked, Settings, Table, only, score_systems
+from recsys.evaluation.results import Cell, Cells
+from recsys.evaluation.scoring import FoldLists, Settings, only, score_systems
 from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
 from recsys.schema import DECODER
 
@@ -24,17 +25,17 @@ class Scored:
     part: Part
     best_rule: str | None  # None where no rule is asked
     n_users: dict[str, int]  # fold → customers who have such targets
-    tables: dict[str, Table]  # fold, or mean → system → metric → cell
-    differences: dict[str, Table]  # the decoder minus each system
+    tables: dict[str, Cells]  # fold, or mean → system → metric → cell
+    differences: dict[str, Cells]  # the decoder minus each system
     averages: dict[str, tuple[str, ...]]  # a system that is the mean of others → these, one a seed
 
 
-def score_part(part: Part, judged: list[Judged], data_set: DataSet, settings: Settings) -> Scored | None:
+def score_part(part: Part, listed: list[ListedFold], data_set: DataSet, settings: Settings) -> Scored | None:
     """Return the scores on a part's targets; None where no customer has any.
 
     The best rule by the part's first metric is fused with every other system but what was trained.
     """
-    folds = [only(fold.asked[part.exclude_seen], fold.chosen[part.targets]) for fold in judged]
+    folds = [only(fold.lists[part.exclude_seen], fold.chosen[part.targets]) for fold in listed]
     folds = [fold for fold in folds if len(fold.user_index)]
     if not folds:
         return None
@@ -71,13 +72,13 @@ def fusion(best: str, other: str) -> str:
     return f"rrf({best}, {other})"
 
 
-def _best_rule(folds: list[Asked], rules: tuple[str, ...], metric: str, settings: Settings) -> str:
+def _best_rule(folds: list[FoldLists], rules: tuple[str, ...], metric: str, settings: Settings) -> str:
     own = [replace(fold, lists={rule: fold.lists[rule] for rule in rules}) for fold in folds]
     table = score_systems(own, replace(settings, n_resamples=1, averages={}))["systems"]
     return max(rules, key=lambda rule: float(table[rule][metric]["value"]))
 
 
-def _with_fusions(fold: Asked, best: str, others: list[str]) -> Asked:
+def _with_fusions(fold: FoldLists, best: str, others: list[str]) -> FoldLists:
     lists: dict[str, np.ndarray] = dict(fold.lists)
     for other in others:
         pair = (fold.lists[best], fold.lists[other])
@@ -108,7 +109,7 @@ def _members(scored: Scored) -> set[str]:
     return {name for names in scored.averages.values() for name in names}
 
 
-def _cells(scored: Scored, tables: dict[str, Table]) -> Iterator[tuple[str, str, str, dict[str, float | None]]]:
+def _cells(scored: Scored, tables: dict[str, Cells]) -> Iterator[tuple[str, str, str, Cell]]:
     members = _members(scored)
     for metric in scored.part.metrics:
         for fold, table in tables.items():
@@ -126,12 +127,12 @@ def _table(scored: Scored, metric: str) -> str:
     mean, folds = scored.tables[MEAN], list(scored.n_users)
     systems = sorted(mean.keys() - _members(scored), key=lambda system: -float(mean[system][metric]["value"] or 0))
     shown = folds if len(folds) > 1 else []
-    asked = ", ".join(f"{n:,}" for n in scored.n_users.values())
+    customers = ", ".join(f"{n:,}" for n in scored.n_users.values())
     own = ", ".join(f"{mean[name][metric]['value']:.4f} ({seed_of(name)})" for name in scored.averages[DECODER])
     lines = [
         f"### {scored.part.segment}: {metric.upper().replace('_', ' ')}",
         "",
-        f"Customers: {asked}. The decoder's seeds: {own}.",
+        f"Customers: {customers}. The decoder's seeds: {own}.",
         "",
         f"| system | value | {''.join(f'{fold} | ' for fold in shown)}decoder minus it |",
         f"|---|---:|{'---:|' * len(shown)}---:|",
@@ -143,6 +144,6 @@ def _table(scored: Scored, metric: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _text(cell: dict[str, float | None], sign: str = "") -> str:
+def _text(cell: Cell, sign: str = "") -> str:
     value = f"{cell['value']:{sign}.4f}"
     return value if cell["low"] is None else f"{value} [{cell['low']:{sign}.4f}, {cell['high']:{sign}.4f}]"

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from recsys.config import Config
 from recsys.console import RunOption, progress, run
-from recsys.data.purchases import Purchases
+from recsys.data.purchases import Histories
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.evaluate import print_scores
 from recsys.evaluation.metrics import hits_of
 from recsys.evaluation.runs import settings_of
-from recsys.evaluation.scoring import Asked, score_systems
+from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.lists import CHUNK_USERS, asked_at, fit_system
+from recsys.modeling.lists import CHUNK_USERS, fit_system, fold_candidates
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.base import History, Recommendations, Recommender
+from recsys.modeling.recommenders.base import Recommendations, Recommender
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import Run, find_run
 from recsys.schema import DECODER
 from recsys.signals.history import PAST_FEATURES, past_items
-from recsys.signals.sales import OWN_FEATURES, ItemSales, own_columns
+from recsys.signals.sales import OWN_FEATURES, own_columns
+from recsys.signals.snapshot import Snapshots
 
 if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
@@ -65,9 +65,9 @@ def main(
     n_rounds: Annotated[int, typer.Option("--rounds", min=1, help="Trees at most.")] = 300,
 ) -> None:
     """Learn to put the decoder's candidates in order, and print both systems' scores on the test folds."""
-    found = find_run(run_name)
+    trained = find_run(run_name)
     keep_freed_memory()
-    print_scores(score_reranked(found, n_candidates=n_candidates, n_rounds=n_rounds))
+    print_scores(score_reranked(trained, n_candidates=n_candidates, n_rounds=n_rounds))
 
 
 def score_reranked(found: Run, *, n_candidates: int = 100, n_rounds: int = 300) -> dict[str, Any]:
@@ -81,51 +81,51 @@ def score_reranked(found: Run, *, n_candidates: int = 100, n_rounds: int = 300) 
     folds = make_split(found.open_data(), found.config.split).tests
     if not folds:
         raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
-    asked = []
+    listed = []
     for fold, lists in rerank_folds(found, n_candidates=n_candidates, n_rounds=n_rounds):
-        asked.append(Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists))
-    return score_systems(asked, settings_of(found.config))
+        listed.append(FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists))
+    return score_systems(listed, settings_of(found.config))
 
 
 def rerank_folds(found: Run, *, n_candidates: int, n_rounds: int) -> Iterator[tuple[Fold, dict[str, np.ndarray]]]:
     """Yield each test fold of a run with the items (Q, k) int32 that the decoder and the second stage list in it."""
     data, config = found.open_data(), found.config
     split = make_split(data, config.split)
-    sales = ItemSales(data, promotions=config.model.promotions)
+    snapshots = Snapshots(data, promotions=config.model.promotions)
     learned: list[Ranked] = []
     with progress() as bar:
         task = bar.add_task("windows", total=len(split.tests))
         for ended, fold in zip((split.validation, *split.tests), split.tests, strict=False):
-            learned.append(_learned_from(found, data, ended, sales, n_candidates))
+            learned.append(_learned_from(found, ended, snapshots, n_candidates))
             booster = _fit(learned, config.seed, n_rounds, found.name)
-            history, candidates = asked_at(fold, data, config)
-            decoder = fit_system(DECODER, found, config, history)
-            systems = (decoder, Reranked(decoder, booster, sales, n_candidates))
-            yield fold, {one.name: _listed(one, history, fold, config.predict.k, candidates) for one in systems}
+            candidates = fold_candidates(fold, data, config)
+            decoder = fit_system(DECODER, found, config, fold.everybody(data))
+            systems = (decoder, Reranked(decoder, booster, snapshots, n_candidates))
+            histories = fold.histories(data)
+            yield fold, {one.name: _listed(one, histories, config.predict.k, candidates) for one in systems}
             bar.advance(task)
 
 
-def _listed(system: Recommender, history: History, fold: Fold, k: int, candidates: Candidates) -> np.ndarray:
-    """Return the items (Q, k) int32 that ``system`` lists for the customers of ``fold``."""
-    users = fold.user_index
-    chunks = (users[begin : begin + CHUNK_USERS] for begin in range(0, len(users), CHUNK_USERS))
-    return np.concatenate([system.recommend(history, chunk, k, candidates).item for chunk in chunks])
+def _listed(system: Recommender, histories: Histories, k: int, candidates: Candidates) -> np.ndarray:
+    """Return the items (Q, k) int32 that ``system`` lists for each of ``histories``."""
+    chunks = (histories.of(slice(begin, begin + CHUNK_USERS)) for begin in range(0, len(histories), CHUNK_USERS))
+    return np.concatenate([system.recommend(chunk, k, candidates).item for chunk in chunks])
 
 
-def fit_reranked(found: Run, history: History, *, n_candidates: int = 100, n_rounds: int = 300) -> "Reranked":
-    """Return the second stage of a run, which learned from the windows that had ended by the history's date.
+def fit_reranked(found: Run, known: Histories, *, n_candidates: int = 100, n_rounds: int = 300) -> "Reranked":
+    """Return the second stage of a run, which learned from the windows that had ended by ``known.day``.
 
     Raises:
         ConfigError: the run's protocol has no windows that end before others begin.
         RunError: no customer bought any candidate in them.
     """
     _require_windows(found)
-    data, config = history.data, found.config
-    split, sales = make_split(data, config.split), ItemSales(data, promotions=config.model.promotions)
-    ended = [fold for fold in (split.validation, *split.tests) if fold.end_day <= history.day]
-    learned = [_learned_from(found, data, fold, sales, n_candidates) for fold in ended]
+    data, config = known.log, found.config
+    split, snapshots = make_split(data, config.split), Snapshots(data, promotions=config.model.promotions)
+    ended = [fold for fold in (split.validation, *split.tests) if fold.end_day <= known.day]
+    learned = [_learned_from(found, fold, snapshots, n_candidates) for fold in ended]
     booster = _fit(learned, config.seed, n_rounds, found.name)
-    return Reranked(fit_system(DECODER, found, config, history), booster, sales, n_candidates)
+    return Reranked(fit_system(DECODER, found, config, known), booster, snapshots, n_candidates)
 
 
 def can_rerank(found: Run) -> bool:
@@ -154,17 +154,17 @@ class Reranked:
 
     decoder: Recommender
     booster: "Booster"
-    sales: ItemSales
+    snapshots: Snapshots
     n_candidates: int
     name: str = RERANK
 
-    def recommend(self, history: History, user_index: np.ndarray, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best of the decoder's ``n_candidates`` for each of ``user_index`` (Q,)."""
+    def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
+        """Return the ``k`` best of the decoder's ``n_candidates`` for each of ``histories``."""
         n_candidates = _depth(self.n_candidates, k, candidates)
-        lists = self.decoder.recommend(history, user_index, n_candidates, candidates)
-        rows = pair_features(history, lists, self.sales)
+        lists = self.decoder.recommend(histories, n_candidates, candidates)
+        rows = pair_features(histories, lists, self.snapshots)
         score = np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float32).reshape(lists.item.shape)
-        known = history.end[user_index] > history.data.offsets[user_index]
+        known = histories.n_events > 0
         score[~known] = lists.score[~known]
         order = np.argsort(-score, axis=1, kind="stable")[:, :k]  # of equals the one that the decoder puts first
         item, score = (np.take_along_axis(values, order, axis=1) for values in (lists.item, score))
@@ -186,54 +186,60 @@ class Ranked:
     bought: np.ndarray  # (Q, K) bool
 
 
-def _learned_from(found: Run, data: Purchases, fold: Fold, sales: ItemSales, n_candidates: int) -> Ranked:
+def _learned_from(found: Run, fold: Fold, snapshots: Snapshots, n_candidates: int) -> Ranked:
     """Return what a window teaches: of customers who bought a candidate and, at the same time, not all of them."""
-    config: Config = found.config
-    history, candidates = asked_at(fold, data, config)
+    config, data = found.config, snapshots.log
+    candidates, histories = fold_candidates(fold, data, config), fold.histories(data)
     k = _depth(n_candidates, config.predict.k, candidates)
-    decoder = fit_system(DECODER, found, config, history)
+    decoder = fit_system(DECODER, found, config, fold.everybody(data))
     drawn = np.random.default_rng(config.seed).permutation(len(fold.user_index))[:MAX_CUSTOMERS]
     features, bought = [], []
     for begin in range(0, len(drawn), CHUNK_USERS):
         chosen = np.sort(drawn[begin : begin + CHUNK_USERS])
-        lists = decoder.recommend(history, fold.user_index[chosen], k, candidates)
+        lists = decoder.recommend(histories.of(chosen), k, candidates)
         counts = np.diff(fold.target_offsets)[chosen]
         targets = np.concatenate([fold.target_item[slice(*fold.target_offsets[row : row + 2])] for row in chosen])
         hits = hits_of(lists.item, np.concatenate([[0], np.cumsum(counts)]), targets) > 0
         teaches = hits.any(axis=1)
         kept = Recommendations(lists.user_index[teaches], lists.item[teaches], lists.score[teaches])
-        features.append(pair_features(history, kept, sales).reshape(len(kept.item), k, -1))
+        features.append(pair_features(histories.of(chosen[teaches]), kept, snapshots).reshape(len(kept.item), k, -1))
         bought.append(hits[teaches])
     return Ranked(np.concatenate(features), np.concatenate(bought))
 
 
-def feature_names(sales: ItemSales) -> tuple[str, ...]:
+def feature_names(snapshots: Snapshots) -> tuple[str, ...]:
     """Return the names of what the booster knows of a customer and a candidate."""
-    return (*_OF_SCORE, *OWN_FEATURES, *sales.promoted, *PAST_FEATURES, *sales.promoted_past)
+    of_item: tuple[str, ...] = ()
+    of_past: tuple[str, ...] = ()
+    if snapshots.promotions is not None:
+        of_item, of_past = snapshots.promotions.features, snapshots.promotions.past_features
+    return (*_OF_SCORE, *OWN_FEATURES, *of_item, *PAST_FEATURES, *of_past)
 
 
-def pair_features(history: History, lists: Recommendations, sales: ItemSales) -> np.ndarray:
-    """Return what is known (Q · K, F) float32 of each customer and candidate at the history's date.
+def pair_features(histories: Histories, lists: Recommendations, snapshots: Snapshots) -> np.ndarray:
+    """Return what is known (Q · K, F) float32 of each customer and candidate at the histories' day.
 
-    F features named by :func:`feature_names`; what is not known of a pair is NaN.
+    ``lists`` are those of ``histories``, row by row. The F features are those of :func:`feature_names`; what is not
+    known of a pair is NaN.
     """
-    data, (n_users, k) = history.data, lists.item.shape
-    rows = np.full((n_users * k, len(feature_names(sales))), np.nan, dtype=np.float32)
+    log, snapshot, (n_users, k) = histories.log, snapshots.at(histories.day), lists.item.shape
+    rows = np.full((n_users * k, len(feature_names(snapshots))), np.nan, dtype=np.float32)
     item = lists.item.ravel()
     rows[:, 0] = lists.score.ravel()
     rows[:, 1] = (lists.score[:, :1] - lists.score).ravel()
     rows[:, 2] = np.tile(np.arange(1, k + 1), n_users)
-    told = sales.at(history.day)[:, own_columns(len(sales.promoted))]
-    first_past = len(_OF_SCORE) + told.shape[1]
-    rows[:, len(_OF_SCORE) : first_past] = told[item]
-    day = np.full(n_users, history.day)
-    past = past_items(data, lists.user_index.astype(np.int64), history.end[lists.user_index], day)
+    of_item = snapshot.item_features[:, own_columns(snapshots.n_promoted)]
+    first_past = len(_OF_SCORE) + of_item.shape[1]
+    rows[:, len(_OF_SCORE) : first_past] = of_item[item]
+    day = np.full(n_users, histories.day)
+    promoted = None if snapshots.promotions is None else snapshots.promoted_sums
+    past = past_items({histories.day: snapshot}, log, histories.user_index, histories.end, day, promoted)
     if not len(past.item):
         return rows
-    span = data.n_items + 1
-    known, asked = past.query * span + past.item, np.repeat(np.arange(n_users), k) * span + item
-    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)  # pairs are sorted by query, then item
-    bought_before = known[place] == asked
+    span = log.n_items + 1
+    known, wanted = past.query * span + past.item, np.repeat(np.arange(n_users), k) * span + item
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)  # pairs are sorted by query, then item
+    bought_before = known[place] == wanted
     n_past = rows.shape[1] - first_past
     rows[bought_before, first_past:] = past.features[place[bought_before], :n_past]
     return rows

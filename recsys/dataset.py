@@ -13,17 +13,20 @@ from recsys.config import RAW_DIR, Config, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.data.clean import BAD_PROMOTION
 from recsys.data.prepare import prepare
-from recsys.data.sources import sources
+from recsys.data.sources import all_sources
 from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
 from recsys.settings import CONFIGS_DIR
 
 app = typer.Typer(help="Turn raw purchases into sequences, texts into vectors.", no_args_is_help=True)
 
+
 @app.command()
 def main(
     config: ConfigOption = None,
     settings: SetOption = None,
-    source: Annotated[str | None, typer.Option("--source", help=f"Of the raw data: {', '.join(sources())}.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help=f"Of the raw data: {', '.join(all_sources())}.")
+    ] = None,
     raw: Annotated[Path | None, typer.Option("--raw", help="Folder (or file) of the raw data.")] = None,
     engine: Annotated[Literal["polars", "duckdb"] | None, typer.Option("--engine", help="Data engine.")] = None,
     start: Annotated[str | None, typer.Option("--start", metavar="YYYY-MM-DD", help="First day kept.")] = None,

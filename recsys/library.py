@@ -2,38 +2,462 @@
 
 >>> import polars as pl
 >>> import recsys
->>> rows = [(user, item, f"2024-01-{day:02}") for day in range(1, 29) for user, item in ((7, "tea"), (8, "jam"))]
+>>> rows = [(user, item, f"2024-{month:02}-11") for month in range(1, 9) for user, item in ((7, "tea"), (8, "jam"))]
+>>> rows += [(7, "jam", f"2024-09-{day:02}") for day in range(1, 29)]
 >>> frame = pl.DataFrame(rows, schema=["who", "what", "when"], orient="row")
 >>> shop = recsys.Purchases.from_frame(frame, user="who", item="what", time="when")
->>> model = recsys.fit(shop, "repeat")
+>>> model = recsys.fit(shop, "popularity")
 >>> model.recommend([8], k=1)["item_id"].to_list()
 ['jam']
->>> model.recommend(history=[("tea", "2024-01-20")], k=1)["item_id"].to_list()
-['tea']
+>>> model.recommend(history=[("tea", "2024-01-20")], k=2)["item_id"].to_list()
+['jam', 'tea']
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date as Date
+from datetime import datetime
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from recsys.config import Config, load_config
+from recsys.config import Config, DataConfig
 from recsys.data.days import day_date, day_number
-from recsys.data.frames import given_histories, id_texts
-from recsys.data.purchases import Histories, Purchases
-from recsys.errors import ConfigError, DataError, UsageError
-from recsys.evaluation.runs import fold_lists, score_lists
-from recsys.evaluation.splits import make_split
-from recsys.modeling.recommenders.base import Recommendations
+from recsys.data.given import given_histories
+from recsys.data.native import id_texts
+from recsys.data.purchases import Histories, Purchases, open_purchases
+from recsys.errors import DataError, RunError, UsageError
+from recsys.evaluation.runs import lists_of_fold, settings_of
+from recsys.evaluation.scoring import score_systems
+from recsys.evaluation.splits import Fold, make_split
+from recsys.modeling.recommenders.base import Recommendations, Recommender
 from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at, known_items, require_enough
-from recsys.modeling.recommenders.registry import BASELINES
-from recsys.modeling.systems import System, fit_decoder, open_system, rule_system
-from recsys.schema import DECODER, ITEM_ID, RANK, REASON, SCORE, USER_ID
+from recsys.modeling.recommenders.registry import require_baseline
+from recsys.modeling.rule_system import RuleSystem
+from recsys.runs import HISTORIES_FOLDER, INFO_FILE, SNAPSHOT_FOLDER, Run, config_in
+from recsys.schema import DECODER, ITEM_ID, LOG_PROBABILITY, PLACE, RANK, REASON, SCORE, TEXT, USER_ID
+from recsys.settings import nested, validated
+from recsys.signals.snapshot import Snapshot
+from recsys.storage import read_json, replacing, require_absent
 
 #: A day: a date, or text such as 2024-01-31.
 Day = Date | str
 #: Purchases of one person: pairs of item and day, or triples with a quantity.
 History = Sequence[tuple[Any, ...]]
+
+#: Loads torch and Lightning, which a rule needs not.
+_DECODER_SYSTEM = "recsys.modeling.decoder_system"
+
+
+class System(Protocol):
+    """A fitted system with the log it reads, whatever it is."""
+
+    @property
+    def name(self) -> str:
+        """Its name among the systems."""
+        ...
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+        ...
+
+    @property
+    def log(self) -> Purchases:
+        """The purchases it knows."""
+        ...
+
+    @property
+    def seen_before(self) -> int | None:
+        """First day that has no part in what was learned; None where nothing is learned ahead."""
+        ...
+
+    @property
+    def last_day(self) -> int:
+        """Day of the newest purchase known."""
+        ...
+
+    def at(self, day: int) -> Recommender:
+        """Return what is asked at ``day``."""
+        ...
+
+    def extended(self, log: Purchases) -> "System":
+        """Return the same system over a longer log."""
+        ...
+
+    def save(self, folder: Path, *, histories: bool) -> None:
+        """Write what :func:`load` reads."""
+        ...
+
+
+def fit(
+    shop: Purchases,
+    system: str = DECODER,
+    *,
+    epochs: int | None = None,
+    seed: int = 42,
+    until: Literal["validation", "end"] = "validation",
+    settings: Mapping[str, object] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> "Model":
+    """Return ``system`` fitted to the purchases of a shop, as ``recsys train`` would.
+
+    Args:
+        shop: the purchases.
+        system: decoder, or a rule or classical model: repeat, als, item_knn, popularity, …
+        epochs: passes over the purchases at most; ``training.epochs`` by default.
+        seed: of all random numbers.
+        until: validation holds out the test windows and the window before them, by which the best epoch is chosen;
+            end learns from everything and keeps the last epoch, for serving.
+        settings: other settings, as ``recsys train --set`` takes them, such as ``{"model.width": 32}``.
+        progress: called with the number of steps done, and of all.
+
+    Raises:
+        ConfigError: there is no such system, or a setting does not fit.
+        DataError: the purchases are too few or too short for what is asked.
+    """
+    given: dict[str, object] = {"seed": seed, **(settings or {})}
+    if epochs is not None:
+        given["training.epochs"] = epochs
+    if until == "end":
+        given |= {"training.until": "test", "split.n_folds": 0}
+    elif until != "validation":
+        raise UsageError(f"until is {until!r}; expected validation or end")
+    chosen: Config = validated(nested(given), Config, "the settings given")
+    config = chosen.model_copy(update={"data": _data_config(shop)})
+    if system == DECODER:
+        return Model(import_module(_DECODER_SYSTEM).fit_decoder(config, shop, progress))
+    require_baseline(system)
+    return Model(RuleSystem(system, config, shop))
+
+
+def load(folder: str | Path) -> "Model":
+    """Open a model that was saved to ``folder``, or a run of ``recsys train``.
+
+    Raises:
+        RunError: the folder holds no model, or a part of it is damaged.
+        DataError: its histories are not where they were.
+    """
+    folder = Path(folder)
+    if not (folder / INFO_FILE).is_file():
+        state = f"lacks {INFO_FILE}" if folder.is_dir() else "does not exist"
+        raise RunError(f"{folder} is not a saved model: it {state}; save one with model.save, or train a run")
+    info = read_json(folder / INFO_FILE)
+    run = Run(folder, config_in(folder), info)
+    snapshot = Snapshot.open(folder / SNAPSHOT_FOLDER) if (folder / SNAPSHOT_FOLDER).is_dir() else None
+    log = None
+    if (folder / HISTORIES_FOLDER).is_dir():
+        log = open_purchases(folder / HISTORIES_FOLDER)
+    elif snapshot is None:
+        log = run.open_data()
+    system = str(info.get("system", DECODER))
+    if system != DECODER:
+        if log is None:
+            raise RunError(f"{folder} holds {system}, which is nothing without histories; save it with them")
+        return Model(RuleSystem(system, run.config, log))
+    if run.config.family != "decoder":
+        raise RunError(f"{folder} holds a run of the original project; ask it with `recsys predict --run {run.name}`")
+    return Model(import_module(_DECODER_SYSTEM).open_decoder(run, log, snapshot))
+
+
+def evaluate(
+    model: "Model", shop: Purchases, *, folds: int = 3, beside: Iterable[str] = (), metrics: Iterable[str] = ()
+) -> Any:  # noqa: ANN401 - a frame of the library in which the purchases came
+    """Return how good a model's lists are in the last windows of ``shop``, beside other systems, out of the catalogue.
+
+    Each window is asked for at its first day; rules are fitted to what was known then. Intervals are paired bootstrap
+    intervals over users. ``difference`` is the model minus the system of the row.
+
+    Args:
+        model: whose lists are measured.
+        shop: the purchases; those that the model knows, or newer.
+        folds: number of windows of ``split.horizon_days``, the last ones.
+        beside: names of rules to compare with.
+        metrics: names such as ``map@12`` and ``ndcg@12``; all that are computed by default.
+
+    Returns:
+        A frame with ``system, metric, value, low, high, difference, difference_low, difference_high, n_users``.
+
+    Raises:
+        UsageError: the model has learned from one of the windows.
+    """
+    split = model.config.split.model_copy(update={"n_folds": folds})
+    config = model.config.model_copy(update={"split": split})
+    tests = make_split(shop, split).tests
+    seen = model.system.seen_before
+    if tests and seen is not None and tests[0].start_day < seen:
+        raise UsageError(
+            f"the model has learned from purchases before {day_date(seen)}, and the first of {folds} windows begins on "
+            f"{tests[0].name}; ask for fewer folds, or fit it with settings={{'split.n_folds': {folds}}}"
+        )
+    systems: dict[str, System] = {model.name: model.system if model.system.log is shop else model.system.extended(shop)}
+    systems |= {name: RuleSystem(name, config, shop) for name in beside if name != model.name}
+    scored = [_fold_lists(fold, shop, systems, config) for fold in tests]
+    scores = score_systems(scored, settings_of(config))
+    rows = []
+    for name, cells in scores["systems"].items():
+        for metric, cell in cells.items():
+            if not metrics or metric in set(metrics):
+                apart = scores["differences"].get(name, {}).get(metric, {})
+                bounds = (apart.get(key) for key in ("value", "low", "high"))
+                rows.append((name, metric, cell["value"], cell["low"], cell["high"], *bounds))
+    columns = ("system", "metric", "value", "low", "high", "difference", "difference_low", "difference_high")
+    table = {name: pa.array([row[place] for row in rows]) for place, name in enumerate(columns)}
+    n_users = sum(len(fold.user_index) for fold in tests)
+    return shop.style.to_native(table | {"n_users": pa.array([n_users] * len(rows))})
+
+
+class Model:
+    """A fitted system that can be asked, explained, continued, updated and saved. :func:`fit` and :func:`load` make it.
+
+    Frames come back in the kind in which the purchases came, ids with the dtype of their column.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def __repr__(self) -> str:
+        return f"Model({self.name}, {self.log.n_users:,} users, {self.log.n_items:,} items)"
+
+    @property
+    def name(self) -> str:
+        """Name of the system."""
+        return self.system.name
+
+    @property
+    def config(self) -> Config:
+        """Settings of the system."""
+        return self.system.config
+
+    @property
+    def log(self) -> Purchases:
+        """The purchases that it knows."""
+        return self.system.log
+
+    def recommend(
+        self,
+        users: Any = None,  # noqa: ANN401 - ids of any kind
+        *,
+        history: History | None = None,
+        k: int = 12,
+        date: Day | None = None,
+        candidates: Any = None,  # noqa: ANN401 - ids of any kind
+        exclude: Any = None,  # noqa: ANN401 - ids of any kind
+        exclude_seen: bool | None = None,
+        reasons: bool = False,
+    ) -> Any:  # noqa: ANN401 - a frame of the library in which the purchases came
+        """Return the ``k`` best items for each of ``users``, or for somebody with the ``history`` given.
+
+        Args:
+            users: ids; everybody by default.
+            history: what somebody bought whom no table knows: pairs of item and day, perhaps with a quantity.
+            k: length of a list.
+            date: the day asked; only purchases before it are read. The day after the newest purchase by default.
+            candidates: ids of the only items that may be recommended.
+            exclude: ids of items that are never recommended.
+            exclude_seen: whether to leave out what a user has bought; ``predict.exclude_seen`` by default.
+            reasons: whether to say in a column ``reason`` why each item is recommended.
+
+        Returns:
+            A frame with the user, ``rank`` from 1, the item, ``score`` and perhaps ``reason``.
+
+        Raises:
+            DataError: an id is not known, or fewer than ``k`` items may be recommended.
+            UsageError: users and a history are both given, or the system cannot say why.
+        """
+        histories = self._histories(users, history, date)
+        lists = self._lists(histories, k, candidates, exclude, exclude_seen)
+        columns = self._columns(histories, lists.item) | {SCORE: lists.score.ravel()}
+        if reasons:
+            columns[REASON] = self._reason_texts(histories, lists.item)
+        return self.log.style.to_native(columns)
+
+    def similar_items(self, item: Any, k: int = 10) -> Any:  # noqa: ANN401 - an id, a frame
+        """Return the ``k`` items most like ``item`` by the decoder's item vectors: the item, ``rank`` and ``score``.
+
+        Raises:
+            DataError: the item is not known.
+            UsageError: the system knows no likeness of items.
+        """
+        index = int(known_items(id_texts([item], "the item"), self.log, "similar_items")[0])
+        score_V = self._able("similar", "say which items are alike")(index)
+        score_V[[0, index]] = -np.inf
+        best = np.argsort(-score_V, kind="stable")[: min(k, self.log.n_items - 1)]
+        ids = self.log.style.ids_to_native(self.log.item_ids.take(pa.array(best - 1)), "item")
+        rank = np.arange(1, len(best) + 1)
+        return self.log.style.to_native({RANK: rank, ITEM_ID: ids, SCORE: score_V[best]})
+
+    def explain(self, user: Any, k: int = 3, *, date: Day | None = None) -> Any:  # noqa: ANN401 - an id, a frame
+        """Return why the ``k`` best items are recommended to ``user``: a row for each purchase that carried one.
+
+        The columns are those of the reasons table of :mod:`recsys.schema`.
+
+        Raises:
+            DataError: the user is not known.
+            UsageError: the system cannot say why.
+        """
+        histories = self._histories(user, None, date)
+        table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
+        return self.log.style.to_native({name: _plain(table[name]) for name in table.column_names})
+
+    def generate(
+        self,
+        user: Any,  # noqa: ANN401 - an id
+        n: int = 5,
+        *,
+        date: Day | None = None,
+        seed: int = 42,
+        method: Literal["sample", "greedy"] = "sample",
+    ) -> Any:  # noqa: ANN401 - a frame of the library in which the purchases came
+        """Return how the user's history may go on: the user, ``place`` from 1, the item, ``log_probability``.
+
+        Raises:
+            DataError: the user is not known.
+            UsageError: the system continues no histories, or ``n`` items do not fit.
+        """
+        generate = self._able("generate", "continue histories")
+        histories = self._histories(user, None, date)
+        sampling = import_module("recsys.modeling.generation.sampling").SamplingConfig(method=method, no_repeat=True)
+        continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
+        columns = self._columns(histories, continued.item)
+        columns[PLACE] = columns.pop(RANK)
+        return self.log.style.to_native(columns | {LOG_PROBABILITY: continued.log_probability.ravel()})
+
+    def update(self, events: Any, *, items: Any = None, users: Any = None) -> "Model":  # noqa: ANN401 - frames
+        """Take newer purchases into histories and sales, without training, and return this model.
+
+        New users and items enter at once, items by the attributes in ``items``.
+
+        Raises:
+            DataError: as :meth:`Purchases.from_frame`.
+        """
+        self.system = self.system.extended(self.log.extended(events, items=items, users=users))
+        return self
+
+    def save(self, folder: str | Path, *, histories: bool = True, force: bool = False) -> None:
+        """Write the model to ``folder``, whole or not at all: weights, settings, snapshot, histories and a card.
+
+        Args:
+            folder: what :func:`load` opens.
+            histories: whether known users' histories go with it; without them it knows items only, and is asked about
+                histories that are given.
+            force: replace what is there.
+
+        Raises:
+            OutputExistsError: the folder exists and ``force`` is false.
+        """
+        require_absent(Path(folder), force=force)
+        with replacing(Path(folder)) as aside:
+            aside.mkdir()
+            self.system.save(aside, histories=histories)
+
+    def _histories(self, users: Any, history: History | None, date: Day | None) -> Histories:  # noqa: ANN401 - ids
+        if users is not None and history is not None:
+            raise UsageError("users and history are both given; ask for known users, or for one history")
+        day = None if date is None else _day(date)
+        if history is not None:
+            newest = max((_day(event[1]) for event in history), default=self.system.last_day)
+            day = max(self.system.last_day, newest) + 1 if day is None else day
+            return given_histories(self.log, [history], day)
+        if not self.log.n_users:
+            raise UsageError("the model was saved without histories and knows no users; give it a history")
+        day = self.system.last_day + 1 if day is None else day
+        everybody = self.log.histories(day)
+        return everybody if users is None else everybody.of(self._known_users(users))
+
+    def _known_users(self, users: Any) -> np.ndarray:  # noqa: ANN401 - ids of any kind
+        ids = id_texts([users] if isinstance(users, str | int | float) else users, "users")
+        index = self.log.user_index_of(ids)
+        unknown = np.flatnonzero(index < 0)
+        if len(unknown):
+            raise DataError(
+                f"users: {len(unknown)} of {len(ids)} are unknown, such as {ids[int(unknown[0])].as_py()!r}; expected "
+                f"ids as in the purchases, such as {self.log.user_ids[0].as_py()!r}, or give what somebody bought as "
+                "history="
+            )
+        return index
+
+    def _lists(
+        self,
+        histories: Histories,
+        k: int,
+        candidates: Any = None,  # noqa: ANN401 - ids of any kind
+        exclude: Any = None,  # noqa: ANN401 - ids of any kind
+        exclude_seen: bool | None = None,
+    ) -> Recommendations:
+        settings = self.config.predict
+        only, blocked = (
+            None if ids is None else known_items(id_texts(ids, name), self.log, name)
+            for ids, name in ((candidates, "candidates"), (exclude, "exclude"))
+        )
+        window = settings.sold_within_days if self.log.n_users else None
+        allowed = candidates_at(self.log, histories.day, window, only=only, blocked=blocked)
+        seen = settings.exclude_seen if exclude_seen is None else exclude_seen
+        chosen = Candidates(allowed, seen)
+        require_enough(chosen, k)
+        return self.system.at(histories.day).recommend(histories, k, chosen)
+
+    def _columns(self, histories: Histories, item: np.ndarray) -> dict[str, Any]:
+        """Return user, rank and item of lists (Q, K), padded with 0, as columns."""
+        style, k = self.log.style, item.shape[1]
+        users = pa.nulls(len(histories), pa.string())
+        if not histories.given:
+            users = histories.log.user_ids.take(pa.array(histories.user_index))
+        user_ids = users.take(pa.array(np.repeat(np.arange(len(histories)), k)))
+        item_ids = self.log.item_ids.take(pa.array(item.ravel().astype(np.int64) - 1))
+        return {
+            USER_ID: style.ids_to_native(user_ids, "user"),
+            RANK: np.tile(np.arange(1, k + 1), len(histories)),
+            ITEM_ID: style.ids_to_native(item_ids, "item"),
+        }
+
+    def _reason_texts(self, histories: Histories, item: np.ndarray) -> pa.Array:
+        """Return a sentence for each item of lists (Q, K), flat."""
+        table: pa.Table = self._able("reasons", "say why")(histories, item)
+        texts = table.select([RANK, TEXT]).to_pydict()
+        first = [True, *(later != earlier for earlier, later in zip(texts[RANK], texts[RANK][1:], strict=False))]
+        return pa.array([text for text, begins in zip(texts[TEXT], first, strict=True) if begins])
+
+    def _able(self, method: str, deed: str) -> Callable[..., Any]:
+        able = getattr(self.system, method, None)
+        if able is None:
+            raise UsageError(f"{self.name} cannot {deed}; fit the decoder: recsys.fit(shop)")
+        return able  # type: ignore[no-any-return]
+
+
+def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> Any:  # noqa: ANN401
+    allowed = candidates_at(shop, fold.start_day, config.predict.sold_within_days)
+    candidates = Candidates(allowed, config.predict.exclude_seen)
+    histories = fold.histories(shop)
+    k = min(config.predict.k, int(allowed.sum()))
+    lists = {name: one.at(fold.start_day).recommend(histories, k, candidates).item for name, one in systems.items()}
+    return lists_of_fold(shop, fold, lists, config.predict.sold_within_days)
+
+
+def _data_config(shop: Purchases) -> DataConfig:
+    """Return where the purchases came from, as far as they know."""
+    prepared = shop.manifest.get("settings")
+    if isinstance(prepared, dict):
+        return validated(dict(prepared), DataConfig, str(shop.folder))
+    return DataConfig(source="frame", name="given")
+
+
+def _day(value: Day) -> int:
+    if isinstance(value, datetime):
+        return day_number(value.date())
+    if isinstance(value, Date):
+        return day_number(value)
+    try:
+        return day_number(Date.fromisoformat(str(value)[:10]))
+    except ValueError as error:
+        raise UsageError(f"date is {value!r}; expected a date, or text such as 2024-01-31") from error
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column without dictionary encoding, which some libraries show as categories."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    return column.combine_chunks()

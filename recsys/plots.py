@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 
 from recsys.console import ForceOption, RunOption, run, talk
-from recsys.evaluation.results import SCORES_FILE, load_scores
+from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
 from recsys.runs import LOG_FILE, find_run
@@ -36,7 +36,7 @@ def curves(run_name: RunOption = None, image: ImageOption = "png", force: ForceO
 def metrics(run_name: RunOption = None, image: ImageOption = "png", force: ForceOption = False) -> None:
     """Draw the main metric of every system of a run, with intervals, into reports/figures."""
     found = find_run(run_name)
-    scores = load_scores(found.report_folder / SCORES_FILE, found.name)
+    scores = load_scores(found.report_folder / METRICS_FILE, found.name)
     _write(f"{found.name}-metrics", systems_figure(scores), image, force=force)
 
 
@@ -62,19 +62,29 @@ def item_map(
     force: ForceOption = False,
 ) -> None:
     """Draw the map on which like items stand together, for print and for exploring, and say how good it is."""
-    from recsys.reports.item_map.draw import draw_map
+    from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
+    from recsys.reports.item_map.draw import VectorSource, draw_map
 
     found = find_run(run_name)
     if encoder is not None:
         text = found.config.text.model_copy(update={"encoder": encoder, "embeddings": None})
         found = replace(found, config=found.config.model_copy(update={"text": text}))
-    outputs, quality = draw_map(
-        found, embeddings, FIGURES_DIR, colour_by=colour_by, beside=beside or (), n_compared=n_compared, force=force
+    drawn = draw_map(
+        found,
+        embeddings,
+        FIGURES_DIR,
+        VectorSource(item_vectors, untrained_text_vectors),
+        colour_by=colour_by,
+        beside=[find_run(name) for name in beside or ()],
+        n_compared=n_compared,
+        force=force,
     )
+    for name, reason in drawn.not_compared.items():
+        talk.print(f"not compared: {name}: {reason}", markup=False)
     talk.print("Map written:")
-    for path in (outputs.whole, outputs.few, outputs.page, quality):
+    for path in (drawn.files.whole, drawn.files.few, drawn.files.page, drawn.quality):
         typer.echo(path)
-    talk.print(quality_table(read_json(quality)["rows"]))
+    talk.print(quality_table(read_json(drawn.quality)["rows"]))
 
 
 def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:

@@ -8,7 +8,7 @@ import typer
 
 from recsys.console import ForceOption, RunOption, run, talk
 from recsys.data.purchases import Purchases
-from recsys.evaluation.results import SCORES_FILE, load_scores
+from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.explain.sentences import say_reasons
 from recsys.modeling.families import family_of, load_decoder
@@ -38,7 +38,7 @@ def main(
     found = find_run(run_name)
     path = found.report_folder / PAGE_FILE
     require_absent(path, force=force)
-    scores = load_scores(found.report_folder / SCORES_FILE, found.name)
+    scores = load_scores(found.report_folder / METRICS_FILE, found.name)
     log = read_log(found.folder / LOG_FILE)
     data = found.open_data()
     split = make_split(data, found.config.split)

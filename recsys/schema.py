@@ -10,7 +10,7 @@ Raw tables (a source returns them, the engine validates them)
     users
         ``user_id`` string · any further columns are attributes, kept as they are
     promotions (optional: what was planned before its days, see :mod:`recsys.signals.promotions`)
-        ``item_id`` string · ``start``, ``end`` date, the last day included · ``kind`` string · ``share`` number, of
+        ``item_id`` string · ``start``, ``end`` date, the last day included · ``medium`` string · ``share`` number, of
         the places that sell, above 0 and at most 1
 
 Prepared data (a folder that ``dataset main`` writes and everything after it reads)
@@ -25,7 +25,7 @@ Prepared data (a folder that ``dataset main`` writes and everything after it rea
     ``items.parquet``            row i holds item_index i+1: ``item_id`` and the attributes
     ``users.parquet``            row u holds user_index u: ``user_id`` and the attributes
     ``promotions.parquet``       where the source has any: ``item_index`` int32, ``first_day`` and ``end_day`` int32
-                                 (the day after the last) as in ``day.npy``, ``kind`` string, ``share`` float32
+                                 (the day after the last) as in ``day.npy``, ``medium`` string, ``share`` float32
     ``report.json``              what validation found and dropped
     ``manifest.json``            source, window, row counts, SHA-256 of each array, fingerprint
 
@@ -54,7 +54,7 @@ PLACE: Final = "place"
 LOG_PROBABILITY: Final = "log_probability"
 KIND: Final = "kind"
 REASON: Final = "reason"
-MEDIUM: Final = KIND
+MEDIUM: Final = "medium"
 PAST_ITEM_ID: Final = "past_item_id"
 PAST_DATE: Final = "past_date"
 SHARE: Final = "share"
@@ -76,9 +76,9 @@ EVENT_ARRAYS: Final = {
 }
 OFFSETS: Final = "offsets"
 
-PROMOTION_REQUIRED: Final = (ITEM_ID, START, END, KIND, SHARE)
+PROMOTION_REQUIRED: Final = (ITEM_ID, START, END, MEDIUM, SHARE)
 #: Columns of the table of promotions among the prepared data.
-PROMOTION_COLUMNS: Final = ("item_index", "first_day", "end_day", KIND, SHARE)
+PROMOTION_COLUMNS: Final = ("item_index", "first_day", "end_day", MEDIUM, SHARE)
 
 RECOMMENDATION_COLUMNS: Final = (USER_ID, RANK, ITEM_ID, SCORE)
 

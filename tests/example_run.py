@@ -101,7 +101,7 @@ def table(scale: float = 1.0) -> dict:
             "map@1": interval(scale * value / 2),
             "map@12": interval(scale * value),
             "hit_rate@12": interval(scale * min(1, 2 * value)),
-            "catalogue_coverage@12": {"value": 0.25, "low": None, "high": None},
+            "coverage@12": {"value": 0.25, "low": None, "high": None},
         }
         for system, value in VALUES.items()
     }

@@ -15,7 +15,7 @@ from recsys.evaluation.bootstrap import Sample, bootstrap, interval
 from recsys.evaluation.evaluate import app
 from recsys.evaluation.metrics import average_precision_at_k, hits_of
 from recsys.evaluation.runs import settings_of
-from recsys.evaluation.scoring import Asked, Settings, score_segment, score_systems
+from recsys.evaluation.scoring import FoldLists, Settings, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import make_split
 from recsys.runs import find_run
@@ -33,7 +33,7 @@ def lists_table(rows):
 def asked(lists, n_users=40, seed=0):
     random = np.random.default_rng(seed)
     targets = random.integers(1, 6, size=n_users)
-    return Asked("d", np.arange(n_users) * 3, np.arange(n_users + 1), targets, lists, n_candidates=5)
+    return FoldLists("d", np.arange(n_users) * 3, np.arange(n_users + 1), targets, lists, n_candidates=5)
 
 
 def random_lists(seed, n_users=40):

@@ -4,8 +4,8 @@ from implicit.evaluation import ranking_metrics_at_k
 from scipy.sparse import csr_matrix
 
 from recsys.evaluation.metrics import (
-    USER_METRICS,
     align_lists,
+    all_metrics,
     average_precision_at_k,
     catalogue_coverage_at_k,
     hits_of,
@@ -13,6 +13,7 @@ from recsys.evaluation.metrics import (
     ndcg_at_k,
     novelty_at_k,
     recall_at_k,
+    user_metrics,
     user_values,
 )
 from recsys.evaluation.splits import Fold
@@ -28,12 +29,17 @@ class FixedLists:
         return self.lists[users, :N], np.zeros((len(users), N))
 
 
-def random_question(seed, n_users=60, n_items=40, length=12):
+def test_the_folder_of_metrics_is_listed_in_the_order_of_the_files():
+    assert list(all_metrics()) == ["map", "ndcg", "hit_rate", "recall", "mrr", "coverage", "novelty"]
+    assert list(user_metrics()) == ["map", "ndcg", "hit_rate", "recall", "mrr"]
+    assert all(metric.meaning.endswith(".") for metric in all_metrics().values())
+
+
+def random_lists(seed, n_users=60, n_items=40, length=12):
     random = np.random.default_rng(seed)
     lists = np.stack([random.permutation(np.arange(1, n_items + 1))[:length] for _ in range(n_users)]).astype(np.int32)
     targets = [
-        np.sort(random.choice(np.arange(1, n_items + 1), random.integers(1, 20), replace=False))
-        for _ in range(n_users)
+        np.sort(random.choice(np.arange(1, n_items + 1), random.integers(1, 20), replace=False)) for _ in range(n_users)
     ]
     offsets = np.concatenate([[0], np.cumsum([len(items) for items in targets])])
     return lists, offsets, np.concatenate(targets).astype(np.int32)
@@ -41,7 +47,7 @@ def random_question(seed, n_users=60, n_items=40, length=12):
 
 @pytest.mark.parametrize("k", [1, 5, 12])
 def test_map_and_ndcg_agree_with_implicit(k):
-    lists, offsets, items = random_question(seed=k)
+    lists, offsets, items = random_lists(seed=k)
     bought = csr_matrix((np.ones(len(items)), items, offsets), shape=(len(lists), 41))
     theirs = ranking_metrics_at_k(FixedLists(lists), bought, bought, K=k, show_progress=False)
     hits = hits_of(lists, offsets, items)
@@ -50,7 +56,7 @@ def test_map_and_ndcg_agree_with_implicit(k):
 
 
 def test_hits_are_those_of_a_plain_loop():
-    lists, offsets, items = random_question(seed=3)
+    lists, offsets, items = random_lists(seed=3)
     expected = [[item in items[offsets[u] : offsets[u + 1]] for item in row] for u, row in enumerate(lists)]
     assert (hits_of(lists, offsets, items) == np.array(expected)).all()
 
@@ -75,26 +81,26 @@ def test_nothing_recommended_is_no_hit(shape):
     assert not hits_of(np.zeros(shape, dtype=int), offsets, np.ones(shape[0], dtype=int)).any()
 
 
-@pytest.mark.parametrize("name", USER_METRICS)
+@pytest.mark.parametrize("name", user_metrics())
 def test_a_user_without_targets_has_no_value_and_one_without_hits_scores_zero(name):
-    values = USER_METRICS[name](np.zeros((2, 3), dtype=bool), np.array([0, 2]), 3)
+    values = user_metrics()[name](np.zeros((2, 3), dtype=bool), np.array([0, 2]), 3)
     assert np.isnan(values[0])
     assert values[1] == 0
 
 
 @pytest.mark.parametrize("name", ["map", "ndcg", "hit_rate", "mrr"])
 def test_twelve_right_answers_of_twenty_relevant_are_perfect(name):
-    assert USER_METRICS[name](np.ones((1, 12), dtype=bool), np.array([20]), 12) == pytest.approx(1.0)
+    assert user_metrics()[name](np.ones((1, 12), dtype=bool), np.array([20]), 12) == pytest.approx(1.0)
 
 
 def test_recall_divides_by_all_relevant_items():
     assert recall_at_k(np.ones((1, 12), dtype=bool), np.array([20]), 12) == [12 / 20]
 
 
-@pytest.mark.parametrize("name", USER_METRICS)
+@pytest.mark.parametrize("name", user_metrics())
 def test_moving_a_hit_up_never_lowers_a_metric(name):
     hits = np.eye(5, dtype=bool)
-    values = USER_METRICS[name](hits, np.full(5, 3), 5)
+    values = user_metrics()[name](hits, np.full(5, 3), 5)
     assert (np.diff(values) <= 0).all()
 
 

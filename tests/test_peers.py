@@ -69,8 +69,8 @@ def test_no_event_of_the_window_or_later_is_given_to_anybody(folder, data, confi
         history = read(folder / "history" / f"{fold.name}.parquet")
         assert history["day"].max() < fold.start_day
         assert len(history["day"]) == np.count_nonzero(data.day < fold.start_day)
-        asked = read(folder / "asked" / f"{fold.name}.parquet")["user_id"]
-        assert asked == data.user_ids.take(pa.array(fold.user_index)).to_pylist()
+        users = read(folder / "queries" / f"{fold.name}.parquet")["user_id"]
+        assert users == data.user_ids.take(pa.array(fold.user_index)).to_pylist()
 
 
 def test_what_is_learned_from_ends_before_the_first_test_fold_and_marks_the_validation_window(folder, data, config):
@@ -133,8 +133,7 @@ def test_a_data_set_without_a_name_is_refused():
 
 
 def test_held_out_customers_are_refused(data, tmp_path):
-    config = load_config(None, ["split.protocol=customers", "model.time_gaps=false", "model.sales_head=false",
-                                "model.repeat_head=false"])  # fmt: skip
+    config = load_config(None, ["split.protocol=customers"])
     with pytest.raises(UsageError, match="weekly or leave_one_out"):
         export_split("completejourney", data, config, tmp_path / "peers")
 
@@ -159,25 +158,25 @@ def test_the_script_of_the_peers_starts_by_itself(root, tmp_path):
 
 def popular(split: Split, fold: str) -> tuple[np.ndarray, Recommendations, Recommendations]:
     """The most bought items as the lists of a peer, with empty ones to be filled."""
-    history, asked = split.history(fold), split.asked(fold)
+    history, users = split.history(fold), split.queries(fold)
     counts = np.bincount(history.item, minlength=len(split.item_ids)).astype(float)
-    scores = np.tile(counts, (len(asked), 1))
+    scores = np.tile(counts, (len(users), 1))
     every = best(scores, 5)
-    scores[matrix(history, len(split.user_ids), len(split.item_ids))[asked].nonzero()] = -np.inf
+    scores[matrix(history, len(split.user_ids), len(split.item_ids))[users].nonzero()] = -np.inf
     return (
-        asked,
-        filled(every, asked, history, split, new=False),
-        filled(best(scores, 3), asked, history, split, new=True),
+        users,
+        filled(every, users, history, split, new=False),
+        filled(best(scores, 3), users, history, split, new=True),
     )
 
 
 def write_popular(folder, name="popular") -> Split:
     split = Split(folder)
     for fold in split.meta["folds"]:
-        asked, every, new = popular(split, fold)
-        split.write_lists(name, fold, asked, every)
-        split.write_lists(name, f"{fold}-new", asked, new)
-    info = {"library": "toy 1", "settings": {}, "found": {}, "tried": [], "minutes_allowed": 1, "n_threads": 1}
+        users, every, new = popular(split, fold)
+        split.write_lists(name, fold, users, every)
+        split.write_lists(name, f"{fold}-new", users, new)
+    info = {"library": "toy 1", "settings": {}, "fitted": {}, "tried": [], "minutes_allowed": 1, "n_threads": 1}
     split.write_info(name, info | {"seconds": {"all": 90}})
     return split
 
@@ -190,8 +189,8 @@ def test_lists_are_full_distinct_and_the_new_ones_hold_nothing_bought_before(fol
         for kind in ("", "-new"):
             lists = read(folder / "lists/popular" / f"{fold}{kind}.parquet")
             pairs = list(zip(lists["user_id"], lists["item_id"], strict=True))
-            assert len(set(pairs)) == len(pairs) == 12 * len(split.asked(fold))
-            assert lists["rank"].tolist() == list(range(1, 13)) * len(split.asked(fold))
+            assert len(set(pairs)) == len(pairs) == 12 * len(split.queries(fold))
+            assert lists["rank"].tolist() == list(range(1, 13)) * len(split.queries(fold))
             assert (np.diff(lists["score"].reshape(-1, 12)) <= 0).all()
             assert not (kind and bought & set(pairs))
     assert not list(folder.rglob("*.part"))
@@ -199,10 +198,10 @@ def test_lists_are_full_distinct_and_the_new_ones_hold_nothing_bought_before(fol
 
 def test_what_is_chosen_on_is_what_is_scored(folder, data, config):
     split = Split(folder)
-    asked, bought = split.targets()
+    users, bought = split.targets()
     fold = make_split(data, config.split).validation
-    assert asked.tolist() == fold.user_index.tolist()
-    item = np.random.default_rng(0).permuted(np.tile(np.arange(data.n_items), (len(asked), 1)), axis=1)[:, :12]
+    assert users.tolist() == fold.user_index.tolist()
+    item = np.random.default_rng(0).permuted(np.tile(np.arange(data.n_items), (len(users), 1)), axis=1)[:, :12]
     ours = mean_average_precision((item + 1).astype(np.int32), fold, fold.user_index, 12)
     assert map_at_k(Recommendations(item, np.zeros(item.shape)), bought, 12) == pytest.approx(ours)
 
@@ -250,7 +249,7 @@ def test_the_best_settings_on_the_validation_window_are_chosen_until_half_of_the
             assert not events.validation.any()
             self.settings = settings
 
-        def rank(self, name: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
+        def rank(self, name: str, history: Events, users: np.ndarray) -> tuple[Recommendations, Recommendations]:
             assert history.day.max() < day_number(date.fromisoformat(name))
             bought = split.targets()[1].toarray().astype(float)
             scores = bought if self.settings["item"] == "targets" else 1 - bought

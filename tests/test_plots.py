@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from recsys.reports import charts
 from recsys.cli import build_app
 from recsys.errors import OutputExistsError, RunError
 from recsys.evaluation.results import load_scores
+from recsys.reports import charts
 from recsys.reports.charts import read_log
 from recsys.storage import write_text
 

@@ -55,7 +55,7 @@ def test_the_week_from_the_date_on_and_the_one_before_are_told_of(two: Purchases
     assert not two.promotions.at(130).any()
 
 
-def test_two_promotions_of_one_kind_at_once_are_no_more_than_all_places(tmp_path: Path) -> None:
+def test_two_promotions_of_one_medium_at_once_are_no_more_than_all_places(tmp_path: Path) -> None:
     rows = [(1, 107, 110, "mailer", 0.75), (1, 107, 110, "mailer", 0.75)]
     data = write_prepared(tmp_path / "twice", [(0, 100, 1)], promotions=rows)
     np.testing.assert_allclose(data.promotions.at(107), [[0, 0], [3 / 7, 0]])
@@ -240,7 +240,7 @@ MAP = {
     "item_id": "what",
     "time": "when",
     "file": "sales.csv",
-    "promotions": {"file": "plans.csv", "start": "from", "end": "to", "kind": "how", "share": "shops"},
+    "promotions": {"file": "plans.csv", "start": "from", "end": "to", "medium": "how", "share": "shops"},
 }
 
 
@@ -261,8 +261,8 @@ def test_a_shops_plans_are_read_and_what_cannot_be_used_is_counted(workplace: Pa
     rows = pq.read_table(config.folder / "promotions.parquet").to_pylist()
     day = 19786  # 2024-03-04
     assert rows == [
-        {"item_index": 1, "first_day": day, "end_day": day + 7, "kind": "Mailer", "share": 0.5},
-        {"item_index": 2, "first_day": day + 1, "end_day": day + 2, "kind": "Display", "share": 1},
+        {"item_index": 1, "first_day": day, "end_day": day + 7, "medium": "Mailer", "share": 0.5},
+        {"item_index": 2, "first_day": day + 1, "end_day": day + 2, "medium": "Display", "share": 1},
     ]
     assert open_purchases(config.folder).promotions.features == (
         "Display_coming",
@@ -281,10 +281,10 @@ def test_both_engines_prepare_the_same_and_other_plans_are_other_data(workplace:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_without_kind_and_share_every_row_is_one_kind_in_all_shops(workplace: Path, engine: str) -> None:
-    config = shop(workplace, kind=None, share=None)
+def test_without_medium_and_share_every_row_is_of_one_medium_in_all_shops(workplace: Path, engine: str) -> None:
+    config = shop(workplace, medium=None, share=None)
     prepare(config.model_copy(update={"engine": engine}))
-    assert open_purchases(config.folder).promotions.categories == ("promotion",)
+    assert open_purchases(config.folder).promotions.media == ("promotion",)
     assert set(pq.read_table(config.folder / "promotions.parquet")["share"].to_pylist()) == {1}
 
 
@@ -295,14 +295,16 @@ def test_what_is_wrong_with_a_file_of_plans_is_said(workplace: Path) -> None:
         prepare(shop(workplace, file="none.csv"))
     config = shop(workplace, file="plans.parquet")
     pq.write_table(pa.table({"what": [1], "from": [20240304], "to": [20240310]}), workplace / "plans.parquet")
-    config = shop(workplace, file="plans.parquet", kind=None, share=None)
+    config = shop(workplace, file="plans.parquet", medium=None, share=None)
     with pytest.raises(DataError, match="start column of promotions holds Int64, expected dates such as 2020-09-22"):
         prepare(config)
 
 
 def test_plans_that_say_nothing_of_what_is_sold_are_refused(workplace: Path) -> None:
     header, first = PLANS.splitlines()[:2]
-    with pytest.raises(DataError, match=r"none of the 1 promotions .* can be used; expected an item, a kind, a first"):
+    with pytest.raises(
+        DataError, match=r"none of the 1 promotions .* can be used; expected an item, a medium, a first"
+    ):
         prepare(shop(workplace, f"{header}\n{first.replace('0.5', '50')}\n"))
     other = first.replace("1,", "0001,", 1)
     with pytest.raises(DataError, match=r"is of an item that is known there, e\.g\. '0001'; the items have '1'"):
@@ -330,7 +332,7 @@ def test_purchases_that_are_missing_are_told_before_plans_that_fit_none(workplac
 
 def test_days_of_plans_are_written_as_those_of_purchases_unless_said_otherwise(workplace: Path) -> None:
     (workplace / "german.csv").write_text("what,from,to\n1,04.03.2024,10.03.2024\n")
-    plain = {"file": "german.csv", "kind": None, "share": None}
+    plain = {"file": "german.csv", "medium": None, "share": None}
     with pytest.raises(DataError, match="can be used"):
         prepare(shop(workplace, **plain))
     prepare(shop(workplace, **plain, time_format="%d.%m.%Y"))
@@ -344,7 +346,7 @@ def test_days_of_plans_are_written_as_those_of_purchases_unless_said_otherwise(w
 
 
 def test_days_with_a_time_zone_are_refused(workplace: Path) -> None:
-    config = shop(workplace, file="plans.parquet", kind=None, share=None)
+    config = shop(workplace, file="plans.parquet", medium=None, share=None)
     day = pa.array(np.array(["2024-03-04"], dtype="datetime64[us]")).cast(pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"what": ["1"], "from": day, "to": day}), workplace / "plans.parquet")
     with pytest.raises(DataError, match="start column of promotions holds times of the zone UTC, expected the shop"):

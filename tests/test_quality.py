@@ -14,14 +14,14 @@ import pytest
 
 from benchmarks import ablation, quality, quality_lists
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
-from benchmarks.quality_lists import Judged, validate
+from benchmarks.quality_lists import ListedFold, list_folds
 from benchmarks.quality_tables import fusion, score_part, settings_for
 from recsys.config import load_config
 from recsys.console import run
 from recsys.data.purchases import open_purchases
 from recsys.data.synthetic.write import synthesize
 from recsys.errors import RunError
-from recsys.evaluation.scoring import Asked
+from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import recommendation_rows
 from recsys.runs import find_run
@@ -177,7 +177,7 @@ def test_systems_trained_and_asked_side_by_side_are_the_same(place, result, tmp_
     for name in ("shop-1", "shop-2"):
         shutil.rmtree(tmp_path / "work" / "models" / name)
     asked = []
-    monkeypatch.setattr(quality_lists, "_answer", lambda one, data: asked.append(one))  # of this process
+    monkeypatch.setattr(quality_lists, "_lists_of", lambda one, data: asked.append(one))  # of this process
     again = finished("--work", tmp_path / "work", "--jobs", "2")
     assert again["rows"] == result["rows"]
     assert not asked, "others were to be asked"
@@ -241,11 +241,11 @@ def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypa
     # Each fold is asked of the weights that were made for it.
     monkeypatch.chdir("work")
     decoders = {"decoder/1": tuple(find_run(f"models/shop-1-until-{fold}") for fold in folds)}
-    _, judged = validate(DATA_SETS["shop"], decoders, None)
-    for own, fold in zip(judged, folds, strict=True):
+    _, listed = list_folds(DATA_SETS["shop"], decoders, None)
+    for own, fold in zip(listed, folds, strict=True):
         alone = {"decoder/1": (find_run(f"models/shop-1-until-{fold}"),)}
-        (again,) = validate(DATA_SETS["shop"], alone, None)[1]
-        assert np.array_equal(own.asked[False].lists["decoder/1"], again.asked[False].lists["decoder/1"])
+        (again,) = list_folds(DATA_SETS["shop"], alone, None)[1]
+        assert np.array_equal(own.lists[False].lists["decoder/1"], again.lists[False].lists["decoder/1"])
 
 
 def test_peers_are_scored_like_everything_else(place, tmp_path):
@@ -343,19 +343,19 @@ def test_a_customers_value_is_averaged_over_seeds_before_customers_are_redrawn()
     users, right = np.arange(40), np.arange(40) % 2 == 0
     first, second = (np.where(side, 1, 2).astype(np.int32)[:, None] for side in (right, ~right))
     lists = {"decoder/1": first, "decoder/2": second, "rule": np.full((40, 1), 1, np.int32)}
-    asked = Asked("d", users, np.arange(41), np.ones(40, np.int32), lists)
-    judged = Judged({False: asked}, {"all": np.ones(40, dtype=bool)})
+    asked = FoldLists("d", users, np.arange(41), np.ones(40, np.int32), lists)
+    listed = ListedFold({False: asked}, {"all": np.ones(40, dtype=bool)})
     data_set = DataSet("", {}, (), ("rule",))
-    scored = score_part(Part("all", ("hit_rate@1",)), [judged], data_set, settings_for([1, 2], 100))
+    scored = score_part(Part("all", ("hit_rate@1",)), [listed], data_set, settings_for([1, 2], 100))
     assert scored.tables["mean"]["decoder"]["hit_rate@1"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert scored.differences["mean"]["rule"]["hit_rate@1"] == {"value": -0.5, "low": -0.5, "high": -0.5}
 
 
 def test_a_segment_without_customers_is_left_out():
-    asked = Asked("d", np.arange(3), np.arange(4), np.ones(3, np.int32), {"rule": np.ones((3, 1), np.int32)})
-    judged = Judged({False: asked}, {"all": np.zeros(3, dtype=bool)})
+    asked = FoldLists("d", np.arange(3), np.arange(4), np.ones(3, np.int32), {"rule": np.ones((3, 1), np.int32)})
+    listed = ListedFold({False: asked}, {"all": np.zeros(3, dtype=bool)})
     part, data_set = Part("all", ("hit_rate@1",)), DataSet("", {}, (), ("rule",))
-    assert score_part(part, [judged], data_set, settings_for([1], 100)) is None
+    assert score_part(part, [listed], data_set, settings_for([1], 100)) is None
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
@@ -387,14 +387,15 @@ def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkey
     )
     text = Path("out/RESULTS.md").read_text(encoding="utf-8")
     assert "| no_repeat_head: past items scored like any other |" in text
-    assert load_config(Path("ablation/models/no_repeat_head-shop-1/config.yaml")).model.repeat_head is False
+    model = load_config(Path("ablation/models/no_repeat_head-shop-1/config.yaml")).model
+    assert model.components == ("sequence", "sales", "categories", "co_purchases")
 
 
 def test_an_unknown_variant_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as stop:
         run(ablation.app, ["--variants", "no_head"])
     assert stop.value.code == 2
-    assert "there is no variant 'no_head'; expected some of decoder, no_repeat_head" in capsys.readouterr().err
+    assert "there is no variant 'no_head'; expected some of decoder, no_decoder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ablation.VARIANTS)

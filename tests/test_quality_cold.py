@@ -16,14 +16,15 @@ from recsys import schema
 from recsys.config import load_config
 from recsys.console import run
 from recsys.data.prepare import prepare
-from recsys.data.purchases import open_purchases
+from recsys.data.purchases import Histories, open_purchases
 from recsys.data.synthetic.write import synthesize
 from recsys.evaluation.splits import make_split
-from recsys.modeling.load import load_decoder
-from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.families import load_decoder
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import find_run
-from recsys.signals.sales import ITEM_FEATURES, ItemSales
+from recsys.signals.sales import ITEM_FEATURES
+from recsys.signals.snapshot import Snapshots
 
 FILES = ("transactions_train.csv", "articles.csv", "customers.csv")
 SHOP = DataSet(
@@ -165,26 +166,26 @@ def test_rows_are_those_of_the_decoder_with_and_without_content_and_of_chance(pl
     assert all(f"| {row['system']} | {row['value']:.4f}" in text for row in result["rows"] if row["fold"] == "mean")
 
 
-def test_the_decoder_without_content_is_blind_to_attributes_and_kinds(place):
+def test_the_decoder_without_content_is_blind_to_attributes_and_categories(place):
     model = load_config(Path("work/models/no_content-cold_shop-1/config.yaml")).model
-    assert (model.attributes, model.kind_head) == (False, False)
+    assert (model.attributes, model.components) == (False, ("sequence", "past_items", "co_purchases"))
     whole = load_config(Path("work/models/cold_shop-1/config.yaml")).model
-    assert (whole.attributes, whole.kind_head) == (True, True)
+    assert (whole.attributes, whole.components) == (True, None)
 
 
-def test_a_newcomer_is_shown_hidden_items_of_kinds_that_sell(place, known, whole):
+def test_a_user_without_history_is_shown_hidden_items_of_categories_that_sell(place, known, whole):
     hidden_V = hidden_items(whole)
     fold = next(cold_folds(whole, known, hidden_V, load_config(Path("work/models/cold_shop-1/config.yaml"))))
-    history = History(known, known.offsets[:-1], fold.start_day)  # nobody has one
-    told_V = ItemSales(known).at(fold.start_day)[:, ITEM_FEATURES.index("category_sold_7")]
+    histories = Histories(known, np.zeros(1, dtype=np.int32), known.offsets[:1], fold.start_day)
+    sold_V = Snapshots(known).at(fold.start_day).item_features[:, ITEM_FEATURES.index("category_sold_7")]
     n_hidden = int(hidden_V.sum())
     ranked = {
         name: load_decoder(find_run(f"work/models/{name}-1"), known).recommend(
-            history, np.array([0]), n_hidden, Candidates(hidden_V)
+            histories, n_hidden, Candidates(hidden_V)
         )
         for name in ("cold_shop", "no_content-cold_shop")
     }
-    assert spearmanr(ranked["cold_shop"].score[0], told_V[ranked["cold_shop"].item[0]]).statistic > 0.5
+    assert spearmanr(ranked["cold_shop"].score[0], sold_V[ranked["cold_shop"].item[0]]).statistic > 0.5
     assert np.ptp(ranked["no_content-cold_shop"].score[0]) < 1e-4  # all alike
 
 

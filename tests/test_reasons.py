@@ -5,24 +5,28 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_model import train_steps
 from toy import write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
-from recsys.modeling.decoder.inputs import newest_events
+from recsys.evaluation.splits import make_split
+from recsys.evaluation.tables import REASONS_SCHEMA
+from recsys.modeling.build import build_module
+from recsys.modeling.decoder.components import SEQUENCE
+from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.explain import reasons as reasons_module
-from recsys.modeling.explain.leave_one_out import kinds_without
-from recsys.modeling.explain.reasons import N_NAMED, TERMS, explain
-from recsys.modeling.explain.sentences import ReasonTexts, say_reasons
-from recsys.modeling.recommenders.base import History
+from recsys.modeling.explain.leave_one_out import AblatedHistories, Listed, lost_logits
+from recsys.modeling.explain.reasons import N_NAMED, explain
+from recsys.modeling.explain.sentences import ReasonTexts, say_reasons, write_reasons
 from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.decoder import DecoderRecommender
-from recsys.modeling.train import build_module
-from recsys.schema import REASON_KINDS
-from recsys.signals.history import CATEGORY_FEATURES, PastItems, category_history
-from recsys.signals.sales import ItemSales
+from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
+from recsys.schema import REASONS
+from recsys.signals.history import CATEGORY_FEATURES, PAST_FEATURES
+from recsys.signals.queries import query_at
+from recsys.signals.snapshot import Snapshots
 
 N_PAIRS, N_ITEMS, N_USERS, K = 8, 66, 150, 6
 FIRST_DAY, N_DAYS = 18_000, 70
@@ -63,28 +67,28 @@ def shop(tmp_path_factory):
     torch.manual_seed(0)
     users = [f"u{number}" for number in range(N_USERS + 1)]  # the last one has bought nothing
     folder = tmp_path_factory.mktemp("planted")
-    data = write_prepared(folder / "data", planted_events(), items=ITEMS, n_items=N_ITEMS, users=users)
+    log = write_prepared(folder / "data", planted_events(), items=ITEMS, n_items=N_ITEMS, users=users)
     module = build_module(
         Config(
             model=ModelConfig(width=32, n_layers=1, n_heads=2, max_length=24, dropout=0.0),
             split=SplitConfig(n_folds=0, end=None),
             training=TrainingConfig(batch_tokens=1024, loss="full", query_windows=6),
         ),
-        data,
+        log,
     )
     train_steps(module, 25)
-    model = module.model.eval()
-    history = History(data, data.ends_before(DAY), DAY)
-    recommender = DecoderRecommender(model, ItemSales(data))
-    asked = np.arange(N_USERS, dtype=np.int32)
-    lists = recommender.recommend(history, asked, K, Candidates(all_items(N_ITEMS)))
+    decoder = DecoderRecommender(module.model.eval(), Snapshots(log))
+    histories = log.histories(DAY).of(slice(N_USERS))
+    lists = decoder.recommend(histories, K, Candidates(all_items(N_ITEMS)))
     return SimpleNamespace(
-        data=data,
+        log=log,
         folder=folder,
-        history=history,
-        recommender=recommender,
+        histories=histories,
+        nobody=log.histories(DAY).of(slice(N_USERS, None)),
+        decoder=decoder,
+        snapshot=decoder.snapshots.at(DAY),
         lists=lists,
-        reasons=explain(recommender, history, asked, lists.item),
+        reasons=explain(decoder, histories, lists.item),
         users=users,
     )
 
@@ -93,111 +97,163 @@ def everything(n_users: int) -> np.ndarray:
     return np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (n_users, 1))
 
 
-def kind_is(reasons, kind):
-    return reasons.kind == REASON_KINDS.index(kind)
+def is_for(reasons, reason):
+    return reasons.reason == REASONS.index(reason)
+
+
+def terms_of(reasons, name):
+    return reasons.terms[..., reasons.term_names.index(name)]
+
+
+def own_items(log, row):
+    return np.unique(log.item[log.offsets[row] : log.offsets[row + 1]])
+
+
+def logits_of(decoder, histories) -> np.ndarray:
+    with torch.inference_mode():
+        reading = decoder.read(histories)
+        return decoder.model.catalogue_logits(reading.query_QD, reading.queries).numpy()
+
+
+def queries_without(decoder, folder, users, user: int, past_item: int) -> tuple[SequenceTensors, QueryTensors]:
+    """Return what the model reads of a user who had never bought ``past_item``, from data written anew.
+
+    Sales, lifts and rarities are as they were, and what is said of the user as a whole.
+    """
+    log, model = decoder.snapshots.log, decoder.model
+    events = np.stack([log.user_of_event(), log.day, log.item], axis=1)
+    events = events[~((events[:, 0] == user) & (events[:, 2] == past_item))]
+    fewer = write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=users)
+    (sequences, queries), (_, whole) = (
+        query_at(decoder.snapshots, one.histories(DAY).of([user]), model.config.max_length, None, lifts=True)
+        for one in (fewer, log)
+    )
+    of_user = [place for place, name in enumerate(CATEGORY_FEATURES) if name.startswith("user_")]
+    queries.category_features[:, of_user] = whole.category_features[0, of_user]
+    return SequenceTensors.from_arrays(sequences), QueryTensors.from_arrays(queries)
 
 
 def scores_without(shop, user: int, past_item: int, folder: str) -> np.ndarray:
-    """Logits (V,) of a customer who had never bought ``past_item``, from data written anew.
-
-    Sales are as they were, and what the kind head is told of the customer as a whole.
-    """
-    data = shop.data
-    events = np.stack([data.user_of_event(), data.day, data.item], axis=1)
-    events = events[~((events[:, 0] == user) & (events[:, 2] == past_item))]
-    fewer = write_prepared(shop.folder / folder, events, items=ITEMS, n_items=N_ITEMS, users=shop.users)
+    """Return the logits (V,) of a user who had never bought ``past_item``, from data written anew."""
+    model = shop.decoder.model
     with torch.inference_mode():
-        logits = logits_with(shop, fewer, user, of_user_from=data)
-    return logits[0].numpy()
+        read = queries_without(shop.decoder, shop.folder / folder, shop.users, user, past_item)
+        logits_QV = model.catalogue_logits(model.read(*read), read[1])
+    return logits_QV[0].numpy()
 
 
-def logits_with(shop, data, user: int, of_user_from) -> torch.Tensor:
-    asked = [
-        newest_events(d, np.array([user]), d.ends_before(DAY)[[user]], np.array([DAY]), shop.recommender.model.config)
-        for d in (data, of_user_from)
-    ]
-    (sequences, queries), (_, others) = asked
-    of_user = [place for place, name in enumerate(CATEGORY_FEATURES) if name.startswith("user_")]
-    queries.category_features_RF[:, of_user] = others.category_features_RF[0, of_user]
-    model = shop.recommender.model
-    query_QD = model.query(model.states(sequences), queries)
-    return model.catalogue_logits(query_QD, queries, shop.recommender.sales)
+def listed_for(shop, item: np.ndarray) -> Listed:
+    reading = shop.decoder.read(shop.histories.of(slice(len(item))))
+    terms = shop.decoder.model.terms(reading.query_QD, reading.queries)
+    return Listed(shop.decoder.model, shop.snapshot, reading, terms, torch.from_numpy(item.astype(np.int64)))
 
 
-def test_the_terms_add_up_to_the_score_and_only_past_items_have_a_repeat_term(shop):
+def test_the_terms_add_up_to_the_score_and_only_past_items_have_a_term_of_their_own(shop):
+    assert shop.reasons.term_names == shop.decoder.model.term_names
     np.testing.assert_allclose(shop.reasons.terms.sum(-1), shop.lists.score, rtol=1e-4, atol=1e-4)
     is_past = shop.reasons.count > 0
-    assert (shop.reasons.terms[..., TERMS.index("repeat head")] != 0).sum() == is_past.sum() > 0
-    assert np.array_equal(kind_is(shop.reasons, "repeat"), is_past)
+    assert (terms_of(shop.reasons, "past_items") != 0).sum() == is_past.sum() > 0
+    assert np.array_equal(is_for(shop.reasons, "repeat"), is_past)
 
 
-def test_only_an_item_of_a_kind_that_the_customer_has_bought_has_a_kind_term(shop):
-    reasons, categories = explain(shop.recommender, shop.history, np.arange(30), everything(30)), shop.data.categories
-    assert categories.shape == (N_ITEMS + 1, 1)  # brands; what things are made of is too coarse a kind
-    for row, terms in enumerate(reasons.terms[..., TERMS.index("kind head")]):
-        own = shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]]
-        of_own_kind = np.isin(categories[1:, 0], categories[own, 0]) & (categories[1:, 0] > 0)
-        assert np.array_equal(terms != 0, of_own_kind)
+def test_only_an_item_of_a_category_that_the_user_has_bought_has_a_term_of_categories(shop):
+    reasons = explain(shop.decoder, shop.histories.of(slice(30)), everything(30))
+    categories = shop.snapshot.codes.categories
+    assert categories.shape == (N_ITEMS + 1, 1)  # brands; what things are made of is too coarse a category
+    for row, terms in enumerate(terms_of(reasons, "categories")):
+        own = own_items(shop.log, row)
+        of_own_category = np.isin(categories[1:, 0], categories[own, 0]) & (categories[1:, 0] > 0)
+        assert np.array_equal(terms != 0, of_own_category)
 
 
-def test_what_the_kind_head_gives_is_lost_with_the_purchase_that_it_was_given_for(shop):
-    """A head that asks for nothing but a purchase of the kind: the decoder itself, silenced, would name nothing."""
-    model = shop.recommender.model
+def test_what_a_category_gives_is_lost_with_the_purchase_that_it_was_given_for(shop):
+    """A component that asks for nothing but a purchase of the category: the transformer, silenced, would name nothing."""
+    model = shop.decoder.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        model.items.own.weight.zero_()
-        for table in model.items.parameters():
+        for table in model.item_tower.parameters():
             table.zero_()
-        model.kind_head.out.weight.zero_()
-        model.kind_head.rule.weight.zero_()
-        model.kind_head.out.bias.fill_(2.0)
-        model.companion_head.multiply(0)
-    reasons = explain(shop.recommender, shop.history, np.arange(N_USERS), everything(N_USERS))
+        model.categories.net.out.weight.zero_()
+        model.categories.net.rule.weight.zero_()
+        model.categories.net.out.bias.fill_(2.0)
+        model.components["co_purchases"].scale_(0)
+    reasons = explain(shop.decoder, shop.histories, everything(N_USERS))
     model.load_state_dict(before)
-    categories, n_named = shop.data.categories[:, 0], 0
+    categories, n_named = shop.snapshot.codes.categories[:, 0], 0
     for row in range(N_USERS):
-        own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
+        own = own_items(shop.log, row)
         for item in np.setdiff1d(np.arange(1, N_ITEMS + 1), own):
             carriers = own[(categories[own] == categories[item]) & (categories[item] > 0)]
-            # Of two purchases of the kind, either alone would do: none is missed.
+            # Of two purchases of the category, either alone would do: none is missed.
             expected = carriers.tolist() if len(carriers) == 1 else []
             assert [past for past in reasons.past_item[row, item - 1].tolist() if past] == expected
             n_named += len(expected)
     assert n_named > 500
 
 
-@pytest.mark.parametrize("at_most", [3, 24])
-def test_without_an_item_the_kinds_are_those_of_the_past_items_that_are_left(shop, at_most):
-    data, day = shop.data, np.full(4, DAY)
-    _, queries = newest_events(data, np.arange(4), shop.history.end[:4], day, shop.recommender.model.config)
-    item_QK = torch.from_numpy(everything(4).astype(np.int64))
-    row_P, left_P = queries.past_query_P[:at_most], queries.past_item_P[:at_most]
+def test_without_an_item_all_that_is_read_is_that_of_a_history_without_it(shop):
+    """Every table of signals, against data written anew; of categories and co-purchases, those of listed items."""
+    listed = listed_for(shop, everything(4))
+    arrays = listed.reading.arrays
+    ablated = AblatedHistories.from_pairs(listed, arrays.past_query, arrays.past_item)
+    assert len(ablated.queries) == len(arrays.past_query) > 20
+    of_item = ("count", "decayed_60", "age_last")
+    for pair, (row, item) in enumerate(zip(arrays.past_query.tolist(), arrays.past_item.tolist(), strict=True)):
+        folder = shop.folder / f"read-{row}-{item}"
+        sequences, queries = queries_without(shop.decoder, folder, shop.users, row, item)
+        length = sequences.item_BT.shape[1]
+        assert torch.equal(ablated.sequences.item_BT[pair, :length], sequences.item_BT[0])
+        assert torch.equal(ablated.sequences.gap_days_BT[pair, :length], sequences.gap_days_BT[0])
+        assert not ablated.sequences.item_BT[pair, length:].any()
+        assert ablated.queries.position_Q[pair] == queries.position_Q[0]
+        assert ablated.queries.days_until_query_Q[pair] == queries.days_until_query_Q[0]
+        without = ablated.queries.take(torch.tensor([pair]))
+        assert torch.equal(without.past_item_P, queries.past_item_P)
+        columns = [PAST_FEATURES.index(name) for name in of_item]
+        torch.testing.assert_close(without.past_features_PF[:, columns], queries.past_features_PF[:, columns])
+        assert torch.equal(without.category_code_R, queries.category_code_R)
+        torch.testing.assert_close(without.category_features_RF, queries.category_features_RF)
+        assert torch.equal(without.co_purchase_item_C, queries.co_purchase_item_C)
+        torch.testing.assert_close(without.co_purchase_features_CF, queries.co_purchase_features_CF)
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_of_categories_and_co_purchases_those_of_the_listed_items_are_enough(shop, k):
+    item = everything(5)[:, ::-1][:, :k]
+    few, all_of_them = listed_for(shop, item), listed_for(shop, everything(5))
+    arrays = few.reading.arrays
     with torch.inference_mode():
-        found = kinds_without(shop.recommender.model, shop.history, queries, row_P, left_P, item_QK)
-        for place in range(len(row_P)):
-            row, left = int(row_P[place]), int(left_P[place])
-            kept = (queries.past_query_P == row) & (queries.past_item_P != left)
-            past = PastItems(
-                np.zeros(int(kept.sum()), dtype=np.int64),
-                queries.past_item_P[kept].numpy(),
-                queries.past_features_PF[kept].numpy(),
-            )
-            categories = category_history(past, data.categories, data.category_sales, day[:1])
-            score = shop.recommender.model.kind_head(
-                torch.from_numpy(categories.features), torch.from_numpy(categories.code)
-            )
-            of_code = dict(zip(categories.code.tolist(), score.tolist(), strict=True))
-            expected = [of_code.get(code, 0.0) for code in data.categories[1:, 0].tolist()]
-            np.testing.assert_allclose(found[place].numpy(), expected, rtol=1e-4, atol=1e-5)
+        lost = lost_logits(few, arrays.past_query, arrays.past_item)
+        lost_of_all = lost_logits(all_of_them, arrays.past_query, arrays.past_item)
+    torch.testing.assert_close(lost, lost_of_all[:, item[0] - 1], atol=1e-5, rtol=1e-4)
+
+
+def test_of_a_window_full_of_one_item_nothing_is_left_but_the_start(tmp_path):
+    events = [(0, 100 + day, 2) for day in range(8)] + [(1, 100, 1), (1, 103, 3)]
+    log = write_prepared(tmp_path / "full", events, n_items=5)
+    torch.manual_seed(0)
+    config = Config(model=ModelConfig(width=16, n_heads=2, max_length=4))
+    snapshots = Snapshots(log)
+    model = build_purchase_model(config, snapshots.codes, None, 0).eval()
+    decoder = DecoderRecommender(model, snapshots)
+    with torch.no_grad():
+        reading = decoder.read(log.histories(110))
+        listed = Listed(model, snapshots.at(110), reading, {}, torch.ones(2, 1, dtype=torch.int64))
+        ablated = AblatedHistories.from_pairs(listed, *(reading.arrays.past_query, reading.arrays.past_item))
+    assert ablated.sequences.item_BT.tolist() == [[6, 0], [6, 3], [6, 1]]
+    assert ablated.sequences.gap_days_BT.tolist() == [[0, 0], [0, 0], [0, 0]]
+    assert ablated.queries.position_Q.tolist() == [0, 1, 1]
+    assert ablated.queries.days_until_query_Q.tolist() == [0, 7, 10]
+    assert explain(decoder, log.histories(110), np.array([[1, 2], [4, 3]], dtype=np.int32)).past_day.max() == 107
 
 
 def test_a_repeat_names_its_own_purchases_with_their_number_and_last_date(shop):
-    reasons, data = shop.reasons, shop.data
-    rows, places = np.nonzero(kind_is(reasons, "repeat"))
+    reasons, log = shop.reasons, shop.log
+    rows, places = np.nonzero(is_for(reasons, "repeat"))
     assert len(rows) > 20
     for row, place in zip(rows[:40], places[:40], strict=True):
-        own = slice(data.offsets[row], data.offsets[row + 1])
-        days = data.day[own][data.item[own] == reasons.item[row, place]]
+        own = slice(log.offsets[row], log.offsets[row + 1])
+        days = log.day[own][log.item[own] == reasons.item[row, place]]
         assert reasons.past_item[row, place].tolist() == [reasons.item[row, place], 0, 0]
         assert (reasons.count[row, place], reasons.past_day[row, place, 0]) == (len(days), days.max())
         assert 0 <= reasons.share[row, place, 0] <= 1
@@ -205,11 +261,10 @@ def test_a_repeat_names_its_own_purchases_with_their_number_and_last_date(shop):
 
 def test_the_share_of_a_past_item_is_what_a_history_without_it_loses(shop):
     reasons = shop.reasons
-    with torch.inference_mode():
-        whole, _ = shop.recommender.logits(shop.history, np.arange(N_USERS))
+    whole = logits_of(shop.decoder, shop.histories)
     new_rows, new_places = np.nonzero((reasons.count == 0) & (reasons.past_item[..., 0] > 0))
     for row, place in list(zip(new_rows, new_places, strict=True))[::60]:
-        own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
+        own = own_items(shop.log, row)
         item = reasons.item[row, place]
         lost = [float(whole[row, item]) - scores_without(shop, row, past, f"l{row}-{past}")[item] for past in own]
         gain = np.maximum(lost, 0)
@@ -219,22 +274,23 @@ def test_the_share_of_a_past_item_is_what_a_history_without_it_loses(shop):
         np.testing.assert_allclose(reasons.share[row, place], named * gain[best] / gain.sum(), atol=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["repeat", "new"])
-def test_without_the_named_purchase_the_score_falls_more_than_without_another(shop, kind):
+@pytest.mark.parametrize("bought", ["before", "never"])
+def test_without_the_named_purchase_the_score_falls_more_than_without_another(shop, bought):
     reasons, random = shop.reasons, np.random.default_rng(0)
-    is_kind = (reasons.count > 0) if kind == "repeat" else (reasons.count == 0)
-    with torch.inference_mode():
-        whole, _ = shop.recommender.logits(shop.history, np.arange(N_USERS))
+    is_wanted = (reasons.count > 0) if bought == "before" else (reasons.count == 0)
+    whole = logits_of(shop.decoder, shop.histories)
     falls = []
     for row in range(0, N_USERS, 6):
-        places = np.flatnonzero(is_kind[row] & (reasons.past_item[row, :, 0] > 0))
+        places = np.flatnonzero(is_wanted[row] & (reasons.past_item[row, :, 0] > 0))
         if not len(places):
             continue
         item, named = int(reasons.item[row, places[0]]), int(reasons.past_item[row, places[0], 0])
-        own = np.unique(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]])
+        own = own_items(shop.log, row)
         other = int(random.choice(own[(own != named) & (own != item)]))
         score = float(whole[row, item])
-        falls.append([score - scores_without(shop, row, past, f"{kind}{row}-{past}")[item] for past in (named, other)])
+        falls.append(
+            [score - scores_without(shop, row, past, f"{bought}{row}-{past}")[item] for past in (named, other)]
+        )
     named_fall, other_fall = np.mean(falls, axis=0)
     assert len(falls) >= 15
     assert named_fall > max(2 * other_fall, 0.1)
@@ -246,7 +302,7 @@ def test_the_purchase_named_is_the_planted_cause(shop):
     is_effect = (reasons.count == 0) & (reasons.item > N_PAIRS) & (reasons.item <= 2 * N_PAIRS)
     rows, places = np.nonzero(is_effect)
     causes = reasons.item[rows, places] - N_PAIRS
-    own = [set(shop.data.item[shop.data.offsets[row] : shop.data.offsets[row + 1]].tolist()) for row in rows]
+    own = [set(shop.log.item[shop.log.offsets[row] : shop.log.offsets[row + 1]].tolist()) for row in rows]
     has_cause = np.array([cause in items for cause, items in zip(causes, own, strict=True)])
     named = reasons.past_item[rows, places, 0]
     assert has_cause.sum() > 60
@@ -254,136 +310,199 @@ def test_the_purchase_named_is_the_planted_cause(shop):
 
 
 def test_reasons_do_not_depend_on_company_nor_on_what_else_is_listed(shop):
-    alone = explain(shop.recommender, shop.history, np.array([7], dtype=np.int32), shop.lists.item[7:8, 2:4], chunk=1)
+    alone = explain(shop.decoder, shop.histories.of([7]), shop.lists.item[7:8, 2:4], chunk=1)
     together = shop.reasons
     assert np.array_equal(alone.past_item[0], together.past_item[7, 2:4])
-    assert np.array_equal(alone.kind[0], together.kind[7, 2:4])
+    assert np.array_equal(alone.reason[0], together.reason[7, 2:4])
     np.testing.assert_allclose(alone.share[0], together.share[7, 2:4], atol=1e-4)
 
 
 def test_the_purchases_tried_first_hold_the_one_that_matters_most(shop, monkeypatch):
     monkeypatch.setattr(reasons_module, "MOST_LEFT_OUT", 4)
-    fewer = explain(shop.recommender, shop.history, np.arange(N_USERS, dtype=np.int32), shop.lists.item[:, :2])
+    fewer = explain(shop.decoder, shop.histories, shop.lists.item[:, :2])
     new = shop.reasons.count[:, :2] == 0
     same = fewer.past_item[..., 0] == shop.reasons.past_item[:, :2, 0]
     assert same[new].mean() > 0.8
 
 
-def test_the_first_kind_that_holds_is_the_kind(shop):
-    reasons, groups = shop.reasons, shop.data.groups
+def test_the_first_reason_that_holds_is_the_reason(shop):
+    reasons, groups = shop.reasons, shop.snapshot.codes.groups
     shares_group = (groups[reasons.past_item] == groups[reasons.item][..., None]) & (reasons.past_item > 0)
-    new, rising = reasons.count == 0, kind_is(reasons, "rising")
+    new, rising = reasons.count == 0, is_for(reasons, "rising")
     assert not (rising & ~new).any()
-    assert np.array_equal(kind_is(reasons, "variant"), new & ~rising & shares_group.any(-1))
+    assert np.array_equal(is_for(reasons, "variant"), new & ~rising & shares_group.any(-1))
     named = reasons.past_item[..., 0] > 0
-    assert np.array_equal(kind_is(reasons, "often_after"), new & ~rising & ~shares_group.any(-1) & named)
-    assert np.array_equal(kind_is(reasons, "popular"), new & ~rising & ~named)
+    assert np.array_equal(is_for(reasons, "often_after"), new & ~rising & ~shares_group.any(-1) & named)
+    assert np.array_equal(is_for(reasons, "popular"), new & ~rising & ~named)
 
 
-def test_what_the_sales_head_alone_raises_is_on_the_rise_only_if_it_sells_more(shop):
-    model = shop.recommender.model
-    head = model.sales_head.mlp
+def test_what_sales_alone_raise_is_on_the_rise_only_if_it_sells_more(shop):
+    model = shop.decoder.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        head[0].weight.zero_()
-        head[0].weight[:, 3] = 1.0  # the trend, and nothing else
-        head[0].bias.zero_()
-        head[2].weight.fill_(50.0)
-    reasons = explain(shop.recommender, shop.history, np.arange(3), everything(3))
+        first = model.sales.net.network[0]
+        first.weight.zero_()
+        first.weight[:, 3] = 1.0  # the trend, and nothing else
+        first.bias.zero_()
+        model.sales.net.out.weight.fill_(50.0)
+    reasons = explain(shop.decoder, shop.histories.of(slice(3)), everything(3))
     model.load_state_dict(before)
-    sales = shop.recommender.sales
-    sells_more = sales.sold(DAY - 7, DAY) > sales.sold(DAY - 28, DAY) / 4
-    rising = kind_is(reasons, "rising")
+    sells_more = shop.snapshot.sold(7) > shop.snapshot.sold(28) / 4
+    rising = is_for(reasons, "rising")
     assert rising.any()
     assert not (rising & ~sells_more[everything(3)]).any()
     assert not (rising & (reasons.count > 0)).any()
 
 
-def test_a_customer_without_a_history_has_no_purchase_to_name(shop):
-    nobody = np.array([N_USERS], dtype=np.int32)
-    reasons = explain(shop.recommender, shop.history, nobody, shop.lists.item[:1])
-    assert kind_is(reasons, "popular").all()
+def test_of_a_user_without_a_history_no_purchase_is_named(shop):
+    reasons = explain(shop.decoder, shop.nobody, shop.lists.item[:1])
+    assert is_for(reasons, "popular").all()
     assert not reasons.past_item.any()
-    (texts,) = ReasonTexts(shop.data, shop.recommender.sales, DAY).of(reasons)
+    (texts,) = ReasonTexts(shop.snapshot).say(reasons, shop.nobody)
     assert set(texts) == {"nothing is known of the customer: a best seller of the week"}
+    together = explain(shop.decoder, shop.log.histories(DAY), shop.lists.item[[*range(N_USERS), 0]])
+    for name in ("reason", "past_item", "count"):
+        assert np.array_equal(getattr(together, name)[:-1], getattr(shop.reasons, name)), name
+        assert np.array_equal(getattr(together, name)[-1:], getattr(reasons, name)), name
 
 
 @pytest.mark.parametrize(
-    ("kinds_sell", "expected"), [(True, "not sold yet: others of its kind sell well"), (False, "not sold yet")]
+    ("category_sells", "expected"), [(True, "not sold yet: others of its kind sell well"), (False, "not sold yet")]
 )
-def test_what_never_sold_is_not_said_to_sell(shop, kinds_sell, expected):
-    nobody = np.array([N_USERS], dtype=np.int32)
-    reasons = explain(shop.recommender, shop.history, nobody, shop.lists.item[:1, :2])
-    texts = ReasonTexts(shop.data, shop.recommender.sales, DAY)
+def test_what_never_sold_is_not_said_to_sell(shop, category_sells, expected):
+    reasons = explain(shop.decoder, shop.nobody, shop.lists.item[:1, :2])
+    texts = ReasonTexts(shop.snapshot)
     item = shop.lists.item[0, 0]
-    texts._never_sold[item], texts._kinds_sell[item] = True, kinds_sell
-    assert texts.of(reasons) == [[expected, "nothing is known of the customer: a best seller of the week"]]
+    texts._never_sold[item], texts._category_sells[item] = True, category_sells
+    assert texts.say(reasons, shop.nobody) == [
+        [expected, "nothing is known of the customer: a best seller of the week"]
+    ]
 
 
 def test_reasons_read_as_sentences_with_the_names_of_the_items(shop):
-    texts = say_reasons(shop.recommender, shop.history, np.arange(N_USERS, dtype=np.int32), shop.lists.item)
-    by_kind = {}
-    for categories, row in zip(shop.reasons.kind, texts, strict=True):
-        for kind, text in zip(categories, row, strict=True):
-            by_kind.setdefault(REASON_KINDS[kind], []).append(text)
-    assert "bought 7 times, last on 20 Jun 2019" in by_kind["repeat"]
-    assert all(text.startswith("another ") and ", after Thing " in text for text in by_kind["variant"])
-    assert all(text.startswith("often after Thing ") and " 2019)" in text for text in by_kind["often_after"])
+    texts = say_reasons(shop.decoder, shop.histories, shop.lists.item)
+    by_reason = {}
+    for reasons, row in zip(shop.reasons.reason, texts, strict=True):
+        for reason, text in zip(reasons, row, strict=True):
+            by_reason.setdefault(REASONS[reason], []).append(text)
+    assert "bought 7 times, last on 20 Jun 2019" in by_reason["repeat"]
+    assert all(text.startswith("another ") and ", after Thing " in text for text in by_reason["variant"])
+    assert all(text.startswith("often after Thing ") and " 2019)" in text for text in by_reason["often_after"])
+
+
+def test_reasons_are_written_as_a_table_with_a_row_for_each_past_purchase_named(shop, tmp_path):
+    n_done = []
+    write_reasons(shop.decoder, shop.histories, shop.lists.item, tmp_path / "reasons.parquet", n_done.append)
+    assert sum(n_done) == N_USERS
+    table = pq.read_table(tmp_path / "reasons.parquet")
+    assert table.schema.names == REASONS_SCHEMA.names
+    reasons, texts = shop.reasons, say_reasons(shop.decoder, shop.histories, shop.lists.item)
+    assert len(table) == np.maximum((reasons.past_item > 0).sum(-1), 1).sum()
+    rows = iter(table.to_pylist())
+    for user, place in np.ndindex(20, K):
+        for number in range(max(int((reasons.past_item[user, place] > 0).sum()), 1)):
+            row, past = next(rows), int(reasons.past_item[user, place, number])
+            assert (row["user_id"], row["rank"]) == (f"u{user}", place + 1)
+            assert row["item_id"] == f"{reasons.item[user, place]:010d}"
+            assert row["reason"] == REASONS[reasons.reason[user, place]]
+            assert row["text"] == texts[user][place]
+            assert row["past_item_id"] == (f"{past:010d}" if past else None)
+            assert row["share"] == (reasons.share[user, place, number] if past else None)
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        ("sequence",),
+        ("past_items",),
+        ("sales", "categories", "co_purchases"),
+        ("sequence", "sales", "past_items"),
+        ("sequence", "categories", "co_purchases"),
+    ],
+)
+def test_reasons_of_any_components_add_up_and_lose_what_a_history_without_the_item_loses(shop, components):
+    torch.manual_seed(1)
+    model_config = shop.decoder.model.config.model_copy(update={"components": components})
+    model = build_purchase_model(Config(model=model_config), shop.snapshot.codes, None, 0).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape)
+    model.item_bias.data[0] = 0
+    decoder, histories = DecoderRecommender(model, shop.decoder.snapshots), shop.histories.of(slice(6))
+    lists = decoder.recommend(histories, 4, Candidates(all_items(N_ITEMS)))
+    reasons = explain(decoder, histories, lists.item)
+    assert set(reasons.term_names) == {"bias", *components}
+    np.testing.assert_allclose(reasons.terms.sum(-1), lists.score, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(is_for(reasons, "repeat"), reasons.count > 0)
+    n_checked, whole = 0, logits_of(decoder, histories)
+    for row, place in np.argwhere(reasons.count == 0)[:4]:
+        item, lost = reasons.item[row, place], {}
+        for past in own_items(shop.log, row):
+            folder = shop.folder / f"{'-'.join(components)}{row}-{past}"
+            read = queries_without(decoder, folder, shop.users, row, past)
+            with torch.inference_mode():
+                without = model.catalogue_logits(model.read(*read), read[1])
+            lost[int(past)] = float(whole[row, item] - without[0, item])
+        total = sum(max(loss, 0) for loss in lost.values())
+        for past, share in zip(reasons.past_item[row, place].tolist(), reasons.share[row, place], strict=True):
+            if past and total > 0.01:
+                np.testing.assert_allclose(share, lost[past] / total, atol=2e-3)
+                n_checked += 1
+        if not reasons.past_item[row, place].any():
+            assert total < 1e-4
+    assert n_checked or components == ("past_items",)
 
 
 @pytest.fixture(scope="module")
 def undated(shop):
-    """The same purchases, asked for the last one of each customer: neighbours stand for all heads."""
-    torch.manual_seed(0)
+    """The same purchases, asked for the last one of each user: neighbours stand for all that looks at a date."""
     config = Config.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 32, "n_layers": 1}})
-    data = write_prepared(
+    log = write_prepared(
         shop.folder / "undated", planted_events(), items=ITEMS, n_items=N_ITEMS, users=shop.users[:N_USERS]
     )
-    module = build_module(config, data)
-    split = module.batches.split
-    history = History(data, split.tests[0].history_end, split.tests[0].start_day)
-    return DecoderRecommender(module.model.eval(), ItemSales(data)), history
+    module = build_module(config, log)
+    histories = make_split(log, config.split).tests[0].everybody(log)
+    return DecoderRecommender(module.model.eval(), Snapshots(log)), histories
 
 
 def test_without_a_date_what_neighbours_give_is_a_term_and_all_terms_add_up_to_the_score(undated):
-    recommender, history = undated
-    asked = np.arange(N_USERS, dtype=np.int32)
-    lists = recommender.recommend(history, asked, K, Candidates(all_items(N_ITEMS)))
-    reasons = explain(recommender, history, asked, lists.item)
+    decoder, histories = undated
+    lists = decoder.recommend(histories, K, Candidates(all_items(N_ITEMS)))
+    reasons = explain(decoder, histories, lists.item)
+    assert reasons.term_names == (SEQUENCE, "bias", "neighbours")
     np.testing.assert_allclose(reasons.terms.sum(-1), lists.score, rtol=1e-4, atol=1e-4)
-    given = reasons.terms[..., TERMS.index("co_purchase head")]
+    given = terms_of(reasons, "neighbours")
     assert np.unique(given).size > N_USERS
-    recommender.model.neighbour_head.multiply(0)
-    without = explain(recommender, history, asked, lists.item)
-    recommender.model.neighbour_head.weight.fill_(1)
+    decoder.model.neighbours.scale_(0)
+    without = explain(decoder, histories, lists.item)
+    decoder.model.neighbours.weight.fill_(1)
     np.testing.assert_allclose((reasons.terms - without.terms).sum(-1), given, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_date_the_purchase_named_is_the_one_that_neighbours_were_asked_of(undated):
-    untouched, history = undated
-    recommender = DecoderRecommender(copy.deepcopy(untouched.model), untouched.sales)
+    untouched, histories = undated
+    decoder = DecoderRecommender(copy.deepcopy(untouched.model), untouched.snapshots)
     with torch.no_grad():
-        for weight in recommender.model.items.parameters():
-            weight.zero_()  # the decoder says nothing
-    asked = np.arange(30, dtype=np.int32)
-    lists = recommender.recommend(history, asked, 3, Candidates(all_items(N_ITEMS), exclude_seen=True))
-    reasons = explain(recommender, history, asked, lists.item)
-    head = recommender.model.neighbour_head
-    right = []
-    for user in asked:
-        own = slice(history.data.offsets[user], history.end[user])
-        last = dict(zip(history.data.item[own].tolist(), history.data.day[own].tolist(), strict=True))
+        for weight in decoder.model.item_tower.parameters():
+            weight.zero_()  # the transformer says nothing
+    asking = histories.of(slice(30))
+    lists = decoder.recommend(asking, 3, Candidates(all_items(N_ITEMS), exclude_seen=True))
+    reasons = explain(decoder, asking, lists.item)
+    log, right = histories.log, []
+    for user in range(30):
+        own = slice(log.offsets[user], histories.end[user])
+        last = dict(zip(log.item[own].tolist(), log.day[own].tolist(), strict=True))
         past_P = torch.tensor(sorted(last))
-        age_P = torch.tensor([float(history.day - last[int(item)]) for item in past_P])
-        losses = []
-        for left in range(len(past_P)):
-            kept = torch.arange(len(past_P)) != left
+        age_P = torch.tensor([float(histories.day - last[int(item)]) for item in past_P])
+        scores = []
+        for place in range(len(past_P)):
+            kept = torch.arange(len(past_P)) != place
             kept_P = past_P[kept]
-            _, item_C, score_C = head(torch.zeros(len(kept_P), dtype=torch.int64), kept_P, age_P[kept])
-            losses.append(float(score_C[item_C == int(lists.item[user, 0])].sum()))
+            query_P = torch.zeros(len(kept_P), dtype=torch.int64)
+            _, item_C, score_C = decoder.model.neighbours.of_past(query_P, kept_P, age_P[kept])
+            scores.append(float(score_C[item_C == int(lists.item[user, 0])].sum()))
         if len(past_P) > 1:
-            right.append(int(past_P[int(np.argmin(losses))]) == int(reasons.past_item[user, 0, 0]))
+            right.append(int(past_P[int(np.argmin(scores))]) == int(reasons.past_item[user, 0, 0]))
     assert np.mean(right) > 0.8, right
-    texts = say_reasons(recommender, history, asked, lists.item)
-    assert any(text.startswith("goes with ") for row in texts for text in row)
+    texts = say_reasons(decoder, asking, lists.item)
+    assert any(text.startswith("often bought with ") for row in texts for text in row)
     assert not any("often after" in text for row in texts for text in row)

@@ -11,7 +11,6 @@ import pytest
 from example_run import N_USERS, NEWCOMER, item_id, user_id
 from typer.testing import CliRunner
 
-from recsys.reports import charts
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.data.days import day_date
@@ -20,6 +19,7 @@ from recsys.data.purchases import open_purchases
 from recsys.errors import OutputExistsError, RunError
 from recsys.evaluation.results import load_scores
 from recsys.evaluation.splits import make_split
+from recsys.reports import charts
 from recsys.reports.customers import choose_customers, load_customers
 from recsys.reports.method import commands, protocol, source_note, training, windows
 from recsys.reports.page import build_page

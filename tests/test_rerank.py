@@ -10,16 +10,17 @@ from toy import toy_data, write_prepared
 
 from benchmarks.rerank import app, feature_names, fit_reranked, pair_features, rerank_folds, score_reranked
 from recsys.console import run as run_app
-from recsys.data.purchases import open_purchases
+from recsys.data.purchases import Histories, open_purchases
 from recsys.errors import ConfigError
 from recsys.evaluation.runs import score_run
 from recsys.evaluation.splits import make_split
-from recsys.modeling.lists import predict_folds
-from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.predict import predict_folds
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train
 from recsys.runs import find_run
-from recsys.signals.sales import OWN_FEATURES, ItemSales
+from recsys.signals.sales import OWN_FEATURES
+from recsys.signals.snapshot import Snapshots
 
 DATA = Path("data/processed/toy")
 
@@ -67,9 +68,11 @@ def test_a_customer_without_a_history_keeps_the_list_of_the_decoder(place):
     fold = make_split(data, found.config.split).tests[-1]
     end = fold.history_end.copy()
     end[fold.user_index[::2]] = data.offsets[fold.user_index[::2]]
-    history, candidates = History(data, end, fold.start_day), Candidates(all_items(data.n_items))
-    second = fit_reranked(found, history, n_candidates=20, n_rounds=10)
-    lists, theirs = (system.recommend(history, fold.user_index, 5, candidates) for system in (second, second.decoder))
+    everybody = np.arange(data.n_users, dtype=np.int32)
+    known, candidates = Histories(data, everybody, end, fold.start_day), Candidates(all_items(data.n_items))
+    second = fit_reranked(found, known, n_candidates=20, n_rounds=10)
+    histories = known.of(fold.user_index)
+    lists, theirs = (system.recommend(histories, 5, candidates) for system in (second, second.decoder))
     assert np.array_equal(lists.item[::2], theirs.item[::2])
     assert np.array_equal(lists.score[::2], theirs.score[::2])
     assert not np.array_equal(lists.item[1::2], theirs.item[1::2])
@@ -95,14 +98,16 @@ def test_a_pair_holds_the_past_only_where_the_item_was_bought(tmp_path):
         np.array([[2, 1], [3, 2]], dtype=np.int32),
         np.array([[4.0, 1.0], [3.0, 2.5]], dtype=np.float32),
     )
-    rows = pair_features(History(data, data.ends_before(20), 20), lists, ItemSales(data))
-    names = feature_names(ItemSales(data))
+    snapshots = Snapshots(data)
+    rows = pair_features(data.histories(20), lists, snapshots)
+    names = feature_names(snapshots)
     assert rows.shape == (4, len(names))
     assert rows[:, :3].tolist() == [[4, 0, 1], [1, 3, 2], [3, 0, 1], [2.5, 0.5, 2]]
     count = rows[:, names.index("count")]
     assert np.isnan(count).tolist() == [True, False, False, True]
     assert np.expm1(count[[1, 2]]) == pytest.approx([2, 1])
-    assert np.array_equal(rows[:, 3 : 3 + len(OWN_FEATURES)], ItemSales(data).at(20)[[2, 1, 3, 2], : len(OWN_FEATURES)])
+    expected = snapshots.at(20).item_features[[2, 1, 3, 2], : len(OWN_FEATURES)]
+    assert np.array_equal(rows[:, 3 : 3 + len(OWN_FEATURES)], expected)
 
 
 def test_a_decoder_that_has_learned_the_window_to_learn_from_is_refused(place, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ def test_scores_are_read_as_they_were_written(tmp_path):
 
 
 def test_a_metric_without_an_interval_has_no_bounds(tmp_path):
-    coverage = load(tmp_path, example_run.scores()).systems["decoder"]["catalogue_coverage@12"]
+    coverage = load(tmp_path, example_run.scores()).systems["decoder"]["coverage@12"]
     assert (coverage.low, coverage.high, coverage.bounds) == (None, None, (0.25, 0.25))
 
 

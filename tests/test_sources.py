@@ -9,7 +9,7 @@ import pytest
 from recsys.config import DataConfig
 from recsys.data.clean import clean
 from recsys.data.engine import open_engine
-from recsys.data.sources import read_source, source_named, sources
+from recsys.data.sources import all_sources, read_source, source_named
 from recsys.data.sources.base import find_table, require_columns, require_file
 from recsys.data.sources.completejourney import package_folder
 from recsys.errors import ConfigError, DataError
@@ -41,8 +41,8 @@ def read_rows(engine, table) -> list[dict]:
 
 
 def test_the_folder_of_sources_is_listed():
-    assert list(sources()) == ["completejourney", "hm", "sequences", "synthetic", "table"]
-    assert all(len(source.note) > 20 for source in sources().values())
+    assert list(all_sources()) == ["completejourney", "hm", "sequences", "synthetic", "table"]
+    assert all(len(source.note) > 20 for source in all_sources().values())
 
 
 @pytest.mark.parametrize(("name", "said"), [("tabel", "did you mean table"), ("nowhere", "expected one of compl")])

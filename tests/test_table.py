@@ -74,9 +74,9 @@ def config_of(folder: Path, raw: str = "shop.csv", **settings: Any) -> DataConfi
     return DataConfig(source="table", raw=folder / raw, columns=folder / "map.yaml", **settings)
 
 
-def error_of(folder: Path, kind: type[RecsysError], raw: str = "shop.csv") -> str:
+def error_of(folder: Path, expected: type[RecsysError], raw: str = "shop.csv") -> str:
     """Return the message with which reading fails; always one line."""
-    with open_engine("polars") as engine, pytest.raises(kind) as caught:
+    with open_engine("polars") as engine, pytest.raises(expected) as caught:
         read_source(config_of(folder, raw), engine)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -38,9 +38,7 @@ def events():
     for user in range(N_USERS - 2):
         random = np.random.default_rng(user)
         for day in np.sort(random.choice(44, 1 + user % 9, replace=False)):
-            found += [
-                (user, FIRST_DAY + int(day), int(item)) for item in random.choice(N_ITEMS, 2, replace=False) + 1
-            ]
+            found += [(user, FIRST_DAY + int(day), int(item)) for item in random.choice(N_ITEMS, 2, replace=False) + 1]
     return np.array(found)
 
 

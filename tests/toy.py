@@ -15,7 +15,7 @@ def write_prepared(folder, events, *, n_items=None, users=None, items=None, told
 
     Rows keep their order within a user's day; each day is a basket. ``users`` are ids or a table; ``told``, given the
     three columns, returns arrays of prices and the like that stand in place of constant ones. ``promotions`` are rows
-    (item_index, first day, day after the last, kind, share).
+    (item_index, first day, day after the last, medium, share).
     """
     folder.mkdir(parents=True, exist_ok=True)
     events = np.asarray(events, dtype=np.int64).reshape(-1, 3)
@@ -45,7 +45,7 @@ def write_prepared(folder, events, *, n_items=None, users=None, items=None, told
     pq.write_table(items or pa.table({"item_id": item_ids}), folder / "items.parquet")
     pq.write_table(users, folder / "users.parquet")
     if promotions is not None:
-        types = {"item_index": pa.int32(), "first_day": pa.int32(), "end_day": pa.int32(), "kind": pa.string()}
+        types = {"item_index": pa.int32(), "first_day": pa.int32(), "end_day": pa.int32(), "medium": pa.string()}
         fields = [*types.items(), ("share", pa.float32())]
         rows = [dict(zip((name for name, _ in fields), row, strict=True)) for row in promotions]
         pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), folder / "promotions.parquet")

@@ -6,7 +6,7 @@
     users.parquet            user_id of everybody, items.parquet: item_id of the whole catalogue
     train.parquet            all events known at the first test fold, and which of them lie in the validation window
     history/<fold>.parquet   all events known at the fold, of everybody
-    asked/<fold>.parquet     user_id of the customers asked
+    queries/<fold>.parquet   user_id of the customers asked
     features/<date>.parquet  past and popular items with features known at the date, and whether they were bought
 
 Events are user_id, item_id, timestamp, day, basket, weight: sorted by user and time, a timestamp of their own each.
@@ -26,7 +26,8 @@ from recsys.errors import UsageError
 from recsys.evaluation.splits import Fold, make_split, window_fold
 from recsys.settings import CONFIGS_DIR
 from recsys.signals.history import PAST_FEATURES, past_items
-from recsys.signals.sales import OWN_FEATURES, ItemSales, own_columns
+from recsys.signals.sales import OWN_FEATURES, own_columns
+from recsys.signals.snapshot import Snapshots
 from recsys.storage import replacing, write_json
 
 META = "meta.json"
@@ -37,9 +38,6 @@ DAY_SECONDS = 86_400
 _LEAVE_ONE_OUT = (
     "data.source=sequences",
     "split.protocol=leave_one_out",
-    "model.time_gaps=false",
-    "model.sales_head=false",
-    "model.repeat_head=false",
 )
 WEEKLY_PEERS = ("gptop", "tifuknn", "upcf", "item_knn", "als", "lightgbm", "sasrec", "ligr")
 #: Without dates there is nothing to compute features at, and where no item comes twice, nothing to buy again.
@@ -99,7 +97,7 @@ def export_split(name: str, data: Purchases, config: Config, folder: Path) -> No
     _write(folder / "items.parquet", pa.table({schema.ITEM_ID: data.item_ids}))
     for fold in (split.validation, *split.tests):
         _write(folder / "history" / f"{fold.name}.parquet", events(data, fold.history_end))
-        _write(folder / "asked" / f"{fold.name}.parquet", pa.table({schema.USER_ID: users(data, fold.user_index)}))
+        _write(folder / "queries" / f"{fold.name}.parquet", pa.table({schema.USER_ID: users(data, fold.user_index)}))
     end = split.tests[0].history_end
     _write(folder / "train.parquet", events(data, end, split.validation.history_end))
     weekly = config.split.protocol == "weekly"
@@ -145,20 +143,29 @@ def events(data: Purchases, end: np.ndarray, learned: np.ndarray | None = None) 
     return pa.table(columns)
 
 
-def candidates(data: Purchases, sales: ItemSales, fold: Fold, horizon_days: int, *, labelled: bool) -> pa.Table:
+def candidates(snapshots: Snapshots, fold: Fold, horizon_days: int, *, labelled: bool) -> pa.Table:
     """Return past and popular items of the customers of ``fold``, with what is known of each pair at its date.
 
     Features of a past that an item does not have with a customer are empty; ``label`` says whether it was bought.
     """
-    asked = np.full(len(fold.user_index), fold.start_day)
-    past = past_items(data, fold.user_index, fold.history_end[fold.user_index], asked)
+    data, snapshot = snapshots.log, snapshots.at(fold.start_day)
+    day = np.full(len(fold.user_index), fold.start_day)
+    promoted = None if snapshots.promotions is None else snapshots.promoted_sums
+    past = past_items(
+        {fold.start_day: snapshot}, data, fold.user_index, fold.history_end[fold.user_index], day, promoted
+    )
     span = data.n_items + 1
-    sold = sales.sold(fold.start_day - horizon_days, fold.start_day)
+    sold = snapshots.sold(fold.start_day - horizon_days, fold.start_day)
     popular = np.argsort(-sold, kind="stable")[:N_POPULAR]
     pairs = (np.arange(len(fold.user_index))[:, None] * span + popular[popular > 0]).ravel()
     known = past.query * span + past.item
     others = pairs[~np.isin(pairs, known)]
-    names = (*PAST_FEATURES, *sales.promoted_past)
+    of_promotions, of_past = (
+        ((), ())
+        if snapshots.promotions is None
+        else (snapshots.promotions.features, snapshots.promotions.past_features)
+    )
+    names = (*PAST_FEATURES, *of_past)
     features = np.full((len(others), len(names)), np.nan, dtype=np.float32)
     # What describes the customer alone is the same for all items.
     about_user = [place for place, name in enumerate(names) if name.startswith("user_")]
@@ -167,10 +174,10 @@ def candidates(data: Purchases, sales: ItemSales, fold: Fold, horizon_days: int,
     features[:, about_user] = of_user[others // span]
     key = np.concatenate([known, others])
     query, item = key // span, key % span
-    told = sales.at(fold.start_day)[:, own_columns(len(sales.promoted))]
-    table = np.concatenate([np.concatenate([past.features, features]), told[item]], axis=1)
+    of_item = snapshot.item_features[:, own_columns(snapshots.n_promoted)]
+    table = np.concatenate([np.concatenate([past.features, features]), of_item[item]], axis=1)
     columns = {schema.USER_ID: users(data, fold.user_index[query]), schema.ITEM_ID: items(data, item)}
-    for place, name in enumerate((*names, *OWN_FEATURES, *sales.promoted)):
+    for place, name in enumerate((*names, *OWN_FEATURES, *of_promotions)):
         columns[name] = pa.array(table[:, place])
     if labelled:
         bought = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets)) * span + fold.target_item
@@ -181,13 +188,13 @@ def candidates(data: Purchases, sales: ItemSales, fold: Fold, horizon_days: int,
 def _write_features(data: Purchases, config: Config, folder: Path) -> list[str]:
     """Write the tables of features; return the dates of those that are learned from, latest first."""
     split, horizon = make_split(data, config.split), config.split.horizon_days
-    sales = ItemSales(data)
+    snapshots = Snapshots(data)
     starts = [split.validation.start_day - horizon * back for back in range(1, TRAINING_WINDOWS + 1)]
     windows = [window_fold(data, start, horizon) for start in starts if start - horizon >= data.first_day]
     windows = [fold for fold in windows if len(fold.user_index)]
     for fold in (*windows, split.validation, *split.tests):
         labelled = fold.end_day <= split.tests[0].start_day
-        table = candidates(data, sales, fold, horizon, labelled=labelled)
+        table = candidates(snapshots, fold, horizon, labelled=labelled)
         _write(folder / "features" / f"{fold.name}.parquet", table)
     return [fold.name for fold in windows]
 

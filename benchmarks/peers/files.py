@@ -86,15 +86,15 @@ class Split:
         """Return everything known at a fold."""
         return self._events(f"history/{fold}.parquet")
 
-    def asked(self, fold: str) -> np.ndarray:
+    def queries(self, fold: str) -> np.ndarray:
         """Return the users (Q,) asked at a fold."""
-        return _rows(pq.read_table(self.folder / f"asked/{fold}.parquet")["user_id"], self.user_ids)
+        return _rows(pq.read_table(self.folder / f"queries/{fold}.parquet")["user_id"], self.user_ids)
 
     def targets(self) -> tuple[np.ndarray, sparse.csr_matrix]:
         """Return the users (Q,) asked at the validation window and what they bought in it, (Q, V) of 0 and 1."""
-        asked = self.asked(self.meta["validation"])
+        users = self.queries(self.meta["validation"])
         bought = matrix(self.train.where(self.train.validation), len(self.user_ids), len(self.item_ids))
-        return asked, bought[asked].astype(bool)
+        return users, bought[users].astype(bool)
 
     def features(self, date: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
         """Return user (n,), item (n,), features (n, F) and, where it may be known, label (n,) at a date."""
@@ -104,11 +104,11 @@ class Split:
         columns = np.stack([np.asarray(table[name]) for name in names], axis=1)
         return _rows(table["user_id"], self.user_ids), _rows(table["item_id"], self.item_ids), columns, label
 
-    def write_lists(self, peer: str, name: str, asked: np.ndarray, lists: Recommendations) -> None:
+    def write_lists(self, peer: str, name: str, users: np.ndarray, lists: Recommendations) -> None:
         """Write ``lists/<peer>/<name>.parquet`` aside, then put it in place."""
         row, rank = np.nonzero(lists.item >= 0)
         columns = {
-            "user_id": self.user_ids.take(pa.array(asked[row])),
+            "user_id": self.user_ids.take(pa.array(users[row])),
             "rank": pa.array(rank.astype(np.int32) + 1),
             "item_id": self.item_ids.take(pa.array(lists.item[row, rank].astype(np.int64))),
             "score": pa.array(lists.score[row, rank].astype(np.float32)),
@@ -152,9 +152,9 @@ def _rows(column: pa.ChunkedArray, ids: pa.Array) -> np.ndarray:
 def matrix(events: Events, n_users: int, n_items: int) -> sparse.csr_matrix:
     """Return how often each user bought each item, (U, V) float32."""
     counts = np.ones(len(events.user), dtype=np.float32)
-    found = sparse.csr_matrix((counts, (events.user, events.item)), shape=(n_users, n_items))
-    found.sum_duplicates()
-    return found
+    counted = sparse.csr_matrix((counts, (events.user, events.item)), shape=(n_users, n_items))
+    counted.sum_duplicates()
+    return counted
 
 
 def best(score: np.ndarray, k: int) -> Recommendations:
@@ -170,14 +170,14 @@ def best(score: np.ndarray, k: int) -> Recommendations:
     return Recommendations(item, value)
 
 
-def filled(lists: Recommendations, asked: np.ndarray, history: Events, split: Split, *, new: bool) -> Recommendations:
+def filled(lists: Recommendations, users: np.ndarray, history: Events, split: Split, *, new: bool) -> Recommendations:
     """Complete short lists with what sold most in the last window, then ever; with ``new``, nothing bought before.
 
     Items that are filled in score below the peer's own.
     """
     n_items, k = len(split.item_ids), split.k
-    item = np.full((len(asked), k), -1, dtype=np.int64)
-    score = np.full((len(asked), k), -np.inf, dtype=np.float32)
+    item = np.full((len(users), k), -1, dtype=np.int64)
+    score = np.full((len(users), k), -np.inf, dtype=np.float32)
     item[:, : lists.item.shape[1]], score[:, : lists.item.shape[1]] = lists.item[:, :k], lists.score[:, :k]
     lately = history.day > history.day.max() - int(split.meta["horizon_days"])
     recent = np.bincount(history.item[lately], minlength=n_items)
@@ -185,7 +185,7 @@ def filled(lists: Recommendations, asked: np.ndarray, history: Events, split: Sp
     seen = matrix(history, len(split.user_ids), n_items) if new else None
     for row in np.flatnonzero((item < 0).any(axis=1)):
         own = item[row][item[row] >= 0]
-        taken = set(own.tolist()) | (set(seen[asked[row]].indices.tolist()) if seen is not None else set())
+        taken = set(own.tolist()) | (set(seen[users[row]].indices.tolist()) if seen is not None else set())
         more = [code for code in order[: k + len(taken)].tolist() if code not in taken][: k - len(own)]
         lowest = float(score[row, : len(own)].min()) if len(own) else 0.0
         item[row, len(own) : len(own) + len(more)] = more

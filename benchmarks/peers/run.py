@@ -60,17 +60,17 @@ def run_peer(name: str, split: "Split", budget: "Budget") -> None:
             peer.fit(split.train, settings, budget)
             seconds["fit"] = time.monotonic() - began - seconds["choose"]
         for fold in split.meta["folds"]:
-            history, asked = split.history(fold), split.asked(fold)
+            history, users = split.history(fold), split.queries(fold)
             if peer.each_fold:
                 peer.fit(history, settings, budget)
-            every, new = peer.rank(fold, history, asked)
-            split.write_lists(name, fold, asked, filled(every, asked, history, split, new=False))
-            split.write_lists(name, f"{fold}-new", asked, filled(new, asked, history, split, new=True))
+            every, new = peer.rank(fold, history, users)
+            split.write_lists(name, fold, users, filled(every, users, history, split, new=False))
+            split.write_lists(name, f"{fold}-new", users, filled(new, users, history, split, new=True))
     except ImportError as error:
         raise SystemExit(f"error: {error.name} is missing; `make bench-peers` installs it into .venv-peers") from error
     seconds["all"] = time.monotonic() - began
     split.write_info(name, _info(peer, settings, tried, budget, seconds))
-    print(f"{name}: {seconds['all']:.0f} s, {settings | peer.found}", file=sys.stderr, flush=True)
+    print(f"{name}: {seconds['all']:.0f} s, {settings | peer.fitted}", file=sys.stderr, flush=True)
 
 
 def choose(peer: "Peer", split: "Split", budget: "Budget") -> "tuple[Settings, list[Any]]":
@@ -84,13 +84,13 @@ def choose(peer: "Peer", split: "Split", budget: "Budget") -> "tuple[Settings, l
     if len(peer.grid) == 1:
         return peer.grid[0], []
     history = split.history(split.meta["validation"])
-    asked, bought = split.targets()
+    users, bought = split.targets()
     tried: list[Any] = []
     for settings in peer.grid:
         if tried and budget.left() <= budget.minutes / 2:
             break
         peer.fit(history, settings, budget)
-        every, new = peer.rank(split.meta["validation"], history, asked)
+        every, new = peer.rank(split.meta["validation"], history, users)
         value = map_at_k(every if split.meta["protocol"] == "weekly" else new, bought, split.k)
         tried.append({"settings": settings, "map": value})
         print(f"  {type(peer).__name__} {settings}: MAP@{split.k} {value:.4f}", file=sys.stderr, flush=True)
@@ -107,7 +107,7 @@ def _info(
     return {
         "library": f"{peer.library} {version(peer.library)}",
         "settings": settings,
-        "found": peer.found,
+        "fitted": peer.fitted,
         "tried": tried,
         "minutes_allowed": budget.minutes,
         "seconds": {step: round(value, 1) for step, value in seconds.items()},

@@ -14,11 +14,10 @@ from recsys.config import Config
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError
 from recsys.evaluation.runs import settings_of
-from recsys.evaluation.scoring import Asked, score_segment, score_systems
+from recsys.evaluation.scoring import FoldLists, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold, Split, make_split
 from recsys.evaluation.tables import read_lists
-from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.registry import fit_baseline
 from recsys.modeling.recommenders.scored_pairs import FUSION_OFFSET, fuse_reciprocal_ranks
@@ -49,11 +48,11 @@ def write_scores(folder: Path, results: Path | None = None) -> str:
     split = make_split(data, config.split)
     infos = {name: read_json(folder / "info" / f"{name}.json") for name in peers_of(folder, split)}
     peers = {name: shown_name(name, info) for name, info in infos.items()}
-    asked = [asked_at(folder, data, split, fold, config, peers) for fold in split.tests]
-    scores = score_systems(asked, settings_of(config))
+    every = [lists_of(folder, data, split, fold, config, peers) for fold in split.tests]
+    scores = score_systems(every, settings_of(config))
     new = [np.asarray(target_segments(data, fold)["new"]) for fold in split.tests]
-    lists = [asked_at(folder, data, split, fold, config, peers, new=True) for fold in split.tests]
-    without_seen = score_segment(lists, new, settings_of(config))[0]
+    unseen = [lists_of(folder, data, split, fold, config, peers, new=True) for fold in split.tests]
+    without_seen = score_segment(unseen, new, settings_of(config))[0]
     section = section_of(meta, infos, scores, without_seen)
     write_section(f"peers-{meta['data']}", section, results or RESULTS)
     return section
@@ -67,7 +66,7 @@ def peers_of(folder: Path, split: Split) -> list[str]:
     """
     peers = sorted(path.name for path in (folder / "lists").glob("*") if path.is_dir())
     for peer in peers:
-        for name in (f"{fold.name}{kind}" for fold in split.tests for kind in ("", "-new")):
+        for name in (f"{fold.name}{suffix}" for fold in split.tests for suffix in ("", "-new")):
             if not (folder / "lists" / peer / f"{name}.parquet").is_file():
                 raise DataError(
                     f"{folder}/lists/{peer} lacks {name}.parquet; run benchmarks/peers/run.py --peers {peer}"
@@ -77,7 +76,7 @@ def peers_of(folder: Path, split: Split) -> list[str]:
     return peers
 
 
-def asked_at(
+def lists_of(
     folder: Path,
     data: Purchases,
     split: Split,
@@ -86,19 +85,17 @@ def asked_at(
     peers: dict[str, str],
     *,
     new: bool = False,
-) -> Asked:
+) -> FoldLists:
     """Return the lists of our rules, of the peers by the names in ``peers``, and of each mixed with the repeat rule.
 
     All choose from the whole catalogue; with ``new``, from what the customer has not bought before.
     """
-    history = History(data, fold.history_end, fold.start_day)
+    known, histories = fold.everybody(data), fold.histories(data)
     candidates = Candidates(all_items(data.n_items), exclude_seen=new)
     # A half-life may be chosen only on a window that had ended by the date asked.
     validation = split.validation if split.validation.end_day <= fold.start_day else None
     lists: dict[str, np.ndarray] = {
-        str(name): fit_baseline(name, history, config, validation)
-        .recommend(history, fold.user_index, config.predict.k, candidates)
-        .item
+        name: fit_baseline(name, known, config, validation).recommend(histories, config.predict.k, candidates).item
         for name in config.baselines.systems
     }
     for peer, name in peers.items():
@@ -107,7 +104,7 @@ def asked_at(
     if RULE in lists and not new:
         k, rule = config.predict.k, lists[RULE]
         lists |= {mixed_name(name): fuse_reciprocal_ranks((rule, lists[name]), k) for name in peers.values()}
-    return Asked(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+    return FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
 
 
 def shown_name(peer: str, info: dict[str, Any]) -> str:
@@ -141,13 +138,13 @@ def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: dict[str, An
             cells += [f"{fold['systems'][system][shown[0]]['value']:.4f}" for fold in folds]
         cells += [_interval(new[system][metric]) if system in new else "" for metric in shown]
         rows.append(cells)
-    asked = ", ".join(f"{fold['n_users']:,} at {fold['start']}" for fold in folds)
+    customers = ", ".join(f"{fold['n_users']:,} at {fold['start']}" for fold in folds)
     allowed = {info["minutes_allowed"] for info in infos.values()}
     threads = {info["n_threads"] for info in infos.values()}
     settings = "\n".join(f"- `{name}`: {_settings(info)}" for name, info in infos.items())
     about = (
         f"`make bench-peers DATA={meta['data']}`: recommenders of other libraries on the same split as ours "
-        f"({meta['protocol']}; customers asked: {asked}), {meta['k']} items out of the whole catalogue, scored by the "
+        f"({meta['protocol']}; customers: {customers}), {meta['k']} items out of the whole catalogue, scored by the "
         "same code. Names without a library are our rules. Intervals redraw customers. Minutes are all that a peer "
         f"took: choosing settings on the validation window, fitting, writing lists; {_range(allowed)} minutes were "
         f"allowed for choosing and fitting, threads: {_range(threads)}. Mixtures with {RULE} add "
@@ -176,10 +173,10 @@ def _interval(cell: dict[str, float | None]) -> str:
 
 
 def _settings(info: dict[str, Any]) -> str:
-    chosen = ", ".join(f"{name} {value}" for name, value in (info["settings"] | info["found"]).items())
+    chosen = ", ".join(f"{name} {value}" for name, value in (info["settings"] | info["fitted"]).items())
     tried = len(info["tried"])
     of = f"; best of {tried} settings on the validation window" if tried else ""
-    late = "; **stopped by the clock before it had converged**" if info["found"].get("stopped_early") is False else ""
+    late = "; **stopped by the clock before it had converged**" if info["fitted"].get("stopped_early") is False else ""
     return f"{info['library']}; {chosen or 'no settings'}{of}{late}"
 
 

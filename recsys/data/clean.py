@@ -5,7 +5,6 @@ A row is counted under the first rule that drops it, in the order of the report.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import reduce
 from typing import Any
 
 import narwhals as nw
@@ -16,11 +15,13 @@ import pyarrow.compute as pc
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.days import day_number
-from recsys.data.encode import BAD_DAY, Columns, encode_columns, missing_code, require_dates
+from recsys.data.encode import BAD_DAY, Columns, encode_columns
 from recsys.data.engine import Engine
-from recsys.data.expressions import day_of, number, valid_time
+from recsys.data.expressions import valid_time
 from recsys.data.ids import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
 from recsys.data.order import Events
+from recsys.data.planned_promotions import promotions_of, require_sold, usable_promotions
+from recsys.data.ranks import channel_ranks, ranked
 from recsys.data.sources.base import RawTables
 from recsys.errors import DataError
 
@@ -28,7 +29,6 @@ from recsys.errors import DataError
 ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items", "history_too_short", "history_too_long")
 #: What promotions that cannot be used are counted under.
 BAD_PROMOTION = "bad_promotion"
-_MAX_CHANNELS = 127
 
 
 @dataclass
@@ -61,6 +61,7 @@ class Cleaned:
     users: pa.Table  # row u for user_index u
     report: Report
     promotions: pa.Table | None = None  # as in :mod:`recsys.schema`; None where the source has none
+    channels: tuple[str, ...] = ()  # names of channels 1, 2, …
 
 
 def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
@@ -74,20 +75,24 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     users = known_users = _read_ids(tables, "users", schema.USER_ID, engine, report)
     if tables.items is not None and tables.partial_items:
         items = items.united(distinct_ids(tables.events, schema.ITEM_ID, engine).values)
-    columns = encode_columns(tables, items, users, engine)
+    columns, labels = encode_columns(tables, items, users, engine)
     if (columns["user"] == UNKNOWN).any():
         # Rare where a table of all customers exists, so that a pass over the ids of all events is mostly saved.
         users = users.united(distinct_ids(tables.events, schema.USER_ID, engine).values)
-        columns = encode_columns(tables, items, users, engine)
+        columns, labels = encode_columns(tables, items, users, engine)
     known_user = np.asarray(known_users.holds(users.values))
     kept, most_sold = _apply_rules(columns, tables, config, report)
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
-    promotions = _checked_promotions(tables, engine, report)
+    promotions = None
+    if tables.promotions is not None:
+        promotions, report.found[BAD_PROMOTION] = usable_promotions(tables.promotions, engine, _origin(tables))
     _refuse(tables, known_items, config, engine, report)
     known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
     item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
+    channel, channels = channel_ranks(columns.get(schema.CHANNEL), labels.get(schema.CHANNEL))
+    basket = columns.get(schema.BASKET_ID)
     item, item_ids = _compact(columns["item"], items, item_stays)
     user_stays = known_user & (tables.users is not None and not config.limits_histories)
     user, user_ids = _compact(columns["user"], users, user_stays)
@@ -97,34 +102,34 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         day=columns["day"],
         millisecond=columns.get("millisecond"),
         price=columns.get(schema.PRICE),
-        channel=_channel_ranks(columns),
+        channel=channel,
         quantity=columns.get(schema.QUANTITY),
-        basket=_ranked(columns.get(schema.BASKET_ID)),
+        basket=None if basket is None else ranked(basket)[0],
     )
     item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
     user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
     if promotions is not None:
-        _require_sold(promotions, items, tables)
-        promotions = _of_items(promotions, item_ids)
-    return Cleaned(events, item_table, user_table, report, promotions)
+        require_sold(promotions, items, _origin(tables))
+        promotions = promotions_of(promotions, item_ids)
+    return Cleaned(events, item_table, user_table, report, promotions, channels)
 
 
-def _read_ids(tables: RawTables, kind: str, column: str, engine: Engine, report: Report) -> Ids:
-    """Return the ids of the table ``kind`` (else of the events), noting what its rules and repetitions count."""
-    frame: nw.LazyFrame[Any] | None = getattr(tables, kind)
+def _read_ids(tables: RawTables, table: str, column: str, engine: Engine, report: Report) -> Ids:
+    """Return the ids of ``table`` (else of the events), noting what its rules and repetitions count."""
+    frame: nw.LazyFrame[Any] | None = getattr(tables, table)
     if frame is None:
         return distinct_ids(tables.events, column, engine)
-    rules = {f"_rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == kind}
+    rules = {f"_rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == table}
     read = engine.collect(frame.select(column, *(rule.rows.alias(name) for name, rule in rules.items())))
     for name, rule in rules.items():
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
     ids = ids_of(read[column].combine_chunks(), column)
-    on_its_own = not (tables.sold_items_only if kind == "items" else tables.partial_users)
+    on_its_own = not (tables.sold_items_only if table == "items" else tables.partial_users)
     if on_its_own and not len(read):
         raise DataError(
-            f"the table of {kind} beside {_origin(tables)} has a header and no rows; expected one row an id"
+            f"the table of {table} beside {_origin(tables)} has a header and no rows; expected one row an id"
         )
-    report.found |= {f"repeated_{column}_in_{kind}": ids.n_repeated, f"missing_{column}_in_{kind}": ids.n_absent}
+    report.found |= {f"repeated_{column}_in_{table}": ids.n_repeated, f"missing_{column}_in_{table}": ids.n_absent}
     return ids
 
 
@@ -221,75 +226,6 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
             report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
 
 
-def _checked_promotions(tables: RawTables, engine: Engine, report: Report) -> pa.Table | None:
-    """Return the promotions that can be used, with numbers for days; how many cannot is noted in ``report``.
-
-    None where the source has no table of them.
-
-    Raises:
-        DataError: their days are neither text nor Date nor Datetime, or there are some and none can be used.
-    """
-    frame = tables.promotions
-    if frame is None:
-        return None
-    types = frame.collect_schema()
-    for name in (schema.START, schema.END):
-        require_dates(types[name], f"{name} column of promotions")
-    days = [
-        day_of(valid_time(name) if types[name] == nw.String else nw.col(name), types[name]).alias(name)
-        for name in (schema.START, schema.END)
-    ]
-    texts = [nw.col(name).cast(nw.String).str.strip_chars().alias(name) for name in (schema.ITEM_ID, schema.KIND)]
-    share = number(schema.SHARE, types[schema.SHARE]).cast(nw.Float32).alias(schema.SHARE)
-    read = engine.collect(frame.select(*texts, *days, share))
-    conditions = (
-        pc.greater(pc.utf8_length(read[schema.ITEM_ID]), 0),
-        pc.greater(pc.utf8_length(read[schema.KIND]), 0),
-        pc.less_equal(read[schema.START], read[schema.END]),
-        pc.greater(read[schema.SHARE], 0),
-        pc.less_equal(read[schema.SHARE], 1),
-    )
-    usable = pc.fill_null(reduce(pc.and_, conditions), fill_value=False)
-    report.found[BAD_PROMOTION] = len(read) - int(pc.sum(usable).as_py() or 0)
-    left = read.filter(usable)
-    if len(read) and not len(left):
-        raise DataError(
-            f"none of the {len(read):,} promotions beside {_origin(tables)} can be used; expected an item, a kind, a "
-            "first and a last day such as 2020-09-22, and a share above 0 and at most 1; check their columns"
-        )
-    return left
-
-
-def _require_sold(promotions: pa.Table, items: Ids, tables: RawTables) -> None:
-    """Refuse promotions of which none is of one of ``items``.
-
-    Raises:
-        DataError: there are some, and it is so.
-    """
-    ids = promotions[schema.ITEM_ID].cast(pa.string()).combine_chunks()
-    if len(ids) and not pc.any(items.holds(ids)).as_py():
-        raise DataError(
-            f"none of the {len(ids):,} promotions beside {_origin(tables)} is of an item that is known there, e.g. "
-            f"{ids[0].as_py()!r}; the items have {items.values[0].as_py()!r}; check the column of their ids"
-        )
-
-
-def _of_items(promotions: pa.Table, item_ids: pa.Array) -> pa.Table:
-    """Return the promotions of ``item_ids`` with their index, in an order that does not depend on the engine."""
-    text = promotions[schema.ITEM_ID].cast(pa.string())
-    index = pc.add(pc.index_in(text, value_set=item_ids), pa.scalar(1, pa.int32()))
-    columns = {
-        "item_index": index,
-        "first_day": promotions[schema.START].cast(pa.int32()),
-        "end_day": pc.add(promotions[schema.END].cast(pa.int32()), pa.scalar(1, pa.int32())),
-        schema.KIND: promotions[schema.KIND].cast(pa.string()),
-        schema.SHARE: promotions[schema.SHARE].cast(pa.float32()),
-    }
-    known = pa.table(columns).filter(pc.is_valid(index))
-    order = ("first_day", "item_index", schema.KIND, "end_day", schema.SHARE)
-    return known.sort_by([(name, "ascending") for name in order])
-
-
 def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Engine, report: Report) -> None:
     origin = _origin(tables)
     if not report.rows_read:
@@ -308,7 +244,7 @@ def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Eng
 
 
 def _origin(tables: RawTables) -> str:
-    return ", ".join(str(path) for path in tables.inputs[:1]) or "the input"
+    return ", ".join(str(path) for path in tables.inputs[:1]) or tables.origin
 
 
 def _unknown_item_example(tables: RawTables, known: Ids, engine: Engine) -> str:
@@ -331,37 +267,3 @@ def _compact(ranks: np.ndarray, ids: Ids, stays: np.ndarray) -> tuple[np.ndarray
         return ranks, ids.values
     renumbered = (np.cumsum(stays) - 1).astype(np.int32)
     return renumbered[ranks], ids.values.filter(pa.array(stays))
-
-
-def _ranked(codes: np.ndarray | None) -> np.ndarray | None:
-    """Return the 1-based rank (E,) of ``codes`` (E,) among those that occur, 0 where missing, in their own dtype."""
-    if codes is None:
-        return None
-    if codes.dtype == np.int8:
-        return _ranked_bytes(codes)
-    values = np.unique(codes)
-    values = values[values != missing_code(codes.dtype)]
-    ranks: np.ndarray = np.searchsorted(values, codes, side="right").astype(codes.dtype)
-    return ranks
-
-
-def _ranked_bytes(codes: np.ndarray) -> np.ndarray:
-    """Return what :func:`_ranked` does for int8, by a table of the 256 values instead of a sort."""
-    occurs = np.zeros(256, dtype=bool)
-    occurs[codes.view(np.uint8)] = True
-    every = np.arange(256, dtype=np.uint8).view(np.int8)
-    values = np.sort(every[occurs & (every != missing_code(codes.dtype))])
-    ranks: np.ndarray = np.searchsorted(values, every, side="right").astype(np.int8)[codes.view(np.uint8)]
-    return ranks
-
-
-def _channel_ranks(columns: Columns) -> np.ndarray | None:
-    ranks = _ranked(columns.get(schema.CHANNEL))
-    if ranks is None:
-        return None
-    if len(ranks) and ranks.max() > _MAX_CHANNELS:
-        raise DataError(
-            f"column {schema.CHANNEL} has {ranks.max():,} different values, at most {_MAX_CHANNELS} are expected; "
-            "is it the right column? Leave it out, or group its values"
-        )
-    return ranks.astype(np.int8, copy=False)

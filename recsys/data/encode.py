@@ -19,8 +19,10 @@ BAD_DAY = int(np.iinfo(np.int32).min)
 Columns = dict[str, np.ndarray]
 
 
-def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> Columns:
-    """Return each event as numbers, columns of E values: ranks of ids, day, price, … and a mask for each rule.
+def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> tuple[Columns, dict[str, pa.Array]]:
+    """Return each event as numbers, and the texts of channels and baskets that are text, whose codes are positions.
+
+    Columns of E values: ranks of ids, day, price, … and a mask for each rule.
 
     ``user``, ``item`` int32 rank (UNKNOWN, ABSENT) · ``day`` int32 (BAD_DAY) · where the source has them
     ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN), ``channel``, ``basket_id`` int8 or int64 in the
@@ -48,12 +50,15 @@ def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) ->
     )
     frame = joined_rank(frame, items, "item", engine)
     frame = joined_rank(frame, users, "user", engine)
+    texts_of = {}
     for name in labels:
-        frame = joined_rank(frame, distinct_ids(tables.events, name, engine), f"_{name}", engine)
+        distinct = distinct_ids(tables.events, name, engine)
+        texts_of[name] = distinct.values
+        frame = joined_rank(frame, distinct, f"_{name}", engine)
         code = nw.when(nw.col(f"_{name}") >= 0).then(nw.col(f"_{name}"))
         frame = frame.with_columns(code.alias(f"_{name}")).with_columns(_code(f"_{name}", nw.Int64()).alias(name))
         frame = frame.drop(f"_{name}")
-    return _to_numpy(engine.collect_made(frame, texts))
+    return _to_numpy(engine.collect_made(frame, texts)), texts_of
 
 
 def _code(column: str, dtype: DType) -> nw.Expr:

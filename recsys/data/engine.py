@@ -44,7 +44,7 @@ class Engine(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for folder in self._unpacked:
             folder.cleanup()
@@ -121,7 +121,7 @@ class Engine(ABC):
         try:
             _unpack(path, plain)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-            # RuntimeError: a password is asked for, or (NotImplementedError) the packing is of another kind.
+            # RuntimeError: a password is asked for, or (NotImplementedError) the packing is unknown.
             raise DataError(
                 f"{path} could not be unpacked into {plain.parent} ({error}); fetch it again, or set TMPDIR to a "
                 "folder with more space"
@@ -226,10 +226,10 @@ class DuckDBEngine(Engine):
         self._connection = duckdb.connect(config={"preserve_insertion_order": False, "threads": n_threads()})
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.close()
-        super().__exit__(kind, error, trace)
+        super().__exit__(error_type, error, trace)
 
     def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         import duckdb
@@ -320,10 +320,10 @@ def _refuse_utf16(path: Path, plain: Path) -> None:
 
 
 @contextmanager
-def _one_line(origin: Path, *kinds: type[Exception]) -> Iterator[None]:
+def _one_line(origin: Path, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
-    except kinds as error:
+    except errors as error:
         raise _unreadable(str(origin), error) from error
 
 

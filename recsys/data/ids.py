@@ -15,7 +15,7 @@ UNKNOWN, ABSENT = -1, -2  # in place of the rank of an id
 
 @dataclass(frozen=True)
 class Ids:
-    """External ids of one kind; the rank of an id is its position."""
+    """External ids of items, or of users; the rank of an id is its position."""
 
     column: str
     values: pa.Array  # (n,) string, ascending, without repetition
@@ -87,9 +87,10 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
 
 
 def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
-    """Return ``table`` with text, and ``column`` whatever it is, as Arrow's string: engines differ in their kinds."""
-    kinds = (pa.large_string(), pa.string_view(), pa.null())
+    """Return ``table`` with text, and ``column`` whatever it is, as Arrow's string: engines differ in their types of it."""
+    text_types = (pa.large_string(), pa.string_view(), pa.null())
     fields = [
-        field.with_type(pa.string()) if field.name == column or field.type in kinds else field for field in table.schema
+        field.with_type(pa.string()) if field.name == column or field.type in text_types else field
+        for field in table.schema
     ]
     return table.cast(pa.schema(fields)).replace_schema_metadata()

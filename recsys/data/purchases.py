@@ -1,7 +1,8 @@
 """The log of purchases: flat arrays by user and time, original ids, item and user tables. It knows no feature."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
+from recsys.data.assemble import Assembled, assembled
+from recsys.data.extend import NewerEvents, Parts, extend, newer_of_log
+from recsys.data.from_frames import Frames, assemble_frames, clean_newer
+from recsys.data.native import FrameStyle
 from recsys.errors import DataError
-from recsys.storage import read_json
+from recsys.storage import code_version, read_json, replacing, require_absent, write_json
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,125 @@ class Purchases:
     manifest: dict[str, Any]
     folder: Path | None = None  # where it was opened; None where it was made in memory
     tables: Mapping[str, pa.Table] | None = None  # items, users and perhaps promotions of a log made in memory
+    style: FrameStyle = field(default_factory=FrameStyle)  # how the frame came of which it was made
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: Any,  # noqa: ANN401 - a frame of any library
+        *,
+        user: str,
+        item: str,
+        time: str,
+        price: str | None = None,
+        quantity: str | None = None,
+        basket: str | None = None,
+        channel: str | None = None,
+        items: Any = None,  # noqa: ANN401 - a frame of any library
+        users: Any = None,  # noqa: ANN401 - a frame of any library
+        promotions: Any = None,  # noqa: ANN401 - a frame of any library
+    ) -> Self:
+        """Return the purchases in a data frame: what ``recsys dataset main`` prepares of the same rows in a file.
+
+        Frames are those of pandas, Polars (also lazy), PyArrow or DuckDB. Rows that cannot be used are left out and
+        counted in ``manifest["report"]``.
+
+        >>> import pyarrow as pa
+        >>> df = pa.table({"who": [7, 7, 9], "what": ["b", "a", "b"], "day": ["2024-05-01", "2024-05-02", "2024-05-02"]})
+        >>> log = Purchases.from_frame(df, user="who", item="what", time="day")
+        >>> log.user_ids.to_pylist(), log.item_ids.to_pylist(), log.item.tolist(), log.offsets.tolist()
+        (['7', '9'], ['a', 'b'], [2, 1, 2], [0, 2, 3])
+
+        Args:
+            df: a row a purchase.
+            user: its column of who bought: text or whole numbers, which become text.
+            item: its column of what was bought, likewise.
+            time: its column of when: dates, times without a zone, or text such as 2024-05-01.
+            price: its column of the price of one piece.
+            quantity: its column of pieces.
+            basket: its column of the receipt; without it a day's purchases are one basket.
+            channel: its column of where it was bought.
+            items: a row an item: the id, under the same name or ``item_id``, and attributes. Purchases of items that it
+                lacks are left out.
+            users: a row a user: the id, under the same name or ``user_id``, and attributes.
+            promotions: what is planned: the item's id, ``start`` and ``end`` (the last day), and perhaps ``medium``
+                and ``share``.
+
+        Raises:
+            DataError: a frame or a column cannot be used, or no row is left.
+        """
+        roles = {schema.USER_ID: user, schema.ITEM_ID: item, schema.TIME: time, schema.PRICE: price}
+        roles |= {schema.QUANTITY: quantity, schema.CHANNEL: channel, schema.BASKET_ID: basket}
+        columns = {role: name for role, name in roles.items() if name is not None}
+        data, style, report = assemble_frames(Frames(df, items, users, promotions), columns)
+        return cls._in_memory(data, {"source": "frame", "report": report}, style)
+
+    @classmethod
+    def _in_memory(cls, data: Assembled, manifest: dict[str, Any], style: FrameStyle) -> Self:
+        return cls(**data.arrays, manifest=manifest | data.facts, tables=data.tables, style=style)
+
+    def extended(
+        self,
+        events: Any,  # noqa: ANN401 - a frame of any library, or Purchases
+        *,
+        items: Any = None,  # noqa: ANN401 - a frame of any library
+        users: Any = None,  # noqa: ANN401 - a frame of any library
+        promotions: Any = None,  # noqa: ANN401 - a frame of any library
+    ) -> Self:
+        """Return this log with newer events: it equals the log made of all rows at once, but for the numbers of ids.
+
+        Known users, items and channels keep their numbers, new ones come behind them. Within a user's day new events
+        come behind the known ones. Limits of a configuration, such as the most sold items, are not applied to them.
+
+        Args:
+            events: a frame with the columns that :meth:`from_frame` was given (for a log opened from a folder
+                ``user_id``, ``item_id``, ``time`` and perhaps ``price``, ``quantity``, ``channel``, ``basket_id``), or
+                another log, whose tables count too. Columns that are not required may be missing.
+            items: attributes of new items, as in :meth:`from_frame`; null for those it does not name. Known items keep
+                theirs.
+            users: attributes of new users, likewise.
+            promotions: further plans, of known or new items.
+
+        Raises:
+            DataError: as :meth:`from_frame`.
+        """
+        report = dict(self.manifest.get("report", {}))
+        if isinstance(events, Purchases):
+            newer = newer_of_log(events._parts)
+            added = events.manifest.get("report", {})
+        else:
+            cleaned, planned = clean_newer(Frames(events, items, users, promotions), self.style.columns)
+            newer = NewerEvents(cleaned.events, cleaned.items, cleaned.users, cleaned.channels, planned)
+            added = cleaned.report.to_dict()
+        parts = extend(self._parts, newer)
+        facts = {"channels": list(parts.channels), "report": _summed(report, added)}
+        return self._in_memory(assembled(parts.arrays, parts.tables), self.manifest | facts, self.style)
+
+    def save(self, folder: Path, *, force: bool = False) -> None:
+        """Write the prepared data to ``folder``, whole or not at all: :func:`open_purchases` gives them back.
+
+        Raises:
+            OutputExistsError: the folder exists and ``force`` is false.
+        """
+        require_absent(folder, force=force)
+        about = {"code_version": code_version(), "created": datetime.now(UTC).isoformat(timespec="seconds")}
+        report = self.manifest.get("report", {})
+        with replacing(folder) as aside:
+            aside.mkdir()
+            facts = assembled(self._parts.arrays, self._parts.tables, aside).facts
+            write_json(aside / "report.json", report)
+            write_json(aside / "manifest.json", self.manifest | {"report": report} | about | facts)
+
+    @property
+    def _parts(self) -> Parts:
+        """What the log is made of."""
+        arrays = {name: getattr(self, name) for name in (*schema.EVENT_ARRAYS, schema.OFFSETS)}
+        tables = {"items": self.items.to_arrow(), "users": self.users.to_arrow()}
+        if self.promotions is not None:
+            tables["promotions"] = self.promotions.to_arrow()
+        # Of prepared data that do not name their channels, these are called by their numbers.
+        numbers = map(str, range(1, int(self.channel.max(initial=0)) + 1))
+        return Parts(arrays, tables, tuple(self.manifest.get("channels", numbers)))
 
     @property
     def origin(self) -> str:
@@ -173,6 +297,15 @@ class Histories:
     def events(self) -> tuple[np.ndarray, np.ndarray]:
         """Return row and flat position, (n,) int64 each, of every known event, in time order per row."""
         return event_positions(self.begin, self.end)
+
+
+def _summed(report: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two reports of validation count together."""
+    total = dict(report)
+    for name, figure in added.items():
+        before = total.get(name, {} if isinstance(figure, Mapping) else 0)
+        total[name] = _summed(before, figure) if isinstance(figure, Mapping) else before + figure
+    return total
 
 
 def is_prepared(folder: Path) -> bool:

@@ -4,23 +4,25 @@ It reads tables and knows no model: any system that writes ``user_id, rank, item
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, run, talk
+from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import UsageError
-from recsys.evaluation.runs import _bootstrap_protocol, score_run, settings_of
+from recsys.evaluation.metrics import all_metrics
+from recsys.evaluation.results import METRICS_FILE, Cell, Cells, RunCells, write_scores
+from recsys.evaluation.runs import bootstrap_protocol, score_run, settings_of
 from recsys.evaluation.scoring import score_systems
-from recsys.evaluation.tables import asked_of_tables, read_recommendations, read_targets
+from recsys.evaluation.tables import lists_of_tables, read_recommendations, read_targets
 from recsys.runs import Run, find_run
-from recsys.storage import require_absent, write_json
+from recsys.storage import require_absent
 
-METRICS_FILE = "metrics.json"
-#: What public analyses of the competition found between a last-week MAP@12 and the private leaderboard's.
+#: What public analyses of the competition chosen between a last-week MAP@12 and the private leaderboard's.
 HM_PRIVATE_SHARE = (0.83, 0.86)
-SHOWN = ("map", "ndcg", "hit_rate", "recall", "coverage")
 
 app = typer.Typer(add_completion=False)
 
@@ -48,35 +50,34 @@ def main(
         _evaluate_run(find_run(run_name), force=force)
 
 
-def _evaluate_run(found: Run, *, force: bool) -> None:
-    path = found.report_folder / METRICS_FILE
+def _evaluate_run(chosen: Run, *, force: bool) -> None:
+    path = chosen.report_folder / METRICS_FILE
     require_absent(path, force=force)
-    scores = score_run(found)
-    write_json(path, scores)
+    with progress() as bar:
+        task = bar.add_task("scoring segments", total=None)
+        scores = score_run(chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    write_scores(path, scores)
     print_scores(scores)
-    if found.config.data.source == "hm" and found.config.split.protocol == "weekly":
+    if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly":
         _print_private_score(scores)
-    talk.print(f"wrote {path}; next: recsys report --run {found.name}", markup=False)
+    talk.print(f"wrote {path}; next: recsys report --run {chosen.name}", markup=False)
 
 
 def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, force: bool) -> None:
     if out is not None:
         require_absent(out, force=force)
-    asked = asked_of_tables(read_recommendations(recommendations), read_targets(targets), recommendations.stem)
+    fold = lists_of_tables(read_recommendations(recommendations), read_targets(targets), recommendations.stem)
     config = Config()
-    scores = {"protocol": _bootstrap_protocol(config), **score_systems([asked], settings_of(config))}
-    scores["protocol"]["n_users_asked"] = len(asked.user_index)
+    protocol = {**bootstrap_protocol(config), "n_users_asked": len(fold.user_index)}
+    scores: RunCells = {"protocol": protocol, **score_systems([fold], settings_of(config))}
     print_scores(scores)
     if out is not None:
-        write_json(out, scores)
+        write_scores(out, scores)
         talk.print(f"wrote {out}", markup=False)
 
 
-def print_scores(scores: dict[str, Any]) -> None:
+def print_scores(scores: RunCells) -> None:
     """Print the mean over folds, a row a system, on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
     metrics = _shown(scores["systems"])
     table = Table("system")
     for metric in metrics:
@@ -86,13 +87,14 @@ def print_scores(scores: dict[str, Any]) -> None:
     Console(width=20 + 26 * len(metrics)).print(table)  # whole numbers, also where the output is piped
 
 
-def _shown(systems: dict[str, Any]) -> list[str]:
+def _shown(systems: Cells) -> list[str]:
     names = list(next(iter(systems.values())))
     largest = max(int(name.partition("@")[2]) for name in names)
-    return [f"{metric}@{largest}" for metric in SHOWN if f"{metric}@{largest}" in names]
+    printed = (f"{metric.name}@{largest}" for metric in all_metrics().values() if metric.printed)
+    return [name for name in printed if name in names]
 
 
-def value_text(cell: dict[str, float | None] | None) -> str:
+def value_text(cell: Cell | None) -> str:
     """Return a value with its interval in brackets, where it has one; nothing for None."""
     if cell is None:
         return ""
@@ -100,7 +102,7 @@ def value_text(cell: dict[str, float | None] | None) -> str:
     return value if cell["low"] is None else f"{value} [{cell['low']:.4f}, {cell['high']:.4f}]"
 
 
-def _print_private_score(scores: dict[str, Any]) -> None:
+def _print_private_score(scores: RunCells) -> None:
     last = scores["folds"][-1]
     value = last["systems"].get("decoder", {}).get("map@12")
     if value is not None:

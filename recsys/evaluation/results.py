@@ -1,6 +1,6 @@
-"""What ``metrics.json`` says, checked on the way in and given names.
+"""``metrics.json``: its name, its keys, how it is written, and how it is read, checked on the way in.
 
-The file's stable shape::
+The file's stable shape, which :class:`RunCells` writes down for those who make it::
 
     {"protocol": {…},
      "systems": {"<system>": {"map@12": {"value": x, "low": l, "high": h}, …}},
@@ -13,15 +13,47 @@ The file's stable shape::
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from recsys.errors import RunError
-from recsys.storage import read_json
+from recsys.storage import read_json, write_json
 
-SCORES_FILE = "metrics.json"
+METRICS_FILE = "metrics.json"
 
 #: The metric that a run is judged by; where a file lacks it, its first MAP stands in.
 MAIN_METRIC = "map@12"
+
+
+class Cell(TypedDict):
+    """A value as the file holds it; ``low`` and ``high`` are null where it has no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+#: system → metric → cell
+Cells = dict[str, dict[str, Cell]]
+
+
+class FoldCells(TypedDict):
+    """The scores of one window as the file holds them."""
+
+    start: str
+    n_users: int
+    systems: Cells
+    differences: Cells
+
+
+class RunCells(TypedDict, total=False):
+    """All that the file holds. ``differences`` are those of the first system to each other."""
+
+    protocol: dict[str, Any]
+    systems: Cells
+    differences: Cells
+    folds: list[FoldCells]
+    segments: dict[str, Cells]
+    segment_sizes: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -88,6 +120,17 @@ class Scores:
         return next((metric for metric in self.metrics if metric.startswith(start) and metric.endswith(suffix)), None)
 
 
+def to_cell(value: float, bounds: tuple[float, float] | None = None) -> Cell:
+    """Return a value with its interval as the file holds them."""
+    low, high = (None, None) if bounds is None else bounds
+    return {"value": value, "low": low, "high": high}
+
+
+def write_scores(path: Path, scores: RunCells) -> None:
+    """Write what a run's ``metrics.json`` holds."""
+    write_json(path, scores)
+
+
 def load_scores(path: Path, run: str) -> Scores:
     """Return what the evaluation of ``run`` wrote to ``path``.
 
@@ -100,9 +143,8 @@ def load_scores(path: Path, run: str) -> Scores:
             f"{path} is missing: {run} has not been scored; run `{command}` first, which wants the lists of `recsys "
             f"predict --folds --run {run}`"
         )
-    found = read_json(path)
     try:
-        return _scores(found)
+        return _scores(read_json(path))
     except _ShapeError as error:
         raise RunError(f"{path} does not have the shape of scores: {error}; run `{command} --force` again") from error
 
@@ -111,14 +153,14 @@ class _ShapeError(ValueError):
     """A part of the file is not what it should be."""
 
 
-def _scores(found: object) -> Scores:
-    top = _mapping(found, "the file")
+def _scores(value: object) -> Scores:
+    top = _mapping(value, "the file")
     systems = _table(top.get("systems"), "systems")
     if not any(systems.values()):
         raise _ShapeError("systems holds no metric")
     folds = top.get("folds")
     if not isinstance(folds, list):
-        raise _ShapeError(f"folds is {_kind(folds)}, expected a list of windows")
+        raise _ShapeError(f"folds is {_type_of(folds)}, expected a list of windows")
     segments = _mapping(top.get("segments", {}), "segments")
     return Scores(
         protocol=_mapping(top.get("protocol", {}), "protocol"),
@@ -130,50 +172,50 @@ def _scores(found: object) -> Scores:
     )
 
 
-def _fold(found: object, where: str) -> FoldScores:
-    fold = _mapping(found, where)
+def _fold(value: object, where: str) -> FoldScores:
+    fold = _mapping(value, where)
     return FoldScores(str(fold.get("start", fold.get("name", ""))), _table(fold.get("systems"), f"{where}.systems"))
 
 
-def _table(found: object, where: str) -> Table:
+def _table(value: object, where: str) -> Table:
     return {
         system: {metric: _interval(cell, f"{where}.{system}.{metric}") for metric, cell in values.items()}
-        for system, values in ((name, _mapping(row, f"{where}.{name}")) for name, row in _mapping(found, where).items())
+        for system, values in ((name, _mapping(row, f"{where}.{name}")) for name, row in _mapping(value, where).items())
     }
 
 
-def _differences(found: object) -> Table:
+def _differences(value: object) -> Table:
     """Return the differences; none where they are absent or told in another way, for they are no part of the shape."""
     try:
-        return _table(found, "differences")
+        return _table(value, "differences")
     except _ShapeError:
         return {}
 
 
-def _interval(found: object, where: str) -> Interval:
-    cell = _mapping(found, where)
-    value = _number(cell.get("value"))
-    if value is None:
-        raise _ShapeError(f"{where}.value is {_kind(cell.get('value'))}, expected a number")
+def _interval(value: object, where: str) -> Interval:
+    cell = _mapping(value, where)
+    number = _number(cell.get("value"))
+    if number is None:
+        raise _ShapeError(f"{where}.value is {_type_of(cell.get('value'))}, expected a number")
     low, high = _number(cell.get("low")), _number(cell.get("high"))
-    return Interval(value) if low is None or high is None else Interval(value, low, high)
+    return Interval(number) if low is None or high is None else Interval(number, low, high)
 
 
-def _sizes(found: object) -> dict[str, int]:
-    sizes = found if isinstance(found, dict) else {}
+def _sizes(value: object) -> dict[str, int]:
+    sizes = value if isinstance(value, dict) else {}
     return {str(name): int(size) for name, size in sizes.items() if isinstance(size, int | float)}
 
 
-def _mapping(found: object, where: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise _ShapeError(f"{where} is {_kind(found)}, expected a mapping")
-    return found
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _ShapeError(f"{where} is {_type_of(value)}, expected a mapping")
+    return value
 
 
-def _number(found: object) -> float | None:
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _kind(found: object) -> str:
-    name = type(found).__name__
-    return "missing" if found is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+def _type_of(value: object) -> str:
+    name = type(value).__name__
+    return "missing" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -1,16 +1,17 @@
 """Score the lists of a run, fold by fold."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from recsys import schema
 from recsys.config import Config
-from recsys.console import progress
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import RunError
 from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
-from recsys.evaluation.scoring import Asked, Settings, score_segments, score_systems
+from recsys.evaluation.results import RunCells
+from recsys.evaluation.scoring import FoldLists, Settings, score_segments, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
@@ -18,107 +19,123 @@ from recsys.runs import Run
 from recsys.storage import code_version
 
 
-def score_run(found: Run) -> dict[str, Any]:
+def score_run(run: Run, advance: Callable[[int, int], None] = lambda done, total: None) -> RunCells:
     """Return what ``metrics.json`` holds: every system whose lists were written, on every test fold of the run.
+
+    ``advance`` is called with how many segments are scored, and of how many.
 
     Raises:
         RunError: the run has no test folds, or lists are missing for a fold.
     """
-    data = found.open_data()
-    folds = make_split(data, found.config.split).tests
+    log = run.open_data()
+    folds = make_split(log, run.config.split).tests
     if not folds:
-        raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to score it on")
-    systems = _systems_of(found, folds)
-    asked = [asked_of(found, data, fold, systems) for fold in folds]
-    return score_folds(found.config, data, folds, asked, protocol_of(found, data, folds, asked))
+        raise RunError(f"{run.name} has no test folds (split.n_folds is 0): there is nothing to score it on")
+    systems = _systems_of(run, folds)
+    lists = [lists_of_run(run, log, fold, systems) for fold in folds]
+    return score_folds(run.config, log, folds, lists, protocol_of(run, log, folds, lists), advance)
 
 
 def score_folds(
-    config: Config, data: Purchases, folds: tuple[Fold, ...], asked: list[Asked], protocol: dict[str, Any]
-) -> dict[str, Any]:
+    config: Config,
+    log: Purchases,
+    folds: tuple[Fold, ...],
+    lists: list[FoldLists],
+    protocol: dict[str, Any],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> RunCells:
     """Return what ``metrics.json`` holds, from folds and the lists of all systems for each."""
     settings = settings_of(config)
-    scores = {"protocol": protocol, **score_systems(asked, settings)}
-    with progress() as bar:
-        segments = [target_segments(data, fold) for fold in folds]
-        task = bar.add_task("scoring segments", total=len(segments[0]))
-        tables, sizes = score_segments(asked, segments, settings, lambda _: bar.advance(task))
+    scores: RunCells = {"protocol": protocol, **score_systems(lists, settings)}
+    segments = [target_segments(log, fold) for fold in folds]
+    names = list(segments[0])
+    tables, sizes = score_segments(
+        lists, segments, settings, lambda name: advance(names.index(name) + 1, len(names))
+    )
     return {**scores, "segments": tables, "segment_sizes": sizes}
 
 
 def settings_of(config: Config) -> Settings:
-    """Return what the configuration asks of the scoring; lists longer than ``predict.k`` are never judged."""
+    """Return what the configuration asks of the scoring; lists are never longer than ``predict.k``."""
     chosen = config.evaluation
     return Settings(tuple(sorted(set(chosen.cutoffs))), chosen.n_bootstrap, CONFIDENCE, RESAMPLING_SEED)
 
 
-def _systems_of(found: Run, folds: tuple[Fold, ...]) -> list[str]:
+def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:
     """Return the systems that have lists for every fold, in the order in which reports show them."""
-    systems, command = [], f"recsys predict --folds --run {found.name}"
+    systems, command = [], f"recsys predict --folds --run {run.name}"
     for system in schema.SYSTEMS:
-        missing = [fold.name for fold in folds if not found.table_path(system, fold.name).is_file()]
+        missing = [fold.name for fold in folds if not run.table_path(system, fold.name).is_file()]
         if missing and (len(missing) < len(folds) or system == schema.SYSTEMS[0]):
-            path = found.table_path(system, missing[0])
+            path = run.table_path(system, missing[0])
             raise RunError(f"{path} is missing: the lists of {system} for {missing[0]}; run `{command}` first")
         if not missing:
             systems.append(system)
     return systems
 
 
-def asked_of(found: Run, data: Purchases, fold: Fold, systems: list[str]) -> Asked:
+def lists_of_run(run: Run, log: Purchases, fold: Fold, systems: list[str]) -> FoldLists:
     """Return a fold with the lists that a run's ``systems`` wrote for it."""
-    lists = {system: read_lists(found.table_path(system, fold.name), data, fold.user_index) for system in systems}
-    row, position = event_positions(data.offsets[:-1], fold.history_end)
-    pairs = np.unique(row * (data.n_items + 1) + data.item[position])
-    return Asked(
+    lists = {system: read_lists(run.table_path(system, fold.name), log, fold.user_index) for system in systems}
+    return lists_of_fold(log, fold, lists, run.config.predict.sold_within_days)
+
+
+def lists_of_fold(
+    log: Purchases, fold: Fold, lists: dict[str, np.ndarray], sold_within_days: int | None
+) -> FoldLists:
+    """Return a fold with the ``lists`` (Q, K) of each system for its users, and what coverage and novelty read."""
+    row, position = event_positions(log.offsets[:-1], fold.history_end)
+    pairs = np.unique(row * (log.n_items + 1) + log.item[position])
+    return FoldLists(
         start=fold.name,
         user_index=fold.user_index,
         target_offsets=fold.target_offsets,
         target_item=fold.target_item,
         lists=lists,
-        n_candidates=_n_candidates(found.config.predict.sold_within_days, data, fold, position),
-        n_buyers=np.bincount(pairs % (data.n_items + 1), minlength=data.n_items + 1),
+        n_candidates=_n_candidates(sold_within_days, log, fold, position),
+        n_buyers=np.bincount(pairs % (log.n_items + 1), minlength=log.n_items + 1),
         n_customers=len(np.unique(row)),
     )
 
 
-def _n_candidates(sold_within_days: int | None, data: Purchases, fold: Fold, position: np.ndarray) -> int:
+def _n_candidates(sold_within_days: int | None, log: Purchases, fold: Fold, position: np.ndarray) -> int:
     if sold_within_days is None:
-        return data.n_items
-    return len(np.unique(data.item[position[data.day[position] >= fold.start_day - sold_within_days]]))
+        return log.n_items
+    return len(np.unique(log.item[position[log.day[position] >= fold.start_day - sold_within_days]]))
 
 
-def protocol_of(found: Run, data: Purchases, folds: tuple[Fold, ...], asked: list[Asked]) -> dict[str, Any]:
+def protocol_of(run: Run, log: Purchases, folds: tuple[Fold, ...], lists: list[FoldLists]) -> dict[str, Any]:
     """Return how the numbers came about, for readers and for other tools."""
-    split, window = found.config.split, found.config.predict.sold_within_days
-    candidates = f"items sold in the {window} days before the date" if window else f"all {data.n_items:,} items"
+    split, window = run.config.split, run.config.predict.sold_within_days
+    candidates = f"items sold in the {window} days before the date" if window else f"all {log.n_items:,} items"
     n_users = [len(fold.user_index) for fold in folds]
     return {
         "name": split.protocol,
-        "description": _sentence(found.config, candidates, [fold.name for fold in folds]),
+        "description": _sentence(run.config, candidates, [fold.name for fold in folds]),
         "horizon_days": split.horizon_days if split.protocol == "weekly" else None,
         "folds": [fold.name for fold in folds],
         "candidates": candidates,
-        "n_candidates": [fold.n_candidates for fold in asked],
-        "exclude_seen": found.config.predict.exclude_seen,
-        "catalogue_size": data.n_items,
+        "n_candidates": [fold.n_candidates for fold in lists],
+        "exclude_seen": run.config.predict.exclude_seen,
+        "catalogue_size": log.n_items,
         "n_users_asked": n_users,
-        "n_users_left_out": [data.n_users - n for n in n_users],
-        **_bootstrap_protocol(found.config),
+        "n_users_left_out": [log.n_users - n for n in n_users],
+        **bootstrap_protocol(run.config),
         "data": {
-            "name": found.config.data.folder.name,
-            "source": found.config.data.source,
-            "fingerprint": data.fingerprint,
-            "n_events": data.n_events,
-            "n_users": data.n_users,
+            "name": run.config.data.folder.name,
+            "source": run.config.data.source,
+            "fingerprint": log.fingerprint,
+            "n_events": log.n_events,
+            "n_users": log.n_users,
         },
-        "run": found.name,
-        "seed": found.config.seed,
+        "run": run.name,
+        "seed": run.config.seed,
         "code_version": code_version(),
     }
 
 
-def _bootstrap_protocol(config: Config) -> dict[str, Any]:
+def bootstrap_protocol(config: Config) -> dict[str, Any]:
+    """Return how intervals come about."""
     chosen = config.evaluation
     return {
         "cutoffs": list(settings_of(config).cutoffs),
@@ -133,20 +150,20 @@ def _bootstrap_protocol(config: Config) -> dict[str, Any]:
 
 def _sentence(config: Config, candidates: str, starts: list[str]) -> str:
     if config.split.protocol == "weekly":
-        asked = (
+        sentence = (
             f"At each of {', '.join(starts)} every system recommends out of {candidates}, knowing all purchases before "
             f"that day, and is scored on what customers bought in the {config.split.horizon_days} days from it on"
         )
     elif config.split.protocol == "customers":
-        asked = (
+        sentence = (
             f"Every system recommends out of {candidates} to customers it has not learned from, knowing all their "
             "purchases but the last, and is scored on that one"
         )
     else:
-        asked = (
+        sentence = (
             f"Every system recommends out of {candidates}, knowing all purchases of a customer but the last, and is "
             "scored on that one"
         )
     percent = f"{100 * CONFIDENCE:g} %"
     left_out = " Customers who bought nothing then are left out." if config.split.protocol == "weekly" else ""
-    return f"{asked}.{left_out} Intervals hold {percent} of redrawn customers."
+    return f"{sentence}.{left_out} Intervals hold {percent} of redrawn customers."

@@ -2,20 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from recsys.evaluation.bootstrap import Bootstrap, Sample, bootstrap, interval, mean_of_folds
 from recsys.evaluation.metrics import catalogue_coverage_at_k, hits_of, novelty_at_k, user_values
-
-#: metric → {"value", "low", "high"}; and system → that
-Values = dict[str, dict[str, float | None]]
-Table = dict[str, Values]
+from recsys.evaluation.results import Cell, Cells, FoldCells, RunCells, to_cell
 
 
 @dataclass(frozen=True)
-class Asked:
+class FoldLists:
     """The users of one fold, what they bought, and what each system recommended to them.
 
     Shapes: Q users, n targets, K items of a list, V = n_items + 1.
@@ -47,32 +43,33 @@ class Settings:
     averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def score_systems(folds: list[Asked], settings: Settings) -> dict[str, Any]:
+def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
     """Return ``systems``, ``folds`` and ``differences`` as ``metrics.json`` holds them.
 
-    ``systems`` is the mean over folds; its intervals redraw customers, not rows (see :mod:`recsys.evaluation.bootstrap`).
-    Differences are those of the first system to each of the others, on the same draws. Catalogue coverage is a
-    property of all lists together and has no interval.
+    ``systems`` is the mean over folds; its intervals redraw customers, not rows (see
+    :mod:`recsys.evaluation.bootstrap`). Differences are those of the first system to each of the others, on the same
+    draws. Catalogue coverage is a property of all lists together and has no interval.
     """
     columns, drawn = _draw([_columns(fold, settings) for fold in folds], folds, settings)
     coverages = [_coverage(fold, settings.cutoffs) for fold in folds]
     mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
+    by_fold: list[FoldCells] = [
+        {
+            "start": fold.start,
+            "n_users": len(fold.user_index),
+            "systems": _merged(_table(columns, means, settings), coverage),
+            "differences": _differences(columns, means, settings),
+        }
+        for fold, coverage, means in zip(folds, coverages, _each_fold(drawn), strict=True)
+    ]
     return {
         "systems": _merged(_table(columns, mean, settings), _mean_coverage(coverages)),
         "differences": _differences(columns, mean, settings),
-        "folds": [
-            {
-                "start": fold.start,
-                "n_users": len(fold.user_index),
-                "systems": _merged(_table(columns, one, settings), coverage),
-                "differences": _differences(columns, one, settings),
-            }
-            for fold, coverage, one in zip(folds, coverages, _each_fold(drawn), strict=True)
-        ],
+        "folds": by_fold,
     }
 
 
-def score_segment(folds: list[Asked], chosen: list[np.ndarray], settings: Settings) -> tuple[Table, int]:
+def score_segment(folds: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
     """Return the systems' table when only the ``chosen`` targets of each fold count, and how many users have any.
 
     A user asked in several folds counts once in the size. A segment without users has an empty table.
@@ -87,16 +84,16 @@ def score_segment(folds: list[Asked], chosen: list[np.ndarray], settings: Settin
     return _table(columns, mean, settings), len(np.unique(np.concatenate(users)))
 
 
-def only(fold: Asked, chosen: np.ndarray) -> Asked:
+def only(fold: FoldLists, chosen: np.ndarray) -> FoldLists:
     """Return the fold with the ``chosen`` (n,) targets, without the users who have none of them."""
     left = np.concatenate([[0], np.cumsum(chosen)])[fold.target_offsets]
     has = np.diff(left) > 0
     offsets = np.concatenate([[0], left[1:][has]])
     lists = {system: items[has] for system, items in fold.lists.items()}
-    return Asked(fold.start, fold.user_index[has], offsets, fold.target_item[chosen], lists)
+    return FoldLists(fold.start, fold.user_index[has], offsets, fold.target_item[chosen], lists)
 
 
-def _columns(fold: Asked, settings: Settings, *, novelty: bool = True) -> dict[tuple[str, str], np.ndarray]:
+def _columns(fold: FoldLists, settings: Settings, *, novelty: bool = True) -> dict[tuple[str, str], np.ndarray]:
     """Return the values (Q,) of each (system, metric), averages first."""
     cutoffs = settings.cutoffs
     columns: dict[tuple[str, str], np.ndarray] = {}
@@ -124,7 +121,7 @@ def _averages(
 
 
 def _draw(
-    columns: list[dict[tuple[str, str], np.ndarray]], folds: list[Asked], settings: Settings
+    columns: list[dict[tuple[str, str], np.ndarray]], folds: list[FoldLists], settings: Settings
 ) -> tuple[list[tuple[str, str]], Bootstrap]:
     names = list(columns[0])
     samples = [
@@ -138,8 +135,8 @@ def _each_fold(drawn: Bootstrap) -> list[Bootstrap]:
     return [Bootstrap(drawn.measured[f], drawn.resampled[:, f]) for f in range(len(drawn.measured))]
 
 
-def _table(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Table:
-    table: Table = {}
+def _table(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Cells:
+    table: Cells = {}
     for number, (system, metric) in enumerate(columns):
         value = float(drawn.measured[number])
         if np.isfinite(value):
@@ -147,13 +144,13 @@ def _table(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings)
     return table
 
 
-def _differences(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Table:
+def _differences(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Cells:
     """Return the first system's values minus those of each other system."""
-    place = {column: number for number, column in enumerate(columns)}
+    position = {column: number for number, column in enumerate(columns)}
     first = columns[0][0]
-    table: Table = {}
+    table: Cells = {}
     for system, metric in columns:
-        ours, theirs = place[first, metric], place[system, metric]
+        ours, theirs = position[first, metric], position[system, metric]
         value = float(drawn.measured[ours] - drawn.measured[theirs])
         if system != first and np.isfinite(value):
             apart = drawn.resampled[:, ours] - drawn.resampled[:, theirs]
@@ -161,50 +158,44 @@ def _differences(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Set
     return table
 
 
-def _cell(value: float, resampled: np.ndarray, settings: Settings) -> dict[str, float | None]:
-    bounds = interval(resampled, settings.confidence)
-    low, high = (None, None) if bounds is None else bounds
-    return {"value": value, "low": low, "high": high}
+def _cell(value: float, resampled: np.ndarray, settings: Settings) -> Cell:
+    return to_cell(value, interval(resampled, settings.confidence))
 
 
-def _coverage(fold: Asked, cutoffs: tuple[int, ...]) -> Table:
+def _coverage(fold: FoldLists, cutoffs: tuple[int, ...]) -> Cells:
     n_candidates = fold.n_candidates
     if n_candidates is None:
         return {}
     return {
-        system: {f"coverage@{k}": _point(catalogue_coverage_at_k(items, n_candidates, k)) for k in cutoffs}
+        system: {f"coverage@{k}": to_cell(catalogue_coverage_at_k(items, n_candidates, k)) for k in cutoffs}
         for system, items in fold.lists.items()
     }
 
 
-def _mean_coverage(coverages: list[Table]) -> Table:
-    def mean(cells: list[float | None]) -> float:
-        return float(np.mean([cell for cell in cells if cell is not None]))
-
+def _mean_coverage(coverages: list[Cells]) -> Cells:
     return {
-        system: {metric: _point(mean([c[system][metric]["value"] for c in coverages])) for metric in values}
+        system: {
+            metric: to_cell(float(np.mean([cells[system][metric]["value"] for cells in coverages])))
+            for metric in values
+        }
         for system, values in coverages[0].items()
     }
 
 
-def _point(value: float) -> dict[str, float | None]:
-    return {"value": value, "low": None, "high": None}
-
-
-def _merged(table: Table, more: Table) -> Table:
+def _merged(table: Cells, more: Cells) -> Cells:
     return {system: {**values, **more.get(system, {})} for system, values in table.items()}
 
 
 #: Called with the name of each segment as it is scored.
-Heard = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def score_segments(
-    folds: list[Asked], segments: list[dict[str, np.ndarray]], settings: Settings, heard: Heard
-) -> tuple[dict[str, Table], dict[str, int]]:
+    folds: list[FoldLists], segments: list[dict[str, np.ndarray]], settings: Settings, report: Report
+) -> tuple[dict[str, Cells], dict[str, int]]:
     """Return ``segments`` and ``segment_sizes`` as ``metrics.json`` holds them."""
     tables, sizes = {}, {}
     for name in segments[0]:
         tables[name], sizes[name] = score_segment(folds, [segment[name] for segment in segments], settings)
-        heard(name)
+        report(name)
     return tables, sizes

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from recsys import schema
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
-from recsys.evaluation.scoring import Asked
+from recsys.evaluation.scoring import FoldLists
 
 #: Ids are written as dictionaries: a table of a million customers repeats each id many times.
 RECOMMENDATIONS_SCHEMA = pa.schema(
@@ -201,7 +201,7 @@ def read_lists(path: Path, data: Purchases, user_index: np.ndarray) -> np.ndarra
     return _lists(row, np.asarray(table[schema.RANK]), item, len(user_index))
 
 
-def asked_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -> Asked:
+def lists_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -> FoldLists:
     """Return any two tables in the form that is scored; users without targets are left out.
 
     Raises:
@@ -218,7 +218,7 @@ def asked_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -
             f"{_example(targets)}; user_id must be written the same way in both"
         )
     item = np.asarray(pc.index_in(recommendations[schema.ITEM_ID], value_set=items)) + 1
-    return Asked(
+    return FoldLists(
         start="",
         user_index=np.arange(len(users)),
         target_offsets=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]),

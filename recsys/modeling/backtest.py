@@ -15,7 +15,8 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.evaluate import print_scores
-from recsys.evaluation.runs import asked_of, protocol_of, score_folds
+from recsys.evaluation.results import RunCells
+from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.lists import systems_of
 from recsys.modeling.memory import keep_freed_memory
@@ -119,7 +120,7 @@ class Backtest:
         return config.model_copy(update={"name": f"{config.name}-before-{day_date(train_day)}", "split": split})
 
 
-def backtest(plan: Backtest, retrain_every: int | None = None) -> dict[str, Any]:
+def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
     """Return what ``metrics.json`` would hold if each week had been asked of weights trained for it and its followers.
 
     Args:
@@ -135,10 +136,9 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> dict[str, Any]
         train_day = plan.train_day(served[0], 1)
         run_of_weeks = trained(plan, train_day)
         show_fold_lists(run_of_weeks, log, served, keep=True)
-        scored += [asked_of(run_of_weeks, log, fold, systems) for fold in served]
-        of_models += [
-            {"run": run_of_weeks.name, "learned_before": day_date(plan.learned_before(train_day)).isoformat()}
-        ] * len(served)
+        scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
+        learned_before = day_date(plan.learned_before(train_day)).isoformat()
+        of_models += [{"run": run_of_weeks.name, "learned_before": learned_before}] * len(served)
     protocol = protocol_of(whole(plan), log, folds, scored)
     scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
     scores["folds"] = [fold | model for fold, model in zip(scores["folds"], of_models, strict=True)]

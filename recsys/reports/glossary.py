@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from recsys.evaluation.metrics import all_metrics
 from recsys.evaluation.results import Interval, Scores
 from recsys.evaluation.segments import HEAD_SHARE, LAUNCH_DAYS
 
@@ -35,28 +36,6 @@ _SYSTEMS = {
     "popularity": Term("All-time best sellers", "The same list for all: what sold most since the data begin."),
 }
 
-#: beginning of a metric's name → (name before the cutoff, meaning)
-_METRICS = {
-    "map": Term(
-        "MAP",
-        "How near the top of the list the purchases stand, from 0 to 1: the mean, over customers, of the precision at "
-        "each hit, divided by the smaller of the list's length and the number of products bought.",
-    ),
-    "ndcg": Term("NDCG", "Like MAP, but a hit's worth falls with the logarithm of its rank; 1 is a perfect order."),
-    "hit_rate": Term("Hit rate", "Share of customers who bought at least one product of their list."),
-    "recall": Term(
-        "Recall", "Share of a customer's purchased products that stood in the list, averaged over customers."
-    ),
-    "precision": Term("Precision", "Share of a list that was bought, averaged over customers."),
-    "mrr": Term("MRR", "One divided by the rank of the first hit (0 without one), averaged over customers."),
-    "catalogue_coverage": Term("Coverage", "Share of the products for sale that at least one customer is shown."),
-    "coverage": Term("Coverage", "Share of the products for sale that at least one customer is shown."),
-    "novelty": Term(
-        "Novelty", "How unusual the shown products are: mean of -log2 of the share of customers who buy them."
-    ),
-}
-_SHARES = ("hit_rate", "recall", "precision", "catalogue_coverage", "coverage")
-
 #: pattern of a segment's name → what it is called and means; tried in this order
 _SEGMENTS = (
     (r"^repeat", "Repeat purchases", "only products the customer had bought before count as bought"),
@@ -83,13 +62,14 @@ def metric_name(metric: str) -> str:
     'MAP@12'
     """
     base, at, cutoff = metric.partition("@")
-    return f"{_METRICS[base].name if base in _METRICS else _spaced(base)}{at}{cutoff}"
+    known = all_metrics().get(base)
+    return f"{_spaced(base) if known is None else known.title}{at}{cutoff}"
 
 
 def metric_meaning(metric: str) -> str | None:
     """Return the one-sentence definition of a metric; None for one that is not known here."""
-    term = _METRICS.get(metric.partition("@")[0])
-    return None if term is None else term.meaning
+    known = all_metrics().get(metric.partition("@")[0])
+    return None if known is None else known.meaning
 
 
 def amount(metric: str, value: float, *, signed: bool = False, near: float | None = None) -> str:
@@ -104,10 +84,10 @@ def amount(metric: str, value: float, *, signed: bool = False, near: float | Non
     >>> amount("hit_rate@12", 0.4411), amount("map@12", 0.12345), amount("map@12", 0.002)
     ('44.1%', '0.123', '0.0020')
     """
-    share = metric.startswith(_SHARES)
+    known = all_metrics().get(metric.partition("@")[0])
     size = abs(value if near is None else near)
     sign = "+" if signed else ""
-    if share:
+    if known is not None and known.is_share:
         text = f"{100 * value:{sign}.{2 if 0 < size < 0.001 else 1}f}%"
     else:
         text = f"{value:{sign}.{4 if 0 < size < 0.01 else 3 if size < 2 else 2}f}"

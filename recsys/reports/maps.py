@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recsys.errors import DataError
 from recsys.reports.charts import FIGURES_DIR
-from recsys.reports.item_map.draw import QUALITY_FILE, TITLES, outputs_of
+from recsys.reports.item_map.files import QUALITY_FILE, TITLES, map_files
 from recsys.runs import Run
 from recsys.storage import read_json
 
@@ -40,20 +40,20 @@ def load_maps(run: Run, shown_by: Run | None = None) -> Maps | None:
     Raises:
         DataError: a picture is no PNG.
     """
-    found = []
-    for kind, title in TITLES.items():
-        outputs = outputs_of(run, kind, FIGURES_DIR)
-        if outputs.whole.is_file():
-            few = _address(outputs.few) if outputs.few.is_file() else None
-            page = outputs.page.name if shown_by is None else f"../{run.name}/{outputs.page.name}"
-            found.append(ItemMap(title, _address(outputs.whole), few, page))
-    if not found:
+    maps = []
+    for embeddings, title in TITLES.items():
+        files = map_files(run, embeddings, FIGURES_DIR)
+        if files.whole.is_file():
+            few = _address(files.few) if files.few.is_file() else None
+            page = files.page.name if shown_by is None else f"../{run.name}/{files.page.name}"
+            maps.append(ItemMap(title, _address(files.whole), few, page))
+    if not maps:
         return None
     path = run.report_folder / QUALITY_FILE
     rows = read_json(path)["rows"] if path.is_file() else {}
     names = list(dict.fromkeys(name for row in rows.values() for name in row if name != "n_items"))
     measures = [(_words(name), [_value(row.get(name)) for row in rows.values()]) for name in names]
-    return Maps(found, list(rows), measures)
+    return Maps(maps, list(rows), measures)
 
 
 def _address(path: Path) -> str:

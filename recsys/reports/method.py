@@ -8,13 +8,16 @@ from recsys.config import Config, SplitConfig
 from recsys.data.days import day_date
 from recsys.data.item_names import short_id
 from recsys.data.purchases import Purchases
-from recsys.data.sources import sources
+from recsys.data.sources import all_sources
 from recsys.evaluation.bootstrap import CONFIDENCE
 from recsys.evaluation.results import Scores
 from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
 from recsys.reports.glossary import ordinary
 from recsys.runs import HELD_OUT_FILE, Run
 from recsys.storage import read_json
+
+#: The component of the logit that begins as no rule: the transformer.
+SEQUENCE = "sequence"
 
 #: (settings key, words) of run.json and what else names a run, in the order shown; other keys follow.
 _FACTS = (
@@ -44,7 +47,7 @@ class HeldOut:
 
 def source_note(config: Config) -> str:
     """Return where the data come from and what must be said wherever they are used."""
-    known = sources()
+    known = all_sources()
     return known[config.data.source].note if config.data.source in known else config.data.source
 
 
@@ -137,7 +140,7 @@ def training(config: Config) -> str:
         return f"Training runs to its end, {last}: no window is held out to validate epochs by."
     if config.original.family is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
-        if config.model.begins_as_rules:
+        if config.split.protocol == "weekly" and config.model.components != (SEQUENCE,):  # the others begin as rules
             kept += ", or the mean of the two where the gain on its rules is within one standard error"
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."

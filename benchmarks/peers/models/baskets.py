@@ -51,9 +51,9 @@ class GpTop(_Cornac):
         self.model = GPTop(**settings)
         self._fit_model(events)
 
-    def score(self, history: Events, asked: np.ndarray) -> np.ndarray:
+    def score(self, history: Events, users: np.ndarray) -> np.ndarray:
         """Return the library's scores."""
-        return np.stack([self.model.score(user, self.baskets.of_user[user]) for user in asked])
+        return np.stack([self.model.score(user, self.baskets.of_user[user]) for user in users])
 
 
 class TifuKnn(_Cornac):
@@ -97,21 +97,21 @@ class TifuKnn(_Cornac):
         values = self.model._compute_user_vector([np.searchsorted(own, basket) for basket in baskets])
         return sparse.csr_matrix((values.astype(np.float32), own, [0, len(own)]), shape=(1, self.n_items))
 
-    def score(self, history: Events, asked: np.ndarray) -> np.ndarray:
+    def score(self, history: Events, users: np.ndarray) -> np.ndarray:
         """Return the mixture of a user's vector and the mean of the nearest ones."""
-        mine = self.vectors[asked]
-        distance = self.squares[asked][:, None] + self.squares - 2 * (mine @ self.vectors.T).toarray()
+        mine = self.vectors[users]
+        distance = self.squares[users][:, None] + self.squares - 2 * (mine @ self.vectors.T).toarray()
         near = np.argpartition(distance, self.n_neighbours - 1, axis=1)[:, : self.n_neighbours]
-        bounds = np.arange(len(asked) + 1) * self.n_neighbours
+        bounds = np.arange(len(users) + 1) * self.n_neighbours
         share = np.full(near.size, 1 / self.n_neighbours, dtype=np.float32)
-        mean = sparse.csr_matrix((share, near.ravel(), bounds), shape=(len(asked), self.n_users)) @ self.vectors
+        mean = sparse.csr_matrix((share, near.ravel(), bounds), shape=(len(users), self.n_users)) @ self.vectors
         mixed = self.model.alpha * mine + (1 - self.model.alpha) * mean
         scores: np.ndarray = mixed.toarray().astype(np.float32)
         return np.where(scores > 0, scores, -np.inf)
 
 
 class UpCf(_Cornac):
-    """UP-CF@r (Faggioli et al. 2020): shares of the last r baskets that hold the item, weighted by realism of users.
+    """UP-CF@r (Faggioli et al. 2020): shares of the last r baskets that hold the item, weighted by similarity of users.
 
     The library's formulas for all users asked at once, instead of one call each.
     """
@@ -141,19 +141,19 @@ class UpCf(_Cornac):
         self.bought = matrix(events, self.n_users, self.n_items)
         self.bought.data[:] = 1
 
-    def score(self, history: Events, asked: np.ndarray) -> np.ndarray:
-        """Return the users' shares weighted by their realism to the one asked."""
+    def score(self, history: Events, users: np.ndarray) -> np.ndarray:
+        """Return the users' shares weighted by their similarity to the one asked."""
         import similaripy
 
-        realism = similaripy.asymmetric_cosine(
+        similarity = similaripy.asymmetric_cosine(
             self.bought,
             alpha=self.model.asymmetry,
             k=self.n_users,
-            target_rows=asked,
+            target_rows=users,
             verbose=False,
             format_output="csr",
             num_threads=n_threads(),
         )
-        weight = realism.tocsr()[asked].power(self.model.locality)
+        weight = similarity.tocsr()[users].power(self.model.locality)
         scores: np.ndarray = (weight @ self.popularity).toarray().astype(np.float32)
         return np.where(scores > 0, scores, -np.inf)

@@ -14,13 +14,13 @@ class _Implicit(Peer):
     model: Any  # of implicit
 
     def _recommend(
-        self, history: Events, asked: np.ndarray, **options: bool
+        self, history: Events, users: np.ndarray, **options: bool
     ) -> tuple[Recommendations, Recommendations]:
-        known = self._weighted(matrix(history, self.n_users, self.n_items))[asked]
+        known = self._weighted(matrix(history, self.n_users, self.n_items))[users]
         lists = []
         for without_seen in (False, True):
             item, score = self.model.recommend(
-                asked, known, N=self.split.k, filter_already_liked_items=without_seen, **options
+                users, known, N=self.split.k, filter_already_liked_items=without_seen, **options
             )
             some = (item >= 0) & (score > np.finfo(np.float32).min) & ((score != 0) | bool(options))
             lists.append(Recommendations(np.where(some, item, -1).astype(np.int64), np.where(some, score, -np.inf)))
@@ -29,9 +29,9 @@ class _Implicit(Peer):
     def _weighted(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         return counts
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
+    def rank(self, date: str, history: Events, users: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the library's own recommendations."""
-        return self._recommend(history, asked)
+        return self._recommend(history, users)
 
 
 class Als(_Implicit):
@@ -57,9 +57,9 @@ class Als(_Implicit):
         )
         self.model.fit(self._weighted(matrix(events, self.n_users, self.n_items)), show_progress=False)
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
+    def rank(self, date: str, history: Events, users: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return recommendations by factors that are recalculated from the history."""
-        return self._recommend(history, asked, recalculate_user=True)
+        return self._recommend(history, users, recalculate_user=True)
 
     def _weighted(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         return counts if self.bm25 is None else self.bm25(counts, K1=100, B=0.8).tocsr()

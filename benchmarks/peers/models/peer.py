@@ -30,33 +30,33 @@ class Peer(ABC):
         self.split = split
         self.n_users, self.n_items = len(split.user_ids), len(split.item_ids)
         #: What came out of fitting that a reader wants to know.
-        self.found: Settings = {}
+        self.fitted: Settings = {}
 
     @abstractmethod
     def fit(self, events: Events, settings: Settings, budget: Budget) -> None:
         """Learn from ``events``."""
 
     @abstractmethod
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
-        """Return the lists of ``asked`` (Q,) given what is known, and the lists without items bought before."""
+    def rank(self, date: str, history: Events, users: np.ndarray) -> tuple[Recommendations, Recommendations]:
+        """Return the lists of ``users`` (Q,) given what is known, and the lists without items bought before."""
 
 
 class ScoringPeer(Peer):
     """A peer that scores the whole catalogue."""
 
     @abstractmethod
-    def score(self, history: Events, asked: np.ndarray) -> np.ndarray:
+    def score(self, history: Events, users: np.ndarray) -> np.ndarray:
         """Return scores (Q, V) of every item; -inf where there is none."""
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
-        """Return the best items of each of ``asked`` (Q,), and the best ones not bought before."""
+    def rank(self, date: str, history: Events, users: np.ndarray) -> tuple[Recommendations, Recommendations]:
+        """Return the best items of each of ``users`` (Q,), and the best ones not bought before."""
         seen = matrix(history, self.n_users, self.n_items)
         every, new = [], []
-        for begin in range(0, len(asked), CHUNK):
-            users = asked[begin : begin + CHUNK]
-            scores = self.score(history, users)
+        for begin in range(0, len(users), CHUNK):
+            some = users[begin : begin + CHUNK]
+            scores = self.score(history, some)
             every.append(best(scores, self.split.k))
-            scores[seen[users].nonzero()] = -np.inf
+            scores[seen[some].nonzero()] = -np.inf
             new.append(best(scores, self.split.k))
         return joined(every), joined(new)
 

@@ -110,7 +110,7 @@ class SasRec(Peer):
         kept = next(callback for callback in fitted.callbacks if isinstance(callback, KeepBest))
         if kept.weights is not None:
             self.model.torch_model.load_state_dict(kept.weights)
-        self.found = chosen | {
+        self.fitted = chosen | {
             "n_items": len(most),
             "share_of_events": round(float(sold[most].sum() / max(1, sold.sum())), 3),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -121,19 +121,19 @@ class SasRec(Peer):
             "stopped_early": fitted.should_stop and bool(budget.left()),
         }
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
+    def rank(self, date: str, history: Events, users: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the library's recommendations from the newest events of each history."""
-        known = _dataset(history.where(np.isin(history.user, asked)))
-        lists = [self._recommend(known, asked, without_seen=without_seen) for without_seen in (False, True)]
+        known = _dataset(history.where(np.isin(history.user, users)))
+        lists = [self._recommend(known, users, without_seen=without_seen) for without_seen in (False, True)]
         return lists[0], lists[1]
 
-    def _recommend(self, known: Any, asked: np.ndarray, *, without_seen: bool) -> Recommendations:  # noqa: ANN401 - theirs
+    def _recommend(self, known: Any, users: np.ndarray, *, without_seen: bool) -> Recommendations:  # noqa: ANN401 - theirs
         table = self.model.recommend(
-            asked, known, self.split.k, filter_viewed=without_seen, on_unsupported_targets="ignore"
+            users, known, self.split.k, filter_viewed=without_seen, on_unsupported_targets="ignore"
         )
-        item = np.full((len(asked), self.split.k), -1, dtype=np.int64)
-        score = np.full((len(asked), self.split.k), -np.inf, dtype=np.float32)
-        row, rank = np.searchsorted(asked, table["user_id"].to_numpy()), table["rank"].to_numpy() - 1
+        item = np.full((len(users), self.split.k), -1, dtype=np.int64)
+        score = np.full((len(users), self.split.k), -np.inf, dtype=np.float32)
+        row, rank = np.searchsorted(users, table["user_id"].to_numpy()), table["rank"].to_numpy() - 1
         item[row, rank], score[row, rank] = table["item_id"].to_numpy(), table["score"].to_numpy()
         return Recommendations(item, score)
 

@@ -48,17 +48,17 @@ class BoostedTrees(Peer):
             valid_sets=[lightgbm.Dataset(held_out, label=answers, reference=learned)],
             callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False), stop],
         )
-        self.found = {"rounds": self.model.best_iteration, "rows": len(labels), "in_time": bool(budget.left())}
+        self.fitted = {"rounds": self.model.best_iteration, "rows": len(labels), "in_time": bool(budget.left())}
 
-    def rank(self, date: str, history: Events, asked: np.ndarray) -> tuple[Recommendations, Recommendations]:
+    def rank(self, date: str, history: Events, users: np.ndarray) -> tuple[Recommendations, Recommendations]:
         """Return the most likely items among past and popular ones."""
         user, item, features, _ = self.split.features(date)
-        row = np.searchsorted(asked, user)
+        row = np.searchsorted(users, user)
         value = np.asarray(self.model.predict(features, num_threads=n_threads()), dtype=np.float32)
-        likely = sparse.csr_matrix((value + 1, (row, item)), shape=(len(asked), self.n_items))
-        seen = matrix(history, self.n_users, self.n_items)[asked]
+        likely = sparse.csr_matrix((value + 1, (row, item)), shape=(len(users), self.n_items))
+        seen = matrix(history, self.n_users, self.n_items)[users]
         every, new = [], []
-        for begin in range(0, len(asked), CHUNK):
+        for begin in range(0, len(users), CHUNK):
             scores = likely[begin : begin + CHUNK].toarray() - 1
             scores[scores < 0] = -np.inf
             every.append(best(scores, self.split.k))

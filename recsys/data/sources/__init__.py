@@ -14,7 +14,7 @@ from recsys.data.sources.base import RawTables, Source
 from recsys.errors import ConfigError
 
 
-def sources() -> dict[str, Source]:
+def all_sources() -> dict[str, Source]:
     """Return all sources by name, in the order of the alphabet."""
     files = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     return dict(sorted(pair for file in files for pair in getattr(file, "SOURCES", {}).items()))
@@ -26,7 +26,7 @@ def source_named(name: str) -> Source:
     Raises:
         ConfigError: there is none; the nearest known one is named.
     """
-    known = sources()
+    known = all_sources()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"

@@ -43,7 +43,8 @@ class RawTables:
     items: nw.LazyFrame[Any] | None = None
     users: nw.LazyFrame[Any] | None = None
     promotions: nw.LazyFrame[Any] | None = None
-    inputs: tuple[Path, ...] = ()  # files read, for the manifest
+    inputs: tuple[Path, ...] = ()  # files read, for the manifest; the first is what messages name
+    origin: str = "the input"  # what messages name where no file was read
     rules: tuple[Rule, ...] = ()
     sold_items_only: bool = False  # leave items without a kept event out of the item table
     partial_items: bool = False  # ``items`` is known to lack some: events with these stay, and are no finding

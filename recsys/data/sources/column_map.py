@@ -132,7 +132,7 @@ class PromotionsMap(Section):
     time_format: _TimeFormat | None = Field(
         None, description="how these are written, where they are another text; as the purchases' time by default"
     )
-    kind: str | None = Field(None, description="kind of promotion: mailer, display, …; one kind by default")
+    medium: str | None = Field(None, description="medium of promotion: mailer, display, …; one for all by default")
     share: str | None = Field(None, description="share of the shops that take part, above 0, at most 1; all by default")
 
 

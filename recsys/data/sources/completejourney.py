@@ -104,7 +104,7 @@ def _promotions(engine: Engine, path: Path) -> nw.LazyFrame[Any]:
         .select(
             nw.col("product_id").cast(nw.String).alias(schema.ITEM_ID),
             nw.col("week").cast(nw.Int64),
-            nw.lit(medium).alias(schema.KIND),
+            nw.lit(medium).alias(schema.MEDIUM),
             schema.SHARE,
         )
         for medium, shown in media.items()

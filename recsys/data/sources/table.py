@@ -7,6 +7,7 @@ was text, the rows are counted in the report, as ``1`` and ``1.0`` become one.
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from narwhals.dtypes import DType
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.data.expressions import number
+from recsys.data.expressions import clean_text, is_whole_decimal, number
 from recsys.data.sources.base import RawTables, Rule, Source, require_file
 from recsys.data.sources.column_map import (
     TIME_PARTS,
@@ -30,8 +31,6 @@ from recsys.data.sources.column_map import (
 from recsys.errors import DataError
 
 _ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip", ".gz", ".tsv", ".txt")
-_WHOLE = r"^-?[0-9]+[.]0+$"
-_LARGEST_WHOLE = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
@@ -51,8 +50,11 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     frame = _scan(engine, path, columns.separator)
     _require(frame, columns, path, config.columns)
     marks = {f"_drop_{place}": _condition(rule, frame) for place, rule in enumerate(columns.drop)}
-    mended = _mended(columns, frame)
-    events = frame.select(*_events(columns, frame), *(mark.alias(name) for name, mark in (marks | mended).items()))
+    mended = mended_ids(columns.roles(), frame)
+    events = frame.select(
+        *event_columns(columns.roles(), frame, columns.time_format),
+        *(mark.alias(name) for name, mark in (marks | mended).items()),
+    )
     kept = frame
     for mark in marks.values():
         kept = kept.filter(~mark.fill_null(nw.lit(False)))
@@ -120,16 +122,16 @@ def _require_column(frame: nw.LazyFrame[Any], column: str, line: str, path: Path
     raise DataError(f"{origin} says '{line}', but {path} has no such column; found {', '.join(found)}; {hint}")
 
 
-def _events(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> list[nw.Expr]:
-    """Return the expressions of the schema's columns."""
+def event_columns(roles: Mapping[str, str], frame: nw.LazyFrame[Any], time_format: str | None = None) -> list[nw.Expr]:
+    """Return the expressions of the schema's columns; ``roles`` says which column of ``frame`` each is made of."""
     types = frame.collect_schema()
     expressions = []
-    for role, column in columns.roles().items():
+    for role, column in roles.items():
         value = nw.col(column)
         if role in (schema.USER_ID, schema.ITEM_ID, schema.BASKET_ID, schema.CHANNEL):
-            value = _clean_text(column, types[column])
+            value = clean_text(column, types[column])
         elif role == schema.TIME:
-            value = _day(column, columns.time_format, types[column])
+            value = _day(column, time_format, types[column])
         expressions.append(value.alias(role))
     return expressions
 
@@ -139,33 +141,20 @@ def _day(column: str, time_format: str | None, dtype: DType) -> nw.Expr:
     return iso_time(column, time_format) if time_format is not None and dtype == nw.String else nw.col(column)
 
 
-def _mended(columns: ColumnMap, frame: nw.LazyFrame[Any]) -> dict[str, nw.Expr]:
-    """Return for each id that is text which rows :func:`_clean_text` takes the decimals from."""
+def mended_ids(roles: Mapping[str, str], frame: nw.LazyFrame[Any]) -> dict[str, nw.Expr]:
+    """Return for each id that is text which rows :func:`clean_text` takes the decimals from."""
     types = frame.collect_schema()
-    ids = {schema.USER_ID: columns.user_id, schema.ITEM_ID: columns.item_id}
     return {
-        f"_{role}_written_as_decimal": nw.col(column).str.strip_chars().str.contains(_WHOLE)
-        for role, column in ids.items()
-        if types[column] == nw.String
+        f"_{role}_written_as_decimal": is_whole_decimal(roles[role])
+        for role in (schema.USER_ID, schema.ITEM_ID)
+        if types[roles[role]] == nw.String
     }
-
-
-def _clean_text(column: str, dtype: DType) -> nw.Expr:
-    """Return a column as text; see the module for what becomes of decimals. Null, NaN and infinity are null."""
-    value = nw.col(column)
-    if dtype.is_float():
-        wide = value.cast(nw.Float64)
-        whole = wide.is_finite() & (wide.abs() <= _LARGEST_WHOLE) & (wide == wide.floor())
-        finite = nw.when(wide.is_finite()).then(value).cast(nw.String)
-        return nw.when(whole).then(nw.when(whole).then(wide).cast(nw.Int64).cast(nw.String)).otherwise(finite)
-    text = value.cast(nw.String).str.strip_chars()
-    return nw.when(text.str.contains(_WHOLE)).then(text.str.replace_all(r"[.]0+$", "")).otherwise(text)
 
 
 def _condition(rule: DropRule, frame: nw.LazyFrame[Any]) -> nw.Expr:
     """Return which rows the rule drops; null where the value is missing, except for the condition ``missing``."""
     dtype = frame.collect_schema()[rule.column]
-    text = _clean_text(rule.column, dtype)
+    text = clean_text(rule.column, dtype)
     missing = text.is_null() | (text == "")
     present_text = nw.when(~missing).then(text)
     if rule.missing is not None:
@@ -205,10 +194,10 @@ def _attributes(
     path = require_file(folder / part.file)
     frame = _scan(engine, path, part.separator)
     column = getattr(part, role) or column
-    kind = "items" if role == schema.ITEM_ID else "users"
+    table = "items" if role == schema.ITEM_ID else "users"
     for key, name in ((role, column), *(("attributes", name) for name in part.attributes)):
-        _require_column(frame, name, f"{kind}.{key}: {name}", path, "the column map")
-    return frame.select(_clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
+        _require_column(frame, name, f"{table}.{key}: {name}", path, "the column map")
+    return frame.select(clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
 
 
 def _promotions(part: PromotionsMap, columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFrame[Any]:
@@ -216,16 +205,18 @@ def _promotions(part: PromotionsMap, columns: ColumnMap, folder: Path, engine: E
     path = require_file(folder / part.file)
     frame = _scan(engine, path, part.separator)
     item_id = part.item_id or columns.item_id
-    named = {"item_id": item_id, "start": part.start, "end": part.end, "kind": part.kind, "share": part.share}
+    named = {"item_id": item_id, "start": part.start, "end": part.end, "medium": part.medium, "share": part.share}
     for key, name in named.items():
         if name is not None:
             _require_column(frame, name, f"promotions.{key}: {name}", path, "the column map")
     types = frame.collect_schema()
     days = {schema.START: part.start, schema.END: part.end}
     return frame.select(
-        _clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
+        clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
         *(_day(name, part.time_format or columns.time_format, types[name]).alias(role) for role, name in days.items()),
-        (nw.lit("promotion") if part.kind is None else _clean_text(part.kind, types[part.kind])).alias(schema.KIND),
+        (nw.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])).alias(
+            schema.MEDIUM
+        ),
         (nw.lit(1.0) if part.share is None else nw.col(part.share)).alias(schema.SHARE),
     )
 
@@ -235,7 +226,7 @@ def _most_frequent(
 ) -> nw.LazyFrame[Any] | None:
     """Return for each id the most frequent present value of each attribute, the smallest of equally frequent ones."""
     types = kept.collect_schema()
-    ids = _clean_text(column, types[column]).alias(role)
+    ids = clean_text(column, types[column]).alias(role)
     named = [_present(name, types[name]).alias(f"_{place}") for place, name in enumerate(attributes)]
     table = kept.select(ids, *named).filter(~nw.col(role).is_null(), nw.col(role) != "")
     result = None

@@ -67,13 +67,15 @@ def _texts(rng: np.random.Generator, department: np.ndarray, n_departments: int,
     missing = (rng.random(len(types)) < 0.004).tolist()
     names: list[str] = []
     texts: list[str | None] = []
-    for row, kind in enumerate(types):
+    for row, product_type in enumerate(types):
         words, shared = own[department[row]], [common[index] for index in pick_common[row]]
         mine = [str(words[index]) for index in pick_own[row]]
-        names.append(f"{mine[0].capitalize()} {shared[0]} {kind.lower()}")
+        names.append(f"{mine[0].capitalize()} {shared[0]} {product_type.lower()}")
         details = [f"{mine[1 + d]} {shared[2 + d]}" for d in range(n_details[row])]
         texts.append(
-            None if missing[row] else f"{kind} in {mine[0]} {shared[1]} with {', '.join(details)} and a {mine[0]}."
+            None
+            if missing[row]
+            else f"{product_type} in {mine[0]} {shared[1]} with {', '.join(details)} and a {mine[0]}."
         )
     return pa.table({"prod_name": pa.array(names), "detail_desc": pa.array(texts, pa.string())})
 
@@ -83,7 +85,7 @@ def article_columns(
     section_of_department: np.ndarray,
     group_of_section: np.ndarray,
     department: np.ndarray,
-    kind: np.ndarray,
+    product_group: np.ndarray,
     product: np.ndarray,
 ) -> dict[str, pa.Array]:
     """Return the 23 columns of ``articles.csv`` after the two ids, (V,) strings each, in Kaggle's order.
@@ -93,18 +95,20 @@ def article_columns(
         section_of_department: section (D,) of each department.
         group_of_section: index group (S,) of each section.
         department: department (P,) of each product.
-        kind: product group (P,) of each product.
+        product_group: product group (P,) of each product.
         product: product (V,) of each article.
     """
-    type_in_group = rng.integers(1 << 30, size=len(kind)) % np.array([len(g.types) for g in PRODUCT_GROUPS])[kind]
-    types = [PRODUCT_GROUPS[k].types[t] for k, t in zip(kind.tolist(), type_in_group.tolist(), strict=True)]
+    type_in_group = (
+        rng.integers(1 << 30, size=len(product_group)) % np.array([len(g.types) for g in PRODUCT_GROUPS])[product_group]
+    )
+    types = [PRODUCT_GROUPS[k].types[t] for k, t in zip(product_group.tolist(), type_in_group.tolist(), strict=True)]
     texts = _texts(rng, department, len(section_of_department), types).take(pa.array(product))
-    pattern = rng.choice(len(_PATTERNS), size=len(kind), p=_PATTERN_SHARE)[product]
+    pattern = rng.choice(len(_PATTERNS), size=len(product_group), p=_PATTERN_SHARE)[product]
     columns: dict[str, pa.Array] = {
         "prod_name": texts["prod_name"],
-        "product_type_no": _text((200 + 10 * kind + type_in_group)[product]),
+        "product_type_no": _text((200 + 10 * product_group + type_in_group)[product]),
         "product_type_name": pa.array(types).take(pa.array(product)),
-        "product_group_name": _named([group.name for group in PRODUCT_GROUPS], kind[product]),
+        "product_group_name": _named([group.name for group in PRODUCT_GROUPS], product_group[product]),
         "graphical_appearance_no": _text(1_010_001 + pattern),
         "graphical_appearance_name": _named(list(_PATTERNS), pattern),
     }

@@ -87,14 +87,14 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     sizes = _product_sizes(rng, n_articles)
     tree, department = _tree(rng, len(sizes), n_articles, sizes)
     product = np.repeat(np.arange(len(sizes)), sizes)
-    kind = rng.choice(len(PRODUCT_GROUPS), size=len(sizes), p=_share([group.share for group in PRODUCT_GROUPS]))
+    group = rng.choice(len(PRODUCT_GROUPS), size=len(sizes), p=_share([group.share for group in PRODUCT_GROUPS]))
     launch, end = _life(rng, sizes, n_weeks)
     code = _product_codes(rng, launch[np.cumsum(sizes) - sizes])
     start = np.repeat(np.cumsum(sizes) - sizes, sizes)
     number = np.arange(n_articles) - start + 1
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
     columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
-    columns |= article_columns(rng, tree.section_of_department, tree.group_of_section, department, kind, product)
+    columns |= article_columns(rng, tree.section_of_department, tree.group_of_section, department, group, product)
     return Catalogue(
         tree=tree,
         table=pa.table(columns).sort_by("article_id"),
@@ -103,9 +103,9 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
         product_size=np.repeat(sizes, sizes).astype(np.int32),
         launch_week=launch,
         end_week=end,
-        price_cents=_prices(rng, kind)[product],
-        again=np.array([group.again for group in PRODUCT_GROUPS], dtype=np.float32)[kind][product],
-        popularity=_popularity(rng, kind[product], sizes, launch, end, n_weeks),
+        price_cents=_prices(rng, group)[product],
+        again=np.array([group.again for group in PRODUCT_GROUPS], dtype=np.float32)[group][product],
+        popularity=_popularity(rng, group[product], sizes, launch, end, n_weeks),
     )
 
 
@@ -168,10 +168,10 @@ def _product_codes(rng: np.random.Generator, launch: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _prices(rng: np.random.Generator, kind: np.ndarray) -> np.ndarray:
+def _prices(rng: np.random.Generator, group: np.ndarray) -> np.ndarray:
     """Return full prices in cents (P,) int32 on the price points nearest to a draw around the middle of the type."""
-    middle = np.array([group.price_cents for group in PRODUCT_GROUPS])[kind]
-    drawn = middle * rng.lognormal(0, 0.45, size=len(kind))
+    middle = np.array([group.price_cents for group in PRODUCT_GROUPS])[group]
+    drawn = middle * rng.lognormal(0, 0.45, size=len(group))
     nearest = np.abs(np.log(drawn)[:, None] - np.log(_PRICE_POINTS)[None, :]).argmin(axis=1)
     prices: np.ndarray = _PRICE_POINTS[nearest].astype(np.int32)
     return prices
@@ -179,7 +179,7 @@ def _prices(rng: np.random.Generator, kind: np.ndarray) -> np.ndarray:
 
 def _popularity(
     rng: np.random.Generator,
-    kind: np.ndarray,
+    group: np.ndarray,
     sizes: np.ndarray,
     launch: np.ndarray,
     end: np.ndarray,
@@ -202,5 +202,5 @@ def _popularity(
         gone = np.clip(gone, 0, 1)
         cycle = np.where(length >= 40, 0.3, gone**0.7 * (1 - gone) ** 2)
         season = 1 + swing * np.cos(2 * np.pi * (week / 52.18 - phase))
-        np.cumsum(weight * cycle * season[kind] * alive, out=totals[week, 1:])
+        np.cumsum(weight * cycle * season[group] * alive, out=totals[week, 1:])
     return totals

@@ -4,7 +4,6 @@ Shapes: Q histories, K listed items of each, P pairs of a history and one of its
 D width, R categories and C co-purchases of all pairs together, V rows of the catalogue.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -141,20 +140,20 @@ def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
     Each is scored as an item that is new to the user: past items too, whose own component says nothing here. What a
     component gives to everybody alike on a day is not lost.
     """
-    n_positions = listed.reading.sequences.item_BT.shape[1]
     whole = {
         name: listed.given_by(scores) for name, scores in listed.terms.items() if not isinstance(scores, DayScores)
     }
-    parts = [listed.item_QK.new_zeros(0, listed.item_QK.shape[1], dtype=torch.float32)]
-    for some in _slices(len(row), max(_MAX_POSITIONS // n_positions, 1)):
-        ablated = AblatedHistories.from_pairs(listed, row[some], item[some])
-        row_P = torch.from_numpy(row[some]).to(listed.item_QK.device)
-        terms = _terms_of(listed, ablated)
-        parts.append(sum(
-            (scores_QK[row_P] - listed.given_by(terms.get(name), row_P) for name, scores_QK in whole.items()),
-            start=parts[0].new_zeros(len(row_P), listed.item_QK.shape[1]),
-        ))
-    return torch.cat(parts)
+    lost_PK = torch.zeros(len(row), listed.item_QK.shape[1], device=listed.item_QK.device)
+    # Those that are read at once are as long as the longest of them.
+    order = np.argsort(listed.reading.arrays.position[row], kind="stable")
+    n_rows = max(_MAX_POSITIONS // listed.reading.sequences.item_BT.shape[1], 1)
+    for begin in range(0, len(row), n_rows):
+        some = order[begin : begin + n_rows]
+        row_P, some_P = (torch.from_numpy(part).to(lost_PK.device) for part in (row[some], some))
+        terms = _terms_of(listed, AblatedHistories.from_pairs(listed, row[some], item[some]))
+        for name, scores_QK in whole.items():
+            lost_PK[some_P] += scores_QK[row_P] - listed.given_by(terms.get(name), row_P)
+    return lost_PK
 
 
 def items_to_leave_out(listed: Listed, at_most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -322,7 +321,3 @@ def _terms_of(listed: Listed, ablated: AblatedHistories) -> dict[str, Scores]:
             if scores is not None:
                 terms[component.name] = scores
     return terms
-
-
-def _slices(n_rows: int, size: int) -> Iterator[slice]:
-    return (slice(begin, begin + size) for begin in range(0, n_rows, size))

@@ -87,12 +87,15 @@ def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray,
     model.eval()
     # Attributions take gradients: what is read in inference mode would have none.
     with torch.inference_mode(False), torch.no_grad():
+        # A chunk is as wide as its longest history.
+        order = np.argsort(np.minimum(histories.n_events, model.config.max_length), kind="stable")
         parts = [
             _explain(decoder, snapshot, histories.of(some), item[some])
-            for some in (slice(begin, begin + chunk) for begin in range(0, max(len(histories), 1), chunk))
+            for some in (order[begin : begin + chunk] for begin in range(0, max(len(order), 1), chunk))
         ]
     model.train(was_training)
-    reason, *others = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    places = np.argsort(order)
+    reason, *others = (np.concatenate(columns)[places] for columns in zip(*parts, strict=True))
     return Reasons(np.asarray(histories.user_index, dtype=np.int32), item, reason, model.term_names, *others)
 
 

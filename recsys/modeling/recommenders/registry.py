@@ -60,7 +60,7 @@ def require_baseline(name: str) -> None:
         ConfigError: there is no such baseline.
     """
     if name not in BASELINES:
-        raise ConfigError(f"baselines.systems names {name!r}; expected some of {', '.join(BASELINES)}")
+        raise ConfigError(f"there is no system {name!r} among the rules; expected one of {', '.join(BASELINES)}")
 
 
 def _collect(attribute: str) -> dict[str, Any]:

@@ -46,30 +46,30 @@ def judged(items: nw.DataFrame[Any]) -> list[Attribute]:
     """
     names = [name for name in _JUDGED if name in items.columns]
     names += [name for name in items.columns if name not in names and name != schema.ITEM_ID]
-    found: list[Attribute] = []
+    fitting: list[Attribute] = []
     for name in names:
-        if name.endswith(_CODES) or len(found) == _N_JUDGED:
+        if name.endswith(_CODES) or len(fitting) == _N_JUDGED:
             continue
         attribute = read(items, name)
         if 2 <= len(attribute.values) <= max(len(items) / 5, 2):
-            found.append(attribute)
-    if not found:
+            fitting.append(attribute)
+    if not fitting:
         raise UsageError(
             f"no column makes categories to colour a map by; found {', '.join(items.columns)}, expected one of words "
             "that many items share"
         )
-    return found
+    return fitting
 
 
-def coloured(items: nw.DataFrame[Any], asked: str | None, others: list[Attribute]) -> Attribute:
-    """Return the attribute of the legend: the column ``asked`` for, else a known one, else the fewest of ``others``.
+def coloured(items: nw.DataFrame[Any], column: str | None, others: list[Attribute]) -> Attribute:
+    """Return the attribute of the legend: ``column``, else a known one, else the fewest of ``others``.
 
     Raises:
         UsageError: there is no such column.
     """
-    if asked is not None and (asked not in items.columns or asked == schema.ITEM_ID):
-        raise UsageError(f"the items have no column {asked} to colour by; found {', '.join(items.columns)}")
-    name = asked or next((name for name in _COLOURED if name in items.columns), None)
+    if column is not None and (column not in items.columns or column == schema.ITEM_ID):
+        raise UsageError(f"the items have no column {column} to colour by; found {', '.join(items.columns)}")
+    name = column or next((name for name in _COLOURED if name in items.columns), None)
     return min(others, key=lambda one: len(one.values)) if name is None else read(items, name)
 
 
@@ -85,6 +85,6 @@ def read(items: nw.DataFrame[Any], name: str) -> Attribute:
     texts = np.array([str(value if value is not None else "").strip() or MISSING for value in items[name].to_list()])
     values, code, count = np.unique(texts, return_inverse=True, return_counts=True)
     order = np.argsort(-count, kind="stable")
-    place = np.empty(len(order), dtype=np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    return Attribute(name, values[order].tolist(), place[code])
+    position = np.empty(len(order), dtype=np.int32)
+    position[order] = np.arange(len(order), dtype=np.int32)
+    return Attribute(name, values[order].tolist(), position[code])

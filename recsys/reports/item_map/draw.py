@@ -4,17 +4,17 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from recsys.console import talk
+from recsys.config import Config
 from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import Attribute
+from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, MapFiles, map_files
 from recsys.reports.item_map.layout import (
     Layout,
     compute_layout,
@@ -27,33 +27,29 @@ from recsys.reports.item_map.layout import (
 from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
-from recsys.runs import Run, find_run
+from recsys.runs import Run
 from recsys.storage import read_json, replacing, require_absent, write_json, write_text
 
-if TYPE_CHECKING:
-    from recsys.modeling.item_vectors import Embeddings
-
-QUALITY_FILE = "map-quality.json"
-#: Items of the small picture, as many as the original drew.
-N_FEW = 100
 #: Items whose neighbours are looked at on the whole map.
-_N_ASKED = 1_000
-#: What the vectors of each kind are of.
-TITLES = {"text": "the text transformer", "bert": "a frozen BERT", "items": "the decoder"}
+_N_QUERIED = 1_000
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """Where the files of one map lie."""
+class VectorSource:
+    """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model.
 
-    points: Path
-    page: Path
-    whole: Path
-    few: Path
+    Attributes:
+        of_run: returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,);
+            of all items where ``rows`` is None.
+        untrained: returns those of a text transformer that has learned nothing yet.
+    """
+
+    of_run: Callable[[str, Run, Purchases, np.ndarray | None], np.ndarray]
+    untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Known:
+class Reference:
     """What is known of the items beside their vectors."""
 
     legend: Attribute
@@ -62,76 +58,83 @@ class Known:
     item_ids: pa.Array
 
 
+@dataclass(frozen=True)
+class DrawnMap:
+    """What was written, and what could not be compared: a reason for each name of vectors."""
+
+    files: MapFiles
+    quality: Path
+    not_compared: dict[str, str]
+
+
 def draw_map(
-    found: Run,
-    kind: "Embeddings",
+    run: Run,
+    embeddings: str,
     figures_folder: Path,
+    vectors: VectorSource,
     *,
     colour_by: str | None = None,
-    beside: Sequence[str] = (),
+    beside: Sequence[Run] = (),
     n_compared: int = 5_000,
     force: bool = False,
-) -> tuple[Outputs, Path]:
-    """Write points, pictures and page of the map of ``kind``, and the table of quality; return where they lie.
+) -> DrawnMap:
+    """Write points, pictures and page of the map of ``embeddings``, and the table of quality; return where they lie.
 
     Points of the same vectors are not computed anew. The table keeps the rows of earlier maps of the run.
 
     Args:
-        found: the run whose vectors are drawn.
-        kind: which of them.
+        run: the run whose vectors are drawn.
+        embeddings: which of them, a name of :data:`recsys.reports.item_map.files.TITLES`.
         figures_folder: where pictures go.
+        vectors: where they come from.
         colour_by: column of the legend; a fitting one by default.
-        beside: names of other runs, whose vectors are compared in the table too.
+        beside: other runs, whose vectors are compared in the table too.
         n_compared: items, drawn at random, on which the table compares.
         force: replace what is there.
-    """
-    from recsys.modeling.item_vectors import item_vectors
 
-    outputs = outputs_of(found, kind, figures_folder)
-    for path in (outputs.page, outputs.whole, outputs.few):
+    Raises:
+        OutputExistsError: a file of the map is there and ``force`` is not given.
+        RunError: the run has no such vectors, or a run ``beside`` is of other items.
+        DataError: vectors are missing, or there are too few items.
+        UsageError: the items have no fitting column, or the extra ``text`` is not installed.
+    """
+    files = map_files(run, embeddings, figures_folder)
+    for path in (files.page, files.whole, files.few):
         require_absent(path, force=force)
-    data = found.open_data()
+    data = run.open_data()
     judged = attributes.judged(data.items)
     legend = attributes.coloured(data.items, colour_by, judged)
-    known = Known(legend, judged, attributes.names(data.items), data.item_ids)
-    vectors = item_vectors(kind, found, data)
-    points = unit_vectors(vectors)
-    layout = _layout(outputs.points, points, known, found.config.seed)
-    _write_pictures(outputs, points, layout, known, kind, found)
-    some = np.sort(np.random.default_rng(found.config.seed).permutation(len(points))[:n_compared])
-    compared = {kind: vectors[some]} | _others(kind, found, data, beside, some)
-    path = _write_quality(found, kind, compared, layout, points, known, some)
-    return outputs, path
+    reference = Reference(legend, judged, attributes.names(data.items), data.item_ids)
+    drawn = vectors.of_run(embeddings, run, data, None)
+    points = unit_vectors(drawn)
+    layout = _layout(files.points, points, reference, run.config.seed)
+    _write_pictures(files, points, layout, reference, embeddings, run)
+    some = np.sort(np.random.default_rng(run.config.seed).permutation(len(points))[:n_compared])
+    others, not_compared = _others(embeddings, run, data, beside, some, vectors)
+    compared = {embeddings: drawn[some]} | others
+    quality = _write_quality(run, embeddings, compared, layout, points, reference, some)
+    return DrawnMap(files, quality, not_compared)
 
 
-def outputs_of(found: Run, kind: str, figures_folder: Path) -> Outputs:
-    """Return where the files of the map of ``kind`` lie."""
-    start = f"{found.name}-map-{kind}"
-    return Outputs(
-        found.report_folder / f"map-{kind}.parquet",
-        found.report_folder / f"map-{kind}.html",
-        figures_folder / f"{start}.png",
-        figures_folder / f"{start}-{N_FEW}.png",
-    )
-
-
-def _layout(path: Path, points: np.ndarray, known: Known, seed: int) -> Layout:
-    mark = fingerprint(points, seed)
-    layout = read_layout(path, mark)
+def _layout(path: Path, points: np.ndarray, reference: Reference, seed: int) -> Layout:
+    made_from = fingerprint(points, seed)
+    layout = read_layout(path, made_from)
     if layout is None:
         layout = compute_layout(points, seed)
-        write_layout(path, layout, known.item_ids, mark)
+        write_layout(path, layout, reference.item_ids, made_from)
     return layout
 
 
-def _write_pictures(outputs: Outputs, points: np.ndarray, layout: Layout, known: Known, kind: str, found: Run) -> None:
-    by = f"vectors of {TITLES[kind]} (run {found.name})"
-    few = np.sort(np.random.default_rng(found.config.seed).permutation(len(points))[:N_FEW])
-    legend, words = (replace(one, code=one.code[few]) for one in (known.legend, known.judged[0]))
-    plane_of_few = plane(points[few], found.config.seed, f"map of {len(few)}")
+def _write_pictures(
+    files: MapFiles, points: np.ndarray, layout: Layout, reference: Reference, embeddings: str, run: Run
+) -> None:
+    by = f"vectors of {TITLES[embeddings]} (run {run.name})"
+    few = np.sort(np.random.default_rng(run.config.seed).permutation(len(points))[:N_FEW])
+    legend, words = (replace(one, code=one.code[few]) for one in (reference.legend, reference.judged[0]))
+    plane_of_few = plane(points[few], run.config.seed, f"map of {len(few)}")
     drawn = {
-        outputs.whole: picture(layout.plane, known.legend, known.judged[0], f"{len(points):,} items, {by}"),
-        outputs.few: picture(plane_of_few, legend, words, f"{len(few)} items, {by}"),
+        files.whole: picture(layout.plane, reference.legend, reference.judged[0], f"{len(points):,} items, {by}"),
+        files.few: picture(plane_of_few, legend, words, f"{len(few)} items, {by}"),
     }
     for path, figure in drawn.items():
         with replacing(path) as aside:
@@ -141,31 +144,34 @@ def _write_pictures(outputs: Outputs, points: np.ndarray, layout: Layout, known:
         "nothing (t-SNE). Point at an item to read what it is; a click in the legend hides a group."
     )
     title = f"{len(points):,} items by {by}"
-    write_text(outputs.page, render(layout, known.names, known.legend, known.judged, title=title, note=note))
+    write_text(files.page, render(layout, reference.names, reference.legend, reference.judged, title=title, note=note))
 
 
-def _others(kind: str, found: Run, data: Purchases, beside: Sequence[str], some: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what to compare with, for the items ``some``: other runs, BERT where there is one, untrained, random."""
-    from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
+def _others(
+    embeddings: str, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: VectorSource
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return what to compare with, for the items ``some``, and why what could not be: reasons by name.
 
+    Compared are other runs, BERT where there is one, an untrained transformer, and random vectors.
+    """
     result: dict[str, np.ndarray] = {}
-    for name in beside:
-        run = find_run(name)
-        run_kind: Embeddings = "items" if run.config.text_model.objective is None else "text"
-        result[f"{run_kind} of {run.name}"] = item_vectors(run_kind, run, _same_items(run, data), some)
+    for other in beside:
+        own = "items" if other.config.text_model.objective is None else "text"
+        result[f"{own} of {other.name}"] = vectors.of_run(own, other, _same_items(other, data), some)
     makers: dict[str, Callable[[], np.ndarray]] = {
-        "bert": lambda: item_vectors("bert", found, data, some),
-        "untrained": lambda: untrained_text_vectors(found.config, data, some),
+        "bert": lambda: vectors.of_run("bert", run, data, some),
+        "untrained": lambda: vectors.untrained(run.config, data, some),
     }
+    not_compared = {}
     for name, make in makers.items():
-        if name == kind:
+        if name == embeddings:
             continue
         try:
             result[name] = make()
         except RecsysError as error:
-            talk.print(f"not compared: {name}: {error}", markup=False)
-    random = np.random.default_rng(found.config.seed)
-    return result | {"random": random.standard_normal((len(some), 64), dtype=np.float32)}
+            not_compared[name] = str(error)
+    random = np.random.default_rng(run.config.seed)
+    return result | {"random": random.standard_normal((len(some), 64), dtype=np.float32)}, not_compared
 
 
 def _same_items(run: Run, data: Purchases) -> Purchases:
@@ -180,27 +186,27 @@ def _same_items(run: Run, data: Purchases) -> Purchases:
 
 
 def _write_quality(
-    found: Run,
-    kind: str,
+    run: Run,
+    embeddings: str,
     compared: dict[str, np.ndarray],
     layout: Layout,
     points: np.ndarray,
-    known: Known,
+    reference: Reference,
     some: np.ndarray,
 ) -> Path:
-    seed, path = found.config.seed, found.report_folder / QUALITY_FILE
-    of_some = {one.name: one.code[some] for one in known.judged}
+    seed, path = run.config.seed, run.report_folder / QUALITY_FILE
+    of_some = {one.name: one.code[some] for one in reference.judged}
     rows: dict[str, dict[str, float]] = {}
     for name, vectors in compared.items():
         sample = unit_vectors(vectors)
-        drawn = name == kind and len(some) == len(points)  # of the very same vectors
+        drawn = name == embeddings and len(some) == len(points)  # of the very same vectors
         on_map = layout.plane if drawn else plane(sample, seed, f"compare {name}")
-        rows[name] = {"n_items": len(some)} | measures(sample, on_map, of_some, n_asked=_N_ASKED, seed=seed)
+        rows[name] = {"n_items": len(some)} | measures(sample, on_map, of_some, n_queried=_N_QUERIED, seed=seed)
     if len(some) < len(points):
-        of_all = {one.name: one.code for one in known.judged}
-        whole = measures(points, layout.plane, of_all, n_asked=_N_ASKED, seed=seed)
-        rows[f"{kind}, all items"] = {"n_items": len(points)} | whole
-    about = {"data": str(found.info["data_fingerprint"]), "n_compared": len(some), "n_asked": _N_ASKED, "seed": seed}
+        of_all = {one.name: one.code for one in reference.judged}
+        whole = measures(points, layout.plane, of_all, n_queried=_N_QUERIED, seed=seed)
+        rows[f"{embeddings}, all items"] = {"n_items": len(points)} | whole
+    about = {"data": str(run.info["data_fingerprint"]), "n_compared": len(some), "n_asked": _N_QUERIED, "seed": seed}
     before = read_json(path) if path.is_file() else {}
     if {name: before.get(name) for name in about} == about:
         rows = before["rows"] | rows

@@ -12,11 +12,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sklearn.decomposition import PCA
 
 from recsys import schema
 from recsys.console import progress
 from recsys.errors import DataError, UsageError
 from recsys.storage import replacing
+
+try:
+    from openTSNE import TSNE
+except ModuleNotFoundError:  # it is in the extra `text`
+    TSNE = None
 
 #: Fewer items have no neighbourhoods to speak of.
 MIN_ITEMS = 50
@@ -93,10 +99,8 @@ def _space(points: np.ndarray, few: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _embed(points: np.ndarray, n_components: int, seed: int, what: str) -> np.ndarray:
-    try:
-        from openTSNE import TSNE
-    except ModuleNotFoundError as error:
-        raise UsageError("a map needs openTSNE; run `pip install 'recsys[text]'`") from error
+    if TSNE is None:
+        raise UsageError("a map needs openTSNE; run `pip install 'recsys[text]'`")
     if len(points) < MIN_ITEMS:
         raise DataError(f"found {len(points)} items, expected at least {MIN_ITEMS} for a map")
     with progress() as bar:
@@ -124,8 +128,6 @@ def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
     """Return the principal components of ``points`` at most 50 wide: neighbours are found in a fraction of the time."""
     if points.shape[1] <= _COMPONENTS:
         return points
-    from sklearn.decomposition import PCA
-
     n_components = min(_COMPONENTS, len(points))
     reduced: np.ndarray = PCA(n_components, random_state=seed).fit_transform(points)
     return reduced
@@ -136,20 +138,20 @@ def fingerprint(points: np.ndarray, seed: int) -> str:
     return hashlib.sha256(np.ascontiguousarray(points).tobytes() + str((points.shape, seed)).encode()).hexdigest()
 
 
-def write_layout(path: Path, layout: Layout, item_ids: pa.Array, mark: str) -> None:
-    """Write the points by item id; ``mark`` says later what they were made from."""
+def write_layout(path: Path, layout: Layout, item_ids: pa.Array, made_from: str) -> None:
+    """Write the points by item id, and the :func:`fingerprint` that they were ``made_from``."""
     columns = [*layout.plane.T, *layout.space.T]
     table = pa.table([item_ids, *map(pa.array, columns)], names=[schema.ITEM_ID, *_COLUMNS])
     with replacing(path) as aside:
-        pq.write_table(table.replace_schema_metadata({_FINGERPRINT: mark.encode()}), aside)
+        pq.write_table(table.replace_schema_metadata({_FINGERPRINT: made_from.encode()}), aside)
 
 
-def read_layout(path: Path, mark: str) -> Layout | None:
+def read_layout(path: Path, made_from: str) -> Layout | None:
     """Return the points in ``path``; None where there are none, or they were made from something else."""
     if not path.is_file():
         return None
     table = pq.read_table(path)
-    if (table.schema.metadata or {}).get(_FINGERPRINT) != mark.encode():
+    if (table.schema.metadata or {}).get(_FINGERPRINT) != made_from.encode():
         return None
     points = np.stack([table[name].to_numpy() for name in _COLUMNS], axis=1)
     return Layout(points[:, :2], points[:, 2:])

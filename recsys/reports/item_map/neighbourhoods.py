@@ -1,25 +1,27 @@
 """How good vectors, and a map drawn from them, are: do like items stand together? Definitions on plain arrays.
 
-Shapes: N items, D width, A attributes, Q items asked about, K neighbours.
+Shapes: N items, D width, A attributes, Q items queried, K neighbours.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.metrics import normalized_mutual_info_score
 
 N_NEIGHBOURS = 10
 #: Rows of distances that are in memory at a time.
 _CHUNK = 512
 
 
-def nearest(points: np.ndarray, asked: np.ndarray, k: int = N_NEIGHBOURS) -> np.ndarray:
-    """Return the ``k`` nearest other points (Q, K) int64 of each of ``asked`` (Q,), nearest first.
+def nearest(points: np.ndarray, queried: np.ndarray, k: int = N_NEIGHBOURS) -> np.ndarray:
+    """Return the ``k`` nearest other points (Q, K) int64 of each of ``queried`` (Q,), nearest first.
 
     Exact Euclidean distance among all ``points`` (N, D); equal distances in the order of the points.
     """
-    found = np.zeros((len(asked), k), dtype=np.int64)
-    for begin in range(0, len(asked), _CHUNK):
-        rows = asked[begin : begin + _CHUNK]
+    found = np.zeros((len(queried), k), dtype=np.int64)
+    for begin in range(0, len(queried), _CHUNK):
+        rows = queried[begin : begin + _CHUNK]
         distance = squared_distances(points, rows)
         distance[np.arange(len(rows)), rows] = np.inf
         some = np.argpartition(distance, min(2 * k, distance.shape[1] - 1), axis=1)[:, : 2 * k]
@@ -37,33 +39,33 @@ def squared_distances(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return distance
 
 
-def purity(neighbour: np.ndarray, asked: np.ndarray, category: np.ndarray) -> float:
+def purity(neighbour: np.ndarray, queried: np.ndarray, category: np.ndarray) -> float:
     """Return the mean share of each item's neighbours (Q, K) that have its own ``category`` (N,).
 
     >>> purity(np.array([[1, 2], [0, 2]]), np.array([0, 1]), np.array([7, 7, 8]))
     0.5
     """
-    return float((category[neighbour] == category[asked][:, None]).mean())
+    return float((category[neighbour] == category[queried][:, None]).mean())
 
 
-def trustworthiness(points: np.ndarray, layout: np.ndarray, asked: np.ndarray, k: int = N_NEIGHBOURS) -> float:
+def trustworthiness(points: np.ndarray, layout: np.ndarray, queried: np.ndarray, k: int = N_NEIGHBOURS) -> float:
     """Return how far neighbours on the map are neighbours among the vectors: 1 where all are, 0.5 for chance.
 
     ``1 - 2 / (Q k (2N - 3k - 1)) · Σ_q Σ_{j near q on the map} max(0, rank_q(j) - k)`` with the rank of j, from 1, by
     distance from q among the vectors (Venna and Kaski, 2001, Neighborhood preservation in nonlinear projection methods,
-    equation 1), summed over the items asked instead of over all.
+    equation 1), summed over the items queried instead of over all.
     """
-    on_map, n = nearest(layout, asked, k), len(points)
+    on_map, n = nearest(layout, queried, k), len(points)
     penalty = 0
-    for begin in range(0, len(asked), _CHUNK):
-        rows = asked[begin : begin + _CHUNK]
+    for begin in range(0, len(queried), _CHUNK):
+        rows = queried[begin : begin + _CHUNK]
         distance = squared_distances(points, rows)
         distance[np.arange(len(rows)), rows] = -1.0
         theirs = np.take_along_axis(distance, on_map[begin : begin + len(rows)], axis=1)
         ordered = np.sort(distance, axis=1)
         rank = np.stack([np.searchsorted(row, own) for row, own in zip(ordered, theirs, strict=True)])
         penalty += int(np.maximum(rank - k, 0).sum())
-    return 1 - 2 * penalty / (len(asked) * k * (2 * n - 3 * k - 1))
+    return 1 - 2 * penalty / (len(queried) * k * (2 * n - 3 * k - 1))
 
 
 def clustering_agreement(points: np.ndarray, category: np.ndarray, seed: int) -> float:
@@ -71,16 +73,13 @@ def clustering_agreement(points: np.ndarray, category: np.ndarray, seed: int) ->
 
     0 says that the clusters know nothing of the category, 1 that they are the same partition.
     """
-    from sklearn.cluster import MiniBatchKMeans
-    from sklearn.metrics import normalized_mutual_info_score
-
     n_clusters = min(len(np.unique(category)), len(points))
     means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3, batch_size=2048).fit(points)
     return float(normalized_mutual_info_score(category, means.labels_))
 
 
 def measures(
-    points: np.ndarray, layout: np.ndarray, categories: Mapping[str, np.ndarray], *, n_asked: int, seed: int
+    points: np.ndarray, layout: np.ndarray, categories: Mapping[str, np.ndarray], *, n_queried: int, seed: int
 ) -> dict[str, float]:
     """Return all measures of vectors ``points`` (N, D) and their ``layout`` (N, 2) under stable names.
 
@@ -88,16 +87,16 @@ def measures(
         points: the vectors, compared by Euclidean distance; scale them to length 1 for the cosine.
         layout: the map drawn from them.
         categories: A attributes: name → category (N,) of each item.
-        n_asked: items, drawn by ``seed``, whose neighbours are looked at, out of all.
+        n_queried: items, drawn by ``seed``, whose neighbours are looked at, out of all.
         seed: of the drawing and of k-means.
 
     Returns:
         ``purity_<attribute>`` among the vectors, ``map_purity_<attribute>`` on the map, ``nmi_<attribute>``, and
         ``trustworthiness``.
     """
-    asked = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_asked])
-    near, near_on_map = nearest(points, asked), nearest(layout, asked)
-    found = {f"purity_{name}": purity(near, asked, category) for name, category in categories.items()}
-    found |= {f"map_purity_{name}": purity(near_on_map, asked, category) for name, category in categories.items()}
+    queried = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_queried])
+    near, near_on_map = nearest(points, queried), nearest(layout, queried)
+    found = {f"purity_{name}": purity(near, queried, category) for name, category in categories.items()}
+    found |= {f"map_purity_{name}": purity(near_on_map, queried, category) for name, category in categories.items()}
     found |= {f"nmi_{name}": clustering_agreement(points, category, seed) for name, category in categories.items()}
-    return found | {"trustworthiness": trustworthiness(points, layout, asked)}
+    return found | {"trustworthiness": trustworthiness(points, layout, queried)}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from recsys.reports.item_map.attributes import Attribute
 from recsys.reports.item_map.layout import Layout
@@ -31,8 +32,6 @@ def render(
         title: heading.
         note: one sentence below it.
     """
-    from plotly.offline import get_plotlyjs
-
     all_attributes = {one.name: one for one in (legend, *attributes)}
     data = {
         "points": {name: _packed(column) for name, column in _columns(layout).items()},

@@ -1,0 +1,25 @@
+"""Coverage: how much of the catalogue is recommended to anyone."""
+
+import numpy as np
+
+from recsys.evaluation.metrics.base import Metric
+
+
+def catalogue_coverage_at_k(lists_item_UK: np.ndarray, n_candidates: int, k: int) -> float:
+    """Return the share of the candidate items that are among the first ``k`` of at least one user.
+
+    >>> catalogue_coverage_at_k(np.array([[1, 2], [1, 3]]), 4, 2)
+    0.75
+    """
+    recommended = np.unique(lists_item_UK[:, :k])
+    return float(np.count_nonzero(recommended) / n_candidates)
+
+
+METRIC = Metric(
+    name="coverage",
+    title="Coverage",
+    meaning="Share of the products for sale that at least one customer is shown.",
+    position=6,
+    printed=True,
+    is_share=True,
+)

@@ -1,0 +1,31 @@
+"""NDCG: hits count the less the lower they stand."""
+
+import numpy as np
+
+from recsys.evaluation.metrics.base import Metric, ranks, ratio
+
+
+def ndcg_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) -> np.ndarray:
+    """Return NDCG@k (U,): the sum of ``1 / log2(rank + 1)`` over the hits, over that of an ideal list.
+
+    The ideal list has ``min(k, n_relevant)`` hits on top (Järvelin and Kekäläinen 2002, with gains 0 and 1).
+
+    >>> ndcg_at_k(np.array([[True, False, False]]), np.array([1]), 3)
+    array([1.])
+    >>> ndcg_at_k(np.array([[False, False, True]]), np.array([1]), 3)  # 1 / log2(4)
+    array([0.5])
+    """
+    hits = hits_UK[:, :k]
+    gained = hits @ (1 / np.log2(ranks(hits) + 1))
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
+    return ratio(gained, ideal[np.minimum(n_relevant_U, k)])
+
+
+METRIC = Metric(
+    name="ndcg",
+    title="NDCG",
+    meaning="Like MAP, but a hit's worth falls with the logarithm of its rank; 1 is a perfect order.",
+    compute=ndcg_at_k,
+    position=2,
+    printed=True,
+)

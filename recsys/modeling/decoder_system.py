@@ -1,0 +1,212 @@
+"""Our decoder with the log and the snapshots it reads: fitted, opened, extended, asked, saved.
+
+Only whoever fits or opens a decoder loads this module: a rule needs neither torch nor Lightning.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytorch_lightning as pl
+import torch
+
+from recsys.config import Config
+from recsys.data.days import day_date
+from recsys.data.purchases import Histories, Purchases
+from recsys.errors import DataError, UsageError
+from recsys.evaluation.splits import make_split
+from recsys.evaluation.tables import reason_rows
+from recsys.modeling.build import build_module, repeatable
+from recsys.modeling.decoder.weights import load_weights, save_weights
+from recsys.modeling.explain.reasons import explain
+from recsys.modeling.explain.sentences import ReasonTexts
+from recsys.modeling.generation.generate import Continuations, continue_histories
+from recsys.modeling.generation.sampling import SamplingConfig
+from recsys.modeling.lists import with_cold_start
+from recsys.modeling.recommenders.base import Recommender
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, build_purchase_model
+from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.modeling.training.fit import fit
+from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE, LOG_FILE, SNAPSHOT_FOLDER, WEIGHTS_FILE, Run
+from recsys.schema import DECODER
+from recsys.signals.queries import SnapshotSource
+from recsys.signals.snapshot import Snapshot, Snapshots
+from recsys.signals.user_codes import UserCodes
+from recsys.storage import write_json, write_text
+
+#: What is kept of a run beside its weights.
+_RUN_FILES = (CONFIG_FILE, INFO_FILE, LOG_FILE)
+
+
+@dataclass(frozen=True)
+class DecoderSystem:
+    """A trained decoder over a log, or over a snapshot alone: then it can be asked about given histories only."""
+
+    config: Config
+    info: dict[str, Any]  # of run.json
+    decoder: DecoderRecommender
+    log: Purchases  # of no user where only a snapshot is at hand
+    run_files: Path  # folder with what was written while it was fitted
+    name: str = DECODER
+    kept: Any = field(default=None, repr=False)  # a temporary folder that lives as long as the system
+
+    @property
+    def seen_before(self) -> int | None:
+        """First day that has no part in what was learned, nor in what was chosen."""
+        return int(self.info["seen_before"])
+
+    @property
+    def last_day(self) -> int:
+        """Day of the newest purchase known; of a snapshot alone, the day before its own."""
+        if self.log.n_users:
+            return self.log.last_day
+        snapshots = self.decoder.snapshots
+        return (snapshots.day if isinstance(snapshots, Snapshot) else snapshots.log.last_day + 1) - 1
+
+    def at(self, day: int) -> Recommender:
+        """Return the decoder with the best sellers of ``day`` for users of whom it knows nothing."""
+        if self.log.n_users:
+            return with_cold_start(self.decoder, self.config, self.log.histories(day))
+        sold = self.decoder.snapshots.at(day).sold(7)
+        return WithColdStart(self.decoder, Popularity.from_counts("cold_start", sold))
+
+    def extended(self, log: Purchases) -> "DecoderSystem":
+        """Return the same weights over ``log``, which is this one's log with newer events; new items enter by codes.
+
+        Raises:
+            UsageError: only a snapshot is at hand.
+        """
+        snapshots = self.decoder.snapshots
+        if not isinstance(snapshots, Snapshots):
+            raise UsageError("the model was saved without histories, so nothing can be added to them; save it with them")
+        extended = snapshots.extended(log)
+        model = self.decoder.model
+        if log.n_items > self.log.n_items:
+            model = model.extended(extended.codes)
+        return replace(self, decoder=DecoderRecommender(model, extended, self.decoder.user_codes), log=log)
+
+    def save(self, folder: Path, *, histories: bool) -> None:
+        """Write run, snapshot of the day after the log, and histories into ``folder``."""
+        for name in _RUN_FILES:
+            if (self.run_files / name).is_file():
+                shutil.copyfile(self.run_files / name, folder / name)
+        write_json(folder / INFO_FILE, self.info | {"system": self.name, "data_fingerprint": self.log.fingerprint})
+        save_weights(self.decoder.model.state_dict(), folder / WEIGHTS_FILE)
+        snapshot = self.decoder.snapshots.at(self.last_day + 1)
+        snapshot.save(folder / SNAPSHOT_FOLDER)
+        if histories and self.log.n_users:
+            self.log.save(folder / HISTORIES_FOLDER)
+        write_text(folder / "card.md", _card(self.config, self.info, self.log, snapshot))
+
+    def reasons(self, histories: Histories, item: np.ndarray) -> pa.Table:
+        """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""
+        reasons = explain(self.decoder, histories, item)
+        snapshot = self.decoder.snapshots.at(histories.day)
+        texts = ReasonTexts(snapshot, has_neighbours=self.decoder.model.neighbours is not None)
+        past = reasons.past_item, reasons.past_day, reasons.share
+        return reason_rows(histories, reasons.item, reasons.reason, past, texts.say(reasons, histories))
+
+    def similar(self, item: int) -> np.ndarray:
+        """Return how much like ``item`` every item is (V,) float32: the cosine of their vectors.
+
+        Raises:
+            UsageError: the model has no transformer, so its items have no vectors.
+        """
+        if self.decoder.model.decoder is None:
+            raise UsageError("the model has no component sequence, so its items have no vectors to compare")
+        with torch.inference_mode():
+            vectors_VD = torch.nn.functional.normalize(self.decoder.model.item_vectors().float(), dim=-1)
+            cosine_V: np.ndarray = (vectors_VD @ vectors_VD[item]).cpu().numpy()
+        return cosine_V
+
+    def generate(
+        self, histories: Histories, n: int, sampling: SamplingConfig, allowed: np.ndarray, seed: int
+    ) -> Continuations:
+        """Return how ``histories`` may go on, ``n`` items each."""
+        return continue_histories(self.decoder, histories, n, sampling, allowed, seed=seed)
+
+
+def fit_decoder(
+    config: Config, log: Purchases, progress: Callable[[int, int], None] = lambda done, total: None
+) -> DecoderSystem:
+    """Return our decoder fitted to ``log`` as ``recsys train`` fits it; ``progress`` hears of steps done, and of all.
+
+    Raises:
+        DataError: the log is too short for the split.
+        ConfigError: the configuration does not fit the log.
+    """
+    kept = tempfile.TemporaryDirectory(prefix="recsys-run-")
+    folder = Path(kept.name)
+    with repeatable():
+        module = build_module(config, log)
+        info = fit(config, log, module, folder, callbacks=[_Progress(progress)], command="recsys.fit")
+    system = open_decoder(Run(folder, config, info), log)
+    return replace(system, kept=kept)
+
+
+def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:
+    """Return the decoder of a run over ``log``, or over ``snapshot`` alone.
+
+    Raises:
+        RunError: the weights do not fit the configuration.
+        DataError: there is neither log nor snapshot.
+    """
+    config, user_codes = run.config, None
+    if log is not None:
+        source: SnapshotSource = Snapshots(
+            log, None if snapshot is None else snapshot.codes, promotions=config.model.promotions
+        )
+        codes = snapshot.codes if snapshot is not None else source.codes  # type: ignore[attr-defined]
+        if config.model.customer:
+            user_codes = UserCodes.from_users(log.users)
+    elif snapshot is not None:
+        source, codes, log = snapshot, snapshot.codes, Purchases.without_users(snapshot.items.to_arrow())
+    else:
+        raise DataError(f"{run.folder} has neither histories nor a snapshot; save the model again")
+    n_promoted = 0 if source.promotions is None else len(source.promotions.features)
+    model = build_purchase_model(config, codes, user_codes, n_promoted)
+    load_weights(model, run.folder / WEIGHTS_FILE)
+    info = run.info | {"seen_before": run.info.get("seen_before", _seen_before(config, log))}
+    return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, run.folder)
+
+
+def _seen_before(config: Config, log: Purchases) -> int:
+    return make_split(log, config.split).validation.end_day
+
+
+class _Progress(pl.Callback):
+    """Calls back after every step."""
+
+    def __init__(self, advance: Callable[[int, int], None]) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        self.advance(trainer.global_step, int(trainer.estimated_stepping_batches))
+
+
+def _card(config: Config, info: dict[str, Any], log: Purchases, snapshot: Snapshot) -> str:
+    """Return the model card: what the model is, what it learned from, how good it was, what it is not for."""
+    seen = day_date(int(info["seen_before"])) if "seen_before" in info else "?"
+    users = f"{log.n_users:,} users, {log.n_events:,} purchases" if log.n_users else "saved without histories"
+    return f"""# {config.name}
+
+A decoder-only transformer and counted components that score what a customer will buy next.
+
+| | |
+|---|---|
+| Components | {', '.join(info.get('components', []) or ['all that fit'])} |
+| Learned from | purchases before {seen} |
+| Data | {users}, {snapshot.n_items:,} items; fingerprint {str(log.manifest.get('fingerprint', ''))[:12] or 'none'} |
+| Snapshot | {day_date(snapshot.day)} |
+| {info.get('metric', 'metric')} | {info.get('best_value', float('nan')):.4f} on the validation window |
+| Seed | {info.get('seed', config.seed)} |
+| Made | {info.get('created', '')}, code {info.get('code_version', '')}, torch {info.get('torch_version', '')} |
+
+It is meant to order items of this shop for its own customers. It knows nothing of stock, of prices to come or of other
+shops. Lists are only as fresh as the histories and the snapshot: update them.
+"""

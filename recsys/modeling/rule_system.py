@@ -1,0 +1,60 @@
+"""A rule or classical model with the log it is fitted to: it is fitted anew for every day it is asked at."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recsys.config import Config, dump_config
+from recsys.data.purchases import Purchases
+from recsys.evaluation.splits import make_split
+from recsys.modeling.recommenders.base import Recommender
+from recsys.modeling.recommenders.registry import fit_baseline
+from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE
+from recsys.storage import write_json, write_text
+
+
+@dataclass(frozen=True)
+class RuleSystem:
+    """A rule by name, over a log. Nothing of it is learned ahead, so it has seen no window that it is asked for."""
+
+    name: str
+    config: Config
+    log: Purchases
+    _fitted: dict[int, Recommender] = field(default_factory=dict, repr=False)  # of the day asked last
+
+    @property
+    def seen_before(self) -> int | None:
+        """First day that has no part in what was learned; None where everything is counted at the day asked."""
+        return None
+
+    @property
+    def last_day(self) -> int:
+        """Day of the newest purchase known."""
+        return self.log.last_day
+
+    def at(self, day: int) -> Recommender:
+        """Return the system fitted to what is known when ``day`` is asked."""
+        if day not in self._fitted:
+            self._fitted.clear()
+            self._fitted[day] = fit_rule(self.name, self.config, self.log, day)
+        return self._fitted[day]
+
+    def extended(self, log: Purchases) -> "RuleSystem":
+        """Return the same rule over ``log``."""
+        return RuleSystem(self.name, self.config, log)
+
+    def save(self, folder: Path, *, histories: bool) -> None:
+        """Write what :func:`recsys.load` reads into ``folder``; a rule is nothing without histories."""
+        write_text(folder / CONFIG_FILE, dump_config(self.config))
+        write_json(folder / INFO_FILE, {"system": self.name, "data_fingerprint": self.log.fingerprint})
+        self.log.save(folder / HISTORIES_FOLDER)
+
+
+def fit_rule(name: str, config: Config, log: Purchases, day: int) -> Recommender:
+    """Return the rule or classical model called ``name``, fitted to what is known when ``day`` is asked.
+
+    Raises:
+        ConfigError: there is no such system.
+    """
+    validation = make_split(log, config.split).validation
+    # A setting may be chosen only on a window that had ended by the day asked.
+    return fit_baseline(name, log.histories(day), config, validation if validation.end_day <= day else None)
