@@ -184,6 +184,8 @@ def evaluate(
     Raises:
         UsageError: the model has learned from one of the windows.
     """
+    if model.config.split.protocol != "weekly":
+        raise UsageError(f"split.protocol is {model.config.split.protocol}; windows are asked for at dates: set it to weekly")
     split = model.config.split.model_copy(update={"n_folds": folds})
     config = model.config.model_copy(update={"split": split})
     tests = make_split(shop, split).tests
@@ -201,7 +203,7 @@ def evaluate(
     for name, cells in scores["systems"].items():
         for metric, cell in cells.items():
             if not metrics or metric in set(metrics):
-                apart = scores["differences"].get(name, {}).get(metric, {})
+                apart: Mapping[str, Any] = scores["differences"].get(name, {}).get(metric) or {}
                 bounds = (apart.get(key) for key in ("value", "low", "high"))
                 rows.append((name, metric, cell["value"], cell["low"], cell["high"], *bounds))
     columns = ("system", "metric", "value", "low", "high", "difference", "difference_low", "difference_high")

@@ -19,6 +19,9 @@ CONFIG_FILE = "config.yaml"
 INFO_FILE = "run.json"
 WEIGHTS_FILE = "weights.safetensors"
 LOG_FILE = "metrics.csv"
+#: Of a model that was saved whole: what is known of items at a day, and the purchases of known users.
+SNAPSHOT_FOLDER = "snapshot"
+HISTORIES_FOLDER = "histories"
 #: What the run's text transformer says of every distinct text, with the mark of what it was made from.
 TEXT_VECTORS_FILE = "text_vectors.safetensors"
 #: Scores on held-out customers, in the report folder of a run of an original architecture.

@@ -1,6 +1,7 @@
 """Sections of settings: YAML files, ``--set`` overrides, and unknown keys named with the nearest known one."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -87,6 +88,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
         type_name = type(settings).__name__
         raise ConfigError(f"{path} holds a {type_name}, expected a mapping such as 'model: {{width: 64}}'")
     return settings
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted keys as nested mappings.
+
+    >>> nested({"model.width": 32, "seed": 1})
+    {'model': {'width': 32}, 'seed': 1}
+
+    Raises:
+        ConfigError: a part of a key is a value and not a section.
+    """
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        place = result
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"settings name {key!r}, but {parent} is a value, not a section")
+        place[leaf] = value
+    return result
 
 
 def apply_override(settings: dict[str, Any], override: str) -> None:

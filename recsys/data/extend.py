@@ -100,7 +100,10 @@ def _merged(known: Mapping[str, np.ndarray], events: Events, n_users: int) -> di
     # One ascending number a known event, by user and then by day, so that the places of all are found at once.
     first = min(int(known["day"].min(initial=0)), int(events.day.min(initial=0)))
     span = max(int(known["day"].max(initial=0)), int(events.day.max(initial=0))) - first + 1
-    keys = [of_user * np.int64(span) + (day - np.int64(first)) for of_user, day in ((user, known["day"]), (events.user, events.day))]
+    keys = [
+        of_user * np.int64(span) + (day - np.int64(first))
+        for of_user, day in ((user, known["day"]), (events.user, events.day))
+    ]
     place = np.searchsorted(keys[0], keys[1], side="right")
     arrays = {name: np.insert(known[name], place, _filled(events, name)) for name in _COLUMNS}
     everyone = np.insert(user, place, events.user)
@@ -110,7 +113,9 @@ def _merged(known: Mapping[str, np.ndarray], events: Events, n_users: int) -> di
     return arrays
 
 
-def _basket_codes(known: Mapping[str, np.ndarray], user: np.ndarray, events: Events, place: np.ndarray) -> np.ndarray | None:
+def _basket_codes(
+    known: Mapping[str, np.ndarray], user: np.ndarray, events: Events, place: np.ndarray
+) -> np.ndarray | None:
     """Return a number for the basket of each event (E,) int64, 0 where it is the day; None where all are."""
     are_days = _baskets_are_days(known, user)
     new = np.zeros(len(events), dtype=np.int64) if events.basket is None else events.basket.astype(np.int64)

@@ -58,7 +58,7 @@ class FrameStyle:
                 candidate = typed()
                 if id_texts(candidate).equals(texts.combine_chunks().cast(pa.string())):
                     return candidate
-            except Exception:  # noqa: BLE001, S112 - each library has errors of its own; text is the answer then
+            except Exception:  # noqa: S112 - each library has errors of its own; text is the answer then
                 continue
         return series.to_native()
 
@@ -68,7 +68,9 @@ class FrameStyle:
         Args:
             columns: by name, values (n,) each: NumPy or Arrow arrays, or series of that library.
         """
-        return nw.from_dict({name: self._series(column) for name, column in columns.items()}, backend=self.backend).to_native()
+        return nw.from_dict(
+            {name: self._series(column) for name, column in columns.items()}, backend=self.backend
+        ).to_native()
 
     def _series(self, column: Any) -> Any:  # noqa: ANN401 - an array or a series
         if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
@@ -115,7 +117,9 @@ def _ids_as_arrow(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - a serie
         raise DataError(f"{what}: found {_shown(values)}, expected a list or a series of ids; put it into a list")
     series = nw.from_native(values, series_only=True, pass_through=True)
     if not isinstance(series, nw.Series):
-        series = nw.new_series("id", _one_type(list(values) if not hasattr(values, "dtype") else values, what), backend="pyarrow")
+        series = nw.new_series(
+            "id", _one_type(list(values) if not hasattr(values, "dtype") else values, what), backend="pyarrow"
+        )
     return _column_as_arrow(series, "id", what)
 
 
@@ -210,7 +214,7 @@ class OpenedFrame:
             return _column_as_arrow(self.frame[column], use, what)
         except DataError:
             raise
-        except Exception as error:  # noqa: BLE001 - each library has errors of its own
+        except Exception as error:
             raise DataError(f"{what} cannot be read ({_reason(error)}); check its values") from error
 
 
@@ -226,17 +230,18 @@ def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> Op
         DataError: it is no data frame, lacks a column, or cannot be read.
     """
     opened, names = _narwhals_frame(frame, what)
-    columns = list(dict.fromkeys(names if wanted is None else wanted))
-    for column in columns:
-        require_column(column, names, what)
+    columns = list(names if wanted is None else wanted)
     unnamed = next((column for column in columns if not isinstance(column, str)), None)
     if unnamed is not None:
         raise DataError(f"{what} has a column called {_shown(unnamed)}, expected names that are text; rename it")
+    columns = list(dict.fromkeys(columns))
+    for column in columns:
+        require_column(column, names, what)
     try:
         chosen = opened.select(columns)
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
-    except Exception as error:  # noqa: BLE001 - each library has errors of its own
+    except Exception as error:
         raise DataError(f"{what} cannot be read ({_reason(error)}); {_FRAMES}, and check how it was made") from error
     return OpenedFrame(chosen, what)
 
@@ -256,7 +261,7 @@ def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: AN
         return opened, opened.collect_schema().names()
     except TypeError as error:
         raise DataError(f"{what} is {_shown(frame)}; {_FRAMES}") from error
-    except Exception as error:  # noqa: BLE001 - each library has errors of its own
+    except Exception as error:
         raise DataError(f"{what} cannot be read ({_reason(error)}); {_FRAMES} whose columns have names") from error
 
 
@@ -335,11 +340,13 @@ _FITS: Final[dict[str, Callable[[pa.DataType], bool]]] = {
     "id": lambda dtype: _is_text(dtype) or _is_number(dtype),
     "number": lambda dtype: _is_text(dtype) or _is_number(dtype),
     "time": lambda dtype: _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype),
-    "attribute": lambda dtype: _is_text(dtype)
-    or _is_number(dtype)
-    or pa.types.is_boolean(dtype)
-    or pa.types.is_date(dtype)
-    or pa.types.is_timestamp(dtype),
+    "attribute": lambda dtype: (
+        _is_text(dtype)
+        or _is_number(dtype)
+        or pa.types.is_boolean(dtype)
+        or pa.types.is_date(dtype)
+        or pa.types.is_timestamp(dtype)
+    ),
 }
 _EXPECTED: Final = {
     "id": "text or whole numbers",

@@ -22,7 +22,7 @@ from recsys.errors import DataError
 from recsys.storage import code_version, read_json, replacing, require_absent, write_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Purchases:
     """Purchases of all users as flat arrays, sorted by user and time (see :mod:`recsys.schema`).
 
@@ -93,8 +93,18 @@ class Purchases:
         return cls._in_memory(data, {"source": "frame", "report": report}, style)
 
     @classmethod
+    def without_users(cls, items: pa.Table, style: FrameStyle | None = None) -> Self:
+        """Return a log of no purchase over the item table ``items``: what is known where only a snapshot is at hand."""
+        arrays = {name: np.zeros(0, dtype) for name, dtype in schema.EVENT_ARRAYS.items()}
+        arrays[schema.OFFSETS] = np.zeros(1, dtype=np.int64)
+        tables = {"items": items, "users": pa.table({schema.USER_ID: pa.array([], pa.string())})}
+        return cls(**arrays, manifest={}, tables=tables, style=style or FrameStyle())  # type: ignore[arg-type]
+
+    @classmethod
     def _in_memory(cls, data: Assembled, manifest: dict[str, Any], style: FrameStyle) -> Self:
-        return cls(**data.arrays, manifest=manifest | data.facts, tables=data.tables, style=style)
+        return cls(  # type: ignore[arg-type]
+            **data.arrays, manifest=manifest | data.facts, tables=data.tables, style=style
+        )
 
     def extended(
         self,
@@ -123,6 +133,8 @@ class Purchases:
         """
         report = dict(self.manifest.get("report", {}))
         if isinstance(events, Purchases):
+            if any(frame is not None for frame in (items, users, promotions)):
+                raise DataError("items, users and promotions come with a log; expected none of them beside it")
             newer = newer_of_log(events._parts)
             added = events.manifest.get("report", {})
         else:
@@ -158,6 +170,9 @@ class Purchases:
         # Of prepared data that do not name their channels, these are called by their numbers.
         numbers = map(str, range(1, int(self.channel.max(initial=0)) + 1))
         return Parts(arrays, tables, tuple(self.manifest.get("channels", numbers)))
+
+    def __repr__(self) -> str:
+        return f"Purchases({self.n_events:,} events, {self.n_users:,} users, {self.n_items:,} items; {self.origin})"
 
     @property
     def origin(self) -> str:
@@ -329,7 +344,7 @@ def open_purchases(folder: Path, command: str = "recsys dataset main") -> Purcha
         raise DataError(
             f"{folder}: arrays of lengths {lengths} do not fit the offsets; run `recsys dataset main --force`"
         )
-    return Purchases(folder=folder, offsets=offsets, manifest=manifest, **arrays)
+    return Purchases(folder=folder, offsets=offsets, manifest=manifest, **arrays)  # type: ignore[arg-type]
 
 
 def _open_array(path: Path, dtype: str) -> np.ndarray:

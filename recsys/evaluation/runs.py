@@ -49,9 +49,7 @@ def score_folds(
     scores: RunCells = {"protocol": protocol, **score_systems(lists, settings)}
     segments = [target_segments(log, fold) for fold in folds]
     names = list(segments[0])
-    tables, sizes = score_segments(
-        lists, segments, settings, lambda name: advance(names.index(name) + 1, len(names))
-    )
+    tables, sizes = score_segments(lists, segments, settings, lambda name: advance(names.index(name) + 1, len(names)))
     return {**scores, "segments": tables, "segment_sizes": sizes}
 
 
@@ -80,9 +78,7 @@ def lists_of_run(run: Run, log: Purchases, fold: Fold, systems: list[str]) -> Fo
     return lists_of_fold(log, fold, lists, run.config.predict.sold_within_days)
 
 
-def lists_of_fold(
-    log: Purchases, fold: Fold, lists: dict[str, np.ndarray], sold_within_days: int | None
-) -> FoldLists:
+def lists_of_fold(log: Purchases, fold: Fold, lists: dict[str, np.ndarray], sold_within_days: int | None) -> FoldLists:
     """Return a fold with the ``lists`` (Q, K) of each system for its users, and what coverage and novelty read."""
     row, position = event_positions(log.offsets[:-1], fold.history_end)
     pairs = np.unique(row * (log.n_items + 1) + log.item[position])

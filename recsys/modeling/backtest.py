@@ -183,7 +183,7 @@ def whole(plan: Backtest) -> Run:
     return Run(MODELS_DIR / plan.config.name, plan.config, {})
 
 
-def _print_weeks(scores: dict[str, Any]) -> None:
+def _print_weeks(scores: RunCells) -> None:
     """Print MAP@k week by week, a column a system, and the mean of the weeks, on standard output."""
     metric = longest_map(scores["systems"]["decoder"])
     table = Table("week from", "learned before", "customers", *scores["systems"], title=metric.upper())

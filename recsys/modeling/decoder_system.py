@@ -34,7 +34,6 @@ from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.training.fit import fit
 from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE, LOG_FILE, SNAPSHOT_FOLDER, WEIGHTS_FILE, Run
 from recsys.schema import DECODER
-from recsys.signals.queries import SnapshotSource
 from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
@@ -61,12 +60,17 @@ class DecoderSystem:
         return int(self.info["seen_before"])
 
     @property
+    def snapshot_day(self) -> int:
+        """Day of the snapshot, where only that is at hand; else the one after the newest purchase."""
+        snapshots = self.decoder.snapshots
+        return snapshots.day if isinstance(snapshots, Snapshot) else self.log.last_day + 1
+
+    @property
     def last_day(self) -> int:
         """Day of the newest purchase known; of a snapshot alone, the day before its own."""
         if self.log.n_users:
             return self.log.last_day
-        snapshots = self.decoder.snapshots
-        return (snapshots.day if isinstance(snapshots, Snapshot) else snapshots.log.last_day + 1) - 1
+        return self.snapshot_day - 1
 
     def at(self, day: int) -> Recommender:
         """Return the decoder with the best sellers of ``day`` for users of whom it knows nothing."""
@@ -83,7 +87,9 @@ class DecoderSystem:
         """
         snapshots = self.decoder.snapshots
         if not isinstance(snapshots, Snapshots):
-            raise UsageError("the model was saved without histories, so nothing can be added to them; save it with them")
+            raise UsageError(
+                "the model was saved without histories, so nothing can be added to them; save it with them"
+            )
         extended = snapshots.extended(log)
         model = self.decoder.model
         if log.n_items > self.log.n_items:
@@ -157,19 +163,17 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
         DataError: there is neither log nor snapshot.
     """
     config, user_codes = run.config, None
+    source: Snapshots | Snapshot
     if log is not None:
-        source: SnapshotSource = Snapshots(
-            log, None if snapshot is None else snapshot.codes, promotions=config.model.promotions
-        )
-        codes = snapshot.codes if snapshot is not None else source.codes  # type: ignore[attr-defined]
-        if config.model.customer:
-            user_codes = UserCodes.from_users(log.users)
+        codes = None if snapshot is None else snapshot.codes
+        source = Snapshots(log, codes, promotions=config.model.promotions)
+        user_codes = UserCodes.from_users(log.users) if config.model.customer else None
     elif snapshot is not None:
-        source, codes, log = snapshot, snapshot.codes, Purchases.without_users(snapshot.items.to_arrow())
+        source, log = snapshot, Purchases.without_users(snapshot.items.to_arrow())
     else:
         raise DataError(f"{run.folder} has neither histories nor a snapshot; save the model again")
     n_promoted = 0 if source.promotions is None else len(source.promotions.features)
-    model = build_purchase_model(config, codes, user_codes, n_promoted)
+    model = build_purchase_model(config, source.codes, user_codes, n_promoted)
     load_weights(model, run.folder / WEIGHTS_FILE)
     info = run.info | {"seen_before": run.info.get("seen_before", _seen_before(config, log))}
     return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, run.folder)
@@ -199,13 +203,13 @@ A decoder-only transformer and counted components that score what a customer wil
 
 | | |
 |---|---|
-| Components | {', '.join(info.get('components', []) or ['all that fit'])} |
+| Components | {", ".join(info.get("components", []) or ["all that fit"])} |
 | Learned from | purchases before {seen} |
-| Data | {users}, {snapshot.n_items:,} items; fingerprint {str(log.manifest.get('fingerprint', ''))[:12] or 'none'} |
+| Data | {users}, {snapshot.n_items:,} items; fingerprint {str(log.manifest.get("fingerprint", ""))[:12] or "none"} |
 | Snapshot | {day_date(snapshot.day)} |
-| {info.get('metric', 'metric')} | {info.get('best_value', float('nan')):.4f} on the validation window |
-| Seed | {info.get('seed', config.seed)} |
-| Made | {info.get('created', '')}, code {info.get('code_version', '')}, torch {info.get('torch_version', '')} |
+| {info.get("metric", "metric")} | {info.get("best_value", float("nan")):.4f} on the validation window |
+| Seed | {info.get("seed", config.seed)} |
+| Made | {info.get("created", "")}, code {info.get("code_version", "")}, torch {info.get("torch_version", "")} |
 
 It is meant to order items of this shop for its own customers. It knows nothing of stock, of prices to come or of other
 shops. Lists are only as fresh as the histories and the snapshot: update them.

@@ -9,15 +9,16 @@ from recsys.config import Config
 from recsys.data.days import day_date
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import UsageError
-from recsys.evaluation.splits import Fold, make_split
+from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
 from recsys.modeling.families import load_decoder
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.candidates import Candidates, candidates_at
 from recsys.modeling.recommenders.decoder import WithColdStart
-from recsys.modeling.recommenders.registry import can_fit, fit_baseline
+from recsys.modeling.recommenders.registry import can_fit
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.recommenders.rules.repeat import Repeat
+from recsys.modeling.rule_system import fit_rule
 from recsys.runs import Run
 from recsys.schema import DECODER
 from recsys.storage import read_json, replacing, write_json
@@ -57,17 +58,6 @@ def fit_system(name: str, run: Run, config: Config, known: Histories) -> Recomme
 def with_cold_start(decoder: Recommender, config: Config, known: Histories) -> WithColdStart:
     """Return a decoder that gives best sellers to users of whom it knows nothing."""
     return WithColdStart(decoder, Popularity.for_cold_start(known, config.predict.segment))
-
-
-def fit_rule(name: str, config: Config, known: Histories) -> Recommender:
-    """Return the rule or classical model called ``name``, fitted to ``known``, the histories of everybody.
-
-    Raises:
-        ConfigError: there is no such system.
-    """
-    validation = make_split(known.log, config.split).validation
-    # A setting may be chosen only on a window that had ended by the day asked.
-    return fit_baseline(name, known, config, validation if validation.end_day <= known.day else None)
 
 
 def systems_of(config: Config, log: Purchases) -> list[str]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsys.config import Config, dump_config
-from recsys.data.purchases import Purchases
+from recsys.data.purchases import Histories, Purchases
+from recsys.errors import DataError
 from recsys.evaluation.splits import make_split
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.registry import fit_baseline
@@ -35,7 +36,7 @@ class RuleSystem:
         """Return the system fitted to what is known when ``day`` is asked."""
         if day not in self._fitted:
             self._fitted.clear()
-            self._fitted[day] = fit_rule(self.name, self.config, self.log, day)
+            self._fitted[day] = fit_rule(self.name, self.config, self.log.histories(day))
         return self._fitted[day]
 
     def extended(self, log: Purchases) -> "RuleSystem":
@@ -49,12 +50,15 @@ class RuleSystem:
         self.log.save(folder / HISTORIES_FOLDER)
 
 
-def fit_rule(name: str, config: Config, log: Purchases, day: int) -> Recommender:
-    """Return the rule or classical model called ``name``, fitted to what is known when ``day`` is asked.
+def fit_rule(name: str, config: Config, known: Histories) -> Recommender:
+    """Return the rule or classical model called ``name``, fitted to ``known``, the histories of everybody at a day.
 
     Raises:
         ConfigError: there is no such system.
     """
-    validation = make_split(log, config.split).validation
+    try:
+        validation = make_split(known.log, config.split).validation
+    except DataError:  # a log so short has no window on which a setting could be chosen
+        return fit_baseline(name, known, config, None)
     # A setting may be chosen only on a window that had ended by the day asked.
-    return fit_baseline(name, log.histories(day), config, validation if validation.end_day <= day else None)
+    return fit_baseline(name, known, config, validation if validation.end_day <= known.day else None)

@@ -65,6 +65,12 @@ class Popularity:
         return cls(name, counts_SV, order_SV, segment_U)
 
     @classmethod
+    def from_counts(cls, name: str, counts_V: np.ndarray) -> Self:
+        """Return the popularity of items that were counted elsewhere, (V,) int64 with 0 at padding; without segments."""
+        order = _order(counts_V, counts_V, counts_V)
+        return cls(name, counts_V[None], order[None], np.zeros(0, dtype=np.int64))
+
+    @classmethod
     def for_cold_start(cls, known: Histories, segment: str | None) -> Self:
         """Return what most users of each segment bought in the last week, for those of whom nothing is known.
 
