@@ -38,7 +38,6 @@ SETTINGS = [
     "training.batch_tokens=256",
     "training.epochs=2",
     "training.n_negatives=16",
-    "training.n_window_negatives=16",
     "training.accelerator=cpu",
     "training.patience=9",
 ]

@@ -60,7 +60,7 @@ class PurchaseModel(nn.Module):
             attributes_VA = torch.tensor(np.asarray(codes.attributes))
             attributes_VA = attributes_VA if config.attributes else attributes_VA[:, :0]
             with_start = functional.pad(attributes_VA, (0, 0, 0, 1))  # the start mark has no attributes
-            self.item_tower = ItemTower(n_items + 2, config.width, with_start, config.id_dropout)
+            self.item_tower = ItemTower(n_items + 2, config.width, with_start)
             self.decoder = Decoder(config, has_dates=has_dates)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
         self.user_codes: nn.EmbeddingBag | None = _code_vectors(n_user_codes, config.width) if has_sequence else None

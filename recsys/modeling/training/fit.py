@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -31,6 +31,9 @@ from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, config_i
 from recsys.storage import code_version, replacing, write_json, write_text
 
 _CHECKPOINTS = "checkpoints"
+
+#: Largest norm of the gradient: the usual 1, which cuts the jumps of the first steps.
+_GRADIENT_CLIP: Final = 1.0
 
 
 _LAST = "last.safetensors"
@@ -267,7 +270,7 @@ def _trainer(
         accelerator=training.accelerator,
         devices=training.devices,
         max_epochs=training.epochs,
-        gradient_clip_val=training.gradient_clip,
+        gradient_clip_val=_GRADIENT_CLIP,
         callbacks=[
             checkpoint,
             _ValidateUntrained(checkpoint),
