@@ -55,9 +55,7 @@ def score_part(part: Part, listed: list[ListedFold], data_set: DataSet, settings
     )
 
 
-def settings_for(
-    seeds: list[int], n_resamples: int, systems: tuple[str, ...] = (DECODER,)
-) -> Settings:
+def settings_for(seeds: list[int], n_resamples: int, systems: tuple[str, ...] = (DECODER,)) -> Settings:
     """Return what is wanted of every part: a trained system's value for a customer is the mean over its seeds."""
     averages = {system: tuple(member(one, system) for one in seeds) for system in systems}
     return Settings((), n_resamples, CONFIDENCE, RESAMPLING_SEED, averages)

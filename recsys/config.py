@@ -221,7 +221,11 @@ class TrainingConfig(Section):
         "auto",
         description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond",
     )
-    n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch; the window loss draws 8 times as many")
+    n_negatives: int = Field(
+        256,
+        ge=1,
+        description="negatives of the next-item loss, shared by a batch; the window loss draws 8 times as many",
+    )
     patience: int = Field(10, ge=1, description="epochs without a better validation score before stopping")
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(16, ge=0, description="horizons before the cutoff asked for all that was bought in them")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from recsys.modeling.load import load_decoder
 from safetensors.torch import load_file
 from toy import toy_data
 
@@ -19,7 +20,6 @@ from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError
 from recsys.evaluation.metrics import mean_average_precision
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.weights import load_weights, save_weights
-from recsys.modeling.load import load_decoder
 from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train

@@ -153,9 +153,7 @@ def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path) -> tuple[n
     return np.concatenate([chunk for chunk in chunks.values() if chunk is not None]), len(texts) - n_done
 
 
-def _encode_chunk(
-    texts: Sequence[str], encoder: Encoder, path: Path, advance: Callable[[int], None]
-) -> np.ndarray:
+def _encode_chunk(texts: Sequence[str], encoder: Encoder, path: Path, advance: Callable[[int], None]) -> np.ndarray:
     batches = []
     for first in range(0, len(texts), BATCH_TEXTS):
         batch = texts[first : first + BATCH_TEXTS]

@@ -179,9 +179,7 @@ def _loss_sum(logits_CV: Tensor, target_C: Tensor, smoothing: float) -> Tensor:
 
 
 def _layer(config: TextModelConfig) -> nn.TransformerEncoderLayer:
-    return nn.TransformerEncoderLayer(
-        d_model=config.width, nhead=config.n_heads, dropout=_DROPOUT, batch_first=True
-    )
+    return nn.TransformerEncoderLayer(d_model=config.width, nhead=config.n_heads, dropout=_DROPOUT, batch_first=True)
 
 
 def _chunks(lengths: np.ndarray) -> Iterator[np.ndarray]:
