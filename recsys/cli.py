@@ -23,6 +23,7 @@ class Verb:
 
 VERBS = {
     "dataset": Verb("recsys.dataset", "Turn raw purchases into sequences; download or synthesize raw data."),
+    "features": Verb("recsys.features", "Write what is counted about items at a date as a folder of its own."),
     "train": Verb("recsys.modeling.train", "Train the decoder on prepared sequences."),
     "predict": Verb("recsys.modeling.predict", "Write recommendations, or Kaggle's submission, for a date."),
     "generate": Verb("recsys.modeling.generate", "Continue customers' histories item by item, beside the real ones."),
