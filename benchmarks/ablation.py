@@ -104,8 +104,8 @@ def main(
         commands[DECODER].prepare()
         runs = train_all(commands, numbers, jobs)
         _, folds = list_folds(data_set, runs, None, jobs=jobs)
-    chosen = next(iter(runs.values()))[0].config.evaluation
-    drawn = settings_for(numbers, chosen.n_bootstrap, chosen.confidence, chosen.seed, tuple(names))
+    n_resamples = next(iter(runs.values()))[0].config.evaluation.n_bootstrap
+    drawn = settings_for(numbers, n_resamples, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)
     scored = [scores for part in parts if (scores := score_part(part, folds, data_set, drawn)) is not None]
     result = {

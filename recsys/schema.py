@@ -27,7 +27,7 @@ Prepared data (a folder that ``dataset main`` writes and everything after it rea
     ``promotions.parquet``       where the source has any: ``item_index`` int32, ``first_day`` and ``end_day`` int32
                                  (the day after the last) as in ``day.npy``, ``medium`` string, ``share`` float32
     ``report.json``              what validation found and dropped
-    ``manifest.json``            source, window, row counts, SHA-256 of each array, fingerprint
+    ``manifest.json``            source, window, row counts, names of the channels, SHA-256 of each array, fingerprint
 
 Recommendations table
     ``user_id`` string · ``rank`` int32 from 1 · ``item_id`` string · ``score`` float32

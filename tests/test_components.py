@@ -1,22 +1,43 @@
-"""Heads begin as the rules of thumb, and read nothing beyond what they were fitted to."""
+"""Components begin as rules of thumb, and read nothing beyond what they were fitted to."""
 
 import numpy as np
 import pytest
 import torch
 
-from recsys.modeling.decoder.components import (
-    CategoryComponent,
-    CoPurchaseComponent,
-    NeighbourComponent,
-    PastItemComponent,
-    SalesComponent,
-    Scale,
-)
-from recsys.signals.co_purchases import CO_PURCHASE_FEATURES
-from recsys.signals.history import CATEGORY_FEATURES, PAST_FEATURES
+from recsys.modeling.decoder.components import Sizes, component_classes
+from recsys.modeling.decoder.components.base import Component, Scale
+from recsys.modeling.decoder.components.categories import CategoryComponent
+from recsys.modeling.decoder.components.co_purchases import CoPurchaseComponent
+from recsys.modeling.decoder.components.neighbours import NeighbourComponent
+from recsys.modeling.decoder.components.past_items import PastItemComponent
+from recsys.modeling.decoder.components.sales import SalesComponent
+from recsys.modeling.decoder.inputs import QueryTensors
+from recsys.signals.history import CATEGORY_FEATURES, CO_PURCHASE_FEATURES, PAST_FEATURES
+from recsys.signals.item_codes import ItemCodes
 from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES
 
 PAST, SALES, OWN = len(PAST_FEATURES), len(ITEM_FEATURES), len(OWN_FEATURES)
+
+
+def sizes_of(n_rows=10, categories=(), width=8):
+    """Return sizes for ``n_rows`` rows of the catalogue, of the categories (V, C) given."""
+    codes = np.array(categories, dtype=np.int64).reshape(n_rows, -1)
+    return Sizes(width, ItemCodes(codes, np.arange(n_rows), codes, {}, None, ()))
+
+
+def queries_of(n_queries=1, item_features=None, past=(), categories=(), co_purchases=()):
+    """Return queries at one day; each of the last three is (query, item or code, features)."""
+
+    def columns(rows, n_features):
+        query, item, features = rows or ([], [], np.zeros((0, n_features)))
+        place = (torch.as_tensor(part, dtype=torch.int64) for part in (query, item))
+        return *place, torch.as_tensor(features, dtype=torch.float32)
+
+    features = torch.zeros(10, SALES) if item_features is None else item_features
+    parts = columns(past, PAST), columns(categories, len(CATEGORY_FEATURES))
+    nothing = torch.zeros(n_queries, dtype=torch.int64)
+    together = columns(co_purchases, len(CO_PURCHASE_FEATURES))
+    return QueryTensors(nothing, nothing, nothing, nothing, (features,), *parts[0], *parts[1], *together)
 
 
 def test_a_scale_gives_mean_0_and_deviation_1_to_the_rows_it_was_fitted_to():
@@ -36,60 +57,69 @@ def test_a_scale_never_gives_more_than_it_was_fitted_to_and_nothing_of_what_neve
     assert not far[:, 1].any()
 
 
-def test_the_sales_head_begins_in_the_order_of_last_week_s_sales():
-    sales = torch.rand(50, SALES)
-    sales[:, ITEM_FEATURES.index("category_sold_7")] = 0
-    score = SalesComponent()(sales)
-    torch.testing.assert_close(score, sales[:, ITEM_FEATURES.index("sold_7")])
+def test_sales_begin_in_the_order_of_last_week_s():
+    features = torch.rand(50, SALES)
+    features[:, ITEM_FEATURES.index("category_sold_7")] = 0
+    score = SalesComponent(sizes_of(50)).of_table(features)
+    torch.testing.assert_close(score, features[:, ITEM_FEATURES.index("sold_7")])
 
 
-def test_what_never_sold_gets_a_share_of_what_its_kinds_sold_unless_kinds_are_not_read():
-    sales = torch.zeros(3, SALES)
-    sales[:, ITEM_FEATURES.index("category_sold_7")] = torch.tensor([-1.0, 0.0, 2.0])
-    head = SalesComponent()
-    torch.testing.assert_close(head(sales), torch.tensor([-0.5, 0.0, 1.0]))
-    head.multiply(3)
-    torch.testing.assert_close(head(sales), torch.tensor([-1.5, 0.0, 3.0]))
-    assert not SalesComponent(reads_kinds=False)(sales).any()
+def test_what_never_sold_gets_a_share_of_what_its_categories_sold_where_there_are_some():
+    features = torch.zeros(3, SALES)
+    features[:, ITEM_FEATURES.index("category_sold_7")] = torch.tensor([-1.0, 0.0, 2.0])
+    component = SalesComponent(sizes_of(3, [[0], [1], [1]]))
+    torch.testing.assert_close(component.of_table(features), torch.tensor([-0.5, 0.0, 1.0]))
+    component.scale_(3)
+    torch.testing.assert_close(component.of_table(features), torch.tensor([-1.5, 0.0, 3.0]))
+    assert not SalesComponent(sizes_of(3)).of_table(features).any()
 
 
 @pytest.mark.parametrize("better", ["decayed_20", "decayed_60", "sold_7"])
-def test_the_repeat_head_begins_with_what_was_bought_more_often_or_later_or_sells_more(better):
-    known, head = torch.zeros(2, PAST + OWN), PastItemComponent(8)
-    known[1, (*PAST_FEATURES, *OWN_FEATURES).index(better)] = 1
-    logits = head(known[:, :PAST], known[:, PAST:], torch.randn(1, 8), torch.zeros(2, dtype=torch.int64))
+@pytest.mark.parametrize("width", [8, 0])
+def test_past_items_begin_with_what_was_bought_more_often_or_later_or_sells_more(better, width):
+    past, features = torch.zeros(2, PAST), torch.zeros(10, SALES)
+    if better in PAST_FEATURES:
+        past[1, PAST_FEATURES.index(better)] = 1
+    else:
+        features[7, ITEM_FEATURES.index(better)] = 1
+    queries = queries_of(item_features=features, past=([0, 0], [3, 7], past))
+    logits = PastItemComponent(sizes_of(width=width)).logits(queries, torch.randn(1, 8) if width else None)
     assert logits[1] > logits[0]
 
 
-def test_the_kind_head_begins_with_the_finest_kind_that_is_bought_more_than_it_sells():
-    categories, is_finest = torch.zeros(3, len(CATEGORY_FEATURES)), torch.zeros(9)
-    categories[1:, CATEGORY_FEATURES.index("lift")] = 0.8
-    is_finest[[3, 4]] = 1
-    score = CategoryComponent(9, is_finest)(categories, torch.tensor([3, 4, 5]))
-    torch.testing.assert_close(score, torch.tensor([0.0, 0.4, 0.0]))
+def test_categories_begin_with_the_finest_one_that_is_bought_more_than_it_sells():
+    rows = torch.zeros(3, len(CATEGORY_FEATURES))
+    rows[1:, CATEGORY_FEATURES.index("lift")] = 0.8
+    # Items 1 and 2 are of the fine categories 3 and 4, both of the coarse one 5.
+    component = CategoryComponent(sizes_of(3, [[0, 0], [3, 5], [4, 5]]))
+    scores = component.score(queries_of(categories=([0, 0, 0], [3, 4, 5], rows)), None)
+    torch.testing.assert_close(scores.of_items(torch.arange(3)), torch.tensor([[0.0, 0.0, 0.4]]))
+    assert component.score(queries_of(), None) is None
 
 
-def test_the_companion_head_begins_with_what_is_made_likelier():
-    co_purchases = torch.zeros(2, len(CO_PURCHASE_FEATURES))
-    co_purchases[1, CO_PURCHASE_FEATURES.index("lift")] = 0.8
-    torch.testing.assert_close(CoPurchaseComponent()(co_purchases), torch.tensor([0.0, 0.4]))
+def test_co_purchases_begin_with_what_is_made_likelier():
+    rows = torch.zeros(2, len(CO_PURCHASE_FEATURES))
+    rows[1, CO_PURCHASE_FEATURES.index("lift")] = 0.8
+    scores = CoPurchaseComponent(sizes_of()).score(queries_of(co_purchases=([0, 0], [4, 6], rows)), None)
+    torch.testing.assert_close(scores.score_C, torch.tensor([0.0, 0.4]))
+    assert CoPurchaseComponent(sizes_of()).score(queries_of(), None) is None
 
 
 def dense_neighbours(cosine_VV):
-    """Return a head to whose items all others are neighbours, with these cosines."""
-    head = NeighbourComponent(len(cosine_VV))
-    head.begin(torch.arange(len(cosine_VV), dtype=torch.int32).expand(len(cosine_VV), -1), cosine_VV)
-    return head
+    """Return a component in which all items are neighbours, with these cosines."""
+    component = NeighbourComponent(sizes_of(len(cosine_VV)))
+    component.set_neighbours(torch.arange(len(cosine_VV), dtype=torch.int32).expand(len(cosine_VV), -1), cosine_VV)
+    return component
 
 
-def test_the_neighbour_head_adds_cosines_of_past_items_the_newer_the_more_and_gives_past_items_nothing():
+def test_neighbours_add_cosines_of_past_items_the_newer_the_more_and_gives_past_items_nothing():
     cosine_VV = torch.rand(7, 7, generator=torch.Generator().manual_seed(0)) * (1 - torch.eye(7))
     cosine_VV[0], cosine_VV[:, 0] = 0, 0
-    head = dense_neighbours(cosine_VV)
-    head.multiply(0.5)
+    component = dense_neighbours(cosine_VV)
+    component.scale_(0.5)
     # The first customer bought 2, then 5; the second nothing; the third 6.
     query_P, item_P, age_P = torch.tensor([0, 0, 2]), torch.tensor([2, 5, 6]), torch.tensor([0.9, 0.1, 3.0])
-    query_C, item_C, score_C = head(query_P, item_P, age_P)
+    query_C, item_C, score_C = component.of_past(query_P, item_P, age_P)
     strength_QV = torch.stack([cosine_VV[5] + 2**-0.25 * cosine_VV[2], torch.zeros(7), cosine_VV[6]])
     strength_QV[query_P, item_P] = 0
     expected_QV = 0.5 * torch.log1p(1000 * strength_QV)
@@ -104,55 +134,100 @@ def test_neighbours_are_the_same_in_a_large_catalogue():
     random = torch.Generator().manual_seed(1)
     small = torch.rand(20, 20, generator=random) * (1 - torch.eye(20))
     small[0], small[:, 0] = 0, 0
-    large = NeighbourComponent(20_000)
+    large = NeighbourComponent(sizes_of(20_000))
     neighbour_VK, cosine_VK = torch.zeros(20_000, 419, dtype=torch.int32), torch.zeros(20_000, 419)
     neighbour_VK[:20, :20], cosine_VK[:20, :20] = torch.arange(20, dtype=torch.int32), small
-    large.begin(neighbour_VK, cosine_VK)
-    asked = torch.tensor([0, 0, 9]), torch.tensor([3, 17, 4]), torch.tensor([0.2, 0.1, 0.0])
-    for found, expected in zip(large(*asked), dense_neighbours(small)(*asked), strict=True):
+    large.set_neighbours(neighbour_VK, cosine_VK)
+    past = torch.tensor([0, 0, 9]), torch.tensor([3, 17, 4]), torch.tensor([0.2, 0.1, 0.0])
+    for found, expected in zip(large.of_past(*past), dense_neighbours(small).of_past(*past), strict=True):
         torch.testing.assert_close(found, expected)
 
 
-def test_the_neighbour_head_asks_the_newest_items_only_and_nobody_of_a_customer_without_any():
-    head = dense_neighbours(torch.ones(60, 60))
+def test_only_the_newest_past_items_have_neighbours_and_who_has_none_gets_nothing():
+    component = dense_neighbours(torch.ones(60, 60))
     item_P = torch.arange(1, 51)
     query_P, age_P = torch.zeros(50, dtype=torch.int64), torch.arange(50.0)
-    _, item_C, score_C = head(query_P, item_P, age_P)
+    _, item_C, score_C = component.of_past(query_P, item_P, age_P)
     assert item_C.tolist() == [0, *range(51, 60)]
     expected = torch.log1p(1000 * (2.0 ** (-torch.arange(NeighbourComponent.max_past) / 4)).sum())
     torch.testing.assert_close(score_C, expected.expand(10))
-    nobody = head(query_P[:0], item_P[:0], age_P[:0])
+    nobody = component.of_past(query_P[:0], item_P[:0], age_P[:0])
     assert [len(part) for part in nobody] == [0, 0, 0]
 
 
 def test_of_a_large_catalogue_each_item_keeps_fewer_neighbours():
-    assert NeighbourComponent(1000).cosine_VK.shape == (1000, 512)
-    assert NeighbourComponent(9).cosine_VK.shape == (9, 9)
-    assert NeighbourComponent(100_000).cosine_VK.shape == (100_000, 83)
+    assert NeighbourComponent(sizes_of(1000)).cosine_VK.shape == (1000, 512)
+    assert NeighbourComponent(sizes_of(9)).cosine_VK.shape == (9, 9)
+    assert NeighbourComponent(sizes_of(100_000)).cosine_VK.shape == (100_000, 83)
 
 
 def test_past_items_begin_at_an_even_chance_against_the_catalogue():
-    past, n_queries, log_catalogue = torch.rand(300, PAST), 20, 9.0
-    query = torch.from_numpy(np.repeat(np.arange(n_queries), 15))
-    head, sales = PastItemComponent(8), torch.rand(300, OWN)
-    head.begin(torch.cat([past, sales], dim=1), n_queries, log_catalogue)
-    weight = head(past, sales, torch.randn(n_queries, 8), query).exp().sum() / n_queries
-    assert float(weight.log().detach()) == pytest.approx(log_catalogue, abs=1e-4)
+    past, features, log_partition = torch.rand(300, PAST), torch.rand(10, SALES), 9.0
+    query, item = np.repeat(np.arange(20), 15), np.arange(300) % 9 + 1
+    queries = queries_of(20, features, (query, item, past))
+    component = PastItemComponent(sizes_of())
+    component.init_even_chance(queries, log_partition)
+    weight = component.logits(queries, torch.randn(20, 8)).exp().sum() / 20
+    assert float(weight.log().detach()) == pytest.approx(log_partition, abs=1e-4)
 
 
-def test_many_rows_score_as_each_of_them_alone():
+def all_components():
+    sizes = sizes_of(10, [[0, 0], *([1 + n % 4, 5 + n % 2] for n in range(9))])
+    return {name: one(sizes) for name, one in component_classes().items()}
+
+
+def with_weights(component):
     torch.manual_seed(0)
-    n, codes, queries = 20_000, torch.randint(9, (20_000,)), torch.randint(5, (20_000,))
-    asked = (
-        (SalesComponent(), (torch.randn(n, SALES),)),
-        (PastItemComponent(8), (torch.randn(n, PAST), torch.randn(n, OWN), torch.randn(5, 8), queries)),
-        (CategoryComponent(9, torch.ones(9)), (torch.randn(n, len(CATEGORY_FEATURES)), codes)),
-        (CoPurchaseComponent(), (torch.randn(n, len(CO_PURCHASE_FEATURES)),)),
+    for weight in component.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    if isinstance(component, NeighbourComponent):
+        others = torch.arange(10, dtype=torch.int32).expand(10, -1)
+        component.set_neighbours(others, torch.rand(10, 10) * (1 - torch.eye(10)))
+    return component
+
+
+def many_queries(n_queries=5000):
+    random = np.random.default_rng(1)
+    query = np.repeat(np.arange(n_queries), 4)
+    item = np.tile(np.arange(4), n_queries) * 2 + 1 + random.integers(0, 2, 4 * n_queries)
+    code = np.tile([1, 3, 5, 6], n_queries)
+    past, of_code, together = (
+        random.normal(size=(len(query), n)).astype(np.float32) for n in (PAST, len(CATEGORY_FEATURES), 6)
     )
-    some = torch.tensor([0, 8191, 8192, 16_384, n - 1])
-    for head, tables in asked:
-        for weight in head.parameters():
-            torch.nn.init.normal_(weight, std=0.2)
-        chosen = (table[some] if len(table) == n else table for table in tables)
-        torch.testing.assert_close(head(*tables)[some], head(*chosen), rtol=1e-4, atol=1e-5)
-        assert head(*tables).shape == (n,)
+    features = torch.from_numpy(random.normal(size=(10, SALES)).astype(np.float32))
+    return queries_of(n_queries, features, (query, item, past), (query, code, of_code), (query, item, together))
+
+
+def scored(component, queries, query_QD):
+    """Return what a component gives (Q, V), past items' own logits in their place."""
+    table_QV = torch.zeros(len(queries), 10)
+    if isinstance(component, PastItemComponent):
+        place = queries.past_query_P, queries.past_item_P
+        return table_QV.index_put(place, component.logits(queries, query_QD))
+    return component.score(queries, query_QD).add_to(table_QV)
+
+
+@pytest.mark.parametrize("name", list(component_classes()))
+@torch.no_grad()
+def test_many_queries_score_as_each_of_them_alone(name):
+    component, queries, query_QD = with_weights(all_components()[name]), many_queries(), torch.randn(5000, 8)
+    some = torch.tensor([0, 2047, 2048, 4096, 4999])  # tables go through a network in blocks
+    whole = scored(component, queries, query_QD)[some]
+    assert whole.any()
+    torch.testing.assert_close(whole, scored(component, queries.take(some), query_QD[some]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(component_classes()))
+@torch.no_grad()
+def test_every_component_is_scaled_in_its_weights(name):
+    component, queries, query_QD = with_weights(all_components()[name]), many_queries(20), torch.randn(20, 8)
+    before = scored(component, queries, query_QD)
+    component.scale_(1.5)
+    torch.testing.assert_close(scored(component, queries, query_QD), 1.5 * before)
+
+
+def test_components_are_found_by_their_files_and_named_once():
+    classes = component_classes()
+    assert list(classes) == ["sales", "past_items", "categories", "co_purchases", "neighbours"]
+    assert all(issubclass(one, Component) and one.title for one in classes.values())
+    assert len({one.title for one in classes.values()}) == len(classes)

@@ -245,8 +245,6 @@ def test_a_mistake_is_said_of_the_place_where_it_was_written(tmp_path, text, ove
         ("evaluation.cutoffs=5", r"expected a list"),
         ("evaluation.cutoffs=[]", "at least 1"),
         ("evaluation.cutoffs=[0]", "greater than or equal to 1"),
-        ("baselines.half_lives_days=[]", "at least 1"),
-        ("baselines.half_lives_days=[-7]", "greater than 0"),
         ("baselines.systems=[repeat, nosuch]", "'als'.*found 'nosuch'"),
         (
             "data.engine=pandas",

@@ -29,7 +29,7 @@ COMMON = [
     "evaluation.n_bootstrap=100",
 ]
 OURS = ["name=ours", "model.width=16", "model.max_length=16", "training.batch_tokens=256"]
-OURS += ["training.n_negatives=16", "training.n_window_negatives=16"]
+OURS += ["training.n_negatives=16"]
 PUBLISHED = ["name=published", "split.protocol=customers", "original.family=id", "original.hidden_size=16"]
 PUBLISHED += ["original.num_heads=2", "original.num_layers=1", "original.batch_size=16"]
 

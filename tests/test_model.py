@@ -4,18 +4,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from toy import toy_data, write_prepared
+from toy import events_of, toy_data, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
-from recsys.modeling.decoder.inputs import Sequences, newest_events
+from recsys.errors import ConfigError
+from recsys.modeling.build import build_module
+from recsys.modeling.decoder.inputs import SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.recommenders.base import History
+from recsys.modeling.decoder.weights import load_weights, save_weights
 from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
-from recsys.modeling.train import build_module
+from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.module import PurchaseModule
 from recsys.signals.history import CATEGORY_FEATURES
-from recsys.signals.sales import ItemSales
+from recsys.signals.item_codes import ItemCodes
+from recsys.signals.snapshot import Snapshot, Snapshots
 
 SMALL = ModelConfig(width=16, n_layers=2, n_heads=2, max_length=12, dropout=0.0)
 
@@ -25,29 +27,31 @@ def data(tmp_path):
     return toy_data(tmp_path, n_users=30, n_items=25, n_days=70, seed=5)
 
 
+def model_of(log, config=SMALL, **options):
+    return PurchaseModel(config, ItemCodes.from_items(log.items), has_dates=True, **options)
+
+
 @pytest.fixture
 def model(data):
     torch.manual_seed(0)
-    return PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories)).eval()
+    return model_of(data).eval()
 
 
 def some_sequences(n_rows=3, length=10, n_items=25):
     random = torch.Generator().manual_seed(1)
     items = torch.randint(1, n_items + 1, (n_rows, length), generator=random)
     gaps = torch.randint(0, 20, (n_rows, length), generator=random)
-    return Sequences(items, gaps, torch.zeros(n_rows, 0))
+    return SequenceTensors(items, gaps, torch.zeros(n_rows, 0))
 
 
-def recommend(model, data, day, users=None, **options):
-    history = History(data, data.ends_before(day), day)
-    users = np.arange(data.n_users, dtype=np.int32) if users is None else users
+def recommend(model, data, day, users=slice(None), **options):
     candidates = Candidates(all_items(data.n_items), **options)
-    return DecoderRecommender(model, ItemSales(data), chunk=7).recommend(history, users, 5, candidates)
+    return DecoderRecommender(model, Snapshots(data), chunk=7).recommend(data.histories(day).of(users), 5, candidates)
 
 
 def test_a_state_does_not_depend_on_later_events_by_gradient(model):
     sequences = some_sequences()
-    vectors = model.items(sequences.item_BT).detach().requires_grad_()
+    vectors = model.item_tower(sequences.item_BT).detach().requires_grad_()
     states = model.decoder(vectors, sequences.gap_days_BT)
     for position in range(states.shape[1]):
         (gradient,) = torch.autograd.grad(states[:, position].square().sum(), vectors, retain_graph=True)
@@ -58,14 +62,14 @@ def test_a_state_does_not_depend_on_later_events_by_gradient(model):
 def test_padding_on_the_right_changes_nothing(model):
     sequences = some_sequences(length=8)
     item_BT, gap_BT = (torch.nn.functional.pad(part, (0, 3)) for part in (sequences.item_BT, sequences.gap_days_BT))
-    padded = Sequences(item_BT, gap_BT, sequences.customer_BC)
+    padded = SequenceTensors(item_BT, gap_BT, sequences.user_codes_BK)
     torch.testing.assert_close(model.states(padded)[:, :8], model.states(sequences))
 
 
 def test_a_customer_is_answered_alike_alone_and_in_company(model, data):
     together = recommend(model, data, 18_050)
     for user in (0, 7, 29):
-        alone = recommend(model, data, 18_050, np.array([user], dtype=np.int32))
+        alone = recommend(model, data, 18_050, np.array([user]))
         assert np.array_equal(alone.item[0], together.item[user])
         np.testing.assert_allclose(alone.score[0], together.score[user], rtol=1e-4)
 
@@ -73,7 +77,7 @@ def test_a_customer_is_answered_alike_alone_and_in_company(model, data):
 def test_nothing_after_the_date_changes_an_answer(model, data, tmp_path):
     day = 18_050
     before = recommend(model, data, day)
-    events = np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
+    events = events_of(data)
     later = events[:, 1] >= day
     events[later, 2] = np.random.default_rng(9).integers(1, data.n_items + 1, later.sum())
     events[later, 1] += np.random.default_rng(8).integers(0, 9, later.sum())
@@ -101,22 +105,20 @@ def test_seen_items_are_left_out_when_asked(model, data):
         assert not set(lists.item[user].tolist()) & set(data.item[data.offsets[user] : end[user]].tolist())
 
 
-def test_a_past_item_is_scored_by_the_repeat_head_and_no_other_is(model, data):
-    day = 18_050
-    history = History(data, data.ends_before(day), day)
-    recommender = DecoderRecommender(model, ItemSales(data))
+def test_a_past_item_is_scored_by_its_own_component_and_no_other_item_is(model, data):
     with torch.inference_mode():
-        logits, queries = recommender.logits(history, np.arange(30))
-        model.repeat_head.out.bias += 1
-        raised, _ = recommender.logits(history, np.arange(30))
+        query_QD, queries = read_at(data, model, 18_050)
+        logits = model.catalogue_logits(query_QD, queries)
+        model.past_items.net.out.bias += 1
+        raised = model.catalogue_logits(query_QD, queries)
     own = torch.zeros_like(logits, dtype=torch.bool)
     own[queries.past_query_P, queries.past_item_P] = True
     torch.testing.assert_close(raised[own], logits[own] + 1)
     torch.testing.assert_close(raised[~own], logits[~own])
 
 
-#: Items of three or four a kind by each of two columns, some of none by the first.
-KIND_ITEMS = pa.table(
+#: Items of three or four a category by each of two columns, some of none by the first.
+CATEGORY_ITEMS = pa.table(
     {
         "item_id": [f"{number:010d}" for number in range(1, 41)],
         "brand": [None if number % 9 == 0 else f"b{number % 12}" for number in range(1, 41)],
@@ -126,74 +128,92 @@ KIND_ITEMS = pa.table(
 
 
 @pytest.fixture
-def with_kinds(tmp_path):
-    """Data whose items have two categories each, and a model whose kind head has weights that tell."""
+def with_categories(tmp_path):
+    """Data whose items have two categories each, and a model whose categories have weights that matter."""
     toy = toy_data(tmp_path, n_users=30, n_items=40, n_days=70, seed=5)
-    events = np.stack([toy.user_of_event(), toy.day, toy.item], axis=1)
     users = [f"u{number}" for number in range(30)]
-    data = write_prepared(tmp_path / "categories", events, items=KIND_ITEMS, n_items=40, users=users)
-    assert data.categories.shape == (41, 2)
+    data = write_prepared(tmp_path / "categories", events_of(toy), items=CATEGORY_ITEMS, n_items=40, users=users)
     torch.manual_seed(0)
-    model = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories)).eval()
+    model = model_of(data).eval()
+    assert model.codes.categories.shape == (41, 2)
+    net = model.categories.net
     with torch.no_grad():
-        for weight in (model.kind_head.out.weight, model.kind_head.code.weight, model.item_bias):
+        for weight in (net.out.weight, net.context.weight, model.item_bias):
             weight.normal_()
     return data, model
 
 
-def asked_at(data, model, day):
-    users = np.arange(data.n_users)
-    sequences, queries = newest_events(data, users, data.ends_before(day), np.full(len(users), day), SMALL)
-    return model.query(model.states(sequences), queries), queries
+def read_at(data, model, day):
+    """Return the query vectors and the queries of all users at ``day``."""
+    reading = DecoderRecommender(model, Snapshots(data)).read(data.histories(day))
+    return reading.query_QD, reading.queries
 
 
-def test_the_kind_head_gives_an_item_the_sum_over_its_kinds_of_what_was_bought_of_them(with_kinds):
-    data, model = with_kinds
+def test_categories_give_an_item_the_sum_over_its_own_of_what_was_bought_of_them(with_categories):
+    data, model = with_categories
     with torch.inference_mode():
-        query_QD, queries = asked_at(data, model, 18_050)
-        with_head = model.catalogue_logits(query_QD, queries, ItemSales(data))
-        score_R = model.kind_head(queries.category_features_RF, queries.category_code_R).tolist()
-        model.kind_head = None
-        without = model.catalogue_logits(query_QD, queries, ItemSales(data))
-    of_kind = dict(
+        query_QD, queries = read_at(data, model, 18_050)
+        whole = model.catalogue_logits(query_QD, queries)
+        net, code_R = model.categories.net, queries.category_code_R
+        rule_R = model.categories.is_finest[code_R]
+        score_R = net(queries.category_features_RF, net.context(code_R), rule_R).tolist()
+        del model.components["categories"]
+        without = model.catalogue_logits(query_QD, queries)
+    of_category = dict(
         zip(zip(queries.category_query_R.tolist(), queries.category_code_R.tolist(), strict=True), score_R, strict=True)
     )
     past = set(zip(queries.past_query_P.tolist(), queries.past_item_P.tolist(), strict=True))
-    given = (with_head - without).tolist()
+    given = (whole - without).tolist()
     for query in range(30):
         for item in range(1, 41):
-            # A past item has one score, the repeat head's.
-            categories = [] if (query, item) in past else data.categories[item].tolist()
-            expected = sum(of_kind.get((query, code), 0.0) for code in categories)
+            # A past item has one score, that of its own component.
+            categories = [] if (query, item) in past else model.codes.categories[item].tolist()
+            expected = sum(of_category.get((query, code), 0.0) for code in categories)
             assert given[query][item] == pytest.approx(expected, abs=1e-4)
 
 
-def test_logits_of_pairs_and_of_shared_items_are_those_of_the_catalogue_for_new_items(with_kinds):
-    data, model = with_kinds
-    sales, item_N = ItemSales(data), torch.tensor([3, 9, 9, 17, 40, 1])
+def test_logits_of_pairs_and_of_shared_items_are_those_of_the_catalogue_for_new_items(with_categories):
+    data, model = with_categories
+    item_N = torch.tensor([3, 9, 9, 17, 40, 1])
     with torch.inference_mode():
-        query_QD, queries = asked_at(data, model, 18_050)
-        whole = model.catalogue_logits(query_QD, queries, sales)
-        given = model.given(queries)
-        shared = model.shared_logits(query_QD, queries, item_N, sales, given)
+        query_QD, queries = read_at(data, model, 18_050)
+        whole = model.catalogue_logits(query_QD, queries)
+        terms = model.terms(query_QD, queries)
+        shared = model.shared_logits(terms, item_N)
         new = torch.isfinite(whole)
         new[queries.past_query_P, queries.past_item_P] = False
         query_P, item_P = torch.nonzero(new, as_tuple=True)
-        pairs = model.pair_logits(query_QD, queries, query_P, item_P, sales, given)
+        pairs = model.pair_logits(terms, query_P, item_P)
     torch.testing.assert_close(pairs, whole[query_P, item_P])
     torch.testing.assert_close(shared[new[:, item_N]], whole[:, item_N][new[:, item_N]])
-    assert given.categories.of_items(model.categories_VC).abs().max() > 0.1
-    assert given.co_purchases.score_C.abs().max() > 0.1
+    assert terms.keys() == {"sequence", "categories", "co_purchases", "sales"}
+    assert terms["categories"].of_items(torch.arange(41)).abs().max() > 0.1
+    assert terms["co_purchases"].score_C.abs().max() > 0.1
 
 
-def test_questions_that_are_taken_keep_their_past_items_and_kinds(with_kinds):
-    data, model = with_kinds
+def test_each_form_of_scores_gives_the_same_numbers(with_categories):
+    """Products, days, categories and pairs: the catalogue, some items, single pairs, and the mean."""
+    data, model = with_categories
+    item_N = torch.tensor([5, 40, 5, 12])
     with torch.inference_mode():
-        query_QD, queries = asked_at(data, model, 18_050)
+        query_QD, queries = read_at(data, model, 18_050)
+        for name, scores in model.terms(query_QD, queries).items():
+            whole = scores.add_to(torch.zeros(30, 41))
+            some = scores.of_items(item_N).expand(30, -1)
+            query_P, item_P = (part.flatten() for part in torch.meshgrid(torch.arange(30), item_N, indexing="ij"))
+            torch.testing.assert_close(some, whole[:, item_N], msg=name)
+            torch.testing.assert_close(scores.of_pairs(query_P, item_P).view(30, 4), whole[:, item_N], msg=name)
+            torch.testing.assert_close(scores.mean_Q().expand(30), whole[:, 1:].mean(1), msg=name)
+
+
+def test_queries_that_are_taken_keep_their_past_items_and_categories(with_categories):
+    data, model = with_categories
+    with torch.inference_mode():
+        query_QD, queries = read_at(data, model, 18_050)
         chosen = torch.tensor([4, 29, 4, 0])
         taken = queries.take(chosen)
-        whole = model.catalogue_logits(query_QD, queries, ItemSales(data))
-        of_taken = model.catalogue_logits(query_QD[chosen], taken, ItemSales(data))
+        whole = model.catalogue_logits(query_QD, queries)
+        of_taken = model.catalogue_logits(query_QD[chosen], taken)
     torch.testing.assert_close(of_taken, whole[chosen])
     for place, query in enumerate(chosen.tolist()):
         mine, was = taken.category_query_R == place, queries.category_query_R == query
@@ -202,52 +222,73 @@ def test_questions_that_are_taken_keep_their_past_items_and_kinds(with_kinds):
         assert torch.equal(taken.category_features_RF[mine], queries.category_features_RF[was])
 
 
-def test_a_companion_head_gives_the_items_that_go_with_past_ones_its_scores_and_the_others_nothing(with_kinds):
-    data, model = with_kinds
+def test_co_purchases_give_the_items_bought_together_with_past_ones_their_scores_and_the_others_nothing(
+    with_categories,
+):
+    data, model = with_categories
     with torch.inference_mode():
-        query_QD, queries = asked_at(data, model, 18_050)
-        with_head = model.catalogue_logits(query_QD, queries, ItemSales(data))
-        score_C = model.companion_head(queries.co_purchase_features_CF)
-        model.companion_head = None
-        expected = model.catalogue_logits(query_QD, queries, ItemSales(data))
+        query_QD, queries = read_at(data, model, 18_050)
+        whole = model.catalogue_logits(query_QD, queries)
+        score_C = model.components["co_purchases"].net(queries.co_purchase_features_CF)
+        del model.components["co_purchases"]
+        expected = model.catalogue_logits(query_QD, queries)
         expected[queries.co_purchase_query_C, queries.co_purchase_item_C] += score_C
         past = queries.past_query_P, queries.past_item_P
-        expected[past] = with_head[past]  # a past item has one score, the repeat head's
-    torch.testing.assert_close(with_head, expected)
+        expected[past] = whole[past]  # a past item has one score, that of its own component
+    torch.testing.assert_close(whole, expected)
     assert len(score_C) > 30
 
 
-def test_a_model_without_a_companion_head_asks_for_no_companions(with_kinds):
-    data, _ = with_kinds
-    users, day = np.arange(30), np.full(30, 18_050)
-    asked = [
-        newest_events(data, users, data.ends_before(18_050), day, SMALL.model_copy(update={"companion_head": has}))[1]
-        for has in (True, False)
-    ]
-    assert len(asked[0].co_purchase_query_C) > 30
-    assert len(asked[1].co_purchase_query_C) == 0
+def test_a_model_without_co_purchases_looks_none_up(with_categories):
+    data, model = with_categories
+    fewer = model_of(data, SMALL.model_copy(update={"components": ("sequence", "sales")}))
+    found = [len(read_at(data, one, 18_050)[1].co_purchase_query_C) for one in (model, fewer)]
+    assert found[0] > 30
+    assert found[1] == 0
 
 
-def test_a_kind_head_that_has_learned_nothing_gives_an_item_half_the_lift_of_its_finest_kind(with_kinds):
-    data, _ = with_kinds
-    fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
+def test_categories_that_have_learned_nothing_give_an_item_half_the_lift_of_its_finest_one(with_categories):
+    data, _ = with_categories
+    fresh = model_of(data)
+    categories_VC = torch.from_numpy(fresh.codes.categories)
     with torch.inference_mode():
-        _, queries = asked_at(data, fresh, 18_050)
-        given_QV = fresh.kind_scores(queries).of_items(fresh.categories_VC)
-    expected_QV = torch.zeros_like(given_QV)
+        _, queries = read_at(data, fresh, 18_050)
+        score_QV = fresh.categories.score(queries, None).of_items(torch.arange(41))
+    expected_QV = torch.zeros_like(score_QV)
     lift_R = queries.category_features_RF[:, CATEGORY_FEATURES.index("lift")]
     for query, code, lift in zip(queries.category_query_R, queries.category_code_R, lift_R, strict=True):
-        expected_QV[query] += lift / 2 * (fresh.categories_VC[:, 0] == code)
-    torch.testing.assert_close(given_QV, expected_QV)
+        expected_QV[query] += lift / 2 * (categories_VC[:, 0] == code)
+    torch.testing.assert_close(score_QV, expected_QV)
 
 
-def test_the_sales_head_reads_kinds_where_there_are_some_and_the_kind_head_is_on(with_kinds, tmp_path):
-    data, model = with_kinds
-    assert model.sales_head.of_kinds == 0.5
-    blind = build_purchase_model(SMALL.model_copy(update={"kind_head": False}), data)
-    assert blind.sales_head.of_kinds is None
-    undescribed = toy_data(tmp_path / "plain", n_users=3, n_items=8, n_days=30, seed=0)
-    assert build_purchase_model(SMALL, undescribed).sales_head.of_kinds is None
+def test_sales_read_categories_where_items_have_some(with_categories, tmp_path):
+    _, model = with_categories
+    assert model.sales.of_categories == 0.5
+    undescribed = model_of(toy_data(tmp_path / "plain", n_users=3, n_items=8, n_days=30, seed=0))
+    assert undescribed.sales.of_categories is None
+    assert undescribed.categories is None
+
+
+def test_by_default_a_model_has_the_components_that_fit_the_protocol(with_categories):
+    data, model = with_categories
+    assert model.term_names == ("sequence", "bias", "categories", "co_purchases", "sales", "past_items")
+    undated = PurchaseModel(SMALL, model.codes, has_dates=False)
+    assert undated.term_names == ("sequence", "bias", "neighbours")
+    assert undated.decoder.gap is None  # days between events are not read where there are no dates
+
+
+@pytest.mark.parametrize(
+    ("components", "has_dates", "words"),
+    [
+        (("sequence", "weather"), True, "names 'weather'; expected some of sequence, sales, past_items"),
+        (("sales",), False, "'sales', which looks at a date.*expected some of sequence, neighbours"),
+        (("neighbours",), True, "'neighbours', which counts whole histories.*expected some of sequence, sales"),
+    ],
+)
+def test_a_component_that_does_not_exist_or_fit_is_named(data, components, has_dates, words):
+    config = SMALL.model_copy(update={"components": components})
+    with pytest.raises(ConfigError, match=words):
+        PurchaseModel(config, ItemCodes.from_items(data.items), has_dates=has_dates)
 
 
 def module_for(data, model=SMALL, **training):
@@ -276,7 +317,7 @@ def train_steps(module: PurchaseModule, n_epochs: int, lr: float = 0.01) -> list
 def test_a_decoder_is_causal_and_learns_with_any_window(data, window):
     module = module_for(data, SMALL.model_copy(update={"attention_window": window}))
     sequences, decoder = some_sequences(), module.model.decoder
-    vectors = module.model.items(sequences.item_BT).detach().requires_grad_()
+    vectors = module.model.item_tower(sequences.item_BT).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(decoder(vectors, sequences.gap_days_BT)[:, 4].square().sum(), vectors)
     assert not gradient[:, 5:].any()
     assert gradient[:, 1:5].abs().amax((0, 2)).min() > 0
@@ -286,14 +327,14 @@ def test_a_decoder_is_causal_and_learns_with_any_window(data, window):
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
 def test_the_loss_falls_from_that_of_a_guess(data, loss):
-    losses = train_steps(module_for(data, loss=loss, n_negatives=64, n_window_negatives=64), 14)
+    losses = train_steps(module_for(data, loss=loss, n_negatives=64), 14)
     assert losses[-1] < 0.85 * losses[0]
 
 
 def window_losses(module: PurchaseModule, batch) -> torch.Tensor:
     with torch.no_grad():
-        asked, _ = module.asked_losses(module.model.states(batch.sequences), batch)
-    return torch.stack([asked.joint, asked.repeats, asked.discoveries])
+        window, _ = module.window_losses(module.model.states(batch.sequences), batch)
+    return torch.stack([window.joint, window.repeats, window.discoveries])
 
 
 class EveryItemOnce:
@@ -313,12 +354,11 @@ class EveryItemOnce:
 def test_the_sampled_window_loss_of_every_item_once_is_the_whole_one_and_of_many_draws_tends_to_it(data):
     module = module_for(data, loss="full")
     train_steps(module, 3)  # logits that differ
-    batch = max(module.batches, key=lambda batch: len(batch.queries.row_Q))
+    batch = max(module.batches, key=lambda batch: len(batch.queries))
     whole = window_losses(module, batch)
 
     def sampled(n_window_negatives: int) -> torch.Tensor:
-        training = module.config.training.model_copy(update={"n_window_negatives": n_window_negatives})
-        module.config, module.loss = module.config.model_copy(update={"training": training}), "sampled"
+        module.n_window_negatives, module.loss = n_window_negatives, "sampled"
         return window_losses(module, batch)
 
     drawn = module.sampler
@@ -333,11 +373,11 @@ def test_the_sampled_window_loss_of_every_item_once_is_the_whole_one_and_of_many
 
 
 #: Items of the toy data that nobody buys.
-UNSOLD = (1, 7, 9, 24)
+COLD = (1, 7, 9, 24)
 
 
 def described(tmp_path):
-    """Toy data whose items are described by three columns, the last one of categories, without a sale of ``UNSOLD``."""
+    """Toy data whose items are described by three columns, the last one of categories, without a sale of ``COLD``."""
     items = pa.table(
         {
             "item_id": [f"{number:010d}" for number in range(1, 26)],
@@ -347,34 +387,34 @@ def described(tmp_path):
         }
     )
     data = toy_data(tmp_path, n_users=30, n_items=25, n_days=70, seed=5)
-    events = np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
-    events = events[~np.isin(events[:, 2], UNSOLD)]
+    events = events_of(data)
+    events = events[~np.isin(events[:, 2], COLD)]
     return write_prepared(tmp_path / "described", events, n_items=25, users=[f"u{n}" for n in range(30)], items=items)
 
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
 def test_nothing_but_its_attributes_and_the_mean_bias_is_said_of_an_item_without_a_sale(tmp_path, loss):
-    module = module_for(described(tmp_path), loss=loss, n_negatives=64, n_window_negatives=64)
+    module = module_for(described(tmp_path), loss=loss, n_negatives=64)
     model = module.model
     sold_V = torch.ones(26, dtype=torch.bool)
-    sold_V[[0, *UNSOLD]] = False
+    sold_V[[0, *COLD]] = False
     train_steps(module, 2)
     model.tie_cold_item_bias()
-    assert not model.items.own.weight[list(UNSOLD)].any()
-    assert model.items.own.weight[:26][sold_V].abs().amax(1).min() > 0
-    biases = model.item_bias[list(UNSOLD)]
-    torch.testing.assert_close(biases, model.item_bias[sold_V].mean().expand(len(UNSOLD)))
+    assert not model.item_tower.own.weight[list(COLD)].any()
+    assert model.item_tower.own.weight[:26][sold_V].abs().amax(1).min() > 0
+    biases = model.item_bias[list(COLD)]
+    torch.testing.assert_close(biases, model.item_bias[sold_V].mean().expand(len(COLD)))
     assert model.item_bias[sold_V].std() > 0
     model.eval()
-    told_UA = model.items.attributes_NA[list(UNSOLD)]
-    same = model.items.attribute(told_UA) / told_UA.shape[1]
-    torch.testing.assert_close(model.item_vectors_VD[list(UNSOLD)], same)
+    code_UA = model.item_tower.attributes_NA[list(COLD)]
+    same = model.item_tower.attribute(code_UA) / code_UA.shape[1]
+    torch.testing.assert_close(model.item_vectors()[list(COLD)], same)
 
 
-def test_an_item_without_a_sale_teaches_the_sales_head_alone(tmp_path):
+def test_an_item_without_a_sale_teaches_the_component_of_sales_alone(tmp_path):
     module = module_for(described(tmp_path))
-    model, batch = module.model, max(module.batches, key=lambda batch: len(batch.queries.row_Q))
-    queries, unsold_N = batch.queries, torch.tensor(UNSOLD)
+    model, batch = module.model, max(module.batches, key=lambda batch: len(batch.queries))
+    queries, cold_N = batch.queries, torch.tensor(COLD)
 
     def taught_by(logits_of) -> set[str]:
         module.zero_grad()
@@ -382,17 +422,28 @@ def test_an_item_without_a_sale_teaches_the_sales_head_alone(tmp_path):
         logits_of(query_QD).sum().backward()
         return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
 
-    torch.nn.init.normal_(model.sales_head.mlp[-1].weight)  # begins at 0, through which nothing before it learns
-    assert model.sales_head.of_kinds is not None
-    head = {name for name, _ in model.named_parameters() if name.startswith("sales_head")}
-    assert taught_by(lambda query: model.catalogue_logits(query, queries, module.sales)[:, unsold_N]) == head
+    torch.nn.init.normal_(model.sales.net.out.weight)  # begins at 0, through which nothing before it learns
+    assert model.sales.of_categories is not None
+    own = {name for name, _ in model.named_parameters() if name.startswith("components.sales")}
+    assert taught_by(lambda query: model.catalogue_logits(query, queries)[:, cold_N]) == own
 
     def shared(item_N: torch.Tensor):
-        return lambda query: model.shared_logits(query, queries, item_N, module.sales, model.given(queries))
+        return lambda query: model.shared_logits(model.terms(query, queries), item_N)
 
-    assert taught_by(shared(unsold_N)) == head
-    sold = taught_by(shared(unsold_N + 1))
-    assert sold > {"item_bias", "items.own.weight", "items.attribute.weight", "decoder.norm.weight"}
+    assert taught_by(shared(cold_N)) == own
+    sold = taught_by(shared(cold_N + 1))
+    assert sold > {"item_bias", "item_tower.own.weight", "item_tower.attribute.weight", "decoder.norm.weight"}
+
+
+def test_without_the_component_of_sales_an_item_without_a_sale_teaches_nothing(tmp_path):
+    components = ("sequence", "past_items", "categories")
+    module = module_for(described(tmp_path), SMALL.model_copy(update={"components": components}))
+    model, batch = module.model, max(module.batches, key=lambda batch: len(batch.queries))
+    query_QD, cold_N = model.query(model.states(batch.sequences), batch.queries), torch.tensor(COLD)
+    logits = model.catalogue_logits(query_QD, batch.queries)[:, cold_N]
+    shared = model.shared_logits(model.terms(query_QD, batch.queries), cold_N)
+    gradients = torch.autograd.grad(logits.sum() + shared.sum(), list(model.parameters()), allow_unused=True)
+    assert not any(gradient is not None and gradient.any() for gradient in gradients)
 
 
 def test_a_saved_run_places_an_item_without_a_sale_as_it_did(tmp_path):
@@ -400,7 +451,7 @@ def test_a_saved_run_places_an_item_without_a_sale_as_it_did(tmp_path):
     module = module_for(data)
     train_steps(module, 1)
     module.model.tie_cold_item_bias()
-    again = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
+    again = model_of(data)
     again.load_state_dict(module.model.state_dict())
     lists = [recommend(model, data, 18_050) for model in (module.model, again)]
     assert np.array_equal(lists[0].item, lists[1].item)
@@ -419,7 +470,7 @@ def test_it_overfits_ten_customers(tmp_path):
 
 def test_training_reads_nothing_from_the_validation_window_on(data, tmp_path):
     split_day = module_for(data).batches.split.train_day
-    events = np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
+    events = events_of(data)
     later = events[:, 1] >= split_day
     events[later, 2] = np.random.default_rng(2).integers(1, 26, later.sum())
     corrupted = write_prepared(tmp_path / "later", events, n_items=25, users=[f"u{n}" for n in range(30)])
@@ -435,11 +486,54 @@ def test_training_reads_nothing_from_the_validation_window_on(data, tmp_path):
 def test_an_untrained_model_gives_past_items_and_the_catalogue_an_even_chance(data):
     config = Config(model=SMALL, split=SplitConfig(n_folds=1), training=TrainingConfig(query_windows=4))
     module = build_module(config, data)
-    day = module.batches.split.train_day
-    users = np.flatnonzero(data.ends_before(day) > data.offsets[:-1]).astype(np.int32)
-    recommender = DecoderRecommender(module.model.eval(), module.sales)
+    histories = data.histories(module.batches.split.train_day)
+    histories = histories.of(histories.n_events > 0)
     with torch.inference_mode():
-        logits_QV, queries = recommender.logits(History(data, data.ends_before(day), day), users)
+        reading = DecoderRecommender(module.model.eval(), module.batches.snapshots).read(histories)
+        queries = reading.queries
+        logits_QV = module.model.catalogue_logits(reading.query_QD, queries)
     probability_QV = logits_QV.softmax(-1)
-    repeats = probability_QV[queries.past_query_P, queries.past_item_P].sum() / len(users)
+    repeats = probability_QV[queries.past_query_P, queries.past_item_P].sum() / len(histories)
     assert 0.3 < float(repeats) < 0.7
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+@pytest.mark.parametrize("components", [("sales", "past_items"), ("sequence",), ("categories",), ("co_purchases",)])
+def test_any_choice_of_components_learns_validates_recommends_and_is_saved_and_loaded(tmp_path, components, loss):
+    data = described(tmp_path)
+    config = SMALL.model_copy(update={"components": components})
+    module = module_for(data, config, loss=loss, n_negatives=64, n_window_negatives=64)
+    assert (module.model.decoder is None) == ("sequence" not in components)
+    losses = train_steps(module, 10)
+    assert losses[-1] < losses[0]
+    precision_Q, temperatures = module.validation.average_precisions(module.model)
+    assert 0 < np.nanmean(precision_Q) < 1
+    assert len(temperatures) == len(components) + 2
+    module.temperatures.copy_(temperatures)
+    state = module.weights(module.state_dict())
+    save_weights(state, tmp_path / "weights.safetensors")
+    again = model_of(data, config)
+    load_weights(again, tmp_path / "weights.safetensors")
+    module.model.load_state_dict(state)
+    lists = [recommend(model, data, 18_060) for model in (module.model, again)]
+    assert np.array_equal(lists[0].item, lists[1].item)
+    assert np.array_equal(lists[0].score, lists[1].score)
+    assert all(len(set(row)) == 5 for row in lists[0].item.tolist())
+
+
+@pytest.mark.parametrize("components", [None, ("sales", "past_items"), ("sequence",)])
+def test_a_snapshot_that_was_saved_and_opened_gives_the_same_lists_without_the_log(tmp_path, components):
+    data = described(tmp_path)
+    module = module_for(data, SMALL.model_copy(update={"components": components}))
+    train_steps(module, 2)
+    day = 18_060
+    Snapshots(data).at(day).save(tmp_path / "snapshot")
+    opened = Snapshot.open(tmp_path / "snapshot")
+    assert isinstance(opened.item_features, np.memmap)
+    candidates = Candidates(all_items(data.n_items))
+    lists = [
+        DecoderRecommender(module.model, source).recommend(data.histories(day), 5, candidates)
+        for source in (Snapshots(data), opened)
+    ]
+    assert np.array_equal(lists[0].item, lists[1].item)
+    assert np.array_equal(lists[0].score, lists[1].score)

@@ -10,18 +10,18 @@ from safetensors.numpy import save_file
 from recsys.data.purchases import open_purchases
 
 
-def write_prepared(folder, events, *, n_items=None, users=None, items=None, told=None, promotions=None):
+def write_prepared(folder, events, *, n_items=None, users=None, items=None, columns=None, promotions=None):
     """Write ``events``, rows (user_index, day, item_index), as prepared data and open them.
 
-    Rows keep their order within a user's day; each day is a basket. ``users`` are ids or a table; ``told``, given the
-    three columns, returns arrays of prices and the like that stand in place of constant ones. ``promotions`` are rows
+    Rows keep their order within a user's day; each day is a basket. ``users`` are ids or a table; ``columns``,
+    given the three columns, returns arrays of prices and the like that stand in place of constant ones. ``promotions`` are rows
     (item_index, first day, day after the last, medium, share).
     """
     folder.mkdir(parents=True, exist_ok=True)
     events = np.asarray(events, dtype=np.int64).reshape(-1, 3)
     user, day, item = events[np.lexsort((np.arange(len(events)), events[:, 1], events[:, 0]))].T
     n_users = int(user.max()) + 1 if users is None else len(users)
-    told = {} if told is None else told(user, day, item)
+    others = {} if columns is None else columns(user, day, item)
     n_items = int(item.max()) if n_items is None else n_items
     new_basket = np.concatenate([[True], (user[1:] != user[:-1]) | (day[1:] != day[:-1])])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))])
@@ -36,7 +36,7 @@ def write_prepared(folder, events, *, n_items=None, users=None, items=None, told
         "basket": basket.astype(np.int32),
         "offsets": offsets.astype(np.int64),
     }
-    arrays |= {name: np.asarray(array).astype(arrays[name].dtype) for name, array in told.items()}
+    arrays |= {name: np.asarray(array).astype(arrays[name].dtype) for name, array in others.items()}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     item_ids = [f"{number:010d}" for number in range(1, n_items + 1)]
@@ -52,6 +52,11 @@ def write_prepared(folder, events, *, n_items=None, users=None, items=None, told
     (folder / "manifest.json").write_text(json.dumps({"fingerprint": "toy"}))
     (folder / "report.json").write_text("{}")
     return open_purchases(folder)
+
+
+def events_of(log):
+    """Return the rows (user_index, day, item_index) that :func:`write_prepared` takes."""
+    return np.stack([log.user_of_event(), log.day, log.item], axis=1).astype(np.int64)
 
 
 def toy_data(folder, *, n_users, n_items, n_days, seed, first_day=18_000):

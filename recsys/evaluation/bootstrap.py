@@ -6,10 +6,14 @@ and metric. Systems are compared on the same draws, so that what is easy about a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
+#: Share of the resamples inside an interval: the field's usual 95 %, so intervals of all reports compare.
+CONFIDENCE: Final = 0.95
+#: What draws the customers. It is no setting, so the same lists have the same intervals everywhere.
+RESAMPLING_SEED: Final = 0
 #: Draws (R, U) held at once.
 MAX_DRAWN = 8_000_000
 

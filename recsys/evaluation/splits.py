@@ -6,6 +6,7 @@ learned from, and folds, each with the position up to which a user's history is 
 
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from recsys.config import DataConfig, SplitConfig
 from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import DataError
+
+#: Share of the users whom the protocol customers, or of the texts that the text transformer, never learns from: the
+#: original held out a fifth.
+HELD_OUT_SHARE: Final = 0.2
+#: What draws them. It is no setting, so runs of any seed are scored on the same users.
+HELD_OUT_SEED: Final = 42
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def make_split(data: Purchases, config: SplitConfig) -> Split:
         return weekly_split(data, config)
     if config.protocol == "leave_one_out":
         return leave_one_out(data)
-    return customer_split(data, config)
+    return customer_split(data)
 
 
 def weekly_split(data: Purchases, config: SplitConfig) -> Split:
@@ -155,14 +162,14 @@ def leave_one_out(data: Purchases) -> Split:
     return Split(train_end=validation.history_end, train_day=day + 1, validation=validation, tests=(test,))
 
 
-def customer_split(data: Purchases, config: SplitConfig) -> Split:
-    """Return a random split of the users: ``test_fraction`` of them are never learned from.
+def customer_split(data: Purchases) -> Split:
+    """Return a random split of the users: a fifth of them is never learned from.
 
     Each held-out user with at least two events is asked for the last one; half of them (by the same permutation)
     are the validation fold. Whom the seed draws depends on the number of users alone.
     """
-    shuffled = np.random.default_rng(config.seed).permutation(data.n_users)
-    n_test = n_held_out(data.n_users, config)
+    shuffled = np.random.default_rng(HELD_OUT_SEED).permutation(data.n_users)
+    n_test = n_held_out(data.n_users)
     held_out = shuffled[:n_test]
     train_end = data.offsets[1:].copy()
     train_end[held_out] = data.offsets[held_out]
@@ -173,7 +180,7 @@ def customer_split(data: Purchases, config: SplitConfig) -> Split:
         if not len(users):
             raise DataError(
                 f"protocol customers leaves nobody with two events in its {name} part: {data.n_users} users, "
-                f"{n_test} held out; raise split.test_fraction or give more data"
+                f"{n_test} held out; give more data"
             )
         known = train_end.copy()
         known[users] = data.offsets[users + 1] - 1
@@ -187,13 +194,13 @@ def customer_split(data: Purchases, config: SplitConfig) -> Split:
     )
 
 
-def n_held_out(n_users: int, config: SplitConfig) -> int:
+def n_held_out(n_users: int) -> int:
     """Return how many of ``n_users`` the protocol customers never learns from.
 
-    >>> n_held_out(536_628, SplitConfig())
+    >>> n_held_out(536_628)
     107326
     """
-    return round(config.test_fraction * n_users)
+    return round(HELD_OUT_SHARE * n_users)
 
 
 def with_split_rules(data: DataConfig) -> DataConfig:

@@ -14,6 +14,7 @@ import numpy as np
 
 from recsys.data.purchases import Histories, Purchases
 from recsys.signals.history import category_history, co_purchases, no_co_purchases, past_items
+from recsys.signals.item_codes import ItemCodes
 from recsys.signals.promotions import Promotions
 from recsys.signals.snapshot import Snapshot, Snapshots, promoted_sums
 from recsys.signals.user_codes import UserCodes
@@ -22,7 +23,15 @@ from recsys.signals.user_codes import UserCodes
 class SnapshotSource(Protocol):
     """Whatever has snapshots: those of any day from a log, or the one that was opened from a folder."""
 
-    promotions: Promotions | None
+    @property
+    def codes(self) -> ItemCodes:
+        """Codes of the items."""
+        ...
+
+    @property
+    def promotions(self) -> Promotions | None:
+        """What is planned, where anything is known of it."""
+        ...
 
     def at(self, day: int) -> Snapshot:
         """Return the snapshot of ``day``."""
@@ -141,8 +150,7 @@ def build_queries(
     days, day_place = np.unique(day, return_inverse=True)
     by_day = {int(one): snapshots.at(int(one)) for one in days}
     past = past_items(by_day, log, user_index, end, day, _promoted_sums(snapshots, log))
-    codes = next(iter(by_day.values())).codes if by_day else snapshots.at(0).codes
-    categories = category_history(past, codes.categories, by_day, day)
+    categories = category_history(past, snapshots.codes.categories, by_day, day)
     together = no_co_purchases()
     if lifts:
         counted = day if lift_day is None else lift_day

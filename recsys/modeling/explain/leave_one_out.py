@@ -112,24 +112,25 @@ class AblatedHistories:
             together = co_purchases(past, {snapshot.day: listed.lift}, day)
         row_P, item_P = (torch.from_numpy(part).to(device) for part in (row, item))
         sequences, position_P, days_P = _sequences_without(listed, row_P, item_P)
-        changed = {
-            "past_query_P": past.query,
-            "past_item_P": past.item,
-            "past_features_PF": past.features,
-            "category_query_R": categories.query,
-            "category_code_R": categories.code,
-            "category_features_RF": categories.features,
-            "co_purchase_query_C": together.query,
-            "co_purchase_item_C": together.item,
-            "co_purchase_features_CF": together.features,
-        }
-        queries = replace(
-            whole,
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        queries = QueryTensors(
             row_Q=torch.arange(len(row), device=device),
             position_Q=position_P,
             days_until_query_Q=days_P,
             day_place_Q=whole.day_place_Q[row_P],
-            **{name: torch.from_numpy(array).to(device) for name, array in changed.items()},
+            item_features=whole.item_features,
+            past_query_P=tensor(past.query),
+            past_item_P=tensor(past.item),
+            past_features_PF=tensor(past.features),
+            category_query_R=tensor(categories.query),
+            category_code_R=tensor(categories.code),
+            category_features_RF=tensor(categories.features),
+            co_purchase_query_C=tensor(together.query),
+            co_purchase_item_C=tensor(together.item),
+            co_purchase_features_CF=tensor(together.features),
         )
         return cls(sequences, queries)
 

@@ -162,8 +162,8 @@ class _Terms:
     def share_of(self, name: str) -> np.ndarray:
         """Return the share (Q, K) of a term in all that raises each item; 0 where there is no such term."""
         above = np.maximum(self.raised, 0)
-        total: np.ndarray = np.maximum(above.sum(-1), 1e-9)
-        return self._of(name, above) / total
+        share: np.ndarray = self._of(name, above) / np.maximum(above.sum(-1), 1e-9)
+        return share
 
     def promoted_and_rising(
         self, snapshot: Snapshot, item: np.ndarray, is_known: np.ndarray

@@ -141,6 +141,5 @@ def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = 
         width,
         num_heads=chosen.num_heads,
         num_layers=chosen.num_layers,
-        dropout=chosen.dropout,
         vectors=vectors,
     )

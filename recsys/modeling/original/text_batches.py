@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from recsys.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+#: Tokens of a text at most, marks of begin and end included; the original pads every text to as many.
+MAX_TOKENS: Final = 90
 #: Batches that are sorted by length together: less padding, and yet another order every epoch.
 _POOL_BATCHES = 50
 _LABEL_OF_PADDING = "[PAD]"
@@ -77,7 +79,7 @@ class TextBatch:
     target_M: Tensor  # int64, token asked for at each place
 
 
-def load_tokenizer(folder: Path, max_tokens: int) -> "Tokenizer":
+def load_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
     """Return the WordPiece tokenizer in ``folder``, which then cuts texts at ``max_tokens``.
 
     Raises:
@@ -164,7 +166,7 @@ class TextBatches(IterableDataset[TextBatch]):
 
 def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
     """Return a batch of ``rows`` that asks for the next token; ``config.objective`` says what each position sees."""
-    width = config.max_tokens if config.objective == "original" else None
+    width = MAX_TOKENS if config.objective == "original" else None
     token_BT = texts.batch(rows, width)
     is_padding_BT = token_BT == texts.padding
     place_M = torch.nonzero((~is_padding_BT[:, 1:]).flatten()).squeeze(1)

@@ -28,15 +28,15 @@ def build_purchase_module(config: Config, log: Purchases, split: Split) -> Purch
         lifts=model.reads_lifts,
         max_length=config.model.max_length,
         batch_tokens=training.batch_tokens,
-        batch_queries=training.batch_queries,
         query_windows=training.query_windows if has_dates else 0,
         horizon_days=config.split.horizon_days,
         seed=config.seed,
         recent_days=training.recent_days if has_dates else None,
     )
-    if has_dates:
+    queries = batches.first_queries()
+    if len(queries):  # else there is no day to scale by: the protocol has none, or no window is to be asked about
         with torch.no_grad():
-            model.init_scales(batches.first_queries(), batches.item_rows(), _N_WEIGHED)
+            model.init_scales(queries, batches.item_rows(), _N_WEIGHED)
     if model.neighbours is not None:
         everybody = Histories(log, log.histories(split.train_day).user_index, split.train_end, split.train_day)
         neighbours = nearest_by_cosine(everybody, model.neighbours.cosine_VK.shape[1])
