@@ -96,7 +96,6 @@ SYSTEMS: Final = (
 )
 
 
-
 def in_report_order(systems: Iterable[str]) -> list[str]:
     """Return the names of systems in the order in which reports show them, others after these, by name.
 
