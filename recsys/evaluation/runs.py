@@ -62,7 +62,9 @@ def settings_of(config: Config) -> Settings:
 def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:
     """Return the systems that have lists for every fold, in the order in which reports show them."""
     systems, command = [], f"recsys predict --folds --run {run.name}"
-    for system in schema.SYSTEMS:
+    folders = (run.report_folder / "recommendations").glob("*")
+    written = {folder.name for folder in folders if folder.is_dir()}
+    for system in schema.in_report_order({*schema.SYSTEMS, *written}):
         missing = [fold.name for fold in folds if not run.table_path(system, fold.name).is_file()]
         if missing and (len(missing) < len(folds) or system == schema.SYSTEMS[0]):
             path = run.table_path(system, missing[0])
