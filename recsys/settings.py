@@ -44,7 +44,11 @@ def validated(
         said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
         expected = _EXPECTED.get(first["type"]) or said
         if command_line is not None and first["loc"]:
-            origin = "the command line" if _holds(command_line, first["loc"]) else origin.removesuffix(" and the command line")
+            origin = (
+                "the command line"
+                if _holds(command_line, first["loc"])
+                else origin.removesuffix(" and the command line")
+            )
         raise ConfigError(f"{origin}: {key}{expected}{found}") from error
 
 

@@ -89,11 +89,7 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         return None
     settings = _read_settings(run.report_folder / SETTINGS_FILE)
     user_index, generated = read_continuations(path, data)
-<<<<<<< HEAD
-    cut = unfinished_histories(data, run.config.split)
-=======
-    asked = histories_to_continue(data, run.config.split)
->>>>>>> keys
+    cut = histories_to_continue(data, run.config.split)
     longest = int(settings["max_items"])
     if generated.shape[1] > longest or not np.isin(user_index, cut.user_index).all():
         raise DataError(
@@ -146,11 +142,7 @@ def build_page(run: Run, continued: Continued, today: date) -> str:
     return template.render(run=run, continued=continued, style=page_style(), today=long_date(today.isoformat()))
 
 
-<<<<<<< HEAD
-def _sold(data: Purchases, cut: Unfinished, protocol: str) -> np.ndarray:
-=======
-def _sold(data: Purchases, asked: HistoriesToContinue, protocol: str) -> np.ndarray:
->>>>>>> keys
+def _sold(data: Purchases, cut: HistoriesToContinue, protocol: str) -> np.ndarray:
     """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
     if protocol == "weekly" and (sold := Sales(data).sold(cut.day - _RECENT_DAYS, cut.day)).any():
         return sold
@@ -158,11 +150,7 @@ def _sold(data: Purchases, asked: HistoriesToContinue, protocol: str) -> np.ndar
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
 
-<<<<<<< HEAD
-def _cut(cut: Unfinished, protocol: str) -> str:
-=======
-def _cut(asked: HistoriesToContinue, protocol: str) -> str:
->>>>>>> keys
+def _cut(cut: HistoriesToContinue, protocol: str) -> str:
     """Return in words where the histories were cut."""
     if protocol == "weekly":
         return f"as they were known on {long_date(day_date(cut.day).isoformat())}"
@@ -170,11 +158,7 @@ def _cut(asked: HistoriesToContinue, protocol: str) -> str:
 
 
 def _what_followed(
-<<<<<<< HEAD
-    data: Purchases, cut: Unfinished, user_index: np.ndarray, longest: int, *, distinct: bool
-=======
-    data: Purchases, asked: HistoriesToContinue, user_index: np.ndarray, longest: int, *, distinct: bool
->>>>>>> keys
+    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, longest: int, *, distinct: bool
 ) -> np.ndarray:
     """Return what each customer really bought next (Q, ``longest``) item_index, padded with 0."""
     begin, end = cut.known_end[user_index], cut.real_end[user_index]
@@ -196,11 +180,7 @@ def _category(data: Purchases) -> Attribute | None:
 
 
 def _known(
-<<<<<<< HEAD
-    data: Purchases, cut: Unfinished, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
-=======
-    data: Purchases, asked: HistoriesToContinue, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
->>>>>>> keys
+    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
 ) -> Known:
     begin, end = data.offsets[user_index], cut.known_end[user_index]
     code = np.zeros(data.n_items, dtype=np.int64) if category is None else category.code.astype(np.int64)
@@ -268,11 +248,12 @@ def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[tupl
 
 
 def _people(
-<<<<<<< HEAD
-    data: Purchases, cut: Unfinished, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
-=======
-    data: Purchases, asked: HistoriesToContinue, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
->>>>>>> keys
+    data: Purchases,
+    cut: HistoriesToContinue,
+    user_index: np.ndarray,
+    generated: np.ndarray,
+    real: np.ndarray,
+    seed: int,
 ) -> list[Person]:
     """Return customers drawn by lot across history lengths, shortest first."""
     labels = Labels(data.items)
@@ -288,11 +269,7 @@ def _people(
 
 
 def _person(
-<<<<<<< HEAD
-    data: Purchases, labels: Labels, cut: Unfinished, user: int, generated: np.ndarray, real: np.ndarray
-=======
-    data: Purchases, labels: Labels, asked: HistoriesToContinue, user: int, generated: np.ndarray, real: np.ndarray
->>>>>>> keys
+    data: Purchases, labels: Labels, cut: HistoriesToContinue, user: int, generated: np.ndarray, real: np.ndarray
 ) -> Person:
     begin, end = int(data.offsets[user]), int(cut.known_end[user])
     past = data.item[begin:end]

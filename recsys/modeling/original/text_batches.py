@@ -172,7 +172,9 @@ def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
     place_M = torch.nonzero((~is_padding_BT[:, 1:]).flatten()).squeeze(1)
     target_M = token_BT[:, 1:].flatten()[place_M]
     n_columns = token_BT.shape[1]
-    place_M = place_M + torch.div(place_M, n_columns - 1, rounding_mode="floor")  # rows are one longer than their targets
+    place_M = place_M + torch.div(
+        place_M, n_columns - 1, rounding_mode="floor"
+    )  # rows are one longer than their targets
     if config.objective == "original":
         is_padding_BT = torch.zeros_like(is_padding_BT)  # its mistake: padding is read like any token
     return TextBatch(token_BT, is_padding_BT, place_M, target_M)
