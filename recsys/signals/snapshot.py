@@ -178,6 +178,8 @@ class Snapshot:
                 table = nw.from_native(pq.read_table(planned), eager_only=True)
                 promotions = Promotions.from_table(table, len(items))
             snapshot = cls(int(about["day"]), items, codes, promotions, stored=stored)
+            if snapshot.item_features.shape[1] != len(snapshot.feature_names):
+                raise ValueError(f"item_features.npy does not hold {', '.join(snapshot.feature_names)}")
             lengths = {len(snapshot.item_features), len(codes.groups), snapshot.lift.shape[0], len(items) + 1}
         except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
             raise DataError(
