@@ -45,10 +45,10 @@ def _without(component: str) -> tuple[str, ...]:
 VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     DECODER: ("the whole", ()),
     "no_decoder": ("no transformer: the other components alone", _without("sequence")),
-    "no_repeat_head": ("past items scored like any other", _without("past_items")),
-    "no_sales_head": ("blind to what sells", _without("sales")),
-    "no_kind_head": ("blind to what categories of items the customer buys", _without("categories")),
-    "no_companion_head": ("blind to what others bought with the customer's items", _without("co_purchases")),
+    "no_past_items": ("past items scored like any other", _without("past_items")),
+    "no_sales": ("blind to what sells", _without("sales")),
+    "no_categories": ("blind to what categories of items the customer buys", _without("categories")),
+    "no_co_purchases": ("blind to what others bought with the customer's items", _without("co_purchases")),
     "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
     "no_promotions": ("blind to what the seller promotes", ("model.promotions=false",)),
     "no_attributes": ("items known by id alone", ("model.attributes=false",)),
@@ -104,8 +104,8 @@ def main(
         commands[DECODER].prepare()
         runs = train_all(commands, numbers, jobs)
         _, folds = list_folds(data_set, runs, None, jobs=jobs)
-    chosen = next(iter(runs.values()))[0].config.evaluation
-    drawn = settings_for(numbers, chosen.n_bootstrap, chosen.confidence, chosen.seed, tuple(names))
+    n_resamples = next(iter(runs.values()))[0].config.evaluation.n_bootstrap
+    drawn = settings_for(numbers, n_resamples, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)
     scored = [scores for part in parts if (scores := score_part(part, folds, data_set, drawn)) is not None]
     result = {

@@ -34,6 +34,7 @@ from benchmarks.rerank import RERANK, can_rerank
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.console import SetOption, run, talk
 from recsys.errors import UsageError
+from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
 from recsys.schema import DECODER
 from recsys.storage import code_version, write_json
 
@@ -167,8 +168,8 @@ def working_folder(work: Path | None) -> Iterator[Path]:
 
 
 def _score(data_set: DataSet, measured: Measured, seeds: list[int]) -> list[Scored]:
-    chosen = next(iter(measured.runs.values()))[0].config.evaluation
-    settings = settings_for(seeds, chosen.n_bootstrap, chosen.confidence, chosen.seed, measured.systems)
+    n_resamples = next(iter(measured.runs.values()))[0].config.evaluation.n_bootstrap
+    settings = settings_for(seeds, n_resamples, measured.systems)
     scored = []
     for part in data_set.parts:
         talk.print(f"scoring {part.segment}")
@@ -199,8 +200,8 @@ def _protocol(data_set: DataSet, measured: Measured, scored: list[Scored]) -> di
         **({"fusion": _FUSION} if data_set.rules else {}),
         "bootstrap": {
             "resamples": config.evaluation.n_bootstrap,
-            "confidence": config.evaluation.confidence,
-            "seed": config.evaluation.seed,
+            "confidence": CONFIDENCE,
+            "seed": RESAMPLING_SEED,
             "unit": "customers, after their values were averaged over the decoder's seeds",
         },
         "data": {

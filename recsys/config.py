@@ -29,7 +29,8 @@ class DataConfig(Section):
 
     source: str = Field(
         "completejourney",
-        description="reader: completejourney, hm, synthetic, table (column map) or sequences (S3-Rec text)",
+        description="reader, a file of recsys/data/sources: completejourney, hm, synthetic, table (column map), sequences, "
+        "or your own",
     )
     name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under data/processed; the source by default"
@@ -95,7 +96,6 @@ class TextConfig(Section):
         min_length=1,
         description="a BERT: a folder, a name on the hub, or packaged-minilm, which needs no network",
     )
-    batch_size: int = Field(64, ge=1, description="texts encoded at a time")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's products; bfloat16 is faster where the processor has it"
     )
@@ -113,8 +113,6 @@ class SplitConfig(Section):
     n_folds: int = Field(3, ge=0, description="number of test windows, the last ones of the data")
     horizon_days: int = Field(7, ge=1, description="length of a window in days")
     end: date | None = Field(None, description="first day after the last test window; day after the data by default")
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of customers held out by protocol customers")
-    seed: int = Field(42, description="seed of protocol customers")
 
 
 class ModelConfig(Section):
@@ -142,9 +140,6 @@ class ModelConfig(Section):
         True, description="score items by what the seller promotes in the week from the date on, where the data tell"
     )
     customer: bool = Field(False, description="begin the sequence with what the user table says of the customer")
-    id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of items known by their attributes alone in a training step"
-    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -157,7 +152,7 @@ class OriginalConfig(Section):
     """The original decoders: ids or frozen text vectors of articles in, the next article out.
 
     With a family, the run fits one of them and `model` plays no part; of `training` it reads `epochs`, `lr`,
-    `weight_decay`, `warmup_fraction`, `patience`, `gradient_clip`, `accelerator` and `devices`.
+    `weight_decay`, `warmup_fraction`, `patience`, `accelerator` and `devices`.
     """
 
     family: Literal["id", "bert"] | None = Field(
@@ -170,7 +165,6 @@ class OriginalConfig(Section):
     num_layers: int = Field(8, ge=1, description="blocks of attention and feed-forward")
     num_embeds: int | None = Field(None, ge=4, description="items and the 3 special tokens; counted by default")
     seq_max_len: int = Field(24, ge=1, description="items of a sequence at most, special tokens not counted")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of attention weights dropped while training")
     batch_size: int = Field(256, ge=1, description="sequences a batch")
 
     @model_validator(mode="after")
@@ -183,9 +177,8 @@ class OriginalConfig(Section):
 class TextModelConfig(Section):
     """The transformer that reads item texts, for the item map.
 
-    With an objective, the run fits it and `model` plays no part. Of `split` it reads `test_fraction` and `seed`, the
-    texts held out for validation; of `training` it reads `epochs`, `lr`, `warmup_fraction`, `patience`,
-    `gradient_clip`, `accelerator` and `devices`.
+    With an objective, the run fits it and `model` plays no part; of `training` it reads `epochs`, `lr`,
+    `warmup_fraction`, `patience`, `accelerator` and `devices`. A fifth of the texts is held out for validation.
     """
 
     objective: Literal["causal", "original"] | None = Field(
@@ -194,19 +187,22 @@ class TextModelConfig(Section):
         "position sees it; none: the run fits another model",
     )
     tokenizer: Path | None = Field(None, description="folder with a BERT's tokenizer.json; the packaged one by default")
-    max_tokens: int = Field(90, ge=3, description="tokens of a text at most, marks of begin and end included")
     width: int = Field(128, multiple_of=2, ge=2, description="width D of the token vectors")
     n_layers: int = Field(4, ge=1, description="encoder layers")
-    n_heads: int = Field(4, ge=1, description="attention heads; width is a multiple of it")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all tokens")
     batch_texts: int = Field(128, ge=1, description="texts a batch")
-    n_texts: int | None = Field(None, ge=1, description="learn from so many texts only, drawn at random; else from all")
+
+    @property
+    def n_heads(self) -> int:
+        """Attention heads: 32 columns each, as many as the original has at its width of 128."""
+        return max(self.width // 32, 1)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.n_heads:
-            raise ValueError(f"text_model.width {self.width} is not a multiple of text_model.n_heads {self.n_heads}")
+            raise ValueError(
+                f"text_model.width {self.width} is not a multiple of its {self.n_heads} attention heads, "
+                "one for 32 columns; take a multiple of 32"
+            )
         return self
 
 
@@ -226,13 +222,14 @@ class TrainingConfig(Section):
         "auto",
         description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond",
     )
-    n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss, shared by a batch")
-    n_window_negatives: int = Field(2048, ge=1, description="negatives of the window loss, shared by a batch")
+    n_negatives: int = Field(
+        256,
+        ge=1,
+        description="negatives of the next-item loss, shared by a batch; the window loss draws 8 times as many",
+    )
     patience: int = Field(10, ge=1, description="epochs without a better validation score before stopping")
-    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(16, ge=0, description="horizons before the cutoff asked for all that was bought in them")
-    batch_queries: int = Field(400, ge=1, description="whole-window queries a batch at most")
     until: Literal["validation", "test"] = Field(
         "validation",
         description="validation: learn from what lies before the validation window and keep the epoch that ranks best "
@@ -274,18 +271,10 @@ class BaselinesConfig(Section):
         ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"),
         description="rules that are run; variants is one more, for items that have a variant_column",
     )
-    half_lives_days: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (7, 15, 30, 60, 120, 240, 100_000),
-        min_length=1,
-        description="tried by the repeat rule on the validation window",
-    )
-    covisitation_days: int = Field(90, ge=1, description="window of the pair counts")
-    n_neighbours: int = Field(100, ge=1, description="similar items kept for each item by item_knn")
     variant_column: str = Field(
         "product_code", min_length=1, description="items column whose values variants of a product share"
     )
     als_factors: int = Field(64, ge=1, description="width of the ALS factors")
-    als_iterations: int = Field(15, ge=1, description="alternations of ALS")
 
 
 class PredictConfig(Section):
@@ -308,8 +297,6 @@ class EvaluationConfig(Section):
         (1, 5, 10, 12), min_length=1, description="list lengths k of the metrics"
     )
     n_bootstrap: int = Field(1000, ge=100, description="resamples of the customers")
-    confidence: float = Field(0.95, gt=0, lt=1, description="share of the resamples inside an interval")
-    seed: int = Field(0, description="seed of the resampling")
 
 
 class Config(Section):
@@ -373,13 +360,13 @@ def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str
         return validated(settings, Config, "the defaults" if path is None else str(path))
     # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.
     reject_unknown_keys(settings, Config, str(path))
-    asked: dict[str, Any] = {}
+    command_line: dict[str, Any] = {}
     for override in overrides:
-        apply_override(asked, override)
+        apply_override(command_line, override)
         apply_override(settings, override)
-    reject_unknown_keys(asked, Config, "the command line")
+    reject_unknown_keys(command_line, Config, "the command line")
     origins = [str(path)] if path is not None else []
-    return validated(settings, Config, " and ".join([*origins, "the command line"]), asked)
+    return validated(settings, Config, " and ".join([*origins, "the command line"]), command_line)
 
 
 def dump_config(config: Config) -> str:

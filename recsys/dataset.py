@@ -14,7 +14,7 @@ from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.data.clean import BAD_PROMOTION
 from recsys.data.prepare import prepare
 from recsys.data.sources import all_sources
-from recsys.evaluation.splits import n_held_out, with_split_rules
+from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
 from recsys.settings import CONFIGS_DIR
 
 app = typer.Typer(help="Turn raw purchases into sequences, texts into vectors.", no_args_is_help=True)
@@ -48,8 +48,8 @@ def main(
     force: ForceOption = False,
 ) -> None:
     """Turn raw purchases into sequences under data/processed/."""
-    asked = {"source": source, "raw": raw, "engine": engine, "start": start, "end": end, "top_k_items": top_k_items}
-    overrides = [f"data.{key}={value}" for key, value in asked.items() if value is not None]
+    request = {"source": source, "raw": raw, "engine": engine, "start": start, "end": end, "top_k_items": top_k_items}
+    overrides = [f"data.{key}={value}" for key, value in request.items() if value is not None]
     overrides += ["data.strict=true"] if strict else []
     named = load_config(config, [*(settings or []), *overrides])
     resolved = named.model_copy(update={"data": with_split_rules(named.data)}) if split else named
@@ -96,11 +96,11 @@ def _history_counts(manifest: dict[str, Any], config: Config) -> Iterator[tuple[
         return
     least, most = config.data.min_history or 1, config.data.max_history
     limits = f"{least} or more" if most is None else f"{least} to {most}"
-    held_out = n_held_out(manifest["n_users"], config.split)
+    held_out = n_held_out(manifest["n_users"])
     yield "purchases of the items kept", before["events"]
     yield "users who made them", before["users"]
     yield f"users with {limits} of them", manifest["n_users"]
-    yield f"  of whom, by seed {config.split.seed}, to learn from", manifest["n_users"] - held_out
+    yield f"  of whom, by seed {HELD_OUT_SEED}, to learn from", manifest["n_users"] - held_out
     yield "  held out", held_out
 
 

@@ -14,6 +14,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date as Date
 from datetime import datetime
 from importlib import import_module
@@ -26,8 +27,7 @@ import pyarrow.compute as pc
 
 from recsys.config import Config, DataConfig
 from recsys.data.days import day_date, day_number
-from recsys.data.given import given_histories
-from recsys.data.native import id_texts
+from recsys.data.frames import FrameStyle, given_histories, id_texts
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
@@ -38,7 +38,7 @@ from recsys.modeling.recommenders.candidates import Candidates, all_items, candi
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.rule_system import RuleSystem
 from recsys.runs import HISTORIES_FOLDER, INFO_FILE, SNAPSHOT_FOLDER, Run, config_in
-from recsys.schema import DECODER, ITEM_ID, LOG_PROBABILITY, PLACE, RANK, REASON, SCORE, TEXT, USER_ID
+from recsys.schema import DECODER, ITEM_ID, LOG_PROBABILITY, PAST_ITEM_ID, PLACE, RANK, REASON, SCORE, TEXT, USER_ID
 from recsys.settings import nested, validated
 from recsys.signals.snapshot import Snapshot
 from recsys.storage import read_json, replacing, require_absent
@@ -150,7 +150,8 @@ def load(folder: str | Path) -> "Model":
     snapshot = Snapshot.open(folder / SNAPSHOT_FOLDER) if (folder / SNAPSHOT_FOLDER).is_dir() else None
     log = None
     if (folder / HISTORIES_FOLDER).is_dir():
-        log = open_purchases(folder / HISTORIES_FOLDER)
+        style = FrameStyle.from_json(info.get("frame_style"))
+        log = replace(open_purchases(folder / HISTORIES_FOLDER), style=style)
     elif snapshot is None:
         log = run.open_data()
     system = str(info.get("system", DECODER))
@@ -185,7 +186,9 @@ def evaluate(
         UsageError: the model has learned from one of the windows.
     """
     if model.config.split.protocol != "weekly":
-        raise UsageError(f"split.protocol is {model.config.split.protocol}; windows are asked for at dates: set it to weekly")
+        raise UsageError(
+            f"split.protocol is {model.config.split.protocol}; windows are asked for at dates: set it to weekly"
+        )
     split = model.config.split.model_copy(update={"n_folds": folds})
     config = model.config.model_copy(update={"split": split})
     tests = make_split(shop, split).tests
@@ -303,7 +306,11 @@ class Model:
         """
         histories = self._histories(user, None, date)
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
-        return self.log.style.to_native({name: _plain(table[name]) for name in table.column_names})
+        style = self.log.style
+        columns: dict[str, Any] = {name: _plain(table[name]) for name in table.column_names}
+        for name, which in ((USER_ID, "user"), (ITEM_ID, "item"), (PAST_ITEM_ID, "item")):
+            columns[name] = style.ids_to_native(columns[name], which)
+        return style.to_native(columns)
 
     def generate(
         self,
@@ -325,8 +332,8 @@ class Model:
         sampling = import_module("recsys.modeling.generation.sampling").SamplingConfig(method=method, no_repeat=True)
         continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
         columns = self._columns(histories, continued.item)
-        columns[PLACE] = columns.pop(RANK)
-        return self.log.style.to_native(columns | {LOG_PROBABILITY: continued.log_probability.ravel()})
+        named = {USER_ID: columns[USER_ID], PLACE: columns[RANK], ITEM_ID: columns[ITEM_ID]}
+        return self.log.style.to_native(named | {LOG_PROBABILITY: continued.log_probability.ravel()})
 
     def update(self, events: Any, *, items: Any = None, users: Any = None) -> "Model":  # noqa: ANN401 - frames
         """Take newer purchases into histories and sales, without training, and return this model.
@@ -363,12 +370,26 @@ class Model:
         if history is not None:
             newest = max((_day(event[1]) for event in history), default=self.system.last_day)
             day = max(self.system.last_day, newest) + 1 if day is None else day
-            return given_histories(self.log, [history], day)
+            return self._given(history, day)
         if not self.log.n_users:
             raise UsageError("the model was saved without histories and knows no users; give it a history")
         day = self.system.last_day + 1 if day is None else day
         everybody = self.log.histories(day)
         return everybody if users is None else everybody.of(self._known_users(users))
+
+    def _given(self, history: History, day: int) -> Histories:
+        given = given_histories(self.log, [history], day)
+        if given.unknown_items:
+            raise DataError(
+                f"history: item {given.unknown_items[0][1]!r} is unknown; expected ids as in the purchases, such as "
+                f"{self.log.item_ids[0].as_py()!r}; leave it out, or take it in with update(events, items=...)"
+            )
+        if given.later_events:
+            raise DataError(
+                f"history: {given.later_events[0][1]!r} was bought on {day_date(day)} or later, and only what was bought "
+                "before the day asked is known; ask for a later date"
+            )
+        return given.histories
 
     def _known_users(self, users: Any) -> np.ndarray:  # noqa: ANN401 - ids of any kind
         ids = id_texts([users] if isinstance(users, str | int | float) else users, "users")

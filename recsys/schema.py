@@ -27,7 +27,7 @@ Prepared data (a folder that ``dataset main`` writes and everything after it rea
     ``promotions.parquet``       where the source has any: ``item_index`` int32, ``first_day`` and ``end_day`` int32
                                  (the day after the last) as in ``day.npy``, ``medium`` string, ``share`` float32
     ``report.json``              what validation found and dropped
-    ``manifest.json``            source, window, row counts, SHA-256 of each array, fingerprint
+    ``manifest.json``            source, window, row counts, names of the channels, SHA-256 of each array, fingerprint
 
 Recommendations table
     ``user_id`` string · ``rank`` int32 from 1 · ``item_id`` string · ``score`` float32
@@ -38,6 +38,7 @@ Reasons table (a row for each past purchase that carried a recommended item; one
     three null where nothing did · ``text`` string, the whole reason in words, the same on all rows of an item
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 USER_ID: Final = "user_id"
@@ -93,6 +94,16 @@ SYSTEMS: Final = (
     "popularity_week",
     "popularity",
 )
+
+
+def in_report_order(systems: Iterable[str]) -> list[str]:
+    """Return the names of systems in the order in which reports show them, others after these, by name.
+
+    >>> in_report_order(["popularity", "mine", "decoder"])
+    ['decoder', 'popularity', 'mine']
+    """
+    return sorted(systems, key=lambda name: (SYSTEMS.index(name) if name in SYSTEMS else len(SYSTEMS), name))
+
 
 #: Reasons for a recommended item, see :mod:`recsys.modeling.explain.reasons`.
 REASONS: Final = ("repeat", "promoted", "rising", "variant", "often_after", "popular")

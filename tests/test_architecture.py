@@ -61,7 +61,8 @@ def test_only_the_engine_and_the_sources_import_a_data_engine(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_modeling_imports_torch(module):
-    allowed = module.startswith("recsys.modeling") and not module.startswith("recsys.modeling.recommenders.registry")
+    light = ("recsys.modeling.recommenders.registry", "recsys.modeling.recommenders.rules")
+    allowed = module.startswith("recsys.modeling") and not module.startswith(light)
     # The encoder says in which precision a BERT runs, when it runs: torch is there by then.
     if not (allowed or module == "recsys.modeling.original.encoder"):
         assert not imported(MODULES[module]) & {"torch", "pytorch_lightning", "lightning", "torchmetrics"}

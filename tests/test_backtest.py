@@ -31,7 +31,6 @@ SETTINGS = [
     "training.batch_tokens=512",
     "training.epochs=1",
     "training.n_negatives=16",
-    "training.n_window_negatives=16",
     "training.accelerator=cpu",
     "evaluation.n_bootstrap=100",
     "baselines.systems=[repeat, popularity]",

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import Config
-from recsys.data.days import day_number
+from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.metrics import mean_average_precision
@@ -69,8 +69,9 @@ def random_data(tmp_path):
 
 
 @pytest.fixture
-def config():
-    return Config.model_validate({"baselines": {"als_factors": 4, "als_iterations": 3, "n_neighbours": 10}})
+def config(monkeypatch):
+    monkeypatch.setattr("recsys.modeling.recommenders.rules.item_knn.N_NEIGHBOURS", 10)
+    return Config.model_validate({"baselines": {"als_factors": 4}})
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
@@ -162,14 +163,21 @@ def test_no_segment_is_known_of_a_history_that_is_given(tmp_path):
 
 
 @pytest.fixture
-def extended(tmp_path, random_data):
-    """The random data with 20 days more: five users more, and five items more, which new and old users bought."""
-    (tmp_path / "extended").mkdir()
-    bounds = zip(random_data.offsets[:-1], random_data.offsets[1:], strict=True)
-    old = [list(zip(random_data.day[a:b].tolist(), random_data.item[a:b].tolist(), strict=True)) for a, b in bounds]
-    old[0] += [(105, 33)] * 3
-    new = [[], [(101, 31)], [(102, 2), (104, 3)], [(103, 32), (110, 4)], [(119, 35)]]
-    return prepared(tmp_path / "extended", [*old, *new], n_items=35, club=["a", "b"] * 32 + ["a"])
+def extended(random_data):
+    """The random data with 20 days more: five users more, and five items more, which new and old users bought.
+
+    New users have the indices 60 … 64 and new items 31 … 35, by the order of their ids.
+    """
+    days = [(0, 105, 33)] * 3 + [(61, 101, 31), (62, 102, 2), (62, 104, 3), (63, 103, 32), (63, 110, 4), (64, 119, 35)]
+    user, day, item = zip(*days, strict=True)
+    events = {
+        "user_id": [f"u{number}" for number in user],
+        "item_id": [f"i{number}" for number in item],
+        "time": [day_date(number).isoformat() for number in day],
+    }
+    items = {"item_id": [f"i{number}" for number in range(31, 36)]}
+    users = {"user_id": [f"u{number}" for number in range(60, 65)]}
+    return random_data.extended(pa.table(events), items=pa.table(items), users=pa.table(users))
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
@@ -270,11 +278,11 @@ def test_repeat_breaks_ties_by_the_latest_purchase(tmp_path):
     assert lists.item[0].tolist() == [2, 1, 3]
 
 
-def test_the_half_life_is_the_one_that_is_best_on_validation(tmp_path):
+def test_the_half_life_is_the_one_that_is_best_on_validation(tmp_path, monkeypatch):
     # everybody returns to the item bought once yesterday, not to the one bought thrice long ago
     data = prepared(tmp_path, [[(0, 1), (0, 1), (0, 1), (49, 2), (50, 2), (70, 3)]] * 3, n_items=3)
-    config = Config.model_validate({"baselines": {"half_lives_days": [1000, 5, 400]}})
-    system = fit_baseline("repeat", data.histories(70), config, window_fold(data, 50, 7))
+    monkeypatch.setattr("recsys.modeling.recommenders.rules.repeat.HALF_LIVES_DAYS", (1000.0, 5.0, 400.0))
+    system = fit_baseline("repeat", data.histories(70), Config(), window_fold(data, 50, 7))
     assert system.half_life_days == 5
 
 
@@ -343,10 +351,9 @@ def test_collaborative_baselines_recommend_from_the_customers_own_group(name, ra
 
 
 def test_covisitation_is_the_cosine_of_weekly_visits(tmp_path):
-    # item 1: two visits, item 2: one, together once: 1 / sqrt(2); day 0 lies outside the window of 20 days
-    data = prepared(tmp_path, [[(0, 1), (0, 3), (24, 1), (25, 2)], [(25, 1)]], n_items=3)
-    config = Config.model_validate({"baselines": {"covisitation_days": 20}})
-    similarity = fit_baseline("covisitation", data.histories(30), config, None).similarity.toarray()
+    # item 1: two visits, item 2: one, together once: 1 / sqrt(2); day 0 lies outside the window of 90 days
+    data = prepared(tmp_path, [[(0, 1), (0, 3), (94, 1), (95, 2)], [(95, 1)]], n_items=3)
+    similarity = fit_baseline("covisitation", data.histories(100), Config(), None).similarity.toarray()
     assert similarity[1, 2] == pytest.approx(1 / np.sqrt(2))
     assert similarity[1, 1] == pytest.approx(1)
     assert not similarity[3].any()

@@ -113,9 +113,10 @@ def test_equal_texts_are_encoded_once_and_the_special_ones_come_first(config):
     np.testing.assert_array_equal(vectors[1:17], vectors[17:33])
 
 
-def test_the_size_of_a_batch_changes_nothing(config, bert):
+def test_the_size_of_a_batch_changes_nothing(config, bert, monkeypatch):
     write_embeddings(config)
-    write_embeddings(settings(bert, "text.embeddings=single", "text.batch_size=1"))
+    monkeypatch.setattr("recsys.modeling.original.embeddings.BATCH_TEXTS", 1)
+    write_embeddings(settings(bert, "text.embeddings=single"))
     np.testing.assert_allclose(
         load_file(Path("vectors/vectors.safetensors"))["vectors"],
         load_file(Path("single/vectors.safetensors"))["vectors"],
@@ -260,8 +261,10 @@ def many_texts(folder: Path) -> None:
 
 def test_a_killed_run_goes_on_where_it_was(config, bert, capsys):
     many_texts(Path("data/processed/shop"))
-    words = [sys.executable, "-m", "recsys.dataset", "embeddings", "--set", "data.name=shop", "--encoder", str(bert)]
-    words += ["--set", "text.columns=[colour,thing]", "--set", "text.embeddings=vectors", "--set", "text.batch_size=1"]
+    # One text at a time, so that there is something left to kill.
+    slowly = "import recsys.dataset as d, recsys.modeling.original.embeddings as e; e.BATCH_TEXTS = 1; d.app()"
+    words = [sys.executable, "-c", slowly, "embeddings", "--set", "data.name=shop", "--encoder", str(bert)]
+    words += ["--set", "text.columns=[colour,thing]", "--set", "text.embeddings=vectors"]
     killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from recsys.cli import build_app
 from recsys.config import dump_config, load_config
 from recsys.errors import DataError, OutputExistsError, RunError, UsageError
-from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.weights import save_weights
+from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import Attribute
 from recsys.reports.item_map.layout import Layout, compute_layout, plane, read_layout, unit_vectors, write_layout
@@ -27,8 +27,8 @@ from recsys.reports.item_map.page import in_script, render
 from recsys.reports.item_map.picture import picture
 from recsys.storage import write_json, write_text
 
-N_ITEMS, N_KINDS = 120, 4
-KIND = np.arange(N_ITEMS) % N_KINDS
+N_ITEMS, N_TYPES = 120, 4
+TYPE = np.arange(N_ITEMS) % N_TYPES
 EVIL = "<script>alert('x')</script><b>"
 
 
@@ -36,14 +36,14 @@ EVIL = "<script>alert('x')</script><b>"
 def clusters() -> np.ndarray:
     """Vectors (N, 8) of four categories that lie far apart."""
     random = np.random.default_rng(0)
-    return (5 * np.eye(8)[KIND] + random.normal(size=(N_ITEMS, 8), scale=0.3)).astype(np.float32)
+    return (5 * np.eye(8)[TYPE] + random.normal(size=(N_ITEMS, 8), scale=0.3)).astype(np.float32)
 
 
 def items(n: int = N_ITEMS) -> nw.DataFrame:
     columns = {
         "item_id": [f"{number:010d}" for number in range(1, n + 1)],
         "prod_name": [EVIL if number == 0 else f"Thing {number}" for number in range(n)],
-        "product_type_name": [f"type {number % N_KINDS}" for number in range(n)],
+        "product_type_name": [f"type {number % N_TYPES}" for number in range(n)],
         "colour_group_name": [None if number % 7 == 0 else f"colour {number % 3}" for number in range(n)],
         "index_name": [f"index {number % 5}" for number in range(n)],
         "garment_no": [str(number % 2) for number in range(n)],
@@ -52,10 +52,10 @@ def items(n: int = N_ITEMS) -> nw.DataFrame:
 
 
 def test_the_nearest_are_those_a_full_sort_finds(clusters):
-    asked = np.array([3, 50, 119])
-    distance = np.linalg.norm(clusters[asked][:, None] - clusters, axis=-1)
+    queried = np.array([3, 50, 119])
+    distance = np.linalg.norm(clusters[queried][:, None] - clusters, axis=-1)
     expected = np.argsort(distance, axis=1, kind="stable")[:, 1:6]
-    np.testing.assert_array_equal(nearest(clusters, asked, 5), expected)
+    np.testing.assert_array_equal(nearest(clusters, queried, 5), expected)
 
 
 def test_an_item_is_not_its_own_neighbour_even_where_another_stands_on_it():
@@ -63,11 +63,11 @@ def test_an_item_is_not_its_own_neighbour_even_where_another_stands_on_it():
     assert nearest(points, np.array([0, 1]), 1).tolist() == [[1], [0]]
 
 
-def test_purity_is_one_among_like_items_and_the_share_of_the_kind_by_chance(clusters):
-    asked = np.arange(N_ITEMS)
-    assert purity(nearest(clusters, asked), asked, KIND) == 1
+def test_purity_is_one_among_like_items_and_the_share_of_the_category_by_chance(clusters):
+    queried = np.arange(N_ITEMS)
+    assert purity(nearest(clusters, queried), queried, TYPE) == 1
     noise = np.random.default_rng(1).normal(size=(N_ITEMS, 8))
-    assert abs(purity(nearest(noise, asked), asked, KIND) - 29 / 119) < 0.08
+    assert abs(purity(nearest(noise, queried), queried, TYPE) - 29 / 119) < 0.08
 
 
 def test_trustworthiness_of_all_items_is_scikit_learn_s(clusters):
@@ -77,9 +77,9 @@ def test_trustworthiness_of_all_items_is_scikit_learn_s(clusters):
         assert ours == pytest.approx(reference_trustworthiness(clusters, layout, n_neighbors=5), abs=1e-6)
 
 
-def test_clusters_agree_with_their_own_kinds_and_not_with_chance(clusters):
-    assert clustering_agreement(clusters, KIND, seed=0) == pytest.approx(1)
-    assert clustering_agreement(clusters, np.random.default_rng(3).permutation(KIND), seed=0) < 0.2
+def test_clusters_agree_with_their_own_categories_and_not_with_chance(clusters):
+    assert clustering_agreement(clusters, TYPE, seed=0) == pytest.approx(1)
+    assert clustering_agreement(clusters, np.random.default_rng(3).permutation(TYPE), seed=0) < 0.2
 
 
 def test_unit_vectors_forget_what_all_have_in_common(clusters):
@@ -92,19 +92,19 @@ def test_unit_vectors_forget_what_all_have_in_common(clusters):
 def test_a_map_keeps_like_items_together_and_follows_its_seed(clusters, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     layout = compute_layout(unit_vectors(clusters), seed=1)
-    asked = np.arange(N_ITEMS)
+    queried = np.arange(N_ITEMS)
     assert layout.plane.shape == (N_ITEMS, 2)
     assert layout.space.shape == (N_ITEMS, 3)
-    assert purity(nearest(layout.plane, asked), asked, KIND) > 0.95
-    assert purity(nearest(layout.space, asked), asked, KIND) > 0.9
+    assert purity(nearest(layout.plane, queried), queried, TYPE) > 0.95
+    assert purity(nearest(layout.space, queried), queried, TYPE) > 0.9
     np.testing.assert_array_equal(plane(unit_vectors(clusters), 1), layout.plane)
 
 
 def test_items_beyond_those_laid_out_in_space_stand_among_their_neighbours(clusters, monkeypatch):
     monkeypatch.setattr("recsys.reports.item_map.layout.SPACE_ITEMS", 90)
     space = compute_layout(unit_vectors(clusters), seed=1).space
-    asked = np.arange(N_ITEMS)
-    assert purity(nearest(space, asked), asked, KIND) > 0.9
+    queried = np.arange(N_ITEMS)
+    assert purity(nearest(space, queried), queried, TYPE) > 0.9
 
 
 def test_too_few_items_make_no_map():
@@ -156,11 +156,11 @@ def test_the_largest_categories_come_first_and_the_rest_become_one():
 @pytest.mark.parametrize("n", [40, 300])
 def test_a_picture_has_a_legend_of_what_occurs_and_words_that_do_not_touch(n):
     random = np.random.default_rng(0)
-    legend = Attribute("index_name", [f"kind {number}" for number in range(14)], np.arange(n, dtype=np.int32) % 12)
+    legend = Attribute("index_name", [f"group {number}" for number in range(14)], np.arange(n, dtype=np.int32) % 12)
     figure = picture(random.normal(size=(n, 2)), legend, legend, "A map")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(labels) == 10
-    assert labels[0] == f"kind 0 ({-(-n // 12)})"
+    assert labels[0] == f"group 0 ({-(-n // 12)})"
     assert labels[-1].startswith("all others")
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
@@ -173,7 +173,7 @@ def test_words_are_not_cut_at_the_edge_of_a_picture(n):
     sides = np.arange(n) % 4
     plane = np.stack([np.where(sides < 2, -1.0, 1.0), np.linspace(-1, 1, n)], axis=1)
     words = Attribute(
-        "product_type_name", [f"Swimwear bottoms, no. {kind}" for kind in range(4)], sides.astype(np.int32)
+        "product_type_name", [f"Swimwear bottoms, no. {number}" for number in range(4)], sides.astype(np.int32)
     )
     figure = picture(plane, words, words, "A map of items at its edges")
     figure.canvas.draw()
@@ -228,9 +228,10 @@ def run(workplace, clusters):
     folder = workplace / "models/shop"
     write_text(folder / "config.yaml", dump_config(config))
     write_json(folder / "run.json", {"data_fingerprint": data.fingerprint})
-    model = PurchaseModel(config.model, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
+    snapshots, user_codes = signals_of(config, data)
+    model = build_purchase_model(config, snapshots.codes, user_codes, snapshots.n_promoted)
     with torch.no_grad():
-        model.items.own.weight[1 : N_ITEMS + 1] = torch.from_numpy(clusters)
+        model.transformer()[0].own.weight[1 : N_ITEMS + 1] = torch.from_numpy(clusters)
     save_weights(model.state_dict(), folder / "weights.safetensors")
     return folder
 

@@ -42,7 +42,7 @@ CONFIG = Config.model_validate(
         "model": SMALL.model_dump(),
         "split": {"n_folds": 1, "end": day_date(FIRST_DAY + N_DAYS)},
         "training": {"batch_tokens": 256, "query_windows": 5, "epochs": 1},
-        "baselines": {"als_factors": 4, "als_iterations": 2, "n_neighbours": 5, "variant_column": "made_of"},
+        "baselines": {"als_factors": 4, "variant_column": "made_of"},
     }
 )
 ITEMS = pa.table(

@@ -327,7 +327,7 @@ def test_a_decoder_is_causal_and_learns_with_any_window(data, window):
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
 def test_the_loss_falls_from_that_of_a_guess(data, loss):
-    losses = train_steps(module_for(data, loss=loss, n_negatives=64, n_window_negatives=64), 14)
+    losses = train_steps(module_for(data, loss=loss, n_negatives=64), 14)
     assert losses[-1] < 0.85 * losses[0]
 
 
@@ -358,8 +358,7 @@ def test_the_sampled_window_loss_of_every_item_once_is_the_whole_one_and_of_many
     whole = window_losses(module, batch)
 
     def sampled(n_window_negatives: int) -> torch.Tensor:
-        training = module.config.training.model_copy(update={"n_window_negatives": n_window_negatives})
-        module.config, module.loss = module.config.model_copy(update={"training": training}), "sampled"
+        module.n_window_negatives, module.loss = n_window_negatives, "sampled"
         return window_losses(module, batch)
 
     drawn = module.sampler
@@ -395,7 +394,7 @@ def described(tmp_path):
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
 def test_nothing_but_its_attributes_and_the_mean_bias_is_said_of_an_item_without_a_sale(tmp_path, loss):
-    module = module_for(described(tmp_path), loss=loss, n_negatives=64, n_window_negatives=64)
+    module = module_for(described(tmp_path), loss=loss, n_negatives=64)
     model = module.model
     sold_V = torch.ones(26, dtype=torch.bool)
     sold_V[[0, *COLD]] = False

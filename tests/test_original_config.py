@@ -69,4 +69,4 @@ def test_the_named_runs_read_what_the_preparation_of_held_out_customers_writes(r
     config = load_config(root / "configs" / f"{name}.yaml")
     assert config.data.folder == Path("data/processed/hm-split")
     assert (config.data.top_k_items, config.data.min_history, config.data.max_history) == (1000, 2, 10)
-    assert (config.split.protocol, config.split.test_fraction, config.split.seed) == ("customers", 0.2, 42)
+    assert config.split.protocol == "customers"

@@ -69,7 +69,7 @@ def test_the_decoder_on_text_vectors_has_their_width_and_no_embedding_layer(widt
 
 
 def test_dropout_sits_in_attention():
-    model = Transformer(20, 16, dropout=0.1)
+    model = Transformer(20, 16)
     assert {block.multihead_attn.dropout for block in model.blocks} == {0.1}
     assert not [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
 
@@ -122,7 +122,6 @@ SETTINGS = [
     "original.num_heads=2",
     "original.num_layers=2",
     "original.seq_max_len=4",
-    "original.dropout=0",
     "original.batch_size=8",
     "training.lr=0.01",
 ]
@@ -205,6 +204,7 @@ def test_it_overfits_ten_customers(tmp_path, kind):
     torch.manual_seed(0)
     vectors = torch.randn(33, 16) if kind == "bert" else None
     model = build_transformer(config_with(f"original.family={kind}", "original.hidden_size=null"), data, vectors)
+    model.eval()  # what is dropped at random would keep the loss above its floor
     batch = collate(data, customer_stretches(data, np.arange(10), 4))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []

@@ -346,7 +346,7 @@ def test_a_customers_value_is_averaged_over_seeds_before_customers_are_redrawn()
     asked = FoldLists("d", users, np.arange(41), np.ones(40, np.int32), lists)
     listed = ListedFold({False: asked}, {"all": np.ones(40, dtype=bool)})
     data_set = DataSet("", {}, (), ("rule",))
-    scored = score_part(Part("all", ("hit_rate@1",)), [listed], data_set, settings_for([1, 2], 100, 0.95, 0))
+    scored = score_part(Part("all", ("hit_rate@1",)), [listed], data_set, settings_for([1, 2], 100))
     assert scored.tables["mean"]["decoder"]["hit_rate@1"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert scored.differences["mean"]["rule"]["hit_rate@1"] == {"value": -0.5, "low": -0.5, "high": -0.5}
 
@@ -355,7 +355,7 @@ def test_a_segment_without_customers_is_left_out():
     asked = FoldLists("d", np.arange(3), np.arange(4), np.ones(3, np.int32), {"rule": np.ones((3, 1), np.int32)})
     listed = ListedFold({False: asked}, {"all": np.zeros(3, dtype=bool)})
     part, data_set = Part("all", ("hit_rate@1",)), DataSet("", {}, (), ("rule",))
-    assert score_part(part, [listed], data_set, settings_for([1], 100, 0.95, 0)) is None
+    assert score_part(part, [listed], data_set, settings_for([1], 100)) is None
 
 
 @pytest.mark.parametrize("name", DATA_SETS)

@@ -1,8 +1,10 @@
 """Reasons are the model's own: they add up, say what leaving a purchase out does, and find a planted cause."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
+import narwhals as nw
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,13 +22,15 @@ from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.explain import reasons as reasons_module
 from recsys.modeling.explain.leave_one_out import AblatedHistories, Listed, lost_logits
 from recsys.modeling.explain.reasons import N_NAMED, explain
-from recsys.modeling.explain.sentences import ReasonTexts, say_reasons, write_reasons
+from recsys.modeling.explain.sentences import LEAST_PROMOTION, ReasonTexts, say_reasons, write_reasons
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
 from recsys.schema import REASONS
 from recsys.signals.history import CATEGORY_FEATURES, PAST_FEATURES
 from recsys.signals.queries import query_at
+from recsys.signals.sales import OWN_FEATURES
 from recsys.signals.snapshot import Snapshots
+from recsys.signals.user_codes import UserCodes
 
 N_PAIRS, N_ITEMS, N_USERS, K = 8, 66, 150, 6
 FIRST_DAY, N_DAYS = 18_000, 70
@@ -167,7 +171,7 @@ def test_only_an_item_of_a_category_that_the_user_has_bought_has_a_term_of_categ
 
 
 def test_what_a_category_gives_is_lost_with_the_purchase_that_it_was_given_for(shop):
-    """A component that asks for nothing but a purchase of the category: the transformer, silenced, would name nothing."""
+    """The component asks for nothing but a purchase of the category; the transformer, silenced, names nothing."""
     model = shop.decoder.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
@@ -450,6 +454,79 @@ def test_reasons_of_any_components_add_up_and_lose_what_a_history_without_the_it
         if not reasons.past_item[row, place].any():
             assert total < 1e-4
     assert n_checked or components == ("past_items",)
+
+
+def test_a_reason_says_what_a_score_owes_to_promotions(shop):
+    """Item 66 is promoted in the week asked; in the other log nothing is, and all else is the same."""
+    past = [(1 + week, FIRST_DAY + 7 * week, FIRST_DAY + 7 * week + 7, "mailer", 1.0) for week in range(10)]
+    logs = [
+        write_prepared(
+            shop.folder / f"promoted-{len(coming)}",
+            planted_events(),
+            items=ITEMS,
+            n_items=N_ITEMS,
+            users=shop.users,
+            promotions=past + coming,
+        )
+        for coming in ([(N_ITEMS, DAY, DAY + 7, "mailer", 1.0)], [])
+    ]
+    with_promotion, without = (Snapshots(log) for log in logs)
+    torch.manual_seed(0)
+    config = Config(model=shop.decoder.model.config)
+    model = build_purchase_model(config, with_promotion.codes, None, with_promotion.n_promoted).eval()
+    coming = len(PAST_FEATURES) + model.n_promoted + len(OWN_FEATURES)
+    with torch.no_grad():
+        model.sales.net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the promotion, more than anything else
+        model.past_items.net.rule.weight[:, coming] = 2.0
+    histories = [log.histories(DAY) for log in logs]
+    reasons, others = (
+        explain(DecoderRecommender(model, snapshots), one, everything(N_USERS + 1))
+        for snapshots, one in zip((with_promotion, without), histories, strict=True)
+    )
+    owed = reasons.terms.sum(-1) - others.terms.sum(-1)
+    np.testing.assert_allclose(reasons.promotion_contribution, owed, atol=1e-4)
+    assert not reasons.promotion_contribution[:, :-1].any()
+    assert not others.promotion_contribution.any()
+    new = reasons.count[:, -1] == 0
+    is_known = np.arange(N_USERS + 1) < N_USERS
+    assert np.array_equal(is_for(reasons, "promoted")[:, -1], new & is_known)
+    assert not is_for(reasons, "promoted")[:, :-1].any()
+    # Of a user without a history nothing is said of promotions.
+    assert reasons.promotion_contribution[-1, -1] > 5
+    assert is_for(reasons, "popular")[-1].all()
+    texts = np.array(ReasonTexts(with_promotion.at(DAY)).say(reasons, histories[0]))
+    said = "promoted in the week to come: mailer in 100 % of the shops"
+    assert set(texts[:-1, -1][new[:-1]]) == {said}
+    assert len(texts[:, -1][~new]) > 3
+    assert all(text.startswith("bought ") and text.endswith(f"; {said}") for text in texts[:, -1][~new])
+    reasons.promotion_contribution[:] = LEAST_PROMOTION / 2
+    again = np.array(ReasonTexts(with_promotion.at(DAY)).say(reasons, histories[0]))
+    assert not any("promoted" in text for text in again[reasons.count > 0])
+
+
+def test_what_the_user_table_says_is_read_without_an_item_too(shop):
+    club = [["gold", "silver", ""][number % 3] for number in range(N_USERS + 1)]
+    users = pa.table({"user_id": shop.users, "club": club})
+    user_codes = UserCodes.from_users(users=nw.from_native(users, eager_only=True))
+    torch.manual_seed(0)
+    config = Config(model=shop.decoder.model.config.model_copy(update={"customer": True}))
+    model = build_purchase_model(config, shop.snapshot.codes, user_codes, 0).eval()
+    model.user_codes.weight.data[1:].normal_()
+    decoder = DecoderRecommender(model, shop.decoder.snapshots, user_codes)
+    with torch.no_grad():
+        reading = decoder.read(shop.histories.of([3, 4, 5]))
+        listed = Listed(model, shop.snapshot, reading, {}, torch.ones(3, 1, dtype=torch.int64))
+        row, item = reading.arrays.past_query, reading.arrays.past_item
+        ablated = AblatedHistories.from_pairs(listed, row, item)
+        query_PD = model.read(ablated.sequences, ablated.queries)
+        for pair in range(len(row)):
+            user = 3 + int(row[pair])
+            folder = shop.folder / f"club-{user}-{item[pair]}"
+            sequences, queries = queries_without(shop.decoder, folder, shop.users, user, int(item[pair]))
+            codes = torch.from_numpy(user_codes.of(np.array([user])).astype(np.int64))
+            assert codes.any() or club[user] == ""
+            expected = model.read(replace(sequences, user_codes_BK=codes), queries)
+            torch.testing.assert_close(query_PD[pair], expected[0])
 
 
 @pytest.fixture(scope="module")

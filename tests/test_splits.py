@@ -127,7 +127,7 @@ def test_leave_one_out_needs_three_events(tmp_path):
 
 def test_held_out_customers_are_never_learned_from(tmp_path):
     data = prepared(tmp_path, [[(day, 1 + day % 9) for day in range(3)] for _ in range(50)])
-    split = make_split(data, SplitConfig(protocol="customers", test_fraction=0.2))
+    split = make_split(data, SplitConfig(protocol="customers"))
     asked = np.concatenate([split.validation.user_index, split.tests[0].user_index])
     assert len(np.unique(asked)) == len(asked) == 10
     assert (split.train_end[asked] == data.offsets[asked]).all()
@@ -142,8 +142,11 @@ def test_held_out_customers_are_asked_for_their_last_event_knowing_the_others(tm
     assert (fold.history_end[fold.user_index] == data.offsets[fold.user_index + 1] - 1).all()
 
 
-def test_the_customer_split_is_fixed_by_its_seed(tmp_path):
+def test_the_customer_split_is_fixed_by_its_seed(tmp_path, monkeypatch):
     data = prepared(tmp_path, [[(0, 1), (1, 2)] for _ in range(50)])
-    users = [make_split(data, SplitConfig(protocol="customers", seed=seed)).tests[0].user_index for seed in (1, 1, 2)]
+    users = []
+    for seed in (1, 1, 2):
+        monkeypatch.setattr("recsys.evaluation.splits.HELD_OUT_SEED", seed)
+        users.append(make_split(data, SplitConfig(protocol="customers")).tests[0].user_index)
     assert (users[0] == users[1]).all()
     assert not np.array_equal(users[0], users[2])

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from recsys.modeling.load import load_decoder
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from toy import write_prepared
@@ -11,8 +12,8 @@ from toy import write_prepared
 from recsys.config import load_config
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.build import build_module
+from recsys.modeling.families import load_decoder
 from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
-from recsys.modeling.load import load_decoder
 from recsys.modeling.original.text_batches import TextBatches, Texts, ask, load_tokenizer, split_rows, tokenise
 from recsys.modeling.original.text_transformer import PositionalEncoding, TextTransformer, text_vectors
 from recsys.modeling.train import train
@@ -62,11 +63,11 @@ def tokenizer_folder(tmp_path):
 def texts(tokenizer_folder) -> Texts:
     random = np.random.default_rng(0)
     written = [" ".join(f"w{word}" for word in random.integers(40, size=1 + n % 9)) for n in range(64)]
-    return tokenise(written, load_tokenizer(tokenizer_folder, 90))
+    return tokenise(written, load_tokenizer(tokenizer_folder))
 
 
 def config(*settings: str, objective: str = "causal"):
-    small = ["width=16", "n_layers=2", "n_heads=2", "batch_texts=16"]
+    small = ["width=16", "n_layers=2", "batch_texts=16"]
     named = [f"text_model.{setting}" for setting in (f"objective={objective}", *small)]
     return load_config(None, [*named, "training.accelerator=cpu", *settings])
 
@@ -166,7 +167,7 @@ def test_a_vector_is_the_mean_over_words_without_the_marks(texts):
 
 
 def test_a_text_of_no_word_has_a_vector_too(tokenizer_folder):
-    found = tokenise(["", "w1"], load_tokenizer(tokenizer_folder, 90))
+    found = tokenise(["", "w1"], load_tokenizer(tokenizer_folder))
     vectors = text_vectors(TextTransformer(config(), vocabulary_size=found.vocabulary_size), found)
     assert np.isfinite(vectors).all()
 
@@ -268,9 +269,9 @@ def test_texts_that_are_all_the_same_are_refused(workplace, shop):
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no tokenizer.json; text_model.tokenizer names"):
-        load_tokenizer(tmp_path, 90)
+        load_tokenizer(tmp_path)
 
 
-def test_heads_must_divide_the_width():
-    with pytest.raises(ConfigError, match=r"text_model.width 10 is not a multiple of text_model.n_heads 4"):
-        load_config(None, ["text_model.width=10"])
+def test_a_head_is_32_wide_and_divides_the_width():
+    with pytest.raises(ConfigError, match=r"text_model.width 98 is not a multiple of its 3 attention heads"):
+        load_config(None, ["text_model.width=98"])

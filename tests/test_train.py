@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from recsys.modeling.load import load_decoder
 from safetensors.torch import load_file
 from toy import toy_data
 
@@ -19,7 +20,6 @@ from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError
 from recsys.evaluation.metrics import mean_average_precision
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.weights import load_weights, save_weights
-from recsys.modeling.load import load_decoder
 from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train
@@ -38,7 +38,6 @@ SETTINGS = [
     "training.batch_tokens=256",
     "training.epochs=2",
     "training.n_negatives=16",
-    "training.n_window_negatives=16",
     "training.accelerator=cpu",
     "training.patience=9",
 ]

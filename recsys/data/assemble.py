@@ -36,7 +36,7 @@ class Assembled:
 
 
 def assemble(cleaned: Cleaned, folder: Path | None = None) -> Assembled:
-    """Return ``cleaned`` as prepared data; arrays and tables are written into ``folder`` on the way, where one is named.
+    """Return ``cleaned`` as prepared data; all of it is written into ``folder`` on the way, where one is named.
 
     The report of ``cleaned`` learns its number of exact duplicates.
     """
@@ -57,7 +57,7 @@ def assemble(cleaned: Cleaned, folder: Path | None = None) -> Assembled:
 def assembled(
     arrays: Mapping[str, np.ndarray], tables: Mapping[str, pa.Table], folder: Path | None = None
 ) -> Assembled:
-    """Return prepared ``arrays`` and ``tables`` with their counts and hashes; they are written into ``folder``, if any."""
+    """Return prepared ``arrays`` and ``tables`` with counts and hashes; they are written into ``folder``, if any."""
     arrays = {name: np.ascontiguousarray(arrays[name], dtype=_dtype(name)) for name in _NAMES}
     tables = _tables(tables["items"], tables["users"], tables.get("promotions"))
     hashes = {name: write_array(folder, name, array) for name, array in arrays.items()}

@@ -50,7 +50,7 @@ def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) ->
     )
     frame = joined_rank(frame, items, "item", engine)
     frame = joined_rank(frame, users, "user", engine)
-    texts_of = {}
+    texts_of: dict[str, pa.Array] = {}
     for name in labels:
         distinct = distinct_ids(tables.events, name, engine)
         texts_of[name] = distinct.values

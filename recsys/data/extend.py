@@ -147,7 +147,8 @@ def _texts(table: pa.Table, column: str) -> pa.Array:
 
 def _places(newer: pa.Table, united: pa.Table, column: str) -> np.ndarray:
     places = pc.index_in(_texts(newer, column), value_set=_texts(united, column))
-    return places.to_numpy().astype(np.int32)
+    rows: np.ndarray = places.to_numpy().astype(np.int32)
+    return rows
 
 
 def _appended(known: pa.Table, newer: pa.Table, column: str, what: str) -> pa.Table:

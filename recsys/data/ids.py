@@ -87,7 +87,7 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
 
 
 def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
-    """Return ``table`` with text, and ``column`` whatever it is, as Arrow's string: engines differ in their types of it."""
+    """Return ``table`` with text, and ``column`` whatever it is, as Arrow's string: engines differ in its types."""
     text_types = (pa.large_string(), pa.string_view(), pa.null())
     fields = [
         field.with_type(pa.string()) if field.name == column or field.type in text_types else field

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from numbers import Integral, Real
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
 import narwhals as nw
@@ -27,6 +27,11 @@ Which = Literal["user", "item"]
 #: Column names of events where nobody named others.
 SCHEMA_NAMES: Final = {role: role for role in (*schema.EVENT_REQUIRED, *schema.EVENT_OPTIONAL)}
 _LARGEST_WHOLE = 2**53
+#: Names that pandas has for types.
+_NARWHALS_NAMES: Final = {
+    **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"Float{bits}" for bits in (32, 64)},
+}
 _FRAMES = "expected a data frame of pandas, Polars, PyArrow or DuckDB"
 
 
@@ -42,6 +47,26 @@ class FrameStyle:
     user_dtype: Any = None  # of that library; None stands for text
     item_dtype: Any = None
     columns: Mapping[str, str] = field(default_factory=lambda: SCHEMA_NAMES)  # name in the schema → name in the frame
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`from_json` reads."""
+        dtypes = {"user_dtype": self.user_dtype, "item_dtype": self.item_dtype}
+        named = {name: None if dtype is None else str(dtype) for name, dtype in dtypes.items()}
+        return {"backend": self.backend, "columns": dict(self.columns), **named}
+
+    @classmethod
+    def from_json(cls, about: Any) -> "FrameStyle":  # noqa: ANN401 - whatever a file holds
+        """Return the style that was written; what of it means nothing here is left out, and ids stay text."""
+        if not isinstance(about, dict) or about.get("backend") not in get_args(Backend):
+            return cls()
+        columns = about.get("columns")
+        backend: Backend = about["backend"]
+        return cls(
+            backend=backend,
+            user_dtype=_dtype_named(backend, about.get("user_dtype")),
+            item_dtype=_dtype_named(backend, about.get("item_dtype")),
+            columns=columns if isinstance(columns, dict) else SCHEMA_NAMES,
+        )
 
     def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Which) -> Any:  # noqa: ANN401 - a series
         """Return external ids (n,), as text, as a series of the library and the dtype in which they came.
@@ -76,6 +101,20 @@ class FrameStyle:
         if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
             return nw.from_arrow(pa.table({"column": column}), backend=self.backend)["column"].to_native()
         return column
+
+
+def _dtype_named(backend: Backend, name: object) -> Any:  # noqa: ANN401 - of some library
+    """Return the dtype that ``str`` calls ``name``; None where it is text, or no plain type."""
+    if not isinstance(name, str):
+        return None
+    try:
+        if backend == "pyarrow":
+            return pa.type_for_alias(name)
+        # A frame of one column of that type, made by the library itself.
+        plain = nw.new_series("id", [], getattr(nw, _NARWHALS_NAMES.get(name, name)), backend=backend)
+        return plain.to_native().dtype
+    except Exception:  # noqa: BLE001 - each library has errors of its own; text is the answer then
+        return None
 
 
 def _casts(series: nw.Series[Any], dtype: Any) -> Iterable[Callable[[], Any]]:  # noqa: ANN401 - of some library
@@ -218,7 +257,11 @@ class OpenedFrame:
             raise DataError(f"{what} cannot be read ({_reason(error)}); check its values") from error
 
 
-def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> OpenedFrame:  # noqa: ANN401 - of any library
+def open_frame(
+    frame: Any,  # noqa: ANN401 - of any library
+    what: str,
+    wanted: Iterable[str] | None = None,
+) -> OpenedFrame:
     """Return ``frame`` in memory, its columns ``wanted`` alone where they are named.
 
     Args:
@@ -329,11 +372,11 @@ def _time_text(value: Any) -> str | None:  # noqa: ANN401 - text, a date or a da
 
 
 def _is_text(dtype: pa.DataType) -> bool:
-    return pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
 
 
 def _is_number(dtype: pa.DataType) -> bool:
-    return pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
 
 
 _FITS: Final[dict[str, Callable[[pa.DataType], bool]]] = {

@@ -63,7 +63,8 @@ class Purchases:
         counted in ``manifest["report"]``.
 
         >>> import pyarrow as pa
-        >>> df = pa.table({"who": [7, 7, 9], "what": ["b", "a", "b"], "day": ["2024-05-01", "2024-05-02", "2024-05-02"]})
+        >>> days = ["2024-05-01", "2024-05-02", "2024-05-02"]
+        >>> df = pa.table({"who": [7, 7, 9], "what": ["b", "a", "b"], "day": days})
         >>> log = Purchases.from_frame(df, user="who", item="what", time="day")
         >>> log.user_ids.to_pylist(), log.item_ids.to_pylist(), log.item.tolist(), log.offsets.tolist()
         (['7', '9'], ['a', 'b'], [2, 1, 2], [0, 2, 3])

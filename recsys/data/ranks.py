@@ -35,7 +35,7 @@ def _ranked_bytes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def channel_ranks(codes: np.ndarray | None, texts: pa.Array | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return the channels (E,) int8 of ``codes`` (E,), and the names of channels 1, 2, …
+    """Return the channels (E,) int8 of ``codes`` (E,), and the names of those from 1 on.
 
     Args:
         codes: of each event; None where the source has no channels.

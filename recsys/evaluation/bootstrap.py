@@ -6,17 +6,21 @@ and metric. Systems are compared on the same draws, so that what is easy about a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
+#: Share of the resamples inside an interval: the field's usual 95 %, so intervals of all reports compare.
+CONFIDENCE: Final = 0.95
+#: What draws the customers. It is no setting, so the same lists have the same intervals everywhere.
+RESAMPLING_SEED: Final = 0
 #: Draws (R, U) held at once.
 MAX_DRAWN = 8_000_000
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Values of the customers asked in one fold.
+    """Values of the customers of one fold.
 
     Shapes: Q customers, M columns (one for each system and metric). NaN: the customer has no value and is left out.
     """
@@ -44,11 +48,11 @@ def bootstrap(samples: list[Sample], n_resamples: int, seed: int) -> Bootstrap:
     array([[0.5]])
     """
     everyone = np.unique(np.concatenate([sample.user_index for sample in samples]))
-    places = [np.searchsorted(everyone, sample.user_index) for sample in samples]
-    columns = [_Columns.of(sample.values) for sample in samples]
+    positions = [np.searchsorted(everyone, sample.user_index) for sample in samples]
+    columns = [_Columns.from_values(sample.values) for sample in samples]
     measured = np.stack([one.means(np.ones((1, len(one.filled))))[0] for one in columns])
     resampled = [
-        np.stack([one.means(times_RU[:, place]) for one, place in zip(columns, places, strict=True)], axis=1)
+        np.stack([one.means(times_RU[:, position]) for one, position in zip(columns, positions, strict=True)], axis=1)
         for times_RU in _draws(len(everyone), n_resamples, seed)
     ]
     return Bootstrap(measured, np.concatenate(resampled))
@@ -93,7 +97,7 @@ class _Columns:
     known: np.ndarray | None  # (Q, M) of 0 and 1
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Self:
+    def from_values(cls, values: np.ndarray) -> Self:
         known = np.isfinite(values)
         return cls(np.where(known, values, 0.0), None if known.all() else known.astype(float))
 

@@ -9,6 +9,7 @@ from recsys import schema
 from recsys.config import Config
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import RunError
+from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
 from recsys.evaluation.results import RunCells
 from recsys.evaluation.scoring import FoldLists, Settings, score_segments, score_systems
 from recsys.evaluation.segments import target_segments
@@ -55,13 +56,15 @@ def score_folds(
 def settings_of(config: Config) -> Settings:
     """Return what the configuration asks of the scoring; lists are never longer than ``predict.k``."""
     chosen = config.evaluation
-    return Settings(tuple(sorted(set(chosen.cutoffs))), chosen.n_bootstrap, chosen.confidence, chosen.seed)
+    return Settings(tuple(sorted(set(chosen.cutoffs))), chosen.n_bootstrap, CONFIDENCE, RESAMPLING_SEED)
 
 
 def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:
     """Return the systems that have lists for every fold, in the order in which reports show them."""
     systems, command = [], f"recsys predict --folds --run {run.name}"
-    for system in schema.SYSTEMS:
+    folders = (run.report_folder / "recommendations").glob("*")
+    written = {folder.name for folder in folders if folder.is_dir()}
+    for system in schema.in_report_order({*schema.SYSTEMS, *written}):
         missing = [fold.name for fold in folds if not run.table_path(system, fold.name).is_file()]
         if missing and (len(missing) < len(folds) or system == schema.SYSTEMS[0]):
             path = run.table_path(system, missing[0])
@@ -136,8 +139,8 @@ def bootstrap_protocol(config: Config) -> dict[str, Any]:
         "cutoffs": list(settings_of(config).cutoffs),
         "bootstrap": {
             "resamples": chosen.n_bootstrap,
-            "confidence": chosen.confidence,
-            "seed": chosen.seed,
+            "confidence": CONFIDENCE,
+            "seed": RESAMPLING_SEED,
             "unit": "customers, redrawn together for all systems and folds",
         },
     }
@@ -159,6 +162,6 @@ def _sentence(config: Config, candidates: str, starts: list[str]) -> str:
             f"Every system recommends out of {candidates}, knowing all purchases of a customer but the last, and is "
             "scored on that one"
         )
-    percent = f"{100 * config.evaluation.confidence:g} %"
+    percent = f"{100 * CONFIDENCE:g} %"
     left_out = " Customers who bought nothing then are left out." if config.split.protocol == "weekly" else ""
     return f"{sentence}.{left_out} Intervals hold {percent} of redrawn customers."

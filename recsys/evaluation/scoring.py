@@ -72,7 +72,7 @@ def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
 def score_segment(folds: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
     """Return the systems' table when only the ``chosen`` targets of each fold count, and how many users have any.
 
-    A user asked in several folds counts once in the size. A segment without users has an empty table.
+    A user of several folds counts once in the size. A segment without users has an empty table.
     """
     kept = [only(fold, mask) for fold, mask in zip(folds, chosen, strict=True)]
     users = [fold.user_index for fold in kept if len(fold.user_index)]

@@ -75,8 +75,8 @@ def bought_before(data: Purchases, fold: Fold) -> np.ndarray:
     """Return which of the fold's targets (n,) bool the customer had bought before."""
     row, position = event_positions(data.offsets[fold.user_index], fold.history_end[fold.user_index])
     span = data.n_items + 1
-    asked = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
-    before: np.ndarray = np.isin(asked * span + fold.target_item, row * span + data.item[position])
+    row_of_target = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
+    before: np.ndarray = np.isin(row_of_target * span + fold.target_item, row * span + data.item[position])
     return before
 
 

@@ -24,7 +24,7 @@ from recsys.modeling.predict import show_fold_lists
 from recsys.modeling.train import train
 from recsys.modeling.training.fit import has_checkpoint
 from recsys.runs import INFO_FILE, Run, find_run
-from recsys.schema import SYSTEMS
+from recsys.schema import in_report_order
 from recsys.storage import write_json
 
 BACKTEST_FILE = "backtest.json"
@@ -128,8 +128,7 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
         retrain_every: how many weeks one training serves; all of them if None.
     """
     log, folds, every = plan.log, plan.folds, retrain_every or len(plan.folds)
-    fitted = systems_of(plan.config, log)
-    systems: list[str] = [name for name in SYSTEMS if name in fitted]  # in the order of the reports
+    systems = in_report_order(systems_of(plan.config, log))
     scored, of_models = [], []
     for first in range(0, len(folds), every):
         served = folds[first : first + every]

@@ -5,8 +5,9 @@ Only whoever fits or opens a decoder loads this module: a rule needs neither tor
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from recsys.config import Config
 from recsys.data.days import day_date
+from recsys.data.native import FrameStyle
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import make_split
@@ -42,6 +44,15 @@ from recsys.storage import write_json, write_text
 _RUN_FILES = (CONFIG_FILE, INFO_FILE, LOG_FILE)
 
 
+class RunFiles:
+    """The folder with what was written while a model was fitted; a temporary one goes when nobody needs it."""
+
+    def __init__(self, folder: Path, *, temporary: bool = False) -> None:
+        self.folder = folder
+        if temporary:
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class DecoderSystem:
     """A trained decoder over a log, or over a snapshot alone: then it can be asked about given histories only."""
@@ -50,9 +61,8 @@ class DecoderSystem:
     info: dict[str, Any]  # of run.json
     decoder: DecoderRecommender
     log: Purchases  # of no user where only a snapshot is at hand
-    run_files: Path  # folder with what was written while it was fitted
+    run_files: "RunFiles"
     name: str = DECODER
-    kept: Any = field(default=None, repr=False)  # a temporary folder that lives as long as the system
 
     @property
     def seen_before(self) -> int | None:
@@ -99,9 +109,10 @@ class DecoderSystem:
     def save(self, folder: Path, *, histories: bool) -> None:
         """Write run, snapshot of the day after the log, and histories into ``folder``."""
         for name in _RUN_FILES:
-            if (self.run_files / name).is_file():
-                shutil.copyfile(self.run_files / name, folder / name)
-        write_json(folder / INFO_FILE, self.info | {"system": self.name, "data_fingerprint": self.log.fingerprint})
+            if (self.run_files.folder / name).is_file():
+                shutil.copyfile(self.run_files.folder / name, folder / name)
+        about = {"system": self.name, "frame_style": self.log.style.to_json()}
+        write_json(folder / INFO_FILE, self.info | about)
         save_weights(self.decoder.model.state_dict(), folder / WEIGHTS_FILE)
         snapshot = self.decoder.snapshots.at(self.last_day + 1)
         snapshot.save(folder / SNAPSHOT_FOLDER)
@@ -126,7 +137,7 @@ class DecoderSystem:
         if self.decoder.model.decoder is None:
             raise UsageError("the model has no component sequence, so its items have no vectors to compare")
         with torch.inference_mode():
-            vectors_VD = torch.nn.functional.normalize(self.decoder.model.item_vectors().float(), dim=-1)
+            vectors_VD = torch.nn.functional.normalize(self.decoder.model.item_vectors(), dim=-1)
             cosine_V: np.ndarray = (vectors_VD @ vectors_VD[item]).cpu().numpy()
         return cosine_V
 
@@ -146,13 +157,11 @@ def fit_decoder(
         DataError: the log is too short for the split.
         ConfigError: the configuration does not fit the log.
     """
-    kept = tempfile.TemporaryDirectory(prefix="recsys-run-")
-    folder = Path(kept.name)
+    files = RunFiles(Path(tempfile.mkdtemp(prefix="recsys-run-")), temporary=True)
     with repeatable():
         module = build_module(config, log)
-        info = fit(config, log, module, folder, callbacks=[_Progress(progress)], command="recsys.fit")
-    system = open_decoder(Run(folder, config, info), log)
-    return replace(system, kept=kept)
+        info = fit(config, log, module, files.folder, callbacks=[_Progress(progress)], command="recsys.fit")
+    return replace(open_decoder(Run(files.folder, config, info), log), run_files=files)
 
 
 def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:
@@ -169,18 +178,17 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
         source = Snapshots(log, codes, promotions=config.model.promotions)
         user_codes = UserCodes.from_users(log.users) if config.model.customer else None
     elif snapshot is not None:
-        source, log = snapshot, Purchases.without_users(snapshot.items.to_arrow())
+        style = FrameStyle.from_json(run.info.get("frame_style"))
+        source, log = snapshot, Purchases.without_users(snapshot.items.to_arrow(), style)
     else:
         raise DataError(f"{run.folder} has neither histories nor a snapshot; save the model again")
     n_promoted = 0 if source.promotions is None else len(source.promotions.features)
     model = build_purchase_model(config, source.codes, user_codes, n_promoted)
     load_weights(model, run.folder / WEIGHTS_FILE)
-    info = run.info | {"seen_before": run.info.get("seen_before", _seen_before(config, log))}
-    return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, run.folder)
-
-
-def _seen_before(config: Config, log: Purchases) -> int:
-    return make_split(log, config.split).validation.end_day
+    info = run.info
+    if "seen_before" not in info:
+        info = info | {"seen_before": make_split(log, config.split).validation.end_day}
+    return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, RunFiles(run.folder))
 
 
 class _Progress(pl.Callback):

@@ -46,7 +46,8 @@ class RuleSystem:
     def save(self, folder: Path, *, histories: bool) -> None:
         """Write what :func:`recsys.load` reads into ``folder``; a rule is nothing without histories."""
         write_text(folder / CONFIG_FILE, dump_config(self.config))
-        write_json(folder / INFO_FILE, {"system": self.name, "data_fingerprint": self.log.fingerprint})
+        about = {"system": self.name, "data_fingerprint": self.log.fingerprint, "frame_style": self.log.style.to_json()}
+        write_json(folder / INFO_FILE, about)
         self.log.save(folder / HISTORIES_FOLDER)
 
 

@@ -1,5 +1,6 @@
 """What a report is made of.
 
-``method`` says how the run was measured, ``labels`` and ``customers`` show single customers, ``page`` puts everything
-into the template. What systems, metrics and segments are called stands in :mod:`recsys.reports.glossary`.
+Each file of ``sections`` is a section of the page, and ``page`` puts them together. ``method`` says how the run was
+measured, ``customers`` shows single customers, ``charts`` draws. What systems and segments are called stands in
+:mod:`recsys.reports.glossary`.
 """

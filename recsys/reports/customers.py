@@ -63,7 +63,7 @@ class Gallery:
     fold: str
     customers: list[Customer]
     seed: int
-    n_asked: int
+    n_eligible: int
 
     @property
     def has_reasons(self) -> bool:

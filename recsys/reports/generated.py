@@ -13,7 +13,7 @@ from recsys.data.days import day_date
 from recsys.data.item_names import Labels, Product, long_date, short_id
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import DataError, UsageError
-from recsys.evaluation.splits import Unfinished, unfinished_histories
+from recsys.evaluation.splits import HistoriesToContinue, histories_to_continue
 from recsys.evaluation.tables import read_continuations
 from recsys.modeling.generation.realism import (
     RANK_EDGES,
@@ -89,18 +89,18 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         return None
     settings = _read_settings(run.report_folder / SETTINGS_FILE)
     user_index, generated = read_continuations(path, data)
-    asked = unfinished_histories(data, run.config.split)
+    cut = histories_to_continue(data, run.config.split)
     longest = int(settings["max_items"])
-    if generated.shape[1] > longest or not np.isin(user_index, asked.user_index).all():
+    if generated.shape[1] > longest or not np.isin(user_index, cut.user_index).all():
         raise DataError(
             f"{path} holds other customers or longer continuations than {SETTINGS_FILE} beside it and the run's split "
             f"say; write both anew with `recsys generate --run {run.name} --force`"
         )
     generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
-    real = _what_followed(data, asked, user_index, longest, distinct=bool(settings["no_repeat"]))
-    sold = _sold(data, asked, run.config.split.protocol)
+    real = _what_followed(data, cut, user_index, longest, distinct=bool(settings["no_repeat"]))
+    sold = _sold(data, cut, run.config.split.protocol)
     category = _category(data)
-    known = _known(data, asked, user_index, sold, category)
+    known = _known(data, cut, user_index, sold, category)
     sellers = draw_best_sellers(sold, generated, int(settings["seed"]))
     found = {
         "really bought": realism(real, known),
@@ -108,29 +108,29 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         "best sellers": realism(sellers, known),
     }
     return Continued(
-        cut=_cut(asked, run.config.split.protocol),
+        cut=_cut(cut, run.config.split.protocol),
         n_customers=len(user_index),
         knows_ends=run.config.original.family is not None,
         settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
         measures=_measures(found),
         columns=list(found),
         charts=_charts(found, category),
-        people=_people(data, asked, user_index, generated, real, run.config.seed),
+        people=_people(data, cut, user_index, generated, real, run.config.seed),
         seed=run.config.seed,
     )
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    """Return what was asked of ``recsys generate``; only the three values that are counted with are looked at."""
+    """Return the settings of ``recsys generate``; only the three values that are counted with are looked at."""
     settings = read_json(path)
-    kinds = {"max_items": int, "no_repeat": bool, "seed": int}
+    types = {"max_items": int, "no_repeat": bool, "seed": int}
     if not isinstance(settings, dict):
         raise DataError(f"{path} holds no settings; generate anew with `recsys generate --force`")
-    for name, kind in kinds.items():
+    for name, expected in types.items():
         value = settings.get(name)
-        if type(value) is not kind or not (isinstance(value, int) and 0 <= value <= _LARGEST):
+        if type(value) is not expected or not (isinstance(value, int) and 0 <= value <= _LARGEST):
             raise DataError(
-                f"{path}: {name} is {value!r}, expected {'yes or no' if kind is bool else 'a whole number from 0'}; "
+                f"{path}: {name} is {value!r}, expected {'yes or no' if expected is bool else 'a whole number from 0'}; "
                 "generate anew with `recsys generate --force`"
             )
     return settings
@@ -142,26 +142,26 @@ def build_page(run: Run, continued: Continued, today: date) -> str:
     return template.render(run=run, continued=continued, style=page_style(), today=long_date(today.isoformat()))
 
 
-def _sold(data: Purchases, asked: Unfinished, protocol: str) -> np.ndarray:
+def _sold(data: Purchases, cut: HistoriesToContinue, protocol: str) -> np.ndarray:
     """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
-    if protocol == "weekly" and (sold := Sales(data).sold(asked.day - _RECENT_DAYS, asked.day)).any():
+    if protocol == "weekly" and (sold := Sales(data).sold(cut.day - _RECENT_DAYS, cut.day)).any():
         return sold
-    _, position = event_positions(data.offsets[:-1], asked.known_end)
+    _, position = event_positions(data.offsets[:-1], cut.known_end)
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
 
-def _cut(asked: Unfinished, protocol: str) -> str:
+def _cut(cut: HistoriesToContinue, protocol: str) -> str:
     """Return in words where the histories were cut."""
     if protocol == "weekly":
-        return f"as they were known on {long_date(day_date(asked.day).isoformat())}"
+        return f"as they were known on {long_date(day_date(cut.day).isoformat())}"
     return "without the last purchase" if protocol == "leave_one_out" else "cut in the middle"
 
 
 def _what_followed(
-    data: Purchases, asked: Unfinished, user_index: np.ndarray, longest: int, *, distinct: bool
+    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, longest: int, *, distinct: bool
 ) -> np.ndarray:
     """Return what each customer really bought next (Q, ``longest``) item_index, padded with 0."""
-    begin, end = asked.known_end[user_index], asked.real_end[user_index]
+    begin, end = cut.known_end[user_index], cut.real_end[user_index]
     item = np.zeros((len(user_index), int((end - begin).max(initial=1))), dtype=np.int32)
     row, position = event_positions(begin, end)
     item[row, position - begin[row]] = data.item[position]
@@ -180,9 +180,9 @@ def _category(data: Purchases) -> Attribute | None:
 
 
 def _known(
-    data: Purchases, asked: Unfinished, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
+    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
 ) -> Known:
-    begin, end = data.offsets[user_index], asked.known_end[user_index]
+    begin, end = data.offsets[user_index], cut.known_end[user_index]
     code = np.zeros(data.n_items, dtype=np.int64) if category is None else category.code.astype(np.int64)
     return Known(
         past=[np.unique(data.item[b:e]) for b, e in zip(begin, end, strict=True)],
@@ -248,25 +248,30 @@ def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[tupl
 
 
 def _people(
-    data: Purchases, asked: Unfinished, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
+    data: Purchases,
+    cut: HistoriesToContinue,
+    user_index: np.ndarray,
+    generated: np.ndarray,
+    real: np.ndarray,
+    seed: int,
 ) -> list[Person]:
     """Return customers drawn by lot across history lengths, shortest first."""
     labels = Labels(data.items)
-    n_known = asked.known_end[user_index] - data.offsets[user_index]
+    n_known = cut.known_end[user_index] - data.offsets[user_index]
     order = np.random.default_rng(seed).permutation(len(user_index))
     order = order[np.argsort(n_known[order], kind="stable")]
     rng = np.random.default_rng(seed)
     parts = [part for part in np.array_split(order, _N_SHOWN) if len(part)]
     return [
-        _person(data, labels, asked, int(user_index[row]), generated[row], real[row])
+        _person(data, labels, cut, int(user_index[row]), generated[row], real[row])
         for row in (int(rng.choice(part)) for part in parts)
     ]
 
 
 def _person(
-    data: Purchases, labels: Labels, asked: Unfinished, user: int, generated: np.ndarray, real: np.ndarray
+    data: Purchases, labels: Labels, cut: HistoriesToContinue, user: int, generated: np.ndarray, real: np.ndarray
 ) -> Person:
-    begin, end = int(data.offsets[user]), int(asked.known_end[user])
+    begin, end = int(data.offsets[user]), int(cut.known_end[user])
     past = data.item[begin:end]
 
     def lines(items: np.ndarray, others: np.ndarray) -> list[Line]:

@@ -9,7 +9,9 @@ from recsys.data.days import day_date
 from recsys.data.item_names import short_id
 from recsys.data.purchases import Purchases
 from recsys.data.sources import all_sources
+from recsys.evaluation.bootstrap import CONFIDENCE
 from recsys.evaluation.results import Scores
+from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
 from recsys.reports.glossary import ordinary
 from recsys.runs import HELD_OUT_FILE, Run
 from recsys.storage import read_json
@@ -62,14 +64,13 @@ def windows(split: SplitConfig, n_folds: int) -> str:
 
 def protocol(config: Config, scores: Scores) -> list[str]:
     """Return, a sentence or two each, how lists were made and scored."""
-    evaluation = config.evaluation
     return [
         *_held_out(config, scores),
         f"Every system ranked {scores.protocol.get('candidates', 'the whole range')}: never a sample of them, and the "
         "same for all customers.",
         f"{_who_counts(config, scores)} A customer who is asked and gets no list counts as zero.",
-        f"An interval in brackets is the {100 * evaluation.confidence:.0f}% bootstrap interval over customers "
-        f"({ordinary(evaluation.n_bootstrap)} resamples): were other customers of the same kind asked, the value would "
+        f"An interval in brackets is the {100 * CONFIDENCE:.0f}% bootstrap interval over customers "
+        f"({ordinary(config.evaluation.n_bootstrap)} resamples): were other customers of the same kind asked, the value would "
         "mostly fall in it. Differences between systems are taken customer by customer, which makes them sharper than "
         "two intervals side by side.",
     ]
@@ -107,7 +108,8 @@ def _held_out(config: Config, scores: Scores) -> Iterator[str]:
         )
         return
     if split.protocol == "customers":
-        yield f"{100 * split.test_fraction:.0f}% of the customers, drawn by seed {split.seed}, were never learned from."
+        share = f"{100 * HELD_OUT_SHARE:.0f}%"
+        yield f"{share} of the customers, drawn by seed {HELD_OUT_SEED}, were never learned from."
         yield "Each of them is asked for the last purchase, all earlier ones known; half of them chose the settings."
         return
     starts = [fold.start for fold in scores.folds]

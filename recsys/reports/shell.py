@@ -21,7 +21,7 @@ class Chart:
     """A figure in two widths, and what it shows in words."""
 
     wide: Markup
-    narrow: Markup
+    compact: Markup
     alt: str
 
 
@@ -43,10 +43,10 @@ def page_style() -> Markup:
 
 def draw_chart(name: str, alt: str, draw: Draw) -> Chart | None:
     """Return what ``draw`` gives for a width in inches, its ids beginning with ``name``; None where it gives none."""
-    wide, narrow = draw(_WIDE), draw(_NARROW)
-    if wide is None or narrow is None:
+    wide, compact = draw(_WIDE), draw(_NARROW)
+    if wide is None or compact is None:
         return None
-    return Chart(_svg(wide, name), _svg(narrow, f"{name}-narrow"), alt)
+    return Chart(_svg(wide, name), _svg(compact, f"{name}-narrow"), alt)
 
 
 def _svg(figure: Figure, name: str) -> Markup:

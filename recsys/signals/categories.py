@@ -28,7 +28,9 @@ class CategorySales:
         begin, end = np.searchsorted(self._day, [day - DAYS, day])
         sold = 1.0 + np.bincount(self._item[begin:end], minlength=len(self._categories))
         sold[0] = 0
-        of_category = np.bincount(self._categories.ravel(), np.repeat(sold, self._categories.shape[1]))
+        of_category = np.bincount(self._categories.ravel(), np.repeat(sold, self._categories.shape[1])).astype(
+            np.float64
+        )
         of_category[:1] = 0
         rarity: np.ndarray = np.divide(sold.sum(), of_category, out=np.zeros_like(of_category), where=of_category > 0)
         return rarity

@@ -3,6 +3,7 @@
 import math
 from typing import Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -56,10 +57,10 @@ class PurchaseModel(nn.Module):
         self.item_tower: ItemTower | None = None
         self.decoder: Decoder | None = None
         if has_sequence:
-            attributes_VA = torch.from_numpy(codes.attributes)
+            attributes_VA = torch.tensor(np.asarray(codes.attributes))
             attributes_VA = attributes_VA if config.attributes else attributes_VA[:, :0]
             with_start = functional.pad(attributes_VA, (0, 0, 0, 1))  # the start mark has no attributes
-            self.item_tower = ItemTower(n_items + 2, config.width, with_start, config.id_dropout)
+            self.item_tower = ItemTower(n_items + 2, config.width, with_start)
             self.decoder = Decoder(config, has_dates=has_dates)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
         self.user_codes: nn.EmbeddingBag | None = _code_vectors(n_user_codes, config.width) if has_sequence else None
@@ -76,6 +77,32 @@ class PurchaseModel(nn.Module):
         """Set training mode; vectors that were kept of earlier weights are forgotten."""
         self._kept_vectors_VD = None
         return super().train(mode)
+
+    @torch.no_grad()
+    def extended(self, codes: ItemCodes) -> "PurchaseModel":
+        """Return a model of the same weights over more items, those of ``codes``, which begin with this one's.
+
+        An item that came in has no own vector and the mean bias of the others: its attributes, its categories and what
+        it sells place it.
+        """
+        n_user_codes = 1 if self.user_codes is None else self.user_codes.num_embeddings
+        longer = PurchaseModel(
+            self.config, codes, has_dates=self.has_dates, n_user_codes=n_user_codes, n_promoted=self.n_promoted
+        )
+        n_rows = self.n_items + 1
+        weights = longer.state_dict()
+        for name, value in self.state_dict().items():
+            if value.shape == weights[name].shape:
+                weights[name] = value
+                continue
+            # A row an item; behind the last of them the item tower has that of the start mark.
+            weights[name] = torch.zeros_like(weights[name])
+            weights[name][:n_rows] = value[:n_rows]
+            if len(value) > n_rows:
+                weights[name][-1] = value[-1]
+        weights["item_bias"][n_rows:] = self.item_bias[1:].mean()
+        longer.load_state_dict(weights)
+        return longer.train(self.training)
 
     @property
     def past_items(self) -> PastItemComponent | None:

@@ -7,6 +7,7 @@ Shapes: B sequences, T positions, D width, V rows of the vocabulary, M positions
 """
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from torch.nn import functional
 
 from recsys.modeling.decoder.layers import KeyValueCache, LayerMemory
 from recsys.modeling.original.batches import PADDING, OriginalBatch
+
+#: Share of attention weights dropped while training, as in the original.
+_DROPOUT: Final = 0.1
 
 
 class SinusoidalPosEmb(nn.Module):
@@ -34,10 +38,10 @@ class SinusoidalPosEmb(nn.Module):
 class TransformerBlock(nn.Module):
     """x + attention(norm1(x)), then x + mlp(norm2(x))."""
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.multihead_attn = nn.MultiheadAttention(width, n_heads, dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(width, n_heads, _DROPOUT, batch_first=True)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ELU(), nn.Linear(4 * width, width))
 
@@ -81,7 +85,6 @@ class Transformer(nn.Module):
         *,
         num_heads: int = 8,
         num_layers: int = 8,
-        dropout: float = 0.1,
         vectors: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class Transformer(nn.Module):
             self.register_buffer("vectors", vectors)
         self.learned_vectors = vectors is None
         self.pos_emb = SinusoidalPosEmb(hidden_size)
-        self.blocks = nn.ModuleList(TransformerBlock(hidden_size, num_heads, dropout) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(TransformerBlock(hidden_size, num_heads) for _ in range(num_layers))
         self.fc_out = nn.Linear(hidden_size, num_embeds)
         self.num_heads = num_heads
 

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import narwhals as nw
 import numpy as np
@@ -38,6 +38,8 @@ SPECIAL_TEXTS = ("<pad>", "<sos>", "<eos>")
 
 _VECTORS, _IDS, _MANIFEST, _PLAN = "vectors.safetensors", "ids.parquet", "manifest.json", "plan.json"
 _TENSOR = "vectors"
+#: Texts encoded at a time: this changes speed and memory, and no vector.
+BATCH_TEXTS: Final = 64
 _CHUNK = 256  # texts of one file of an unfinished run: what an interruption loses at most
 
 
@@ -106,7 +108,7 @@ def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
     )
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     began = time.perf_counter()
-    vectors, n_new = _encode(distinct, encoder, unfinished, config.text.batch_size)
+    vectors, n_new = _encode(distinct, encoder, unfinished)
     seconds = time.perf_counter() - began
     row_of = {text: row for row, text in enumerate(distinct) if row >= len(SPECIAL_TEXTS)}
     rows = pa.array([row_of[text] for text in texts], pa.int32())
@@ -127,7 +129,7 @@ def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
     return manifest
 
 
-def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path, batch_size: int) -> tuple[np.ndarray, int]:
+def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path) -> tuple[np.ndarray, int]:
     """Return the vectors (n, D) float32 of ``texts``, and how many of them are new.
 
     They are kept in ``unfinished`` chunk by chunk, and taken from there where they are of these texts and weights.
@@ -147,16 +149,14 @@ def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path, batch_size
         task = bar.add_task("texts", total=len(texts), completed=n_done)
         for path, part in parts.items():
             if chunks[path] is None:
-                chunks[path] = _encode_chunk(part, encoder, batch_size, path, lambda n: bar.advance(task, n))
+                chunks[path] = _encode_chunk(part, encoder, path, lambda n: bar.advance(task, n))
     return np.concatenate([chunk for chunk in chunks.values() if chunk is not None]), len(texts) - n_done
 
 
-def _encode_chunk(
-    texts: Sequence[str], encoder: Encoder, batch_size: int, path: Path, advance: Callable[[int], None]
-) -> np.ndarray:
+def _encode_chunk(texts: Sequence[str], encoder: Encoder, path: Path, advance: Callable[[int], None]) -> np.ndarray:
     batches = []
-    for first in range(0, len(texts), batch_size):
-        batch = texts[first : first + batch_size]
+    for first in range(0, len(texts), BATCH_TEXTS):
+        batch = texts[first : first + BATCH_TEXTS]
         batches.append(encoder.encode(batch))
         advance(len(batch))
     vectors = np.concatenate(batches)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,9 +11,14 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from recsys.config import Config, TextModelConfig
+from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
 from recsys.modeling.decoder.losses import full_softmax_loss
-from recsys.modeling.original.text_batches import TextBatch, TextBatches, Texts, split_rows
+from recsys.modeling.original.text_batches import MAX_TOKENS, TextBatch, TextBatches, Texts, split_rows
 
+#: Share of activations dropped while training, as in the original.
+_DROPOUT: Final = 0.2
+#: Share of the target that is spread over all tokens, as in the original: losses compare only where it is the same.
+_LABEL_SMOOTHING: Final = 0.1
 #: Tokens, padding included, that are read at a time when items get their vectors.
 _CHUNK_TOKENS = 16_384
 #: Places whose logits are made at a time where a held-out text is judged.
@@ -59,15 +64,11 @@ class TextTransformer(pl.LightningModule):
         self.config, text_model = config, config.text_model
         self.objective = text_model.objective
         self.item_embeddings = nn.Embedding(vocabulary_size, text_model.width)
-        self.positional_encoding = PositionalEncoding(text_model.width, text_model.dropout, text_model.max_tokens)
+        self.positional_encoding = PositionalEncoding(text_model.width, _DROPOUT, MAX_TOKENS)
         self.layers = nn.ModuleList(_layer(text_model) for _ in range(text_model.n_layers))
         self.output_layer = nn.Linear(text_model.width, vocabulary_size)
         if texts is not None:
-            split = config.split
-            learned, held_out = split_rows(len(texts), split.test_fraction, split.seed)
-            if text_model.n_texts is not None:
-                held_out = held_out[: max(len(held_out) * text_model.n_texts // len(learned), 1)]
-                learned = learned[: text_model.n_texts]
+            learned, held_out = split_rows(len(texts), HELD_OUT_SHARE, HELD_OUT_SEED)
             self.batches = TextBatches(texts, learned, text_model, config.seed)
             self.held_out = TextBatches(texts, held_out, text_model, config.seed + 1)
 
@@ -92,8 +93,8 @@ class TextTransformer(pl.LightningModule):
         states_BTD: Tensor = x_BTD
         return states_BTD
 
-    def asked_states(self, batch: TextBatch) -> Tensor:
-        """Return the states (M, D) at the places asked about: logits are made there alone, which saves most work."""
+    def target_states(self, batch: TextBatch) -> Tensor:
+        """Return the states (M, D) at the places of the targets: logits are made there alone, which saves most work."""
         states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
         return states_BTD.flatten(0, 1)[batch.place_M]
 
@@ -115,27 +116,26 @@ class TextTransformer(pl.LightningModule):
 
     def training_step(self, batch: TextBatch) -> Tensor:
         """Return the smoothed cross-entropy of what the batch asks."""
-        smoothing, head = self.config.text_model.label_smoothing, self.output_layer
-        states_MD = self.asked_states(batch)
-        loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=smoothing)
+        head = self.output_layer
+        states_MD = self.target_states(batch)
+        loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=_LABEL_SMOOTHING)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))
         return loss
 
     def validation_step(self, batch: TextBatch) -> None:
         """Log the loss that training has, and beside it cross-entropy without smoothing and the share said right."""
-        states_MD, n_asked = self.asked_states(batch), len(batch.target_M)
+        states_MD, n_targets = self.target_states(batch), len(batch.target_M)
         smoothed, plain, right = 0.0, 0.0, 0.0
-        smoothing = self.config.text_model.label_smoothing
         # The logits of all places at once would be gigabytes.
         chunks = torch.split(states_MD, _CHUNK_PLACES), torch.split(batch.target_M, _CHUNK_PLACES)
         for states_CD, target_C in zip(*chunks, strict=True):
             logits_CV = self.output_layer(states_CD).float()
-            smoothed += float(_loss_sum(logits_CV, target_C, smoothing))
+            smoothed += float(_loss_sum(logits_CV, target_C, _LABEL_SMOOTHING))
             plain += float(_loss_sum(logits_CV, target_C, 0.0))
             right += float((logits_CV.argmax(-1) == target_C).sum())
         values = {"val_loss": smoothed, "val_cross_entropy": plain, "val_accuracy": right}
-        means = {name: value / max(n_asked, 1) for name, value in values.items()}
-        self.log_dict(means, batch_size=n_asked, sync_dist=True)
+        means = {name: value / max(n_targets, 1) for name, value in values.items()}
+        self.log_dict(means, batch_size=n_targets, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam with a linear warm-up; early stopping ends the run, so the rate stays up afterwards."""
@@ -151,11 +151,11 @@ class TextTransformer(pl.LightningModule):
 
 
 def text_vectors(
-    model: TextTransformer, texts: Texts, told: Callable[[int], object] = lambda n_read: None
+    model: TextTransformer, texts: Texts, on_batch: Callable[[int], object] = lambda n_read: None
 ) -> np.ndarray:
     """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
 
-    A text without a word has the mean over all that is no padding. Independent of what else is in a batch. ``told`` is
+    A text without a word has the mean over all that is no padding. Independent of what else is in a batch. ``on_batch`` is
     called with the number of texts after each batch.
     """
     model.eval()
@@ -170,7 +170,7 @@ def text_vectors(
             weight_BT1 = counted_BT.unsqueeze(-1).to(states_BTD.dtype)
             mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
             vectors[rows] = mean_BD.float().cpu().numpy()
-            told(len(rows))
+            on_batch(len(rows))
     return vectors
 
 
@@ -179,9 +179,7 @@ def _loss_sum(logits_CV: Tensor, target_C: Tensor, smoothing: float) -> Tensor:
 
 
 def _layer(config: TextModelConfig) -> nn.TransformerEncoderLayer:
-    return nn.TransformerEncoderLayer(
-        d_model=config.width, nhead=config.n_heads, dropout=config.dropout, batch_first=True
-    )
+    return nn.TransformerEncoderLayer(d_model=config.width, nhead=config.n_heads, dropout=_DROPOUT, batch_first=True)
 
 
 def _chunks(lengths: np.ndarray) -> Iterator[np.ndarray]:

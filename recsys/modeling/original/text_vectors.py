@@ -113,5 +113,5 @@ def build_text_transformer(config: Config, data: Purchases) -> TextTransformer:
 def tokenised_items(config: Config, data: Purchases) -> tuple[Texts, np.ndarray]:
     """Return the distinct texts of the items as tokens, and the row (n_items,) among them of each item's text."""
     distinct, row = np.unique(np.array(item_texts(data.items, config.text.columns)), return_inverse=True)
-    tokenizer = load_tokenizer(config.text_model.tokenizer or packaged_model(), config.text_model.max_tokens)
+    tokenizer = load_tokenizer(config.text_model.tokenizer or packaged_model())
     return tokenise(distinct.tolist(), tokenizer), row

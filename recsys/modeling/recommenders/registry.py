@@ -11,7 +11,7 @@ from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.rules import FitFunction, LogCheck
-from recsys.schema import SYSTEMS
+from recsys.schema import in_report_order
 
 
 def collect_systems() -> dict[str, FitFunction]:
@@ -23,7 +23,7 @@ def collect_systems() -> dict[str, FitFunction]:
         ConfigError: two files hold a system of the same name.
     """
     systems: dict[str, FitFunction] = _collect("SYSTEMS")
-    return dict(sorted(systems.items(), key=lambda entry: (_place(entry[0]), entry[0])))
+    return {name: systems[name] for name in in_report_order(systems)}
 
 
 def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
@@ -72,10 +72,6 @@ def _collect(attribute: str) -> dict[str, Any]:
             raise ConfigError(f"{module.name}.py holds {', '.join(twice)}, as another file of rules does; rename one")
         collected |= entries
     return collected
-
-
-def _place(name: str) -> int:
-    return SYSTEMS.index(name) if name in SYSTEMS else len(SYSTEMS)
 
 
 #: How each baseline is fitted, by the name under which it is reported.

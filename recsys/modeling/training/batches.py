@@ -6,6 +6,7 @@ Position 0 of a window holds the event before it (a start mark where there is no
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from recsys.signals.co_purchases import days_counted_for_training
 from recsys.signals.queries import Queries, assemble, build_queries
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
+
+#: Whole-window queries a batch at most: each scores the catalogue, so they bound the memory of a step.
+MOST_QUERIES: Final = 400
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,11 @@ class TrainingBatches(IterableDataset[Batch]):
         lifts: bool,
         max_length: int,
         batch_tokens: int,
-        batch_queries: int,
         query_windows: int,
         horizon_days: int,
         seed: int,
         recent_days: int | None = None,
+        batch_queries: int = MOST_QUERIES,
     ) -> None:
         """Take the log with its snapshots, and what of it is learned from.
 
@@ -89,11 +93,11 @@ class TrainingBatches(IterableDataset[Batch]):
             lifts: whether co-purchases are read.
             max_length: positions T of a window.
             batch_tokens: events a batch, padding included.
-            batch_queries: queries a batch at most.
             query_windows: windows before the cutoff that are asked for.
             horizon_days: length of a window in days.
             seed: of the order.
             recent_days: learn from the last n days before the cutoff only.
+            batch_queries: queries a batch at most.
         """
         self.snapshots, self.log, self.split = snapshots, snapshots.log, split
         self.user_codes, self.lifts = user_codes, lifts

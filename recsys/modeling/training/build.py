@@ -28,7 +28,6 @@ def build_purchase_module(config: Config, log: Purchases, split: Split) -> Purch
         lifts=model.reads_lifts,
         max_length=config.model.max_length,
         batch_tokens=training.batch_tokens,
-        batch_queries=training.batch_queries,
         query_windows=training.query_windows if has_dates else 0,
         horizon_days=config.split.horizon_days,
         seed=config.seed,

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
@@ -31,6 +31,9 @@ from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, config_i
 from recsys.storage import code_version, replacing, write_json, write_text
 
 _CHECKPOINTS = "checkpoints"
+
+#: Largest norm of the gradient: the usual 1, which cuts the jumps of the first steps.
+_GRADIENT_CLIP: Final = 1.0
 
 
 _LAST = "last.safetensors"
@@ -267,7 +270,7 @@ def _trainer(
         accelerator=training.accelerator,
         devices=training.devices,
         max_epochs=training.epochs,
-        gradient_clip_val=training.gradient_clip,
+        gradient_clip_val=_GRADIENT_CLIP,
         callbacks=[
             checkpoint,
             _ValidateUntrained(checkpoint),
@@ -281,7 +284,7 @@ def _trainer(
         log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        enable_progress_bar=bool(callbacks),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         # Batches are split between processes by the batches themselves.
         use_distributed_sampler=False,
     )

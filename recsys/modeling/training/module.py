@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,6 +19,10 @@ from recsys.modeling.training.batches import Batch, TrainingBatches
 from recsys.modeling.training.calibration import fold_in, n_temperatures
 from recsys.modeling.training.negatives import MixedSampler, QueryPositives
 from recsys.modeling.training.validation import Validation
+
+#: Negatives of the window loss for each of the next-item loss: they stand for all items that a whole window might have
+#: held, so few of them estimate that sum badly.
+_WINDOW_NEGATIVES: Final = 8
 
 
 class PurchaseModule(pl.LightningModule):
@@ -54,6 +58,7 @@ class PurchaseModule(pl.LightningModule):
         # What was not sold is no negative of the next item. Windows draw it too, so that the sales component alone
         # learns from it how rarely an item sells for the first time.
         self.loss = config.training.loss_over(log.n_items)
+        self.n_window_negatives = _WINDOW_NEGATIVES * config.training.n_negatives
         self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, only_sold=True)
         model.init_from_training(counts_V)
         # What a run may meet halfway.
@@ -155,7 +160,7 @@ class PurchaseModule(pl.LightningModule):
         terms = model.terms(query_QD, queries)
         past_P = model.past_logits(query_QD, queries, terms)
         new_P = model.pair_logits(terms, own.query_P[new], own.item_P[new])
-        n_negatives = self.config.training.n_window_negatives
+        n_negatives = self.n_window_negatives
         negative_N = self.sampler.sample(n_negatives).to(device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(device) + math.log(n_negatives)
         negative_QN = model.shared_logits(terms, negative_N) - expected_N

@@ -1,4 +1,4 @@
-"""The sections of a run's report: each file of this folder holds one, ``SECTION``, and is found by listing the folder."""
+"""The sections of a run's report: each file of this folder holds one, ``SECTION``; they are found by listing it."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,4 @@
-"""The section on histories that the decoder continued; :mod:`recsys.reports.generated` shows it on a page of its own."""
+"""The section on continued histories, which :mod:`recsys.reports.generated` shows on a page of its own too."""
 
 from markupsafe import Markup
 

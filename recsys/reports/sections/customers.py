@@ -16,7 +16,7 @@ _TEMPLATE = """
 {% endmacro %}
 {% macro plural(n) %}{{ "" if n == 1 else "s" }}{% endmacro %}
 <p class="lede">Not picked by hand: drawn by lot (seed {{ gallery.seed }}) from the
-  {{ "{:,}".format(gallery.n_asked) }} customers
+  {{ "{:,}".format(gallery.n_eligible) }} customers
   {{ "who bought something in the window of " ~ date if weekly else "who were asked for their last purchase" -}}
   , spread evenly from the shortest history to the longest, without looking at lists or results.</p>
 <ul class="legend">

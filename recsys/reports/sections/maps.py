@@ -18,7 +18,8 @@ _TEMPLATE = """
   {% for one in maps.maps %}
   <h3>By the vectors of {{ one.title }}</h3>
   <figure class="panel picture"><img src="{{ one.whole }}" alt="Map of all items by the vectors of {{ one.title }}">
-    <figcaption>All items. <a href="{{ one.page }}">Explore this map</a>: point at a dot to read what it is.</figcaption>
+    <figcaption>All items. <a href="{{ one.page }}">Explore this map</a>: point at a dot to read what it is.
+    </figcaption>
   </figure>
   {% if one.few %}
   <figure class="panel picture"><img src="{{ one.few }}" alt="Map of some items by the vectors of {{ one.title }}">

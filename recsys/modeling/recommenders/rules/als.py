@@ -12,11 +12,14 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.item_knn import N_THREADS, count_matrix
+from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, no_pairs, united
+
+#: Alternations: the default of `implicit`.
+ITERATIONS: Final = 15
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,8 @@ def _log_counts(histories: Histories, n_rows: int) -> csr_matrix:
 
 
 def _als(known: Histories, config: Config, validation: Fold | None) -> LeastSquares:
-    settings = config.baselines
-    return LeastSquares.fit(
-        known, settings.als_factors, settings.als_iterations, config.seed, fit_popularity_week(known, config)
-    )
+    fallback = fit_popularity_week(known, config)
+    return LeastSquares.fit(known, config.baselines.als_factors, ITERATIONS, config.seed, fallback)
 
 
 SYSTEMS: Final[dict[str, FitFunction]] = {"als": _als}

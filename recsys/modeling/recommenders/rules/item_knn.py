@@ -11,12 +11,16 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules import FitFunction
+from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
 
 N_THREADS = 2
+#: Window of the pair counts: a quarter, so that what goes together is of the season.
+COVISITATION_DAYS: Final = 90
+#: Similar items kept for each item: many times the length of a list, and the memory stays linear in the catalogue.
+N_NEIGHBOURS: Final = 100
 #: Distinct items of one user and week that are paired: bounds the work, which grows with their square.
 MAX_VISIT_ITEMS = 100
 #: Latest events of a user whose neighbours are looked up: bounds the work of very long histories.
@@ -136,14 +140,11 @@ def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
 
 
 def _covisitation(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
-    settings = config.baselines
-    return fit_covisitation(
-        known, settings.covisitation_days, settings.n_neighbours, fit_popularity_week(known, config)
-    )
+    return fit_covisitation(known, COVISITATION_DAYS, N_NEIGHBOURS, fit_popularity_week(known, config))
 
 
 def _item_knn(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
-    return fit_item_knn(known, config.baselines.n_neighbours, fit_popularity_week(known, config))
+    return fit_item_knn(known, N_NEIGHBOURS, fit_popularity_week(known, config))
 
 
 SYSTEMS: Final[dict[str, FitFunction]] = {"covisitation": _covisitation, "item_knn": _item_knn}

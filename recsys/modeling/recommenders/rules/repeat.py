@@ -10,11 +10,13 @@ from recsys.data.purchases import Histories
 from recsys.evaluation.metrics import Targets, mean_average_precision
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules import FitFunction
+from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
 
+#: Half-lives that are tried on the validation window, each about twice the last; the longest counts all alike.
+HALF_LIVES_DAYS: Final = (7.0, 15.0, 30.0, 60.0, 120.0, 240.0, 100_000.0)
 #: Length of the lists on which the half-life is chosen.
 CHOICE_K: Final = 12
 
@@ -62,13 +64,12 @@ def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Rep
 
     The half-life is chosen by MAP@12 out of the whole catalogue, with what was known at the fold's day.
     """
-    half_lives_days = config.baselines.half_lives_days
     fallback = fit_popularity_week(known, config)
     if validation is None:
-        return Repeat(half_lives_days[len(half_lives_days) // 2], fallback)
+        return Repeat(HALF_LIVES_DAYS[len(HALF_LIVES_DAYS) // 2], fallback)
     n_items = known.log.n_items
     half_life_days = choose_half_life(
-        half_lives_days,
+        HALF_LIVES_DAYS,
         validation.histories(known.log),
         validation,
         fit_popularity_week(validation.everybody(known.log), config),
