@@ -57,7 +57,7 @@ def main(
 
 
 class SalesAsOf(ItemSales):
-    """Sales that nobody renews: whatever date is asked, those of the day ``as_of``; what is planned is known anew."""
+    """Sales that nobody renews: whatever the date, those of the day ``as_of``; what is planned is known anew."""
 
     def __init__(self, data: Purchases, as_of: int) -> None:
         super().__init__(data)
@@ -67,10 +67,10 @@ class SalesAsOf(ItemSales):
         return super()._sold_features(self.as_of)
 
 
-def freshness(asked: Backtest) -> dict[str, Any]:
+def freshness(plan: Backtest) -> dict[str, Any]:
     """Return what the decoder scores with weights of different ages, each with fresh sales tables and with stale ones.
 
-    Fresh tables are those of the date asked, stale ones those of the first day that the weights have not learned from.
+    Fresh tables are those of the date, stale ones those of the first day that the weights have not learned from.
     Histories, candidates and what cold_start get are those of the date in both cases. The shape is that of
     ``metrics.json``, with ``rows``: the same by age, and what stale tables lose, on the same customers.
 
@@ -78,16 +78,16 @@ def freshness(asked: Backtest) -> dict[str, Any]:
         ConfigError: the model reads no sales tables.
         DataError: nothing lies before the oldest weights.
     """
-    _require_tables(asked.config)
-    if asked.train_day(asked.folds[0], max(TRAINED_BEFORE)) <= asked.data.first_day:
+    _require_tables(plan.config)
+    if plan.train_day(plan.folds[0], max(TRAINED_BEFORE)) <= plan.data.first_day:
         raise DataError(
-            f"the data run from {day_date(asked.data.first_day)} to {day_date(asked.data.last_day)}: nothing lies "
-            f"{max(TRAINED_BEFORE)} windows before {asked.folds[0].name} to learn from; lower --weeks or give more data"
+            f"the data run from {day_date(plan.data.first_day)} to {day_date(plan.data.last_day)}: nothing lies "
+            f"{max(TRAINED_BEFORE)} windows before {plan.folds[0].name} to learn from; lower --weeks or give more data"
         )
-    by_age = {age: [_fresh_and_stale(asked, fold, age) for fold in asked.folds] for age in TRAINED_BEFORE}
-    settings = settings_of(asked.config)
+    by_age = {age: [_fresh_and_stale(plan, fold, age) for fold in plan.folds] for age in TRAINED_BEFORE}
+    settings = settings_of(plan.config)
     together = [_together(dict(zip(by_age, folds, strict=True))) for folds in zip(*by_age.values(), strict=True)]
-    protocol = protocol_of(whole(asked), asked.data, asked.folds, together)
+    protocol = protocol_of(whole(plan), plan.data, plan.folds, together)
     rows = [_row(age, score_systems(folds, settings)) for age, folds in by_age.items()]
     return {"protocol": protocol, **score_systems(together, settings), "rows": rows}
 
@@ -108,11 +108,11 @@ def _together(by_age: dict[int, FoldLists]) -> FoldLists:
     return replace(next(iter(by_age.values())), lists=named)
 
 
-def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> FoldLists:
+def _fresh_and_stale(plan: Backtest, fold: Fold, age: int) -> FoldLists:
     """Return ``fold`` with the lists of weights of ``age`` windows before it, with fresh tables and with stale ones."""
-    train_day = asked.train_day(fold, age)
-    found = trained(asked, train_day)
-    data, config = asked.data, found.config
+    train_day = plan.train_day(fold, age)
+    found = trained(plan, train_day)
+    data, config = plan.data, found.config
     paths = {"fresh": found.table_path(DECODER, fold.name), "stale": found.table_path(_STALE, fold.name)}
     history, candidates = asked_at(fold, data, config)
     for tables, path in paths.items():
@@ -121,7 +121,7 @@ def _fresh_and_stale(asked: Backtest, fold: Fold, age: int) -> FoldLists:
         cold_start = Popularity.for_cold_start(history, config.predict.segment)
         decoder = load_decoder(found, data)
         if tables == "stale" and isinstance(decoder, DecoderRecommender):
-            decoder = DecoderRecommender(decoder.model, SalesAsOf(data, asked.learned_before(train_day)))
+            decoder = DecoderRecommender(decoder.model, SalesAsOf(data, plan.learned_before(train_day)))
         served = WithColdStart(decoder, cold_start)
         write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
     lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}

@@ -28,10 +28,10 @@ def main() -> None:
     sold = pq.read_table(
         folder / "transactions.parquet", columns=["product_id", "store_id", "week", "transaction_timestamp"]
     )
-    told = pq.read_table(folder / "promotions.parquet")
+    promotions = pq.read_table(folder / "promotions.parquet")
     product, store, week = (sold[name].to_numpy() for name in ("product_id", "store_id", "week"))
-    columns = [told[name].to_numpy() for name in ("product_id", "store_id", "week")]
-    in_mailer = np.asarray(told["mailer_location"].to_numpy(zero_copy_only=False) != "0")
+    columns = [promotions[name].to_numpy() for name in ("product_id", "store_id", "week")]
+    in_mailer = np.asarray(promotions["mailer_location"].to_numpy(zero_copy_only=False) != "0")
     ids, bought = np.unique(product, return_counts=True)
     bought_of = _looked_up(ids, bought, columns[0])
     there = np.isin(_key(*columns), _key(product, store, week))
@@ -82,10 +82,10 @@ def _pairs(product: np.ndarray, week: np.ndarray, store: np.ndarray) -> tuple[np
     return pair // 100, stores
 
 
-def _by_store(sold_in: np.ndarray, told_in: np.ndarray, is_rare: np.ndarray) -> list[str]:
+def _by_store(sold_in: np.ndarray, promoted_in: np.ndarray, is_rare: np.ndarray) -> list[str]:
     """Return a table of the stores in quarters, by their purchases: rows of the mailer of rare and other products."""
     stores, purchases = np.unique(sold_in, return_counts=True)
-    rows = [_looked_up(*np.unique(told_in[one], return_counts=True), stores) for one in (is_rare, ~is_rare)]
+    rows = [_looked_up(*np.unique(promoted_in[one], return_counts=True), stores) for one in (is_rare, ~is_rare)]
     has_any = rows[0] + rows[1] > 0
     order = np.flatnonzero(has_any)[np.argsort(purchases[has_any], kind="stable")]
     lines = [

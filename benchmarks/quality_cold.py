@@ -22,7 +22,7 @@ from recsys.data.assemble import fingerprint_of, write_array
 from recsys.data.days import day_date
 from recsys.data.order import basket_numbers
 from recsys.data.purchases import Purchases, open_purchases
-from recsys.errors import RunError
+from recsys.errors import DataError, RunError
 from recsys.evaluation.scoring import FoldLists, only
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.families import load_decoder
@@ -83,7 +83,12 @@ def write_without(data: Purchases, hidden_V: np.ndarray, config: DataConfig) -> 
     """Write the prepared data of ``config``: those of ``data`` without the events of hidden items, whole or not at all.
 
     Users and items keep their indices, also a user who bought nothing else. Baskets are numbered anew.
+
+    Raises:
+        DataError: ``data`` were made in memory.
     """
+    if data.folder is None:
+        raise DataError(f"{data.origin} are in no folder that could be written without hidden items; save them first")
     kept = ~hidden_V[data.item]
     offsets = np.concatenate([[0], np.cumsum(kept)])[data.offsets].astype(np.int64)
     arrays = {name: np.asarray(getattr(data, name))[kept] for name in schema.EVENT_ARRAYS}

@@ -7,7 +7,7 @@ from what lies before the validation window.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -17,6 +17,7 @@ from recsys.data.purchases import Histories
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.evaluate import print_scores
 from recsys.evaluation.metrics import hits_of
+from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
@@ -70,7 +71,7 @@ def main(
     print_scores(score_reranked(trained, n_candidates=n_candidates, n_rounds=n_rounds))
 
 
-def score_reranked(found: Run, *, n_candidates: int = 100, n_rounds: int = 300) -> dict[str, Any]:
+def score_reranked(found: Run, *, n_candidates: int = 100, n_rounds: int = 300) -> RunCells:
     """Return what the decoder and the second stage score on the test folds, in the shape of ``metrics.json``.
 
     Raises:

@@ -23,6 +23,7 @@ class Verb:
 
 VERBS = {
     "dataset": Verb("recsys.dataset", "Turn raw purchases into sequences; download or synthesize raw data."),
+    "features": Verb("recsys.features", "Write what is counted about items at a date as a folder of its own."),
     "train": Verb("recsys.modeling.train", "Train the decoder on prepared sequences."),
     "predict": Verb("recsys.modeling.predict", "Write recommendations, or Kaggle's submission, for a date."),
     "generate": Verb("recsys.modeling.generate", "Continue customers' histories item by item, beside the real ones."),
@@ -33,8 +34,8 @@ VERBS = {
 }
 
 
-def build_app(asked: str | None) -> typer.Typer:
-    """Return the application with the verb ``asked`` loaded and the others as names with help."""
+def build_app(loaded_verb: str | None) -> typer.Typer:
+    """Return the application with the verb ``loaded_verb`` loaded and the others as names with help."""
     app = typer.Typer(
         name="recsys",
         help="Recommend what each customer will buy next. --verbose shows the traceback of an error.",
@@ -43,7 +44,7 @@ def build_app(asked: str | None) -> typer.Typer:
     )
     app.callback()(_options)
     for name, verb in VERBS.items():
-        if name != asked:
+        if name != loaded_verb:
             app.command(name, help=verb.help)(_not_loaded)
             continue
         inner: typer.Typer = import_module(verb.module).app
@@ -58,8 +59,8 @@ def _not_loaded() -> None:
     raise RuntimeError("a verb is loaded before it is run")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
         typer.echo(f"recsys {__version__}")
         raise typer.Exit
 
@@ -72,9 +73,9 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
-    asked = next((argument for argument in sys.argv[1:] if argument in VERBS), None)
+    loaded_verb = next((argument for argument in sys.argv[1:] if argument in VERBS), None)
     try:
-        run(build_app(asked))
+        run(build_app(loaded_verb))
     except KeyboardInterrupt:  # while a verb's module was still being loaded
         sys.exit("error: interrupted")
 

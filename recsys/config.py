@@ -360,13 +360,13 @@ def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str
         return validated(settings, Config, "the defaults" if path is None else str(path))
     # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.
     reject_unknown_keys(settings, Config, str(path))
-    asked: dict[str, Any] = {}
+    command_line: dict[str, Any] = {}
     for override in overrides:
-        apply_override(asked, override)
+        apply_override(command_line, override)
         apply_override(settings, override)
-    reject_unknown_keys(asked, Config, "the command line")
+    reject_unknown_keys(command_line, Config, "the command line")
     origins = [str(path)] if path is not None else []
-    return validated(settings, Config, " and ".join([*origins, "the command line"]), asked)
+    return validated(settings, Config, " and ".join([*origins, "the command line"]), command_line)
 
 
 def dump_config(config: Config) -> str:

@@ -48,8 +48,8 @@ def main(
     force: ForceOption = False,
 ) -> None:
     """Turn raw purchases into sequences under data/processed/."""
-    asked = {"source": source, "raw": raw, "engine": engine, "start": start, "end": end, "top_k_items": top_k_items}
-    overrides = [f"data.{key}={value}" for key, value in asked.items() if value is not None]
+    request = {"source": source, "raw": raw, "engine": engine, "start": start, "end": end, "top_k_items": top_k_items}
+    overrides = [f"data.{key}={value}" for key, value in request.items() if value is not None]
     overrides += ["data.strict=true"] if strict else []
     named = load_config(config, [*(settings or []), *overrides])
     resolved = named.model_copy(update={"data": with_split_rules(named.data)}) if split else named

@@ -24,11 +24,11 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 def validated(
-    settings: dict[str, Any], section: type[AnySection], origin: str, asked: dict[str, Any] | None = None
+    settings: dict[str, Any], section: type[AnySection], origin: str, command_line: dict[str, Any] | None = None
 ) -> AnySection:
     """Return ``settings`` as a ``section``; ``origin`` says in an error where they were written.
 
-    ``asked`` are those among them that were written on the command line.
+    ``command_line`` are those among them that were written on the command line.
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
@@ -43,8 +43,12 @@ def validated(
         found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
         said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
         expected = _EXPECTED.get(first["type"]) or said
-        if asked is not None and first["loc"]:
-            origin = "the command line" if _holds(asked, first["loc"]) else origin.removesuffix(" and the command line")
+        if command_line is not None and first["loc"]:
+            origin = (
+                "the command line"
+                if _holds(command_line, first["loc"])
+                else origin.removesuffix(" and the command line")
+            )
         raise ConfigError(f"{origin}: {key}{expected}{found}") from error
 
 

@@ -1,4 +1,4 @@
-"""Weighing the parts of a logit: the weights say what was fitted, and held-out purchases get likelier by it."""
+"""Temperatures of the components: the weights say what was fitted, and held-out purchases get likelier by it."""
 
 import copy
 from dataclasses import replace
@@ -6,23 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_model import SMALL, described, model_of
 from toy import toy_data
 
-from recsys.config import Config, ModelConfig, PredictConfig, SplitConfig, TrainingConfig
+from recsys.config import Config, PredictConfig, SplitConfig, TrainingConfig
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.segments import bought_before
 from recsys.evaluation.splits import window_fold
+from recsys.modeling.build import build_module
 from recsys.modeling.decoder.losses import WindowLoss
-from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.recommenders.base import History
+from recsys.modeling.decoder.scores import DayScores, PairScores
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
-from recsys.modeling.train import build_module
-from recsys.modeling.training.calibration import COMPONENTS, _Chunk, fit_temperatures, fold_in
-from recsys.signals.sales import ItemSales
+from recsys.modeling.training.calibration import _Chunk, fit_temperatures, fold_in, n_temperatures, temperature_names
+from recsys.modeling.training.validation import Validation
+from recsys.signals.snapshot import Snapshots
 
 DAY = 18_050
-SMALL = ModelConfig(width=16, n_layers=1, n_heads=2, max_length=12, dropout=0.0)
+ONE_LAYER = SMALL.model_copy(update={"n_layers": 1})
 
 
 @pytest.fixture
@@ -31,136 +32,165 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def model(data):
+def with_categories(tmp_path):
+    return described(tmp_path)
+
+
+def with_weights(log, config=ONE_LAYER):
+    """Return a model whose weights are not those it begins with: many begin at zero, which any factor would leave."""
     torch.manual_seed(0)
-    fresh = PurchaseModel(SMALL, torch.from_numpy(data.attributes), torch.from_numpy(data.categories)).eval()
+    fresh = model_of(log, config).eval()
     with torch.no_grad():
-        for weight in fresh.parameters():  # heads begin at zero, which any factor would leave
+        for weight in fresh.parameters():
             weight += 0.1 * torch.randn_like(weight)
         fresh.item_bias[0] = 0
     return fresh
 
 
-def asked(model, data, day=DAY):
-    """Return the logits (Q, V) of all users at ``day``, their queries and the queries."""
-    recommender = DecoderRecommender(model, ItemSales(data))
-    history = History(data, data.ends_before(day), day)
-    users = np.arange(data.n_users, dtype=np.int32)
+@pytest.fixture
+def model(data):
+    return with_weights(data)
+
+
+def read(model, log, day=DAY):
+    """Return the logits (Q, V) of all users at ``day``, and what was read."""
     with torch.no_grad():
-        return *recommender.logits(history, users), recommender.ask(history, users)[0]
+        reading = DecoderRecommender(model, Snapshots(log)).read(log.histories(day))
+        return model.catalogue_logits(reading.query_QD, reading.queries), reading
 
 
-def fold_and_history(data, day=DAY):
-    fold = window_fold(data, day, 7)
-    return fold, History(data, fold.history_end, fold.start_day)
+def fitted_to(model, log, fold=None, histories=None, **options):
+    fold = window_fold(log, DAY, 7) if fold is None else fold
+    histories = fold.histories(log) if histories is None else histories
+    return fit_temperatures(DecoderRecommender(model, Snapshots(log)), histories, fold, seed=0, **options)
+
+
+def temperatures_of(model, **values):
+    """Return temperatures that are 0 but for those named."""
+    return torch.tensor([values.get(name, 0.0) for name in temperature_names(model)])
 
 
 def test_zeros_change_nothing(model, data):
-    before = asked(model, data)[0]
-    fold_in(model, torch.zeros(len(COMPONENTS)))
-    torch.testing.assert_close(asked(model, data)[0], before)
+    again = fold_in(model, torch.zeros(n_temperatures(model)))
+    torch.testing.assert_close(read(again, data)[0], read(model, data)[0])
 
 
-def test_every_part_is_multiplied_by_its_own_factor(model, data):
+def test_every_term_is_multiplied_by_its_own_factor_in_a_copy(with_categories):
+    model = with_weights(with_categories)
     fitted = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4, -1.5])
-    query, bias, sales, categories, co_purchases, past = fitted[:-1].exp()
-    logits, queries, query_QD = asked(model, data)
-    assert len(queries.past_query_P)
+    factor = dict(zip(temperature_names(model), fitted.exp().tolist(), strict=True))
+    before, (logits, reading) = copy.deepcopy(model.state_dict()), read(model, with_categories)
+    queries = reading.queries
     with torch.no_grad():
-        expected = (
-            query * query_QD @ model.item_vectors_VD.T
-            + bias * model.item_bias
-            + sales * model.sales_scores(ItemSales(data), DAY)
-        )
-        if model.kind_head is not None:
-            expected += categories * model.kind_scores(queries).of_items(model.categories_VC)
-        if model.companion_head is not None:
-            place = queries.co_purchase_query_C, queries.co_purchase_item_C
-            expected[place] += co_purchases * model.companion_scores(queries).score_C
+        expected = factor["bias"] * model.item_bias.expand(len(queries), -1)
+        terms = model.terms(reading.query_QD, queries)
+        assert terms.keys() == {"sequence", "categories", "co_purchases", "sales"}
+        for name, scores in terms.items():
+            expected = expected + factor[name] * scores.add_to(torch.zeros_like(logits))
         place = queries.past_query_P, queries.past_item_P
-        expected[place] = past * logits[place] + fitted[-1]
-    fold_in(model, fitted)
-    weighed = asked(model, data)[0]
-    torch.testing.assert_close(weighed[:, 1:], expected[:, 1:], rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(weighed[:, 1:], logits[:, 1:])
+        expected[place] = factor["past_items"] * logits[place] + fitted[-1]
+    scaled = read(fold_in(model, fitted), with_categories)[0]
+    torch.testing.assert_close(scaled[:, 1:], expected[:, 1:], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(scaled[:, 1:], logits[:, 1:])
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
 
 
-def test_what_is_too_sure_of_itself_is_fitted_back(model, data):
-    fold, history = fold_and_history(data)
-    sales = ItemSales(data)
-    fold_in(model, fit_temperatures(model, sales, history, fold, seed=0))
-    settled = fit_temperatures(model, sales, history, fold, seed=0)
-    assert settled.abs().max() < 0.5, "what is fitted already stays, but for the pull of the prior"
-    fold_in(model, torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]))
-    assert fit_temperatures(model, sales, history, fold, seed=0)[-1] < settled[-1] - 0.5, (
-        "past items stand too high by two"
-    )
+def test_other_weights_may_be_given_to_be_scaled(model, data):
+    other = {name: 1.1 * weight for name, weight in model.state_dict().items()}
+    fitted = temperatures_of(model, sequence=0.3, past_shift=-1.0)
+    expected = copy.deepcopy(model)
+    expected.load_state_dict(other)
+    scaled = fold_in(model, fitted, other).state_dict()
+    for name, weight in fold_in(expected, fitted).state_dict().items():
+        assert torch.equal(scaled[name], weight)
+
+
+def test_what_is_overconfident_is_fitted_back(model, data):
+    model = fold_in(model, fitted_to(model, data))
+    again = fitted_to(model, data)
+    assert again.abs().max() < 0.5, "what is fitted already stays, but for the pull of the prior"
+    raised = fold_in(model, temperatures_of(model, past_shift=2.0))
+    assert fitted_to(raised, data)[-1] < again[-1] - 0.5, "past items stand too high by two"
 
 
 def test_held_out_purchases_become_likelier(model, data):
-    def loss():
-        logits = asked(model, data)[0].log_softmax(-1)
+    fold = window_fold(data, DAY, 7)
+
+    def loss(model):
+        logits = read(model, data)[0].log_softmax(-1)
         row = np.repeat(fold.user_index, np.diff(fold.target_offsets))
         return -float(logits[row, fold.target_item.astype(np.int64)].mean())
 
-    fold, history = fold_and_history(data)
-    before = loss()
-    fold_in(model, fit_temperatures(model, ItemSales(data), history, fold, seed=0))
-    assert loss() < before
+    assert loss(fold_in(model, fitted_to(model, data))) < loss(model)
 
 
-def test_the_loss_of_weighed_parts_and_its_slope_are_those_of_the_whole_table(model, data):
-    fold, history = fold_and_history(data)
-    chunk = _Chunk.of(model, ItemSales(data), history, fold)
-    chunk = replace(chunk, kinds_QI=torch.randn_like(chunk.query_QI))  # toy items are of no kind
+COMPONENTS = [
+    None,
+    ("sequence",),
+    ("sales",),
+    ("past_items",),
+    ("categories", "co_purchases"),
+    ("sequence", "past_items", "categories"),
+]
+
+
+@pytest.mark.parametrize("components", COMPONENTS)
+def test_the_loss_of_scaled_terms_and_its_slope_are_those_of_the_whole_table(with_categories, components):
+    log = with_categories
+    model = with_weights(log, ONE_LAYER.model_copy(update={"components": components}))
+    decoder, fold = DecoderRecommender(model, Snapshots(log)), window_fold(log, DAY, 7)
+    chunk = _Chunk.from_users(decoder, fold.histories(log), fold)
     assert chunk.n_queries > 16, "several blocks"
     assert chunk.n_queries % 8, "and a shorter one"
-    fitted = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4, -1.5], requires_grad=True)
-    query, bias, sales, categories, co_purchases, past = fitted[:-1].exp()
-    given = chunk.co_purchases
-    with_QI = torch.zeros_like(chunk.query_QI).index_put((given.query_C, given.item_C - 1), given.score_C)
-    table_QI = query * chunk.query_QI + bias * chunk.flat_2I[0] + sales * chunk.flat_2I[1] + categories * chunk.kinds_QI
-    table_QI = table_QI + co_purchases * with_QI
-    own, place = chunk.own, (chunk.own.query_P, chunk.own.item_P - 1)
-    own_P = torch.cat([past * chunk.past_P + fitted[-1], table_QI[place][own.n_past :]])
-    others_Q = table_QI.index_put(place, torch.tensor(-torch.inf)).logsumexp(-1)
-    expected = WindowLoss.of(own_P, own.query_P, own.n_past, own.target_n, others_Q)
+    reading = decoder.read(fold.histories(log))
+    values = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4])[: n_temperatures(model) - 1]
+    fitted = torch.cat([values, torch.tensor([-1.5])]).requires_grad_()
+    factor = dict(zip(temperature_names(model), fitted.exp(), strict=True))
+    with torch.no_grad():
+        terms = {
+            name: scores.add_to(torch.zeros(len(reading.queries), model.n_items + 1))
+            for name, scores in model.terms(reading.query_QD, reading.queries).items()
+        }
+    table_QV = factor["bias"] * model.item_bias.detach().expand(chunk.n_queries, -1)
+    for name, term_QV in terms.items():
+        table_QV = table_QV + factor[name] * term_QV
+    own = chunk.own
+    place = own.query_P, own.item_P
+    own_P = table_QV[place]
+    if model.past_items is not None:
+        past_P = model.past_items.logits(reading.queries, reading.query_QD).detach()
+        own_P = torch.cat([factor["past_items"] * past_P + fitted[-1], own_P[own.n_past :]])
+    others_Q = table_QV.index_put(place, torch.tensor(-torch.inf))[:, 1:].logsumexp(-1)
+    expected = WindowLoss.from_logits(own_P, own.query_P, own.n_past, own.target_n, others_Q)
     for exclude_seen, loss in ((False, expected.joint), (True, expected.discoveries)):
-        found = chunk.loss(fitted, exclude_seen=exclude_seen)
-        torch.testing.assert_close(found, loss)
-        slopes = (torch.autograd.grad(one, fitted, retain_graph=True)[0] for one in (found, loss))
+        by_chunk = chunk.loss(fitted, exclude_seen=exclude_seen)
+        torch.testing.assert_close(by_chunk, loss)
+        slopes = (torch.autograd.grad(one, fitted, retain_graph=True, allow_unused=True)[0] for one in (by_chunk, loss))
         torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)
 
 
 def test_where_lists_leave_out_past_items_these_say_nothing(model, data):
-    fold, history = fold_and_history(data)
-    sales, past = ItemSales(data), [COMPONENTS.index("past"), COMPONENTS.index("past_shift")]
-    assert fit_temperatures(model, sales, history, fold, seed=0)[past].abs().min() > 0.01
+    fold, names = window_fold(data, DAY, 7), temperature_names(model)
+    past = [names.index("past_items"), names.index("past_shift")]
+    assert fitted_to(model, data, fold)[past].abs().min() > 0.01
     fold = fold.of_targets(~bought_before(data, fold))
-    fitted = fit_temperatures(model, sales, history, fold, seed=0, exclude_seen=True)
+    fitted = fitted_to(model, data, fold, exclude_seen=True)
     assert not fitted[past].any()
     assert fitted.any()
-    fold_in(model, torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0]))
-    torch.testing.assert_close(fit_temperatures(model, sales, history, fold, seed=0, exclude_seen=True), fitted)
+    raised = fold_in(model, temperatures_of(model, past_shift=9.0))
+    torch.testing.assert_close(fitted_to(raised, data, fold, exclude_seen=True), fitted)
 
 
-def test_with_few_customers_nothing_moves_far(model, data):
-    fold, history = fold_and_history(data)
-    one = replace(
-        fold,
-        user_index=fold.user_index[:1],
-        target_offsets=fold.target_offsets[:2],
-        target_item=fold.target_item[: fold.target_offsets[1]],
-    )
-    sales = ItemSales(data)
-    few, all_of_them = (fit_temperatures(model, sales, history, some, seed=0) for some in (one, fold))
+def test_with_few_users_nothing_moves_far(model, data):
+    fold = window_fold(data, DAY, 7)
+    few, all_of_them = (fitted_to(model, data, some) for some in (fold.of_users(np.arange(1)), fold))
     assert few.square().sum() < 2 * float(np.log(data.n_items)) + 10
     assert torch.isfinite(few).all()
     assert torch.isfinite(all_of_them).all()
 
 
-def test_a_customer_who_owns_or_buys_the_whole_catalogue_spoils_nobody_s_fit(model, data):
-    fold, history = fold_and_history(data)
+def test_a_user_who_owns_or_buys_the_whole_catalogue_spoils_nobody_s_fit(model, data):
+    fold = window_fold(data, DAY, 7)
     greedy = replace(
         fold,
         target_offsets=np.concatenate([[0], fold.target_offsets[1:] + data.n_items - fold.target_offsets[1]]),
@@ -168,97 +198,113 @@ def test_a_customer_who_owns_or_buys_the_whole_catalogue_spoils_nobody_s_fit(mod
             [np.arange(1, data.n_items + 1, dtype=np.int32), fold.target_item[fold.target_offsets[1] :]]
         ),
     )
-    fitted = fit_temperatures(model, ItemSales(data), history, greedy, seed=0)
+    fitted = fitted_to(model, data, greedy)
     assert fitted.any()
-    others = fit_temperatures(model, ItemSales(data), history, fold, seed=0)
-    torch.testing.assert_close(fitted, others, atol=0.3, rtol=0)
+    torch.testing.assert_close(fitted, fitted_to(model, data, fold), atol=0.3, rtol=0)
 
 
 def test_fitting_reads_nothing_after_the_window(model, data):
-    fold, history = fold_and_history(data)
-    expected = fit_temperatures(model, ItemSales(data), history, fold, seed=0)
+    expected, fold = fitted_to(model, data), window_fold(data, DAY, 7)
     item = np.array(data.item)
     item[np.asarray(data.day) >= fold.end_day] = 1
-    changed = replace(data, item=item)
-    fold, history = fold_and_history(changed)
-    torch.testing.assert_close(fit_temperatures(model, ItemSales(changed), history, fold, seed=0), expected)
+    torch.testing.assert_close(fitted_to(model, replace(data, item=item)), expected)
 
 
-@pytest.mark.parametrize("head", ["sales_head", "repeat_head", "kind_head"])
-def test_a_model_without_a_head_is_weighed_all_the_same(data, head):
-    settings = SMALL.model_copy(update={head: False})
-    model = PurchaseModel(settings, torch.from_numpy(data.attributes), torch.from_numpy(data.categories)).eval()
-    fold, history = fold_and_history(data)
-    fitted = fit_temperatures(model, ItemSales(data), history, fold, seed=0)
-    fold_in(model, fitted)
-    assert torch.isfinite(asked(model, data)[0][:, 1:]).all()
-    unused = {"sales_head": ["sales"], "repeat_head": ["past", "past_shift"], "kind_head": ["categories"]}[head]
-    assert all(fitted[COMPONENTS.index(part)] == 0 for part in unused)
+@pytest.mark.parametrize("components", COMPONENTS)
+def test_any_choice_of_components_has_its_own_temperatures(with_categories, components):
+    model = with_weights(with_categories, ONE_LAYER.model_copy(update={"components": components}))
+    names = temperature_names(model)
+    assert set(names) == {"bias", "past_shift", *(components or ("sequence", *model.components))}
+    fitted = fitted_to(model, with_categories)
+    assert len(fitted) == n_temperatures(model) == len(names)
+    assert fitted[: -1 if model.past_items is None else None].all()
+    assert torch.isfinite(read(fold_in(model, fitted), with_categories)[0][:, 1:]).all()
+    if model.past_items is None:
+        assert fitted[-1] == 0
+
+
+def test_each_form_of_scores_is_held_as_small_as_it_is(with_categories):
+    """What is the same for all queries is one row; what few items get is pairs; only the rest are tables."""
+    log = with_categories
+    model, fold = with_weights(log), window_fold(log, DAY, 7)
+    decoder = DecoderRecommender(model, Snapshots(log))
+    chunk, reading = _Chunk.from_users(decoder, fold.histories(log), fold), decoder.read(fold.histories(log))
+    place = {name: number for number, name in enumerate(model.term_names)}
+    terms = model.terms(reading.query_QD, reading.queries)
+    assert chunk.pairs.keys() == {place[name] for name, one in terms.items() if isinstance(one, PairScores)}
+    assert chunk.tables.keys() == {place["sequence"], place["categories"]}
+    assert isinstance(terms["sales"], DayScores)
+    assert set(chunk.flat_TI.any(1).nonzero().flatten().tolist()) == {place["bias"], place["sales"]}
 
 
 @pytest.fixture
 def module(data):
     training = TrainingConfig(batch_tokens=256, query_windows=2)
-    return build_module(Config(model=SMALL, training=training, split=SplitConfig(n_folds=1)), data)
+    return build_module(Config(model=ONE_LAYER, training=training, split=SplitConfig(n_folds=1)), data)
 
 
-def test_judging_an_epoch_leaves_the_model_in_training_as_it_was(module):
+def validation_with(module, **settings):
+    """Return the module's validation under settings of prediction."""
+    old = module.validation
+    config = module.config.model_copy(update={"predict": PredictConfig(**settings)})
+    return Validation(config, old.snapshots, old.user_codes, old.fold)
+
+
+def test_validation_leaves_the_model_in_training_as_it_was(module):
     with torch.no_grad():
-        module.model.repeat_head.out.bias -= 20  # past items stand last: whoever weighs the parts gains by it
+        module.model.past_items.net.out.bias -= 20  # past items stand last: any temperatures gain by it
     before = copy.deepcopy(module.model.state_dict())
-    module.validate(module.validation)
-    assert module.parts[-1] > 1
+    module.temperatures.copy_(module.validation.average_precisions(module.model)[1])
+    assert module.temperatures[-1] > 1
     assert all(torch.equal(before[name], value) for name, value in module.model.state_dict().items())
-    kept = module.weights(module.state_dict())
+    kept, bias = module.weights(module.state_dict()), "components.past_items.net.out.bias"
     assert kept.keys() == before.keys()
-    assert kept["repeat_head.out.bias"] > before["repeat_head.out.bias"] + 1
+    assert kept[bias] > before[bias] + 1
 
 
-def test_parts_are_weighed_only_where_that_ranks_better(module, monkeypatch):
-    as_it_is = module.validate(module.validation)
-    module.parts.zero_()
+def test_temperatures_are_taken_only_where_they_rank_better(module, monkeypatch):
+    as_it_is, _ = module.validation.average_precisions(module.model)
     monkeypatch.setattr(
-        "recsys.modeling.training.module.fit_temperatures",
-        lambda *_, **__: torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -50.0]),
+        "recsys.modeling.training.validation.fit_temperatures",
+        lambda decoder, *_, **__: temperatures_of(decoder.model, past_shift=-50.0),
     )
-    harmed = module.validate(module.validation)
-    assert not module.parts.any(), "past items last is worse, however likely"
-    assert harmed <= as_it_is
+    harmed, temperatures = module.validation.average_precisions(module.model)
+    assert not temperatures.any(), "past items last is worse, however likely"
+    assert np.nanmean(harmed) <= np.nanmean(as_it_is)
 
 
-def test_epochs_are_judged_without_past_items_where_lists_will_leave_them_out(module):
-    fold, data = module.validation, module.batches.data
-    module.config = module.config.model_copy(update={"predict": PredictConfig(exclude_seen=True)})
-    precision_Q = module.average_precisions_of(fold)
-    new = fold.of_targets(~bought_before(data, fold))
-    history = History(data, fold.history_end, fold.start_day)
-    lists = DecoderRecommender(module._weighed(module.parts), module.sales).recommend(
-        history, new.user_index, 12, Candidates(all_items(data.n_items), exclude_seen=True)
-    )
+def test_epochs_are_validated_without_past_items_where_lists_will_leave_them_out(module):
+    validation, data = validation_with(module, exclude_seen=True), module.batches.log
+    precision_Q, temperatures = validation.average_precisions(module.model)
+    new = validation.fold.of_targets(~bought_before(data, validation.fold))
+    decoder = DecoderRecommender(fold_in(module.model, temperatures), module.batches.snapshots)
+    candidates = Candidates(all_items(data.n_items), exclude_seen=True)
+    lists = decoder.recommend(new.histories(data), 12, candidates)
     expected = average_precisions(lists.item, new, lists.user_index, 12)
-    found = precision_Q[np.isin(fold.user_index, new.user_index)]
-    has_say = np.isfinite(found)
-    assert has_say.any()
-    np.testing.assert_allclose(found[has_say], expected[has_say], rtol=1e-6)
+    by_validation = precision_Q[np.isin(validation.fold.user_index, new.user_index)]
+    validated = np.isfinite(by_validation)
+    assert validated.any()
+    np.testing.assert_allclose(by_validation[validated], expected[validated], rtol=1e-6)
 
 
 def test_where_lists_leave_out_past_items_who_buys_nothing_new_changes_nothing(module):
-    fold, data = module.validation, module.batches.data
-    module.config = module.config.model_copy(update={"predict": PredictConfig(exclude_seen=True)})
+    validation, data = validation_with(module, exclude_seen=True), module.batches.log
+    fold = validation.fold
     buys_new_Q = np.isin(fold.user_index, fold.of_targets(~bought_before(data, fold)).user_index)
     assert 0 < buys_new_Q.sum() < len(buys_new_Q)
-    precision_Q = module.average_precisions_of(fold)
-    parts = module.parts.clone()
+    precision_Q, temperatures = validation.average_precisions(module.model)
     assert not np.isfinite(precision_Q[~buys_new_Q]).any()
-    np.testing.assert_array_equal(module.average_precisions_of(fold.of_users(buys_new_Q)), precision_Q[buys_new_Q])
-    assert torch.equal(module.parts, parts)
+    validation.fold = fold.of_users(buys_new_Q)
+    of_some, again = validation.average_precisions(module.model)
+    np.testing.assert_array_equal(of_some, precision_Q[buys_new_Q])
+    assert torch.equal(again, temperatures)
 
 
 def test_what_is_left_out_fills_no_list_however_small_the_catalogue(tmp_path):
     data = toy_data(tmp_path, n_users=40, n_items=13, n_days=120, seed=5)
-    config = Config(model=SMALL, split=SplitConfig(n_folds=1), predict=PredictConfig(exclude_seen=True))
+    config = Config(model=ONE_LAYER, split=SplitConfig(n_folds=1), predict=PredictConfig(exclude_seen=True))
     module = build_module(config, data)
-    fold = module.validation
+    fold = module.validation.fold
     owned = np.array([len(set(data.item[data.offsets[u] : fold.history_end[u]])) for u in fold.user_index])
     assert (owned > 1).all(), "twelve are more than are left"
     everything = replace(
@@ -267,14 +313,19 @@ def test_what_is_left_out_fills_no_list_however_small_the_catalogue(tmp_path):
         target_item=np.tile(np.arange(1, 14, dtype=np.int32), len(fold.user_index)),
     )
     n_left = 13 - owned[owned < 13]
-    lists = module._precisions(module.model, module._asked(module.model, fold)[2], everything)[owned < 13]
-    np.testing.assert_allclose(lists, n_left / 12, rtol=1e-6)
+    precisions = module.validation._precisions(module.model, fold.histories(data), everything)[owned < 13]
+    np.testing.assert_allclose(precisions, n_left / 12, rtol=1e-6)
 
 
-def test_customers_without_a_history_have_no_say(module):
-    fold, data = module.validation, module.batches.data
+def test_users_without_a_history_are_not_validated_on(module):
+    validation, data = module.validation, module.batches.log
+    fold = validation.fold
     known = fold.history_end[fold.user_index] > data.offsets[fold.user_index]
-    cold_start = replace(fold, history_end=np.where(np.arange(data.n_users) % 2, fold.history_end, data.offsets[:-1]))
-    some = cold_start.of_users(cold_start.history_end[fold.user_index] > data.offsets[fold.user_index])
+    history_end = np.where(np.arange(data.n_users) % 2, fold.history_end, data.offsets[:-1])
+    cold_start = replace(fold, history_end=history_end)
+    some = cold_start.of_users(history_end[fold.user_index] > data.offsets[fold.user_index])
     assert 0 < len(some.user_index) < known.sum()
-    assert module.validate(cold_start) == pytest.approx(module.validate(some), abs=1e-12)  # summed in another order
+    values = []
+    for validation.fold in (cold_start, some):
+        values.append(validation.average_precisions(module.model)[0])
+    np.testing.assert_array_equal(values[0][np.isfinite(values[0])], values[1])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig, dump_config, load_config
+from recsys.config import Config, ModelConfig, TrainingConfig, dump_config, load_config
 from recsys.errors import ConfigError
 from tools.pages import configuration, sections
 
@@ -89,7 +89,6 @@ def test_an_unknown_key_of_set_is_named_with_the_nearest_known_one(override, nea
         ("model.attention_window=0", r"model\.attention_window: .*greater than or equal to 1"),
         ("model.n_heads=3", r"model: .*width 64 is not a multiple of n_heads 3"),
         ("data={min_history: 3, max_history: 2}", r"data: min_history 3 is above max_history 2$"),
-        ("data.source=amazon", r"data\.source: .*'completejourney'.*found 'amazon'"),
         ("split.end=2020-13-45", r"split\.end=2020-13-45.*month must be in 1\.\.12"),
         ("split.end=soon", r"split\.end: .*date.*found 'soon'"),
         ("name=../elsewhere", r"name: expected letters.*found '\.\./elsewhere'"),
@@ -183,28 +182,6 @@ def test_every_key_stands_in_the_documentation_with_its_meaning(key):
     assert line.strip("| ").split(" | ")[-1].strip(), line
 
 
-def test_what_looks_at_a_date_is_refused_where_there_is_none():
-    with pytest.raises(ConfigError, match=r"^the command line: model.sales_head look.* set them to false$"):
-        load_config(None, ["split.protocol=leave_one_out", "model.sales_head=true"])
-
-
-@pytest.mark.parametrize(("protocol", "on"), [("weekly", True), ("leave_one_out", False), ("customers", False)])
-def test_what_looks_at_a_date_is_on_exactly_where_there_is_one(protocol, on):
-    for config in (
-        load_config(None, [f"split.protocol={protocol}", "model.width=16"]),
-        Config(split=SplitConfig(protocol=protocol)),
-    ):
-        model = config.model
-        assert [model.time_gaps, model.sales_head, model.repeat_head, model.kind_head, model.companion_head] == [on] * 5
-        assert model.neighbour_head == (not on)
-
-
-def test_what_counts_whole_histories_is_refused_where_windows_of_them_are_asked_for():
-    with pytest.raises(ConfigError, match=r"neighbour_head counts whole histories, .* leave it out"):
-        load_config(None, ["model.neighbour_head=true"])
-    assert not load_config(None, ["split.protocol=leave_one_out", "model.neighbour_head=false"]).model.neighbour_head
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -245,7 +222,6 @@ def test_a_mistake_is_said_of_the_place_where_it_was_written(tmp_path, text, ove
         ("evaluation.cutoffs=5", r"expected a list"),
         ("evaluation.cutoffs=[]", "at least 1"),
         ("evaluation.cutoffs=[0]", "greater than or equal to 1"),
-        ("baselines.systems=[repeat, nosuch]", "'als'.*found 'nosuch'"),
         (
             "data.engine=pandas",
             r"the command line: data\.engine: expected 'polars' or 'duckdb' \(found 'pandas'\)",

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from recsys.cli import build_app
 from recsys.config import SplitConfig, load_config
 from recsys.errors import DataError, OutputExistsError, UsageError
-from recsys.evaluation.splits import unfinished_histories
+from recsys.evaluation.splits import histories_to_continue
 from recsys.modeling.generate import generate
 from recsys.modeling.generation.sampling import SamplingConfig
 from recsys.modeling.lists import predict_folds
@@ -53,7 +53,7 @@ def choice_for(run, **options):
 def test_it_writes_a_table_its_settings_and_a_page(trained, data):
     page = generate(trained, choice_for(trained), max_items=5, n_customers=15)
     table = pq.read_table(trained.report_folder / "generated.parquet").to_pydict()
-    asked = unfinished_histories(data, trained.config.split)
+    asked = histories_to_continue(data, trained.config.split)
     known = {data.user_ids[int(user)].as_py() for user in asked.user_index}
     assert set(table["user_id"]) <= known
     assert len(set(table["user_id"])) == min(15, len(known))
@@ -83,7 +83,7 @@ def test_equal_commands_write_equal_tables_and_none_replaces_another_unasked(tra
 def test_the_page_shows_what_was_really_bought_next(trained, data):
     generate(trained, choice_for(trained, method="greedy"), max_items=6, n_customers=10_000)
     shown = load_continued(trained, data)
-    asked = unfinished_histories(data, trained.config.split)
+    asked = histories_to_continue(data, trained.config.split)
     assert shown.n_customers == len(asked.user_index)
     by_id = {data.user_ids[int(user)].as_py(): int(user) for user in asked.user_index}
     assert len(shown.people) == min(20, len(by_id))
@@ -154,7 +154,7 @@ def test_settings_that_cannot_be_are_refused_in_one_line(trained, data, settings
 @pytest.mark.parametrize("place", [[1, 1], [1, 3], [0, 1], [1, None], ["a", "b"], [1.5, 2.0]])
 def test_places_that_cannot_be_are_refused_in_one_line(trained, data, place):
     generate(trained, choice_for(trained), max_items=4)
-    user = data.user_ids[int(unfinished_histories(data, trained.config.split).user_index[0])].as_py()
+    user = data.user_ids[int(histories_to_continue(data, trained.config.split).user_index[0])].as_py()
     rows = {"user_id": [user] * 2, "place": place, "item_id": data.item_ids.to_pylist()[:2]}
     pq.write_table(pa.table(rows), trained.report_folder / "generated.parquet")
     with pytest.raises(DataError, match="place"):
@@ -162,17 +162,17 @@ def test_places_that_cannot_be_are_refused_in_one_line(trained, data, place):
 
 
 def test_histories_are_cut_where_the_protocol_says(data):
-    weekly = unfinished_histories(data, SplitConfig(n_folds=2))
+    weekly = histories_to_continue(data, SplitConfig(n_folds=2))
     assert weekly.day == data.last_day - 6
     for user in weekly.user_index:
         days = data.day[data.offsets[user] : data.offsets[user + 1]]
         assert weekly.known_end[user] == data.offsets[user] + (days < weekly.day).sum()
         assert weekly.real_end[user] > weekly.known_end[user]
-    halved = unfinished_histories(data, SplitConfig(protocol="customers"))
+    halved = histories_to_continue(data, SplitConfig(protocol="customers"))
     n_known = (halved.known_end - data.offsets[:-1])[halved.user_index]
     n_after = (halved.real_end - halved.known_end)[halved.user_index]
     assert set(np.unique(n_known - n_after)) <= {0, 1}
-    last = unfinished_histories(data, SplitConfig(protocol="leave_one_out"))
+    last = histories_to_continue(data, SplitConfig(protocol="leave_one_out"))
     assert ((last.real_end - last.known_end)[last.user_index] == 1).all()
     with pytest.raises(DataError, match="n_folds is 0"):
-        unfinished_histories(data, SplitConfig(n_folds=0))
+        histories_to_continue(data, SplitConfig(n_folds=0))

@@ -18,7 +18,7 @@ from recsys.cli import VERBS
 from recsys.config import Config
 from recsys.data.sources.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
 
-KINDS = {
+TYPE_NAMES = {
     "str": "text",
     "int": "whole number",
     "float": "number",
@@ -86,9 +86,9 @@ def options(callback: Callable[..., Any]) -> Iterator[tuple[str, str, str]]:
     """Yield (as typed, default, meaning) of each option and argument of a command."""
     hints = get_type_hints(callback, include_extras=True)
     for name, parameter in inspect.signature(callback).parameters.items():
-        kind, info = get_args(hints[name])[:2]
+        annotation, info = get_args(hints[name])[:2]
         typed = _words(name, info) if isinstance(info, OptionInfo) else [name.upper()]
-        value = "" if kind is bool or not isinstance(info, OptionInfo) else f" {info.metavar or name.upper()}"
+        value = "" if annotation is bool or not isinstance(info, OptionInfo) else f" {info.metavar or name.upper()}"
         if parameter.default is parameter.empty:
             default = "required"
         else:
@@ -109,23 +109,23 @@ def _section(name: str, model: type[BaseModel]) -> str:
 
 def _keys(prefix: str, model: type[BaseModel]) -> str:
     rows = [
-        (f"`{prefix}{key}`", _kind(field.annotation), _default(field), field.description or "")
+        (f"`{prefix}{key}`", _type_name(field.annotation), _default(field), field.description or "")
         for key, field in model.model_fields.items()
         if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
     ]
     return _table(("key", "type", "default", "meaning"), rows)
 
 
-def _kind(annotation: Any) -> str:  # noqa: ANN401 - a type annotation
+def _type_name(annotation: Any) -> str:  # noqa: ANN401 - a type annotation
     if get_origin(annotation) is Annotated:
-        return _kind(get_args(annotation)[0])
+        return _type_name(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(_kind(option) for option in get_args(annotation) if option is not type(None))
+        return " or ".join(_type_name(option) for option in get_args(annotation) if option is not type(None))
     if get_origin(annotation) is tuple:
-        return f"list: {_kind(get_args(annotation)[0])}"
-    return KINDS.get(annotation.__name__, str(annotation.__name__))
+        return f"list: {_type_name(get_args(annotation)[0])}"
+    return TYPE_NAMES.get(annotation.__name__, str(annotation.__name__))
 
 
 def _default(field: Any) -> str:  # noqa: ANN401 - pydantic's FieldInfo

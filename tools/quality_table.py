@@ -60,14 +60,14 @@ def table(results: Path = RESULTS) -> str:
         "| test | metric | decoder | best other system | | decoder minus it | commit |",
         "|---|---|---:|---|---:|---:|---|",
     ]
-    for (data, segment, metric), asked in LINES.items():
+    for (data, segment, metric), question in LINES.items():
         found = read_json(results / f"quality-{data}.json")
         wanted = {"segment": segment, "metric": metric, "fold": "mean"}
         rows = {row["system"]: row for row in found["rows"] if wanted.items() <= row.items()}
         best = best_other(rows)
         (apart,) = (row for row in found["differences"] if (wanted | {"to": best}).items() <= row.items())
         cells = [
-            asked,
+            question,
             metric_name(metric),
             _with_interval(rows["decoder"]),
             _named(best),

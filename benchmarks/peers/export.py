@@ -104,7 +104,7 @@ def export_split(name: str, data: Purchases, config: Config, folder: Path) -> No
     learned = _write_features(data, config, folder) if weekly else []
     meta = {
         "data": name,
-        "folder": str(data.folder.resolve()),
+        "folder": str((data.folder or config.data.folder).resolve()),
         "fingerprint": data.fingerprint,
         "protocol": config.split.protocol,
         "horizon_days": config.split.horizon_days,

@@ -50,8 +50,8 @@ def run_peer(name: str, split: "Split", budget: "Budget") -> None:
     """Choose, fit and ask one peer, and write its lists of every test fold."""
     from benchmarks.peers.files import filled
 
-    module, kind = PEERS[name]
-    peer: Peer = getattr(importlib.import_module(f"benchmarks.peers.models.{module}"), kind)(split)
+    module, class_name = PEERS[name]
+    peer: Peer = getattr(importlib.import_module(f"benchmarks.peers.models.{module}"), class_name)(split)
     began = time.monotonic()
     try:
         settings, tried = choose(peer, split, budget)

@@ -13,6 +13,7 @@ from benchmarks.results import RESULTS, machine, write_section
 from recsys.config import Config
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError
+from recsys.evaluation.results import Cell, Cells, RunCells
 from recsys.evaluation.runs import settings_of
 from recsys.evaluation.scoring import FoldLists, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
@@ -121,7 +122,7 @@ def mixed_name(peer: str) -> str:
     return f"{RULE} + {peer}"
 
 
-def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: dict[str, Any], new: dict[str, Any]) -> str:
+def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: RunCells, new: Cells) -> str:
     """Return the section of the results: how the figures came about, a row a system, the settings of the peers."""
     shown, folds = SHOWN[meta["protocol"]], scores["folds"]
     head = ["system", "minutes", *(_NAMES[metric] for metric in shown)]
@@ -167,7 +168,7 @@ def section_of(meta: dict[str, Any], infos: dict[str, Any], scores: dict[str, An
     return "\n".join(lines)
 
 
-def _interval(cell: dict[str, float | None]) -> str:
+def _interval(cell: Cell) -> str:
     value = f"{cell['value']:.4f}"
     return value if cell["low"] is None else f"{value} [{cell['low']:.4f}, {cell['high']:.4f}]"
 

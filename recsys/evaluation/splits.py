@@ -147,16 +147,16 @@ def leave_one_out(data: Purchases) -> Split:
     prepared arrays. This protocol looks into the future of other users; it exists to compare with the literature.
     """
     lengths = np.diff(data.offsets)
-    asked = np.flatnonzero(lengths >= 3).astype(np.int32)
-    if not len(asked):
+    users = np.flatnonzero(lengths >= 3).astype(np.int32)
+    if not len(users):
         raise DataError("leave-one-out needs users with at least 3 events; none has that many")
     ends = data.offsets[1:]
     day = data.last_day
 
     def fold(name: str, back: int) -> Fold:
         known = ends.copy()
-        known[asked] -= back
-        return _fold(name, day, day + 1, known, asked, data.item[ends[asked] - back])
+        known[users] -= back
+        return _fold(name, day, day + 1, known, users, data.item[ends[users] - back])
 
     validation, test = fold("validation", 2), fold("test", 1)
     return Split(train_end=validation.history_end, train_day=day + 1, validation=validation, tests=(test,))
@@ -211,15 +211,15 @@ def with_split_rules(data: DataConfig) -> DataConfig:
     >>> with_split_rules(DataConfig(max_history=20)).folder.as_posix()
     'data/processed/hm-split'
     """
-    asked = {name: getattr(data, name) for name in data.model_fields_set}
-    settings = {"source": "hm", "top_k_items": 1000, "min_history": 2, "max_history": 10} | asked
+    chosen = {name: getattr(data, name) for name in data.model_fields_set}
+    settings = {"source": "hm", "top_k_items": 1000, "min_history": 2, "max_history": 10} | chosen
     return DataConfig(**settings | {"name": data.name or f"{settings['source']}-split"})
 
 
 def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray, items: np.ndarray) -> Fold:
-    asked, counts = np.unique(users, return_counts=True)
+    user_index, counts = np.unique(users, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Fold(name, start, end, known, asked.astype(np.int32), offsets, items.astype(np.int32))
+    return Fold(name, start, end, known, user_index.astype(np.int32), offsets, items.astype(np.int32))
 
 
 def _distinct_pairs(data: Purchases, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +230,7 @@ def _distinct_pairs(data: Purchases, begin: np.ndarray, end: np.ndarray) -> tupl
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class HistoriesToContinue:
     """Histories that a decoder may be asked to go on with, and how they really went on.
 
     Shapes: U users of the data, Q users asked. Events ``offsets[u]:known_end[u]`` are known, those up to
@@ -243,7 +243,7 @@ class Unfinished:
     real_end: np.ndarray  # (U,) int64
 
 
-def unfinished_histories(data: Purchases, config: SplitConfig) -> Unfinished:
+def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToContinue:
     """Return the customers of the last test fold, cut at its date.
 
     Customers that were held out whole are cut in the middle of their history, the larger half known.
@@ -257,11 +257,11 @@ def unfinished_histories(data: Purchases, config: SplitConfig) -> Unfinished:
     fold = tests[-1]
     known_end = fold.history_end.copy()
     if config.protocol == "weekly":
-        return Unfinished(fold.start_day, fold.user_index, known_end, data.ends_before(fold.end_day))
+        return HistoriesToContinue(fold.start_day, fold.user_index, known_end, data.ends_before(fold.end_day))
     if config.protocol == "customers":
         begin, end = data.offsets[fold.user_index], data.offsets[fold.user_index + 1]
         known_end[fold.user_index] = end - (end - begin) // 2
-    return Unfinished(fold.start_day, fold.user_index, known_end, data.offsets[1:].copy())
+    return HistoriesToContinue(fold.start_day, fold.user_index, known_end, data.offsets[1:].copy())
 
 
 def fold_date(fold: Fold) -> date:

@@ -13,7 +13,7 @@ import typer
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.data.purchases import Histories
 from recsys.errors import UsageError
-from recsys.evaluation.splits import unfinished_histories
+from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import continuation_rows
 from recsys.modeling.families import family_of, load_decoder
 from recsys.modeling.generation.generate import continue_histories
@@ -102,7 +102,7 @@ def generate(
         require_absent(path, force=force)
     data = found.open_data()
     decoder = load_decoder(found, data)
-    unfinished = unfinished_histories(data, found.config.split)
+    unfinished = histories_to_continue(data, found.config.split)
     drawn = np.random.default_rng(seed).permutation(len(unfinished.user_index))[:n_customers]
     users = unfinished.user_index[np.sort(drawn)]
     allowed = candidates_at(data, unfinished.day, found.config.predict.sold_within_days)

@@ -13,7 +13,7 @@ from recsys.data.days import day_date
 from recsys.data.item_names import Labels, Product, long_date, short_id
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import DataError, UsageError
-from recsys.evaluation.splits import Unfinished, unfinished_histories
+from recsys.evaluation.splits import HistoriesToContinue, histories_to_continue
 from recsys.evaluation.tables import read_continuations
 from recsys.modeling.generation.realism import (
     RANK_EDGES,
@@ -89,7 +89,7 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         return None
     settings = _read_settings(run.report_folder / SETTINGS_FILE)
     user_index, generated = read_continuations(path, data)
-    cut = unfinished_histories(data, run.config.split)
+    cut = histories_to_continue(data, run.config.split)
     longest = int(settings["max_items"])
     if generated.shape[1] > longest or not np.isin(user_index, cut.user_index).all():
         raise DataError(
@@ -143,7 +143,7 @@ def build_page(run: Run, continued: Continued, today: date) -> str:
     return template.render(run=run, continued=continued, style=page_style(), today=long_date(today.isoformat()))
 
 
-def _sold(data: Purchases, cut: Unfinished, protocol: str) -> np.ndarray:
+def _sold(data: Purchases, cut: HistoriesToContinue, protocol: str) -> np.ndarray:
     """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
     if protocol == "weekly" and (sold := Sales(data).sold(cut.day - _RECENT_DAYS, cut.day)).any():
         return sold
@@ -151,7 +151,7 @@ def _sold(data: Purchases, cut: Unfinished, protocol: str) -> np.ndarray:
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
 
-def _cut(cut: Unfinished, protocol: str) -> str:
+def _cut(cut: HistoriesToContinue, protocol: str) -> str:
     """Return in words where the histories were cut."""
     if protocol == "weekly":
         return f"as they were known on {long_date(day_date(cut.day).isoformat())}"
@@ -159,7 +159,7 @@ def _cut(cut: Unfinished, protocol: str) -> str:
 
 
 def _what_followed(
-    data: Purchases, cut: Unfinished, user_index: np.ndarray, longest: int, *, distinct: bool
+    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, longest: int, *, distinct: bool
 ) -> np.ndarray:
     """Return what each customer really bought next (Q, ``longest``) item_index, padded with 0."""
     begin, end = cut.known_end[user_index], cut.real_end[user_index]
@@ -181,7 +181,7 @@ def _category(data: Purchases) -> Attribute | None:
 
 
 def _known(
-    data: Purchases, cut: Unfinished, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
+    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
 ) -> Known:
     begin, end = data.offsets[user_index], cut.known_end[user_index]
     code = np.zeros(data.n_items, dtype=np.int64) if category is None else category.code.astype(np.int64)
@@ -249,7 +249,12 @@ def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[tupl
 
 
 def _people(
-    data: Purchases, cut: Unfinished, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
+    data: Purchases,
+    cut: HistoriesToContinue,
+    user_index: np.ndarray,
+    generated: np.ndarray,
+    real: np.ndarray,
+    seed: int,
 ) -> list[Person]:
     """Return customers drawn by lot across history lengths, shortest first."""
     labels = Labels(data.items)
@@ -265,7 +270,7 @@ def _people(
 
 
 def _person(
-    data: Purchases, labels: Labels, cut: Unfinished, user: int, generated: np.ndarray, real: np.ndarray
+    data: Purchases, labels: Labels, cut: HistoriesToContinue, user: int, generated: np.ndarray, real: np.ndarray
 ) -> Person:
     begin, end = int(data.offsets[user]), int(cut.known_end[user])
     past = data.item[begin:end]

@@ -127,7 +127,13 @@ class SasRec(Peer):
         lists = [self._recommend(known, users, without_seen=without_seen) for without_seen in (False, True)]
         return lists[0], lists[1]
 
-    def _recommend(self, known: Any, users: np.ndarray, *, without_seen: bool) -> Recommendations:  # noqa: ANN401 - theirs
+    def _recommend(
+        self,
+        known: Any,  # noqa: ANN401 - theirs
+        users: np.ndarray,
+        *,
+        without_seen: bool,
+    ) -> Recommendations:
         table = self.model.recommend(
             users, known, self.split.k, filter_viewed=without_seen, on_unsupported_targets="ignore"
         )

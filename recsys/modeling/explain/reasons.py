@@ -27,7 +27,7 @@ leaving out (see :mod:`recsys.modeling.explain.leave_one_out`):
   the user as a whole (how many purchases and trips, how long since the last, how far apart) stays as it was.
 
 Of more than ``MOST_LEFT_OUT`` items of the newest events, as many are tried: those that
-:func:`~recsys.modeling.explain.leave_one_out.attribution` gives most.
+:func:`recsys.modeling.explain.attribution.attribution` gives most.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,8 @@ from recsys.data.purchases import Histories
 from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
 from recsys.modeling.decoder.scores import PairScores
-from recsys.modeling.explain.leave_one_out import Listed, items_to_leave_out, lost_logits
+from recsys.modeling.explain.attribution import items_to_leave_out
+from recsys.modeling.explain.leave_one_out import Listed, lost_logits
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.schema import REASONS
 from recsys.signals.snapshot import Snapshot

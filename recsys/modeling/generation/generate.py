@@ -12,13 +12,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.data.purchases import Histories
 from recsys.errors import UsageError
 from recsys.modeling.generation.sampling import END, SamplingConfig, choose
-from recsys.modeling.original.recommender import OriginalReader, OriginalRecommender
-from recsys.modeling.recommenders.decoder import DecoderRecommender, PurchaseReader
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,31 @@ class Reader(Protocol):
         ...
 
 
-def longest_history(decoder: DecoderRecommender | OriginalRecommender, n_new: int) -> int:
+class Continues(Protocol):
+    """A decoder that can be asked to go on from histories."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What it asks."""
+        ...
+
+    @property
+    def longest(self) -> tuple[int, str]:
+        """How many positions it was trained on, and the setting that says so."""
+        ...
+
+    def reader(self, histories: Histories, *, n_context: int, n_new: int) -> Reader:
+        """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
+        ...
+
+
+def longest_history(decoder: Continues, n_new: int) -> int:
     """Return how many positions of a history a decoder may read so that ``n_new`` items still fit behind it.
 
     Raises:
         UsageError: they do not fit behind even one.
     """
-    if isinstance(decoder, OriginalRecommender):
-        longest, name = decoder.seq_max_len, "original.seq_max_len"
-    else:
-        longest, name = decoder.model.config.max_length, "model.max_length"
+    longest, name = decoder.longest
     if not 1 <= n_new < longest:
         raise UsageError(
             f"--max-items is {n_new}; the decoder was trained on {longest} positions ({name}), so expected 1 to "
@@ -68,7 +81,7 @@ def longest_history(decoder: DecoderRecommender | OriginalRecommender, n_new: in
 
 
 def continue_histories(
-    decoder: DecoderRecommender | OriginalRecommender,
+    decoder: Continues,
     histories: Histories,
     max_items: int,
     sampling: SamplingConfig,
@@ -105,10 +118,7 @@ def continue_histories(
     with torch.inference_mode():
         for begin in range(0, len(histories), chunk):
             some = histories.of(slice(begin, begin + chunk))
-            if isinstance(decoder, OriginalRecommender):
-                reader: Reader = OriginalReader(decoder, some, n_context=n_context, n_new=max_items)
-            else:
-                reader = PurchaseReader(decoder, some, n_context=n_context, n_new=max_items)
+            reader = decoder.reader(some, n_context=n_context, n_new=max_items)
             uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in some.user_index])
             item, log_probability = _sample(reader, max_items, sampling, blocked_V, torch.from_numpy(uniform))
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))

@@ -77,10 +77,10 @@ def customer_stretches(data: Purchases, user_index: np.ndarray, max_items: int) 
     return _stretches(data.offsets[:-1], end, data.offsets[:-1], max_items, ends=True)
 
 
-def fold_stretches(data: Purchases, fold: Fold, n_asked: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences in which only the ``n_asked`` (Q,) events after what a fold knows of a customer are targets."""
+def fold_stretches(data: Purchases, fold: Fold, n_targets: np.ndarray, max_items: int) -> Stretches:
+    """Return sequences in which only the ``n_targets`` (Q,) events after what a fold knows of a customer are targets."""
     end = data.offsets[:-1].copy()
-    end[fold.user_index] = fold.history_end[fold.user_index] + n_asked
+    end[fold.user_index] = fold.history_end[fold.user_index] + n_targets
     stretches = _stretches(data.offsets[:-1], end, fold.history_end, max_items, ends=False)
     return stretches.take(np.flatnonzero(stretches.end > stretches.counted))
 

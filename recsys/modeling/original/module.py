@@ -106,8 +106,8 @@ def build_original_module(config: Config, data: Purchases, split: Split, model: 
     else:
         last = config.split.protocol == "leave_one_out"
         end = fold.history_end + 1 if last else data.ends_before(fold.end_day)
-        n_asked = (end - fold.history_end)[fold.user_index]
-        held_out = fold_stretches(data, fold, n_asked, chosen.seq_max_len)
+        n_targets = (end - fold.history_end)[fold.user_index]
+        held_out = fold_stretches(data, fold, n_targets, chosen.seq_max_len)
     learned = training_stretches(data, split, chosen.seq_max_len)
     return OriginalModule(
         config,

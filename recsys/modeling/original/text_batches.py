@@ -1,4 +1,4 @@
-"""From texts to batches of tokens, with what is asked of the text transformer: the next token."""
+"""From texts to batches of tokens, and the next token of each as its target."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -68,15 +68,15 @@ class Texts:
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
 class TextBatch:
-    """Tokens as the model sees them, and what it is asked.
+    """Tokens as the model sees them, and what it has to predict.
 
-    Shapes: B texts, T positions, M queries.
+    Shapes: B texts, T positions, M targets.
     """
 
     token_BT: Tensor  # int64
     is_padding_BT: Tensor  # bool
     place_M: Tensor  # int64, position in the flattened (B · T)
-    target_M: Tensor  # int64, token asked for at each place
+    target_M: Tensor  # int64, next token at each place
 
 
 def load_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
@@ -145,7 +145,7 @@ class TextBatches(IterableDataset[TextBatch]):
 
     @property
     def n_events(self) -> int:
-        """Tokens of an epoch, padding not counted: what the speed of training is told in."""
+        """Tokens of an epoch, padding not counted: the speed of training counts them."""
         return int(self.texts.lengths[self.rows].sum())
 
     def __iter__(self) -> Iterator[TextBatch]:
@@ -172,7 +172,9 @@ def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
     place_M = torch.nonzero((~is_padding_BT[:, 1:]).flatten()).squeeze(1)
     target_M = token_BT[:, 1:].flatten()[place_M]
     n_columns = token_BT.shape[1]
-    place_M = place_M + torch.div(place_M, n_columns - 1, rounding_mode="floor")  # rows are one longer than asked of
+    place_M = place_M + torch.div(
+        place_M, n_columns - 1, rounding_mode="floor"
+    )  # rows are one longer than their targets
     if config.objective == "original":
         is_padding_BT = torch.zeros_like(is_padding_BT)  # its mistake: padding is read like any token
     return TextBatch(token_BT, is_padding_BT, place_M, target_M)

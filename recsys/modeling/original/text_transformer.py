@@ -93,8 +93,8 @@ class TextTransformer(pl.LightningModule):
         states_BTD: Tensor = x_BTD
         return states_BTD
 
-    def asked_states(self, batch: TextBatch) -> Tensor:
-        """Return the states (M, D) at the places asked about: logits are made there alone, which saves most work."""
+    def target_states(self, batch: TextBatch) -> Tensor:
+        """Return the states (M, D) at the places of the targets: logits are made there alone, which saves most work."""
         states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
         return states_BTD.flatten(0, 1)[batch.place_M]
 
@@ -117,14 +117,14 @@ class TextTransformer(pl.LightningModule):
     def training_step(self, batch: TextBatch) -> Tensor:
         """Return the smoothed cross-entropy of what the batch asks."""
         head = self.output_layer
-        states_MD = self.asked_states(batch)
+        states_MD = self.target_states(batch)
         loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=_LABEL_SMOOTHING)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))
         return loss
 
     def validation_step(self, batch: TextBatch) -> None:
         """Log the loss that training has, and beside it cross-entropy without smoothing and the share said right."""
-        states_MD, n_asked = self.asked_states(batch), len(batch.target_M)
+        states_MD, n_targets = self.target_states(batch), len(batch.target_M)
         smoothed, plain, right = 0.0, 0.0, 0.0
         # The logits of all places at once would be gigabytes.
         chunks = torch.split(states_MD, _CHUNK_PLACES), torch.split(batch.target_M, _CHUNK_PLACES)
@@ -134,8 +134,8 @@ class TextTransformer(pl.LightningModule):
             plain += float(_loss_sum(logits_CV, target_C, 0.0))
             right += float((logits_CV.argmax(-1) == target_C).sum())
         values = {"val_loss": smoothed, "val_cross_entropy": plain, "val_accuracy": right}
-        means = {name: value / max(n_asked, 1) for name, value in values.items()}
-        self.log_dict(means, batch_size=n_asked, sync_dist=True)
+        means = {name: value / max(n_targets, 1) for name, value in values.items()}
+        self.log_dict(means, batch_size=n_targets, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam with a linear warm-up; early stopping ends the run, so the rate stays up afterwards."""
@@ -151,11 +151,11 @@ class TextTransformer(pl.LightningModule):
 
 
 def text_vectors(
-    model: TextTransformer, texts: Texts, told: Callable[[int], object] = lambda n_read: None
+    model: TextTransformer, texts: Texts, on_batch: Callable[[int], object] = lambda n_read: None
 ) -> np.ndarray:
     """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
 
-    A text without a word has the mean over all that is no padding. Independent of what else is in a batch. ``told`` is
+    A text without a word has the mean over all that is no padding. Independent of what else is in a batch. ``on_batch`` is
     called with the number of texts after each batch.
     """
     model.eval()
@@ -170,7 +170,7 @@ def text_vectors(
             weight_BT1 = counted_BT.unsqueeze(-1).to(states_BTD.dtype)
             mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
             vectors[rows] = mean_BD.float().cpu().numpy()
-            told(len(rows))
+            on_batch(len(rows))
     return vectors
 
 

@@ -69,6 +69,15 @@ class DecoderRecommender:
         self.model.train(was_training)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
 
+    @property
+    def longest(self) -> tuple[int, str]:
+        """How many positions the decoder was trained on, and the setting that says so."""
+        return self.model.config.max_length, "model.max_length"
+
+    def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
+        """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
+        return PurchaseReader(self, histories, n_context=n_context, n_new=n_new)
+
     def knows(self, histories: Histories) -> np.ndarray:
         """Return of which users (Q,) the model knows anything: a history, or what it reads of the user table."""
         known: np.ndarray = histories.n_events > 0

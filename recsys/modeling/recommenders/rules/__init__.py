@@ -1,7 +1,8 @@
 """The rules and classical models the decoder is held against: each file of this folder holds some, found by listing it.
 
 A file names its systems in ``SYSTEMS``, each with the function that fits it. Where a system needs something that not
-every log has, ``CAN_FIT`` holds the check.
+every log has, ``CAN_FIT`` holds the check. :mod:`recsys.modeling.recommenders.rules.personal` is what most of them
+share.
 """
 
 from collections.abc import Callable

@@ -12,9 +12,9 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.item_knn import N_THREADS, count_matrix
+from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, no_pairs, united
 

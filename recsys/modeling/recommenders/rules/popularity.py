@@ -66,7 +66,7 @@ class Popularity:
 
     @classmethod
     def from_counts(cls, name: str, counts_V: np.ndarray) -> Self:
-        """Return the popularity of items that were counted elsewhere, (V,) int64 with 0 at padding; without segments."""
+        """Return the popularity of items counted elsewhere, (V,) int64 with 0 at padding; without segments."""
         order = _order(counts_V, counts_V, counts_V)
         return cls(name, counts_V[None], order[None], np.zeros(0, dtype=np.int64))
 

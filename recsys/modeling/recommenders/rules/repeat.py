@@ -10,8 +10,8 @@ from recsys.data.purchases import Histories
 from recsys.evaluation.metrics import Targets, mean_average_precision
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules import FitFunction
+from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
 

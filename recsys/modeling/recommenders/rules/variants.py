@@ -12,8 +12,8 @@ from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import DataError
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules import FitFunction, LogCheck
+from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.recommenders.rules.repeat import Repeat, fit_repeat
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs, united, unseen
