@@ -12,7 +12,6 @@ from toy import write_prepared
 from recsys.config import load_config
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.build import build_module
-from recsys.modeling.families import load_decoder
 from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
 from recsys.modeling.original.text_batches import TextBatches, Texts, ask, load_tokenizer, split_rows, tokenise
 from recsys.modeling.original.text_transformer import PositionalEncoding, TextTransformer, text_vectors
