@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from recsys.modeling.load import load_decoder
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from toy import write_prepared
@@ -12,6 +11,7 @@ from toy import write_prepared
 from recsys.config import load_config
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.build import build_module
+from recsys.modeling.families import load_decoder
 from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
 from recsys.modeling.original.text_batches import TextBatches, Texts, ask, load_tokenizer, split_rows, tokenise
 from recsys.modeling.original.text_transformer import PositionalEncoding, TextTransformer, text_vectors
