@@ -15,6 +15,7 @@ from recsys.data.days import day_date
 from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.evaluate import value_text
+from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import lists_of_run, protocol_of, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold
@@ -128,7 +129,7 @@ def _fresh_and_stale(plan: Backtest, fold: Fold, age: int) -> FoldLists:
     return replace(lists_of_run(found, data, fold, []), lists=lists)
 
 
-def _row(age: int, scores: dict[str, Any]) -> dict[str, Any]:
+def _row(age: int, scores: RunCells) -> dict[str, Any]:
     systems, lost = scores["systems"], scores["differences"]["stale"]
     return {
         "trained_windows_before": age,

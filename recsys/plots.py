@@ -15,6 +15,7 @@ from recsys.console import ForceOption, RunOption, run, talk
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
+from recsys.reports.item_map.files import Embeddings
 from recsys.runs import LOG_FILE, find_run
 from recsys.storage import read_json, replacing, require_absent
 
@@ -44,7 +45,7 @@ def metrics(run_name: RunOption = None, image: ImageOption = "png", force: Force
 def item_map(
     run_name: RunOption = None,
     embeddings: Annotated[
-        Literal["text", "bert", "items"],
+        Embeddings,
         typer.Option("--embeddings", help="Vectors of the text transformer, of a BERT, or of the run's decoder."),
     ] = "text",
     colour_by: Annotated[

@@ -14,7 +14,7 @@ from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import Attribute
-from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, MapFiles, map_files
+from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, Embeddings, MapFiles, map_files
 from recsys.reports.item_map.layout import (
     Layout,
     compute_layout,
@@ -44,7 +44,7 @@ class VectorSource:
         untrained: returns those of a text transformer that has learned nothing yet.
     """
 
-    of_run: Callable[[str, Run, Purchases, np.ndarray | None], np.ndarray]
+    of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
     untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
 
 
@@ -69,7 +69,7 @@ class DrawnMap:
 
 def draw_map(
     run: Run,
-    embeddings: str,
+    embeddings: Embeddings,
     figures_folder: Path,
     vectors: VectorSource,
     *,
@@ -126,7 +126,7 @@ def _layout(path: Path, points: np.ndarray, reference: Reference, seed: int) -> 
 
 
 def _write_pictures(
-    files: MapFiles, points: np.ndarray, layout: Layout, reference: Reference, embeddings: str, run: Run
+    files: MapFiles, points: np.ndarray, layout: Layout, reference: Reference, embeddings: Embeddings, run: Run
 ) -> None:
     by = f"vectors of {TITLES[embeddings]} (run {run.name})"
     few = np.sort(np.random.default_rng(run.config.seed).permutation(len(points))[:N_FEW])
@@ -148,7 +148,7 @@ def _write_pictures(
 
 
 def _others(
-    embeddings: str, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: VectorSource
+    embeddings: Embeddings, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: VectorSource
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return what to compare with, for the items ``some``, and why what could not be: reasons by name.
 
@@ -156,7 +156,7 @@ def _others(
     """
     result: dict[str, np.ndarray] = {}
     for other in beside:
-        own = "items" if other.config.text_model.objective is None else "text"
+        own: Embeddings = "items" if other.config.text_model.objective is None else "text"
         result[f"{own} of {other.name}"] = vectors.of_run(own, other, _same_items(other, data), some)
     makers: dict[str, Callable[[], np.ndarray]] = {
         "bert": lambda: vectors.of_run("bert", run, data, some),
@@ -187,7 +187,7 @@ def _same_items(run: Run, data: Purchases) -> Purchases:
 
 def _write_quality(
     run: Run,
-    embeddings: str,
+    embeddings: Embeddings,
     compared: dict[str, np.ndarray],
     layout: Layout,
     points: np.ndarray,
