@@ -258,7 +258,9 @@ def test_any_choice_of_components_learns_and_recommends_the_same(versions, compo
     assert np.array_equal(lists[0].score, lists[1].score)
 
 
-def columns_of(user: np.ndarray, day: np.ndarray, item: np.ndarray, *, corrupt_from: int = 2**31) -> dict[str, np.ndarray]:
+def columns_of(
+    user: np.ndarray, day: np.ndarray, item: np.ndarray, *, corrupt_from: int = 2**31
+) -> dict[str, np.ndarray]:
     """Say of each purchase what depends on it alone; from a day on, something else."""
     hashed = (user * 31 + day * 17 + item * 7) % 11 + np.where(day >= corrupt_from, 5, 0)
     arrays = {"price": 1 + hashed / 4, "channel": hashed % 3, "quantity": 1 + hashed}

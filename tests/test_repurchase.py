@@ -64,7 +64,9 @@ def test_who_comes_back_sooner_than_others_is_expected_sooner(tmp_path):
     eager, usual = known[0, 1], known[1, 1]
     assert eager["user_frailty"] > 1 > usual["user_frailty"]
     assert eager["frailty"] > 1 > usual["frailty"]
-    assert eager["expected"] == pytest.approx(eager["expected_item"] * eager["user_frailty"] * eager["frailty"], rel=1e-4)
+    assert eager["expected"] == pytest.approx(
+        eager["expected_item"] * eager["user_frailty"] * eager["frailty"], rel=1e-4
+    )
     assert eager["expected_28"] > eager["expected"]
     # By everybody the two differ only as their last purchases lie 8 and 29 days back: the end of another month is near.
     assert usual["expected_everyone"] > eager["expected_everyone"]

@@ -121,7 +121,9 @@ def test_categories_are_drawn_towards_coarser_ones_and_a_code_of_nothing_says_no
     everything = 8 / 4
     coarse = (8 + 2 * everything) / (3 + 2)
     fine = (8 + 2 * coarse) / (2 + 2)
-    assert sold_by_category(np.array([0, 8, 0, 0, 0]), categories)[1:] == pytest.approx([fine, fine, coarse, everything])
+    assert sold_by_category(np.array([0, 8, 0, 0, 0]), categories)[1:] == pytest.approx(
+        [fine, fine, coarse, everything]
+    )
 
 
 def test_where_nothing_describes_items_nothing_is_known_of_their_categories(example):
@@ -276,9 +278,7 @@ def described(tmp_path, request):
     )
     planned = [(item, DAY - 10 + item, DAY + item, "front", 0.5) for item in range(1, 9)] if request.param else None
     users = [f"u{n}" for n in range(40)]
-    return write_prepared(
-        tmp_path / "shop", events_of(toy), n_items=40, users=users, items=items, promotions=planned
-    )
+    return write_prepared(tmp_path / "shop", events_of(toy), n_items=40, users=users, items=items, promotions=planned)
 
 
 def test_a_snapshot_comes_back_from_its_folder_as_it_went_and_memory_mapped(described, tmp_path):
@@ -355,7 +355,10 @@ def test_snapshots_of_an_extended_log_with_new_items_are_those_of_the_log_extend
     before = Snapshots(shorter)
     after = before.extended(log)
     new, other = log.item_index_of(pa.array(["new", "other"]))
-    assert after.codes.attributes[new].tolist() == [before.codes.codebook["brand"]["b1"], before.codes.codebook["made_of"]["m0"]]
+    assert after.codes.attributes[new].tolist() == [
+        before.codes.codebook["brand"]["b1"],
+        before.codes.codebook["made_of"]["m0"],
+    ]
     assert after.codes.attributes[other].tolist() == [0, 0]
     again = Snapshots(log, after.codes, promotions=after.promotions is not None)
     assert_alike(after.at(DAY), again.at(DAY))
