@@ -270,7 +270,7 @@ def test_sales_read_categories_where_items_have_some(with_categories, tmp_path):
 
 
 def test_by_default_a_model_has_the_components_that_fit_the_protocol(with_categories):
-    data, model = with_categories
+    _, model = with_categories
     assert model.term_names == ("sequence", "bias", "categories", "co_purchases", "sales", "past_items")
     undated = PurchaseModel(SMALL, model.codes, has_dates=False)
     assert undated.term_names == ("sequence", "bias", "neighbours")
