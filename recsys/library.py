@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from recsys.config import Config, DataConfig
 from recsys.data.days import day_date, day_number
 from recsys.data.frames import FrameStyle, given_histories, id_texts
+from recsys.data.native import Which
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
@@ -308,7 +309,8 @@ class Model:
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
         style = self.log.style
         columns: dict[str, Any] = {name: _plain(table[name]) for name in table.column_names}
-        for name, which in ((USER_ID, "user"), (ITEM_ID, "item"), (PAST_ITEM_ID, "item")):
+        ids: tuple[tuple[str, Which], ...] = ((USER_ID, "user"), (ITEM_ID, "item"), (PAST_ITEM_ID, "item"))
+        for name, which in ids:
             columns[name] = style.ids_to_native(columns[name], which)
         return style.to_native(columns)
 

@@ -16,6 +16,7 @@ from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
 from recsys.runs import LOG_FILE, find_run
+from recsys.schema import Embeddings
 from recsys.storage import read_json, replacing, require_absent
 
 app = typer.Typer(no_args_is_help=True)
@@ -44,7 +45,7 @@ def metrics(run_name: RunOption = None, image: ImageOption = "png", force: Force
 def item_map(
     run_name: RunOption = None,
     embeddings: Annotated[
-        Literal["text", "bert", "items"],
+        Embeddings,
         typer.Option("--embeddings", help="Vectors of the text transformer, of a BERT, or of the run's decoder."),
     ] = "text",
     colour_by: Annotated[

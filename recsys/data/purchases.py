@@ -103,9 +103,8 @@ class Purchases:
 
     @classmethod
     def _in_memory(cls, data: Assembled, manifest: dict[str, Any], style: FrameStyle) -> Self:
-        return cls(  # type: ignore[arg-type]
-            **data.arrays, manifest=manifest | data.facts, tables=data.tables, style=style
-        )
+        arrays: dict[str, Any] = data.arrays
+        return cls(**arrays, manifest=manifest | data.facts, tables=data.tables, style=style)
 
     def extended(
         self,
@@ -195,7 +194,7 @@ class Purchases:
         """Number of items; item_index runs from 1 to this."""
         if self.folder is not None and self.tables is None:
             return int(pq.read_metadata(self.folder / "items.parquet").num_rows)
-        return self._table("items").num_rows
+        return int(self._table("items").num_rows)
 
     @cached_property
     def first_day(self) -> int:

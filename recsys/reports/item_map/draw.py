@@ -28,6 +28,7 @@ from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
 from recsys.runs import Run
+from recsys.schema import Embeddings
 from recsys.storage import read_json, replacing, require_absent, write_json, write_text
 
 #: Items whose neighbours are looked at on the whole map.
@@ -44,7 +45,7 @@ class VectorSource:
         untrained: returns those of a text transformer that has learned nothing yet.
     """
 
-    of_run: Callable[[str, Run, Purchases, np.ndarray | None], np.ndarray]
+    of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
     untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
 
 
@@ -69,7 +70,7 @@ class DrawnMap:
 
 def draw_map(
     run: Run,
-    embeddings: str,
+    embeddings: Embeddings,
     figures_folder: Path,
     vectors: VectorSource,
     *,
@@ -148,7 +149,7 @@ def _write_pictures(
 
 
 def _others(
-    embeddings: str, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: VectorSource
+    embeddings: Embeddings, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: VectorSource
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return what to compare with, for the items ``some``, and why what could not be: reasons by name.
 
@@ -156,7 +157,7 @@ def _others(
     """
     result: dict[str, np.ndarray] = {}
     for other in beside:
-        own = "items" if other.config.text_model.objective is None else "text"
+        own: Embeddings = "items" if other.config.text_model.objective is None else "text"
         result[f"{own} of {other.name}"] = vectors.of_run(own, other, _same_items(other, data), some)
     makers: dict[str, Callable[[], np.ndarray]] = {
         "bert": lambda: vectors.of_run("bert", run, data, some),
