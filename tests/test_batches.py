@@ -5,11 +5,12 @@ import pytest
 import torch
 from toy import toy_data, write_prepared
 
-from recsys.config import ModelConfig, SplitConfig
+from recsys.config import SplitConfig
 from recsys.data.purchases import cut_windows
 from recsys.evaluation.splits import make_split
-from recsys.modeling.decoder.inputs import newest_events
 from recsys.modeling.training.batches import TrainingBatches, pack
+from recsys.signals.queries import query_at
+from recsys.signals.snapshot import Snapshots
 
 
 @pytest.fixture
@@ -17,17 +18,28 @@ def data(tmp_path):
     return toy_data(tmp_path, n_users=40, n_items=30, n_days=60, seed=3)
 
 
-def batches_of(data, **changes):
-    split = make_split(data, SplitConfig(n_folds=1))
+def batches_of(data, split_config=SplitConfig(n_folds=1), **changes):
+    split = make_split(data, split_config)
     settings = {
-        "reads": ModelConfig(max_length=9),
+        "user_codes": None,
+        "lifts": True,
+        "max_length": 9,
         "batch_tokens": 64,
         "batch_queries": 1000,
         "query_windows": 4,
         "horizon_days": 7,
         "seed": 1,
     }
-    return TrainingBatches(data, split, **settings | changes)
+    return TrainingBatches(Snapshots(data), split, **settings | changes)
+
+
+def days_of(batches, queries):
+    """Return the day (Q,) of each query: that of the snapshot whose table it reads."""
+    tables = {
+        torch.from_numpy(snapshot.item_features).data_ptr(): day for day, snapshot in batches.snapshots._kept.items()
+    }
+    days = torch.tensor([tables[table.data_ptr()] for table in queries.item_features])
+    return days[queries.day_place_Q] if len(queries) else days
 
 
 def test_windows_cover_every_event_exactly_once(data):
@@ -72,44 +84,43 @@ def test_inputs_are_the_events_before_their_targets(data):
         assert torch.equal(items[:, 1:][both], targets[:, :-1][both])
 
 
-def test_a_question_stands_on_the_last_event_before_its_date(data):
-    asked = 0
+def test_a_query_stands_on_the_last_event_before_its_day(data):
+    n_queries = 0
     for batch in batches_of(data):
         queries = batch.queries
-        for query in range(len(queries.row_Q)):
+        for query in range(len(queries)):
             row, position = int(queries.row_Q[query]), int(queries.position_Q[query])
             item = int(batch.sequences.item_BT[row, position])
             past = queries.past_item_P[queries.past_query_P == query]
             assert (item in past.tolist()) if item <= data.n_items else not len(past)
-            asked += 1
-    assert asked > 50
+            n_queries += 1
+    assert n_queries > 50
 
 
-def test_questions_ask_only_for_windows_that_end_before_the_validation_window(data):
+def test_queries_ask_only_for_windows_that_end_before_the_validation_window(data):
     batches = batches_of(data)
-    days = torch.cat([batch.queries.day_Q for batch in batches])
+    days = torch.cat([days_of(batches, batch.queries) for batch in batches])
     assert int(days.max()) + 7 <= batches.split.train_day
 
 
 def test_every_epoch_asks_even_where_a_single_date_fits(tmp_path):
     events = [(user, day, 1 + (user + day) % 5) for user in range(8) for day in range(18_000, 18_007)]
     data = write_prepared(tmp_path / "short", events)
-    split = make_split(data, SplitConfig(n_folds=1, horizon_days=2))
-    settings = {"batch_tokens": 64, "batch_queries": 100, "query_windows": 4, "horizon_days": 2}
-    batches = TrainingBatches(data, split, seed=1, reads=ModelConfig(max_length=9), **settings)
+    batches = batches_of(data, SplitConfig(n_folds=1, horizon_days=2), batch_queries=100, horizon_days=2)
     for batches.epoch in range(6):
-        days = torch.cat([batch.queries.day_Q for batch in batches])
+        days = torch.cat([days_of(batches, batch.queries) for batch in batches])
         assert days.unique().tolist() == [18_001]
 
 
-def test_targets_of_a_question_are_what_its_customer_bought_in_the_window(data):
+def test_targets_of_a_query_are_what_its_user_bought_in_the_window(data):
     user_of = {}
     for user in range(data.n_users):
         for day in range(data.first_day, data.last_day + 1):
             inside = (data.day >= day) & (data.day < day + 7) & (data.user_of_event() == user)
             user_of.setdefault((day, frozenset(data.item[inside].tolist())), set()).add(user)
-    for batch in batches_of(data):
-        for query, day in enumerate(batch.queries.day_Q.tolist()):
+    batches = batches_of(data)
+    for batch in batches:
+        for query, day in enumerate(days_of(batches, batch.queries).tolist()):
             wanted = frozenset(batch.target_item_n[batch.target_query_n == query].tolist())
             assert user_of.get((day, wanted))
 
@@ -138,24 +149,42 @@ def test_processes_share_the_batches_without_overlap(data):
 
 
 def test_the_newest_events_end_at_the_known_history(data):
-    users = np.arange(data.n_users)
-    end = data.ends_before(data.first_day + 30)
-    sequences, queries = newest_events(
-        data, users, end, np.full(len(users), data.first_day + 30), ModelConfig(max_length=6)
-    )
-    assert sequences.item_BT.shape[1] <= 6
-    for user in users:
-        item = int(sequences.item_BT[user, queries.position_Q[user]])
-        expected = data.item[end[user] - 1] if end[user] > data.offsets[user] else data.n_items + 1
+    histories = data.histories(data.first_day + 30)
+    sequences, queries = query_at(Snapshots(data), histories, 6, None, lifts=False)
+    assert sequences.item.shape[1] <= 6
+    for user, end in enumerate(histories.end):
+        item = int(sequences.item[user, queries.position[user]])
+        expected = data.item[end - 1] if end > data.offsets[user] else data.n_items + 1
         assert item == expected
+
+
+def test_a_query_at_a_day_reads_what_training_reads_of_the_same_history(data):
+    """Past items of each training query are those of some user who is asked about at its day."""
+    batches = batches_of(data, max_length=100, batch_queries=10_000)
+    for batch in batches:
+        queries, days = batch.queries, days_of(batches, batch.queries)
+        for day in days.unique().tolist():
+            at_day = (days == day).nonzero().flatten()
+            taken = queries.take(at_day)
+            _, alone = query_at(batches.snapshots, data.histories(day), 100, None, lifts=False)
+            past = {}
+            for user, item, row in zip(alone.past_query, alone.past_item, alone.past_features, strict=True):
+                past.setdefault(int(user), {})[int(item)] = row
+            for place, row in enumerate(at_day):
+                mine = taken.past_query_P == place
+                items, features = taken.past_item_P[mine].tolist(), taken.past_features_PF[mine].numpy()
+                alike = [
+                    list(rows) == items and np.allclose(list(rows.values()), features, rtol=1e-5)
+                    for rows in past.values()
+                ]
+                assert any(alike) or not items, (day, row)
 
 
 def test_windows_in_which_nobody_bought_are_not_asked_about(tmp_path):
     # Purchases on days 0-13 and 70-90 only: most of the windows before the cutoff are empty.
     days = [*range(14), *range(70, 91)]
     data = write_prepared(tmp_path / "gap", [(user, 18_000 + day, 1 + user) for user in range(3) for day in days])
-    asked = torch.cat([batch.queries.day_Q for batch in batches_of(data, query_windows=10)])
-    assert len(asked)
+    assert sum(len(batch.queries) for batch in batches_of(data, query_windows=10))
 
 
 def test_recent_days_leave_older_events_as_context_only(data):
@@ -174,7 +203,7 @@ def test_recent_days_leave_older_events_as_context_only(data):
     assert np.array_equal(np.sort(targets), np.sort(expected))
     for batch in batches:
         queries = batch.queries
-        for query in range(len(queries.row_Q)):
+        for query in range(len(queries)):
             item = int(batch.sequences.item_BT[queries.row_Q[query], queries.position_Q[query]])
             past = queries.past_item_P[queries.past_query_P == query].tolist()
             assert item in past or (item == data.n_items + 1 and not past)

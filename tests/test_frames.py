@@ -488,7 +488,7 @@ def test_histories_made_by_hand_are_those_of_the_log() -> None:
 
 def test_what_cannot_be_used_of_a_history_is_returned() -> None:
     log = Purchases.from_frame(small(what=[10, 11, 10]), **NAMES)
-    lists = [
+    lists: list[list[Any]] = [
         [(10.0, "2024-01-05"), ("11", datetime(2024, 1, 3, 9), 2)],
         [],
         [("x", "2024-01-01"), (10, "2024-02-01"), (None, "2024-01-01")],
@@ -525,7 +525,8 @@ def test_what_cannot_be_used_of_a_history_is_returned() -> None:
     ],
 )
 def test_a_history_that_is_none_is_said_in_one_line(history: Any) -> None:
-    log, histories = Purchases.from_frame(small(), **NAMES), [history]
+    histories: list[Any] = [history]
+    log = Purchases.from_frame(small(), **NAMES)
     with pytest.raises(DataError, match="expected") as caught:
         given_histories(log, histories, "2024-02-01")
     assert "\n" not in str(caught.value)

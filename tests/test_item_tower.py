@@ -4,12 +4,12 @@ import torch
 
 from recsys.modeling.decoder.item_tower import ItemTower
 
-#: Two columns with two values each; nothing is told of the last row, the start mark.
-TOLD = torch.tensor([[0, 0], [1, 3], [1, 4], [2, 3], [2, 0], [0, 0]])
+#: Two columns with two values each; nothing is said of the last row, the start mark.
+CODES = torch.tensor([[0, 0], [1, 3], [1, 4], [2, 3], [2, 0], [0, 0]])
 
 
 def test_an_item_is_its_own_vector_and_the_mean_of_what_its_attributes_say():
-    tower = ItemTower(6, 8, TOLD, 0.0)
+    tower = ItemTower(6, 8, CODES, 0.0)
     own, attribute = tower.own.weight, tower.attribute.weight
     vectors = tower(torch.tensor([[1, 4], [5, 0]]))
     torch.testing.assert_close(vectors[0, 0], own[1] + (attribute[1] + attribute[3]) / 2)
@@ -19,13 +19,13 @@ def test_an_item_is_its_own_vector_and_the_mean_of_what_its_attributes_say():
 
 
 def test_without_attributes_an_item_is_its_own_vector():
-    tower = ItemTower(6, 8, TOLD[:, :0], 0.5).train()
+    tower = ItemTower(6, 8, CODES[:, :0], 0.5).train()
     torch.testing.assert_close(tower(torch.arange(6)), tower.own.weight)
 
 
 def test_id_dropout_leaves_the_attributes_alone_to_place_an_item():
     torch.manual_seed(0)
-    tower = ItemTower(6, 8, TOLD, 0.5).train()
+    tower = ItemTower(6, 8, CODES, 0.5).train()
     item = torch.ones(1, dtype=torch.int64)
     described = (tower.attribute.weight[1] + tower.attribute.weight[3])[None] / 2
     draws = torch.stack([tower(item) for _ in range(400)])
@@ -35,7 +35,7 @@ def test_id_dropout_leaves_the_attributes_alone_to_place_an_item():
 
 
 def test_an_item_that_was_never_sold_is_placed_by_its_attributes():
-    tower = ItemTower(6, 8, TOLD, 0.0)
-    tower.forget(torch.tensor([2]))
+    tower = ItemTower(6, 8, CODES, 0.0)
+    tower.zero_own_(torch.tensor([2]))
     expected = (tower.attribute.weight[1] + tower.attribute.weight[4]) / 2
     torch.testing.assert_close(tower(torch.tensor([2]))[0], expected)

@@ -15,8 +15,8 @@ def some_input(length, seed=0):
     return torch.randn(B, length, D, generator=torch.Generator().manual_seed(seed))
 
 
-def telling(part):
-    """Return the module with weights large enough to tell, and a bias that differs by head and distance."""
+def with_weights(part):
+    """Return the module with weights large enough to matter, and a bias that differs by head and distance."""
     torch.manual_seed(1)
     for parameter in part.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
@@ -45,14 +45,14 @@ def by_definition(attention, x_BTD):
 @pytest.mark.parametrize("window", [None, 1, 3, 4, 11, 50])
 @torch.no_grad()
 def test_attention_is_its_definition_whatever_the_window(window):
-    attention = telling(PointwiseAttention(D, H, window))
+    attention = with_weights(PointwiseAttention(D, H, window))
     for length in (1, 3, 4, 11, 12):
         x_BTD = some_input(length)
         torch.testing.assert_close(attention(x_BTD), by_definition(attention, x_BTD), rtol=1e-4, atol=1e-5)
 
 
 def test_a_position_sees_its_last_w_positions_and_no_others_by_gradient():
-    block = telling(GatedBlock(D, H, 0.0, 4))
+    block = with_weights(GatedBlock(D, H, 0.0, 4))
     x_BTD = some_input(11).requires_grad_()
     out = block(x_BTD)
     for position in range(11):
@@ -62,7 +62,7 @@ def test_a_position_sees_its_last_w_positions_and_no_others_by_gradient():
 
 
 def test_blocks_of_local_attention_have_the_gradients_of_all_pairs_under_a_mask():
-    local, whole = telling(GatedBlock(D, H, 0.0, 3)), telling(GatedBlock(D, H, 0.0, 3))
+    local, whole = with_weights(GatedBlock(D, H, 0.0, 3)), with_weights(GatedBlock(D, H, 0.0, 3))
     whole.attention._in_blocks = lambda q, k, v, _: whole.attention.mix(q, k, v, None)
     x_BTD = some_input(10)
     for block in (local, whole):
@@ -75,7 +75,7 @@ def test_blocks_of_local_attention_have_the_gradients_of_all_pairs_under_a_mask(
 @pytest.mark.parametrize("window", [None, 2, 3])
 @torch.no_grad()
 def test_the_cache_gives_what_the_whole_sequence_gives_however_rows_are_padded(window):
-    block, lengths = telling(GatedBlock(D, H, 0.0, window)), (5, 2, 4)
+    block, lengths = with_weights(GatedBlock(D, H, 0.0, window)), (5, 2, 4)
     x_BTD, later_BTD = some_input(5), some_input(4, seed=2)
     cache = KeyValueCache(1, B, H, D // H, 9, x_BTD)
     cache.add(torch.arange(5) < torch.tensor(lengths)[:, None])
@@ -91,7 +91,7 @@ def test_the_cache_gives_what_the_whole_sequence_gives_however_rows_are_padded(w
 
 @torch.no_grad()
 def test_a_closed_gate_lets_nothing_of_its_part_pass():
-    block, x_BTD = telling(GatedBlock(D, H, 0.0)), some_input(6)
+    block, x_BTD = with_weights(GatedBlock(D, H, 0.0)), some_input(6)
     block.gate_mlp.weight.zero_()
     block.gate_mlp.bias.fill_(-200)
     attended = x_BTD + block.attention(block.norm_attention(x_BTD))
@@ -119,6 +119,6 @@ def test_the_memory_of_local_attention_grows_with_the_length_and_not_with_its_sq
 
 def test_the_benchmark_of_attention_measures_whole_and_local_blocks():
     for window in (None, 8):
-        found = measure(40, window, n_steps=1)
-        assert found["ms"] > 0
-        assert found["mb"] >= 0
+        measured = measure(40, window, n_steps=1)
+        assert measured["ms"] > 0
+        assert measured["mb"] >= 0

@@ -1,4 +1,4 @@
-"""Nothing at or after a cut reaches what is said or learned before it, however the events there differ.
+"""Nothing at or after a cut reaches what is known or learned before it, however the events there differ.
 
 The tests of each part change the items of later events; here later events are other events: more or fewer of them, of
 other customers, on other days.
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from test_model import SMALL, train_steps
-from toy import toy_data, write_prepared
+from toy import events_of, toy_data, write_prepared
 
 from recsys.config import Config, DataConfig, SplitConfig, TrainingConfig
 from recsys.data.days import day_date
@@ -22,21 +22,22 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError
 from recsys.evaluation.splits import make_split, window_fold
+from recsys.modeling.build import build_module
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.explain.reasons import explain
-from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.recommenders.registry import BASELINES, fit_baseline
-from recsys.modeling.train import build_module
 from recsys.modeling.training.module import PurchaseModule
-from recsys.signals.history import category_history, co_purchases_of, past_items
-from recsys.signals.sales import ItemSales
+from recsys.signals.history import past_items
+from recsys.signals.item_codes import ItemCodes
+from recsys.signals.queries import query_at
+from recsys.signals.snapshot import Snapshots
 
 N_USERS, N_ITEMS, N_DAYS, FIRST_DAY = 40, 30, 70, 18_000
 #: The validation window begins at the first, the only test window a week later.
 CUT, TEST_DAY = FIRST_DAY + N_DAYS - 14, FIRST_DAY + N_DAYS - 7
-EVERYBODY = np.arange(N_USERS, dtype=np.int32)
 CONFIG = Config.model_validate(
     {
         "model": SMALL.model_dump(),
@@ -60,12 +61,8 @@ def written(folder: Path, events: np.ndarray) -> Purchases:
 
 @pytest.fixture
 def data(tmp_path):
-    found = toy_data(tmp_path, n_users=N_USERS, n_items=N_ITEMS, n_days=N_DAYS, seed=6, first_day=FIRST_DAY)
-    return written(tmp_path / "data", events_of(found))
-
-
-def events_of(data: Purchases) -> np.ndarray:
-    return np.stack([data.user_of_event(), data.day, data.item], axis=1).astype(np.int64)
+    toy = toy_data(tmp_path, n_users=N_USERS, n_items=N_ITEMS, n_days=N_DAYS, seed=6, first_day=FIRST_DAY)
+    return written(tmp_path / "data", events_of(toy))
 
 
 @pytest.fixture(params=["others", "many", "nearly none"])
@@ -76,7 +73,7 @@ def versions(data, tmp_path, request):
         events = events_of(data)
         n_later = {"others": int((events[:, 1] >= cut).sum()), "many": 900, "nearly none": 3}[request.param]
         random = np.random.default_rng(n_later)
-        # Somebody buys in each window, or the split itself would say that it cannot be asked.
+        # Somebody buys in each window, or the split itself would refuse the data.
         days = np.concatenate([[CUT, TEST_DAY], random.integers(cut, FIRST_DAY + N_DAYS, n_later)])
         later = [
             random.integers(0, N_USERS, len(days)),
@@ -95,17 +92,17 @@ def built(data: Purchases) -> PurchaseModule:
     return module
 
 
-def test_of_customers_held_out_neighbours_know_nothing(data, tmp_path):
+def test_of_users_held_out_neighbours_know_nothing(data, tmp_path):
     config = CONFIG.model_validate({"split": {"protocol": "customers"}, "model": {"width": 16}})
     split = make_split(data, config.split)
     held_out = np.isin(data.user_of_event(), np.flatnonzero(split.train_end == data.offsets[:-1]))
     assert 0 < held_out.sum() < data.n_events / 2
     others = events_of(data)
     others[held_out, 2] = others[held_out, 2] % N_ITEMS + 1
-    heads = [build_module(config, one).model.neighbour_head for one in (data, written(tmp_path / "others", others))]
-    assert heads[0].cosine_VK.any()
-    assert torch.equal(heads[0].cosine_VK, heads[1].cosine_VK)
-    assert torch.equal(heads[0].neighbour_VK, heads[1].neighbour_VK)
+    learned = [build_module(config, one).model.neighbours for one in (data, written(tmp_path / "others", others))]
+    assert learned[0].cosine_VK.any()
+    assert torch.equal(learned[0].cosine_VK, learned[1].cosine_VK)
+    assert torch.equal(learned[0].neighbour_VK, learned[1].neighbour_VK)
 
 
 def test_where_the_last_events_are_held_out_neighbours_know_nothing_of_them(data, tmp_path):
@@ -122,8 +119,8 @@ def test_where_the_last_events_are_held_out_neighbours_know_nothing_of_them(data
     config = CONFIG.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 16}})
     tables = []
     for number, version in enumerate((events, others, known)):
-        head = build_module(config, written(tmp_path / f"version {number}", version)).model.neighbour_head
-        tables.append((head.neighbour_VK, head.cosine_VK))
+        learned = build_module(config, written(tmp_path / f"version {number}", version)).model.neighbours
+        tables.append((learned.neighbour_VK, learned.cosine_VK))
     assert tables[0][1].any()
     assert all(torch.equal(first, second) for first, second in zip(tables[0], tables[1], strict=True))
     assert not torch.equal(tables[0][1], tables[2][1])
@@ -149,10 +146,12 @@ def tensors_of(value: object) -> list[torch.Tensor]:
     """All tensors of a batch, however deep."""
     if isinstance(value, torch.Tensor):
         return [value]
+    if isinstance(value, tuple):
+        return [tensor for part in value for tensor in tensors_of(part)]
     return [tensor for part in vars(value).values() for tensor in tensors_of(part)]
 
 
-def test_the_batches_and_questions_of_training_are_the_same(versions):
+def test_the_batches_and_queries_of_training_are_the_same(versions):
     epochs = []
     for data in versions(CUT):
         batches = built(data).batches
@@ -176,37 +175,40 @@ def test_a_module_begins_and_ends_its_training_the_same(versions):
         states[-1] |= {f"trained {name}": tensor for name, tensor in module.model.state_dict().items()}
     assert torch.equal(*chances)
     # What inputs are divided by is learned from the past as well.
-    assert {"kind_head.scale.mean_F", "repeat_head.scale.mean_F"} <= states[0].keys()
-    assert states[0]["trained kind_head.out.weight"].abs().max() > 0
+    assert {"components.categories.net.scale.mean_F", "components.past_items.net.scale.mean_F"} <= states[0].keys()
+    assert states[0]["trained components.categories.net.out.weight"].abs().max() > 0
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_what_is_known_at_a_date_is_the_same(versions):
+def test_what_is_known_at_a_day_is_the_same(versions):
     before, after = versions(TEST_DAY)
     for day in (TEST_DAY, TEST_DAY - 9):
-        tables, rows = zip(*(ItemSales(data).tables([day]) for data in (before, after)), strict=True)
-        assert np.array_equal(tables[0][rows[0]], tables[1][rows[1]])
-    pasts = [past_items(d, EVERYBODY, d.ends_before(TEST_DAY), np.full(N_USERS, TEST_DAY)) for d in (before, after)]
-    for name in ("query", "item", "features"):
-        assert np.array_equal(getattr(pasts[0], name), getattr(pasts[1], name))
-    day = np.full(N_USERS, TEST_DAY)
-    categories = [
-        category_history(past, d.categories, d.category_sales, day)
-        for past, d in zip(pasts, (before, after), strict=True)
-    ]
-    assert len(categories[0].code) > N_USERS
-    for name in ("query", "code", "features"):
-        assert np.array_equal(getattr(categories[0], name), getattr(categories[1], name))
-    co_purchases = [co_purchases_of(past, d.baskets, day) for past, d in zip(pasts, (before, after), strict=True)]
-    assert len(co_purchases[0].item) > N_USERS
-    for name in ("query", "item", "features"):
-        assert np.array_equal(getattr(co_purchases[0], name), getattr(co_purchases[1], name))
+        one, other = (Snapshots(data).at(day) for data in (before, after))
+        assert np.array_equal(one.item_features, other.item_features)
+        assert np.array_equal(one.category_rarity, other.category_rarity)
+        assert (one.lift != other.lift).nnz == 0
+        for name in ("everyone", "groups", "frailty"):
+            assert np.array_equal(getattr(one.hazards, name), getattr(other.hazards, name))
+        for days in (7, 28):
+            assert np.array_equal(one.sold(days), other.sold(days))
     assert np.array_equal(candidates_at(before, TEST_DAY, 7), candidates_at(after, TEST_DAY, 7))
+
+
+def test_what_is_read_of_a_history_at_a_day_is_the_same(versions):
+    read = [
+        query_at(Snapshots(data), data.histories(TEST_DAY), SMALL.max_length, None, lifts=True)
+        for data in versions(TEST_DAY)
+    ]
+    for one, other in zip(*read, strict=True):
+        for name, value in vars(one).items():
+            assert np.array_equal(value, getattr(other, name)), name
+    queries = read[0][1]
+    assert min(len(queries.past_query), len(queries.category_query), len(queries.co_purchase_query)) > N_USERS
 
 
 def test_codes_and_groups_of_items_come_from_the_item_table_alone(versions):
     """Attributes look at no event at all, so there is no cut for them to look past: a sale never makes a code."""
-    before, after = versions(FIRST_DAY + 1)
+    before, after = (ItemCodes.from_items(data.items) for data in versions(FIRST_DAY + 1))
     assert before.attributes.shape[1] == 2
     assert before.categories.shape[1] == 1
     assert np.array_equal(before.attributes, after.attributes)
@@ -214,32 +216,51 @@ def test_codes_and_groups_of_items_come_from_the_item_table_alone(versions):
     assert np.array_equal(before.categories, after.categories)
 
 
-def with_weights_that_tell(model: PurchaseModel) -> PurchaseModel:
-    """Give the kind head weights: untrained, it says nothing, whatever it is told."""
+def with_weights(model: PurchaseModel) -> PurchaseModel:
+    """Give the categories weights: untrained, they give little, whatever was bought of them."""
     torch.manual_seed(1)
-    torch.nn.init.normal_(model.kind_head.out.weight)
+    torch.nn.init.normal_(model.categories.net.out.weight)
     return model
 
 
-def lists_of(data: Purchases, system: str, model: torch.nn.Module) -> Recommendations:
-    history = History(data, data.ends_before(TEST_DAY), TEST_DAY)
-    candidates = Candidates(candidates_at(data, TEST_DAY, None))
+def lists_of(data: Purchases, system: str, model: PurchaseModel, **options: bool) -> Recommendations:
+    histories = data.histories(TEST_DAY)
+    candidates = Candidates(candidates_at(data, TEST_DAY, None), **options)
     if system == "decoder":
-        return DecoderRecommender(model, ItemSales(data)).recommend(history, EVERYBODY, 8, candidates)
+        return DecoderRecommender(model, Snapshots(data)).recommend(histories, 8, candidates)
     validation = make_split(data, CONFIG.split).validation
-    return fit_baseline(system, history, CONFIG, validation).recommend(history, EVERYBODY, 8, candidates)
+    return fit_baseline(system, histories, CONFIG, validation).recommend(histories, 8, candidates)
 
 
 @pytest.mark.parametrize("system", ["decoder", *BASELINES])
 def test_every_system_recommends_the_same(versions, system):
     before, after = versions(TEST_DAY)
-    model = with_weights_that_tell(built(before).model).eval()
+    model = with_weights(built(before).model).eval()
     lists = [lists_of(data, system, model) for data in (before, after)]
     assert np.array_equal(lists[0].item, lists[1].item)
     assert np.array_equal(lists[0].score, lists[1].score)
 
 
-def told(user: np.ndarray, day: np.ndarray, item: np.ndarray, *, corrupt_from: int = 2**31) -> dict[str, np.ndarray]:
+@pytest.mark.parametrize("components", [("sales", "past_items"), ("sequence",), ("categories", "co_purchases")])
+def test_any_choice_of_components_learns_and_recommends_the_same(versions, components):
+    config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"components": components})})
+    states, lists = [], []
+    before, after = versions(CUT)
+    for data in (before, after):
+        module = build_module(config, data)
+        torch.manual_seed(0)
+        train_steps(module, 1)
+        states.append(module.model.state_dict())
+        histories, candidates = data.histories(CUT), Candidates(all_items(N_ITEMS))
+        lists.append(DecoderRecommender(module.model.eval(), Snapshots(data)).recommend(histories, 8, candidates))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert np.array_equal(lists[0].item, lists[1].item)
+    assert np.array_equal(lists[0].score, lists[1].score)
+
+
+def columns_of(
+    user: np.ndarray, day: np.ndarray, item: np.ndarray, *, corrupt_from: int = 2**31
+) -> dict[str, np.ndarray]:
     """Say of each purchase what depends on it alone; from a day on, something else."""
     hashed = (user * 31 + day * 17 + item * 7) % 11 + np.where(day >= corrupt_from, 5, 0)
     arrays = {"price": 1 + hashed / 4, "channel": hashed % 3, "quantity": 1 + hashed}
@@ -247,35 +268,34 @@ def told(user: np.ndarray, day: np.ndarray, item: np.ndarray, *, corrupt_from: i
     return arrays | {"basket": np.arange(len(user)) // np.where(day >= corrupt_from, 1, 2)}
 
 
-def all_told(folder: Path, events: np.ndarray, **options: int) -> Purchases:
+def with_all_columns(folder: Path, events: np.ndarray, **options: int) -> Purchases:
     random = np.random.default_rng(0)
     users = pa.table(
         {"user_id": [f"u{n}" for n in range(N_USERS)], "age": [str(age) for age in random.integers(20, 80, N_USERS)]}
     )
-    told_of = partial(told, **options)
-    return write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=users, told=told_of)
+    columns = partial(columns_of, **options)
+    return write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=users, columns=columns)
 
 
 READS_ALL = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"customer": True})})
 
 
 def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.signals.user_codes.MIN_CUSTOMERS", 2)
+    monkeypatch.setattr("recsys.signals.user_codes.MIN_USERS", 2)
     events, batches, states, lists = events_of(data), [], [], []
     for name, cut in (("as they are", 2**31), ("corrupt", CUT)):
-        version = all_told(tmp_path / name, events, corrupt_from=cut)
+        version = with_all_columns(tmp_path / name, events, corrupt_from=cut)
         module = build_module(READS_ALL, version)
         assert module.batches.split.train_day == CUT
         batches.append([tensors_of(batch) for batch in module.batches])
         torch.manual_seed(0)
         train_steps(module, 1)
         states.append(dict(module.model.state_dict()))
-        history = History(version, version.ends_before(CUT), CUT)
-        model = build_module(READS_ALL, version).model.eval()
-        weight = model.user_codes.weight
+        module = build_module(READS_ALL, version)
+        weight = module.model.user_codes.weight
         weight.data[1:] = torch.arange(weight[1:].numel()).sin().view_as(weight[1:])
-        asked = Candidates(all_items(N_ITEMS))
-        lists.append(DecoderRecommender(model, ItemSales(version)).recommend(history, EVERYBODY, 8, asked))
+        decoder = DecoderRecommender(module.model.eval(), module.batches.snapshots, module.batches.user_codes)
+        lists.append(decoder.recommend(version.histories(CUT), 8, Candidates(all_items(N_ITEMS))))
     for before, after in zip(*batches, strict=True):
         assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -285,11 +305,10 @@ def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(dat
 
 def test_reasons_are_the_same(versions):
     before, after = versions(TEST_DAY)
-    model = with_weights_that_tell(built(before).model).eval()
+    model = with_weights(built(before).model).eval()
     item = lists_of(before, "decoder", model).item
     reasons = [
-        explain(DecoderRecommender(model, ItemSales(d)), History(d, d.ends_before(TEST_DAY), TEST_DAY), EVERYBODY, item)
-        for d in (before, after)
+        explain(DecoderRecommender(model, Snapshots(data)), data.histories(TEST_DAY), item) for data in (before, after)
     ]
     for name, value in vars(reasons[0]).items():
         assert np.array_equal(value, getattr(reasons[1], name)), name
@@ -329,10 +348,10 @@ def test_the_order_of_rows_at_one_time_changes_neither_batches_nor_lists(workpla
     modules = [build_module(config, data) for data in (one, other)]
     for before, after in zip(*(module.batches for module in modules), strict=True):
         assert all(torch.equal(*pair) for pair in zip(tensors_of(before), tensors_of(after), strict=True))
-    day, users = one.last_day - 6, np.arange(12, dtype=np.int32)
+    day = one.last_day - 6
     lists = [
-        DecoderRecommender(modules[0].model.eval(), ItemSales(data)).recommend(
-            History(data, data.ends_before(day), day), users, 5, Candidates(candidates_at(data, day, None))
+        DecoderRecommender(modules[0].model.eval(), Snapshots(data)).recommend(
+            data.histories(day), 5, Candidates(candidates_at(data, day, None))
         )
         for data in (one, other)
     ]
@@ -340,7 +359,7 @@ def test_the_order_of_rows_at_one_time_changes_neither_batches_nor_lists(workpla
     assert np.array_equal(lists[0].score, lists[1].score)
 
 
-def test_a_basket_that_stands_there_twice_is_bought_twice_and_asked_for_once(workplace):
+def test_a_basket_that_stands_there_twice_is_bought_twice_and_a_target_once(workplace):
     rows = shop_rows()
     first, again = rows[:3], [row | {"b": "again"} for row in rows[:3]]
     once, twice, rescanned = (
@@ -355,8 +374,17 @@ def test_a_basket_that_stands_there_twice_is_bought_twice_and_asked_for_once(wor
     for fold in folds[1:]:
         for name in ("user_index", "target_offsets", "target_item"):
             assert np.array_equal(getattr(folds[0], name), getattr(fold, name))
-    asked = np.array([day + 1])
-    pasts = [past_items(data, user, data.ends_before(day + 1)[user], asked) for data in (once, twice, rescanned)]
+    pasts = [
+        past_items(
+            {day + 1: Snapshots(data).at(day + 1)},
+            data,
+            user,
+            data.ends_before(day + 1)[user],
+            np.array([day + 1]),
+            None,
+        )
+        for data in (once, twice, rescanned)
+    ]
     count = [np.expm1(past.features[np.isin(past.item, bought), 0]).round().astype(int) for past in pasts]
     assert (count[1] == count[0] + 1).all()
     assert (count[2] == count[0] + 1).all()

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from recsys.modeling.decoder import losses
-from recsys.modeling.decoder.inputs import Queries
+from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.losses import (
     WindowLoss,
     full_softmax_loss,
@@ -134,7 +134,7 @@ def window_loss(logits, query, item, past=()):
     own_Q, own_I = (torch.tensor(column) for column in zip(*own, strict=True))
     others = logits.index_put((own_Q, own_I), torch.tensor(-torch.inf))[:, 1:].logsumexp(-1)
     place = torch.tensor([own.index(pair) for pair in zip(query.tolist(), item.tolist(), strict=True)])
-    return WindowLoss.of(logits[own_Q, own_I], own_Q, len(past), place, others)
+    return WindowLoss.from_logits(logits[own_Q, own_I], own_Q, len(past), place, others)
 
 
 def test_the_window_loss_weighs_queries_alike_however_much_they_bought():
@@ -159,7 +159,7 @@ def test_repeats_compete_with_the_own_past_and_discoveries_with_the_rest():
     torch.testing.assert_close(loss.discoveries, (first + second) / 2)
 
 
-def test_targets_of_one_question_do_not_compete():
+def test_targets_of_one_query_do_not_compete():
     logits = torch.tensor([[0.0, 3.0, 3.0, 1.0, 1.0, 1.0]])
     past = [(0, 1), (0, 2), (0, 3)]
     alone = window_loss(logits, torch.tensor([0]), torch.tensor([1]), past)
@@ -171,16 +171,16 @@ def test_targets_of_one_question_do_not_compete():
     assert (sure.grad[0, 1:3] < 0).all(), "no target is pushed down by another"
 
 
-def test_the_joint_loss_is_that_of_the_kind_and_of_the_item_within_it():
+def test_the_joint_loss_is_that_of_past_or_new_and_of_the_item_within_it():
     logits = torch.randn(1, 8, generator=torch.Generator().manual_seed(5))
     past = [(0, 2), (0, 5)]
     probability = logits[0, 1:].softmax(-1)
-    for item, kind in ((5, [1, 4]), (6, [0, 2, 3, 5, 6])):
+    for item, side in ((5, [1, 4]), (6, [0, 2, 3, 5, 6])):
         loss = window_loss(logits, torch.tensor([0]), torch.tensor([item]), past)
-        torch.testing.assert_close(loss.joint, -probability[kind].sum().log() + loss.repeats + loss.discoveries)
+        torch.testing.assert_close(loss.joint, -probability[side].sum().log() + loss.repeats + loss.discoveries)
 
 
-def test_a_question_whose_targets_are_everything_has_a_finite_loss_and_gradient():
+def test_a_query_whose_targets_are_everything_has_a_finite_loss_and_gradient():
     logits = torch.zeros(2, 3, requires_grad=True)
     loss = window_loss(logits, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), [(0, 1)])
     (loss.joint + loss.repeats + loss.discoveries).backward()
@@ -189,7 +189,7 @@ def test_a_question_whose_targets_are_everything_has_a_finite_loss_and_gradient(
     assert (logits.grad[1, 2] < 0).all()
 
 
-def test_a_question_without_a_past_has_a_finite_loss_and_gradient():
+def test_a_query_without_a_past_has_a_finite_loss_and_gradient():
     logits = torch.zeros(1, 4, requires_grad=True)
     loss = window_loss(logits, torch.tensor([0]), torch.tensor([2]))
     (loss.joint + loss.repeats + loss.discoveries).backward()
@@ -198,18 +198,19 @@ def test_a_question_without_a_past_has_a_finite_loss_and_gradient():
 
 def test_the_log_sum_exp_of_rows_is_that_of_each_query_and_survives_large_logits():
     logit = torch.tensor([1000.0, 1001.0, -3.0], requires_grad=True)
-    found = log_sum_exp(logit, torch.tensor([2, 2, 0]), 3)
-    torch.testing.assert_close(found, torch.tensor([-3.0, -torch.inf, 1001 + math.log1p(math.exp(-1))]))
-    found[[0, 2]].sum().backward()
+    sums = log_sum_exp(logit, torch.tensor([2, 2, 0]), 3)
+    torch.testing.assert_close(sums, torch.tensor([-3.0, -torch.inf, 1001 + math.log1p(math.exp(-1))]))
+    sums[[0, 2]].sum().backward()
     torch.testing.assert_close(logit.grad, torch.tensor([1 / (1 + math.e), math.e / (1 + math.e), 1.0]))
 
 
 def own_items():
-    queries = Queries(
+    queries = QueryTensors(
         row_Q=torch.tensor([0, 1]),
         position_Q=torch.tensor([0, 0]),
         days_until_query_Q=torch.tensor([1, 1]),
-        day_Q=torch.tensor([9, 9]),
+        day_place_Q=torch.tensor([0, 0]),
+        item_features=(torch.zeros(8, 1),),
         past_query_P=torch.tensor([0, 0, 1]),
         past_item_P=torch.tensor([2, 5, 3]),
         past_features_PF=torch.zeros(3, 1),
@@ -220,7 +221,7 @@ def own_items():
         co_purchase_item_C=torch.zeros(0, dtype=torch.int64),
         co_purchase_features_CF=torch.zeros(0, 1),
     )
-    return QueryPositives.of(queries, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 1, 3]), 8)
+    return QueryPositives.from_targets(queries, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 1, 3]), 8)
 
 
 def test_own_items_are_the_past_and_the_targets_each_once():
@@ -254,8 +255,8 @@ def test_far_apart_the_ranking_loss_is_one_minus_map_at_12(monkeypatch):
     bought = [[bool(torch.rand((), generator=random) < 0.3) for _ in row] for row in scores]
     bought[1], bought[2], bought[3] = [True] * 5, [True], [False] * 20
     n_targets = [sum(row) + extra for row, extra in zip(bought, (4, 0, 20, 3), strict=True)]
-    asked = [average_precision(*one) for one in zip(scores, bought, n_targets, strict=True) if any(one[1])]
-    expected = 1 - sum(asked) / len(asked)  # who bought nothing again has no say
+    precisions = [average_precision(*one) for one in zip(scores, bought, n_targets, strict=True) if any(one[1])]
+    expected = 1 - sum(precisions) / len(precisions)  # who bought nothing again does not count
     torch.testing.assert_close(ranked(scores, bought, n_targets), torch.tensor(expected))
 
 

@@ -21,7 +21,6 @@ from recsys.modeling.original.batches import (
 )
 from recsys.modeling.original.decoder import SinusoidalPosEmb, Transformer, loss_and_entropy, next_logits, next_targets
 from recsys.modeling.original.recommender import OriginalRecommender, build_transformer
-from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 
 PRINTED_ON_IDS = """\
@@ -196,14 +195,14 @@ def test_loss_and_entropy_of_a_prediction_known_by_hand():
     assert entropy.item() == pytest.approx(np.log(2) / 2 + np.log(4) / 2)
 
 
-@pytest.mark.parametrize("kind", ["id", "bert"])
-def test_it_overfits_ten_customers(tmp_path, kind):
+@pytest.mark.parametrize("family", ["id", "bert"])
+def test_it_overfits_ten_customers(tmp_path, family):
     # Each customer walks through own items: the first step is a guess among ten, everything after it is determined.
     events = [(user, 18_000 + step, 3 * user + step + 1) for user in range(10) for step in range(3)]
     data = write_prepared(tmp_path / "ten", events, n_items=30)
     torch.manual_seed(0)
-    vectors = torch.randn(33, 16) if kind == "bert" else None
-    model = build_transformer(config_with(f"original.family={kind}", "original.hidden_size=null"), data, vectors)
+    vectors = torch.randn(33, 16) if family == "bert" else None
+    model = build_transformer(config_with(f"original.family={family}", "original.hidden_size=null"), data, vectors)
     model.eval()  # what is dropped at random would keep the loss above its floor
     batch = collate(data, customer_stretches(data, np.arange(10), 4))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -224,9 +223,8 @@ def recommend(data, day=18_003, k=30, **options):
     model = build_transformer(config_with(), data)
     with torch.no_grad():
         model.fc_out.bias[[0, 31, 32]] = 50  # special tokens would come first if they could
-    history = History(data, data.ends_before(day), day)
-    users = np.arange(20, dtype=np.int32)
-    return OriginalRecommender(model, 4, chunk=7).recommend(history, users, k, Candidates(all_items(30), **options))
+    candidates = Candidates(all_items(30), **options)
+    return OriginalRecommender(model, 4, chunk=7).recommend(data.histories(day), k, candidates)
 
 
 def test_special_tokens_are_never_recommended(data):

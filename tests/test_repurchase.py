@@ -1,11 +1,12 @@
-"""How soon a purchase comes again: rates that are known are found, and a date knows no later one."""
+"""How soon a purchase comes again: known rates come out, and a day knows no later one."""
 
 import numpy as np
 import pytest
 from toy import write_prepared
 
 from recsys.signals.history import PAST_FEATURES, past_items
-from recsys.signals.repurchase import REPURCHASE_FEATURES, Repurchase, expected
+from recsys.signals.repurchase import REPURCHASE_FEATURES, Repurchases, expected_purchases
+from recsys.signals.snapshot import Snapshots
 
 
 def drawn(rate_of_item, n_users=400, n_days=200, seed=0):
@@ -19,12 +20,13 @@ def drawn(rate_of_item, n_users=400, n_days=200, seed=0):
                 events.append((user, day, item))
                 day += int(random.geometric(rate))
     events = np.array(sorted(events))
-    return Repurchase(*events.T[[0, 2, 1]], np.zeros(len(rate_of_item) + 1, dtype=np.int64))
+    return Repurchases(*events.T[[0, 2, 1]], np.zeros(len(rate_of_item) + 1, dtype=np.int64))
 
 
 def of_past(data, day):
     user = np.arange(data.n_users)
-    past = past_items(data, user, data.ends_before(day), np.full(len(user), day))
+    by_day = {day: Snapshots(data).at(day)}
+    past = past_items(by_day, data, user, data.ends_before(day), np.full(len(user), day), None)
     columns = [PAST_FEATURES.index(name) for name in REPURCHASE_FEATURES]
     return {
         (int(query), int(item)): dict(zip(REPURCHASE_FEATURES, row.tolist(), strict=True))
@@ -32,28 +34,26 @@ def of_past(data, day):
     }
 
 
-def test_a_constant_rate_is_found_though_most_have_not_come_back_yet():
-    rates = drawn([0.02]).at(200)
+def test_a_constant_rate_comes_out_though_most_have_not_come_back_yet():
+    table = drawn([0.02]).hazards(200).everyone
     for begin in (0, 10, 50):
-        found = expected(rates.everyone, np.zeros(1, dtype=int), np.array([begin + 7]))
-        found = found - expected(rates.everyone, np.zeros(1, dtype=int), np.array([begin]))
-        assert found == pytest.approx(7 * 0.02, rel=0.15)
+        later, now = expected_purchases(table, np.zeros(2, dtype=int), np.array([begin + 7, begin]))
+        assert later - now == pytest.approx(7 * 0.02, rel=0.15)
 
 
 def test_an_item_that_is_bought_more_often_has_a_factor_above_one():
-    rates = drawn([0.01, 0.04]).at(200)
-    slow, fast = rates.eagerness[1:]
+    slow, fast = drawn([0.01, 0.04]).hazards(200).frailty[1:]
     assert slow < 1 < fast
     assert fast / slow == pytest.approx(4, rel=0.2)
 
 
 def test_a_day_knows_no_purchase_of_its_own_or_later():
-    repurchase = drawn([0.02, 0.05])
-    kept = repurchase._start < 100
-    cut = Repurchase(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), np.zeros(0), repurchase._group)
-    cut._item, cut._start = repurchase._item[kept], repurchase._start[kept]
-    cut._following = np.where(repurchase._following[kept] < 100, repurchase._following[kept], np.iinfo(np.int32).max)
-    for one, other in zip(vars(repurchase.at(100)).values(), vars(cut.at(100)).values(), strict=True):
+    repurchases = drawn([0.02, 0.05])
+    kept = repurchases._start < 100
+    cut = Repurchases(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), np.zeros(0), repurchases._group)
+    cut._item, cut._start = repurchases._item[kept], repurchases._start[kept]
+    cut._following = np.where(repurchases._following[kept] < 100, repurchases._following[kept], np.iinfo(np.int32).max)
+    for one, other in zip(vars(repurchases.hazards(100)).values(), vars(cut.hazards(100)).values(), strict=True):
         assert np.array_equal(one, other)
 
 
@@ -62,12 +62,14 @@ def test_who_comes_back_sooner_than_others_is_expected_sooner(tmp_path):
     others = [(user, 100 + 28 * month, 1) for user in range(1, 9) for month in range(2)]
     known = of_past(write_prepared(tmp_path / "shop", weekly + others), 157)
     eager, usual = known[0, 1], known[1, 1]
-    assert eager["user_eagerness"] > 1 > usual["user_eagerness"]
-    assert eager["eagerness"] > 1 > usual["eagerness"]
-    assert eager["due"] == pytest.approx(eager["due_item"] * eager["user_eagerness"] * eager["eagerness"], rel=1e-4)
-    assert eager["due_28"] > eager["due"]
+    assert eager["user_frailty"] > 1 > usual["user_frailty"]
+    assert eager["frailty"] > 1 > usual["frailty"]
+    assert eager["expected"] == pytest.approx(
+        eager["expected_item"] * eager["user_frailty"] * eager["frailty"], rel=1e-4
+    )
+    assert eager["expected_28"] > eager["expected"]
     # By everybody the two differ only as their last purchases lie 8 and 29 days back: the end of another month is near.
-    assert usual["due_everyone"] > eager["due_everyone"]
+    assert usual["expected_everyone"] > eager["expected_everyone"]
 
 
 def test_two_on_one_day_are_one_purchase(tmp_path):
@@ -84,5 +86,5 @@ def test_a_log_of_one_day_expects_something_and_nothing_infinite(tmp_path):
 
 def test_who_was_last_seen_years_ago_is_expected_no_sooner(tmp_path):
     known = of_past(write_prepared(tmp_path / "old", [(0, 100, 1), (1, 4000, 1), (1, 4010, 1)]), 4020)
-    assert known[0, 1]["due_everyone"] < known[1, 1]["due_everyone"]
+    assert known[0, 1]["expected_everyone"] < known[1, 1]["expected_everyone"]
     assert all(1e-5 < value < 10 for value in known[0, 1].values())

@@ -256,7 +256,7 @@ def test_a_run_of_texts_recommends_nothing_and_a_decoder_reads_no_texts(shop):
         item_vectors("items", found, found.open_data())
     settings = json.loads((found.folder / "run.json").read_text())
     decoder = type(found)(found.folder, load_config(None, ["data.name=toy"]), settings)
-    with pytest.raises(RunError, match=r"holds a decoder, which does not read texts"):
+    with pytest.raises(RunError, match=r"holds our decoder, which does not read texts"):
         item_vectors("text", decoder, found.open_data())
 
 

@@ -18,14 +18,16 @@ from recsys.console import run as run_app
 from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
 from recsys.evaluation.metrics import mean_average_precision
-from recsys.modeling.build import build_module
+from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import load_weights, save_weights
 from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train
-from recsys.modeling.training.calibration import COMPONENTS
+from recsys.modeling.training.calibration import temperature_names
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO
+from recsys.modeling.training.fit import fit
 from recsys.modeling.training.module import PurchaseModule
+from recsys.modeling.training.validation import Validation
 from recsys.runs import find_run
 
 SETTINGS = [
@@ -166,10 +168,10 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path):
     }
     writer = SafetensorsCheckpointIO()
     writer.save_checkpoint(checkpoint, tmp_path / "c.safetensors")
-    found = writer.load_checkpoint(tmp_path / "c.safetensors")
-    assert torch.equal(found["weights"][1], tied.T)
-    assert found["state"][0]["betas"] == (0.9, 0.98)
-    assert found["nested"] == checkpoint["nested"]
+    again = writer.load_checkpoint(tmp_path / "c.safetensors")
+    assert torch.equal(again["weights"][1], tied.T)
+    assert again["state"][0]["betas"] == (0.9, 0.98)
+    assert again["nested"] == checkpoint["nested"]
     with pytest.raises(TypeError, match="plain values"):
         writer.save_checkpoint({"function": print}, tmp_path / "d.safetensors")
     assert not (tmp_path / "d.safetensors").exists()
@@ -232,8 +234,8 @@ def test_resuming_for_fewer_epochs_than_were_trained_is_said(prepared):
 def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_better(prepared):
     info = train(config_with("training.epochs=4", "training.lr=1e-30"))
     epochs = [
-        SafetensorsCheckpointIO().load_checkpoint(f"models/toy/checkpoints/{kind}.safetensors")["epoch"]
-        for kind in ("best", "last")
+        SafetensorsCheckpointIO().load_checkpoint(f"models/toy/checkpoints/{name}.safetensors")["epoch"]
+        for name in ("best", "last")
     ]
     assert epochs == [0, 3]
     assert info["best_epoch"] == -1
@@ -242,7 +244,7 @@ def test_the_newest_epoch_is_kept_to_go_on_from_even_if_an_earlier_one_was_bette
 def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
     settings = config_with("training.lr=30", "training.ranking_weight=0", "training.epochs=1")
     module = build_module(settings, open_purchases(settings.data.folder, ""))
-    module.validate(module.validation)
+    module.validate_untrained()
     fresh = module.weights(module.state_dict())
     with pytest.raises(SystemExit) as stopped:
         run_app(
@@ -265,16 +267,17 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
 
 def gain_for(n_users, monkeypatch):
     """Let every epoch rank better for so many customers, and as untrained for all others."""
-    original = PurchaseModule.average_precisions_of
+    original, untrained = Validation.average_precisions, {}
 
-    def average_precisions_of(self, fold):
-        precision_Q = original(self, fold)
-        if self.global_step:
-            precision_Q = self.untrained_Q.numpy().astype(float)
+    def average_precisions(self, model):
+        precision_Q, temperatures = original(self, model)
+        if model.training_has_begun:
+            precision_Q = untrained[self.config.name].copy()
             precision_Q[:n_users] += 0.5
-        return precision_Q
+        untrained.setdefault(self.config.name, precision_Q)
+        return precision_Q, temperatures
 
-    monkeypatch.setattr(PurchaseModule, "average_precisions_of", average_precisions_of)
+    monkeypatch.setattr(Validation, "average_precisions", average_precisions)
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,15 @@ Whatever Narwhals knows is understood: pandas, Polars (eager or lazy), PyArrow, 
 """
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
-from numbers import Integral, Real
 from typing import Any, Final, Literal, get_args
-from uuid import UUID
 
 import narwhals as nw
-import numpy as np
 import pyarrow as pa
 
 from recsys import schema
+from recsys.data.arrow_columns import Use, array_of_ids, column_as_arrow, reason, shown
 from recsys.data.expressions import clean_text
 from recsys.errors import DataError
 
@@ -26,7 +21,6 @@ Which = Literal["user", "item"]
 
 #: Column names of events where nobody named others.
 SCHEMA_NAMES: Final = {role: role for role in (*schema.EVENT_REQUIRED, *schema.EVENT_OPTIONAL)}
-_LARGEST_WHOLE = 2**53
 #: Names that pandas has for types.
 _NARWHALS_NAMES: Final = {
     **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
@@ -113,7 +107,7 @@ def _dtype_named(backend: Backend, name: object) -> Any:  # noqa: ANN401 - of so
         # A frame of one column of that type, made by the library itself.
         plain = nw.new_series("id", [], getattr(nw, _NARWHALS_NAMES.get(name, name)), backend=backend)
         return plain.to_native().dtype
-    except Exception:  # noqa: BLE001 - each library has errors of its own; text is the answer then
+    except Exception:  # each library has errors of its own; text is the answer then
         return None
 
 
@@ -135,7 +129,7 @@ def _casts(series: nw.Series[Any], dtype: Any) -> Iterable[Callable[[], Any]]:  
 def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - a series, array or list
     """Return ids (n,) as text, as purchases hold them, whether they are numbers or text.
 
-    >>> id_texts([17850, 17850.0, "17850", "017850", np.int32(3), None]).to_pylist()
+    >>> id_texts([17850, 17850.0, "17850", "017850", 3, None]).to_pylist()
     ['17850', '17850', '17850', '017850', '3', None]
 
     Args:
@@ -153,46 +147,13 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
 
 def _ids_as_arrow(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - a series, array or list
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise DataError(f"{what}: found {_shown(values)}, expected a list or a series of ids; put it into a list")
+        raise DataError(f"{what}: found {shown(values)}, expected a list or a series of ids; put it into a list")
     series = nw.from_native(values, series_only=True, pass_through=True)
     if not isinstance(series, nw.Series):
         series = nw.new_series(
-            "id", _one_type(list(values) if not hasattr(values, "dtype") else values, what), backend="pyarrow"
+            "id", array_of_ids(list(values) if not hasattr(values, "dtype") else values, what), backend="pyarrow"
         )
-    return _column_as_arrow(series, "id", what)
-
-
-def _one_type(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - an array or a list
-    """Return ``values`` as an array of one type: their own, or text where they are of several."""
-    try:
-        array = pa.array(values, from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([_id_text(value, what) for value in values], pa.string())
-    if isinstance(array, pa.ExtensionArray):
-        return pa.array([_id_text(value, what) for value in values], pa.string())
-    return array
-
-
-def _id_text(value: Any, what: str) -> str | None:  # noqa: ANN401 - whatever a column of objects holds
-    if _is_missing(value):
-        return None
-    if isinstance(value, str | UUID | Decimal) or (isinstance(value, Integral) and not isinstance(value, bool)):
-        return str(value)
-    if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
-        number = float(value)
-        return str(int(number)) if number.is_integer() and abs(number) <= _LARGEST_WHOLE else str(number)
-    raise DataError(f"{what}: found {_shown(value)}, expected text or whole numbers; name the column of ids")
-
-
-def _is_missing(value: Any) -> bool:  # noqa: ANN401 - whatever a column of objects holds
-    if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
-        return True
-    return type(value).__name__ in ("NAType", "NaTType")
-
-
-def _shown(value: Any) -> str:  # noqa: ANN401 - whatever came
-    text = " ".join(repr(value).split())
-    return f"{type(value).__name__} {text if len(text) <= 40 else text[:39] + '…'}"
+    return column_as_arrow(series, "id", what)
 
 
 @dataclass(frozen=True)
@@ -247,14 +208,14 @@ class OpenedFrame:
         """
         return self._column(column, "attribute")
 
-    def _column(self, column: str, use: str) -> pa.Array:
+    def _column(self, column: str, use: Use) -> pa.Array:
         what = f"column {column} of {self.what}"
         try:
-            return _column_as_arrow(self.frame[column], use, what)
+            return column_as_arrow(self.frame[column], use, what)
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"{what} cannot be read ({_reason(error)}); check its values") from error
+            raise DataError(f"{what} cannot be read ({reason(error)}); check its values") from error
 
 
 def open_frame(
@@ -276,7 +237,7 @@ def open_frame(
     columns = list(names if wanted is None else wanted)
     unnamed = next((column for column in columns if not isinstance(column, str)), None)
     if unnamed is not None:
-        raise DataError(f"{what} has a column called {_shown(unnamed)}, expected names that are text; rename it")
+        raise DataError(f"{what} has a column called {shown(unnamed)}, expected names that are text; rename it")
     columns = list(dict.fromkeys(columns))
     for column in columns:
         require_column(column, names, what)
@@ -285,7 +246,7 @@ def open_frame(
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
     except Exception as error:
-        raise DataError(f"{what} cannot be read ({_reason(error)}); {_FRAMES}, and check how it was made") from error
+        raise DataError(f"{what} cannot be read ({reason(error)}); {_FRAMES}, and check how it was made") from error
     return OpenedFrame(chosen, what)
 
 
@@ -303,9 +264,9 @@ def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: AN
         opened: Any = nw.from_native(frame)
         return opened, opened.collect_schema().names()
     except TypeError as error:
-        raise DataError(f"{what} is {_shown(frame)}; {_FRAMES}") from error
+        raise DataError(f"{what} is {shown(frame)}; {_FRAMES}") from error
     except Exception as error:
-        raise DataError(f"{what} cannot be read ({_reason(error)}); {_FRAMES} whose columns have names") from error
+        raise DataError(f"{what} cannot be read ({reason(error)}); {_FRAMES} whose columns have names") from error
 
 
 def require_column(column: Any, names: list[Any], what: str) -> None:  # noqa: ANN401 - what somebody named
@@ -320,84 +281,3 @@ def require_column(column: Any, names: list[Any], what: str) -> None:  # noqa: A
     close = difflib.get_close_matches(str(column).lower(), lower, n=1, cutoff=0.5)
     hint = f"did you mean {lower[close[0]]}?" if close else "name one of these"
     raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")
-
-
-def _column_as_arrow(series: nw.Series[Any], use: str, what: str) -> pa.Array:
-    array = _from_objects(series.to_list(), use, what) if series.dtype == nw.Object else series.to_arrow()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if isinstance(array.type, pa.DictionaryType):
-        array = array.dictionary_decode()
-    if pa.types.is_float16(array.type):
-        array = array.cast(pa.float32())
-    if isinstance(array, pa.ExtensionArray):
-        array = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
-    if pa.types.is_null(array.type):
-        array = array.cast(pa.string())
-    if not _FITS[use](array.type):
-        raise DataError(f"{what} holds {series.dtype}, expected {_EXPECTED[use]}; name another column, or convert it")
-    return array
-
-
-def _from_objects(values: list[Any], use: str, what: str) -> pa.Array:
-    """Return Python objects as Arrow: text, where they are of several types."""
-    if use == "id":
-        return _one_type(values, what)
-    if use == "time":
-        return _times_from_objects(values, what)
-    try:
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([None if _is_missing(value) else str(value) for value in values], pa.string())
-
-
-def _times_from_objects(values: list[Any], what: str) -> pa.Array:
-    zones = {str(value.tzinfo) for value in values if getattr(value, "tzinfo", None) is not None}
-    if zones:
-        raise DataError(
-            f"{what} holds times of the zone {' and '.join(sorted(zones))}, expected the shop's local time without "
-            "a zone; convert it"
-        )
-    types = {type(value) for value in values if not _is_missing(value)}
-    if types and all(issubclass(each, date | str) for each in types):
-        # Days beside times would become one or the other: as text each stays what it is.
-        return pa.array([_time_text(value) for value in values], pa.string())
-    return pa.array(values, from_pandas=True)
-
-
-def _time_text(value: Any) -> str | None:  # noqa: ANN401 - text, a date or a datetime
-    if _is_missing(value):
-        return None
-    return value if isinstance(value, str) else str(datetime.isoformat(value) if isinstance(value, datetime) else value)
-
-
-def _is_text(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
-
-
-def _is_number(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
-
-
-_FITS: Final[dict[str, Callable[[pa.DataType], bool]]] = {
-    "id": lambda dtype: _is_text(dtype) or _is_number(dtype),
-    "number": lambda dtype: _is_text(dtype) or _is_number(dtype),
-    "time": lambda dtype: _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype),
-    "attribute": lambda dtype: (
-        _is_text(dtype)
-        or _is_number(dtype)
-        or pa.types.is_boolean(dtype)
-        or pa.types.is_date(dtype)
-        or pa.types.is_timestamp(dtype)
-    ),
-}
-_EXPECTED: Final = {
-    "id": "text or whole numbers",
-    "number": "numbers",
-    "time": "dates such as 2020-09-22",
-    "attribute": "text, numbers or dates",
-}
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

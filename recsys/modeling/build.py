@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import pytorch_lightning as pl
 import torch
 
 from recsys.config import Config
@@ -25,7 +24,7 @@ def build_module(config: Config, log: Purchases) -> TrainableModule:
         ConfigError: the configuration does not fit the data.
         DataError: the data are too short for the split, or what the model reads beside them is missing.
     """
-    pl.seed_everything(config.seed, verbose=False)
+    torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     return BUILDERS[config.family](config, log)
 
 

@@ -183,7 +183,8 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     else:
         raise DataError(f"{run.folder} has neither histories nor a snapshot; save the model again")
     n_promoted = 0 if source.promotions is None else len(source.promotions.features)
-    model = build_purchase_model(config, source.codes, user_codes, n_promoted)
+    with torch.random.fork_rng(devices=[]):  # what is drawn for a fresh model is overwritten at once
+        model = build_purchase_model(config, source.codes, user_codes, n_promoted)
     load_weights(model, run.folder / WEIGHTS_FILE)
     info = run.info
     if "seen_before" not in info:

@@ -130,8 +130,9 @@ def _read_settings(path: Path) -> dict[str, Any]:
         value = settings.get(name)
         if type(value) is not expected or not (isinstance(value, int) and 0 <= value <= _LARGEST):
             raise DataError(
-                f"{path}: {name} is {value!r}, expected {'yes or no' if expected is bool else 'a whole number from 0'}; "
-                "generate anew with `recsys generate --force`"
+                f"{path}: {name} is {value!r}, expected "
+                f"{'yes or no' if expected is bool else 'a whole number from 0'}; generate anew with "
+                "`recsys generate --force`"
             )
     return settings
 

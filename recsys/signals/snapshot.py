@@ -33,6 +33,16 @@ from recsys.storage import read_json, replacing, write_json
 #: Snapshots that are kept: an epoch asks at some fifty days again and again.
 MAX_KEPT: Final = 64
 _FILE: Final = "snapshot.json"
+_HAZARDS: Final = ("everyone", "groups", "frailty")
+_LIFT: Final = ("data", "indices", "indptr")
+_SOLD_DAYS: Final = (7, 28)
+#: Arrays of a snapshot that is saved, a file each.
+_ARRAYS: Final = (
+    *("item_features", "category_rarity", *_HAZARDS),
+    *(f"sold_{days}" for days in _SOLD_DAYS),
+    *(f"lift_{name}" for name in _LIFT),
+    *("attributes", "categories", "item_groups"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,14 +89,14 @@ class Snapshot:
     def hazards(self) -> HazardTables:
         """How soon items are bought again."""
         if self.counts is None:
-            return HazardTables(*(self.stored[name] for name in ("everyone", "groups", "frailty")))
+            return HazardTables(*(self.stored[name] for name in _HAZARDS))
         return self.counts.repurchases.hazards(self.day)
 
     @cached_property
     def lift(self) -> sparse.csr_array:
         """How much likelier a purchase makes others (V, V) float32, see :mod:`recsys.signals.co_purchases`."""
         if self.counts is None:
-            parts = tuple(self.stored[f"lift_{name}"] for name in ("data", "indices", "indptr"))
+            parts = tuple(self.stored[f"lift_{name}"] for name in _LIFT)
             return sparse.csr_array(parts, shape=(self.n_items + 1, self.n_items + 1), copy=False)
         return self.counts.lift(self.day)
 
@@ -122,9 +132,9 @@ class Snapshot:
     def save(self, folder: Path) -> None:
         """Write the snapshot to ``folder``, whole or not at all; what stands there is replaced."""
         arrays = {name: getattr(self, name) for name in ("item_features", "category_rarity")}
-        arrays |= {f"sold_{days}": self.sold(days) for days in (7, 28)}
-        arrays |= {name: getattr(self.hazards, name) for name in ("everyone", "groups", "frailty")}
-        arrays |= {f"lift_{name}": getattr(self.lift, name) for name in ("data", "indices", "indptr")}
+        arrays |= {f"sold_{days}": self.sold(days) for days in _SOLD_DAYS}
+        arrays |= {name: getattr(self.hazards, name) for name in _HAZARDS}
+        arrays |= {f"lift_{name}": getattr(self.lift, name) for name in _LIFT}
         arrays |= {"attributes": self.codes.attributes, "categories": self.codes.categories}
         arrays["item_groups"] = self.codes.groups
         about = {
@@ -153,7 +163,7 @@ class Snapshot:
             raise DataError(f"{folder} holds no snapshot (no {_FILE}); write one with `recsys features`")
         about = read_json(folder / _FILE)
         try:
-            stored = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
+            stored = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
             items = nw.from_native(pq.read_table(folder / "items.parquet"), eager_only=True)
             codes = ItemCodes(
                 attributes=stored["attributes"],
@@ -168,6 +178,8 @@ class Snapshot:
                 table = nw.from_native(pq.read_table(planned), eager_only=True)
                 promotions = Promotions.from_table(table, len(items))
             snapshot = cls(int(about["day"]), items, codes, promotions, stored=stored)
+            if snapshot.item_features.shape[1] != len(snapshot.feature_names):
+                raise ValueError(f"item_features.npy does not hold {', '.join(snapshot.feature_names)}")
             lengths = {len(snapshot.item_features), len(codes.groups), snapshot.lift.shape[0], len(items) + 1}
         except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
             raise DataError(

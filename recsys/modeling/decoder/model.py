@@ -218,7 +218,7 @@ class PurchaseModel(nn.Module):
         position sees it; a user without history has no other.
         """
         x_BTD: Tensor = self.transformer()[0](sequences.item_BT)
-        if self.user_codes is not None:
+        if self.user_codes is not None and sequences.user_codes_BK.shape[1]:  # of histories that are given, no codes
             user_BD = self.user_codes(sequences.user_codes_BK)
             x_BTD = torch.cat([x_BTD[:, :1] + user_BD[:, None], x_BTD[:, 1:]], dim=1)
         return x_BTD

@@ -14,7 +14,7 @@ from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import Attribute
-from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, MapFiles, map_files
+from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, Embeddings, MapFiles, map_files
 from recsys.reports.item_map.layout import (
     Layout,
     compute_layout,
@@ -127,7 +127,7 @@ def _layout(path: Path, points: np.ndarray, reference: Reference, seed: int) -> 
 
 
 def _write_pictures(
-    files: MapFiles, points: np.ndarray, layout: Layout, reference: Reference, embeddings: str, run: Run
+    files: MapFiles, points: np.ndarray, layout: Layout, reference: Reference, embeddings: Embeddings, run: Run
 ) -> None:
     by = f"vectors of {TITLES[embeddings]} (run {run.name})"
     few = np.sort(np.random.default_rng(run.config.seed).permutation(len(points))[:N_FEW])
@@ -188,7 +188,7 @@ def _same_items(run: Run, data: Purchases) -> Purchases:
 
 def _write_quality(
     run: Run,
-    embeddings: str,
+    embeddings: Embeddings,
     compared: dict[str, np.ndarray],
     layout: Layout,
     points: np.ndarray,

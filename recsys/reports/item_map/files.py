@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from recsys.runs import Run
 
 QUALITY_FILE = "map-quality.json"
 #: Items of the small picture, as many as the original drew.
 N_FEW = 100
-#: Vectors of a map → what they are of.
-TITLES = {"text": "the text transformer", "bert": "a frozen BERT", "items": "the decoder"}
+#: Vectors that a map may be drawn of, and what they are of.
+Embeddings = Literal["text", "bert", "items"]
+TITLES: Final[dict[Embeddings, str]] = {"text": "the text transformer", "bert": "a frozen BERT", "items": "the decoder"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class MapFiles:
     few: Path
 
 
-def map_files(run: Run, embeddings: str, figures_folder: Path) -> MapFiles:
+def map_files(run: Run, embeddings: Embeddings, figures_folder: Path) -> MapFiles:
     """Return where the files of the map of a run's ``embeddings`` lie."""
     start = f"{run.name}-map-{embeddings}"
     return MapFiles(

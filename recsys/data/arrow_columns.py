@@ -1,0 +1,146 @@
+"""Columns of other libraries as Arrow arrays of one plain type; Python objects of several types become text."""
+
+import math
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+
+from recsys.errors import DataError
+
+Use = Literal["id", "time", "number", "attribute"]
+
+_LARGEST_WHOLE = 2**53
+
+
+def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
+    """Return a column (n,) as an array of text, numbers or times.
+
+    Args:
+        series: of any library.
+        use: what it is for, which says what it may hold.
+        what: what messages call it.
+
+    Raises:
+        DataError: it holds what its use does not allow, or times of a zone as Python objects.
+    """
+    array = _from_objects(series.to_list(), use, what) if series.dtype == nw.Object else series.to_arrow()
+    if isinstance(array, pa.ChunkedArray):
+        # Chunks of text may be more than 2 GiB together, which Arrow's string cannot hold.
+        array = (array.cast(pa.large_string()) if pa.types.is_string(array.type) else array).combine_chunks()
+    if isinstance(array.type, pa.DictionaryType):
+        array = array.dictionary_decode()
+    if pa.types.is_float16(array.type):
+        array = array.cast(pa.float32())
+    if isinstance(array, pa.ExtensionArray):
+        array = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+    if pa.types.is_null(array.type):
+        array = array.cast(pa.string())
+    if not _FITS[use](array.type):
+        raise DataError(f"{what} holds {series.dtype}, expected {_EXPECTED[use]}; name another column, or convert it")
+    return array
+
+
+def _from_objects(values: list[Any], use: Use, what: str) -> pa.Array:
+    """Return Python objects as Arrow: text, where they are of several types."""
+    if use == "id":
+        return array_of_ids(values, what)
+    if use == "time":
+        return _times_from_objects(values, what)
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array([None if _is_missing(value) else str(value) for value in values], pa.string())
+
+
+def _times_from_objects(values: list[Any], what: str) -> pa.Array:
+    zones = {str(value.tzinfo) for value in values if getattr(value, "tzinfo", None) is not None}
+    if zones:
+        raise DataError(
+            f"{what} holds times of the zone {' and '.join(sorted(zones))}, expected the shop's local time without "
+            "a zone; convert it"
+        )
+    types = {type(value) for value in values if not _is_missing(value)}
+    if types and all(issubclass(each, date | str) for each in types):
+        # Days beside times would become one or the other: as text each stays what it is.
+        return pa.array([_time_text(value) for value in values], pa.string())
+    return pa.array(values, from_pandas=True)
+
+
+def _time_text(value: Any) -> str | None:  # noqa: ANN401 - text, a date or a datetime
+    if _is_missing(value):
+        return None
+    return value if isinstance(value, str) else str(datetime.isoformat(value) if isinstance(value, datetime) else value)
+
+
+def _is_text(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
+
+
+_FITS: Final[dict[Use, Callable[[pa.DataType], bool]]] = {
+    "id": lambda dtype: _is_text(dtype) or _is_number(dtype),
+    "number": lambda dtype: _is_text(dtype) or _is_number(dtype),
+    "time": lambda dtype: _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype),
+    "attribute": lambda dtype: (
+        _is_text(dtype)
+        or _is_number(dtype)
+        or pa.types.is_boolean(dtype)
+        or pa.types.is_date(dtype)
+        or pa.types.is_timestamp(dtype)
+    ),
+}
+_EXPECTED: Final[dict[Use, str]] = {
+    "id": "text or whole numbers",
+    "number": "numbers",
+    "time": "dates such as 2020-09-22",
+    "attribute": "text, numbers or dates",
+}
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, as one short line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def array_of_ids(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - an array or a list
+    """Return ``values`` as an array of one type: their own, or text where they are of several."""
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array([_id_text(value, what) for value in values], pa.string())
+    if isinstance(array, pa.ExtensionArray):
+        return pa.array([_id_text(value, what) for value in values], pa.string())
+    return array
+
+
+def _id_text(value: Any, what: str) -> str | None:  # noqa: ANN401 - whatever a column of objects holds
+    if _is_missing(value):
+        return None
+    if isinstance(value, str | UUID | Decimal) or (isinstance(value, Integral) and not isinstance(value, bool)):
+        return str(value)
+    if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) <= _LARGEST_WHOLE else str(number)
+    raise DataError(f"{what}: found {shown(value)}, expected text or whole numbers; name the column of ids")
+
+
+def _is_missing(value: Any) -> bool:  # noqa: ANN401 - whatever a column of objects holds
+    if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
+        return True
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def shown(value: Any) -> str:  # noqa: ANN401 - whatever came
+    """Return the type of a value and its beginning, as one short line."""
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:39] + '…'}"
