@@ -401,13 +401,9 @@ def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkey
     both = json.loads(Path("out/results/ablation.json").read_text(encoding="utf-8"))
     assert list(both["protocol"]["variants"]) == ["decoder", "no_past_items", "no_sales"]
     assert {"decoder/1", "no_past_items/1", "no_sales/1"} == both["protocol"]["decoders"].keys()
-    assert (
-        keyed(both["rows"], "segment", "metric", "fold", "system")[*key, "no_past_items"] == rows[*key, "no_past_items"]
-    )
-    assert (
-        keyed(both["differences"], "segment", "metric", "fold", "to")[*key, "no_past_items"]
-        == apart[*key, "no_past_items"]
-    )
+    for cells, name, before in ((both["rows"], "system", rows), (both["differences"], "to", apart)):
+        after = keyed(cells, "segment", "metric", "fold", name)
+        assert after[*key, "no_past_items"] == before[*key, "no_past_items"]
     text = Path("out/RESULTS.md").read_text(encoding="utf-8")
     assert all(f"| {name}: " in text for name in ("decoder", "no_past_items", "no_sales"))
 
