@@ -17,7 +17,6 @@ from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
 from recsys.reports.item_map.files import Embeddings
 from recsys.runs import LOG_FILE, find_run
-from recsys.schema import Embeddings
 from recsys.storage import read_json, replacing, require_absent
 
 app = typer.Typer(no_args_is_help=True)

@@ -39,7 +39,7 @@ Reasons table (a row for each past purchase that carried a recommended item; one
 """
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final
 
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
@@ -104,10 +104,6 @@ def in_report_order(systems: Iterable[str]) -> list[str]:
     """
     return sorted(systems, key=lambda name: (SYSTEMS.index(name) if name in SYSTEMS else len(SYSTEMS), name))
 
-
-#: Vectors of items. text: by the text transformer that the run fitted; bert: the stored text vectors that the run's
-#: configuration means; items: those by which the run's decoder scores items.
-Embeddings = Literal["text", "bert", "items"]
 
 #: Reasons for a recommended item, see :mod:`recsys.modeling.explain.reasons`.
 REASONS: Final = ("repeat", "promoted", "rising", "variant", "often_after", "popular")

@@ -1,7 +1,7 @@
 """Vectors of all items, out of a run or of the data: what the item map is drawn from, and what is alike."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ from recsys.modeling.original.text_vectors import (
     tokenised_items,
 )
 from recsys.runs import Run
-from recsys.schema import Embeddings
+
+#: text: by the text transformer that the run fitted; bert: the stored text vectors that the run's configuration means;
+#: items: those by which the run's decoder scores items.
+Embeddings = Literal["text", "bert", "items"]
 
 
 def item_vectors(embeddings: Embeddings, run: Run, log: Purchases, rows: np.ndarray | None = None) -> np.ndarray:

@@ -28,7 +28,6 @@ from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
 from recsys.runs import Run
-from recsys.schema import Embeddings
 from recsys.storage import read_json, replacing, require_absent, write_json, write_text
 
 #: Items whose neighbours are looked at on the whole map.
