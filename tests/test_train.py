@@ -18,14 +18,12 @@ from recsys.console import run as run_app
 from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
 from recsys.evaluation.metrics import mean_average_precision
-from recsys.modeling.build import build_module, repeatable
+from recsys.modeling.build import build_module
 from recsys.modeling.decoder.weights import load_weights, save_weights
 from recsys.modeling.recommenders.base import History
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train
-from recsys.modeling.training.calibration import temperature_names
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO
-from recsys.modeling.training.fit import fit
 from recsys.modeling.training.module import PurchaseModule
 from recsys.modeling.training.validation import Validation
 from recsys.runs import find_run

@@ -304,6 +304,7 @@ def require_devices(config: Config) -> None:
 
 
 def require_resumable(folder: Path, config: Config) -> None:
+    """Refuse to go on from a run that is not there, or was made with another configuration."""
     checkpoint = folder / _CHECKPOINTS / _LAST
     if not checkpoint.is_file():
         raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
