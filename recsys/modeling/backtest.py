@@ -176,8 +176,8 @@ def _standing(config: Config) -> Run:
     # How lists are scored bears on no list.
     if standing.config.model_copy(update={"evaluation": config.evaluation}) != config:
         raise RunError(
-            f"{standing.folder} was made with another configuration than the one given; give the same one, another name "
-            "with --run, or --force to make it anew"
+            f"{standing.folder} was made with another configuration than the one given; give the same one, another "
+            "name with --run, or --force to make it anew"
         )
     return standing
 
