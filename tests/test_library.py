@@ -282,11 +282,11 @@ def test_fitting_leaves_torch_and_the_working_folder_as_they_were(shop, tmp_path
     torch = import_module("torch")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(3)
-    before = torch.get_rng_state().clone(), np.random.get_state()[1].copy()  # noqa: NPY002 - what must not change
+    before = torch.get_rng_state().clone(), np.random.get_state()[1].copy()
     steps = []
     recsys.fit(shop, settings=SETTINGS, progress=lambda done, total: steps.append((done, total)))
     assert (torch.get_rng_state() == before[0]).all()
-    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before[1]).all()
     assert not torch.are_deterministic_algorithms_enabled()
     assert list(tmp_path.iterdir()) == []
     assert steps[-1][0] == steps[-1][1] == len(steps)
