@@ -56,8 +56,8 @@ def test_every_folder_and_file_at_the_root_has_its_place_among_the_layers(root):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_the_engine_and_the_sources_import_a_data_engine(module):
-    if module != "recsys.data.engine" and not module.startswith("recsys.data.sources"):
+def test_only_the_engine_the_sources_and_the_synthetic_shop_import_a_data_engine(module):
+    if not module.startswith(("recsys.data.engine", "recsys.data.sources", "recsys.data.synthetic.write")):
         assert not imported(MODULES[module]) & {"polars", "duckdb", "ibis", "pyspark", "pandas"}
 
 
