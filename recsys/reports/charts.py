@@ -144,8 +144,8 @@ def _mark(name: str, interval: Interval | None, width: float, text: str = "") ->
 
 def _label(text: str, width: float) -> str:
     """Break a label at its middle blank where the figure is too narrow for it."""
-    if width >= figures.NARROW or len(text) < 16:
-        return text
     blanks = [place for place, letter in enumerate(text) if letter == " "]
-    middle = min(blanks, key=lambda place: abs(place - len(text) / 2), default=len(text))
-    return f"{text[:middle]}\n{text[middle + 1 :]}".rstrip("\n")
+    if width >= figures.NARROW or len(text) < 16 or not blanks:
+        return text
+    middle = min(blanks, key=lambda place: abs(place - len(text) / 2))
+    return f"{text[:middle]}\n{text[middle + 1 :]}"
