@@ -26,7 +26,7 @@ _EDGE = 8  # pixels at the picture's edge without words
 
 @style()
 def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) -> Figure:
-    """Return the map ``plane`` (N, 2) coloured by ``legend``, of whose categories beyond nine the smaller share a colour.
+    """Return the map ``plane`` (N, 2) coloured by ``legend``; beyond nine categories, the smaller ones share a colour.
 
     ``words`` are categories written beside the points, or, on a map of many items, where theirs crowd.
     """
