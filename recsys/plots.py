@@ -15,7 +15,7 @@ from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
 from recsys.reports.item_map.files import Embeddings
 from recsys.runs import LOG_FILE, find_run
-from recsys.storage import read_json, replacing, require_absent
+from recsys.storage import read_json, require_absent
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -109,8 +109,7 @@ def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:
 def _write(name: str, figure: Figure, image: ImageFormat, *, force: bool) -> None:
     path = FIGURES_DIR / f"{name}.{image}"
     require_absent(path, force=force)
-    with replacing(path) as aside:
-        figures.save(figure, aside, image)
+    figures.save(figure, path, image)
     talk.print("Figure written:")
     typer.echo(path)
 

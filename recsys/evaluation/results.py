@@ -155,20 +155,19 @@ def _scores(value: object) -> Scores:
     folds = top.get("folds")
     if not isinstance(folds, list):
         raise _ShapeError(f"folds is {_type_of(folds)}, expected a list of windows")
+    windows = [_mapping(fold, f"folds[{number}]") for number, fold in enumerate(folds)]
     segments = _mapping(top.get("segments", {}), "segments")
     return Scores(
         protocol=_mapping(top.get("protocol", {}), "protocol"),
         systems=systems,
-        folds=[_fold(fold, f"folds[{number}]") for number, fold in enumerate(folds)],
+        folds=[
+            FoldScores(str(window.get("start", "")), _table(window.get("systems"), f"folds[{number}].systems"))
+            for number, window in enumerate(windows)
+        ],
         segments={name: _table(table, f"segments.{name}") for name, table in segments.items()},
         segment_sizes=top.get("segment_sizes", {}),
         differences=_differences(top.get("differences")),
     )
-
-
-def _fold(value: object, where: str) -> FoldScores:
-    fold = _mapping(value, where)
-    return FoldScores(str(fold.get("start", fold.get("name", ""))), _table(fold.get("systems"), f"{where}.systems"))
 
 
 def _table(value: object, where: str) -> Table:

@@ -104,12 +104,14 @@ def weekly_split(data: Purchases, config: SplitConfig) -> Split:
             f"{config.n_folds} test windows and a validation window of {horizon} days before {day_date(end)}, with "
             "something left to learn from; lower split.n_folds or split.horizon_days, or give more data"
         )
-    return Split(
-        train_end=data.ends_before(validation_start),
-        train_day=validation_start,
-        validation=_require_buyers(data, window_fold(data, validation_start, horizon)),
-        tests=tuple(_require_buyers(data, window_fold(data, start, horizon)) for start in starts),
-    )
+    validation, *tests = (window_fold(data, start, horizon) for start in (validation_start, *starts))
+    for fold in (validation, *tests):
+        if not len(fold.user_index):
+            raise DataError(
+                f"nobody bought anything from {day_date(fold.start_day)} to {day_date(fold.end_day - 1)}; the data run "
+                f"from {day_date(data.first_day)} to {day_date(data.last_day)}; choose another split.end"
+            )
+    return Split(data.ends_before(validation_start), validation_start, validation, tuple(tests))
 
 
 def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
@@ -121,15 +123,6 @@ def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
     user, position = event_positions(begin, end)
     users, items = np.divmod(np.unique(user * (data.n_items + 1) + data.item[position]), data.n_items + 1)
     return _fold(day_date(start_day).isoformat(), start_day, start_day + horizon_days, begin, users, items)
-
-
-def _require_buyers(data: Purchases, fold: Fold) -> Fold:
-    if not len(fold.user_index):
-        raise DataError(
-            f"nobody bought anything from {day_date(fold.start_day)} to {day_date(fold.end_day - 1)}; "
-            f"the data run from {day_date(data.first_day)} to {day_date(data.last_day)}; choose another split.end"
-        )
-    return fold
 
 
 def leave_one_out(data: Purchases) -> Split:
@@ -151,7 +144,7 @@ def leave_one_out(data: Purchases) -> Split:
         return _fold(name, day, day + 1, known, users, data.item[ends[users] - back])
 
     validation, test = fold("validation", 2), fold("test", 1)
-    return Split(train_end=validation.history_end, train_day=day + 1, validation=validation, tests=(test,))
+    return Split(validation.history_end, day + 1, validation, (test,))
 
 
 def customer_split(data: Purchases) -> Split:
@@ -178,12 +171,8 @@ def customer_split(data: Purchases) -> Split:
         known[users] = data.offsets[users + 1] - 1
         return _fold(name, day, day + 1, known, users, data.item[data.offsets[users + 1] - 1])
 
-    return Split(
-        train_end=train_end,
-        train_day=day + 1,
-        validation=fold("validation", held_out[: n_test // 2]),
-        tests=(fold("test", held_out[n_test // 2 :]),),
-    )
+    validation, test = fold("validation", held_out[: n_test // 2]), fold("test", held_out[n_test // 2 :])
+    return Split(train_end, day + 1, validation, (test,))
 
 
 def n_held_out(n_users: int) -> int:

@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from recsys.evaluation.results import Interval
+from recsys.storage import replacing
 
 #: name of the CSS variable (``--chart-<name>``) → colour on a light ground
 PALETTE = {
@@ -41,6 +42,7 @@ _SETTINGS = {
     **dict.fromkeys(("axes.titlecolor", "legend.labelcolor", "text.color", "ytick.color"), PALETTE["ink"]),
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), PALETTE["muted"]),
     **dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top", "ytick.left"), False),
+    "axes.axisbelow": True,
     "axes.facecolor": "none",
     "axes.titlelocation": "left",
     "axes.titlesize": 10.5,
@@ -179,7 +181,6 @@ def bars(
     axes.set_xticks(list(shown), [rows[place] for place in shown])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(True, axis="y", lw=0.8)
-    axes.set_axisbelow(True)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     _legend(figure, width)
     return figure
@@ -189,10 +190,7 @@ def bars(
 def grids(
     titled: Sequence[tuple[str, np.ndarray]], names: Sequence[str], ylabel: str, xlabel: str, *, width: float
 ) -> Figure:
-    """Return one square of shares (C, C) a title, dark where the share is large; its rows say what came before.
-
-    Each row is divided by its sum; a row without any share stays empty.
-    """
+    """Return one square of shares (C, C) a title, each row, which says what came before, divided by its sum."""
     narrow = width < NARROW
     figure, axes = _beside(len(titled), width, (width if narrow else width / len(titled)) + 0.9)
     for number, (place, (title, share)) in enumerate(zip(axes, titled, strict=True)):
@@ -207,8 +205,9 @@ def grids(
 
 @style()
 def save(figure: Figure, path: Path, image: Literal["png", "svg"]) -> None:
-    """Write ``figure`` to ``path``; equal figures give equal bytes."""
-    figure.savefig(path, format=image, dpi=160, metadata=_UNDATED if image == "svg" else None)
+    """Write ``figure`` to ``path``, whole or not at all; equal figures give equal bytes."""
+    with replacing(path) as aside:
+        figure.savefig(aside, format=image, dpi=160, metadata=_UNDATED if image == "svg" else None)
 
 
 @style()
@@ -216,8 +215,7 @@ def to_svg(figure: Figure, name: str) -> str:
     """Return ``figure`` as an ``<svg>`` element for a page, its ids prefixed by ``name``, its colours CSS variables."""
     with io.StringIO() as stream:
         figure.savefig(stream, format="svg", transparent=True, metadata=_UNDATED)
-        text = stream.getvalue()
-    svg = text[text.index("<svg") :]
+        svg = "<svg" + stream.getvalue().partition("<svg")[2]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
@@ -253,7 +251,6 @@ def _grid(axes: Axes, share: np.ndarray) -> None:
     axes.set(xlim=(-0.5, len(share) - 0.5), ylim=(len(share) - 0.5, -0.5), aspect="equal")
     axes.tick_params(labelsize=8)
     axes.grid(True, lw=0.4)
-    axes.set_axisbelow(True)
 
 
 def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False) -> None:
@@ -297,6 +294,5 @@ def _curve(axes: Axes, line: Line) -> None:
 
 def _finish(axes: Axes, xlabel: str, *, axis: Literal["x", "both"] = "x") -> None:
     axes.grid(True, axis=axis, lw=0.8)
-    axes.set_axisbelow(True)
     axes.set_xlabel(xlabel)
     axes.locator_params(axis="x", nbins=5)

@@ -19,7 +19,6 @@ from recsys.reports.item_map.layout import (
     Layout,
     compute_layout,
     fingerprint,
-    no_advance,
     plane,
     read_layout,
     unit_vectors,
@@ -33,6 +32,10 @@ from recsys.storage import read_json, replacing, require_absent, write_json, wri
 
 #: Items whose neighbours are looked at on the whole map.
 _N_QUERIED = 1_000
+_NOTE = (
+    "Each point is an item; near ones are alike by these vectors. Distances between groups, and their sizes, mean "
+    "nothing (t-SNE). Point at an item to read what it is; a click in the legend hides a group."
+)
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,6 @@ class VectorSource:
 
     of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
     untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What is known of the items beside their vectors."""
-
-    legend: Attribute
-    judged: list[Attribute]
-    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def draw_map(
     beside: Sequence[Run] = (),
     n_compared: int = 5_000,
     force: bool = False,
-    advance: Advance = no_advance,
+    advance: Advance = lambda *_: None,
 ) -> DrawnMap:
     """Write points, pictures and page of the map of ``embeddings``, and the table of quality; return where they lie.
 
@@ -106,7 +100,7 @@ def draw_map(
     data = run.open_data()
     judged = attributes.judged(data.items)
     legend = attributes.coloured(data.items, colour_by, judged)
-    names, seed = attributes.names(data.items), run.config.seed
+    seed = run.config.seed
     drawn = vectors.of_run(embeddings, run, data, None)
     points = unit_vectors(drawn)
     made_from = fingerprint(points, seed)
@@ -117,32 +111,16 @@ def draw_map(
     order = np.random.default_rng(seed).permutation(len(points))
     few, some = np.sort(order[:N_FEW]), np.sort(order[:n_compared])
     plane_of_few = plane(points[few], seed, f"map of {len(few)}", advance)
+    legend_of_few, words_of_few = (replace(one, code=one.code[few]) for one in (legend, judged[0]))
     by = f"vectors of {TITLES[embeddings]} (run {run.name})"
-    _write_pictures(files, layout, plane_of_few, few, Reference(legend, judged, names), by)
+    figures.save(picture(layout.plane, legend, judged[0], f"{len(points):,} items, {by}"), files.whole, "png")
+    figures.save(picture(plane_of_few, legend_of_few, words_of_few, f"{len(few)} items, {by}"), files.few, "png")
+    title = f"{len(points):,} items by {by}"
+    write_text(files.page, render(layout, attributes.names(data.items), legend, judged, title=title, note=_NOTE))
     others, not_compared = _others(embeddings, run, data, beside, some, vectors)
     compared = {embeddings: drawn[some]} | others
     quality = _write_quality(run, embeddings, compared, layout, points, judged, some, advance)
     return DrawnMap(files, quality, not_compared)
-
-
-def _write_pictures(
-    files: MapFiles, layout: Layout, plane_of_few: np.ndarray, few: np.ndarray, reference: Reference, by: str
-) -> None:
-    legend, words = (replace(one, code=one.code[few]) for one in (reference.legend, reference.judged[0]))
-    n_items = len(layout.plane)
-    drawn = {
-        files.whole: picture(layout.plane, reference.legend, reference.judged[0], f"{n_items:,} items, {by}"),
-        files.few: picture(plane_of_few, legend, words, f"{len(few)} items, {by}"),
-    }
-    for path, figure in drawn.items():
-        with replacing(path) as aside:
-            figures.save(figure, aside, "png")
-    note = (
-        "Each point is an item; near ones are alike by these vectors. Distances between groups, and their sizes, mean "
-        "nothing (t-SNE). Point at an item to read what it is; a click in the legend hides a group."
-    )
-    title = f"{n_items:,} items by {by}"
-    write_text(files.page, render(layout, reference.names, reference.legend, reference.judged, title=title, note=note))
 
 
 def _others(

@@ -38,7 +38,7 @@ _SHOWN_EVERY = 10
 _COLUMNS = ("x", "y", "x3", "y3", "z3")
 _FINGERPRINT = b"recsys.vectors"
 #: Called with the name of a map, and how many iterations of how many are done.
-Advance = Callable[[str, int, int], None]
+Advance = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,7 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     return result
 
 
-def no_advance(name: str, done: int, total: int) -> None:
-    """Tell nobody."""
-
-
-def compute_layout(points: np.ndarray, seed: int, advance: Advance = no_advance) -> Layout:
+def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: None) -> Layout:
     """Return the map of ``points`` (N, D).
 
     Equal for equal seeds on one machine with one number of threads: sums in another order differ in their last digits,
@@ -95,7 +91,7 @@ def compute_layout(points: np.ndarray, seed: int, advance: Advance = no_advance)
     return Layout(on_plane, space)
 
 
-def plane(points: np.ndarray, seed: int, name: str = "map", advance: Advance = no_advance) -> np.ndarray:
+def plane(points: np.ndarray, seed: int, name: str = "map", advance: Advance = lambda *_: None) -> np.ndarray:
     """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map; ``advance`` hears of it by its ``name``.
 
     Raises:
@@ -105,7 +101,7 @@ def plane(points: np.ndarray, seed: int, name: str = "map", advance: Advance = n
     return np.asarray(_embed(_reduced(points, seed), 2, seed, partial(advance, name)), dtype=np.float32)
 
 
-def _embed(points: np.ndarray, n_components: int, seed: int, advance: Callable[[int, int], None]) -> "TSNEEmbedding":
+def _embed(points: np.ndarray, n_components: int, seed: int, advance: Callable[[int, int], object]) -> "TSNEEmbedding":
     """Return the places (N, ``n_components``) of ``points`` (N, D), an array that can place more points."""
     if TSNE is None:
         raise UsageError("a map needs openTSNE; run `pip install 'recsys[text]'`")
