@@ -105,7 +105,8 @@ def choose_customers(fold: Fold, data: Purchases, seed: int, n: int = N_SHOWN) -
 
 def draw_across(order: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
     """Return one element of each of ``n`` parts of equal size, fewer where ``order`` (m,) is shorter."""
-    return [int(rng.choice(part)) for part in np.array_split(order, max(n, 1)) if len(part)]
+    parts = np.array_split(order, n) if n else []
+    return [int(rng.choice(part)) for part in parts if len(part)]
 
 
 def _customer(
