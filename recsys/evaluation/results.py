@@ -8,7 +8,7 @@ The file's stable shape, which :class:`RunCells` writes down for those who make 
      "segments": {"<segment>": {"<system>": {…}}}}
 
 ``low`` and ``high`` may be absent or null where a metric has no interval. ``segment_sizes`` and ``differences``
-(decoder minus each baseline) may be absent; further keys are left alone.
+may be absent; further keys are left alone.
 """
 
 from dataclasses import dataclass

@@ -40,15 +40,12 @@ _NOTE = (
 
 @dataclass(frozen=True)
 class VectorSource:
-    """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model.
+    """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model."""
 
-    Attributes:
-        of_run: returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,);
-            of all items where ``rows`` is None.
-        untrained: returns those of a text transformer that has learned nothing yet.
-    """
-
+    #: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,); of all
+    #: items where ``rows`` is None.
     of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
+    #: Returns those of a text transformer that has learned nothing yet.
     untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
 
 
@@ -79,7 +76,7 @@ def draw_map(
 
     Args:
         run: the run whose vectors are drawn.
-        embeddings: which of them, a name of :data:`recsys.reports.item_map.files.TITLES`.
+        embeddings: which of them.
         figures_folder: where pictures go.
         vectors: where they come from.
         colour_by: column of the legend; a fitting one by default.

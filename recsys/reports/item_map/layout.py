@@ -92,12 +92,7 @@ def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: 
 
 
 def plane(points: np.ndarray, seed: int, name: str = "map", advance: Advance = lambda *_: None) -> np.ndarray:
-    """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map; ``advance`` hears of it by its ``name``.
-
-    Raises:
-        DataError: there are fewer than ``MIN_ITEMS`` points.
-        UsageError: the extra ``text`` is not installed.
-    """
+    """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map; see :func:`compute_layout`."""
     return np.asarray(_embed(_reduced(points, seed), 2, seed, partial(advance, name)), dtype=np.float32)
 
 

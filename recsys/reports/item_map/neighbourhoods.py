@@ -35,7 +35,8 @@ def squared_distances(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return squared Euclidean distances (R, N) of points ``rows`` (R,) to all ``points`` (N, D), at least 0."""
     norms = np.square(points).sum(axis=1)
     distance: np.ndarray = norms[rows][:, None] + norms - 2 * (points[rows] @ points.T)
-    return np.maximum(distance, 0, out=distance)
+    np.maximum(distance, 0, out=distance)
+    return distance
 
 
 def purity(neighbour: np.ndarray, queried: np.ndarray, category: np.ndarray) -> float:

@@ -19,15 +19,9 @@ from recsys.reports.shell import environment
 def render(
     layout: Layout, names: Sequence[str], legend: Attribute, attributes: Sequence[Attribute], *, title: str, note: str
 ) -> str:
-    """Return the page.
+    """Return the page, its points coloured by ``legend`` at first, and by any of the ``attributes`` at choice.
 
-    Args:
-        layout: points of the items on the plane and in space.
-        names: of the items.
-        legend: what the points are coloured by at first.
-        attributes: what else they can be coloured by; all are shown of the point under the pointer.
-        title: heading.
-        note: one sentence below it.
+    All of these and the name of the item are shown of the point under the pointer. ``note`` stands below the title.
     """
     all_attributes = {one.name: one for one in (legend, *attributes)}
     data = {

@@ -1,6 +1,7 @@
 """The map for print: one figure whose legend and words can be read at a glance."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.patheffects as effects
 import numpy as np
@@ -47,8 +48,9 @@ def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
     """Draw the points in an order of chance, so that no category lies on top of all others."""
     colours = np.array(COLOURS)[shown.code]
     order = np.random.default_rng(0).permutation(len(plane))
-    look = {"s": float(np.clip(16_000 / len(plane), 0.8, 40)), "alpha": 0.9 if len(plane) <= _FEW else 0.7}
-    axes.scatter(*plane[order].T, c=colours[order], linewidths=0, rasterized=True, **look)
+    x, y = plane[order].T
+    size, alpha = float(np.clip(16_000 / len(plane), 0.8, 40)), 0.9 if len(plane) <= _FEW else 0.7
+    axes.scatter(x, y, s=size, c=colours[order], alpha=alpha, linewidths=0, rasterized=True)
     counts = np.bincount(shown.code, minlength=len(shown.values))
     for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
         if count:
@@ -57,7 +59,7 @@ def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
 
 def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
     """Write each point's category beside it, right or left, where nothing stands yet; else nowhere."""
-    near = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+    near: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7}
     beside = [
         axes.annotate(_short(words.values[code]), (x, y), (5 * side, 0), ha=align, **near)
         for (x, y), code in zip(plane, words.code, strict=True)
