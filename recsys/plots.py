@@ -1,26 +1,23 @@
-"""Figures of a run: how training went, how the systems compare.
-
-``recsys plots curves``, ``recsys plots metrics`` and ``recsys plots map`` write images to ``reports/figures``; the
-report draws the first two into its page.
-"""
+"""Write figures of a run to ``reports/figures``: ``recsys plots curves``, ``metrics`` and ``map``."""
 
 from dataclasses import replace
+from importlib import import_module
 from typing import Annotated, Literal
 
 import typer
 from matplotlib.figure import Figure
+from rich.progress import TaskID
 from rich.table import Table as RichTable
 
-from recsys.console import ForceOption, RunOption, run, talk
+from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
 from recsys.reports.item_map.files import Embeddings
 from recsys.runs import LOG_FILE, find_run
-from recsys.storage import read_json, replacing, require_absent
+from recsys.storage import read_json, require_absent
 
 app = typer.Typer(no_args_is_help=True)
-
 
 ImageFormat = Literal["png", "svg"]
 ImageOption = Annotated[ImageFormat, typer.Option("--image", help="Kind of image: png or svg.")]
@@ -63,23 +60,31 @@ def item_map(
     force: ForceOption = False,
 ) -> None:
     """Draw the map on which like items stand together, for print and for exploring, and say how good it is."""
-    from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
-    from recsys.reports.item_map.draw import VectorSource, draw_map
-
+    # Both load what a curve needs not: torch, and scikit-learn.
+    models, maps = import_module("recsys.modeling.item_vectors"), import_module("recsys.reports.item_map.draw")
     found = find_run(run_name)
     if encoder is not None:
         text = found.config.text.model_copy(update={"encoder": encoder, "embeddings": None})
         found = replace(found, config=found.config.model_copy(update={"text": text}))
-    drawn = draw_map(
-        found,
-        embeddings,
-        FIGURES_DIR,
-        VectorSource(item_vectors, untrained_text_vectors),
-        colour_by=colour_by,
-        beside=[find_run(name) for name in beside or ()],
-        n_compared=n_compared,
-        force=force,
-    )
+    with progress() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        drawn = maps.draw_map(
+            found,
+            embeddings,
+            FIGURES_DIR,
+            maps.VectorSource(models.item_vectors, models.untrained_text_vectors),
+            colour_by=colour_by,
+            beside=[find_run(name) for name in beside or ()],
+            n_compared=n_compared,
+            force=force,
+            advance=advance,
+        )
     for name, reason in drawn.not_compared.items():
         talk.print(f"not compared: {name}: {reason}", markup=False)
     talk.print("Map written:")
@@ -104,8 +109,7 @@ def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:
 def _write(name: str, figure: Figure, image: ImageFormat, *, force: bool) -> None:
     path = FIGURES_DIR / f"{name}.{image}"
     require_absent(path, force=force)
-    with replacing(path) as aside:
-        figures.save(figure, aside, image)
+    figures.save(figure, path, image)
     talk.print("Figure written:")
     typer.echo(path)
 

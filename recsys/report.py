@@ -1,6 +1,7 @@
 """Write one self-contained HTML page about a run: ``recsys report --run R``."""
 
 from datetime import date
+from importlib import import_module
 from typing import Annotated
 
 import numpy as np
@@ -10,9 +11,6 @@ from recsys.console import ForceOption, RunOption, run, talk
 from recsys.data.purchases import Purchases
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.explain.sentences import say_reasons
-from recsys.modeling.families import family_of, load_decoder
-from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.reports.charts import read_log
 from recsys.reports.customers import Why, load_customers
 from recsys.reports.page import PAGE_FILE, build_page
@@ -51,14 +49,17 @@ def main(
 
 def _why(run: Run, log: Purchases) -> Why | None:
     """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
-    decoder = load_decoder(run, log)
-    if not isinstance(decoder, DecoderRecommender):
-        talk.print(f"no reasons are shown: there are none of {family_of(run.config).title}")
+    families = import_module("recsys.modeling.families")  # loads torch, which a report without reasons needs not
+    decoder = families.load_decoder(run, log)
+    if not isinstance(decoder, import_module("recsys.modeling.recommenders.decoder").DecoderRecommender):
+        talk.print(f"no reasons are shown: there are none of {families.family_of(run.config).title}")
         return None
+    say_reasons = import_module("recsys.modeling.explain.sentences").say_reasons
 
     def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:
         rows = np.searchsorted(fold.user_index, user_index)
-        return say_reasons(decoder, fold.histories(log).of(rows), item)
+        reasons: list[list[str]] = say_reasons(decoder, fold.histories(log).of(rows), item)
+        return reasons
 
     return why
 

@@ -96,7 +96,6 @@ def test_without_a_decoder_nothing_is_claimed(validate):
         ("tail", "Slow sellers"),
         ("history_100+", "100 or more purchases before"),
         ("history_20-99", "20 to 99 purchases before"),
-        ("history_1_to_9", "1 to 9 purchases before"),
         ("history_500+", "500 or more purchases before"),
         ("left_handed", "Left handed"),
     ],

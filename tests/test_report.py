@@ -205,7 +205,7 @@ def test_history_and_marks_of_a_customer_are_those_of_the_data(gallery):
         assert [shown.product.id for shown in customer.recommended] == [item_id(index) for index in range(1, 13)]
         assert [shown.hit for shown in customer.recommended] == [index in bought for index in range(1, 13)]
         assert [shown.repeat for shown in customer.recommended] == [index in past for index in range(1, 13)]
-        assert customer.n_older + sum(count for day in customer.days for _, count in day.products) == len(known)
+        assert customer.n_older + sum(count for _, products in customer.days for _, count in products) == len(known)
 
 
 def test_history_is_told_newest_first(gallery):
@@ -213,7 +213,7 @@ def test_history_is_told_newest_first(gallery):
     for customer in gallery.customers:
         known = {day for day, _ in example_run.events(users[customer.id]) if day < example_run.LAST_DAY - 6}
         newest = [long_date(day_date(day).isoformat()) for day in sorted(known, reverse=True)]
-        assert [day.date for day in customer.days] == newest[: len(customer.days)]
+        assert [date for date, _ in customer.days] == newest[: len(customer.days)]
 
 
 def test_customers_are_drawn_across_history_lengths_newcomers_included(shop):

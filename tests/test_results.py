@@ -47,10 +47,9 @@ def test_the_main_metric_is_map_at_12_or_the_nearest_to_it(tmp_path, metrics, ma
     assert (scores.main_metric, scores.k) == (main, k)
 
 
-def test_a_metric_is_found_at_the_cutoff_of_the_main_one(tmp_path):
+def test_the_hit_rate_is_found_at_the_cutoff_of_the_main_metric(tmp_path):
     scores = load(tmp_path, example_run.scores())
-    assert scores.same_cutoff("hit") == "hit_rate@12"
-    assert scores.same_cutoff("recall") is None
+    assert scores.hit_rate == scores.systems["decoder"]["hit_rate@12"]
 
 
 def test_missing_scores_name_the_command_that_makes_them(tmp_path):

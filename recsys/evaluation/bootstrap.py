@@ -4,11 +4,13 @@ Customers are drawn with replacement, not rows: a customer drawn twice counts tw
 and metric. Systems are compared on the same draws, so that what is easy about a customer cancels in differences.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
+
+from recsys.evaluation.metrics.base import ratio
 
 #: Share of the resamples inside an interval: the field's usual 95 %, so intervals of all reports compare.
 CONFIDENCE: Final = 0.95
@@ -49,10 +51,10 @@ def bootstrap(samples: list[Sample], n_resamples: int, seed: int) -> Bootstrap:
     """
     everyone = np.unique(np.concatenate([sample.user_index for sample in samples]))
     positions = [np.searchsorted(everyone, sample.user_index) for sample in samples]
-    columns = [_Columns.from_values(sample.values) for sample in samples]
-    measured = np.stack([one.means(np.ones((1, len(one.filled))))[0] for one in columns])
+    means_of = [_means_of(sample.values) for sample in samples]
+    measured = np.stack([means(np.ones((1, len(at))))[0] for means, at in zip(means_of, positions, strict=True)])
     resampled = [
-        np.stack([one.means(times_RU[:, position]) for one, position in zip(columns, positions, strict=True)], axis=1)
+        np.stack([means(times_RU[:, at]) for means, at in zip(means_of, positions, strict=True)], axis=1)
         for times_RU in _draws(len(everyone), n_resamples, seed)
     ]
     return Bootstrap(measured, np.concatenate(resampled))
@@ -74,7 +76,7 @@ def mean_of_folds(values: np.ndarray) -> np.ndarray:
     array([ 2., nan])
     """
     known = np.isfinite(values)
-    return _quotient(np.where(known, values, 0.0).sum(axis=-2), known.sum(axis=-2))
+    return ratio(np.where(known, values, 0.0).sum(axis=-2), known.sum(axis=-2))
 
 
 def _draws(n_users: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -89,25 +91,13 @@ def _draws(n_users: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield np.stack(drawn).astype(float)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Values ready to be summed: NaN as 0, and where they were known; None where all are, which halves the work."""
+def _means_of(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what gives the means (R, M) of values (Q, M) for weights (R, Q)."""
+    known = np.isfinite(values)
+    filled, is_known = np.where(known, values, 0.0), None if known.all() else known.astype(float)
 
-    filled: np.ndarray  # (Q, M)
-    known: np.ndarray | None  # (Q, M) of 0 and 1
+    def means(weight_RQ: np.ndarray) -> np.ndarray:
+        total = weight_RQ.sum(axis=1, keepdims=True) if is_known is None else weight_RQ @ is_known
+        return ratio(weight_RQ @ filled, total)
 
-    @classmethod
-    def from_values(cls, values: np.ndarray) -> Self:
-        known = np.isfinite(values)
-        return cls(np.where(known, values, 0.0), None if known.all() else known.astype(float))
-
-    def means(self, weight_RQ: np.ndarray) -> np.ndarray:
-        total = weight_RQ.sum(axis=1, keepdims=True) if self.known is None else weight_RQ @ self.known
-        summed = weight_RQ @ self.filled
-        return _quotient(summed, np.broadcast_to(total, summed.shape))
-
-
-def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    nothing = np.full(numerator.shape, np.nan)
-    result: np.ndarray = np.divide(numerator, denominator, out=nothing, where=denominator > 0)
-    return result
+    return means

@@ -14,12 +14,12 @@ from recsys.config import Config
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.metrics import all_metrics
-from recsys.evaluation.results import METRICS_FILE, Cell, Cells, RunCells, write_scores
+from recsys.evaluation.results import METRICS_FILE, Cell, Cells, RunCells
 from recsys.evaluation.runs import bootstrap_protocol, score_run, settings_of
 from recsys.evaluation.scoring import score_systems
 from recsys.evaluation.tables import lists_of_tables, read_recommendations, read_targets
 from recsys.runs import Run, find_run
-from recsys.storage import require_absent
+from recsys.storage import require_absent, write_json
 
 #: What public analyses of the competition chosen between a last-week MAP@12 and the private leaderboard's.
 HM_PRIVATE_SHARE = (0.83, 0.86)
@@ -56,7 +56,7 @@ def _evaluate_run(chosen: Run, *, force: bool) -> None:
     with progress() as bar:
         task = bar.add_task("scoring segments", total=None)
         scores = score_run(chosen, lambda done, total: bar.update(task, completed=done, total=total))
-    write_scores(path, scores)
+    write_json(path, scores)
     print_scores(scores)
     if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly":
         _print_private_score(scores)
@@ -72,7 +72,7 @@ def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, 
     scores: RunCells = {"protocol": protocol, **score_systems([fold], settings_of(config))}
     print_scores(scores)
     if out is not None:
-        write_scores(out, scores)
+        write_json(out, scores)
         talk.print(f"wrote {out}", markup=False)
 
 
@@ -88,7 +88,7 @@ def print_scores(scores: RunCells) -> None:
 
 
 def _shown(systems: Cells) -> list[str]:
-    names = list(next(iter(systems.values())))
+    names = next(iter(systems.values()))
     largest = max(int(name.partition("@")[2]) for name in names)
     printed = (f"{metric.name}@{largest}" for metric in all_metrics().values() if metric.printed)
     return [name for name in printed if name in names]

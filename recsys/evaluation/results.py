@@ -8,7 +8,7 @@ The file's stable shape, which :class:`RunCells` writes down for those who make 
      "segments": {"<segment>": {"<system>": {…}}}}
 
 ``low`` and ``high`` may be absent or null where a metric has no interval. ``segment_sizes`` and ``differences``
-(decoder minus each baseline) may be absent; further keys are left alone.
+may be absent; further keys are left alone.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from recsys.errors import RunError
-from recsys.storage import read_json, write_json
+from recsys.schema import DECODER
+from recsys.storage import read_json
 
 METRICS_FILE = "metrics.json"
 
@@ -105,10 +106,8 @@ class Scores:
     @property
     def main_metric(self) -> str:
         """``map@12``, else the first MAP, else the first metric."""
-        metrics = self.metrics
-        if MAIN_METRIC in metrics:
-            return MAIN_METRIC
-        return next((metric for metric in metrics if metric.startswith("map")), metrics[0])
+        maps = [metric for metric in self.metrics if metric.startswith("map")]
+        return MAIN_METRIC if MAIN_METRIC in maps else (maps or self.metrics)[0]
 
     @property
     def k(self) -> int | None:
@@ -116,21 +115,16 @@ class Scores:
         cutoff = self.main_metric.partition("@")[2]
         return int(cutoff) if cutoff.isdigit() else None
 
-    def same_cutoff(self, start: str) -> str | None:
-        """Return the metric whose name begins with ``start`` at the cutoff of the main one; None if there is none."""
-        suffix = f"@{self.k}"
-        return next((metric for metric in self.metrics if metric.startswith(start) and metric.endswith(suffix)), None)
+    @property
+    def hit_rate(self) -> Interval | None:
+        """The decoder's hit rate at the cutoff of the main metric; None where the file has none."""
+        return self.systems.get(DECODER, {}).get(f"hit_rate@{self.k}")
 
 
 def to_cell(value: float, bounds: tuple[float, float] | None = None) -> Cell:
     """Return a value with its interval as the file holds them."""
     low, high = (None, None) if bounds is None else bounds
     return {"value": value, "low": low, "high": high}
-
-
-def write_scores(path: Path, scores: RunCells) -> None:
-    """Write what a run's ``metrics.json`` holds."""
-    write_json(path, scores)
 
 
 def load_scores(path: Path, run: str) -> Scores:
@@ -163,20 +157,19 @@ def _scores(value: object) -> Scores:
     folds = top.get("folds")
     if not isinstance(folds, list):
         raise _ShapeError(f"folds is {_type_of(folds)}, expected a list of windows")
+    windows = [_mapping(fold, f"folds[{number}]") for number, fold in enumerate(folds)]
     segments = _mapping(top.get("segments", {}), "segments")
     return Scores(
         protocol=_mapping(top.get("protocol", {}), "protocol"),
         systems=systems,
-        folds=[_fold(fold, f"folds[{number}]") for number, fold in enumerate(folds)],
+        folds=[
+            FoldScores(str(window.get("start", "")), _table(window.get("systems"), f"folds[{number}].systems"))
+            for number, window in enumerate(windows)
+        ],
         segments={name: _table(table, f"segments.{name}") for name, table in segments.items()},
-        segment_sizes=_sizes(top.get("segment_sizes")),
+        segment_sizes=top.get("segment_sizes", {}),
         differences=_differences(top.get("differences")),
     )
-
-
-def _fold(value: object, where: str) -> FoldScores:
-    fold = _mapping(value, where)
-    return FoldScores(str(fold.get("start", fold.get("name", ""))), _table(fold.get("systems"), f"{where}.systems"))
 
 
 def _table(value: object, where: str) -> Table:
@@ -201,11 +194,6 @@ def _interval(value: object, where: str) -> Interval:
         raise _ShapeError(f"{where}.value is {_type_of(cell.get('value'))}, expected a number")
     low, high = _number(cell.get("low")), _number(cell.get("high"))
     return Interval(number) if low is None or high is None else Interval(number, low, high)
-
-
-def _sizes(value: object) -> dict[str, int]:
-    sizes = value if isinstance(value, dict) else {}
-    return {str(name): int(size) for name, size in sizes.items() if isinstance(size, int | float)}
 
 
 def _mapping(value: object, where: str) -> dict[str, Any]:

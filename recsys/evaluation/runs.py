@@ -48,8 +48,7 @@ def score_folds(
     settings = settings_of(config)
     scores: RunCells = {"protocol": protocol, **score_systems(lists, settings)}
     segments = [target_segments(log, fold) for fold in folds]
-    names = list(segments[0])
-    tables, sizes = score_segments(lists, segments, settings, lambda name: advance(names.index(name) + 1, len(names)))
+    tables, sizes = score_segments(lists, segments, settings, advance)
     return {**scores, "segments": tables, "segment_sizes": sizes}
 
 
@@ -84,22 +83,19 @@ def lists_of_fold(log: Purchases, fold: Fold, lists: dict[str, np.ndarray], sold
     """Return a fold with the ``lists`` (Q, K) of each system for its users, and what coverage and novelty read."""
     row, position = event_positions(log.offsets[:-1], fold.history_end)
     pairs = np.unique(row * (log.n_items + 1) + log.item[position])
+    n_candidates = log.n_items
+    if sold_within_days is not None:
+        n_candidates = len(np.unique(log.item[position[log.day[position] >= fold.start_day - sold_within_days]]))
     return FoldLists(
         start=fold.name,
         user_index=fold.user_index,
         target_offsets=fold.target_offsets,
         target_item=fold.target_item,
         lists=lists,
-        n_candidates=_n_candidates(sold_within_days, log, fold, position),
+        n_candidates=n_candidates,
         n_buyers=np.bincount(pairs % (log.n_items + 1), minlength=log.n_items + 1),
         n_customers=len(np.unique(row)),
     )
-
-
-def _n_candidates(sold_within_days: int | None, log: Purchases, fold: Fold, position: np.ndarray) -> int:
-    if sold_within_days is None:
-        return log.n_items
-    return len(np.unique(log.item[position[log.day[position] >= fold.start_day - sold_within_days]]))
 
 
 def protocol_of(run: Run, log: Purchases, folds: tuple[Fold, ...], lists: list[FoldLists]) -> dict[str, Any]:
@@ -150,18 +146,17 @@ def _sentence(config: Config, candidates: str, starts: list[str]) -> str:
     if config.split.protocol == "weekly":
         sentence = (
             f"At each of {', '.join(starts)} every system recommends out of {candidates}, knowing all purchases before "
-            f"that day, and is scored on what customers bought in the {config.split.horizon_days} days from it on"
+            f"that day, and is scored on what customers bought in the {config.split.horizon_days} days from it on. "
+            "Customers who bought nothing then are left out."
         )
     elif config.split.protocol == "customers":
         sentence = (
             f"Every system recommends out of {candidates} to customers it has not learned from, knowing all their "
-            "purchases but the last, and is scored on that one"
+            "purchases but the last, and is scored on that one."
         )
     else:
         sentence = (
             f"Every system recommends out of {candidates}, knowing all purchases of a customer but the last, and is "
-            "scored on that one"
+            "scored on that one."
         )
-    percent = f"{100 * CONFIDENCE:g} %"
-    left_out = " Customers who bought nothing then are left out." if config.split.protocol == "weekly" else ""
-    return f"{sentence}.{left_out} Intervals hold {percent} of redrawn customers."
+    return f"{sentence} Intervals hold {100 * CONFIDENCE:g} % of redrawn customers."

@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.evaluation.bootstrap import Bootstrap, Sample, bootstrap, interval, mean_of_folds
 from recsys.evaluation.metrics import catalogue_coverage_at_k, hits_of, novelty_at_k, user_values
-from recsys.evaluation.results import Cell, Cells, FoldCells, RunCells, to_cell
+from recsys.evaluation.results import Cells, FoldCells, RunCells, to_cell
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,17 @@ def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
     columns, drawn = _draw([_columns(fold, settings) for fold in folds], folds, settings)
     coverages = [_coverage(fold, settings.cutoffs) for fold in folds]
     mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
-    by_fold: list[FoldCells] = [
-        {
-            "start": fold.start,
-            "n_users": len(fold.user_index),
-            "systems": _merged(_table(columns, means, settings), coverage),
-            "differences": _differences(columns, means, settings),
-        }
-        for fold, coverage, means in zip(folds, coverages, _each_fold(drawn), strict=True)
-    ]
+    by_fold: list[FoldCells] = []
+    for number, (fold, coverage) in enumerate(zip(folds, coverages, strict=True)):
+        means = Bootstrap(drawn.measured[number], drawn.resampled[:, number])
+        by_fold.append(
+            {
+                "start": fold.start,
+                "n_users": len(fold.user_index),
+                "systems": _merged(_table(columns, means, settings), coverage),
+                "differences": _differences(columns, means, settings),
+            }
+        )
     return {
         "systems": _merged(_table(columns, mean, settings), _mean_coverage(coverages)),
         "differences": _differences(columns, mean, settings),
@@ -75,13 +77,12 @@ def score_segment(folds: list[FoldLists], chosen: list[np.ndarray], settings: Se
     A user of several folds counts once in the size. A segment without users has an empty table.
     """
     kept = [only(fold, mask) for fold, mask in zip(folds, chosen, strict=True)]
-    users = [fold.user_index for fold in kept if len(fold.user_index)]
-    if not users:
-        return {}, 0
     kept = [fold for fold in kept if len(fold.user_index)]
+    if not kept:
+        return {}, 0
     columns, drawn = _draw([_columns(fold, settings, novelty=False) for fold in kept], kept, settings)
     mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
-    return _table(columns, mean, settings), len(np.unique(np.concatenate(users)))
+    return _table(columns, mean, settings), len(np.unique(np.concatenate([fold.user_index for fold in kept])))
 
 
 def only(fold: FoldLists, chosen: np.ndarray) -> FoldLists:
@@ -105,19 +106,13 @@ def _columns(fold: FoldLists, settings: Settings, *, novelty: bool = True) -> di
         if novelty and fold.n_buyers is not None:
             for k in cutoffs:
                 columns[system, f"novelty@{k}"] = novelty_at_k(items, fold.n_buyers, fold.n_customers, k)
-    return _averages(columns, settings.averages) | columns
-
-
-def _averages(
-    columns: dict[tuple[str, str], np.ndarray], averages: dict[str, tuple[str, ...]]
-) -> dict[tuple[str, str], np.ndarray]:
-    """Return the mean of the members' values (Q,) for each average and metric."""
-    return {
+    averages = {
         (name, metric): np.mean([columns[member, metric] for member in members], axis=0)
-        for name, members in averages.items()
+        for name, members in settings.averages.items()
         for system, metric in columns
         if system == members[0]
     }
+    return averages | columns
 
 
 def _draw(
@@ -131,16 +126,13 @@ def _draw(
     return names, bootstrap(samples, settings.n_resamples, settings.seed)
 
 
-def _each_fold(drawn: Bootstrap) -> list[Bootstrap]:
-    return [Bootstrap(drawn.measured[f], drawn.resampled[:, f]) for f in range(len(drawn.measured))]
-
-
 def _table(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Cells:
     table: Cells = {}
     for number, (system, metric) in enumerate(columns):
         value = float(drawn.measured[number])
         if np.isfinite(value):
-            table.setdefault(system, {})[metric] = _cell(value, drawn.resampled[:, number], settings)
+            ends = interval(drawn.resampled[:, number], settings.confidence)
+            table.setdefault(system, {})[metric] = to_cell(value, ends)
     return table
 
 
@@ -154,12 +146,8 @@ def _differences(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Set
         value = float(drawn.measured[ours] - drawn.measured[theirs])
         if system != first and np.isfinite(value):
             apart = drawn.resampled[:, ours] - drawn.resampled[:, theirs]
-            table.setdefault(system, {})[metric] = _cell(value, apart, settings)
+            table.setdefault(system, {})[metric] = to_cell(value, interval(apart, settings.confidence))
     return table
-
-
-def _cell(value: float, resampled: np.ndarray, settings: Settings) -> Cell:
-    return to_cell(value, interval(resampled, settings.confidence))
 
 
 def _coverage(fold: FoldLists, cutoffs: tuple[int, ...]) -> Cells:
@@ -186,16 +174,15 @@ def _merged(table: Cells, more: Cells) -> Cells:
     return {system: {**values, **more.get(system, {})} for system, values in table.items()}
 
 
-#: Called with the name of each segment as it is scored.
-Report = Callable[[str], None]
-
-
 def score_segments(
-    folds: list[FoldLists], segments: list[dict[str, np.ndarray]], settings: Settings, report: Report
+    folds: list[FoldLists],
+    segments: list[dict[str, np.ndarray]],
+    settings: Settings,
+    advance: Callable[[int, int], None],
 ) -> tuple[dict[str, Cells], dict[str, int]]:
     """Return ``segments`` and ``segment_sizes`` as ``metrics.json`` holds them."""
     tables, sizes = {}, {}
-    for name in segments[0]:
+    for n_done, name in enumerate(segments[0], start=1):
         tables[name], sizes[name] = score_segment(folds, [segment[name] for segment in segments], settings)
-        report(name)
+        advance(n_done, len(segments[0]))
     return tables, sizes

@@ -29,14 +29,23 @@ HEAD_SHARE: Final = 0.8
 
 def target_segments(data: Purchases, fold: Fold) -> dict[str, np.ndarray]:
     """Return, for each segment, which of the fold's targets (n,) bool belong to it."""
-    known = _known_items(data, fold)
-    repeated = bought_before(data, fold)
-    launched = _first_day(data, fold, known) >= fold.start_day - LAUNCH_DAYS
+    _, position = event_positions(data.offsets[:-1], fold.history_end)
+    known = data.item[position]
+    first_day = np.full(data.n_items + 1, fold.start_day, dtype=np.int64)  # where it was not sold before the date
+    np.minimum.at(first_day, known, data.day[position])
+    launched = first_day >= fold.start_day - LAUNCH_DAYS
     counts = np.bincount(known, minlength=data.n_items + 1)
+    repeated = bought_before(data, fold)
+    n_events = fold.history_end[fold.user_index] - data.offsets[fold.user_index]
+    n_of_target = np.repeat(n_events, np.diff(fold.target_offsets))
+    by_history = {
+        name: (n_of_target >= low) & (True if high is None else n_of_target <= high)
+        for name, (low, high) in HISTORY_LENGTHS.items()
+    }
     return {
         "repeated": repeated,
         "new": ~repeated,
-        **_by_history(data, fold),
+        **by_history,
         "newly_launched": launched[fold.target_item],
         "tail": ~head_items(counts)[fold.target_item],
     }
@@ -55,22 +64,6 @@ def head_items(counts_V: np.ndarray) -> np.ndarray:
     return head
 
 
-def _known_items(data: Purchases, fold: Fold) -> np.ndarray:
-    known: np.ndarray = data.item[_known_positions(data, fold)]
-    return known
-
-
-def _known_positions(data: Purchases, fold: Fold) -> np.ndarray:
-    return event_positions(data.offsets[:-1], fold.history_end)[1]
-
-
-def _first_day(data: Purchases, fold: Fold, known: np.ndarray) -> np.ndarray:
-    """Return the day (V,) on which each item was first sold; the fold's date where that was not before it."""
-    first = np.full(data.n_items + 1, fold.start_day, dtype=np.int64)
-    np.minimum.at(first, known, data.day[_known_positions(data, fold)])
-    return first
-
-
 def bought_before(data: Purchases, fold: Fold) -> np.ndarray:
     """Return which of the fold's targets (n,) bool the customer had bought before."""
     row, position = event_positions(data.offsets[fold.user_index], fold.history_end[fold.user_index])
@@ -78,12 +71,3 @@ def bought_before(data: Purchases, fold: Fold) -> np.ndarray:
     row_of_target = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
     before: np.ndarray = np.isin(row_of_target * span + fold.target_item, row * span + data.item[position])
     return before
-
-
-def _by_history(data: Purchases, fold: Fold) -> dict[str, np.ndarray]:
-    n_events = fold.history_end[fold.user_index] - data.offsets[fold.user_index]
-    n_of_target = np.repeat(n_events, np.diff(fold.target_offsets))
-    return {
-        name: (n_of_target >= low) & (True if high is None else n_of_target <= high)
-        for name, (low, high) in HISTORY_LENGTHS.items()
-    }

@@ -5,7 +5,6 @@ learned from, and folds, each with the position up to which a user's history is 
 """
 
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Final
 
 import numpy as np
@@ -49,24 +48,16 @@ class Fold:
         """Return the same asked of some: ``chosen`` (Q,) bool, or ascending places, among ``user_index``."""
         rows = np.arange(len(self.user_index))[chosen]
         _, position = event_positions(self.target_offsets[rows], self.target_offsets[rows + 1])
-        counts = np.diff(self.target_offsets)[rows]
-        return replace(
-            self,
-            user_index=self.user_index[rows],
-            target_offsets=np.concatenate([[0], np.cumsum(counts)]),
-            target_item=self.target_item[position],
-        )
+        offsets = np.concatenate([[0], np.cumsum(np.diff(self.target_offsets)[rows])])
+        item = self.target_item[position]
+        return replace(self, user_index=self.user_index[rows], target_offsets=offsets, target_item=item)
 
     def of_targets(self, chosen: np.ndarray) -> "Fold":
         """Return the same with the targets ``chosen`` (n,) bool alone, asked of the users who have one of them."""
         kept = np.concatenate([[0], np.cumsum(chosen)])[self.target_offsets]
         has_one = np.diff(kept) > 0
-        return replace(
-            self,
-            user_index=self.user_index[has_one],
-            target_offsets=np.concatenate([[0], kept[1:][has_one]]),
-            target_item=self.target_item[chosen],
-        )
+        offsets, item = np.concatenate([[0], kept[1:][has_one]]), self.target_item[chosen]
+        return replace(self, user_index=self.user_index[has_one], target_offsets=offsets, target_item=item)
 
 
 @dataclass(frozen=True)
@@ -113,12 +104,14 @@ def weekly_split(data: Purchases, config: SplitConfig) -> Split:
             f"{config.n_folds} test windows and a validation window of {horizon} days before {day_date(end)}, with "
             "something left to learn from; lower split.n_folds or split.horizon_days, or give more data"
         )
-    return Split(
-        train_end=data.ends_before(validation_start),
-        train_day=validation_start,
-        validation=_require_buyers(data, window_fold(data, validation_start, horizon)),
-        tests=tuple(_require_buyers(data, window_fold(data, start, horizon)) for start in starts),
-    )
+    validation, *tests = (window_fold(data, start, horizon) for start in (validation_start, *starts))
+    for fold in (validation, *tests):
+        if not len(fold.user_index):
+            raise DataError(
+                f"nobody bought anything from {day_date(fold.start_day)} to {day_date(fold.end_day - 1)}; the data run "
+                f"from {day_date(data.first_day)} to {day_date(data.last_day)}; choose another split.end"
+            )
+    return Split(data.ends_before(validation_start), validation_start, validation, tuple(tests))
 
 
 def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
@@ -127,17 +120,9 @@ def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
     Where nobody bought anything, nobody is asked.
     """
     begin, end = data.ends_before(start_day), data.ends_before(start_day + horizon_days)
-    users, items = _distinct_pairs(data, begin, end)
+    user, position = event_positions(begin, end)
+    users, items = np.divmod(np.unique(user * (data.n_items + 1) + data.item[position]), data.n_items + 1)
     return _fold(day_date(start_day).isoformat(), start_day, start_day + horizon_days, begin, users, items)
-
-
-def _require_buyers(data: Purchases, fold: Fold) -> Fold:
-    if not len(fold.user_index):
-        raise DataError(
-            f"nobody bought anything from {day_date(fold.start_day)} to {day_date(fold.end_day - 1)}; "
-            f"the data run from {day_date(data.first_day)} to {day_date(data.last_day)}; choose another split.end"
-        )
-    return fold
 
 
 def leave_one_out(data: Purchases) -> Split:
@@ -159,7 +144,7 @@ def leave_one_out(data: Purchases) -> Split:
         return _fold(name, day, day + 1, known, users, data.item[ends[users] - back])
 
     validation, test = fold("validation", 2), fold("test", 1)
-    return Split(train_end=validation.history_end, train_day=day + 1, validation=validation, tests=(test,))
+    return Split(validation.history_end, day + 1, validation, (test,))
 
 
 def customer_split(data: Purchases) -> Split:
@@ -186,12 +171,8 @@ def customer_split(data: Purchases) -> Split:
         known[users] = data.offsets[users + 1] - 1
         return _fold(name, day, day + 1, known, users, data.item[data.offsets[users + 1] - 1])
 
-    return Split(
-        train_end=train_end,
-        train_day=day + 1,
-        validation=fold("validation", held_out[: n_test // 2]),
-        tests=(fold("test", held_out[n_test // 2 :]),),
-    )
+    validation, test = fold("validation", held_out[: n_test // 2]), fold("test", held_out[n_test // 2 :])
+    return Split(train_end, day + 1, validation, (test,))
 
 
 def n_held_out(n_users: int) -> int:
@@ -217,16 +198,10 @@ def with_split_rules(data: DataConfig) -> DataConfig:
 
 
 def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray, items: np.ndarray) -> Fold:
+    """Return the fold of (user, item) pairs, sorted by user."""
     user_index, counts = np.unique(users, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Fold(name, start, end, known, user_index.astype(np.int32), offsets, items.astype(np.int32))
-
-
-def _distinct_pairs(data: Purchases, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distinct (user, item) pairs of the events ``begin[u]:end[u]``, sorted by user then item."""
-    users, positions = event_positions(begin, end)
-    pairs = np.unique(users * (data.n_items + 1) + data.item[positions])
-    return (pairs // (data.n_items + 1)).astype(np.int32), (pairs % (data.n_items + 1)).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -262,8 +237,3 @@ def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToCo
         begin, end = data.offsets[fold.user_index], data.offsets[fold.user_index + 1]
         known_end[fold.user_index] = end - (end - begin) // 2
     return HistoriesToContinue(fold.start_day, fold.user_index, known_end, data.offsets[1:].copy())
-
-
-def fold_date(fold: Fold) -> date:
-    """Return the date a fold asks at."""
-    return day_date(fold.start_day)

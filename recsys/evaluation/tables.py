@@ -13,35 +13,22 @@ from recsys.errors import DataError
 from recsys.evaluation.scoring import FoldLists
 
 #: Ids are written as dictionaries: a table of a million customers repeats each id many times.
+_ID = pa.dictionary(pa.int32(), pa.string())
 RECOMMENDATIONS_SCHEMA = pa.schema(
-    [
-        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
-        (schema.RANK, pa.int32()),
-        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
-        (schema.SCORE, pa.float32()),
-    ]
+    [(schema.USER_ID, _ID), (schema.RANK, pa.int32()), (schema.ITEM_ID, _ID), (schema.SCORE, pa.float32())]
 )
-
-
 #: Continued histories: the place of an item counts from 1; log_probability is the decoder's own, before any cut.
 CONTINUATIONS_SCHEMA = pa.schema(
-    [
-        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
-        (schema.PLACE, pa.int32()),
-        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
-        (schema.LOG_PROBABILITY, pa.float32()),
-    ]
+    [(schema.USER_ID, _ID), (schema.PLACE, pa.int32()), (schema.ITEM_ID, _ID), (schema.LOG_PROBABILITY, pa.float32())]
 )
-
-
 #: Why each item was recommended; see :mod:`recsys.schema`.
 REASONS_SCHEMA = pa.schema(
     [
-        (schema.USER_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.USER_ID, _ID),
         (schema.RANK, pa.int32()),
-        (schema.ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.ITEM_ID, _ID),
         (schema.REASON, pa.dictionary(pa.int8(), pa.string())),
-        (schema.PAST_ITEM_ID, pa.dictionary(pa.int32(), pa.string())),
+        (schema.PAST_ITEM_ID, _ID),
         (schema.PAST_DATE, pa.date32()),
         (schema.SHARE, pa.float32()),
         (schema.TEXT, pa.string()),
@@ -54,14 +41,12 @@ def continuation_rows(
 ) -> pa.Table:
     """Return continuations (Q, L), padded with 0, of ``user_index`` (Q,) as rows with the original ids."""
     row, place = np.nonzero(item)
-    used, position = np.unique(item[row, place], return_inverse=True)
-    users = pa.DictionaryArray.from_arrays(
-        pa.array(row.astype(np.int32)), data.user_ids.take(pa.array(user_index.astype(np.int64)))
-    )
-    items = pa.DictionaryArray.from_arrays(
-        pa.array(position.astype(np.int32)), data.item_ids.take(pa.array(used.astype(np.int64) - 1))
-    )
-    columns = [users, pa.array(place.astype(np.int32) + 1), items, pa.array(log_probability[row, place])]
+    columns = [
+        _encoded(user_index[row], data.user_ids),
+        pa.array(place.astype(np.int32) + 1),
+        _encoded(item[row, place] - 1, data.item_ids),
+        pa.array(log_probability[row, place]),
+    ]
     return pa.table(columns, schema=CONTINUATIONS_SCHEMA)
 
 
@@ -72,10 +57,11 @@ def read_continuations(path: Path, data: Purchases) -> tuple[np.ndarray, np.ndar
         DataError: the file is missing or no Parquet, or it names users, items or places that cannot be.
     """
     table = _read(path, (schema.USER_ID, schema.PLACE, schema.ITEM_ID))
-    item, user = data.item_index_of(_column(table, schema.ITEM_ID)), data.user_index_of(_column(table, schema.USER_ID))
+    item = data.item_index_of(table[schema.ITEM_ID].combine_chunks())
+    user = data.user_index_of(table[schema.USER_ID].combine_chunks())
     if not item.all() or (user < 0).any():
         raise DataError(f"{path} names users or items that {data.folder} does not hold; generate it anew")
-    place = _places(path, table)
+    place = np.asarray(_counted(path, table, schema.PLACE, "expected 1, 2, 3, …; generate it anew"))
     user_index, row, length = np.unique(user, return_inverse=True, return_counts=True)
     if (place > length[row]).any() or len(np.unique(row * (length.max() + 1) + place)) < len(place):
         raise DataError(f"{path}: the places of a user's items are not 1, 2, 3, … once each; generate it anew")
@@ -84,29 +70,30 @@ def read_continuations(path: Path, data: Purchases) -> tuple[np.ndarray, np.ndar
     return user_index.astype(np.int32), items
 
 
-def _places(path: Path, table: pa.Table) -> np.ndarray:
-    """Return the column place (n,) int64."""
+def _counted(path: Path, table: pa.Table, column: str, expected: str) -> pa.ChunkedArray:
+    """Return a column of whole numbers from 1 as int64; an error ends in ``expected``."""
     try:
-        place = table[schema.PLACE].cast(pa.int64())
+        numbers = table[column].cast(pa.int64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{path}: column place holds no whole numbers ({error}); generate it anew") from error
-    if place.null_count or pc.min(place).as_py() < 1:
-        raise DataError(f"{path}: column place holds an empty cell or a number below 1; generate it anew")
-    return np.asarray(place)
+        raise DataError(f"{path}: column {column} does not hold whole numbers ({error}); {expected}") from error
+    smallest = pc.min(numbers).as_py()
+    if numbers.null_count or smallest < 1:
+        raise DataError(
+            f"{path} holds {f'an empty {column}' if numbers.null_count else f'{column} {smallest}'}; {expected}"
+        )
+    return numbers
 
 
 def recommendation_rows(data: Purchases, user_index: np.ndarray, item: np.ndarray, score: np.ndarray) -> pa.Table:
     """Return lists (Q, K) of ``user_index`` (Q,) as rows with the original ids, in the order of users and ranks."""
     n_users, k = item.shape
-    user = pa.DictionaryArray.from_arrays(
-        pa.array(np.repeat(np.arange(n_users, dtype=np.int32), k)), data.user_ids.take(pa.array(user_index))
-    )
-    used, position = np.unique(item, return_inverse=True)
-    items = pa.DictionaryArray.from_arrays(
-        pa.array(position.ravel().astype(np.int32)), data.item_ids.take(pa.array(used - 1))
-    )
-    rank = np.tile(np.arange(1, k + 1, dtype=np.int32), n_users)
-    columns = [user, pa.array(rank), items, pa.array(score.astype(np.float32).ravel())]
+    row = np.repeat(np.arange(n_users, dtype=np.int32), k)
+    columns = [
+        pa.DictionaryArray.from_arrays(pa.array(row), data.user_ids.take(pa.array(user_index))),
+        pa.array(np.tile(np.arange(1, k + 1, dtype=np.int32), n_users)),
+        _encoded(item.ravel() - 1, data.item_ids),
+        pa.array(score.astype(np.float32).ravel()),
+    ]
     return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
 
 
@@ -132,7 +119,7 @@ def reason_rows(
     row, place, number = np.nonzero(is_named)
     absent = past_item[row, place, number] == 0
     columns = [
-        _encoded(row, log.user_ids.take(pa.array(histories.user_index.astype(np.int64)))),
+        _encoded(histories.user_index[row], log.user_ids),
         pa.array(place.astype(np.int32) + 1),
         _encoded(item[row, place] - 1, log.item_ids),
         pa.DictionaryArray.from_arrays(pa.array(reason[row, place].astype(np.int8)), pa.array(schema.REASONS)),
@@ -159,16 +146,13 @@ def read_recommendations(path: Path) -> pa.Table:
             user has two items at one rank.
     """
     table = _read(path, (schema.USER_ID, schema.RANK, schema.ITEM_ID))
-    try:
-        rank = table[schema.RANK].cast(pa.int64())
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: column rank does not hold whole numbers ({error}); expected 1, 2, 3, …") from error
-    smallest = pc.min(rank).as_py()
-    if rank.null_count or smallest < 1:
-        found = "an empty rank" if rank.null_count else f"rank {smallest}"
-        raise DataError(f"{path} holds {found}; ranks are whole numbers from 1, the best item first")
+    rank = _counted(path, table, schema.RANK, "ranks are whole numbers from 1, the best item first")
     table = table.set_column(table.column_names.index(schema.RANK), schema.RANK, rank)
-    _reject_shared_ranks(path, table)
+    counted = table.group_by([schema.USER_ID, schema.RANK]).aggregate([([], "count_all")])
+    shared = counted.filter(pc.greater(counted["count_all"], 1)).to_pylist()
+    if shared:
+        user, place, n_items = (shared[0][name] for name in (schema.USER_ID, schema.RANK, "count_all"))
+        raise DataError(f"{path}: user {user!r} has {n_items} items at rank {place}; expected one a rank")
     return table
 
 
@@ -189,11 +173,11 @@ def read_lists(path: Path, data: Purchases, user_index: np.ndarray) -> np.ndarra
         DataError: as :func:`read_recommendations`, or the table names items or no users that the data know.
     """
     table = read_recommendations(path)
-    item = data.item_index_of(_column(table, schema.ITEM_ID))
+    item = data.item_index_of(table[schema.ITEM_ID].combine_chunks())
     if not item.all():
         unknown = table[schema.ITEM_ID][int(np.flatnonzero(item == 0)[0])].as_py()
         raise DataError(f"{path} recommends item {unknown!r}, which {data.folder} does not hold; write the lists anew")
-    user = data.user_index_of(_column(table, schema.USER_ID))
+    user = data.user_index_of(table[schema.USER_ID].combine_chunks())
     row = np.minimum(np.searchsorted(user_index, user), len(user_index) - 1)
     row = np.where(user_index[row] == user, row, -1)
     if (row < 0).all():
@@ -214,8 +198,8 @@ def lists_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -
     row = np.asarray(pc.fill_null(pc.index_in(recommendations[schema.USER_ID], value_set=users), -1))
     if (row < 0).all():
         raise DataError(
-            f"the tables have no user in common: recommendations for {_example(recommendations)}, targets of "
-            f"{_example(targets)}; user_id must be written the same way in both"
+            f"the tables have no user in common: recommendations for {recommendations[schema.USER_ID][0].as_py()!r}, "
+            f"targets of {targets[schema.USER_ID][0].as_py()!r}; user_id must be written the same way in both"
         )
     item = np.asarray(pc.index_in(recommendations[schema.ITEM_ID], value_set=items)) + 1
     return FoldLists(
@@ -234,16 +218,6 @@ def _lists(row: np.ndarray, rank: np.ndarray, item: np.ndarray, n_rows: int) -> 
     return lists
 
 
-def _reject_shared_ranks(path: Path, table: pa.Table) -> None:
-    counted = table.group_by([schema.USER_ID, schema.RANK]).aggregate([([], "count_all")])
-    shared = counted.filter(pc.greater(counted["count_all"], 1))
-    if shared.num_rows:
-        user, rank = shared[schema.USER_ID][0].as_py(), shared[schema.RANK][0].as_py()
-        raise DataError(
-            f"{path}: user {user!r} has {shared['count_all'][0].as_py()} items at rank {rank}; expected one a rank"
-        )
-
-
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     try:
         found = pq.read_schema(path).names
@@ -259,10 +233,6 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
         raise DataError(f"{path} is not a Parquet table ({error}); expected columns {', '.join(columns)}") from error
     if not table.num_rows:
         raise DataError(f"{path} has no rows; expected {', '.join(columns)}")
-    return _as_strings(path, table)
-
-
-def _as_strings(path: Path, table: pa.Table) -> pa.Table:
     for place, column in enumerate(table.column_names):
         if column in (schema.USER_ID, schema.ITEM_ID):
             values = table[column].cast(pa.string())
@@ -270,11 +240,3 @@ def _as_strings(path: Path, table: pa.Table) -> pa.Table:
                 raise DataError(f"{path} has {values.null_count} rows without {column}; remove or complete them")
             table = table.set_column(place, column, values)
     return table
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    return table[name].combine_chunks()
-
-
-def _example(table: pa.Table) -> str:
-    return repr(table[schema.USER_ID][0].as_py())

@@ -16,13 +16,9 @@ from recsys.reports import glossary as wording
 from recsys.reports.figures import Line, Mark
 
 FIGURES_DIR = REPORTS_DIR / "figures"
-
-
+WIDTH = 7.6  # inches
 #: column → its points: x (n,), y (n,)
 Log = dict[str, tuple[np.ndarray, np.ndarray]]
-
-
-WIDTH = 7.6
 
 
 def read_log(path: Path) -> Log:
@@ -49,10 +45,9 @@ def curves_figure(log: Log, width: float = WIDTH) -> Figure:
     titles = {"loss": "Loss", "entropy": "Entropy of the predictions"}
     titled = [(title, lines) for name, title in titles.items() if (lines := _parts(log, name))]
     quality = [name for name in log if name.startswith("val_") and "map" in name][:1]
-    titled += [
-        (f"{wording.metric_name(name[4:])} on validation", [Line(name, *log[name], name_highest=True)])
-        for name in quality
-    ]
+    for name in quality:
+        title = f"{wording.metric_name(name[4:])} on validation"
+        titled.append((title, [Line(name, *log[name], name_highest=True)]))
     if not titled:
         titled = [(name, [Line(name, *points)]) for name, points in list(log.items())[:2]]
     return figures.curves(titled, "training step", width=width)
@@ -60,15 +55,16 @@ def curves_figure(log: Log, width: float = WIDTH) -> Figure:
 
 def _parts(log: Log, name: str) -> list[Line]:
     """Return the lines of what was logged as ``train_<name>`` and ``val_<name>``, a step and an epoch."""
-    lines = [Line("training, a step", *log[column], faint=True) for column in _named(log, f"train_{name}_step")]
-    training, validation = (_named(log, f"{part}_{name}_epoch", f"{part}_{name}")[:1] for part in ("train", "val"))
-    lines += [Line("training", *log[column]) for column in training]
-    return lines + [Line("validation", *log[column], colour="second") for column in validation]
+    steps = log.get(f"train_{name}_step")
+    training, validation = (log.get(f"{part}_{name}_epoch", log.get(f"{part}_{name}")) for part in ("train", "val"))
+    lines = [Line("training, a step", *steps, faint=True)] if steps else []
+    lines += [Line("training", *training)] if training else []
+    return lines + ([Line("validation", *validation, colour="second")] if validation else [])
 
 
 def ranking(scores: Scores) -> list[str]:
     """Return the systems, best first by the main metric; those without it are left out."""
-    return [name for name, _ in _ranked(scores.systems, scores.main_metric)]
+    return [name for name, _ in ranked(scores.systems, scores.main_metric)]
 
 
 def systems_figure(scores: Scores, width: float = WIDTH) -> Figure:
@@ -76,7 +72,7 @@ def systems_figure(scores: Scores, width: float = WIDTH) -> Figure:
     metric = scores.main_metric
     marks = [
         _mark(name, interval, width, wording.amount(metric, interval.value))
-        for name, interval in _ranked(scores.systems, metric)
+        for name, interval in ranked(scores.systems, metric)
     ]
     return figures.forest(marks, wording.metric_name(metric), width=width)
 
@@ -84,11 +80,9 @@ def systems_figure(scores: Scores, width: float = WIDTH) -> Figure:
 def folds_figure(scores: Scores, width: float = WIDTH) -> Figure:
     """Return one panel a held-out window, the systems in the order of their overall value."""
     metric = scores.main_metric
+    names = ranking(scores)
     titled = [
-        (
-            long_date(fold.start),
-            [_mark(name, fold.systems.get(name, {}).get(metric), width) for name in ranking(scores)],
-        )
+        (long_date(fold.start), [_mark(name, fold.systems.get(name, {}).get(metric), width) for name in names])
         for fold in scores.folds
     ]
     return figures.panels(titled, wording.metric_name(metric), width=width)
@@ -104,11 +98,10 @@ def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
             wording.amount(metric, lead.value, signed=True),
             highlight=wording.side(lead) > 0,
         )
-        for name, lead in reversed(_ranked(scores.differences, metric))
+        for name, lead in reversed(ranked(scores.differences, metric))
     ]
-    if not marks:
-        return None
-    return figures.forest(marks, f"{wording.metric_name(metric)}: decoder minus the other", width=width, zero=True)
+    title = f"{wording.metric_name(metric)}: decoder minus the other"
+    return figures.forest(marks, title, width=width, zero=True) if marks else None
 
 
 def segments_figure(scores: Scores, systems: list[str], width: float = WIDTH) -> Figure | None:
@@ -120,7 +113,8 @@ def segments_figure(scores: Scores, systems: list[str], width: float = WIDTH) ->
     series: list[tuple[str, list[Interval | None]]] = [
         (wording.system(name).name, [table.get(name, {}).get(metric) for table in filled.values()]) for name in systems
     ]
-    rows = [_label(f"{wording.segment(name).name}{_size(scores, name)}", width) for name in filled]
+    sizes = {name: f" ({wording.ordinary(size)})" for name, size in scores.segment_sizes.items()}
+    rows = [_label(f"{wording.segment(name).name}{sizes.get(name, '')}", width) for name in filled]
     return figures.dots(rows, series, wording.metric_name(metric), width=width)
 
 
@@ -138,18 +132,10 @@ def _number(cell: str | None) -> float:
         return math.nan
 
 
-def _named(log: Log, *names: str) -> list[str]:
-    return [name for name in names if name in log]
-
-
-def _ranked(table: Table, metric: str) -> list[tuple[str, Interval]]:
+def ranked(table: Table, metric: str) -> list[tuple[str, Interval]]:
+    """Return the systems that have ``metric`` with its values, best first."""
     found = [(name, values[metric]) for name, values in table.items() if metric in values]
     return sorted(found, key=lambda pair: -pair[1].value)
-
-
-def _size(scores: Scores, segment: str) -> str:
-    size = scores.segment_sizes.get(segment)
-    return "" if size is None else f" ({wording.ordinary(size)})"
 
 
 def _mark(name: str, interval: Interval | None, width: float, text: str = "") -> Mark:
@@ -158,10 +144,8 @@ def _mark(name: str, interval: Interval | None, width: float, text: str = "") ->
 
 def _label(text: str, width: float) -> str:
     """Break a label at its middle blank where the figure is too narrow for it."""
-    if width >= figures.NARROW or len(text) < 16:
-        return text
     blanks = [place for place, letter in enumerate(text) if letter == " "]
-    if not blanks:
+    if width >= figures.NARROW or len(text) < 16 or not blanks:
         return text
     middle = min(blanks, key=lambda place: abs(place - len(text) / 2))
     return f"{text[:middle]}\n{text[middle + 1 :]}"

@@ -12,17 +12,17 @@ from recsys.errors import RunError
 from recsys.evaluation.splits import Fold, Split
 from recsys.evaluation.tables import read_lists
 from recsys.runs import Run
+from recsys.schema import DECODER
 
 N_SHOWN = 20
-N_NEWCOMERS = 3
-SYSTEM = "decoder"
+N_WITHOUT_HISTORY = 3
 _HISTORY_LINES = 14
 _BOUGHT_LINES = 16
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A product beside a customer: was it both recommended and bought, had the customer bought it before?"""
+    """A product beside a customer: is it in the other list too (a hit), had the customer bought it before?"""
 
     product: Product
     hit: bool
@@ -30,12 +30,8 @@ class Shown:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Day:
-    """Products bought on a day, each with how often it stands in that day's receipts."""
-
-    date: str
-    products: list[tuple[Product, int]]
+#: A day's date, and the products bought on it, each with how often it stands in that day's receipts.
+Day = tuple[str, list[tuple[Product, int]]]
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,6 @@ class Customer:
     bought: list[Shown]  # hits first, then repeats
     n_bought: int
 
-    @property
-    def n_hits(self) -> int:
-        """Number of recommended products that were bought."""
-        return sum(shown.hit for shown in self.recommended)
-
 
 @dataclass(frozen=True)
 class Gallery:
@@ -64,11 +55,6 @@ class Gallery:
     customers: list[Customer]
     seed: int
     n_eligible: int
-
-    @property
-    def has_reasons(self) -> bool:
-        """Whether it is said why products were recommended."""
-        return any(shown.reason for customer in self.customers for shown in customer.recommended)
 
 
 #: Says why items (Q, K) are recommended to customers (Q,) at a fold's date: a sentence each.
@@ -85,19 +71,19 @@ def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = No
     if not split.tests:
         raise RunError(f"{run.folder} holds out nothing (split.n_folds is 0), so there is nothing to report")
     fold = split.tests[-1]
-    path = run.table_path(SYSTEM, fold.name)
+    path = run.table_path(DECODER, fold.name)
     if not path.is_file():
         raise RunError(
             f"{path} is missing: the decoder's lists for {fold.name}; "
             f"run `recsys predict --folds --run {run.name}` first"
         )
     chosen = choose_customers(fold, data, run.config.seed)
-    lists = read_lists(path, data, fold.user_index)
+    lists = read_lists(path, data, fold.user_index)[chosen]
     labels = Labels(data.items)
-    reasons = why(fold, fold.user_index[chosen], lists[chosen]) if why is not None else [[]] * len(chosen)
+    reasons = why(fold, fold.user_index[chosen], lists) if why else [[""] * lists.shape[1]] * len(chosen)
     customers = [
-        _customer(data, labels, fold, place, lists[place].tolist(), said)
-        for place, said in zip(chosen, reasons, strict=True)
+        _customer(data, labels, fold, place, items, said)
+        for place, items, said in zip(chosen, lists.tolist(), reasons, strict=True)
     ]
     return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
 
@@ -112,11 +98,15 @@ def choose_customers(fold: Fold, data: Purchases, seed: int, n: int = N_SHOWN) -
     lengths = (fold.history_end - data.offsets[:-1])[fold.user_index]
     shuffled = rng.permutation(len(lengths))
     new, known = shuffled[lengths[shuffled] == 0], shuffled[lengths[shuffled] > 0]
-    new = new[: max(N_NEWCOMERS, n - len(known))][:n]
+    new = new[: max(N_WITHOUT_HISTORY, n - len(known))][:n]
     by_length = known[np.argsort(lengths[known], kind="stable")]
-    n_parts = min(n - len(new), len(by_length))
-    drawn = [int(rng.choice(part)) for part in np.array_split(by_length, max(n_parts, 1))[:n_parts]]
-    return np.array([*new, *drawn], dtype=np.int64)
+    return np.array([*new, *draw_across(by_length, n - len(new), rng)], dtype=np.int64)
+
+
+def draw_across(order: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
+    """Return one element of each of ``n`` parts of equal size, fewer where ``order`` (m,) is shorter."""
+    parts = np.array_split(order, n) if n else []
+    return [int(rng.choice(part)) for part in parts if len(part)]
 
 
 def _customer(
@@ -127,7 +117,6 @@ def _customer(
     past = set(data.item[begin:end].tolist())
     targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
     days, n_shown = _newest_days(data, labels, begin, end)
-    said_of = reasons or [""] * len(items)
 
     def shown(item: int, others: list[int], reason: str = "") -> Shown:
         return Shown(labels.product(item), item in others, item in past, reason)
@@ -138,7 +127,7 @@ def _customer(
         n_purchases=end - begin,
         days=days,
         n_older=end - begin - n_shown,
-        recommended=[shown(item, targets, said) for item, said in zip(items, said_of, strict=True) if item],
+        recommended=[shown(item, targets, said) for item, said in zip(items, reasons, strict=True) if item],
         bought=bought[:_BOUGHT_LINES],
         n_bought=len(bought),
     )
@@ -154,7 +143,7 @@ def _newest_days(data: Purchases, labels: Labels, begin: int, end: int) -> tuple
         if room <= 0:
             break
         pairs = [(labels.product(int(i)), int(c)) for i, c in zip(items[:room], counts[:room], strict=True)]
-        days.append(Day(long_date(day_date(day).isoformat()), pairs))
+        days.append((long_date(day_date(day).isoformat()), pairs))
         lines += len(pairs)
         n_shown += int(counts[:room].sum())
     return days, n_shown

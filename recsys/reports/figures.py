@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from recsys.evaluation.results import Interval
+from recsys.storage import replacing
 
 #: name of the CSS variable (``--chart-<name>``) → colour on a light ground
 PALETTE = {
@@ -38,13 +39,11 @@ PALETTE = {
 NARROW = 5.0
 
 _SETTINGS = {
-    "axes.edgecolor": PALETTE["muted"],
+    **dict.fromkeys(("axes.titlecolor", "legend.labelcolor", "text.color", "ytick.color"), PALETTE["ink"]),
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), PALETTE["muted"]),
+    **dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top", "ytick.left"), False),
+    "axes.axisbelow": True,
     "axes.facecolor": "none",
-    "axes.labelcolor": PALETTE["muted"],
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": PALETTE["ink"],
     "axes.titlelocation": "left",
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -54,17 +53,10 @@ _SETTINGS = {
     "font.size": 9.5,
     "grid.color": PALETTE["grid"],
     "legend.frameon": False,
-    "legend.labelcolor": PALETTE["ink"],
     "svg.fonttype": "none",
     "svg.hashsalt": "recsys",
-    "text.color": PALETTE["ink"],
     "text.parse_math": False,  # a product may well have two dollar signs in its name
-    "xtick.color": PALETTE["muted"],
-    "ytick.color": PALETTE["ink"],
-    "ytick.left": False,
 }
-
-
 _UNDATED: dict[str, str | None] = {"Date": None, "Creator": None}
 
 
@@ -90,174 +82,140 @@ class Line:
     name_highest: bool = False
 
 
+@contextmanager
+def style() -> Iterator[None]:
+    """Let Matplotlib draw in the project's style as long as this is open, or in a function that it decorates."""
+    with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]  # the stub lists every key by name
+        yield
+
+
+@style()
 def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = False) -> Figure:
-    """Return one row a mark: its value as a dot, its interval as a line.
-
-    Args:
-        marks: rows from top to bottom.
-        xlabel: name of the axis.
-        width: inches.
-        zero: draw the line of no difference, and put it into view.
-    """
-    with style():
-        figure = Figure(figsize=(width, 0.75 + 0.36 * len(marks)), layout="constrained")
-        _rows(figure.subplots(), marks, xlabel, zero=zero)
-        return figure
+    """Return one row a mark, its value as a dot, its interval as a line; ``zero`` draws the line of no difference."""
+    figure, (axes,) = _beside(1, width, 0.75 + 0.36 * len(marks))
+    _rows(axes, marks, xlabel, zero=zero)
+    return figure
 
 
+@style()
 def panels(titled: Sequence[tuple[str, Sequence[Mark]]], xlabel: str, *, width: float) -> Figure:
     """Return one forest a title, on a common axis: beside one another, or below where ``width`` (inches) is narrow."""
     columns = min(len(titled), 1 if width < NARROW else 3)
     rows = -(-len(titled) // columns)
     height = rows * (0.9 + 0.28 * max(len(marks) for _, marks in titled))
-    with style():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for place, (title, marks) in zip(axes, titled, strict=False):
-            _rows(place, marks, xlabel)
-            place.set_title(title)
-        for place in axes[len(titled) :]:
-            place.remove()
-        return figure
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for place, (title, marks) in zip(axes, titled, strict=False):
+        _rows(place, marks, xlabel)
+        place.set_title(title)
+    for place in axes[len(titled) :]:
+        place.remove()
+    return figure
 
 
+@style()
 def dots(
     rows: Sequence[str], series: Sequence[tuple[str, Sequence[Interval | None]]], xlabel: str, *, width: float
 ) -> Figure:
     """Return a row a name with one dot a series, the first series being the one looked at."""
-    colours, shapes = ("accent", "second", "third", "plain"), "oDs^"
-    with style():
-        figure = Figure(figsize=(width, 1.15 + 0.42 * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        for number, (label, intervals) in enumerate(series):
-            colour, shape = PALETTE[colours[number % 4]], shapes[number % 4]
-            found = [(row, interval) for row, interval in enumerate(intervals) if interval is not None]
-            offset = (number - (len(series) - 1) / 2) * 0.2
-            for row, interval in found:
-                axes.plot(interval.bounds, [row + offset] * 2, color=colour, lw=1.6, alpha=0.7)
-            places = [row + offset for row, _ in found]
-            axes.plot([i.value for _, i in found], places, shape, color=colour, ms=6, label=label, ls="none")
-        axes.set_yticks(range(len(rows)), rows)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        _finish(axes, xlabel)
-        figure.legend(loc="outside upper left", ncols=1 if width < NARROW else len(series))
-        return figure
+    figure, (axes,) = _beside(1, width, 1.15 + 0.42 * len(rows))
+    for number, (label, intervals) in enumerate(series):
+        colour, shape = PALETTE[("accent", "second", "third", "plain")[number % 4]], "oDs^"[number % 4]
+        offset = (number - (len(series) - 1) / 2) * 0.2
+        found = [(row + offset, interval) for row, interval in enumerate(intervals) if interval is not None]
+        for place, interval in found:
+            axes.plot(interval.bounds, [place] * 2, color=colour, lw=1.6, alpha=0.7)
+        values, places = [interval.value for _, interval in found], [place for place, _ in found]
+        axes.plot(values, places, shape, color=colour, ms=6, label=label, ls="none")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    _finish(axes, xlabel)
+    _legend(figure, width)
+    return figure
 
 
+@style()
 def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: float) -> Figure:
     """Return one panel a title with its curves, and above them a legend of those that share a panel."""
-    narrow = width < NARROW
-    rows, columns = (len(titled), 1) if narrow else (1, len(titled))
-    with style():
-        figure = Figure(figsize=(width, 2.7 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for place, (title, lines) in zip(axes, titled, strict=True):
-            for line in lines:
-                _curve(place, line)
-                if line.name_highest:
-                    _name_highest(place, line)
-            place.set_title(title)
-            _finish(place, xlabel, axis="both")
-            place.margins(y=0.15)
-        # Inside a panel a legend would lie on curves: they fill it from one side to the other.
-        shared = [place.get_legend_handles_labels() for place in axes if len(place.lines) > 1]
-        named = {label: handle for handles, labels in shared for handle, label in zip(handles, labels, strict=True)}
-        if named:
-            columns = 1 if narrow else len(named)
-            figure.legend(named.values(), named.keys(), loc="outside upper left", ncols=columns)
-        return figure
+    figure, axes = _beside(len(titled), width, 2.7)
+    for place, (title, lines) in zip(axes, titled, strict=True):
+        for line in lines:
+            _curve(place, line)
+        place.set_title(title)
+        _finish(place, xlabel, axis="both")
+        place.margins(y=0.15)
+    # Inside a panel a legend would lie on curves: they fill it from one side to the other.
+    _legend(figure, width, [place for place in axes if len(place.lines) > 1])
+    return figure
 
 
+@style()
 def histograms(titled: Sequence[tuple[str, np.ndarray]], ylabel: str, *, width: float) -> Figure:
     """Return one panel a title that says how many of its values (n,), n ≥ 1, lie where.
 
     Values above the 99th percentile are counted in the last bar, so that a few of them do not flatten all others.
     """
-    rows, columns = (len(titled), 1) if width < NARROW else (1, len(titled))
-    with style():
-        figure = Figure(figsize=(width, 2.7 * rows), layout="constrained")
-        for place, (title, values) in zip(figure.subplots(rows, columns, squeeze=False).ravel(), titled, strict=True):
-            highest = np.percentile(values, 99, method="higher")
-            place.hist(np.minimum(values, highest), bins=_bins(values.min(), highest), color=PALETTE["second"])
-            place.set_title(title)
-            place.set_ylabel(ylabel)
-            _finish(place, f"the last bar: {highest:,.0f} and more" if values.max() > highest else "", axis="both")
-        return figure
+    figure, axes = _beside(len(titled), width, 2.7)
+    for place, (title, values) in zip(axes, titled, strict=True):
+        lowest, highest = values.min(), np.percentile(values, 99, method="higher")
+        step = max(int(np.ceil((highest - lowest + 1) / 30)), 1)  # at most thirty bars of equal whole width
+        bins = np.arange(np.floor(lowest), highest + step + 1, step) - 0.5
+        place.hist(np.minimum(values, highest), bins=bins, color=PALETTE["second"])
+        place.set(title=title, ylabel=ylabel)
+        _finish(place, f"the last bar: {highest:,.0f} and more" if values.max() > highest else "", axis="both")
+    return figure
 
 
+@style()
 def bars(
     rows: Sequence[str], series: Sequence[tuple[str, np.ndarray]], ylabel: str, xlabel: str, *, width: float
 ) -> Figure:
     """Return a group of bars a name of ``rows``, one bar a series; values (len(rows),) are shares of 1."""
-    colours = ("accent", "second", "plain")
-    with style():
-        figure = Figure(figsize=(width, 3.0), layout="constrained")
-        axes = figure.subplots()
-        thick = 0.8 / len(series)
-        for number, (label, values) in enumerate(series):
-            left = np.arange(len(rows)) + (number - (len(series) - 1) / 2) * thick
-            axes.bar(left, values, thick * 0.92, color=PALETTE[colours[number % 3]], label=label)
-        shown = range(0, len(rows), -(-len(rows) // (7 if width < NARROW else 15)))
-        axes.set_xticks(list(shown), [rows[place] for place in shown])
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.grid(True, axis="y", lw=0.8)
-        axes.set_axisbelow(True)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-        figure.legend(loc="outside upper left", ncols=1 if width < NARROW else len(series))
-        return figure
+    figure, (axes,) = _beside(1, width, 3.0)
+    thick = 0.8 / len(series)
+    for number, (label, values) in enumerate(series):
+        left = np.arange(len(rows)) + (number - (len(series) - 1) / 2) * thick
+        colour = PALETTE[("accent", "second", "plain")[number % 3]]
+        axes.bar(left, values, thick * 0.92, color=colour, label=label)
+    shown = range(0, len(rows), -(-len(rows) // (7 if width < NARROW else 15)))
+    axes.set_xticks(list(shown), [rows[place] for place in shown])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(True, axis="y", lw=0.8)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    _legend(figure, width)
+    return figure
 
 
+@style()
 def grids(
     titled: Sequence[tuple[str, np.ndarray]], names: Sequence[str], ylabel: str, xlabel: str, *, width: float
 ) -> Figure:
-    """Return one square of shares (C, C) a title, dark where the share is large; its rows say what came before.
-
-    Each row is divided by its sum; a row without any share stays empty.
-    """
+    """Return one square of shares (C, C) a title, each row, which says what came before, divided by its sum."""
     narrow = width < NARROW
-    rows, columns = (len(titled), 1) if narrow else (1, len(titled))
-    size = width / columns
-    with style():
-        figure = Figure(figsize=(width, rows * (size + 0.9)), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for number, (place, (title, share)) in enumerate(zip(axes, titled, strict=True)):
-            total = share.sum(axis=1, keepdims=True)
-            _grid(place, np.divide(share, total, out=np.zeros_like(share), where=total > 0))
-            place.set_title(title)
-            place.set_xticks(range(len(names)), names, rotation=90)
-            place.set_yticks(range(len(names)), names if narrow or not number else [""] * len(names))
-            place.set_xlabel(xlabel)
-        axes[0].set_ylabel(ylabel)
-        return figure
+    figure, axes = _beside(len(titled), width, (width if narrow else width / len(titled)) + 0.9)
+    for number, (place, (title, share)) in enumerate(zip(axes, titled, strict=True)):
+        total = share.sum(axis=1, keepdims=True)
+        _grid(place, np.divide(share, total, out=np.zeros_like(share), where=total > 0))
+        place.set(title=title, xlabel=xlabel)
+        place.set_xticks(range(len(names)), names, rotation=90)
+        place.set_yticks(range(len(names)), names if narrow or not number else [""] * len(names))
+    axes[0].set_ylabel(ylabel)
+    return figure
 
 
-def _grid(axes: Axes, share: np.ndarray) -> None:
-    """Draw each share as a square whose area says how large it is: readable on a light and on a dark ground."""
-    row, column = np.nonzero(share > 0)
-    side = np.sqrt(share[row, column]) * 0.96
-    for y, x, length in zip(row, column, side, strict=True):
-        axes.add_patch(Rectangle((x - length / 2, y - length / 2), length, length, color=PALETTE["second"], lw=0))
-    axes.set_xlim(-0.5, len(share) - 0.5)
-    axes.set_ylim(len(share) - 0.5, -0.5)
-    axes.set_aspect("equal")
-    axes.tick_params(labelsize=8)
-    axes.grid(True, lw=0.4)
-    axes.set_axisbelow(True)
-
-
+@style()
 def save(figure: Figure, path: Path, image: Literal["png", "svg"]) -> None:
-    """Write ``figure`` to ``path``; equal figures give equal bytes."""
-    with style():
-        figure.savefig(path, format=image, dpi=160, metadata=_UNDATED if image == "svg" else None)
+    """Write ``figure`` to ``path``, whole or not at all; equal figures give equal bytes."""
+    with replacing(path) as aside:
+        figure.savefig(aside, format=image, dpi=160, metadata=_UNDATED if image == "svg" else None)
 
 
+@style()
 def to_svg(figure: Figure, name: str) -> str:
     """Return ``figure`` as an ``<svg>`` element for a page, its ids prefixed by ``name``, its colours CSS variables."""
-    with style(), io.StringIO() as stream:
+    with io.StringIO() as stream:
         figure.savefig(stream, format="svg", transparent=True, metadata=_UNDATED)
-        text = stream.getvalue()
-    svg = text[text.index("<svg") :]
+        svg = "<svg" + stream.getvalue().partition("<svg")[2]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
@@ -268,17 +226,31 @@ def to_svg(figure: Figure, name: str) -> str:
     return svg.strip()
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Let Matplotlib draw in the project's style as long as this is open."""
-    with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]  # the stub lists every key by name
-        yield
+def _beside(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """Return a figure of ``n`` panels of this height beside one another (below where it is narrow), and its axes."""
+    rows, columns = (n, 1) if width < NARROW else (1, n)
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
-def _bins(lowest: float, highest: float) -> np.ndarray:
-    """Return edges of at most thirty bars of equal whole width."""
-    step = max(int(np.ceil((highest - lowest + 1) / 30)), 1)
-    return np.arange(np.floor(lowest), highest + step + 1, step) - 0.5
+def _legend(figure: Figure, width: float, axes: Sequence[Axes] | None = None) -> None:
+    """Draw one legend above the panels ``axes``, each label once; none where nothing has a label."""
+    drawn = [place.get_legend_handles_labels() for place in (figure.axes if axes is None else axes)]
+    named = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels, strict=True)}
+    if named:
+        columns = 1 if width < NARROW else len(named)
+        figure.legend(named.values(), named.keys(), loc="outside upper left", ncols=columns)
+
+
+def _grid(axes: Axes, share: np.ndarray) -> None:
+    """Draw each share as a square whose area says how large it is: readable on a light and on a dark ground."""
+    row, column = np.nonzero(share > 0)
+    side = np.sqrt(share[row, column]) * 0.96
+    for y, x, length in zip(row, column, side, strict=True):
+        axes.add_patch(Rectangle((x - length / 2, y - length / 2), length, length, color=PALETTE["second"], lw=0))
+    axes.set(xlim=(-0.5, len(share) - 0.5), ylim=(len(share) - 0.5, -0.5), aspect="equal")
+    axes.tick_params(labelsize=8)
+    axes.grid(True, lw=0.4)
 
 
 def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False) -> None:
@@ -287,7 +259,6 @@ def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False)
     for row, mark in enumerate(marks):
         if mark.interval is not None:
             _row(axes, row, mark, mark.interval)
-            _write_beside(axes, row, mark, mark.interval)
     axes.set_yticks(range(len(marks)), [mark.label for mark in marks])
     for label, mark in zip(axes.get_yticklabels(), marks, strict=False):  # panels further right have no labels
         label.set_fontweight("bold" if mark.highlight else "normal")
@@ -302,50 +273,26 @@ def _row(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
     colour = PALETTE["accent" if mark.highlight else "plain"]
     axes.plot(interval.bounds, [row, row], color=colour, lw=3.2 if mark.highlight else 2.2, alpha=0.75)
     axes.plot(interval.value, row, "o", color=colour, ms=7.5 if mark.highlight else 6, clip_on=False)
-
-
-def _write_beside(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
+    end, weight = (interval.bounds[1], row), "bold" if mark.highlight else "normal"
     written = axes.annotate(
-        mark.text,
-        (interval.bounds[1], row),
-        (7, 0),
-        textcoords="offset points",
-        va="center",
-        weight="bold" if mark.highlight else "normal",
-        annotation_clip=False,
+        mark.text, end, (7, 0), textcoords="offset points", va="center", weight=weight, annotation_clip=False
     )
     written.set_path_effects([effects.withStroke(linewidth=3, foreground=PALETTE["ground"])])  # over the line of zero
 
 
 def _curve(axes: Axes, line: Line) -> None:
-    alone = "o" if len(line.x) < 40 and not line.faint else None
-    axes.plot(
-        line.x,
-        line.y,
-        color=PALETTE[line.colour],
-        label=line.label,
-        lw=0.8 if line.faint else 2,
-        alpha=0.45 if line.faint else 1,
-        marker=alone,
-        ms=4,
-    )
+    colour, (thick, alpha) = PALETTE[line.colour], (0.8, 0.45) if line.faint else (2, 1)
+    marker = "o" if len(line.x) < 40 and not line.faint else None
+    axes.plot(line.x, line.y, color=colour, label=line.label, lw=thick, alpha=alpha, marker=marker, ms=4)
+    if line.name_highest:
+        best = int(np.argmax(line.y))
+        highest, align = (line.x[best], line.y[best]), "right" if best > len(line.x) / 2 else "left"
+        axes.plot(*highest, "o", color=colour, ms=8)
+        text = f"best {line.y[best]:.3f}"
+        axes.annotate(text, highest, (0, 8), textcoords="offset points", ha=align, weight="bold")
 
 
-def _name_highest(axes: Axes, line: Line) -> None:
-    best = int(np.argmax(line.y))
-    axes.plot(line.x[best], line.y[best], "o", color=PALETTE[line.colour], ms=8)
-    axes.annotate(
-        f"best {line.y[best]:.3f}",
-        (line.x[best], line.y[best]),
-        (0, 8),
-        textcoords="offset points",
-        ha="right" if best > len(line.x) / 2 else "left",
-        weight="bold",
-    )
-
-
-def _finish(axes: Axes, xlabel: str, *, axis: str = "x") -> None:
-    axes.grid(True, axis="both" if axis == "both" else "x", lw=0.8)
-    axes.set_axisbelow(True)
+def _finish(axes: Axes, xlabel: str, *, axis: Literal["x", "both"] = "x") -> None:
+    axes.grid(True, axis=axis, lw=0.8)
     axes.set_xlabel(xlabel)
     axes.locator_params(axis="x", nbins=5)

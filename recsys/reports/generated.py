@@ -1,7 +1,9 @@
 """Continued histories as a page shows them: customers one by one, and whether all of them together look real."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from recsys.modeling.generation.realism import (
     without_repeats,
 )
 from recsys.reports import figures
+from recsys.reports.customers import Shown, draw_across
 from recsys.reports.glossary import ordinary
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import MISSING, Attribute
@@ -44,23 +47,14 @@ _LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Line:
-    """A product of a list: had the customer bought it before, does it stand in the other list too?"""
-
-    product: Product
-    repeat: bool
-    hit: bool
-
-
-@dataclass(frozen=True)
 class Person:
     """One customer: what was known, how we go on, how it really went on."""
 
     id: str
     n_known: int
     known: list[Product]  # newest first
-    generated: list[Line]
-    real: list[Line]
+    generated: list[Shown]
+    real: list[Shown]
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class Continued:
     settings: list[tuple[str, str]]
     measures: list[tuple[str, list[str]]]
     columns: list[str]
-    charts: list[tuple[Chart, str]]
+    charts: list[Chart]
     people: list[Person]
     seed: int
 
@@ -102,11 +96,8 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
     category = _category(data)
     known = _known(data, cut, user_index, sold, category)
     sellers = draw_best_sellers(sold, generated, int(settings["seed"]))
-    found = {
-        "really bought": realism(real, known),
-        "generated": realism(generated, known),
-        "best sellers": realism(sellers, known),
-    }
+    some = {"really bought": real, "generated": generated, "best sellers": sellers}
+    found = {name: realism(item, known) for name, item in some.items()}
     return Continued(
         cut=_cut(cut, run.config.split.protocol),
         n_customers=len(user_index),
@@ -115,25 +106,21 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         measures=_measures(found),
         columns=list(found),
         charts=_charts(found, category),
-        people=_people(data, cut, user_index, generated, real, run.config.seed),
+        people=_people(data, cut.known_end, user_index, generated, real, run.config.seed),
         seed=run.config.seed,
     )
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
     """Return the settings of ``recsys generate``; only the three values that are counted with are looked at."""
-    settings = read_json(path)
-    types = {"max_items": int, "no_repeat": bool, "seed": int}
+    settings, again = read_json(path), "generate anew with `recsys generate --force`"
     if not isinstance(settings, dict):
-        raise DataError(f"{path} holds no settings; generate anew with `recsys generate --force`")
-    for name, expected in types.items():
+        raise DataError(f"{path} holds no settings; {again}")
+    for name, expected in {"max_items": int, "no_repeat": bool, "seed": int}.items():
         value = settings.get(name)
         if type(value) is not expected or not (isinstance(value, int) and 0 <= value <= _LARGEST):
-            raise DataError(
-                f"{path}: {name} is {value!r}, expected "
-                f"{'yes or no' if expected is bool else 'a whole number from 0'}; generate anew with "
-                "`recsys generate --force`"
-            )
+            words = "yes or no" if expected is bool else "a whole number from 0"
+            raise DataError(f"{path}: {name} is {value!r}, expected {words}; {again}")
     return settings
 
 
@@ -195,8 +182,8 @@ def _known(
 
 
 def _measures(found: dict[str, Likeness]) -> list[tuple[str, list[str]]]:
-    real = found["really bought"]
-    some = list(found.values())
+    real, some = found["really bought"], list(found.values())
+    has_categories = len(real.transition) > 1
     rows = [
         ("Items a continuation", [f"{one.mean_length:.2f}" for one in some]),
         ("Bought before by the customer", [f"{one.bought_before:.1%}" for one in some]),
@@ -204,90 +191,62 @@ def _measures(found: dict[str, Likeness]) -> list[tuple[str, list[str]]]:
         ("Among the 100 best sellers", [f"{one.rank_band[:2].sum():.1%}" for one in some]),
         ("Different items", [f"{ordinary(one.n_distinct)} of {ordinary(one.n_items)}" for one in some]),
     ]
-    if len(real.transition) > 1:
+    compared = {"length": "length", "rank_band": "popularity"}
+    if has_categories:
         rows.append(("Next in the same category", [f"{one.same_category:.1%}" for one in some]))
-    compared = {"length": "length", "rank_band": "popularity"} | (
-        {"transition": "transitions"} if len(real.transition) > 1 else {}
-    )
+        compared["transition"] = "transitions"
     for name, words in compared.items():
         values = [f"{distance(getattr(one, name), getattr(real, name)):.3f}" for one in some]
         rows.append((f"Distance to real: {words} (0 equal, 1 nothing shared)", values))
     return rows
 
 
-def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[tuple[Chart, str]]:
+def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[Chart]:
+    real_and_ours = list(found.items())[:2]
     lengths = [str(n) for n in range(len(found["generated"].length))]
-    edges = (0, *RANK_EDGES)
-    bands = [f"{low + 1:,}–{high:,}" for low, high in pairwise(edges)] + [f"{edges[-1] + 1:,}…"]
-
-    def length(width: float) -> Figure:
-        series = [(name, one.length) for name, one in list(found.items())[:2]]
-        return figures.bars(lengths, series, "share of customers", "items that follow", width=width)
-
-    def popularity(width: float) -> Figure:
-        series = [(name, one.rank_band) for name, one in found.items()]
-        return figures.bars(bands, series, "share of items", "rank by sales before", width=width)
-
-    def transitions(width: float) -> Figure | None:
-        if category is None:
-            return None
-        names = [_short(name) for name in category.values]
-        titled = [(name, one.transition) for name, one in list(found.items())[:2]]
-        return figures.grids(titled, names, "from", "to", width=width)
-
-    drawn = [
-        ("length", "How many items follow, really and generated.", length),
-        ("popularity", "How popular the items are, really bought, generated, and drawn by sales.", popularity),
-        (
-            "transitions",
-            "From which category to which neighbouring purchases go: the area of a square is the share of its row.",
-            transitions,
+    bands = [f"{low + 1:,}–{high:,}" for low, high in pairwise((0, *RANK_EDGES))] + [f"{RANK_EDGES[-1] + 1:,}…"]
+    n_items = [(name, one.length) for name, one in real_and_ours]
+    popularity = [(name, one.rank_band) for name, one in found.items()]
+    drawn: dict[str, tuple[str, Callable[..., Figure]]] = {
+        "length": (
+            "How many items follow, really and generated.",
+            partial(figures.bars, lengths, n_items, "share of customers", "items that follow"),
         ),
-    ]
-    charts = [(draw_chart(f"continued-{name}", alt, draw), alt) for name, alt, draw in drawn]
-    return [(chart, alt) for chart, alt in charts if chart is not None]
+        "popularity": (
+            "How popular the items are, really bought, generated, and drawn by sales.",
+            partial(figures.bars, bands, popularity, "share of items", "rank by sales before"),
+        ),
+    }
+    if category is not None:
+        transitions = [(name, one.transition) for name, one in real_and_ours]
+        drawn["transitions"] = (
+            "From which category to which neighbouring purchases go: the area of a square is the share of its row.",
+            partial(figures.grids, transitions, [_short(name) for name in category.values], "from", "to"),
+        )
+    charts = (draw_chart(f"continued-{name}", alt, draw) for name, (alt, draw) in drawn.items())
+    return [chart for chart in charts if chart is not None]
 
 
 def _people(
-    data: Purchases,
-    cut: HistoriesToContinue,
-    user_index: np.ndarray,
-    generated: np.ndarray,
-    real: np.ndarray,
-    seed: int,
+    data: Purchases, known_end: np.ndarray, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
 ) -> list[Person]:
     """Return customers drawn by lot across history lengths, shortest first."""
     labels = Labels(data.items)
-    n_known = cut.known_end[user_index] - data.offsets[user_index]
+    n_known = known_end[user_index] - data.offsets[user_index]
     order = np.random.default_rng(seed).permutation(len(user_index))
     order = order[np.argsort(n_known[order], kind="stable")]
-    rng = np.random.default_rng(seed)
-    parts = [part for part in np.array_split(order, _N_SHOWN) if len(part)]
-    return [
-        _person(data, labels, cut, int(user_index[row]), generated[row], real[row])
-        for row in (int(rng.choice(part)) for part in parts)
-    ]
-
-
-def _person(
-    data: Purchases, labels: Labels, cut: HistoriesToContinue, user: int, generated: np.ndarray, real: np.ndarray
-) -> Person:
-    begin, end = int(data.offsets[user]), int(cut.known_end[user])
-    past = data.item[begin:end]
-
-    def lines(items: np.ndarray, others: np.ndarray) -> list[Line]:
-        return [
-            Line(labels.product(int(one)), bool((past == one).any()), bool((others == one).any()))
-            for one in items[items > 0]
-        ]
-
-    return Person(
-        id=short_id(data.user_ids[user].as_py()),
-        n_known=end - begin,
-        known=[labels.product(int(one)) for one in past[::-1][:_HISTORY_LINES]],
-        generated=lines(generated, real),
-        real=lines(real, generated),
-    )
+    people = []
+    for row in draw_across(order, _N_SHOWN, np.random.default_rng(seed)):
+        user = int(user_index[row])
+        past = data.item[data.offsets[user] : known_end[user]].tolist()
+        ours, theirs = (items[row][items[row] > 0].tolist() for items in (generated, real))
+        ours, theirs = (
+            [Shown(labels.product(one), one in others, one in past) for one in items]
+            for items, others in ((ours, theirs), (theirs, ours))
+        )
+        newest = [labels.product(one) for one in past[::-1][:_HISTORY_LINES]]
+        people.append(Person(short_id(data.user_ids[user].as_py()), len(past), newest, ours, theirs))
+    return people
 
 
 def _short(text: str, longest: int = 18) -> str:

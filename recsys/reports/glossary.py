@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from recsys.evaluation.metrics import all_metrics
+from recsys.evaluation.metrics import Metric, all_metrics
 from recsys.evaluation.results import Interval, Scores
 from recsys.evaluation.segments import HEAD_SHARE, LAUNCH_DAYS
 
@@ -36,18 +36,13 @@ _SYSTEMS = {
     "popularity": Term("All-time best sellers", "The same list for all: what sold most since the data begin."),
 }
 
-#: pattern of a segment's name → what it is called and means; tried in this order
-_SEGMENTS = (
-    (r"^repeat", "Repeat purchases", "only products the customer had bought before count as bought"),
-    (
-        r"(newly_?launched|new_?items?|launch)",
-        "New products",
-        f"only products first sold in the {LAUNCH_DAYS} days before count",
-    ),
-    (r"(tail|rare)", "Slow sellers", f"only products outside those that make {HEAD_SHARE:.0%} of all sales count"),
-    (r"(no_?history|newcomer|without_history|history_0$)", "New customers", "customers who had bought nothing before"),
-    (r"(new_?purchases?|first_?time|^new$)", "First-time purchases", "only products new to the customer count"),
-)
+_SEGMENTS = {
+    "repeated": Term("Repeat purchases", "only products the customer had bought before count as bought"),
+    "newly_launched": Term("New products", f"only products first sold in the {LAUNCH_DAYS} days before count"),
+    "tail": Term("Slow sellers", f"only products outside those that make {HEAD_SHARE:.0%} of all sales count"),
+    "without_history": Term("New customers", "customers who had bought nothing before"),
+    "new": Term("First-time purchases", "only products new to the customer count"),
+}
 
 
 def system(name: str) -> Term:
@@ -62,29 +57,29 @@ def metric_name(metric: str) -> str:
     'MAP@12'
     """
     base, at, cutoff = metric.partition("@")
-    known = all_metrics().get(base)
+    known = _known(metric)
     return f"{_spaced(base) if known is None else known.title}{at}{cutoff}"
 
 
 def metric_meaning(metric: str) -> str | None:
     """Return the one-sentence definition of a metric; None for one that is not known here."""
-    known = all_metrics().get(metric.partition("@")[0])
+    known = _known(metric)
     return None if known is None else known.meaning
+
+
+def _known(metric: str) -> Metric | None:
+    return all_metrics().get(metric.partition("@")[0])
 
 
 def amount(metric: str, value: float, *, signed: bool = False, near: float | None = None) -> str:
     """Return a value of a metric as text: shares as percentages, others with three digits, four where it is small.
 
-    Args:
-        metric: name of the metric.
-        value: its value.
-        signed: write a plus sign as well.
-        near: value whose size decides how many digits are written; ``value`` itself by default.
+    The size of ``near`` (by default of ``value``) decides how many digits are written.
 
     >>> amount("hit_rate@12", 0.4411), amount("map@12", 0.12345), amount("map@12", 0.002)
     ('44.1%', '0.123', '0.0020')
     """
-    known = all_metrics().get(metric.partition("@")[0])
+    known = _known(metric)
     size = abs(value if near is None else near)
     sign = "+" if signed else ""
     if known is not None and known.is_share:
@@ -108,15 +103,12 @@ def segment(name: str) -> Term:
     >>> segment("history_10-49").name
     '10 to 49 purchases before'
     """
-    for pattern, words, meaning in _SEGMENTS:
-        if re.search(pattern, name):
-            return Term(words, meaning)
-    span = re.search(r"(\d+)(?:\s*(?:-|–|_to_|_|\.\.)\s*(\d+)|(\+|_?(?:up|plus|or_more)))?$", name)
-    if span and "history" in name:
-        low, high, above = span.groups()
-        many = f"{low} to {high}" if high else f"{low} or more" if above else f"{low}"
+    span = re.fullmatch(r"history_(\d+)(?:-(\d+)|\+)", name)
+    if span:
+        low, high = span.groups()
+        many = f"{low} to {high}" if high else f"{low} or more"
         return Term(f"{many} purchases before", "customers whose history was that long")
-    return Term(_spaced(name), "as named in the evaluation")
+    return _SEGMENTS.get(name, Term(_spaced(name), "as named in the evaluation"))
 
 
 def ordinary(number: float) -> str:
@@ -150,11 +142,7 @@ def verdict(scores: Scores, windows: str) -> Verdict:
     """Return the verdict on the decoder that the numbers allow, in favour of it or not.
 
     "Beats" and "loses to" are said only where the interval of the difference (where the file has none: the two
-    intervals) leaves no doubt.
-
-    Args:
-        scores: the evaluation.
-        windows: what was held out, such as "3 held-out weeks".
+    intervals) leaves no doubt. ``windows`` says what was held out, such as "3 held-out weeks".
     """
     metric = scores.main_metric
     rivals = {name: values[metric] for name, values in scores.systems.items() if name != "decoder" and metric in values}
@@ -198,20 +186,13 @@ def _headline(sides: dict[str, int]) -> str:
 
 
 def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Interval]) -> str:
-    metric = scores.main_metric
-    hits, k = scores.same_cutoff("hit"), scores.k
-    parts = [f"On {windows}"]
-    rate = scores.systems["decoder"].get(hits) if hits else None
+    metric, rate, whose = scores.main_metric, scores.hit_rate, "the decoder's"
     if rate is not None:
-        parts.append(
+        whose = (
             f"of every 100 customers who bought something, {per_hundred(rate.value)} found a purchase of theirs "
-            f"among the decoder's {k} suggestions; its"
-            if k
-            else "its"
+            f"among the decoder's {scores.k} suggestions; its"
         )
-    else:
-        parts.append("the decoder's")
-    text = f"{', '.join(parts)} {metric_name(metric)} is {amount(metric, own.value)} {bounds(metric, own)}".rstrip()
+    text = f"On {windows}, {whose} {metric_name(metric)} is {amount(metric, own.value)} {bounds(metric, own)}".rstrip()
     sellers = ["popularity_week", "popularity"]
     named = [name for name in sellers if name in rivals][:1]
     best = max(rivals, key=lambda name: rivals[name].value, default=None)
@@ -221,9 +202,8 @@ def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Int
 
 
 def _tone(sides: dict[str, int]) -> str:
-    if any(side < 0 for side in sides.values()):
-        return "mixed" if any(side > 0 for side in sides.values()) else "bad"
-    return "good" if any(side > 0 for side in sides.values()) else "mixed"
+    better, worse = 1 in sides.values(), -1 in sides.values()
+    return "mixed" if better == worse else "good" if better else "bad"
 
 
 def _names(sides: dict[str, int], wanted: int) -> str:

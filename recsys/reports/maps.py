@@ -51,8 +51,10 @@ def load_maps(run: Run, shown_by: Run | None = None) -> Maps | None:
         return None
     path = run.report_folder / QUALITY_FILE
     rows = read_json(path)["rows"] if path.is_file() else {}
-    names = list(dict.fromkeys(name for row in rows.values() for name in row if name != "n_items"))
-    measures = [(_words(name), [_value(row.get(name)) for row in rows.values()]) for name in names]
+    measures = []
+    for name in dict.fromkeys(name for row in rows.values() for name in row if name != "n_items"):
+        values = [f"{row[name]:.3f}" if name in row else "–" for row in rows.values()]
+        measures.append((name.replace("_name", "").replace("_", " "), values))
     return Maps(maps, list(rows), measures)
 
 
@@ -61,11 +63,3 @@ def _address(path: Path) -> str:
     if not picture.startswith(_PNG):
         raise DataError(f"{path} is no PNG picture; draw the map again with `recsys plots map --force`")
     return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_name", "").replace("_", " ")
-
-
-def _value(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, int | float) else "–"

@@ -1,7 +1,6 @@
 """How a run was measured, in words: what was held out, what was known, where the data come from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 
 from recsys.config import Config, SplitConfig
@@ -19,16 +18,14 @@ from recsys.storage import read_json
 #: The component of the logit that begins as no rule: the transformer.
 SEQUENCE = "sequence"
 
-#: (settings key, words) of run.json and what else names a run, in the order shown; other keys follow.
-_FACTS = (
-    ("command", "Trained with"),
-    ("created", "Trained on"),
-    ("seed", "Seed"),
-    ("code_version", "Code version"),
-    ("data_fingerprint", "Data fingerprint"),
-)
-
-
+#: Keys of run.json, their words, and what else names a run, in the order shown; other keys follow.
+_FACTS = {
+    "command": "Trained with",
+    "created": "Trained on",
+    "seed": "Seed",
+    "code_version": "Code version",
+    "data_fingerprint": "Data fingerprint",
+}
 #: What the epochs are judged by, by protocol.
 _VALIDATION = {
     "weekly": "the validation window, which is never learned from",
@@ -37,18 +34,10 @@ _VALIDATION = {
 }
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Scores on customers that were neither learned from nor chosen by: (what, next item, whole sequence) a row."""
-
-    caption: str
-    rows: list[tuple[str, str, str]]
-
-
 def source_note(config: Config) -> str:
     """Return where the data come from and what must be said wherever they are used."""
-    known = all_sources()
-    return known[config.data.source].note if config.data.source in known else config.data.source
+    source = all_sources().get(config.data.source)
+    return config.data.source if source is None else source.note
 
 
 def windows(split: SplitConfig, n_folds: int) -> str:
@@ -57,9 +46,9 @@ def windows(split: SplitConfig, n_folds: int) -> str:
         return "the last purchase of each customer"
     if split.protocol == "customers":
         return "the last purchase of customers never learned from"
-    one = "week" if split.horizon_days == 7 else f"window of {split.horizon_days} days"
-    many = "weeks" if split.horizon_days == 7 else f"windows of {split.horizon_days} days"
-    return f"{n_folds} held-out {one if n_folds == 1 else many}"
+    plural = "" if n_folds == 1 else "s"
+    length = f"week{plural}" if split.horizon_days == 7 else f"window{plural} of {split.horizon_days} days"
+    return f"{n_folds} held-out {length}"
 
 
 def protocol(config: Config, scores: Scores) -> list[str]:
@@ -138,6 +127,7 @@ def training(config: Config) -> str:
     if settings.until == "test":
         last = f"epoch {settings.epochs}, which is kept"
         return f"Training runs to its end, {last}: no window is held out to validate epochs by."
+    never_stops = settings.patience >= settings.epochs
     if config.original.family is None:
         kept = "the epoch with the best one is kept, or the untrained model where none was better"
         if config.split.protocol == "weekly" and config.model.components != (SEQUENCE,):  # the others begin as rules
@@ -145,12 +135,12 @@ def training(config: Config) -> str:
         weighed = (
             "A few numbers that weigh the parts of a score are fitted to the same purchases, if that ranks them better."
         )
-        if settings.patience >= settings.epochs:
+        if never_stops:
             return f"Every epoch ({settings.epochs} in all) is judged by the score on {validation}; {kept}. {weighed}"
         stops = f"stops after {_epochs(settings.patience)} without a better score on {validation}"
         return f"Training {stops}; {kept}. {weighed}"
     kept = f"The epoch with the lowest loss on {validation}, is kept"
-    if settings.patience >= settings.epochs:
+    if never_stops:
         return f"{kept}; training always runs to its end, epoch {settings.epochs}, and the loss may rise before that."
     return f"{kept}; training stops after {_epochs(settings.patience)} without a lower one."
 
@@ -167,8 +157,11 @@ def curves(config: Config) -> str:
     return f"Loss and {shown} over the steps of training."
 
 
-def held_out(run: Run) -> HeldOut | None:
-    """Return the scores of an original architecture on held-out customers; None where the run has none."""
+def held_out(run: Run) -> tuple[str, list[tuple[str, str, str]]] | None:
+    """Return the scores of an original architecture on held-out customers; None where the run has none.
+
+    They are a caption, and what, of the next item, of the whole sequence a row.
+    """
     path = run.report_folder / HELD_OUT_FILE
     if run.config.original.family is None or not path.is_file():
         return None
@@ -177,7 +170,7 @@ def held_out(run: Run) -> HeldOut | None:
     whole = found["recall_whole_sequence"]
     rows += [(f"Recall@{k}", f"{value:.4f}", f"{whole[k]:.4f}") for k, value in found["recall_next_item"].items()]
     people = f"{ordinary(found['n_purchases'])} purchases of {ordinary(found['n_customers'])} customers"
-    return HeldOut(f"{people} that were neither learned from nor chose the epoch.", rows)
+    return f"{people} that were neither learned from nor chose the epoch.", rows
 
 
 def data_facts(data: Purchases, config: Config) -> list[tuple[str, str]]:
@@ -216,10 +209,9 @@ def flattened(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def run_facts(run: Run, today: date) -> list[tuple[str, str]]:
     """Return what made the run: (what, value), ids shortened, of run.json's plain values."""
-    info = dict(run.info)
-    facts = [(words, _fact(info.pop(key))) for key, words in _FACTS if key in info]
-    facts += [pair for key, value in info.items() for pair in flattened({key: value})]
-    return [*facts, ("This page written", today.isoformat())]
+    facts = [(words, _text(run.info[key])) for key, words in _FACTS.items() if key in run.info]
+    others = {key: value for key, value in run.info.items() if key not in _FACTS}
+    return [*facts, *flattened(others), ("This page written", today.isoformat())]
 
 
 def commands(run: Run) -> list[str]:
@@ -228,8 +220,7 @@ def commands(run: Run) -> list[str]:
     One that only went on with a training, or named no configuration (what is prepared then decides which model is
     meant), does not make it again: the run's own configuration does.
     """
-    recorded = run.info.get("command") or ""
-    trained = " ".join(recorded) if isinstance(recorded, list) else str(recorded)
+    trained = str(run.info.get("command"))
     if "--config" not in trained or "--resume" in trained:
         trained = f"recsys train --config models/{run.name}/config.yaml"
     return [
@@ -238,10 +229,6 @@ def commands(run: Run) -> list[str]:
         f"recsys evaluate --run {run.name}",
         f"recsys report --run {run.name}",
     ]
-
-
-def _fact(value: object) -> str:
-    return " ".join(str(part) for part in value) if isinstance(value, list) else _text(value)
 
 
 def _text(value: object) -> str:

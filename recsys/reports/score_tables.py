@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from recsys.evaluation.metrics import all_metrics
 from recsys.evaluation.results import Scores, Table, Values
+from recsys.reports.charts import ranking
 from recsys.reports.glossary import Term, amount, bounds, system
 from recsys.schema import DECODER
 
@@ -34,18 +35,13 @@ def shown_metrics(scores: Scores) -> list[str]:
 
 def score_rows(scores: Scores, metrics: list[str]) -> list[Row]:
     """Return a row a system, the best by the main metric first, the best value of each column marked."""
-    table, main = scores.systems, scores.main_metric
+    table = scores.systems
     best = {metric: best_value(table, metric) for metric in metrics}
-    with_main = sorted((name for name in table if main in table[name]), key=lambda name: -table[name][main].value)
-    order = [*with_main, *(name for name in table if main not in table[name])]
-    return [
-        Row(
-            system(name),
-            [score_cell(table[name], metric, best[metric]) for metric in metrics],
-            highlight=name == DECODER,
-        )
-        for name in order
-    ]
+    rows = []
+    for name in dict.fromkeys([*ranking(scores), *table]):
+        cells = [score_cell(table[name], metric, best[metric]) for metric in metrics]
+        rows.append(Row(system(name), cells, highlight=name == DECODER))
+    return rows
 
 
 def score_cell(values: Values, metric: str, best: float | None) -> ScoreCell | None:

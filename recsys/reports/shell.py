@@ -13,8 +13,6 @@ from recsys.reports import figures
 _TEMPLATES = Path(__file__).parent / "templates"
 _WIDE, _NARROW = 8.4, 3.9  # inches
 
-Draw = Callable[[float], Figure | None]
-
 
 @dataclass(frozen=True)
 class Chart:
@@ -41,9 +39,9 @@ def page_style() -> Markup:
     return Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
-def draw_chart(name: str, alt: str, draw: Draw) -> Chart | None:
+def draw_chart(name: str, alt: str, draw: Callable[..., Figure | None]) -> Chart | None:
     """Return what ``draw`` gives for a width in inches, its ids beginning with ``name``; None where it gives none."""
-    wide, compact = draw(_WIDE), draw(_NARROW)
+    wide, compact = draw(width=_WIDE), draw(width=_NARROW)
     if wide is None or compact is None:
         return None
     return Chart(_svg(wide, name), _svg(compact, f"{name}-narrow"), alt)

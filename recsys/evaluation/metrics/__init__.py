@@ -24,15 +24,15 @@ from recsys.evaluation.metrics.average_precision import average_precision_at_k
 from recsys.evaluation.metrics.base import Metric, UserMetric
 from recsys.evaluation.metrics.coverage import catalogue_coverage_at_k
 from recsys.evaluation.metrics.hit_rate import hit_rate_at_k
-from recsys.evaluation.metrics.hits import Targets, align_lists, hits_of
+from recsys.evaluation.metrics.hits import align_lists, hits_of
 from recsys.evaluation.metrics.ndcg import ndcg_at_k
 from recsys.evaluation.metrics.novelty import novelty_at_k
 from recsys.evaluation.metrics.recall import recall_at_k
 from recsys.evaluation.metrics.reciprocal_rank import reciprocal_rank_at_k
+from recsys.evaluation.splits import Fold
 
 __all__ = [
     "Metric",
-    "Targets",
     "UserMetric",
     "align_lists",
     "all_metrics",
@@ -76,19 +76,15 @@ def user_values(hits_UK: np.ndarray, n_relevant_U: np.ndarray, cutoffs: tuple[in
     }
 
 
-def mean_average_precision(lists_item_UK: np.ndarray, fold: Targets, user_index: np.ndarray, k: int) -> float:
+def mean_average_precision(lists_item_UK: np.ndarray, fold: Fold, user_index: np.ndarray, k: int) -> float:
     """Return MAP@k of lists, the mean of :func:`average_precisions`."""
     return float(np.mean(average_precisions(lists_item_UK, fold, user_index, k)))
 
 
-def average_precisions(lists_item_UK: np.ndarray, fold: Targets, user_index: np.ndarray, k: int) -> np.ndarray:
+def average_precisions(lists_item_UK: np.ndarray, fold: Fold, user_index: np.ndarray, k: int) -> np.ndarray:
     """Return AP@k (Q,) of all users of a fold; those without a list score 0, lists of others do not count.
 
-    Args:
-        lists_item_UK: (U, K) item_index in rank order, padded with 0.
-        fold: its users and what they bought.
-        user_index: (U,) distinct users, one for each row of ``lists_item_UK``, in any order.
-        k: how many ranks count.
+    ``lists_item_UK`` holds item_index in rank order, padded with 0, for the distinct users ``user_index`` (U,).
     """
     lists = align_lists(lists_item_UK, user_index, fold.user_index)
     hits = hits_of(lists, fold.target_offsets, fold.target_item)

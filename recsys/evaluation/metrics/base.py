@@ -39,7 +39,6 @@ def ranks(hits_UK: np.ndarray) -> np.ndarray:
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Return the quotient (U,), NaN where the denominator is 0."""
-    nothing = np.full(len(numerator), np.nan)
-    result: np.ndarray = np.divide(numerator, denominator, out=nothing, where=denominator > 0)
+    """Return the quotient, of the numerator's shape, NaN where the denominator is 0."""
+    result: np.ndarray = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
     return result

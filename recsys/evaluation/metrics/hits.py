@@ -3,28 +3,7 @@
 Shapes: U users of the lists, Q users of a fold, K length of a list, n targets. Position 0 of the items is padding.
 """
 
-from typing import Protocol
-
 import numpy as np
-
-
-class Targets(Protocol):
-    """What users bought, as every fold holds it: ``target_item[target_offsets[q]:target_offsets[q + 1]]`` of user q."""
-
-    @property
-    def user_index(self) -> np.ndarray:
-        """Users of the fold (Q,), ascending."""
-        ...
-
-    @property
-    def target_offsets(self) -> np.ndarray:
-        """Bounds (Q+1,) of each user's targets."""
-        ...
-
-    @property
-    def target_item(self) -> np.ndarray:
-        """Distinct item_index (n,) per user."""
-        ...
 
 
 def hits_of(lists_item_UK: np.ndarray, target_offsets: np.ndarray, target_item: np.ndarray) -> np.ndarray:

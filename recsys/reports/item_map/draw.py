@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from recsys.config import Config
 from recsys.data.purchases import Purchases
@@ -16,6 +15,7 @@ from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import Attribute
 from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, Embeddings, MapFiles, map_files
 from recsys.reports.item_map.layout import (
+    Advance,
     Layout,
     compute_layout,
     fingerprint,
@@ -32,30 +32,21 @@ from recsys.storage import read_json, replacing, require_absent, write_json, wri
 
 #: Items whose neighbours are looked at on the whole map.
 _N_QUERIED = 1_000
+_NOTE = (
+    "Each point is an item; near ones are alike by these vectors. Distances between groups, and their sizes, mean "
+    "nothing (t-SNE). Point at an item to read what it is; a click in the legend hides a group."
+)
 
 
 @dataclass(frozen=True)
 class VectorSource:
-    """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model.
+    """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model."""
 
-    Attributes:
-        of_run: returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,);
-            of all items where ``rows`` is None.
-        untrained: returns those of a text transformer that has learned nothing yet.
-    """
-
+    #: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,); of all
+    #: items where ``rows`` is None.
     of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
+    #: Returns those of a text transformer that has learned nothing yet.
     untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What is known of the items beside their vectors."""
-
-    legend: Attribute
-    judged: list[Attribute]
-    names: list[str]
-    item_ids: pa.Array
 
 
 @dataclass(frozen=True)
@@ -77,6 +68,7 @@ def draw_map(
     beside: Sequence[Run] = (),
     n_compared: int = 5_000,
     force: bool = False,
+    advance: Advance = lambda *_: None,
 ) -> DrawnMap:
     """Write points, pictures and page of the map of ``embeddings``, and the table of quality; return where they lie.
 
@@ -84,13 +76,14 @@ def draw_map(
 
     Args:
         run: the run whose vectors are drawn.
-        embeddings: which of them, a name of :data:`recsys.reports.item_map.files.TITLES`.
+        embeddings: which of them.
         figures_folder: where pictures go.
         vectors: where they come from.
         colour_by: column of the legend; a fitting one by default.
         beside: other runs, whose vectors are compared in the table too.
         n_compared: items, drawn at random, on which the table compares.
         force: replace what is there.
+        advance: called with the name of a map as its points are computed, iterations done, and of all.
 
     Raises:
         OutputExistsError: a file of the map is there and ``force`` is not given.
@@ -104,47 +97,27 @@ def draw_map(
     data = run.open_data()
     judged = attributes.judged(data.items)
     legend = attributes.coloured(data.items, colour_by, judged)
-    reference = Reference(legend, judged, attributes.names(data.items), data.item_ids)
+    seed = run.config.seed
     drawn = vectors.of_run(embeddings, run, data, None)
     points = unit_vectors(drawn)
-    layout = _layout(files.points, points, reference, run.config.seed)
-    _write_pictures(files, points, layout, reference, embeddings, run)
-    some = np.sort(np.random.default_rng(run.config.seed).permutation(len(points))[:n_compared])
+    made_from = fingerprint(points, seed)
+    layout = read_layout(files.points, made_from)
+    if layout is None:
+        layout = compute_layout(points, seed, advance)
+        write_layout(files.points, layout, data.item_ids, made_from)
+    order = np.random.default_rng(seed).permutation(len(points))
+    few, some = np.sort(order[:N_FEW]), np.sort(order[:n_compared])
+    plane_of_few = plane(points[few], seed, f"map of {len(few)}", advance)
+    legend_of_few, words_of_few = (replace(one, code=one.code[few]) for one in (legend, judged[0]))
+    by = f"vectors of {TITLES[embeddings]} (run {run.name})"
+    figures.save(picture(layout.plane, legend, judged[0], f"{len(points):,} items, {by}"), files.whole, "png")
+    figures.save(picture(plane_of_few, legend_of_few, words_of_few, f"{len(few)} items, {by}"), files.few, "png")
+    title = f"{len(points):,} items by {by}"
+    write_text(files.page, render(layout, attributes.names(data.items), legend, judged, title=title, note=_NOTE))
     others, not_compared = _others(embeddings, run, data, beside, some, vectors)
     compared = {embeddings: drawn[some]} | others
-    quality = _write_quality(run, embeddings, compared, layout, points, reference, some)
+    quality = _write_quality(run, embeddings, compared, layout, points, judged, some, advance)
     return DrawnMap(files, quality, not_compared)
-
-
-def _layout(path: Path, points: np.ndarray, reference: Reference, seed: int) -> Layout:
-    made_from = fingerprint(points, seed)
-    layout = read_layout(path, made_from)
-    if layout is None:
-        layout = compute_layout(points, seed)
-        write_layout(path, layout, reference.item_ids, made_from)
-    return layout
-
-
-def _write_pictures(
-    files: MapFiles, points: np.ndarray, layout: Layout, reference: Reference, embeddings: Embeddings, run: Run
-) -> None:
-    by = f"vectors of {TITLES[embeddings]} (run {run.name})"
-    few = np.sort(np.random.default_rng(run.config.seed).permutation(len(points))[:N_FEW])
-    legend, words = (replace(one, code=one.code[few]) for one in (reference.legend, reference.judged[0]))
-    plane_of_few = plane(points[few], run.config.seed, f"map of {len(few)}")
-    drawn = {
-        files.whole: picture(layout.plane, reference.legend, reference.judged[0], f"{len(points):,} items, {by}"),
-        files.few: picture(plane_of_few, legend, words, f"{len(few)} items, {by}"),
-    }
-    for path, figure in drawn.items():
-        with replacing(path) as aside:
-            figures.save(figure, aside, "png")
-    note = (
-        "Each point is an item; near ones are alike by these vectors. Distances between groups, and their sizes, mean "
-        "nothing (t-SNE). Point at an item to read what it is; a click in the legend hides a group."
-    )
-    title = f"{len(points):,} items by {by}"
-    write_text(files.page, render(layout, reference.names, reference.legend, reference.judged, title=title, note=note))
 
 
 def _others(
@@ -157,15 +130,20 @@ def _others(
     result: dict[str, np.ndarray] = {}
     for other in beside:
         own: Embeddings = "items" if other.config.text_model.objective is None else "text"
-        result[f"{own} of {other.name}"] = vectors.of_run(own, other, _same_items(other, data), some)
+        theirs = other.open_data()
+        if not theirs.item_ids.equals(data.item_ids):
+            raise RunError(
+                f"{other.folder} learned from {theirs.n_items:,} items of {theirs.folder}, which are not the "
+                f"{data.n_items:,} of {data.folder}; compare runs over the same items"
+            )
+        result[f"{own} of {other.name}"] = vectors.of_run(own, other, theirs, some)
     makers: dict[str, Callable[[], np.ndarray]] = {
         "bert": lambda: vectors.of_run("bert", run, data, some),
         "untrained": lambda: vectors.untrained(run.config, data, some),
     }
     not_compared = {}
+    makers.pop(embeddings, None)
     for name, make in makers.items():
-        if name == embeddings:
-            continue
         try:
             result[name] = make()
         except RecsysError as error:
@@ -174,36 +152,26 @@ def _others(
     return result | {"random": random.standard_normal((len(some), 64), dtype=np.float32)}, not_compared
 
 
-def _same_items(run: Run, data: Purchases) -> Purchases:
-    """Return the data of ``run``, whose items must be those of ``data``: other items cannot be compared."""
-    own = run.open_data()
-    if not own.item_ids.equals(data.item_ids):
-        raise RunError(
-            f"{run.folder} learned from {own.n_items:,} items of {own.folder}, which are not the {data.n_items:,} of "
-            f"{data.folder}; compare runs over the same items"
-        )
-    return own
-
-
 def _write_quality(
     run: Run,
     embeddings: Embeddings,
     compared: dict[str, np.ndarray],
     layout: Layout,
     points: np.ndarray,
-    reference: Reference,
+    judged: list[Attribute],
     some: np.ndarray,
+    advance: Advance,
 ) -> Path:
     seed, path = run.config.seed, run.report_folder / QUALITY_FILE
-    of_some = {one.name: one.code[some] for one in reference.judged}
+    of_some = {one.name: one.code[some] for one in judged}
     rows: dict[str, dict[str, float]] = {}
     for name, vectors in compared.items():
         sample = unit_vectors(vectors)
         drawn = name == embeddings and len(some) == len(points)  # of the very same vectors
-        on_map = layout.plane if drawn else plane(sample, seed, f"compare {name}")
+        on_map = layout.plane if drawn else plane(sample, seed, f"compare {name}", advance)
         rows[name] = {"n_items": len(some)} | measures(sample, on_map, of_some, n_queried=_N_QUERIED, seed=seed)
     if len(some) < len(points):
-        of_all = {one.name: one.code for one in reference.judged}
+        of_all = {one.name: one.code for one in judged}
         whole = measures(points, layout.plane, of_all, n_queried=_N_QUERIED, seed=seed)
         rows[f"{embeddings}, all items"] = {"n_items": len(points)} | whole
     about = {"data": str(run.info["data_fingerprint"]), "n_compared": len(some), "n_asked": _N_QUERIED, "seed": seed}

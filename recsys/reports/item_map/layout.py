@@ -6,7 +6,10 @@ nothing. (van der Maaten and Hinton, 2008, Visualizing data using t-SNE; openTSN
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +18,11 @@ import pyarrow.parquet as pq
 from sklearn.decomposition import PCA
 
 from recsys import schema
-from recsys.console import progress
 from recsys.errors import DataError, UsageError
 from recsys.storage import replacing
 
 try:
-    from openTSNE import TSNE
+    from openTSNE import TSNE, TSNEEmbedding
 except ModuleNotFoundError:  # it is in the extra `text`
     TSNE = None
 
@@ -35,6 +37,8 @@ _ITERATIONS = (250, 500)
 _SHOWN_EVERY = 10
 _COLUMNS = ("x", "y", "x3", "y3", "z3")
 _FINGERPRINT = b"recsys.vectors"
+#: Called with the name of a map, and how many iterations of how many are done.
+Advance = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class Layout:
 
     plane: np.ndarray  # (N, 2) float32
     space: np.ndarray  # (N, 3) float32
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return its coordinates by name (N,)."""
+        return dict(zip(_COLUMNS, [*self.plane.T, *self.space.T], strict=True))
 
 
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
@@ -61,7 +69,7 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     return result
 
 
-def compute_layout(points: np.ndarray, seed: int) -> Layout:
+def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: None) -> Layout:
     """Return the map of ``points`` (N, D).
 
     Equal for equal seeds on one machine with one number of threads: sums in another order differ in their last digits,
@@ -72,56 +80,41 @@ def compute_layout(points: np.ndarray, seed: int) -> Layout:
         UsageError: the extra ``text`` is not installed.
     """
     few = np.sort(np.random.default_rng(seed).permutation(len(points))[:SPACE_ITEMS])
-    return Layout(plane(points, seed), _space(_reduced(points, seed), few, seed))
-
-
-def plane(points: np.ndarray, seed: int, what: str = "map") -> np.ndarray:
-    """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map; ``what`` names it in the progress bar.
-
-    Raises:
-        DataError: there are fewer than ``MIN_ITEMS`` points.
-        UsageError: the extra ``text`` is not installed.
-    """
-    found = _embed(_reduced(points, seed), 2, seed, what)
-    return np.asarray(found, dtype=np.float32)
-
-
-def _space(points: np.ndarray, few: np.ndarray, seed: int) -> np.ndarray:
-    found = _embed(points[few], 3, seed, "map in space")
-    result = np.zeros((len(points), 3), dtype=np.float32)
-    result[few] = np.asarray(found)
+    on_plane = plane(points, seed, advance=advance)
+    points = _reduced(points, seed)
+    found = _embed(points[few], 3, seed, partial(advance, "map in space"))
+    space = np.zeros((len(points), 3), dtype=np.float32)
+    space[few] = found
     rest = np.setdiff1d(np.arange(len(points)), few)
     if len(rest):
-        prepare = found.prepare_partial  # type: ignore[attr-defined]
-        placed = prepare(points[rest], initialization="median", k=10, perplexity=5)
-        result[rest] = np.asarray(placed)
-    return result
+        space[rest] = found.prepare_partial(points[rest], initialization="median", k=10, perplexity=5)
+    return Layout(on_plane, space)
 
 
-def _embed(points: np.ndarray, n_components: int, seed: int, what: str) -> np.ndarray:
+def plane(points: np.ndarray, seed: int, name: str = "map", advance: Advance = lambda *_: None) -> np.ndarray:
+    """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map; see :func:`compute_layout`."""
+    return np.asarray(_embed(_reduced(points, seed), 2, seed, partial(advance, name)), dtype=np.float32)
+
+
+def _embed(points: np.ndarray, n_components: int, seed: int, advance: Callable[[int, int], object]) -> "TSNEEmbedding":
+    """Return the places (N, ``n_components``) of ``points`` (N, D), an array that can place more points."""
     if TSNE is None:
         raise UsageError("a map needs openTSNE; run `pip install 'recsys[text]'`")
     if len(points) < MIN_ITEMS:
         raise DataError(f"found {len(points)} items, expected at least {MIN_ITEMS} for a map")
-    with progress() as bar:
-        task = bar.add_task(what, total=sum(_ITERATIONS))
-
-        def advance(iteration: int, error: float, embedding: np.ndarray) -> None:
-            bar.advance(task, _SHOWN_EVERY)
-
-        tsne = TSNE(
-            n_components=n_components,
-            perplexity=min(_PERPLEXITY, (len(points) - 1) / 3),
-            early_exaggeration_iter=_ITERATIONS[0],
-            n_iter=_ITERATIONS[1],
-            negative_gradient_method="auto" if n_components == 2 else "bh",
-            n_jobs=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-            random_state=seed,
-            callbacks=advance,
-            callbacks_every_iters=_SHOWN_EVERY,
-        )
-        embedding: np.ndarray = tsne.fit(points)
-    return embedding
+    calls = count(1)  # iterations begin anew after the first phase
+    tsne = TSNE(
+        n_components=n_components,
+        perplexity=min(_PERPLEXITY, (len(points) - 1) / 3),
+        early_exaggeration_iter=_ITERATIONS[0],
+        n_iter=_ITERATIONS[1],
+        negative_gradient_method="auto" if n_components == 2 else "bh",
+        n_jobs=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        random_state=seed,
+        callbacks=lambda iteration, error, embedding: advance(next(calls) * _SHOWN_EVERY, sum(_ITERATIONS)),
+        callbacks_every_iters=_SHOWN_EVERY,
+    )
+    return tsne.fit(points)
 
 
 def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
@@ -140,8 +133,7 @@ def fingerprint(points: np.ndarray, seed: int) -> str:
 
 def write_layout(path: Path, layout: Layout, item_ids: pa.Array, made_from: str) -> None:
     """Write the points by item id, and the :func:`fingerprint` that they were ``made_from``."""
-    columns = [*layout.plane.T, *layout.space.T]
-    table = pa.table([item_ids, *map(pa.array, columns)], names=[schema.ITEM_ID, *_COLUMNS])
+    table = pa.table({schema.ITEM_ID: item_ids, **layout.columns()})
     with replacing(path) as aside:
         pq.write_table(table.replace_schema_metadata({_FINGERPRINT: made_from.encode()}), aside)
 

@@ -83,20 +83,14 @@ def measures(
 ) -> dict[str, float]:
     """Return all measures of vectors ``points`` (N, D) and their ``layout`` (N, 2) under stable names.
 
-    Args:
-        points: the vectors, compared by Euclidean distance; scale them to length 1 for the cosine.
-        layout: the map drawn from them.
-        categories: A attributes: name → category (N,) of each item.
-        n_queried: items, drawn by ``seed``, whose neighbours are looked at, out of all.
-        seed: of the drawing and of k-means.
-
-    Returns:
-        ``purity_<attribute>`` among the vectors, ``map_purity_<attribute>`` on the map, ``nmi_<attribute>``, and
-        ``trustworthiness``.
+    ``purity_<attribute>`` among the vectors, ``map_purity_<attribute>`` on the map, ``nmi_<attribute>``, and
+    ``trustworthiness``. ``categories`` names the category (N,) of each item by each attribute. The neighbours of
+    ``n_queried`` items, drawn by ``seed``, are looked at. Scale the vectors to length 1 for the cosine.
     """
     queried = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_queried])
     near, near_on_map = nearest(points, queried), nearest(layout, queried)
-    found = {f"purity_{name}": purity(near, queried, category) for name, category in categories.items()}
-    found |= {f"map_purity_{name}": purity(near_on_map, queried, category) for name, category in categories.items()}
-    found |= {f"nmi_{name}": clustering_agreement(points, category, seed) for name, category in categories.items()}
+    pairs = categories.items()
+    found = {f"purity_{name}": purity(near, queried, category) for name, category in pairs}
+    found |= {f"map_purity_{name}": purity(near_on_map, queried, category) for name, category in pairs}
+    found |= {f"nmi_{name}": clustering_agreement(points, category, seed) for name, category in pairs}
     return found | {"trustworthiness": trustworthiness(points, layout, queried)}

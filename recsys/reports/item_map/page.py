@@ -4,46 +4,34 @@ import base64
 import html
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from recsys.reports.item_map.attributes import Attribute
 from recsys.reports.item_map.layout import Layout
 from recsys.reports.item_map.picture import COLOURS, N_CATEGORIES
-
-_TEMPLATES = Path(__file__).parent.parent / "templates"
+from recsys.reports.shell import environment
 
 
 def render(
     layout: Layout, names: Sequence[str], legend: Attribute, attributes: Sequence[Attribute], *, title: str, note: str
 ) -> str:
-    """Return the page.
+    """Return the page, its points coloured by ``legend`` at first, and by any of the ``attributes`` at choice.
 
-    Args:
-        layout: points of the items on the plane and in space.
-        names: of the items.
-        legend: what the points are coloured by at first.
-        attributes: what else they can be coloured by; all are shown of the point under the pointer.
-        title: heading.
-        note: one sentence below it.
+    All of these and the name of the item are shown of the point under the pointer. ``note`` stands below the title.
     """
     all_attributes = {one.name: one for one in (legend, *attributes)}
     data = {
-        "points": {name: _packed(column) for name, column in _columns(layout).items()},
+        "points": {name: _packed(column, "<f4") for name, column in layout.columns().items()},
         "names": _dictionary(names),
         "attributes": [_attribute(one) for one in all_attributes.values()],
         "colours": COLOURS,
         "largest": N_CATEGORIES,
     }
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    template = environment.get_template("map.html.j2")
+    template = environment().get_template("map.html.j2")
     plotly = Markup(get_plotlyjs())  # noqa: S704 - the library itself, out of its package
     return template.render(title=title, note=note, data=in_script(data), plotly=plotly, n_items=len(names))
 
@@ -58,25 +46,16 @@ def in_script(value: Any) -> Markup:  # noqa: ANN401 - whatever JSON can hold
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
 
 
-def _columns(layout: Layout) -> dict[str, np.ndarray]:
-    names = ("x", "y", "x3", "y3", "z3")
-    return dict(zip(names, [*layout.plane.T, *layout.space.T], strict=True))
-
-
-def _packed(column: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(column, dtype="<f4").tobytes()).decode()
+def _packed(column: np.ndarray, dtype: str = "<i4") -> str:
+    return base64.b64encode(column.astype(dtype).tobytes()).decode()
 
 
 def _dictionary(texts: Sequence[str]) -> dict[str, Any]:
     """Return distinct texts once, and the place of each item's among them; Plotly reads tags in what it shows."""
     values, code = np.unique(np.array(texts), return_inverse=True)
-    return {"values": [html.escape(value) for value in values.tolist()], "code": _codes(code)}
+    return {"values": [html.escape(value) for value in values.tolist()], "code": _packed(code)}
 
 
 def _attribute(one: Attribute) -> dict[str, Any]:
     label = one.name.removesuffix("_name").replace("_", " ")
-    return {"name": label, "values": [html.escape(value) for value in one.values], "code": _codes(one.code)}
-
-
-def _codes(code: np.ndarray) -> str:
-    return base64.b64encode(code.astype("<i4").tobytes()).decode()
+    return {"name": label, "values": [html.escape(value) for value in one.values], "code": _packed(one.code)}

@@ -1,6 +1,7 @@
 """The map for print: one figure whose legend and words can be read at a glance."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.patheffects as effects
 import numpy as np
@@ -15,53 +16,41 @@ from recsys.reports.item_map.attributes import Attribute
 #: Colours of categories, told apart by most people with a colour weakness too; the last is for what remains.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e6a700", "#56b4e9", "#7b3fa0", "#8a5a2b", "#c51b4a", "#9aa5ae")
 N_CATEGORIES = len(COLOURS) - 1
-_SIZE = (8.6, 6.2)  # inches
 #: Points up to which each is labelled with its name.
 _FEW = 120
 _N_WORDS = 24
 #: Squares on each side of the plane, among which the fullest with a category gets its name. Finer ones name the
 #: tightest of its groups, and leave the largest without.
 _N_SQUARES = 14
-_LONGEST = 22
 _EDGE = 8  # pixels at the picture's edge without words
 
 
+@style()
 def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) -> Figure:
-    """Return the map ``plane`` (N, 2) coloured by ``legend``.
+    """Return the map ``plane`` (N, 2) coloured by ``legend``; beyond nine categories, the smaller ones share a colour.
 
-    Args:
-        plane: points of the items.
-        legend: their categories; beyond nine, the smaller ones share a colour.
-        words: categories written beside the points, or, on a map of many items, where theirs crowd.
-        title: of the figure.
+    ``words`` are categories written beside the points, or, on a map of many items, where theirs crowd.
     """
-    shown = legend.largest(N_CATEGORIES)
-    with style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
-        _points(axes, plane, shown)
-        axes.set_title(title)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_aspect("equal")
-        axes.margins(0.02 if len(plane) > _FEW else 0.08)
-        axes.spines["bottom"].set_visible(False)
-        handles, labels = axes.get_legend_handles_labels()
-        heading = legend.name.removesuffix("_name").replace("_", " ")
-        figure.legend(handles, labels, loc="outside right upper", title=heading, alignment="left", fontsize=8.5)
-        (_name_points if len(plane) <= _FEW else _write_words)(axes, plane, words)
-        return figure
+    figure = Figure(figsize=(8.6, 6.2), layout="constrained")
+    axes = figure.subplots()
+    _points(axes, plane, legend.largest(N_CATEGORIES))
+    axes.set(title=title, xticks=[], yticks=[], aspect="equal")
+    axes.margins(0.02 if len(plane) > _FEW else 0.08)
+    axes.spines["bottom"].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    heading = legend.name.removesuffix("_name").replace("_", " ")
+    figure.legend(handles, labels, loc="outside right upper", title=heading, alignment="left", fontsize=8.5)
+    (_name_points if len(plane) <= _FEW else _write_words)(axes, plane, words)
+    return figure
 
 
 def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
     """Draw the points in an order of chance, so that no category lies on top of all others."""
     colours = np.array(COLOURS)[shown.code]
     order = np.random.default_rng(0).permutation(len(plane))
-    size = float(np.clip(16_000 / len(plane), 0.8, 40))
-    opacity = 0.9 if len(plane) <= _FEW else 0.7
-    axes.scatter(
-        plane[order, 0], plane[order, 1], s=size, c=colours[order], alpha=opacity, linewidths=0, rasterized=True
-    )
+    x, y = plane[order].T
+    size, alpha = float(np.clip(16_000 / len(plane), 0.8, 40)), 0.9 if len(plane) <= _FEW else 0.7
+    axes.scatter(x, y, s=size, c=colours[order], alpha=alpha, linewidths=0, rasterized=True)
     counts = np.bincount(shown.code, minlength=len(shown.values))
     for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
         if count:
@@ -70,16 +59,9 @@ def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
 
 def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
     """Write each point's category beside it, right or left, where nothing stands yet; else nowhere."""
+    near: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7}
     beside = [
-        axes.annotate(
-            _short(words.values[code]),
-            (x, y),
-            (5 * side, 0),
-            textcoords="offset points",
-            va="center",
-            ha=align,
-            fontsize=7,
-        )
+        axes.annotate(_short(words.values[code]), (x, y), (5 * side, 0), ha=align, **near)
         for (x, y), code in zip(plane, words.code, strict=True)
         for side, align in ((1, "left"), (-1, "right"))
     ]
@@ -144,5 +126,5 @@ def _densest(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _short(text: str, longest: int = _LONGEST) -> str:
+def _short(text: str, longest: int = 22) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"

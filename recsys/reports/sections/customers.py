@@ -23,7 +23,7 @@ _TEMPLATE = """
   <li><span class="mark hit">✓ bought</span> recommended, and bought
     {{- " in the window" if weekly else " as the last purchase" }}</li>
   <li><span class="mark repeat">↻ bought before</span> was in the customer's history already</li>
-  {% if gallery.has_reasons %}<li>The last line below a suggestion says why: which past purchases raised it most in the
+  {% if has_reasons %}<li>The last line below a suggestion says why: which past purchases raised it most in the
     decoder's own terms</li>{% endif %}
 </ul>
 {% for customer in gallery.customers %}
@@ -35,7 +35,8 @@ _TEMPLATE = """
         {{ "{:,}".format(customer.n_purchases) }} purchase{{ plural(customer.n_purchases) }} before
       {%- else %}no purchase before{% endif %},
       {{ customer.n_bought }} product{{ plural(customer.n_bought) }} bought,
-      {{ customer.n_hits }} of {{ customer.recommended | length }} suggestions right</span>
+      {{ customer.recommended | selectattr("hit") | list | length }} of {{ customer.recommended | length }} suggestions
+      right</span>
     <span class="strip" aria-hidden="true">
       {%- for shown in customer.recommended %}<i{% if shown.hit %} class="hit"{% endif %}></i>{% endfor -%}
     </span>
@@ -43,10 +44,10 @@ _TEMPLATE = """
   <div class="columns">
     <div>
       <h4>History, newest first</h4>
-      {% for day in customer.days %}
-      <h5>{{ day.date }}</h5>
+      {% for date, products in customer.days %}
+      <h5>{{ date }}</h5>
       <ul class="items">
-        {% for item, count in day.products %}
+        {% for item, count in products %}
         <li><span>{{ item.label }}{% if count > 1 %} × {{ count }}{% endif -%}
           <small>{{ item.detail }}{% if item.detail %} · {% endif %}{{ item.id }}</small></span></li>
         {% endfor %}
@@ -84,7 +85,9 @@ _TEMPLATE = """
 
 def _render(context: Context) -> Markup:
     gallery = context.gallery
-    return fill(_TEMPLATE, gallery=gallery, date=long_date(gallery.fold), weekly=context.is_weekly)
+    has_reasons = any(shown.reason for customer in gallery.customers for shown in customer.recommended)
+    date = long_date(gallery.fold)
+    return fill(_TEMPLATE, gallery=gallery, date=date, weekly=context.is_weekly, has_reasons=has_reasons)
 
 
 def _heading(context: Context) -> str:

@@ -31,10 +31,8 @@ def _render(context: Context) -> Markup | None:
 
 def _rows(scores: Scores) -> list[Row]:
     """Return a row a baseline, the hardest rival first: the decoder's lead over it, and what that says."""
-    metric = scores.main_metric
-    leads = [(name, values[metric]) for name, values in scores.differences.items() if metric in values]
-    rows = []
-    for name, interval in sorted(leads, key=lambda pair: pair[1].value):
+    metric, rows = scores.main_metric, []
+    for name, interval in reversed(charts.ranked(scores.differences, metric)):
         says = {1: "decoder better", -1: "decoder worse", 0: "cannot be told apart"}[side(interval)]
         lead = ScoreCell(amount(metric, interval.value, signed=True), bounds(metric, interval, signed=True))
         rows.append(Row(system(name), [lead, ScoreCell(says, "")]))

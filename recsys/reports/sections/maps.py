@@ -1,15 +1,15 @@
 """The section on item maps of the run, and of runs beside it."""
 
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from markupsafe import Markup
 
 from recsys.reports import charts, method
 from recsys.reports.item_map.files import TITLES
-from recsys.reports.maps import Maps, load_maps
+from recsys.reports.maps import load_maps
 from recsys.reports.sections.base import Context, Section, fill
-from recsys.reports.shell import Chart, draw_chart
+from recsys.reports.shell import draw_chart
 from recsys.runs import LOG_FILE, Run
 
 _TEMPLATE = """
@@ -44,23 +44,12 @@ groups, and their sizes, mean nothing (t-SNE).</p>
 {% if maps %}{{ drawn_maps(maps) }}{% endif %}
 {% for other in beside %}
 <h3>Run “{{ other.name }}”: {{ other.fitted }}</h3>
-{% if other.curves %}{{ chart(other.curves, other.caption) }}{% endif %}
+{% if other.curves %}{{ chart(other.curves, other.curves.alt) }}{% endif %}
 {% if other.maps %}{{ drawn_maps(other.maps) }}{% else %}
 <p class="lede">No map of it was drawn: <code>recsys plots map --run {{ other.name }}</code>.</p>
 {% endif %}
 {% endfor %}
 """
-
-
-@dataclass(frozen=True)
-class Beside:
-    """Another run that is shown: its name, what it fitted, its training, its maps."""
-
-    name: str
-    fitted: str
-    curves: Chart | None
-    caption: str
-    maps: Maps | None
 
 
 def _render(context: Context) -> Markup | None:
@@ -69,12 +58,12 @@ def _render(context: Context) -> Markup | None:
     return fill(_TEMPLATE, maps=maps, beside=beside) if maps or beside else None
 
 
-def _beside(other: Run, run: Run, number: int) -> Beside:
+def _beside(other: Run, run: Run, number: int) -> dict[str, Any]:
+    """Return what is shown of another run: its name, what it fitted, its training, its maps."""
     fitted = TITLES["items" if other.config.text_model.objective is None else "text"]
-    caption = method.curves(other.config)
     log = charts.read_log(other.folder / LOG_FILE)
-    drawn = draw_chart(f"beside{number}", caption, partial(charts.curves_figure, log))
-    return Beside(other.name, fitted, drawn, caption, load_maps(other, run))
+    curves = draw_chart(f"beside{number}", method.curves(other.config), partial(charts.curves_figure, log))
+    return {"name": other.name, "fitted": fitted, "curves": curves, "maps": load_maps(other, run)}
 
 
 SECTION = Section("maps", "Maps of the items", 70, _render)

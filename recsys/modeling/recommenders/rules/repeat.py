@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.config import Config
 from recsys.data.purchases import Histories
-from recsys.evaluation.metrics import Targets, mean_average_precision
+from recsys.evaluation.metrics import mean_average_precision
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.rules import FitFunction
@@ -42,7 +42,7 @@ class Repeat(PersonalRecommender):
 def choose_half_life(
     half_lives_days: tuple[float, ...],
     histories: Histories,
-    targets: Targets,
+    targets: Fold,
     fallback: Popularity,
     k: int,
     candidates: Candidates,
