@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,8 +13,10 @@ from rich.table import Table
 from recsys.config import RAW_DIR, Config, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.data.clean import BAD_PROMOTION
+from recsys.data.download import download_hm
 from recsys.data.prepare import prepare
 from recsys.data.sources import all_sources
+from recsys.data.synthetic.write import synthesize as write_synthetic
 from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
 from recsys.settings import CONFIGS_DIR
 
@@ -127,15 +130,14 @@ def embeddings(
 
     Without a word about the data they are those of `dataset main --split`.
     """
-    from recsys.modeling.original.embeddings import embeddings_folder, write_embeddings
-
     overrides = [] if encoder is None else [f"text.encoder={encoder}"]
     resolved = load_config(config, [*(settings or []), *overrides])
     if not resolved.data.model_fields_set:
         resolved = resolved.model_copy(update={"data": with_split_rules(resolved.data)})
-    manifest = write_embeddings(resolved, force=force)
+    texts = import_module("recsys.modeling.original.embeddings")
+    manifest = texts.write_embeddings(resolved, force=force)
     speed = f" ({manifest['texts_per_second']:,} texts a second)" if manifest["texts_per_second"] else ""
-    talk.print(f"wrote {embeddings_folder(resolved)}/{speed}")
+    talk.print(f"wrote {texts.embeddings_folder(resolved)}/{speed}")
 
 
 @app.command()
@@ -145,8 +147,6 @@ def download(
     force: ForceOption = False,
 ) -> None:
     """Fetch the three tables of the H&M competition from Kaggle (its rules must be accepted there first)."""
-    from recsys.data.download import download_hm
-
     download_hm(folder, force=force)
 
 
@@ -166,9 +166,9 @@ def synthesize(
     force: ForceOption = False,
 ) -> None:
     """Make up purchases in the H&M form at any size, with life cycles, repeats and baskets."""
-    from recsys.data.synthetic.write import synthesize as write
-
-    write(folder, n_customers=customers, n_articles=articles, seed=seed, end=end.date(), n_days=days, force=force)
+    write_synthetic(
+        folder, n_customers=customers, n_articles=articles, seed=seed, end=end.date(), n_days=days, force=force
+    )
 
 
 if __name__ == "__main__":
