@@ -18,6 +18,7 @@ from recsys.data.assemble import Assembled, assembled
 from recsys.data.extend import NewerEvents, Parts, extend, newer_of_log
 from recsys.data.from_frames import Frames, assemble_frames, clean_newer
 from recsys.data.native import FrameStyle
+from recsys.data.order import event_positions as event_positions
 from recsys.errors import DataError
 from recsys.storage import code_version, read_json, replacing, require_absent, write_json
 
@@ -360,17 +361,6 @@ def _open_array(path: Path, dtype: str) -> np.ndarray:
 def _ids(table: pa.Table, column: str) -> pa.Array:
     ids = table[column].cast(pa.string()).combine_chunks()
     return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-
-
-def event_positions(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and flat position, (n,) int64 each, of the events ``begin[row]:end[row]`` of every row, in order.
-
-    >>> event_positions(np.array([0, 5]), np.array([2, 6]))
-    (array([0, 0, 1]), array([0, 1, 5]))
-    """
-    counts = end - begin
-    row = np.repeat(np.arange(len(begin), dtype=np.int64), counts)
-    return row, np.arange(len(row)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
 
 
 @dataclass(frozen=True)
