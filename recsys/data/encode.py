@@ -22,11 +22,9 @@ Columns = dict[str, np.ndarray]
 def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> tuple[Columns, dict[str, pa.Array]]:
     """Return each event as numbers, and the texts of channels and baskets that are text, whose codes are positions.
 
-    Columns of E values: ranks of ids, day, price, … and a mask for each rule.
-
-    ``user``, ``item`` int32 rank (UNKNOWN, ABSENT) · ``day`` int32 (BAD_DAY) · where the source has them
-    ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN), ``channel``, ``basket_id`` int8 or int64 in the
-    order of the values (:func:`missing_code`) · ``rule_0`` … bool, by position in ``tables.rules``.
+    Columns of E values: ``user``, ``item`` int32 rank (UNKNOWN, ABSENT) · ``day`` int32 (BAD_DAY) · ``rule_0`` … bool,
+    by position in ``tables.rules`` · where the source has them ``millisecond`` int32, ``price``, ``quantity`` float32
+    (NaN), ``channel``, ``basket_id`` int8 or int64 in the order of the values (:func:`missing_code`).
 
     Raises:
         DataError: the time column is neither text nor Date nor Datetime.
@@ -36,7 +34,8 @@ def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) ->
     codes = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and types[name].is_integer()]
     # Converted before the ids are looked up: the fewer strings go through that, the less there is to copy.
     ids = (nw.col(name).cast(nw.String) for name in (schema.USER_ID, schema.ITEM_ID, *labels))
-    frame = tables.events.with_columns(*ids, *_marks(tables))
+    rules = {f"rule_{place}": rule.rows for place, rule in enumerate(tables.rules) if rule.table == "events"}
+    frame = tables.events.with_columns(*ids, *(rows.alias(name) for name, rows in rules.items()))
     numbers = _numbers(types)
     texts = {name: made for name, made in numbers.items() if types[name] == nw.String}
     frame = frame.select(
@@ -45,8 +44,8 @@ def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) ->
         *labels,
         *texts,
         *(each for name, made in numbers.items() if name not in texts for each in made),
-        *(_code(name, types[name]).alias(name) for name in codes),
-        *(nw.col(name).fill_null(nw.lit(False)) for name in _mark_names(tables)),
+        *(_code(nw.col(name), types[name]).alias(name) for name in codes),
+        *(nw.col(name).fill_null(nw.lit(False)) for name in rules),
     )
     frame = joined_rank(frame, items, "item", engine)
     frame = joined_rank(frame, users, "user", engine)
@@ -55,15 +54,14 @@ def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) ->
         distinct = distinct_ids(tables.events, name, engine)
         texts_of[name] = distinct.values
         frame = joined_rank(frame, distinct, f"_{name}", engine)
-        code = nw.when(nw.col(f"_{name}") >= 0).then(nw.col(f"_{name}"))
-        frame = frame.with_columns(code.alias(f"_{name}")).with_columns(_code(f"_{name}", nw.Int64()).alias(name))
-        frame = frame.drop(f"_{name}")
+        rank = nw.when(nw.col(f"_{name}") >= 0).then(nw.col(f"_{name}"))
+        frame = frame.with_columns(_code(rank, nw.Int64()).alias(name)).drop(f"_{name}")
     return _to_numpy(engine.collect_made(frame, texts)), texts_of
 
 
-def _code(column: str, dtype: DType) -> nw.Expr:
+def _code(values: nw.Expr, dtype: DType) -> nw.Expr:
     width = nw.Int8 if dtype == nw.Int8 else nw.Int64
-    return nw.col(column).cast(width).fill_null(nw.lit(missing_code(width()), width))
+    return values.cast(width).fill_null(nw.lit(missing_code(width()), width))
 
 
 def missing_code(dtype: DType | np.dtype[Any]) -> int:
@@ -86,11 +84,7 @@ def _numbers(types: dict[str, DType]) -> dict[str, list[nw.Expr]]:
 
 
 def require_dates(dtype: DType, what: str) -> None:
-    """Refuse a column, called ``what``, whose values cannot be days.
-
-    Raises:
-        DataError: it is neither text nor Date nor Datetime, or it has a time zone.
-    """
+    """Raise a DataError where a column, called ``what``, is neither text nor Date nor Datetime, or has a time zone."""
     if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
         # Which day it was depends on the zone, and only one of the engines keeps it: the days would differ.
         raise DataError(
@@ -99,15 +93,6 @@ def require_dates(dtype: DType, what: str) -> None:
         )
     if dtype not in (nw.String, nw.Date, nw.Datetime):
         raise DataError(f"the {what} holds {dtype}, expected dates such as 2020-09-22; name the date's column")
-
-
-def _mark_names(tables: RawTables) -> list[str]:
-    return [f"rule_{position}" for position, rule in enumerate(tables.rules) if rule.table == "events"]
-
-
-def _marks(tables: RawTables) -> list[nw.Expr]:
-    rows = [rule.rows for rule in tables.rules if rule.table == "events"]
-    return [expression.alias(name) for expression, name in zip(rows, _mark_names(tables), strict=True)]
 
 
 def _to_numpy(table: pa.Table) -> Columns:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import schema
-from recsys.data.order import Events, basket_numbers, history_order, offsets_of
+from recsys.data.order import Events, basket_numbers, history_order, made_up, offsets_of
 from recsys.data.planned_promotions import in_promotion_order, promotions_of
 from recsys.data.ranks import require_few_channels
 from recsys.errors import DataError
@@ -42,23 +42,14 @@ class NewerEvents:
 
 def newer_of_log(parts: Parts) -> NewerEvents:
     """Return the events of a whole log."""
-    offsets = parts.arrays[schema.OFFSETS]
-    user = _user_of_event(offsets)
-    basket = parts.arrays["basket"].astype(np.int64) + 1
+    user = _user_of_event(parts.arrays[schema.OFFSETS])
+    basket = None if _baskets_are_days(parts.arrays, user) else parts.arrays["basket"].astype(np.int64) + 1
+    columns = {name: parts.arrays[name] for name in _COLUMNS}
+    events = Events(user=user, millisecond=None, basket=basket, **columns)
     planned = parts.tables.get("promotions")
-    events = Events(
-        user=user,
-        item=parts.arrays["item"],
-        day=parts.arrays["day"],
-        millisecond=None,
-        price=parts.arrays["price"],
-        channel=parts.arrays["channel"],
-        quantity=parts.arrays["quantity"],
-        basket=None if _baskets_are_days(parts.arrays, user) else basket,
-    )
-    tables = parts.tables
-    promotions = None if planned is None else _with_ids(planned, tables["items"])
-    return NewerEvents(events, tables["items"], tables["users"], parts.channels, promotions, ordered=True)
+    items, users = parts.tables["items"], parts.tables["users"]
+    promotions = None if planned is None else _with_ids(planned, items)
+    return NewerEvents(events, items, users, parts.channels, promotions, ordered=True)
 
 
 def extend(known: Parts, newer: NewerEvents) -> Parts:
@@ -80,12 +71,8 @@ def extend(known: Parts, newer: NewerEvents) -> Parts:
     require_few_channels(len(channels))
     channel_of = np.array([0, *(channels.index(name) + 1 for name in newer.channels)], dtype=np.int8)
     events = newer.events
-    events = replace(
-        events,
-        user=user_of[events.user],
-        item=item_of[events.item - 1],
-        channel=None if events.channel is None else channel_of[events.channel],
-    )
+    channel = None if events.channel is None else channel_of[events.channel]
+    events = replace(events, user=user_of[events.user], item=item_of[events.item - 1], channel=channel)
     order = np.lexsort((events.day, events.user)) if newer.ordered else history_order(events)
     arrays = _merged(known.arrays, events.take(order), tables["users"].num_rows)
     promotions = _united_promotions(known.tables.get("promotions"), newer.promotions, tables["items"])
@@ -100,11 +87,8 @@ def _merged(known: Mapping[str, np.ndarray], events: Events, n_users: int) -> di
     # One ascending number a known event, by user and then by day, so that the places of all are found at once.
     first = min(int(known["day"].min(initial=0)), int(events.day.min(initial=0)))
     span = max(int(known["day"].max(initial=0)), int(events.day.max(initial=0))) - first + 1
-    keys = [
-        of_user * np.int64(span) + (day - np.int64(first))
-        for of_user, day in ((user, known["day"]), (events.user, events.day))
-    ]
-    place = np.searchsorted(keys[0], keys[1], side="right")
+    known_key = user * np.int64(span) + (known["day"] - np.int64(first))
+    place = np.searchsorted(known_key, events.user * np.int64(span) + (events.day - np.int64(first)), side="right")
     arrays = {name: np.insert(known[name], place, _filled(events, name)) for name in _COLUMNS}
     everyone = np.insert(user, place, events.user)
     arrays[schema.OFFSETS] = offsets_of(everyone, n_users)
@@ -133,8 +117,7 @@ def _baskets_are_days(arrays: Mapping[str, np.ndarray], user: np.ndarray) -> boo
 
 def _filled(events: Events, name: str) -> np.ndarray:
     values: np.ndarray | None = getattr(events, name)
-    made_up = {"price": np.nan, "channel": 0, "quantity": 1}
-    return np.full(len(events), made_up[name], dtype=schema.EVENT_ARRAYS[name]) if values is None else values
+    return made_up(name, len(events)) if values is None else values
 
 
 def _user_of_event(offsets: np.ndarray) -> np.ndarray:
@@ -146,17 +129,14 @@ def _texts(table: pa.Table, column: str) -> pa.Array:
 
 
 def _places(newer: pa.Table, united: pa.Table, column: str) -> np.ndarray:
-    places = pc.index_in(_texts(newer, column), value_set=_texts(united, column))
-    rows: np.ndarray = places.to_numpy().astype(np.int32)
-    return rows
+    return np.asarray(pc.index_in(_texts(newer, column), value_set=_texts(united, column))).astype(np.int32)
 
 
 def _appended(known: pa.Table, newer: pa.Table, column: str, what: str) -> pa.Table:
     """Return ``known`` with the rows of ``newer`` whose id is new behind; an attribute that one lacks is null there."""
     new = newer.filter(pc.invert(pc.is_in(_texts(newer, column), value_set=_texts(known, column))))
-    for name in new.column_names:
+    for place, name in enumerate(new.column_names):
         if name in known.column_names and new[name].type != known[name].type:
-            place = new.column_names.index(name)
             try:
                 new = new.set_column(place, name, new[name].cast(known[name].type))
             except pa.ArrowException as error:

@@ -11,6 +11,8 @@ from typing import Self
 
 import numpy as np
 
+from recsys.schema import EVENT_ARRAYS
+
 _TIE_BITS = 31
 _PART = 1 << 19  # events, about, that are sorted at a time
 
@@ -149,6 +151,11 @@ def _leading_bits(parts: list[np.ndarray], free: int) -> tuple[np.ndarray, int]:
         if taken < bits:
             return key, n_covered
     return key, len(parts)
+
+
+def made_up(name: str, n_events: int) -> np.ndarray:
+    """Return what stands for the array ``name`` (E,) where the source does not have it."""
+    return np.full(n_events, {"price": np.nan, "channel": 0, "quantity": 1}[name], dtype=EVENT_ARRAYS[name])
 
 
 def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:
