@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from recsys.data.days import day_date
 from recsys.data.engine import n_threads
 from recsys.data.ids import id_first
 from recsys.data.order import Histories, in_history_order, made_up
+from recsys.storage import code_version, write_json
 
 _NAMES = (*schema.EVENT_ARRAYS, schema.OFFSETS)
 
@@ -103,6 +105,15 @@ def _named(name: str, histories: Histories) -> np.ndarray:
         return histories.offsets
     values = histories.arrays.get(name)
     return made_up(name, int(histories.offsets[-1])) if values is None else values.astype(_dtype(name), copy=False)
+
+
+def write_manifest(folder: Path, facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Write what validation found, and the manifest that is returned, into ``folder``."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    manifest = facts | {"code_version": code_version(), "created": created, "report": report}
+    write_json(folder / "report.json", report)
+    write_json(folder / "manifest.json", manifest)
+    return manifest
 
 
 def write_array(folder: Path | None, name: str, values: np.ndarray) -> str:

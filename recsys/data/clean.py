@@ -96,16 +96,9 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     item, item_ids = _compact(columns["item"], items, item_stays)
     user_stays = known_user & (tables.users is not None and not config.limits_histories)
     user, user_ids = _compact(columns["user"], users, user_stays)
-    events = Events(
-        user=user,
-        item=item + np.int32(1),
-        day=columns["day"],
-        millisecond=columns.get("millisecond"),
-        price=columns.get(schema.PRICE),
-        channel=channel,
-        quantity=columns.get(schema.QUANTITY),
-        basket=None if basket is None else ranked(basket)[0],
-    )
+    basket = None if basket is None else ranked(basket)[0]
+    named = {name: columns.get(name) for name in ("millisecond", schema.PRICE, schema.QUANTITY)}
+    events = Events(user, item + np.int32(1), columns["day"], channel=channel, basket=basket, **named)
     item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
     user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
     if promotions is not None:
@@ -124,8 +117,7 @@ def _read_ids(tables: RawTables, table: str, column: str, engine: Engine, report
     for name, rule in rules.items():
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
     ids = ids_of(read[column].combine_chunks(), column)
-    on_its_own = not (tables.sold_items_only if table == "items" else tables.partial_users)
-    if on_its_own and not len(read):
+    if not len(read) and not (tables.sold_items_only if table == "items" else tables.partial_users):
         raise DataError(
             f"the table of {table} beside {_origin(tables)} has a header and no rows; expected one row an id"
         )
@@ -144,10 +136,7 @@ def _described(ids: pa.Array, frame: nw.LazyFrame[Any] | None, column: str, engi
 def _apply_rules(
     columns: Columns, tables: RawTables, config: DataConfig, report: Report
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return which rows (E,) bool stay, and the ranks of the most sold items where only these are wanted.
-
-    How many rows each rule drops is noted in ``report``.
-    """
+    """Return which rows (E,) bool stay, and the ranks of the most sold items where only these are wanted."""
     kept = np.ones(len(columns["day"]), dtype=bool)
     report.rows_read = len(kept)
     for rule, drops in _drop_masks(columns, tables, config):
@@ -174,9 +163,7 @@ def _most_sold(items: np.ndarray, k: int) -> np.ndarray:
     [1, 3]
     """
     sold = np.bincount(items)
-    by_sales = np.argsort(-sold, kind="stable")[:k]
-    best: np.ndarray = by_sales[sold[by_sales] > 0]
-    return best
+    return np.argsort(-sold, kind="stable")[: min(k, np.count_nonzero(sold))]
 
 
 def _limit_histories(user: np.ndarray, kept: np.ndarray, config: DataConfig, report: Report) -> None:
@@ -214,9 +201,7 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
         report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
         report.found["negative_price"] = int(np.count_nonzero(price < 0))
         # Adding 0 makes one zero of the two, and NaN is written anew: equal values have equal bits on every engine.
-        price = price + np.float32(0)
-        price[~(price >= 0)] = np.nan
-        columns[schema.PRICE] = price
+        columns[schema.PRICE] = np.where(price >= 0, price + np.float32(0), np.float32(np.nan))
     if schema.QUANTITY in columns:
         absent = np.isnan(columns[schema.QUANTITY])
         report.found["missing_quantity"] = int(np.count_nonzero(absent))
