@@ -11,19 +11,7 @@ from recsys import schema
 #: Patterns of columns that name an item, best first.
 _NAMES = ("prod_name", "product_name", "item_name", "name", "title", "description", "*name*", "product_type*", "*type*")
 #: Patterns of columns that say more about it.
-_DETAILS = (
-    "product_type_name", "product_category", "*category*", "*type*", "colour_group_name", "*colo*r*name", "package_size"
-)
-    [
-        "product_type_name",
-        "product_category",
-        "*category*",
-        "*type*",
-        "colour_group_name",
-        "*colo*r*name",
-        "package_size",
-    ]
-)
+_DETAILS = ("product_type_name", "*category*", "*type*", "colour_group_name", "*colo*r*name", "package_size")
 _LONGEST_LABEL = 60
 
 

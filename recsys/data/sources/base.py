@@ -55,12 +55,9 @@ class RawTables:
 class Source:
     """A source: its reader, and what reports say of it."""
 
-    #: Returns the raw tables. It only looks at headers: rows flow when the engine collects.
-    read: Callable[[DataConfig, Engine], RawTables]
-    #: One or two sentences: whose data these are, and what must be said wherever they are used.
-    note: str
-    #: Returns the raw folder (or file) where the configuration names none; ``data/raw/<source>`` without it.
-    usual_raw: Callable[[], Path] | None = None
+    read: Callable[[DataConfig, Engine], RawTables]  # only looks at headers: rows flow when the engine collects
+    note: str  # one or two sentences: whose data these are, and what must be said wherever they are used
+    usual_raw: Callable[[], Path] | None = None  # the raw folder (or file) by default, else ``data/raw/<source>``
 
 
 def find_table(folder: Path, name: str) -> Path:
@@ -109,3 +106,10 @@ def require_columns(frame: nw.LazyFrame[Any], columns: tuple[str, ...], origin: 
         hint = "; separate its columns by commas" if separated else hint
         raise DataError(f"{origin} has no column {column}; found {', '.join(found)}{hint}")
     return frame
+
+
+def with_text_id(frame: nw.LazyFrame[Any], column: str, name: str, origin: Path) -> nw.LazyFrame[Any]:
+    """Return ``frame`` with its id ``column`` first, as text called ``name``."""
+    attributes = [other for other in frame.collect_schema().names() if other != column]
+    require_columns(frame, (column,), origin)
+    return frame.select(nw.col(column).cast(nw.String).alias(name), *attributes)
