@@ -3,7 +3,6 @@
 Whatever Narwhals knows is understood: pandas, Polars (eager or lazy), PyArrow, DuckDB relations.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -14,7 +13,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.data.arrow_columns import Use, array_of_ids, column_as_arrow, reason, shown
 from recsys.data.expressions import clean_text
-from recsys.errors import DataError
+from recsys.errors import DataError, nearest
 
 Backend = Literal["pandas", "polars", "pyarrow"]
 Which = Literal["user", "item"]
@@ -213,9 +212,7 @@ def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: AN
 
 def require_column(column: Any, names: list[Any], what: str) -> None:  # noqa: ANN401 - what somebody named
     """Raise a DataError that names the nearest of ``names`` where ``column`` is not among them."""
-    if column in names:
-        return
-    lower = {str(name).lower(): str(name) for name in names}
-    close = difflib.get_close_matches(str(column).lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[close[0]]}?" if close else "name one of these"
-    raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")
+    if column not in names:
+        close = nearest(column, names)
+        hint = f"did you mean {close}?" if close else "name one of these"
+        raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")

@@ -1,4 +1,5 @@
 """The log of purchases: flat arrays by user and time, original ids, item and user tables. It knows no feature."""
+# Long because: the log, what is known of a user at a day, and how both are made and opened are one contract.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

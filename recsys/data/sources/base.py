@@ -1,6 +1,5 @@
 """What a source returns, and how its files are found."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import narwhals as nw
 
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.errors import DataError
+from recsys.errors import DataError, nearest
 
 #: Endings under which a table may lie in a raw folder, in the order in which they are tried.
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip")
@@ -100,10 +99,10 @@ def require_columns(frame: nw.LazyFrame[Any], columns: tuple[str, ...], origin: 
     for column in columns:
         if column in found:
             continue
-        close = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
-        separated = len(found) == 1 and column in found[0]
-        hint = f"; is it the one called {close[0]}? Rename it to {column}" if close else f"; add a column {column}"
-        hint = "; separate its columns by commas" if separated else hint
+        close = nearest(column, found)
+        hint = f"; is it the one called {close}? Rename it to {column}" if close else f"; add a column {column}"
+        if len(found) == 1 and column in found[0]:
+            hint = "; separate its columns by commas"
         raise DataError(f"{origin} has no column {column}; found {', '.join(found)}{hint}")
     return frame
 
