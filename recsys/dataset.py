@@ -64,31 +64,29 @@ def main(
 
 def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
     """Print what was read, dropped and written."""
+    report = manifest["report"]
+    found = report["found"] | {"exact_duplicates": report["exact_duplicates"]}
+    bad_promotions = found.pop(BAD_PROMOTION, 0)
+    rows = [("rows read", report["rows_read"])]
+    rows += [(f"  dropped: {rule}", count) for rule, count in report["dropped"].items() if count]
+    rows += [*_history_counts(manifest, config), ("events kept", manifest["n_events"])]
+    rows += [(f"  of which, or mended: {finding}", count) for finding, count in found.items() if count]
+    rows += [("users", manifest["n_users"]), ("items", manifest["n_items"])]
+    if "promotions" in manifest["hashes"]:
+        rows.append(("promotions", manifest["n_promotions"]))
+        rows += [(f"  dropped: {BAD_PROMOTION}", bad_promotions)] if bad_promotions else []
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    report = manifest["report"]
-    table.add_row("rows read", f"{report['rows_read']:,}")
-    for rule, rows in report["dropped"].items():
-        if rows:
-            table.add_row(f"  dropped: {rule}", f"{rows:,}")
-    for name, count in _history_counts(manifest, config):
+    for name, count in rows:
         table.add_row(name, f"{count:,}")
-    table.add_row("events kept", f"{manifest['n_events']:,}")
-    for finding, rows in (report["found"] | {"exact_duplicates": report["exact_duplicates"]}).items():
-        if rows and finding != BAD_PROMOTION:
-            table.add_row(f"  of which, or mended: {finding}", f"{rows:,}")
-    table.add_row("users", f"{manifest['n_users']:,}")
-    table.add_row("items", f"{manifest['n_items']:,}")
-    if "promotions" in manifest["hashes"]:
-        table.add_row("promotions", f"{manifest['n_promotions']:,}")
-        if report["found"].get(BAD_PROMOTION):
-            table.add_row(f"  dropped: {BAD_PROMOTION}", f"{report['found'][BAD_PROMOTION]:,}")
     table.add_row("days", f"{manifest['first_day']} … {manifest['last_day']}")
     talk.print(table)
-    for finding, rows in report["found"].items():
-        if rows and "leading_zero" in finding:
-            talk.print(f"warning: {rows:,} ids had lost their leading zero and got it back ({finding})", style="yellow")
+    for finding, count in found.items():
+        if count and "leading_zero" in finding:
+            talk.print(
+                f"warning: {count:,} ids had lost their leading zero and got it back ({finding})", style="yellow"
+            )
     talk.print(f"wrote {config.data.folder}/ in {seconds:.1f} s (details in report.json)")
 
 
