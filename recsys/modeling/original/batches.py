@@ -78,7 +78,7 @@ def customer_stretches(data: Purchases, user_index: np.ndarray, max_items: int) 
 
 
 def fold_stretches(data: Purchases, fold: Fold, n_targets: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences in which only the ``n_targets`` (Q,) events after what a fold knows of a customer are targets."""
+    """Return sequences whose targets are the ``n_targets`` (Q,) events after what a fold knows of a user."""
     end = data.offsets[:-1].copy()
     end[fold.user_index] = fold.history_end[fold.user_index] + n_targets
     stretches = _stretches(data.offsets[:-1], end, fold.history_end, max_items, ends=False)

@@ -155,8 +155,8 @@ def text_vectors(
 ) -> np.ndarray:
     """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
 
-    A text without a word has the mean over all that is no padding. Independent of what else is in a batch. ``on_batch`` is
-    called with the number of texts after each batch.
+    A text without a word has the mean over all that is no padding. What else is in a batch changes nothing.
+    ``on_batch`` is called with the number of texts after each batch.
     """
     model.eval()
     vectors = np.zeros((len(texts), model.output_layer.in_features), dtype=np.float32)

@@ -295,7 +295,11 @@ def _device_name(device: torch.device) -> str:
 
 
 def require_devices(config: Config) -> None:
-    """Refuse devices that are not there, while a run that stands in the folder is still whole."""
+    """Refuse devices that are not there, while a run that stands in the folder is still whole.
+
+    Raises:
+        ConfigError: they are not.
+    """
     training, n_gpus = config.training, torch.cuda.device_count()
     if training.accelerator == "gpu" and not (n_gpus or torch.backends.mps.is_available()):
         raise ConfigError("training.accelerator is gpu, but none is found here; take auto or cpu, or check the driver")
@@ -304,6 +308,11 @@ def require_devices(config: Config) -> None:
 
 
 def require_resumable(folder: Path, config: Config) -> None:
+    """Refuse to go on with a training that left no epoch, or that began with other settings.
+
+    Raises:
+        RunError: it did.
+    """
     checkpoint = folder / _CHECKPOINTS / _LAST
     if not checkpoint.is_file():
         raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
