@@ -75,11 +75,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON 
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Return the JSON value in ``path``.
-
-    Raises:
-        RecsysError: the file is missing or is not JSON.
-    """
+    """Return the JSON value in ``path``; RecsysError where the file is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.days import day_number
-from recsys.data.encode import BAD_DAY, Columns, encode_columns
+from recsys.data.encode import BAD_DAY, Columns, channel_ranks, encode_columns, ranked
 from recsys.data.engine import Engine
 from recsys.data.expressions import valid_time
 from recsys.data.ids import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
 from recsys.data.order import Events
 from recsys.data.planned_promotions import promotions_of, require_sold, usable_promotions
-from recsys.data.ranks import channel_ranks, ranked
 from recsys.data.sources.base import RawTables
 from recsys.errors import DataError
 
@@ -118,9 +117,8 @@ def _read_ids(tables: RawTables, table: str, column: str, engine: Engine, report
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
     ids = ids_of(read[column].combine_chunks(), column)
     if not len(read) and not (tables.sold_items_only if table == "items" else tables.partial_users):
-        raise DataError(
-            f"the table of {table} beside {_origin(tables)} has a header and no rows; expected one row an id"
-        )
+        where = f"the table of {table} beside {_origin(tables)}"
+        raise DataError(f"{where} has a header and no rows; expected one row an id")
     report.found |= {f"repeated_{column}_in_{table}": ids.n_repeated, f"missing_{column}_in_{table}": ids.n_absent}
     return ids
 

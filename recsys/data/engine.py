@@ -47,18 +47,12 @@ class Engine(ABC):
         """Return the CSV file (plain, gzipped or the only member of a zip) with every column as strings.
 
         An empty field is null. Compressed files are unpacked to ``TMPDIR`` first, as neither engine streams them.
-
-        Raises:
-            DataError: the file is not a CSV file, or its archive cannot be unpacked.
+        DataError where the file is not a CSV file, or its archive cannot be unpacked.
         """
 
     @abstractmethod
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:
-        """Return the Parquet file with its own types.
-
-        Raises:
-            DataError: it is not a Parquet file.
-        """
+        """Return the Parquet file with its own types; DataError where it is not a Parquet file."""
 
     @abstractmethod
     def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:
@@ -66,11 +60,7 @@ class Engine(ABC):
 
     @abstractmethod
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:
-        """Return the rows of ``frame``, in no particular order.
-
-        Raises:
-            DataError: a file turned out to be malformed on the way.
-        """
+        """Return the rows of ``frame``, in no particular order; DataError where a file turns out to be malformed."""
 
     def collect_made(self, frame: nw.LazyFrame[Any], made: Mapping[str, Sequence[nw.Expr]]) -> pa.Table:
         """Return the rows of ``frame`` as :meth:`collect` does, texts replaced by what is made of them.

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import schema
+from recsys.data.encode import require_few_channels
 from recsys.data.order import Events, basket_numbers, history_order, made_up, offsets_of
 from recsys.data.planned_promotions import in_promotion_order, promotions_of
-from recsys.data.ranks import require_few_channels
 from recsys.errors import DataError
 
 _COLUMNS = ("item", "day", "price", "channel", "quantity")

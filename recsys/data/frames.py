@@ -1,5 +1,6 @@
 """What callers of the library hand over beside frames: histories made by hand, for customers who are in no log."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple, Protocol
@@ -98,7 +99,7 @@ def _listed(values: Any, what: str) -> list[Any]:  # noqa: ANN401 - what somebod
 
 
 def _day(value: Any, what: str) -> int:  # noqa: ANN401 - what somebody gave
-    """Return the day of a date in any form, in days since 1970-01-01."""
+    """Return a date in any form in days since 1970-01-01."""
     shown = value
     try:
         if isinstance(value, np.datetime64):
@@ -116,8 +117,8 @@ def _day(value: Any, what: str) -> int:  # noqa: ANN401 - what somebody gave
 def _quantity(value: Any, what: str) -> float:  # noqa: ANN401 - what somebody gave
     try:
         quantity = float(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{what} has the quantity {value!r}, expected a number; leave it out") from error
+    except (ValueError, TypeError, OverflowError):
+        quantity = math.nan
     if not abs(quantity) <= float(np.finfo(np.float32).max):
         raise DataError(f"{what} has the quantity {value!r}, expected a finite number; leave it out")
     return quantity

@@ -158,11 +158,7 @@ class OpenedFrame:
         return native.type if isinstance(native, pa.ChunkedArray) else native.dtype
 
     def column(self, column: str, use: Use) -> pa.Array:
-        """Return a column as Arrow.
-
-        Raises:
-            DataError: it holds what its ``use`` does not allow, such as lists.
-        """
+        """Return a column as Arrow; DataError where it holds what its ``use`` does not allow, such as lists."""
         what = f"column {column} of {self.what}"
         try:
             return column_as_arrow(self.frame[column], use, what)

