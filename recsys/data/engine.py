@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import duckdb
 import narwhals as nw
@@ -251,7 +251,7 @@ def _made_once_a_text(coded: pl.Series, expressions: Sequence[nw.Expr]) -> pl.Da
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+def _unpacked(path: Path) -> Iterator[Any]:
     if path.suffix == ".gz":
         with gzip.open(path) as packed:
             yield packed

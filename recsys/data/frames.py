@@ -12,7 +12,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.data.days import day_number
 from recsys.data.native import FrameStyle, id_texts
-from recsys.data.order import basket_numbers, offsets_of
+from recsys.data.order import basket_numbers, made_up, offsets_of
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
 
@@ -137,8 +137,8 @@ def _log_of(
     return Purchases(
         item=item,
         day=day,
-        price=np.full(len(item), np.nan, dtype=np.float32),
-        channel=np.zeros(len(item), dtype=np.int8),
+        price=made_up("price", len(item)),
+        channel=made_up("channel", len(item)),
         quantity=quantity,
         basket=basket_numbers(user, day, None, offsets),
         offsets=offsets,

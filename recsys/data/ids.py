@@ -92,3 +92,13 @@ def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(fields)).replace_schema_metadata()
+
+
+def texts_of(table: pa.Table, column: str) -> pa.Array:
+    """Return a column of ids (n,) as text."""
+    return table[column].cast(pa.string()).combine_chunks()
+
+
+def places_in(known: pa.Array, ids: pa.Array) -> np.ndarray:
+    """Return the position (n,) int32 in ``known`` of each of ``ids`` (n,); -1 where it is not there."""
+    return np.asarray(pc.fill_null(pc.index_in(ids.cast(pa.string()), value_set=known), -1)).astype(np.int32)

@@ -167,6 +167,11 @@ def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))]).astype(np.int64)
 
 
+def user_of_event(offsets: np.ndarray) -> np.ndarray:
+    """Return the user_index (E,) int32 of each event."""
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
+
+
 def basket_numbers(user: np.ndarray, day: np.ndarray, basket: np.ndarray | None, offsets: np.ndarray) -> np.ndarray:
     """Return the basket's number (E,) int32 within the user's history, from 0, in order of first appearance.
 

@@ -11,7 +11,7 @@ from recsys import schema
 from recsys.data.encode import require_dates
 from recsys.data.engine import Engine
 from recsys.data.expressions import day_of, number, valid_time
-from recsys.data.ids import Ids
+from recsys.data.ids import Ids, texts_of
 from recsys.errors import DataError
 
 
@@ -49,7 +49,7 @@ def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> 
 
 def require_sold(promotions: pa.Table, items: Ids, origin: str) -> None:
     """Raise a DataError where there are promotions and none of them is of one of ``items``."""
-    ids = promotions[schema.ITEM_ID].cast(pa.string()).combine_chunks()
+    ids = texts_of(promotions, schema.ITEM_ID)
     if len(ids) and not pc.any(items.holds(ids)).as_py():
         raise DataError(
             f"none of the {len(ids):,} promotions beside {origin} is of an item that is known there, e.g. "

@@ -10,15 +10,16 @@ from typing import Any, Self
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
 from recsys.data.assemble import Assembled, assembled, write_manifest
 from recsys.data.extend import NewerEvents, Parts, extend, newer_of_log
 from recsys.data.from_frames import Frames, assemble_frames, clean_newer
+from recsys.data.ids import places_in, texts_of
 from recsys.data.native import FrameStyle
 from recsys.data.order import event_positions as event_positions
+from recsys.data.order import user_of_event
 from recsys.errors import DataError
 from recsys.storage import read_json, replacing, require_absent
 
@@ -232,20 +233,20 @@ class Purchases:
     @cached_property
     def item_ids(self) -> pa.Array:
         """External ids, position i for item_index i+1."""
-        return _ids(self._table("items", schema.ITEM_ID), schema.ITEM_ID)
+        return texts_of(self._table("items", schema.ITEM_ID), schema.ITEM_ID)
 
     @cached_property
     def user_ids(self) -> pa.Array:
         """External ids, position u for user_index u."""
-        return _ids(self._table("users", schema.USER_ID), schema.USER_ID)
+        return texts_of(self._table("users", schema.USER_ID), schema.USER_ID)
 
     def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
         """Return the item_index (n,) int32 of external ids; 0 where the id is unknown."""
-        return _places(item_ids, self.item_ids) + np.int32(1)
+        return places_in(self.item_ids, item_ids) + np.int32(1)
 
     def user_index_of(self, user_ids: pa.Array) -> np.ndarray:
         """Return the user_index (n,) int32 of external ids; -1 where the id is unknown."""
-        return _places(user_ids, self.user_ids)
+        return places_in(self.user_ids, user_ids)
 
     def ends_before(self, day: int) -> np.ndarray:
         """Return, for each user, the flat position (U,) int64 just after the last event earlier than ``day``."""
@@ -256,7 +257,7 @@ class Purchases:
 
     def user_of_event(self) -> np.ndarray:
         """Return the user_index (E,) int32 of each event."""
-        return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.offsets))
+        return user_of_event(self.offsets)
 
     def histories(self, day: int) -> "Histories":
         """Return what is known of every user when ``day`` is asked."""
@@ -351,14 +352,6 @@ def _open_array(path: Path, dtype: str) -> np.ndarray:
     if array.dtype != np.dtype(dtype) or array.ndim != 1:
         raise DataError(f"{path} is {array.dtype} with {array.ndim} dimensions, expected {dtype} with 1")
     return array
-
-
-def _ids(table: pa.Table, column: str) -> pa.Array:
-    return table[column].cast(pa.string()).combine_chunks()
-
-
-def _places(ids: pa.Array, known: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(pc.index_in(ids.cast(pa.string()), value_set=known), -1)).astype(np.int32)
 
 
 @dataclass(frozen=True)

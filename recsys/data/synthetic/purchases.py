@@ -103,7 +103,7 @@ def _draw_child(rng: np.random.Generator, weight: np.ndarray, parent_of: np.ndar
     total = np.concatenate([[0.0], np.cumsum(weight)])
     low, high = np.searchsorted(parent_of, parent), np.searchsorted(parent_of, parent, side="right")
     point = total[low] + rng.random(len(parent)) * (total[high] - total[low])
-    return np.clip(np.searchsorted(total, point, side="right") - 1, low, high - 1)
+    return np.asarray(np.clip(np.searchsorted(total, point, side="right") - 1, low, high - 1))
 
 
 def invent_purchases(
@@ -216,4 +216,4 @@ def _prices(rng: np.random.Generator, catalogue: Catalogue, article: np.ndarray,
     gone = (week + 0.5 - launch) / (end - launch)
     markdown = np.where(gone > 0.9, 0.5, np.where(gone > 0.75, 0.3, 0.0)) * (rng.random(len(article)) < 0.7)
     discount = np.where(rng.random(len(article)) < 0.15, rng.choice([0.05, 0.1, 0.2, 0.25], size=len(article)), 0.0)
-    return np.rint(catalogue.price_cents[article] * (1 - markdown) * (1 - discount))
+    return np.asarray(np.rint(catalogue.price_cents[article] * (1 - markdown) * (1 - discount)))
