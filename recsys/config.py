@@ -204,8 +204,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
     loss: Literal["auto", "full", "sampled"] = Field(
-        "auto",
-        description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond",
+        "auto", description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond"
     )
     n_negatives: int = Field(
         256,
