@@ -4,8 +4,8 @@ A verb's module is imported only when it is asked for, so that ``recsys --help``
 """
 
 import sys
-from dataclasses import dataclass
 from importlib import import_module
+from typing import NamedTuple
 
 import typer
 
@@ -13,8 +13,7 @@ from recsys import __version__
 from recsys.console import run
 
 
-@dataclass(frozen=True)
-class Verb:
+class Verb(NamedTuple):
     """A verb of the command line: the module that does it and one line of help."""
 
     module: str

@@ -2,10 +2,9 @@
 
 A file lists only what differs from the defaults below. An unknown key is an error that names the nearest known one.
 """
+# Long because: it is a table of all settings, each with its bounds and its description.
 
 import copy
-import difflib
-from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -13,13 +12,12 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, nearest
 from recsys.settings import Section, apply_override, read_yaml, reject_unknown_keys, validated
 
-DATA_DIR = Path("data")
-RAW_DIR = DATA_DIR / "raw"
-INTERIM_DIR = DATA_DIR / "interim"
-PROCESSED_DIR = DATA_DIR / "processed"
+RAW_DIR = Path("data/raw")
+INTERIM_DIR = Path("data/interim")
+PROCESSED_DIR = Path("data/processed")
 MODELS_DIR = Path("models")
 REPORTS_DIR = Path("reports")
 
@@ -47,7 +45,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _some_length_fits(self) -> Self:
-        if self.min_history is not None and self.max_history is not None and self.min_history > self.max_history:
+        if self.max_history is not None and (self.min_history or 0) > self.max_history:
             raise ValueError(f"min_history {self.min_history} is above max_history {self.max_history}")
         return self
 
@@ -60,13 +58,11 @@ class DataConfig(Section):
     def prepare_command(self) -> str:
         """The command that writes :attr:`folder`, as one types it."""
         split = self.limits_histories
+        command = "recsys dataset main" + (" --split" if split else "")
+        if self.source != ("hm" if split else "completejourney"):
+            command += f" --source {self.source}"
         usual_name = f"{self.source}-split" if split else self.source
-        options = {
-            " --split": split,
-            f" --source {self.source}": self.source != ("hm" if split else "completejourney"),
-            f" --set data.name={self.folder.name}": self.folder.name != usual_name,
-        }
-        return "recsys dataset main" + "".join(option for option, needed in options.items() if needed)
+        return command + (f" --set data.name={self.folder.name}" if self.folder.name != usual_name else "")
 
     @property
     def folder(self) -> Path:
@@ -79,15 +75,8 @@ class TextConfig(Section):
 
     columns: tuple[str, ...] = Field(
         (
-            "prod_name",
-            "product_type_name",
-            "product_group_name",
-            "graphical_appearance_name",
-            "colour_group_name",
-            "perceived_colour_value_name",
-            "index_name",
-            "section_name",
-            "detail_desc",
+            *("prod_name", "product_type_name", "product_group_name", "graphical_appearance_name", "colour_group_name"),
+            *("perceived_colour_value_name", "index_name", "section_name", "detail_desc"),
         ),
         description="columns of the item table that make its text, in this order",
     )
@@ -206,10 +195,6 @@ class TextModelConfig(Section):
         return self
 
 
-#: A step of the full softmax costs as much as the catalogue is large; at 12,101 items it is worth that.
-MOST_ITEMS_OF_FULL_SOFTMAX: Final = 20_000
-
-
 class TrainingConfig(Section):
     """How the decoder is fitted."""
 
@@ -219,8 +204,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
     loss: Literal["auto", "full", "sampled"] = Field(
-        "auto",
-        description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond",
+        "auto", description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond"
     )
     n_negatives: int = Field(
         256,
@@ -261,7 +245,8 @@ class TrainingConfig(Section):
         """
         if self.loss != "auto":
             return self.loss
-        return "full" if n_items <= MOST_ITEMS_OF_FULL_SOFTMAX else "sampled"
+        # A step of the full softmax costs as much as the catalogue is large; at 12,101 items it is worth that.
+        return "full" if n_items <= 20_000 else "sampled"
 
 
 class BaselinesConfig(Section):
@@ -335,23 +320,20 @@ class Config(Section):
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
     """Return the configuration in ``path`` (the defaults without one) with ``key.key=value`` overrides applied.
 
-    The flat form of the original ``model_config.yaml`` is read as well (see :mod:`recsys.config`).
+    The flat form of the original ``model_config.yaml``, flat keys and no section of ours, is read as well.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, a key is unknown (the nearest known one is named),
             or a value does not fit.
     """
     settings = {} if path is None else read_yaml(path)
-    settings = from_flat(settings, str(path)) if is_flat(settings, Config.model_fields) else settings
+    if not settings.keys().isdisjoint(FLAT_KEYS) and settings.keys().isdisjoint(Config.model_fields):
+        settings = from_flat(settings, str(path))
     return _overridden(settings, path, overrides)
 
 
 def load_original(overrides: list[str] | None = None) -> Config:
-    """Return what ``configs/original_id.yaml`` says, the original decoder on ids, with ``overrides`` applied.
-
-    Raises:
-        ConfigError: as :func:`load_config`.
-    """
+    """Return what ``configs/original_id.yaml`` says, the original decoder on ids, with ``overrides`` applied."""
     return _overridden(from_flat({}, "the original decoder"), None, overrides)
 
 
@@ -365,28 +347,20 @@ def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str
         apply_override(command_line, override)
         apply_override(settings, override)
     reject_unknown_keys(command_line, Config, "the command line")
-    origins = [str(path)] if path is not None else []
-    return validated(settings, Config, " and ".join([*origins, "the command line"]), command_line)
+    origin = "the command line" if path is None else f"{path} and the command line"
+    return validated(settings, Config, origin, command_line)
 
 
 def dump_config(config: Config) -> str:
     """Return the resolved configuration, defaults included, as YAML."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-#: Flat key → section and key of ours.
+#: Flat key → our section and key.
 FLAT_KEYS: Final = {
-    "lr": ("training", "lr"),
-    "epochs": ("training", "epochs"),
-    "batch_size": ("original", "batch_size"),
-    "seq_max_len": ("original", "seq_max_len"),
-    "hidden_size": ("original", "hidden_size"),
-    "num_heads": ("original", "num_heads"),
-    "num_layers": ("original", "num_layers"),
-    "num_embeds": ("original", "num_embeds"),
+    **{key: ("training", key) for key in ("lr", "epochs")},
+    **{key: ("original", key) for key in OriginalConfig.model_fields if key != "family"},
 }
-
 
 #: What ``configs/original_id.yaml`` says, for a file that says only the keys above.
 PUBLISHED: Final[dict[str, Any]] = {
@@ -396,15 +370,6 @@ PUBLISHED: Final[dict[str, Any]] = {
     "original": {"family": "id"},
     "training": {"lr": 1e-4, "epochs": 100, "warmup_fraction": 0.1, "weight_decay": 0.0, "patience": 100},
 }
-
-
-def is_flat(settings: dict[str, Any], sections: Collection[str]) -> bool:
-    """Return whether a file is written in the flat form: it has flat keys, and none of the ``sections`` of ours.
-
-    >>> is_flat({"lr": 0.001, "epoch": 3}, ["name", "model"]), is_flat({"name": "mine", "lr": 0.001}, ["name", "model"])
-    (True, False)
-    """
-    return not settings.keys().isdisjoint(FLAT_KEYS) and settings.keys().isdisjoint(sections)
 
 
 def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:
@@ -419,8 +384,8 @@ def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:
     nested = copy.deepcopy(PUBLISHED)
     for key, value in settings.items():
         if key not in FLAT_KEYS:
-            close = difflib.get_close_matches(str(key), FLAT_KEYS, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"the flat form knows {', '.join(FLAT_KEYS)}"
+            close = nearest(key, FLAT_KEYS)
+            hint = f"did you mean {close}?" if close else f"the flat form knows {', '.join(FLAT_KEYS)}"
             raise ConfigError(f"{origin}: unknown key {key}; {hint}")
         section, name = FLAT_KEYS[key]
         nested[section][name] = value

@@ -27,28 +27,21 @@ RunOption = Annotated[
     str | None, typer.Option("--run", help="Run folder or its name under models/; the newest by default.")
 ]
 
-_VERBOSE = "--verbose"
 #: What typer raises for an option that does not exist or does not fit; it has no public name of its own.
 _CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 def progress() -> Progress:
     """Return a progress bar on stderr: description, bar, count, elapsed and remaining time."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=talk,
-    )
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times, console=talk)
 
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> None:
     """Run a command; print an error of ours as one line and exit with its code (traceback under ``--verbose``)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    verbose = _VERBOSE in arguments
-    arguments = [argument for argument in arguments if argument != _VERBOSE]
+    verbose = "--verbose" in arguments
+    arguments = [argument for argument in arguments if argument != "--verbose"]
     try:
         code = app(arguments, standalone_mode=False)
     except RecsysError as error:

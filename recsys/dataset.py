@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,8 +13,10 @@ from rich.table import Table
 from recsys.config import RAW_DIR, Config, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.data.clean import BAD_PROMOTION
+from recsys.data.download import download_hm
 from recsys.data.prepare import prepare
 from recsys.data.sources import all_sources
+from recsys.data.synthetic.write import synthesize as write_synthetic
 from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
 from recsys.settings import CONFIGS_DIR
 
@@ -61,31 +64,29 @@ def main(
 
 def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
     """Print what was read, dropped and written."""
+    report = manifest["report"]
+    found = report["found"] | {"exact_duplicates": report["exact_duplicates"]}
+    bad_promotions = found.pop(BAD_PROMOTION, 0)
+    rows = [("rows read", report["rows_read"])]
+    rows += [(f"  dropped: {rule}", count) for rule, count in report["dropped"].items() if count]
+    rows += [*_history_counts(manifest, config), ("events kept", manifest["n_events"])]
+    rows += [(f"  of which, or mended: {finding}", count) for finding, count in found.items() if count]
+    rows += [("users", manifest["n_users"]), ("items", manifest["n_items"])]
+    if "promotions" in manifest["hashes"]:
+        rows.append(("promotions", manifest["n_promotions"]))
+        rows += [(f"  dropped: {BAD_PROMOTION}", bad_promotions)] if bad_promotions else []
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    report = manifest["report"]
-    table.add_row("rows read", f"{report['rows_read']:,}")
-    for rule, rows in report["dropped"].items():
-        if rows:
-            table.add_row(f"  dropped: {rule}", f"{rows:,}")
-    for name, count in _history_counts(manifest, config):
+    for name, count in rows:
         table.add_row(name, f"{count:,}")
-    table.add_row("events kept", f"{manifest['n_events']:,}")
-    for finding, rows in (report["found"] | {"exact_duplicates": report["exact_duplicates"]}).items():
-        if rows and finding != BAD_PROMOTION:
-            table.add_row(f"  of which, or mended: {finding}", f"{rows:,}")
-    table.add_row("users", f"{manifest['n_users']:,}")
-    table.add_row("items", f"{manifest['n_items']:,}")
-    if "promotions" in manifest["hashes"]:
-        table.add_row("promotions", f"{manifest['n_promotions']:,}")
-        if report["found"].get(BAD_PROMOTION):
-            table.add_row(f"  dropped: {BAD_PROMOTION}", f"{report['found'][BAD_PROMOTION]:,}")
     table.add_row("days", f"{manifest['first_day']} … {manifest['last_day']}")
     talk.print(table)
-    for finding, rows in report["found"].items():
-        if rows and "leading_zero" in finding:
-            talk.print(f"warning: {rows:,} ids had lost their leading zero and got it back ({finding})", style="yellow")
+    for finding, count in found.items():
+        if count and "leading_zero" in finding:
+            talk.print(
+                f"warning: {count:,} ids had lost their leading zero and got it back ({finding})", style="yellow"
+            )
     talk.print(f"wrote {config.data.folder}/ in {seconds:.1f} s (details in report.json)")
 
 
@@ -127,15 +128,14 @@ def embeddings(
 
     Without a word about the data they are those of `dataset main --split`.
     """
-    from recsys.modeling.original.embeddings import embeddings_folder, write_embeddings
-
     overrides = [] if encoder is None else [f"text.encoder={encoder}"]
     resolved = load_config(config, [*(settings or []), *overrides])
     if not resolved.data.model_fields_set:
         resolved = resolved.model_copy(update={"data": with_split_rules(resolved.data)})
-    manifest = write_embeddings(resolved, force=force)
+    texts = import_module("recsys.modeling.original.embeddings")
+    manifest = texts.write_embeddings(resolved, force=force)
     speed = f" ({manifest['texts_per_second']:,} texts a second)" if manifest["texts_per_second"] else ""
-    talk.print(f"wrote {embeddings_folder(resolved)}/{speed}")
+    talk.print(f"wrote {texts.embeddings_folder(resolved)}/{speed}")
 
 
 @app.command()
@@ -145,8 +145,6 @@ def download(
     force: ForceOption = False,
 ) -> None:
     """Fetch the three tables of the H&M competition from Kaggle (its rules must be accepted there first)."""
-    from recsys.data.download import download_hm
-
     download_hm(folder, force=force)
 
 
@@ -166,9 +164,9 @@ def synthesize(
     force: ForceOption = False,
 ) -> None:
     """Make up purchases in the H&M form at any size, with life cycles, repeats and baskets."""
-    from recsys.data.synthetic.write import synthesize as write
-
-    write(folder, n_customers=customers, n_articles=articles, seed=seed, end=end.date(), n_days=days, force=force)
+    write_synthetic(
+        folder, n_customers=customers, n_articles=articles, seed=seed, end=end.date(), n_days=days, force=force
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@
         └── OutputExistsError the output is already there and ``--force`` was not given
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class RecsysError(Exception):
     """Base of all errors a user can cause and mend; the command line prints it as one line."""
@@ -37,3 +40,14 @@ class ConfigError(UsageError):
 
 class OutputExistsError(UsageError):
     """The output is already there and ``--force`` was not given."""
+
+
+def nearest(name: object, known: Iterable[object]) -> str | None:
+    """Return which of the ``known`` names is written most like ``name``, whatever the case; None where none is.
+
+    >>> nearest("Wdith", ["width", "n_layers"])
+    'width'
+    """
+    lower = {str(each).lower(): str(each) for each in known}
+    close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+    return lower[close[0]] if close else None

@@ -1,8 +1,7 @@
 """Run folders under ``models/``: what each holds, and how one is found.
 
 A run folder holds ``config.yaml`` (resolved), ``run.json`` (seed, code version, data fingerprint, command, …),
-``weights.safetensors``, ``metrics.csv`` (one row a logged step or epoch) and TensorBoard's events; of a text
-transformer whose map was drawn, ``text_vectors.safetensors`` too.
+``weights.safetensors``, ``metrics.csv`` (one row a logged step or epoch) and TensorBoard's events.
 """
 
 from dataclasses import dataclass
@@ -95,11 +94,7 @@ def find_run(name: str | None) -> Run:
 
 
 def config_in(folder: Path) -> Config:
-    """Return the configuration that a run wrote into its ``folder``.
-
-    Raises:
-        ConfigError: as :func:`recsys.config.load_config`.
-    """
+    """Return the configuration that a run wrote into its ``folder``; a ConfigError says what is wrong with it."""
     path = folder / CONFIG_FILE
     return validated(read_yaml(path), Config, str(path))
 

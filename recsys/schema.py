@@ -53,7 +53,6 @@ RANK: Final = "rank"
 SCORE: Final = "score"
 PLACE: Final = "place"
 LOG_PROBABILITY: Final = "log_probability"
-KIND: Final = "kind"
 REASON: Final = "reason"
 MEDIUM: Final = "medium"
 PAST_ITEM_ID: Final = "past_item_id"
@@ -77,23 +76,12 @@ EVENT_ARRAYS: Final = {
 }
 OFFSETS: Final = "offsets"
 
-PROMOTION_REQUIRED: Final = (ITEM_ID, START, END, MEDIUM, SHARE)
 #: Columns of the table of promotions among the prepared data.
 PROMOTION_COLUMNS: Final = ("item_index", "first_day", "end_day", MEDIUM, SHARE)
 
-RECOMMENDATION_COLUMNS: Final = (USER_ID, RANK, ITEM_ID, SCORE)
-
+DECODER: Final = "decoder"
 #: Names of the systems that reports compare, in the order in which they are shown.
-SYSTEMS: Final = (
-    "decoder",
-    "repeat",
-    "variants",
-    "covisitation",
-    "item_knn",
-    "als",
-    "popularity_week",
-    "popularity",
-)
+SYSTEMS: Final = (DECODER, "repeat", "variants", "covisitation", "item_knn", "als", "popularity_week", "popularity")
 
 
 def in_report_order(systems: Iterable[str]) -> list[str]:
@@ -107,6 +95,3 @@ def in_report_order(systems: Iterable[str]) -> list[str]:
 
 #: Reasons for a recommended item, see :mod:`recsys.modeling.explain.reasons`.
 REASONS: Final = ("repeat", "promoted", "rising", "variant", "often_after", "popular")
-
-
-DECODER = "decoder"

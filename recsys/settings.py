@@ -1,6 +1,5 @@
 """Sections of settings: YAML files, ``--set`` overrides, and unknown keys named with the nearest known one."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -9,7 +8,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, nearest
 
 CONFIGS_DIR = Path("configs")
 
@@ -26,9 +25,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 def validated(
     settings: dict[str, Any], section: type[AnySection], origin: str, command_line: dict[str, Any] | None = None
 ) -> AnySection:
-    """Return ``settings`` as a ``section``; ``origin`` says in an error where they were written.
-
-    ``command_line`` are those among them that were written on the command line.
+    """Return ``settings`` as a ``section``; an error says that they come from ``origin`` or the ``command_line``.
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
@@ -44,11 +41,8 @@ def validated(
         said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
         expected = _EXPECTED.get(first["type"]) or said
         if command_line is not None and first["loc"]:
-            origin = (
-                "the command line"
-                if _holds(command_line, first["loc"])
-                else origin.removesuffix(" and the command line")
-            )
+            typed = _holds(command_line, first["loc"])
+            origin = "the command line" if typed else origin.removesuffix(" and the command line")
         raise ConfigError(f"{origin}: {key}{expected}{found}") from error
 
 
@@ -89,8 +83,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        type_name = type(settings).__name__
-        raise ConfigError(f"{path} holds a {type_name}, expected a mapping such as 'model: {{width: 64}}'")
+        found = type(settings).__name__
+        raise ConfigError(f"{path} holds a {found}, expected a mapping such as 'model: {{width: 64}}'")
     return settings
 
 
@@ -105,13 +99,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     for key, value in settings.items():
-        place = result
-        *parents, leaf = key.split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"settings name {key!r}, but {parent} is a value, not a section")
-        place[leaf] = value
+        _put(result, key, value, f"settings name {key!r}, but")
     return result
 
 
@@ -124,44 +112,37 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r} is not of the form section.key=value")
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        child = settings.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section")
-        settings = child
     try:
-        settings[leaf] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value: {reason}") from error
+    _put(settings, key, value, f"--set {override!r}:")
+
+
+def _put(settings: dict[str, Any], key: str, value: Any, origin: str) -> None:  # noqa: ANN401 - a value of YAML
+    """Write ``value`` under a dotted ``key`` into nested ``settings``."""
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{origin} {parent} is a value, not a section")
+    settings[leaf] = value
 
 
 def reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
-    """Refuse keys that the ``section`` does not have.
-
-    Raises:
-        ConfigError: there is one; the nearest known key is named, and ``origin`` says where it was written.
-    """
+    """Raise a ConfigError, which names ``origin`` and the nearest key, where the ``section`` does not have a key."""
     for key, value in settings.items():
         if key not in section.model_fields:
-            raise ConfigError(f"{origin}: unknown key {prefix}{key}; {_nearest(str(key), section, prefix)}")
+            close = nearest(key, section.model_fields)
+            hint = f"did you mean {prefix}{close}?" if close else f"known keys here: {', '.join(section.model_fields)}"
+            raise ConfigError(f"{origin}: unknown key {prefix}{key}; {hint}")
         inner = _section_of(section.model_fields[key].annotation)
         for entry in value if isinstance(value, list) else [value]:
             if inner is not None and isinstance(entry, dict):
                 reject_unknown_keys(entry, inner, origin, f"{prefix}{key}.")
 
 
-def _nearest(key: str, section: type[BaseModel], prefix: str) -> str:
-    close = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {prefix}{close[0]}?"
-    return f"known keys here: {', '.join(section.model_fields)}"
-
-
 def _section_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation
     options = get_args(annotation) if get_origin(annotation) in (Union, UnionType, tuple) else (annotation,)
-    for option in options:
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    return None
+    return next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)

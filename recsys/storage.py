@@ -14,22 +14,16 @@ from recsys.errors import OutputExistsError, RecsysError
 
 
 def require_absent(path: Path, *, force: bool) -> None:
-    """Refuse to go on when ``path`` exists and ``force`` is false.
-
-    Raises:
-        OutputExistsError: ``path`` exists (a folder with nothing in it does not count).
-    """
-    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if occupied and not force:
+    """Raise an OutputExistsError when ``path`` exists, an empty folder apart, and ``force`` is false."""
+    if not force and path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise OutputExistsError(f"{path} already exists; pass --force to replace it, or choose another output")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path``; on success rename it to ``path``, on failure remove it.
+    """Yield a temporary sibling of the file or folder ``path``; on success rename it to ``path``, else remove it.
 
-    Works for a file or a folder. An existing file is replaced atomically; an existing folder is moved
-    aside first and removed only when the new one stands in its place.
+    An existing folder is moved aside first and removed only when the new one stands in its place.
 
     Raises:
         RecsysError: the disk is full or the place cannot be written; what stood at ``path`` stays.
@@ -81,11 +75,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON 
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Return the JSON value in ``path``.
-
-    Raises:
-        RecsysError: the file is missing or is not JSON.
-    """
+    """Return the JSON value in ``path``; RecsysError where the file is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -111,5 +101,4 @@ def code_version() -> str:
 
 def _git(*arguments: str) -> str:
     folder = Path(__file__).parent
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return subprocess.check_output(["git", *arguments], cwd=folder, stderr=subprocess.DEVNULL, text=True).strip()

@@ -9,7 +9,7 @@ import pytest
 from recsys.config import DataConfig
 from recsys.data.clean import clean
 from recsys.data.engine import open_engine
-from recsys.data.sources import all_sources, read_source, source_named
+from recsys.data.sources import all_sources, read_source
 from recsys.data.sources.base import find_table, require_columns, require_file
 from recsys.data.sources.completejourney import package_folder
 from recsys.errors import ConfigError, DataError
@@ -48,7 +48,7 @@ def test_the_folder_of_sources_is_listed():
 @pytest.mark.parametrize(("name", "said"), [("tabel", "did you mean table"), ("nowhere", "expected one of compl")])
 def test_an_unknown_source_is_refused_by_the_name_of_the_nearest(name, said):
     with pytest.raises(ConfigError, match=f"data.source is '{name}', which is no source; {said}"):
-        source_named(name)
+        read_source(DataConfig(source=name), open_engine("polars"))
 
 
 def test_tables_of_hm_may_lie_above_their_folder(hm, engine, monkeypatch):

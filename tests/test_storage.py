@@ -102,7 +102,7 @@ from recsys.errors import RecsysError
 from recsys.storage import replacing, write_text
 if sys.argv[1] == "weights":
     import torch
-    from recsys.modeling.weights import save_weights
+    from recsys.modeling.decoder.weights import save_weights
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     if sys.argv[1] == "weights":

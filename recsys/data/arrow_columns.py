@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, Final, Literal
@@ -11,6 +11,7 @@ from uuid import UUID
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
+from pyarrow import types
 
 from recsys.errors import DataError
 
@@ -20,12 +21,7 @@ _LARGEST_WHOLE = 2**53
 
 
 def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
-    """Return a column (n,) as an array of text, numbers or times.
-
-    Args:
-        series: of any library.
-        use: what it is for, which says what it may hold.
-        what: what messages call it.
+    """Return a column (n,) of any library as an array of text, numbers or times; messages call it ``what``.
 
     Raises:
         DataError: it holds what its use does not allow, or times of a zone as Python objects.
@@ -33,16 +29,16 @@ def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
     array = _from_objects(series.to_list(), use, what) if series.dtype == nw.Object else series.to_arrow()
     if isinstance(array, pa.ChunkedArray):
         # Chunks of text may be more than 2 GiB together, which Arrow's string cannot hold.
-        array = (array.cast(pa.large_string()) if pa.types.is_string(array.type) else array).combine_chunks()
+        array = (array.cast(pa.large_string()) if types.is_string(array.type) else array).combine_chunks()
     if isinstance(array.type, pa.DictionaryType):
         array = array.dictionary_decode()
-    if pa.types.is_float16(array.type):
+    if types.is_float16(array.type):
         array = array.cast(pa.float32())
     if isinstance(array, pa.ExtensionArray):
         array = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
-    if pa.types.is_null(array.type):
+    if types.is_null(array.type):
         array = array.cast(pa.string())
-    if not _FITS[use](array.type):
+    if not any(fits(array.type) for fits in _FITS[use]):
         raise DataError(f"{what} holds {series.dtype}, expected {_EXPECTED[use]}; name another column, or convert it")
     return array
 
@@ -66,38 +62,21 @@ def _times_from_objects(values: list[Any], what: str) -> pa.Array:
             f"{what} holds times of the zone {' and '.join(sorted(zones))}, expected the shop's local time without "
             "a zone; convert it"
         )
-    types = {type(value) for value in values if not _is_missing(value)}
-    if types and all(issubclass(each, date | str) for each in types):
+    present = [value for value in values if not _is_missing(value)]
+    if present and all(isinstance(value, date | str) for value in present):
         # Days beside times would become one or the other: as text each stays what it is.
-        return pa.array([_time_text(value) for value in values], pa.string())
+        return pa.array([None if _is_missing(value) else str(value) for value in values], pa.string())
     return pa.array(values, from_pandas=True)
 
 
-def _time_text(value: Any) -> str | None:  # noqa: ANN401 - text, a date or a datetime
-    if _is_missing(value):
-        return None
-    return value if isinstance(value, str) else str(datetime.isoformat(value) if isinstance(value, datetime) else value)
-
-
-def _is_text(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
-
-
-def _is_number(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
-
-
-_FITS: Final[dict[Use, Callable[[pa.DataType], bool]]] = {
-    "id": lambda dtype: _is_text(dtype) or _is_number(dtype),
-    "number": lambda dtype: _is_text(dtype) or _is_number(dtype),
-    "time": lambda dtype: _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype),
-    "attribute": lambda dtype: (
-        _is_text(dtype)
-        or _is_number(dtype)
-        or pa.types.is_boolean(dtype)
-        or pa.types.is_date(dtype)
-        or pa.types.is_timestamp(dtype)
-    ),
+_TEXT = (types.is_string, types.is_large_string, types.is_string_view)
+_NUMBER = (types.is_integer, types.is_floating, types.is_decimal)
+_TIME = (types.is_date, types.is_timestamp)
+_FITS: Final[dict[Use, tuple[Callable[[pa.DataType], bool], ...]]] = {
+    "id": (*_TEXT, *_NUMBER),
+    "number": (*_TEXT, *_NUMBER),
+    "time": (*_TEXT, *_TIME),
+    "attribute": (*_TEXT, *_NUMBER, *_TIME, types.is_boolean),
 }
 _EXPECTED: Final[dict[Use, str]] = {
     "id": "text or whole numbers",

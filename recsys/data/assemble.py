@@ -1,12 +1,10 @@
-"""From cleaned events to prepared data: arrays, tables, counts and hashes, in memory and, where asked, in a folder.
-
-What :mod:`recsys.data.prepare` writes and what is made of a data frame come from here, so that both are the same.
-"""
+"""From cleaned events to prepared data: arrays, tables, counts and hashes, in memory and, where asked, in a folder."""
 
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,11 @@ from recsys import schema
 from recsys.data.clean import Cleaned
 from recsys.data.days import day_date
 from recsys.data.engine import n_threads
-from recsys.data.order import Histories, in_history_order
+from recsys.data.ids import id_first
+from recsys.data.order import Histories, in_history_order, made_up
+from recsys.storage import code_version, write_json
 
 _NAMES = (*schema.EVENT_ARRAYS, schema.OFFSETS)
-#: What stands for a column that the source does not have.
-_MADE_UP = {"price": np.nan, "channel": 0, "quantity": 1}
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,8 @@ def assemble(cleaned: Cleaned, folder: Path | None = None) -> Assembled:
         hashes = dict(zip(_NAMES, pool.map(lambda name: write_array(folder, name, arrays[name]), _NAMES), strict=True))
         table_hashes = {name: hashing.result() for name, hashing in written.items()}
     cleaned.report.exact_duplicates = histories.n_duplicates
-    return Assembled(
-        arrays, tables, _facts(arrays, tables, hashes, table_hashes) | {"channels": list(cleaned.channels)}
-    )
+    facts = _facts(arrays, tables, hashes, table_hashes) | {"channels": list(cleaned.channels)}
+    return Assembled(arrays, tables, facts)
 
 
 def assembled(
@@ -66,12 +63,8 @@ def assembled(
 
 
 def _tables(items: pa.Table, users: pa.Table, promotions: pa.Table | None) -> dict[str, pa.Table]:
-    tables = {"users": _id_first(users, schema.USER_ID), "items": _id_first(items, schema.ITEM_ID)}
+    tables = {"users": id_first(users, schema.USER_ID), "items": id_first(items, schema.ITEM_ID)}
     return tables if promotions is None else tables | {"promotions": promotions}
-
-
-def _id_first(table: pa.Table, column: str) -> pa.Table:
-    return table.select([column, *(name for name in table.column_names if name != column)])
 
 
 def _facts(
@@ -111,8 +104,16 @@ def _named(name: str, histories: Histories) -> np.ndarray:
     if name == schema.OFFSETS:
         return histories.offsets
     values = histories.arrays.get(name)
-    values = np.full(int(histories.offsets[-1]), _MADE_UP[name]) if values is None else values
-    return values.astype(_dtype(name), copy=False)
+    return made_up(name, int(histories.offsets[-1])) if values is None else values.astype(_dtype(name), copy=False)
+
+
+def write_manifest(folder: Path, facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Write what validation found, and the manifest that is returned, into ``folder``."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    manifest = facts | {"code_version": code_version(), "created": created, "report": report}
+    write_json(folder / "report.json", report)
+    write_json(folder / "manifest.json", manifest)
+    return manifest
 
 
 def write_array(folder: Path | None, name: str, values: np.ndarray) -> str:
@@ -129,15 +130,14 @@ def write_array(folder: Path | None, name: str, values: np.ndarray) -> str:
 def write_table(folder: Path | None, name: str, table: pa.Table) -> str:
     """Return the SHA-256 of a table, which is written into ``folder``, if there is one.
 
-    Of items and users it is that of their ids, one a line, which are the first column.
+    Of items and users it is that of their ids, one a line, which are the first column; of promotions all is meant.
     """
     if folder is not None:
         pq.write_table(table, folder / f"{name}.parquet")
-    return _promotions_hash(table) if name == "promotions" else _ids_hash(table)
+    return _values_hash(table) if name == "promotions" else _ids_hash(table)
 
 
-def _promotions_hash(table: pa.Table) -> str:
-    """Return the SHA-256 of the values, column by column."""
+def _values_hash(table: pa.Table) -> str:
     digest = hashlib.sha256()
     for name in table.column_names:
         column = table[name].combine_chunks()

@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.days import day_number
-from recsys.data.encode import BAD_DAY, Columns, encode_columns
+from recsys.data.encode import BAD_DAY, Columns, channel_ranks, encode_columns, ranked
 from recsys.data.engine import Engine
 from recsys.data.expressions import valid_time
 from recsys.data.ids import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
 from recsys.data.order import Events
 from recsys.data.planned_promotions import promotions_of, require_sold, usable_promotions
-from recsys.data.ranks import channel_ranks, ranked
 from recsys.data.sources.base import RawTables
 from recsys.errors import DataError
 
@@ -96,16 +95,9 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     item, item_ids = _compact(columns["item"], items, item_stays)
     user_stays = known_user & (tables.users is not None and not config.limits_histories)
     user, user_ids = _compact(columns["user"], users, user_stays)
-    events = Events(
-        user=user,
-        item=item + np.int32(1),
-        day=columns["day"],
-        millisecond=columns.get("millisecond"),
-        price=columns.get(schema.PRICE),
-        channel=channel,
-        quantity=columns.get(schema.QUANTITY),
-        basket=None if basket is None else ranked(basket)[0],
-    )
+    basket = None if basket is None else ranked(basket)[0]
+    named = {name: columns.get(name) for name in ("millisecond", schema.PRICE, schema.QUANTITY)}
+    events = Events(user, item + np.int32(1), columns["day"], channel=channel, basket=basket, **named)
     item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
     user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
     if promotions is not None:
@@ -124,11 +116,9 @@ def _read_ids(tables: RawTables, table: str, column: str, engine: Engine, report
     for name, rule in rules.items():
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
     ids = ids_of(read[column].combine_chunks(), column)
-    on_its_own = not (tables.sold_items_only if table == "items" else tables.partial_users)
-    if on_its_own and not len(read):
-        raise DataError(
-            f"the table of {table} beside {_origin(tables)} has a header and no rows; expected one row an id"
-        )
+    if not len(read) and not (tables.sold_items_only if table == "items" else tables.partial_users):
+        where = f"the table of {table} beside {_origin(tables)}"
+        raise DataError(f"{where} has a header and no rows; expected one row an id")
     report.found |= {f"repeated_{column}_in_{table}": ids.n_repeated, f"missing_{column}_in_{table}": ids.n_absent}
     return ids
 
@@ -144,10 +134,7 @@ def _described(ids: pa.Array, frame: nw.LazyFrame[Any] | None, column: str, engi
 def _apply_rules(
     columns: Columns, tables: RawTables, config: DataConfig, report: Report
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return which rows (E,) bool stay, and the ranks of the most sold items where only these are wanted.
-
-    How many rows each rule drops is noted in ``report``.
-    """
+    """Return which rows (E,) bool stay, and the ranks of the most sold items where only these are wanted."""
     kept = np.ones(len(columns["day"]), dtype=bool)
     report.rows_read = len(kept)
     for rule, drops in _drop_masks(columns, tables, config):
@@ -174,9 +161,7 @@ def _most_sold(items: np.ndarray, k: int) -> np.ndarray:
     [1, 3]
     """
     sold = np.bincount(items)
-    by_sales = np.argsort(-sold, kind="stable")[:k]
-    best: np.ndarray = by_sales[sold[by_sales] > 0]
-    return best
+    return np.argsort(-sold, kind="stable")[: min(k, np.count_nonzero(sold))]
 
 
 def _limit_histories(user: np.ndarray, kept: np.ndarray, config: DataConfig, report: Report) -> None:
@@ -214,9 +199,7 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
         report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
         report.found["negative_price"] = int(np.count_nonzero(price < 0))
         # Adding 0 makes one zero of the two, and NaN is written anew: equal values have equal bits on every engine.
-        price = price + np.float32(0)
-        price[~(price >= 0)] = np.nan
-        columns[schema.PRICE] = price
+        columns[schema.PRICE] = np.where(price >= 0, price + np.float32(0), np.float32(np.nan))
     if schema.QUANTITY in columns:
         absent = np.isnan(columns[schema.QUANTITY])
         report.found["missing_quantity"] = int(np.count_nonzero(absent))

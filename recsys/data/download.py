@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from recsys.console import talk
+from recsys.data.sources.hm import FILES
 from recsys.errors import DataError, RecsysError
 from recsys.storage import replacing, require_absent
 
 COMPETITION: Final = "h-and-m-personalized-fashion-recommendations"
 RULES_URL: Final = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
 TOKEN_URL: Final = "https://www.kaggle.com/settings"  # noqa: S105 - a page, no password
-FILES: Final = ("articles.csv", "customers.csv", "transactions_train.csv")
-
-_NO_CLIENT = "neither kagglehub nor kaggle can be imported; run `pip install 'recsys[hm]'`, then try again"
 _NO_CREDENTIALS = (
     f"no Kaggle credentials; make a token at {TOKEN_URL} (API, Create New Token) and put it at "
     "~/.kaggle/kaggle.json, or set KAGGLE_USERNAME and KAGGLE_KEY"
@@ -33,9 +31,6 @@ _BY_STATUS = {
     404: f"Kaggle has no such file (404); look at {RULES_URL.removesuffix('rules')}data whether the files were renamed",
     429: "Kaggle asks to slow down (429); wait some minutes, then try again",
 }
-
-#: Takes a file's name, an empty folder and whether to fetch anew; returns the path of what was fetched.
-_Fetch = Callable[[str, Path, bool], Path]
 
 
 def download_hm(folder: Path, *, force: bool = False) -> None:
@@ -59,18 +54,14 @@ def download_hm(folder: Path, *, force: bool = False) -> None:
     talk.print(f"wrote {', '.join(FILES)} to {folder}")
 
 
-def _client() -> _Fetch:
-    """Return the way to fetch that is installed; nothing is imported before it is needed.
-
-    Raises:
-        RecsysError: there is none.
-    """
+def _client() -> Callable[[str, Path, bool], Path]:
+    """Return how to fetch a file by name, given an empty folder and whether to fetch anew."""
     for module, fetch in (("kagglehub", _fetch_with_kagglehub), ("kaggle.api.kaggle_api_extended", _fetch_with_kaggle)):
         # The clients print on stdout while they are imported; stdout is for data.
         with contextlib.suppress(ImportError), contextlib.redirect_stdout(sys.stderr):
             importlib.import_module(module)
             return fetch
-    raise RecsysError(_NO_CLIENT)
+    raise RecsysError("neither kagglehub nor kaggle can be imported; run `pip install 'recsys[hm]'`, then try again")
 
 
 def _fetch_with_kagglehub(name: str, room: Path, force: bool) -> Path:
@@ -121,11 +112,7 @@ def _explained(error: OSError) -> RecsysError:
 
 
 def _unpack(fetched: Path, name: str, target: Path) -> None:
-    """Copy what was fetched to ``target``; a zip, which Kaggle makes of large files, is opened.
-
-    Raises:
-        DataError: it is empty, or a zip without the file.
-    """
+    """Copy what was fetched to ``target``; a zip, which Kaggle makes of large files, is opened."""
     if zipfile.is_zipfile(fetched):
         with zipfile.ZipFile(fetched) as archive:
             if name not in archive.namelist():

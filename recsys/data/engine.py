@@ -1,7 +1,6 @@
 """The only place that knows which data engine runs: tables come in and go out, Narwhals expressions in between.
 
-Everything is lazy until :meth:`Engine.collect`; the same expressions give the same rows on every engine, in no
-particular order. The engines take their number of threads from the environment (``POLARS_MAX_THREADS``) or use all.
+The same expressions give the same rows on every engine, in no particular order.
 """
 
 import codecs
@@ -16,25 +15,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+import duckdb
 import narwhals as nw
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.hash_table import HashTable
 from recsys.errors import DataError
 
-if TYPE_CHECKING:
-    import polars as pl
-
 
 class Engine(ABC):
     """Reads tables lazily and runs Narwhals expressions over them; a context, as it may hold temporary files."""
-
-    name: str
 
     def __init__(self) -> None:
         self._unpacked: list[tempfile.TemporaryDirectory[str]] = []
@@ -43,9 +38,7 @@ class Engine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for folder in self._unpacked:
             folder.cleanup()
 
@@ -53,20 +46,13 @@ class Engine(ABC):
     def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:
         """Return the CSV file (plain, gzipped or the only member of a zip) with every column as strings.
 
-        An empty field is null. Compressed files are unpacked to the temporary folder (``TMPDIR``) first, as
-        neither engine streams them.
-
-        Raises:
-            DataError: the file is not a CSV file, or its archive cannot be unpacked.
+        An empty field is null. Compressed files are unpacked to ``TMPDIR`` first, as neither engine streams them.
+        DataError where the file is not a CSV file, or its archive cannot be unpacked.
         """
 
     @abstractmethod
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:
-        """Return the Parquet file with its own types.
-
-        Raises:
-            DataError: it is not a Parquet file.
-        """
+        """Return the Parquet file with its own types; DataError where it is not a Parquet file."""
 
     @abstractmethod
     def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:
@@ -74,20 +60,13 @@ class Engine(ABC):
 
     @abstractmethod
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:
-        """Return the rows of ``frame``, in no particular order.
-
-        Raises:
-            DataError: a file turned out to be malformed on the way.
-        """
+        """Return the rows of ``frame``, in no particular order; DataError where a file turns out to be malformed."""
 
     def collect_made(self, frame: nw.LazyFrame[Any], made: Mapping[str, Sequence[nw.Expr]]) -> pa.Table:
         """Return the rows of ``frame`` as :meth:`collect` does, texts replaced by what is made of them.
 
         The expressions under a column of ``made`` read nothing but its text, a row at a time, so that an engine may
         evaluate them once for each distinct text. Only their results are in the table.
-
-        Raises:
-            DataError: a file turned out to be malformed on the way.
         """
         expressions = [each for of_column in made.values() for each in of_column]
         others = [name for name in frame.collect_schema().names() if name not in made]
@@ -111,7 +90,13 @@ class Engine(ABC):
         """Return ``path``, or the unpacked copy of a compressed file."""
         plain = self._unpacked_copy(path) if path.suffix in (".gz", ".zip") else path
         self._scanned[str(plain)] = path
-        _refuse_utf16(path, plain)
+        try:
+            with plain.open("rb") as stream:
+                marked = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        except OSError as error:
+            raise DataError(f"{path} cannot be opened ({error.strerror}); check who may read it") from error
+        if marked:
+            raise DataError(f"{path} is encoded as UTF-16, expected UTF-8; save it again as UTF-8")
         return plain
 
     def _unpacked_copy(self, path: Path) -> Path:
@@ -119,7 +104,8 @@ class Engine(ABC):
         self._unpacked.append(folder)
         plain = Path(folder.name) / "table.csv"
         try:
-            _unpack(path, plain)
+            with _unpacked(path) as packed, plain.open("wb") as stream:
+                shutil.copyfileobj(packed, stream, 1 << 20)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             # RuntimeError: a password is asked for, or (NotImplementedError) the packing is unknown.
             raise DataError(
@@ -137,11 +123,7 @@ class Engine(ABC):
 class PolarsEngine(Engine):
     """Polars with its streaming engine."""
 
-    name = "polars"
-
     def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        import polars as pl
-
         plain = self._plain(path)
         with _one_line(path, pl.exceptions.PolarsError):
             frame = pl.scan_csv(plain, separator=separator, infer_schema=False, glob=False)
@@ -149,8 +131,6 @@ class PolarsEngine(Engine):
         return nw.from_native(frame)
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        import polars as pl
-
         self._scanned[str(path)] = path
         with _one_line(path, pl.exceptions.PolarsError):
             frame = pl.scan_parquet(path, glob=False)
@@ -158,21 +138,16 @@ class PolarsEngine(Engine):
         return nw.from_native(frame)
 
     def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        import polars as pl
-
         return nw.from_native(pl.DataFrame(pl.from_arrow(table)).lazy())
 
     def collect_made(self, frame: nw.LazyFrame[Any], made: Mapping[str, Sequence[nw.Expr]]) -> pa.Table:  # noqa: D102
-        import polars as pl
-
         coded = [column for column in made if self._texts_recur(frame, column)]
         at_once = [each for column in made if column not in coded for each in made[column]]
         others = [name for name in frame.collect_schema().names() if name not in made]
         lazy: pl.LazyFrame = frame.select(*others, *coded, *at_once).to_native()
         rows = self._collected(lazy.with_columns(pl.col(coded).cast(pl.Categorical)))
         for column in coded:
-            values = _made_once_a_text(rows.drop_in_place(column), made[column])
-            rows.hstack(values, in_place=True)
+            rows.hstack(_made_once_a_text(rows.drop_in_place(column), made[column]), in_place=True)
         table: pa.Table = rows.to_arrow()
         return table
 
@@ -184,8 +159,6 @@ class PolarsEngine(Engine):
     def looked_up(  # noqa: D102 - as Engine says
         self, frame: nw.LazyFrame[Any], column: str, table: pa.Table, name: str, missing: int
     ) -> nw.LazyFrame[Any]:
-        import polars as pl
-
         # A join, over text or hashes, costs several times as much.
         hashes = pl.Series(pl.from_arrow(table[column])).hash(seed=0).to_numpy()
         found = HashTable(hashes, table[name].to_numpy(), missing)
@@ -202,12 +175,9 @@ class PolarsEngine(Engine):
         return nw.from_native(lazy.select(pl.exclude(column), value.alias(name)))
 
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
-        table: pa.Table = self._collected(frame.to_native()).to_arrow()
-        return table
+        return self._collected(frame.to_native()).to_arrow()
 
-    def _collected(self, lazy: "pl.LazyFrame") -> "pl.DataFrame":
-        import polars as pl
-
+    def _collected(self, lazy: pl.LazyFrame) -> pl.DataFrame:
         try:
             return lazy.collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
@@ -217,23 +187,15 @@ class PolarsEngine(Engine):
 class DuckDBEngine(Engine):
     """DuckDB in memory, through its relations."""
 
-    name = "duckdb"
-
     def __init__(self) -> None:
-        import duckdb
-
         super().__init__()
         self._connection = duckdb.connect(config={"preserve_insertion_order": False, "threads": n_threads()})
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._connection.close()
-        super().__exit__(error_type, error, trace)
+        super().__exit__(*error)
 
     def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        import duckdb
-
         plain = self._plain(path)
         with _one_line(path, duckdb.Error, UnicodeDecodeError, csv.Error):
             with plain.open(encoding="utf-8-sig", newline="") as stream:
@@ -251,8 +213,6 @@ class DuckDBEngine(Engine):
         return nw.from_native(relation)
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        import duckdb
-
         self._scanned[str(path)] = path
         with _one_line(path, duckdb.Error):
             relation = self._connection.read_parquet(str(path))
@@ -262,8 +222,6 @@ class DuckDBEngine(Engine):
         return nw.from_native(self._connection.from_arrow(table))
 
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
-        import duckdb
-
         try:
             table: pa.Table = frame.to_native().to_arrow_table()
         except duckdb.Error as error:
@@ -281,42 +239,29 @@ def open_engine(name: Literal["polars", "duckdb"]) -> Engine:
     return DuckDBEngine() if name == "duckdb" else PolarsEngine()
 
 
-def _made_once_a_text(coded: "pl.Series", expressions: Sequence[nw.Expr]) -> "pl.DataFrame":
+def _made_once_a_text(coded: pl.Series, expressions: Sequence[nw.Expr]) -> pl.DataFrame:
     """Return ``expressions`` over the texts in ``coded`` (n,), Categorical, evaluated once for each text."""
-    import polars as pl
-
     distinct = coded.unique()
     once: pl.DataFrame = nw.from_native(distinct.cast(pl.String).to_frame()).select(*expressions).to_native()
     codes, known = (each.to_physical() for each in (coded, distinct))
     n_codes = int(np.append(known.drop_nulls().to_numpy(), 0).max()) + 1
     row_of_code = np.zeros(n_codes + 1, dtype=np.uint32)
     row_of_code[known.fill_null(n_codes).to_numpy()] = np.arange(len(known))
-    by_code: pl.DataFrame = once[row_of_code]  # null has the last code
-    made: pl.DataFrame = by_code[codes.fill_null(n_codes)]
-    return made
+    return once[row_of_code][codes.fill_null(n_codes)]  # null has the last code
 
 
-def _unpack(path: Path, plain: Path) -> None:
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Any]:
     if path.suffix == ".gz":
-        with gzip.open(path) as packed, plain.open("wb") as stream:
-            shutil.copyfileobj(packed, stream, 1 << 20)
+        with gzip.open(path) as packed:
+            yield packed
         return
     with zipfile.ZipFile(path) as archive:
         members = [member for member in archive.namelist() if not member.endswith("/")]
         if len(members) != 1:
             raise zipfile.BadZipFile(f"it holds {len(members)} files, expected one CSV file")
-        with archive.open(members[0]) as packed, plain.open("wb") as stream:
-            shutil.copyfileobj(packed, stream, 1 << 20)
-
-
-def _refuse_utf16(path: Path, plain: Path) -> None:
-    try:
-        with plain.open("rb") as stream:
-            marked = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened ({error.strerror}); check who may read it") from error
-    if marked:
-        raise DataError(f"{path} is encoded as UTF-16, expected UTF-8; save it again as UTF-8")
+        with archive.open(members[0]) as packed:
+            yield packed
 
 
 @contextmanager

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import schema
-from recsys.data.order import Events, basket_numbers, history_order, offsets_of
+from recsys.data.encode import require_few_channels
+from recsys.data.ids import places_in, texts_of
+from recsys.data.order import Events, basket_numbers, history_order, made_up, offsets_of, user_of_event
 from recsys.data.planned_promotions import in_promotion_order, promotions_of
-from recsys.data.ranks import require_few_channels
 from recsys.errors import DataError
 
 _COLUMNS = ("item", "day", "price", "channel", "quantity")
@@ -42,23 +43,14 @@ class NewerEvents:
 
 def newer_of_log(parts: Parts) -> NewerEvents:
     """Return the events of a whole log."""
-    offsets = parts.arrays[schema.OFFSETS]
-    user = _user_of_event(offsets)
-    basket = parts.arrays["basket"].astype(np.int64) + 1
+    user = user_of_event(parts.arrays[schema.OFFSETS])
+    basket = None if _baskets_are_days(parts.arrays, user) else parts.arrays["basket"].astype(np.int64) + 1
+    columns = {name: parts.arrays[name] for name in _COLUMNS}
+    events = Events(user=user, millisecond=None, basket=basket, **columns)
     planned = parts.tables.get("promotions")
-    events = Events(
-        user=user,
-        item=parts.arrays["item"],
-        day=parts.arrays["day"],
-        millisecond=None,
-        price=parts.arrays["price"],
-        channel=parts.arrays["channel"],
-        quantity=parts.arrays["quantity"],
-        basket=None if _baskets_are_days(parts.arrays, user) else basket,
-    )
-    tables = parts.tables
-    promotions = None if planned is None else _with_ids(planned, tables["items"])
-    return NewerEvents(events, tables["items"], tables["users"], parts.channels, promotions, ordered=True)
+    items, users = parts.tables["items"], parts.tables["users"]
+    promotions = None if planned is None else _with_ids(planned, items)
+    return NewerEvents(events, items, users, parts.channels, promotions, ordered=True)
 
 
 def extend(known: Parts, newer: NewerEvents) -> Parts:
@@ -74,18 +66,16 @@ def extend(known: Parts, newer: NewerEvents) -> Parts:
         "items": _appended(known.tables["items"], newer.items, schema.ITEM_ID, "items"),
         "users": _appended(known.tables["users"], newer.users, schema.USER_ID, "users"),
     }
-    item_of = _places(newer.items, tables["items"], schema.ITEM_ID) + np.int32(1)
-    user_of = _places(newer.users, tables["users"], schema.USER_ID)
+    user_of, item_of = (
+        places_in(texts_of(tables[name], column), texts_of(table, column))
+        for name, column, table in (("users", schema.USER_ID, newer.users), ("items", schema.ITEM_ID, newer.items))
+    )
     channels = (*known.channels, *(name for name in newer.channels if name not in known.channels))
     require_few_channels(len(channels))
     channel_of = np.array([0, *(channels.index(name) + 1 for name in newer.channels)], dtype=np.int8)
     events = newer.events
-    events = replace(
-        events,
-        user=user_of[events.user],
-        item=item_of[events.item - 1],
-        channel=None if events.channel is None else channel_of[events.channel],
-    )
+    channel = None if events.channel is None else channel_of[events.channel]
+    events = replace(events, user=user_of[events.user], item=item_of[events.item - 1] + np.int32(1), channel=channel)
     order = np.lexsort((events.day, events.user)) if newer.ordered else history_order(events)
     arrays = _merged(known.arrays, events.take(order), tables["users"].num_rows)
     promotions = _united_promotions(known.tables.get("promotions"), newer.promotions, tables["items"])
@@ -96,15 +86,12 @@ def extend(known: Parts, newer: NewerEvents) -> Parts:
 
 def _merged(known: Mapping[str, np.ndarray], events: Events, n_users: int) -> dict[str, np.ndarray]:
     """Return the arrays of ``known`` with ``events``, which are sorted by user and day."""
-    user = _user_of_event(known[schema.OFFSETS])
+    user = user_of_event(known[schema.OFFSETS])
     # One ascending number a known event, by user and then by day, so that the places of all are found at once.
     first = min(int(known["day"].min(initial=0)), int(events.day.min(initial=0)))
     span = max(int(known["day"].max(initial=0)), int(events.day.max(initial=0))) - first + 1
-    keys = [
-        of_user * np.int64(span) + (day - np.int64(first))
-        for of_user, day in ((user, known["day"]), (events.user, events.day))
-    ]
-    place = np.searchsorted(keys[0], keys[1], side="right")
+    known_key = user * np.int64(span) + (known["day"] - np.int64(first))
+    place = np.searchsorted(known_key, events.user * np.int64(span) + (events.day - np.int64(first)), side="right")
     arrays = {name: np.insert(known[name], place, _filled(events, name)) for name in _COLUMNS}
     everyone = np.insert(user, place, events.user)
     arrays[schema.OFFSETS] = offsets_of(everyone, n_users)
@@ -133,30 +120,14 @@ def _baskets_are_days(arrays: Mapping[str, np.ndarray], user: np.ndarray) -> boo
 
 def _filled(events: Events, name: str) -> np.ndarray:
     values: np.ndarray | None = getattr(events, name)
-    made_up = {"price": np.nan, "channel": 0, "quantity": 1}
-    return np.full(len(events), made_up[name], dtype=schema.EVENT_ARRAYS[name]) if values is None else values
-
-
-def _user_of_event(offsets: np.ndarray) -> np.ndarray:
-    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
-
-
-def _texts(table: pa.Table, column: str) -> pa.Array:
-    return table[column].cast(pa.string()).combine_chunks()
-
-
-def _places(newer: pa.Table, united: pa.Table, column: str) -> np.ndarray:
-    places = pc.index_in(_texts(newer, column), value_set=_texts(united, column))
-    rows: np.ndarray = places.to_numpy().astype(np.int32)
-    return rows
+    return made_up(name, len(events)) if values is None else values
 
 
 def _appended(known: pa.Table, newer: pa.Table, column: str, what: str) -> pa.Table:
     """Return ``known`` with the rows of ``newer`` whose id is new behind; an attribute that one lacks is null there."""
-    new = newer.filter(pc.invert(pc.is_in(_texts(newer, column), value_set=_texts(known, column))))
-    for name in new.column_names:
+    new = newer.filter(pc.invert(pc.is_in(texts_of(newer, column), value_set=texts_of(known, column))))
+    for place, name in enumerate(new.column_names):
         if name in known.column_names and new[name].type != known[name].type:
-            place = new.column_names.index(name)
             try:
                 new = new.set_column(place, name, new[name].cast(known[name].type))
             except pa.ArrowException as error:
@@ -168,7 +139,7 @@ def _appended(known: pa.Table, newer: pa.Table, column: str, what: str) -> pa.Ta
 
 
 def _with_ids(planned: pa.Table, items: pa.Table) -> pa.Table:
-    ids = _texts(items, schema.ITEM_ID).take(pc.subtract(planned["item_index"].combine_chunks(), 1))
+    ids = texts_of(items, schema.ITEM_ID).take(pc.subtract(planned["item_index"].combine_chunks(), 1))
     return pa.table(
         {
             schema.ITEM_ID: ids,
@@ -184,6 +155,6 @@ def _united_promotions(known: pa.Table | None, newer: pa.Table | None, items: pa
     """Return all promotions, one of several that are equal; those of items that nobody knows are left out."""
     if newer is None:
         return known
-    added = promotions_of(newer, _texts(items, schema.ITEM_ID))
+    added = promotions_of(newer, texts_of(items, schema.ITEM_ID))
     both = added if known is None else pa.concat_tables([known.cast(added.schema), added])
     return in_promotion_order(both.group_by(both.column_names).aggregate([]).select(both.column_names))

@@ -1,5 +1,6 @@
 """What callers of the library hand over beside frames: histories made by hand, for customers who are in no log."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +12,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.data.days import day_number
 from recsys.data.native import FrameStyle, id_texts
-from recsys.data.order import basket_numbers, offsets_of
+from recsys.data.order import basket_numbers, made_up, offsets_of
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
 
@@ -57,43 +58,38 @@ def given_histories(
         catalogue: a log or a snapshot: its items are meant.
         histories: of each its events in any order: item id (text or number), date (text YYYY-MM-DD, date or datetime)
             and perhaps a quantity.
-        day: the day that is asked, as a date or in days since 1970-01-01; nothing of it is known.
+        day: the day asked, as a date or in days since 1970-01-01; nothing of it is known.
 
     Raises:
         DataError: an event is something else, or a date does not exist.
     """
     day = day if isinstance(day, int | np.integer) else _day(day, "the day")
-    rows, ids, days, quantities = _columns(histories)
+    listed = _listed(histories, "the histories")
+    rows, ids, days, quantities = _columns(listed)
     texts = id_texts(ids) if ids else pa.array([], pa.string())
     item = catalogue.item_index_of(texts)
-    row, on_day = np.array(rows.row, dtype=np.int32), np.array(days, dtype=np.int32)
+    row, on_day = np.array(rows, dtype=np.int32), np.array(days, dtype=np.int32)
     later = on_day >= day
     kept = np.flatnonzero((item > 0) & ~later)
     kept = kept[np.lexsort((on_day[kept], row[kept]))]
-    log = _log_of(catalogue, row[kept], item[kept], on_day[kept], np.array(quantities, np.float32)[kept], rows.n_rows)
-    everybody = Histories(log, np.arange(rows.n_rows, dtype=np.int32), log.offsets[1:], int(day), given=True)
-    return GivenHistories(everybody, _named(rows.row, texts, (item == 0) & ~later), _named(rows.row, texts, later))
+    log = _log_of(catalogue, row[kept], item[kept], on_day[kept], np.array(quantities, np.float32)[kept], len(listed))
+    everybody = Histories(log, np.arange(len(listed), dtype=np.int32), log.offsets[1:], int(day), given=True)
+    return GivenHistories(everybody, _named(rows, texts, (item == 0) & ~later), _named(rows, texts, later))
 
 
-class _Rows(NamedTuple):
-    row: list[int]  # of each event
-    n_rows: int
-
-
-def _columns(histories: Iterable[Iterable[Sequence[Any]]]) -> tuple[_Rows, list[Any], list[int], list[float]]:
+def _columns(histories: list[Any]) -> tuple[list[int], list[Any], list[int], list[float]]:
     """Return row, id, day and quantity of every event."""
-    rows, ids, days, quantities, n_rows = [], [], [], [], 0
-    for history in _listed(histories, "the histories"):
-        for number, event in enumerate(_listed(history, f"history {n_rows}")):
-            what = f"history {n_rows}, event {number}"
+    rows, ids, days, quantities = [], [], [], []
+    for row, history in enumerate(histories):
+        for number, event in enumerate(_listed(history, f"history {row}")):
+            what = f"history {row}, event {number}"
             if isinstance(event, str | bytes | Mapping) or not isinstance(event, Sequence) or len(event) not in (2, 3):
                 raise DataError(f"{what} is {event!r}, {_PAIRS}")
-            rows.append(n_rows)
+            rows.append(row)
             ids.append(event[0])
             days.append(_day(event[1], what))
             quantities.append(_quantity(event[2], what) if len(event) > 2 else 1.0)
-        n_rows += 1
-    return _Rows(rows, n_rows), ids, days, quantities
+    return rows, ids, days, quantities
 
 
 def _listed(values: Any, what: str) -> list[Any]:  # noqa: ANN401 - what somebody gave
@@ -103,7 +99,7 @@ def _listed(values: Any, what: str) -> list[Any]:  # noqa: ANN401 - what somebod
 
 
 def _day(value: Any, what: str) -> int:  # noqa: ANN401 - what somebody gave
-    """Return the day of a date in any form, in days since 1970-01-01."""
+    """Return a date in any form in days since 1970-01-01."""
     shown = value
     try:
         if isinstance(value, np.datetime64):
@@ -121,8 +117,8 @@ def _day(value: Any, what: str) -> int:  # noqa: ANN401 - what somebody gave
 def _quantity(value: Any, what: str) -> float:  # noqa: ANN401 - what somebody gave
     try:
         quantity = float(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{what} has the quantity {value!r}, expected a number; leave it out") from error
+    except (ValueError, TypeError, OverflowError):
+        quantity = math.nan
     if not abs(quantity) <= float(np.finfo(np.float32).max):
         raise DataError(f"{what} has the quantity {value!r}, expected a finite number; leave it out")
     return quantity
@@ -141,8 +137,8 @@ def _log_of(
     return Purchases(
         item=item,
         day=day,
-        price=np.full(len(item), np.nan, dtype=np.float32),
-        channel=np.zeros(len(item), dtype=np.int8),
+        price=made_up("price", len(item)),
+        channel=made_up("channel", len(item)),
         quantity=quantity,
         basket=basket_numbers(user, day, None, offsets),
         offsets=offsets,

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from recsys import schema
 from recsys.config import DataConfig
+from recsys.data.arrow_columns import Use
 from recsys.data.assemble import Assembled, assemble
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
@@ -42,22 +43,15 @@ def assemble_frames(frames: Frames, columns: Mapping[str, str]) -> tuple[Assembl
     with PolarsEngine() as engine:
         tables = _raw_tables(opened, frames, columns, engine)
         cleaned = clean(tables, DataConfig(), engine)
-    style = FrameStyle(
-        backend=opened.backend,
-        user_dtype=opened.dtype(columns[schema.USER_ID]),
-        item_dtype=opened.dtype(columns[schema.ITEM_ID]),
-        columns=dict(columns),
-    )
+    user_dtype, item_dtype = (opened.dtype(columns[role]) for role in (schema.USER_ID, schema.ITEM_ID))
+    style = FrameStyle(opened.backend, user_dtype, item_dtype, dict(columns))
     return assemble(cleaned), style, cleaned.report.to_dict()
 
 
 def clean_newer(frames: Frames, columns: Mapping[str, str]) -> tuple[Cleaned, pa.Table | None]:
     """Return what can be used of newer purchases, whose items need not be in the frame of items, and the promotions.
 
-    Of ``columns`` those that may be missing need not be there.
-
-    Raises:
-        DataError: as :func:`assemble_frames`.
+    Of ``columns`` those that may be missing need not be there; errors are those of :func:`assemble_frames`.
     """
     names = column_names(frames.events, _EVENTS)
     columns = {role: name for role, name in columns.items() if role in schema.EVENT_REQUIRED or name in names}
@@ -85,15 +79,11 @@ def _raw_tables(opened: OpenedFrame, frames: Frames, columns: Mapping[str, str],
 
 
 def _events(opened: OpenedFrame, columns: Mapping[str, str]) -> pa.Table:
-    """Return the columns of events under the schema's names.
-
-    Raises:
-        DataError: there are no rows, or a column cannot be used.
-    """
+    """Return the columns of events under the schema's names."""
     if not len(opened.frame):
         raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
-    read = {schema.TIME: opened.times} | dict.fromkeys((schema.PRICE, schema.QUANTITY), opened.numbers)
-    return pa.table({role: read.get(role, opened.ids)(name) for role, name in columns.items()})
+    uses: dict[str, Use] = {schema.TIME: "time", schema.PRICE: "number", schema.QUANTITY: "number"}
+    return pa.table({role: opened.column(name, uses.get(role, "id")) for role, name in columns.items()})
 
 
 def _described(
@@ -109,8 +99,8 @@ def _described(
     opened = open_frame(frame, f"the frame of {table}")
     column = _id_column(opened, columns[role], role)
     attributes = [name for name in opened.frame.columns if name not in (column, role)]
-    read = pa.table({role: opened.ids(column)} | {name: opened.attribute(name) for name in attributes})
-    lazy = engine.from_arrow(read)
+    read = {role: opened.column(column, "id")} | {name: opened.column(name, "attribute") for name in attributes}
+    lazy = engine.from_arrow(pa.table(read))
     return lazy.select(clean_text(role, lazy.collect_schema()[role]).alias(role), *attributes)
 
 
@@ -131,11 +121,12 @@ def _promotions(frame: Any, columns: Mapping[str, str], engine: Engine) -> nw.La
     item = _id_column(opened, columns[schema.ITEM_ID], schema.ITEM_ID)
     for name in (schema.START, schema.END):
         require_column(name, opened.frame.columns, opened.what)
-    n_rows = len(opened.frame)
-    medium = opened.ids(schema.MEDIUM) if schema.MEDIUM in opened.frame.columns else pa.array(["promotion"] * n_rows)
-    share = opened.numbers(schema.SHARE) if schema.SHARE in opened.frame.columns else pa.array([1.0] * n_rows)
-    days = {name: opened.times(name) for name in (schema.START, schema.END)}
-    read = {schema.ITEM_ID: opened.ids(item), **days, schema.MEDIUM: medium, schema.SHARE: share}
+    read = {schema.ITEM_ID: opened.column(item, "id")}
+    read |= {name: opened.column(name, "time") for name in (schema.START, schema.END)}
+    optional: tuple[tuple[str, Use, Any], ...] = ((schema.MEDIUM, "id", "promotion"), (schema.SHARE, "number", 1.0))
+    for name, use, usual in optional:
+        given = name in opened.frame.columns
+        read[name] = opened.column(name, use) if given else pa.array([usual] * len(opened.frame))
     lazy = engine.from_arrow(pa.table(read))
     types = lazy.collect_schema()
     texts = [clean_text(name, types[name]).alias(name) for name in (schema.ITEM_ID, schema.MEDIUM)]

@@ -26,9 +26,7 @@ class HashTable:
     def values_of(self, hashes: np.ndarray) -> np.ndarray:
         """Return the values (m,) int32 of ``hashes`` (m,) uint64; runs of one hash are looked up once."""
         begins = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)])
-        return np.repeat(self._values_of_each(hashes[begins]), np.diff(begins, append=len(hashes)))
-
-    def _values_of_each(self, hashes: np.ndarray) -> np.ndarray:
+        lengths, hashes = np.diff(begins, append=len(hashes)), hashes[begins]
         position = self._first.take((hashes >> self._shift).view(np.int64))
         found = self._hashes.take(position)
         behind = np.flatnonzero(found < hashes)
@@ -38,4 +36,4 @@ class HashTable:
             behind = behind[found[behind] < hashes[behind]]
         values = self._values.take(position)
         values[found != hashes] = self._missing
-        return values
+        return np.repeat(values, lengths)

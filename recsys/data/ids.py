@@ -38,19 +38,13 @@ class Ids:
 def ids_of(rows: pa.Array, column: str) -> Ids:
     """Return the ids in ``rows`` (n,) of any type, in any order, repeated or absent (null, empty)."""
     text = rows.cast(pa.string())
-    if _ascending(text):
+    ascending = pc.all(pc.less(text[:-1], text[1:]), skip_nulls=False).as_py()
+    if ascending and len(text) and text[0].as_py():  # each is there, not empty, and greater than the one before it
         return Ids(column, text)
-    present = text.filter(pc.and_(pc.is_valid(text), pc.not_equal(text, "")))
+    present = text.filter(pc.greater(pc.utf8_length(text), 0))
     unique = present.unique()
     unique = unique.take(pc.array_sort_indices(unique))
     return Ids(column, unique, len(present) - len(unique), len(text) - len(present))
-
-
-def _ascending(text: pa.Array) -> bool:
-    """Return whether each of ``text`` (n,) is there, not empty, and greater than the one before it."""
-    if len(text) == 0 or text.null_count or text[0].as_py() == "":
-        return False
-    return bool(pc.all(pc.less(text[:-1], text[1:])).as_py())
 
 
 def distinct_ids(frame: nw.LazyFrame[Any], column: str, engine: Engine) -> Ids:
@@ -75,15 +69,19 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
 
     Of several rows with one id the first by all columns is taken.
     """
-    table = _with_plain_strings(table, column)
+    table = id_first(_with_plain_strings(table, column), column)
     if table[column].equals(pa.chunked_array([values])):
-        return table.select([column, *(name for name in table.column_names if name != column)])
+        return table
     if pc.count_distinct(table[column]).as_py() < len(table):
         # Engines return rows in any order: which of several is taken must not depend on it.
-        others = [name for name in table.column_names if name != column]
-        table = table.sort_by([(name, "ascending") for name in (column, *others)])
-    found = pc.index_in(values, value_set=table[column].combine_chunks())
-    return pa.table({column: values} | {name: table[name].take(found) for name in table.column_names if name != column})
+        table = table.sort_by([(name, "ascending") for name in table.column_names])
+    rows = table.take(pc.index_in(values, value_set=table[column].combine_chunks()))
+    return rows.set_column(0, column, values)
+
+
+def id_first(table: pa.Table, column: str) -> pa.Table:
+    """Return ``table`` with the column of ids first."""
+    return table.select([column, *(name for name in table.column_names if name != column)])
 
 
 def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
@@ -94,3 +92,13 @@ def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(fields)).replace_schema_metadata()
+
+
+def texts_of(table: pa.Table, column: str) -> pa.Array:
+    """Return a column of ids (n,) as text."""
+    return table[column].cast(pa.string()).combine_chunks()
+
+
+def places_in(known: pa.Array, ids: pa.Array) -> np.ndarray:
+    """Return the position (n,) int32 in ``known`` of each of ``ids`` (n,); -1 where it is not there."""
+    return np.asarray(pc.fill_null(pc.index_in(ids.cast(pa.string()), value_set=known), -1)).astype(np.int32)

@@ -1,8 +1,8 @@
 """Names a person can read, for items of any catalogue: chosen from whatever attributes the source has."""
 
-from dataclasses import dataclass
+from datetime import date
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 
@@ -11,22 +11,11 @@ from recsys import schema
 #: Patterns of columns that name an item, best first.
 _NAMES = ("prod_name", "product_name", "item_name", "name", "title", "description", "*name*", "product_type*", "*type*")
 #: Patterns of columns that say more about it.
-_DETAILS = (
-    "product_type_name",
-    "product_category",
-    "*category*",
-    "*type*",
-    "colour_group_name",
-    "*colo*r*name",
-    "package_size",
-)
-_SHOWN_DETAILS = 2
-_LONGEST_ID = 14
+_DETAILS = ("product_type_name", "*category*", "*type*", "colour_group_name", "*colo*r*name", "package_size")
 _LONGEST_LABEL = 60
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """An item as it is shown."""
 
     label: str
@@ -39,7 +28,7 @@ class Labels:
 
     def __init__(self, items: nw.DataFrame[Any]) -> None:
         names = [name for name in items.columns if name != schema.ITEM_ID]
-        title = _first(names, _NAMES)
+        title = next(iter(_matches(names, _NAMES)), None)
         details = [name for name in _matches(names, _DETAILS) if name != title]
         self._ids = items[schema.ITEM_ID].to_list()
         self._titles = None if title is None else items[title].to_list()
@@ -52,7 +41,7 @@ class Labels:
         label = "" if self._titles is None else readable(self._titles[row])
         details = dict.fromkeys(text for text in (readable(column[row]) for column in self._details) if text)
         details.pop(label, None)
-        return Product(label or f"Item {identifier}", ", ".join(list(details)[:_SHOWN_DETAILS]), identifier)
+        return Product(label or f"Item {identifier}", ", ".join(list(details)[:2]), identifier)
 
 
 def short_id(identifier: object) -> str:
@@ -62,11 +51,7 @@ def short_id(identifier: object) -> str:
     ('0108775015', '00000dba…')
     """
     text = str(identifier)
-    return text if len(text) <= _LONGEST_ID else f"{text[:8]}…"
-
-
-def _first(names: list[str], patterns: tuple[str, ...]) -> str | None:
-    return next(iter(_matches(names, patterns)), None)
+    return text if len(text) <= 14 else f"{text[:8]}…"
 
 
 def _matches(names: list[str], patterns: tuple[str, ...]) -> list[str]:
@@ -95,9 +80,9 @@ def long_date(iso: str) -> str:
     >>> long_date("2017-12-05"), long_date("test")
     ('5 Dec 2017', 'test')
     """
-    year, _, rest = iso.partition("-")
-    month, _, day = rest.partition("-")
-    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-    if not (year.isdigit() and month.isdigit() and day.isdigit() and 1 <= int(month) <= 12):
+    try:
+        day = date.fromisoformat(iso)
+    except ValueError:
         return iso
-    return f"{int(day)} {months[int(month) - 1]} {year}"
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    return f"{day.day} {months[day.month - 1]} {day.year}"

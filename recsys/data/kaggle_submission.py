@@ -52,6 +52,5 @@ def check_submission(path: Path, data: Purchases) -> None:
     items = data.item_index_of(pc.split_pattern(table[COLUMNS[1]], " ").combine_chunks().flatten())
     if not items.all():
         raise DataError(f"{path} names {int((items == 0).sum()):,} articles that {data.folder} does not hold")
-    ranked = np.sort(items.reshape(-1, SUBMISSION_K), axis=1)
-    if (ranked[:, 1:] == ranked[:, :-1]).any():
+    if (np.diff(np.sort(items.reshape(-1, SUBMISSION_K), axis=1)) == 0).any():
         raise DataError(f"{path} names an article twice for a customer; expected {SUBMISSION_K} different ones")

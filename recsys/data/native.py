@@ -3,7 +3,6 @@
 Whatever Narwhals knows is understood: pandas, Polars (eager or lazy), PyArrow, DuckDB relations.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -14,7 +13,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.data.arrow_columns import Use, array_of_ids, column_as_arrow, reason, shown
 from recsys.data.expressions import clean_text
-from recsys.errors import DataError
+from recsys.errors import DataError, nearest
 
 Backend = Literal["pandas", "polars", "pyarrow"]
 Which = Literal["user", "item"]
@@ -44,52 +43,39 @@ class FrameStyle:
 
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` reads."""
-        dtypes = {"user_dtype": self.user_dtype, "item_dtype": self.item_dtype}
-        named = {name: None if dtype is None else str(dtype) for name, dtype in dtypes.items()}
-        return {"backend": self.backend, "columns": dict(self.columns), **named}
+        user, item = (None if dtype is None else str(dtype) for dtype in (self.user_dtype, self.item_dtype))
+        return {"backend": self.backend, "columns": dict(self.columns), "user_dtype": user, "item_dtype": item}
 
     @classmethod
     def from_json(cls, about: Any) -> "FrameStyle":  # noqa: ANN401 - whatever a file holds
         """Return the style that was written; what of it means nothing here is left out, and ids stay text."""
         if not isinstance(about, dict) or about.get("backend") not in get_args(Backend):
             return cls()
-        columns = about.get("columns")
-        backend: Backend = about["backend"]
-        return cls(
-            backend=backend,
-            user_dtype=_dtype_named(backend, about.get("user_dtype")),
-            item_dtype=_dtype_named(backend, about.get("item_dtype")),
-            columns=columns if isinstance(columns, dict) else SCHEMA_NAMES,
-        )
+        columns, backend = about.get("columns"), about["backend"]
+        user, item = (_dtype_named(backend, about.get(name)) for name in ("user_dtype", "item_dtype"))
+        return cls(backend, user, item, columns if isinstance(columns, dict) else SCHEMA_NAMES)
 
     def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Which) -> Any:  # noqa: ANN401 - a series
-        """Return external ids (n,), as text, as a series of the library and the dtype in which they came.
+        """Return external ids (n,), given as text, as a series of the library and the dtype in which they came.
 
         They stay text where the dtype cannot hold them: a missing id, or ``A7`` among whole numbers.
         """
-        texts = pa.chunked_array([pa.array(ids, pa.string()) if not isinstance(ids, pa.Array) else ids])
-        series = nw.from_arrow(pa.table({"id": texts.cast(pa.string())}), backend=self.backend)["id"]
+        texts = (ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())).cast(pa.string())
+        series = nw.from_arrow(pa.table({"id": texts}), backend=self.backend)["id"]
         dtype = self.user_dtype if which == "user" else self.item_dtype
-        if dtype is None:
-            return series.to_native()
-        for typed in _casts(series, dtype):
+        for typed in () if dtype is None else _casts(series, dtype):
             try:
                 candidate = typed()
-                if id_texts(candidate).equals(texts.combine_chunks().cast(pa.string())):
+                if id_texts(candidate).equals(texts):
                     return candidate
             except Exception:  # noqa: S112 - each library has errors of its own; text is the answer then
                 continue
         return series.to_native()
 
     def to_native(self, columns: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a frame of some library
-        """Return a frame of the library in which the purchases came.
-
-        Args:
-            columns: by name, values (n,) each: NumPy or Arrow arrays, or series of that library.
-        """
-        return nw.from_dict(
-            {name: self._series(column) for name, column in columns.items()}, backend=self.backend
-        ).to_native()
+        """Return a frame of the library in which the purchases came, of arrays or its own series (n,) by name."""
+        series = {name: self._series(column) for name, column in columns.items()}
+        return nw.from_dict(series, backend=self.backend).to_native()
 
     def _series(self, column: Any) -> Any:  # noqa: ANN401 - an array or a series
         if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
@@ -127,14 +113,10 @@ def _casts(series: nw.Series[Any], dtype: Any) -> Iterable[Callable[[], Any]]:  
 
 
 def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - a series, array or list
-    """Return ids (n,) as text, as purchases hold them, whether they are numbers or text.
+    """Return ids (n,) as text, as purchases hold them; ``values`` are a series, an array, or a list that may mix types.
 
     >>> id_texts([17850, 17850.0, "17850", "017850", 3, None]).to_pylist()
     ['17850', '17850', '17850', '017850', '3', None]
-
-    Args:
-        values: a series of any library, an array, or a list that may mix numbers and text.
-        what: what a message calls them.
 
     Raises:
         DataError: they are something else, such as lists.
@@ -150,9 +132,8 @@ def _ids_as_arrow(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - a serie
         raise DataError(f"{what}: found {shown(values)}, expected a list or a series of ids; put it into a list")
     series = nw.from_native(values, series_only=True, pass_through=True)
     if not isinstance(series, nw.Series):
-        series = nw.new_series(
-            "id", array_of_ids(list(values) if not hasattr(values, "dtype") else values, what), backend="pyarrow"
-        )
+        listed = values if hasattr(values, "dtype") else list(values)
+        series = nw.new_series("id", array_of_ids(listed, what), backend="pyarrow")
     return column_as_arrow(series, "id", what)
 
 
@@ -176,39 +157,8 @@ class OpenedFrame:
         native = self.frame[column].to_native()
         return native.type if isinstance(native, pa.ChunkedArray) else native.dtype
 
-    def ids(self, column: str) -> pa.Array:
-        """Return a column of ids, of channels or of baskets, as numbers or text.
-
-        Raises:
-            DataError: it holds something else, such as lists.
-        """
-        return self._column(column, "id")
-
-    def times(self, column: str) -> pa.Array:
-        """Return a column of days or times: text, Date or Datetime.
-
-        Raises:
-            DataError: it holds something else, or Python's times of a zone.
-        """
-        return self._column(column, "time")
-
-    def numbers(self, column: str) -> pa.Array:
-        """Return a column of numbers, or of text that says numbers.
-
-        Raises:
-            DataError: it holds something else, such as dates.
-        """
-        return self._column(column, "number")
-
-    def attribute(self, column: str) -> pa.Array:
-        """Return a column of text, numbers or dates.
-
-        Raises:
-            DataError: it holds something else, such as lists.
-        """
-        return self._column(column, "attribute")
-
-    def _column(self, column: str, use: Use) -> pa.Array:
+    def column(self, column: str, use: Use) -> pa.Array:
+        """Return a column as Arrow; DataError where it holds what its ``use`` does not allow, such as lists."""
         what = f"column {column} of {self.what}"
         try:
             return column_as_arrow(self.frame[column], use, what)
@@ -218,17 +168,8 @@ class OpenedFrame:
             raise DataError(f"{what} cannot be read ({reason(error)}); check its values") from error
 
 
-def open_frame(
-    frame: Any,  # noqa: ANN401 - of any library
-    what: str,
-    wanted: Iterable[str] | None = None,
-) -> OpenedFrame:
-    """Return ``frame`` in memory, its columns ``wanted`` alone where they are named.
-
-    Args:
-        frame: of any library that Narwhals knows, lazy or not.
-        what: what messages call it.
-        wanted: names of columns.
+def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> OpenedFrame:  # noqa: ANN401 - any frame
+    """Return ``frame``, lazy or not, in memory, its columns ``wanted`` alone where they are named.
 
     Raises:
         DataError: it is no data frame, lacks a column, or cannot be read.
@@ -251,11 +192,7 @@ def open_frame(
 
 
 def column_names(frame: Any, what: str) -> list[str]:  # noqa: ANN401 - of any library
-    """Return the names of the columns of ``frame``.
-
-    Raises:
-        DataError: it is no data frame.
-    """
+    """Return the names of the columns of ``frame``; a DataError says that it is no data frame."""
     return _narwhals_frame(frame, what)[1]
 
 
@@ -270,14 +207,8 @@ def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: AN
 
 
 def require_column(column: Any, names: list[Any], what: str) -> None:  # noqa: ANN401 - what somebody named
-    """Refuse a name that is not among the ``names`` of columns.
-
-    Raises:
-        DataError: it is not; the nearest is named.
-    """
-    if column in names:
-        return
-    lower = {str(name).lower(): str(name) for name in names}
-    close = difflib.get_close_matches(str(column).lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[close[0]]}?" if close else "name one of these"
-    raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")
+    """Raise a DataError that names the nearest of ``names`` where ``column`` is not among them."""
+    if column not in names:
+        close = nearest(column, names)
+        hint = f"did you mean {close}?" if close else "name one of these"
+        raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")

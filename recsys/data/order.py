@@ -1,4 +1,4 @@
-"""From cleaned events to histories: one deterministic order, baskets, offsets. Plain NumPy, whatever engine read them.
+"""From cleaned events to histories: one deterministic order, baskets, offsets, whatever engine read them.
 
 Within a user events are sorted by day, time of day, basket, ``tie``, item, channel, price and quantity. ``tie`` is an
 integer hash of (user, item, day): where a source knows only the day, an order must be made up, and one by item id
@@ -6,12 +6,13 @@ would be something that a next-item model could learn.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
-_KEY_BITS = 63
+from recsys.schema import EVENT_ARRAYS
+
 _TIE_BITS = 31
 _PART = 1 << 19  # events, about, that are sorted at a time
 
@@ -34,11 +35,7 @@ class Events:
 
     def take(self, rows: np.ndarray) -> Self:
         """Return the events at positions ``rows`` (n,), or where the mask ``rows`` (E,) is true."""
-        columns: dict[str, Any] = {}
-        for field in fields(self):
-            column = getattr(self, field.name)
-            columns[field.name] = None if column is None else column[rows]
-        return replace(self, **columns)
+        return replace(self, **{name: column[rows] for name, column in vars(self).items() if column is not None})
 
 
 @dataclass(frozen=True)
@@ -88,15 +85,15 @@ def history_order(events: Events) -> np.ndarray:
     # Sorting one integer that holds the leading bits of the parts and the position takes a third of numpy.argsort's
     # time; the few rows that those bits cannot tell apart are then sorted by the rest.
     position_bits = len(events).bit_length()
-    key, n_covered = _leading_bits(parts, _KEY_BITS - position_bits)
+    key, n_covered = _leading_bits(parts, 63 - position_bits)
     key <<= position_bits
     key += np.arange(len(events))
     key.sort()
     order: np.ndarray = key & ((1 << position_bits) - 1)
     key >>= position_bits
     tied = _tied_rows(key, order, parts[n_covered:])
-    columns = [part[order[tied]] for part in parts[n_covered:]]
     if len(tied):
+        columns = [part[order[tied]] for part in parts[n_covered:]]
         order[tied] = order[tied][np.lexsort([*columns[::-1], key[tied]])]
     return order
 
@@ -109,11 +106,7 @@ def _tied_rows(key: np.ndarray, order: np.ndarray, parts: list[np.ndarray]) -> n
     for part in parts:
         differs |= part[rows] != part[next_rows]
     tied = np.unique(key[first[differs]])
-    begins, ends = np.searchsorted(key, tied), np.searchsorted(key, tied, side="right")
-    lengths = ends - begins
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    positions: np.ndarray = np.repeat(begins, lengths) + within
-    return positions
+    return event_positions(np.searchsorted(key, tied), np.searchsorted(key, tied, side="right"))[1]
 
 
 def _sort_parts(events: Events) -> list[np.ndarray]:
@@ -143,10 +136,7 @@ def _sortable(numbers: np.ndarray) -> np.ndarray:
 
 
 def _leading_bits(parts: list[np.ndarray], free: int) -> tuple[np.ndarray, int]:
-    """Return keys (E,) int64 that never contradict the order of ``parts``, and how many of the parts they hold whole.
-
-    A key is the first ``free`` bits of the parts, each taken from its smallest value on.
-    """
+    """Return the first ``free`` bits of ``parts`` as keys (E,) int64, and how many of the parts they hold whole."""
     key = np.zeros(len(parts[0]), dtype=np.int64)
     for n_covered, part in enumerate(parts):
         lowest, highest = (int(part.min()), int(part.max())) if len(part) else (0, 0)
@@ -163,6 +153,11 @@ def _leading_bits(parts: list[np.ndarray], free: int) -> tuple[np.ndarray, int]:
     return key, len(parts)
 
 
+def made_up(name: str, n_events: int) -> np.ndarray:
+    """Return what stands for the array ``name`` (E,) where the source does not have it."""
+    return np.full(n_events, {"price": np.nan, "channel": 0, "quantity": 1}[name], dtype=EVENT_ARRAYS[name])
+
+
 def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:
     """Return offsets (U+1,) int64: events of user u are ``offsets[u]:offsets[u+1]`` once sorted by ``user`` (E,).
 
@@ -170,6 +165,11 @@ def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:
     [0, 2, 2, 3]
     """
     return np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))]).astype(np.int64)
+
+
+def user_of_event(offsets: np.ndarray) -> np.ndarray:
+    """Return the user_index (E,) int32 of each event."""
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
 
 
 def basket_numbers(user: np.ndarray, day: np.ndarray, basket: np.ndarray | None, offsets: np.ndarray) -> np.ndarray:
@@ -196,9 +196,19 @@ def basket_numbers(user: np.ndarray, day: np.ndarray, basket: np.ndarray | None,
 def count_duplicates(events: Events) -> int:
     """Return how many of the sorted ``events`` equal the one before them in every column."""
     same = np.ones(max(len(events) - 1, 0), dtype=bool)
-    for field in fields(events):
-        column = getattr(events, field.name)
+    for column in vars(events).values():
         if column is not None:
             bits = column.view(np.int32) if column.dtype == np.float32 else column
             same &= bits[1:] == bits[:-1]
     return int(same.sum())
+
+
+def event_positions(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and flat position, (n,) int64 each, of the events ``begin[row]:end[row]`` of every row, in order.
+
+    >>> event_positions(np.array([0, 5]), np.array([2, 6]))
+    (array([0, 0, 1]), array([0, 1, 5]))
+    """
+    counts = end - begin
+    row = np.repeat(np.arange(len(begin), dtype=np.int64), counts)
+    return row, np.arange(len(row)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)

@@ -11,7 +11,7 @@ from recsys import schema
 from recsys.data.encode import require_dates
 from recsys.data.engine import Engine
 from recsys.data.expressions import day_of, number, valid_time
-from recsys.data.ids import Ids
+from recsys.data.ids import Ids, texts_of
 from recsys.errors import DataError
 
 
@@ -22,12 +22,11 @@ def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> 
         DataError: their days are neither text nor Date nor Datetime, or there are some and none can be used.
     """
     types = frame.collect_schema()
+    days = []
     for name in (schema.START, schema.END):
         require_dates(types[name], f"{name} column of promotions")
-    days = [
-        day_of(valid_time(name) if types[name] == nw.String else nw.col(name), types[name]).alias(name)
-        for name in (schema.START, schema.END)
-    ]
+        time = valid_time(name) if types[name] == nw.String else nw.col(name)
+        days.append(day_of(time, types[name]).alias(name))
     texts = [nw.col(name).cast(nw.String).str.strip_chars().alias(name) for name in (schema.ITEM_ID, schema.MEDIUM)]
     share = number(schema.SHARE, types[schema.SHARE]).cast(nw.Float32).alias(schema.SHARE)
     read = engine.collect(frame.select(*texts, *days, share))
@@ -49,12 +48,8 @@ def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> 
 
 
 def require_sold(promotions: pa.Table, items: Ids, origin: str) -> None:
-    """Refuse promotions of which none is of one of ``items``.
-
-    Raises:
-        DataError: there are some, and it is so.
-    """
-    ids = promotions[schema.ITEM_ID].cast(pa.string()).combine_chunks()
+    """Raise a DataError where there are promotions and none of them is of one of ``items``."""
+    ids = texts_of(promotions, schema.ITEM_ID)
     if len(ids) and not pc.any(items.holds(ids)).as_py():
         raise DataError(
             f"none of the {len(ids):,} promotions beside {origin} is of an item that is known there, e.g. "

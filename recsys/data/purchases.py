@@ -1,8 +1,8 @@
 """The log of purchases: flat arrays by user and time, original ids, item and user tables. It knows no feature."""
+# Long because: the log, what is known of a user at a day, and how both are made and opened are one contract.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -10,16 +10,18 @@ from typing import Any, Self
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.data.assemble import Assembled, assembled
+from recsys.data.assemble import Assembled, assembled, write_manifest
 from recsys.data.extend import NewerEvents, Parts, extend, newer_of_log
 from recsys.data.from_frames import Frames, assemble_frames, clean_newer
+from recsys.data.ids import places_in, texts_of
 from recsys.data.native import FrameStyle
+from recsys.data.order import event_positions as event_positions
+from recsys.data.order import user_of_event
 from recsys.errors import DataError
-from recsys.storage import code_version, read_json, replacing, require_absent, write_json
+from recsys.storage import read_json, replacing, require_absent
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,10 +98,10 @@ class Purchases:
     @classmethod
     def without_users(cls, items: pa.Table, style: FrameStyle | None = None) -> Self:
         """Return a log of no purchase over the item table ``items``: what is known where only a snapshot is at hand."""
-        arrays = {name: np.zeros(0, dtype) for name, dtype in schema.EVENT_ARRAYS.items()}
+        arrays: dict[str, Any] = {name: np.zeros(0, dtype) for name, dtype in schema.EVENT_ARRAYS.items()}
         arrays[schema.OFFSETS] = np.zeros(1, dtype=np.int64)
         tables = {"items": items, "users": pa.table({schema.USER_ID: pa.array([], pa.string())})}
-        return cls(**arrays, manifest={}, tables=tables, style=style or FrameStyle())  # type: ignore[arg-type]
+        return cls(**arrays, manifest={}, tables=tables, style=style or FrameStyle())
 
     @classmethod
     def _in_memory(cls, data: Assembled, manifest: dict[str, Any], style: FrameStyle) -> Self:
@@ -120,9 +122,8 @@ class Purchases:
         come behind the known ones. Limits of a configuration, such as the most sold items, are not applied to them.
 
         Args:
-            events: a frame with the columns that :meth:`from_frame` was given (for a log opened from a folder
-                ``user_id``, ``item_id``, ``time`` and perhaps ``price``, ``quantity``, ``channel``, ``basket_id``), or
-                another log, whose tables count too. Columns that are not required may be missing.
+            events: a frame with the columns that :meth:`from_frame` was given (for a log opened from a folder those of
+                :mod:`recsys.schema`), or another log, whose tables count too. Optional columns may be missing.
             items: attributes of new items, as in :meth:`from_frame`; null for those it does not name. Known items keep
                 theirs.
             users: attributes of new users, likewise.
@@ -152,13 +153,11 @@ class Purchases:
             OutputExistsError: the folder exists and ``force`` is false.
         """
         require_absent(folder, force=force)
-        about = {"code_version": code_version(), "created": datetime.now(UTC).isoformat(timespec="seconds")}
         report = self.manifest.get("report", {})
         with replacing(folder) as aside:
             aside.mkdir()
             facts = assembled(self._parts.arrays, self._parts.tables, aside).facts
-            write_json(aside / "report.json", report)
-            write_json(aside / "manifest.json", self.manifest | {"report": report} | about | facts)
+            write_manifest(aside, self.manifest | facts, report)
 
     @property
     def _parts(self) -> Parts:
@@ -234,33 +233,31 @@ class Purchases:
     @cached_property
     def item_ids(self) -> pa.Array:
         """External ids, position i for item_index i+1."""
-        return _ids(self._table("items", schema.ITEM_ID), schema.ITEM_ID)
+        return texts_of(self._table("items", schema.ITEM_ID), schema.ITEM_ID)
 
     @cached_property
     def user_ids(self) -> pa.Array:
         """External ids, position u for user_index u."""
-        return _ids(self._table("users", schema.USER_ID), schema.USER_ID)
+        return texts_of(self._table("users", schema.USER_ID), schema.USER_ID)
 
     def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
         """Return the item_index (n,) int32 of external ids; 0 where the id is unknown."""
-        place = pc.index_in(item_ids.cast(pa.string()), value_set=self.item_ids)
-        return np.asarray(pc.fill_null(place, -1)).astype(np.int32) + 1
+        return places_in(self.item_ids, item_ids) + np.int32(1)
 
     def user_index_of(self, user_ids: pa.Array) -> np.ndarray:
         """Return the user_index (n,) int32 of external ids; -1 where the id is unknown."""
-        place = pc.index_in(user_ids.cast(pa.string()), value_set=self.user_ids)
-        return np.asarray(pc.fill_null(place, -1)).astype(np.int32)
+        return places_in(self.user_ids, user_ids)
 
     def ends_before(self, day: int) -> np.ndarray:
         """Return, for each user, the flat position (U,) int64 just after the last event earlier than ``day``."""
         earlier = np.zeros(self.n_events + 1, dtype=np.int64)
         np.cumsum(self.day < day, out=earlier[1:])
-        result: np.ndarray = self.offsets[:-1] + earlier[self.offsets[1:]] - earlier[self.offsets[:-1]]
-        return result
+        ends: np.ndarray = self.offsets[:-1] + earlier[self.offsets[1:]] - earlier[self.offsets[:-1]]
+        return ends
 
     def user_of_event(self) -> np.ndarray:
         """Return the user_index (E,) int32 of each event."""
-        return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.offsets))
+        return user_of_event(self.offsets)
 
     def histories(self, day: int) -> "Histories":
         """Return what is known of every user when ``day`` is asked."""
@@ -306,7 +303,7 @@ class Histories:
         return counts
 
     def of(self, rows: np.ndarray | slice) -> Self:
-        """Return the histories at ``rows``: places or a mask among these, or a slice."""
+        """Return the histories at ``rows``: places, a mask or a slice."""
         return type(self)(self.log, self.user_index[rows], self.end[rows], self.day, self.given)
 
     def events(self) -> tuple[np.ndarray, np.ndarray]:
@@ -337,14 +334,14 @@ def open_purchases(folder: Path, command: str = "recsys dataset main") -> Purcha
     if not is_prepared(folder):
         raise DataError(f"{folder} holds no prepared data (no manifest.json); run `{command}` first")
     manifest = read_json(folder / "manifest.json")
-    arrays = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in schema.EVENT_ARRAYS.items()}
-    offsets = _open_array(folder / f"{schema.OFFSETS}.npy", "int64")
-    lengths = {name: len(array) for name, array in arrays.items()}
+    dtypes = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
+    arrays: dict[str, Any] = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
+    offsets, lengths = arrays[schema.OFFSETS], {name: len(arrays[name]) for name in schema.EVENT_ARRAYS}
     if len(offsets) < 2 or set(lengths.values()) != {int(offsets[-1])}:
         raise DataError(
             f"{folder}: arrays of lengths {lengths} do not fit the offsets; run `recsys dataset main --force`"
         )
-    return Purchases(folder=folder, offsets=offsets, manifest=manifest, **arrays)  # type: ignore[arg-type]
+    return Purchases(folder=folder, manifest=manifest, **arrays)
 
 
 def _open_array(path: Path, dtype: str) -> np.ndarray:
@@ -355,22 +352,6 @@ def _open_array(path: Path, dtype: str) -> np.ndarray:
     if array.dtype != np.dtype(dtype) or array.ndim != 1:
         raise DataError(f"{path} is {array.dtype} with {array.ndim} dimensions, expected {dtype} with 1")
     return array
-
-
-def _ids(table: pa.Table, column: str) -> pa.Array:
-    ids = table[column].cast(pa.string()).combine_chunks()
-    return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-
-
-def event_positions(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and flat position, (n,) int64 each, of the events ``begin[row]:end[row]`` of every row, in order.
-
-    >>> event_positions(np.array([0, 5]), np.array([2, 6]))
-    (array([0, 0, 1]), array([0, 1, 5]))
-    """
-    counts = end - begin
-    row = np.repeat(np.arange(len(begin), dtype=np.int64), counts)
-    return row, np.arange(len(row)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
 
 
 @dataclass(frozen=True)

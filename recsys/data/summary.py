@@ -1,13 +1,8 @@
-"""What is in prepared data, before any model: sales over time, the long tail, repeats, baskets. Plain arrays out.
-
-Shapes: E events, U users, V items.
-"""
+"""What is in prepared data, before any model: sales over time, the long tail, baskets, lengths of histories."""
 
 import numpy as np
 
 from recsys.data.purchases import Purchases
-
-_WEEK = 7
 
 
 def weekly_sales(day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,25 +15,22 @@ def weekly_sales(day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (array([ 4, 11]), array([1, 2]))
     """
     last = int(day.max())
-    n_weeks = (last - int(day.min()) + 1) // _WEEK
-    back = (last - day.astype(np.int64)) // _WEEK
+    n_weeks = (last - int(day.min()) + 1) // 7
+    back = (last - day.astype(np.int64)) // 7
     counts = np.bincount(back[back < n_weeks], minlength=n_weeks)[::-1]
-    return last + 1 - _WEEK * np.arange(n_weeks, 0, -1), counts
+    return last + 1 - 7 * np.arange(n_weeks, 0, -1), counts
 
 
 def cumulative_shares(item: np.ndarray, n_items: int) -> np.ndarray:
     """Return the share (V,) float64 of all events that the v + 1 most sold items make: the long tail as a curve.
 
-    Args:
-        item: item_index (E,) of each event, from 1.
-        n_items: items V, those never sold included.
+    ``item`` (E,) is from 1; ``n_items`` V counts those never sold too.
 
     >>> cumulative_shares(np.array([2, 2, 2, 1]), 3)
     array([0.75, 1.  , 1.  ])
     """
     sold = np.sort(np.bincount(item, minlength=n_items + 1)[1:])[::-1]
-    shares: np.ndarray = np.cumsum(sold) / sold.sum()
-    return shares
+    return np.asarray(np.cumsum(sold) / sold.sum())
 
 
 def n_items_for_share(shares: np.ndarray, share: float) -> int:
@@ -60,5 +52,4 @@ def basket_sizes(data: Purchases) -> np.ndarray:
 
 def history_lengths(data: Purchases) -> np.ndarray:
     """Return the number of events (U,) int64 of each user."""
-    lengths: np.ndarray = np.diff(data.offsets)
-    return lengths
+    return np.diff(data.offsets)

@@ -4,14 +4,13 @@ A file says by ``SOURCES`` which names of ``data.source`` it serves. The tables 
 :mod:`recsys.schema`.
 """
 
-import difflib
 from importlib import import_module
 from pkgutil import iter_modules
 
 from recsys.config import RAW_DIR, DataConfig
 from recsys.data.engine import Engine
 from recsys.data.sources.base import RawTables, Source
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, nearest
 
 
 def all_sources() -> dict[str, Source]:
@@ -20,27 +19,18 @@ def all_sources() -> dict[str, Source]:
     return dict(sorted(pair for file in files for pair in getattr(file, "SOURCES", {}).items()))
 
 
-def source_named(name: str) -> Source:
-    """Return the source that ``data.source`` names.
-
-    Raises:
-        ConfigError: there is none; the nearest known one is named.
-    """
-    known = all_sources()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-        raise ConfigError(f"data.source is {name!r}, which is no source; {hint}")
-    return known[name]
-
-
 def read_source(config: DataConfig, engine: Engine) -> RawTables:
     """Return the raw tables of ``config.source``, from its usual place unless ``config.raw`` says otherwise.
 
     Raises:
-        ConfigError: there is no such source.
+        ConfigError: there is no such source; the nearest known one is named.
         DataError: a file or a column is missing.
     """
-    source = source_named(config.source)
+    known = all_sources()
+    if config.source not in known:
+        close = nearest(config.source, known)
+        hint = f"did you mean {close}?" if close else f"expected one of {', '.join(known)}"
+        raise ConfigError(f"data.source is {config.source!r}, which is no source; {hint}")
+    source = known[config.source]
     usual = source.usual_raw() if source.usual_raw else RAW_DIR / config.source
     return source.read(config.model_copy(update={"raw": config.raw or usual}), engine)

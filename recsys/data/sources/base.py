@@ -1,6 +1,5 @@
 """What a source returns, and how its files are found."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import narwhals as nw
 
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.errors import DataError
+from recsys.errors import DataError, nearest
 
 #: Endings under which a table may lie in a raw folder, in the order in which they are tried.
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip")
@@ -55,20 +54,13 @@ class RawTables:
 class Source:
     """A source: its reader, and what reports say of it."""
 
-    #: Returns the raw tables. It only looks at headers: rows flow when the engine collects.
-    read: Callable[[DataConfig, Engine], RawTables]
-    #: One or two sentences: whose data these are, and what must be said wherever they are used.
-    note: str
-    #: Returns the raw folder (or file) where the configuration names none; ``data/raw/<source>`` without it.
-    usual_raw: Callable[[], Path] | None = None
+    read: Callable[[DataConfig, Engine], RawTables]  # only looks at headers: rows flow when the engine collects
+    note: str  # one or two sentences: whose data these are, and what must be said wherever they are used
+    usual_raw: Callable[[], Path] | None = None  # the raw folder (or file) by default, else ``data/raw/<source>``
 
 
 def find_table(folder: Path, name: str) -> Path:
-    """Return the file of table ``name`` in ``folder``: ``name`` with the first of :data:`SUFFIXES` that exists.
-
-    Raises:
-        DataError: there is none, or it is empty.
-    """
+    """Return the first file ``name`` plus suffix in ``folder``; DataError where there is none, or it is empty."""
     for suffix in SUFFIXES:
         path = folder / f"{name}{suffix}"
         if path.is_file():
@@ -81,11 +73,7 @@ def find_table(folder: Path, name: str) -> Path:
 
 
 def require_file(path: Path, form: str = "a table with a header") -> Path:
-    """Return ``path``, a file in the ``form`` that an error says was expected.
-
-    Raises:
-        DataError: it is no file, or an empty one.
-    """
+    """Return ``path``; DataError, which says that ``form`` was expected, where it is no file, or an empty one."""
     if not path.is_file():
         raise DataError(f"{path} is missing; put the file there or name another with --raw")
     if path.stat().st_size == 0:
@@ -94,18 +82,19 @@ def require_file(path: Path, form: str = "a table with a header") -> Path:
 
 
 def require_columns(frame: nw.LazyFrame[Any], columns: tuple[str, ...], origin: Path) -> nw.LazyFrame[Any]:
-    """Return ``frame``.
-
-    Raises:
-        DataError: it lacks one of ``columns``; the nearest column found is named.
-    """
+    """Return ``frame``; DataError where it lacks one of ``columns``; the nearest column found is named."""
     found = frame.collect_schema().names()
-    for column in columns:
-        if column in found:
-            continue
-        close = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
-        separated = len(found) == 1 and column in found[0]
-        hint = f"; is it the one called {close[0]}? Rename it to {column}" if close else f"; add a column {column}"
-        hint = "; separate its columns by commas" if separated else hint
+    for column in (name for name in columns if name not in found):
+        close = nearest(column, found)
+        hint = f"; is it the one called {close}? Rename it to {column}" if close else f"; add a column {column}"
+        if len(found) == 1 and column in found[0]:
+            hint = "; separate its columns by commas"
         raise DataError(f"{origin} has no column {column}; found {', '.join(found)}{hint}")
     return frame
+
+
+def with_text_id(frame: nw.LazyFrame[Any], column: str, name: str, origin: Path) -> nw.LazyFrame[Any]:
+    """Return ``frame`` with its id ``column`` first, as text called ``name``."""
+    attributes = [other for other in frame.collect_schema().names() if other != column]
+    require_columns(frame, (column,), origin)
+    return frame.select(nw.col(column).cast(nw.String).alias(name), *attributes)

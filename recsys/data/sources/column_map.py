@@ -4,6 +4,7 @@ A closed set of words, checked before a row is read; nothing in a map is ever ru
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Self
 
@@ -91,31 +92,28 @@ class DropRule(Section):
             raise ValueError(f"a rule cannot be called {self.name}: every source has that one; choose another name")
         return self
 
-    @property
-    def condition(self) -> str:
-        """Name of the one condition given."""
-        return next(name for name in CONDITIONS if getattr(self, name) is not None)
-
 
 CONDITIONS = tuple(name for name in DropRule.model_fields if name not in ("name", "column"))
 
 
-class ItemsMap(Section):
-    """What is known of items: columns of the purchases' file, or of a file of its own."""
+class TableMap(Section):
+    """What is known of items or users: columns of the purchases' file, or of a file of its own."""
 
     file: _File | None = Field(None, description="file of its own, within the raw folder; else the purchases' file")
     separator: _Separator = Field(",", description="between the columns of that file, where it is a CSV file")
+    attributes: _Attributes = Field(description="columns kept; of the purchases' file, an id's most frequent value")
+
+
+class ItemsMap(TableMap):
+    """What is known of items."""
+
     item_id: str | None = Field(None, description="id column of that file; as in the purchases' file by default")
-    attributes: _Attributes = Field(description="columns kept; of the purchases' file, an item's most frequent value")
 
 
-class UsersMap(Section):
-    """What is known of users: columns of the purchases' file, or of a file of its own."""
+class UsersMap(TableMap):
+    """What is known of users."""
 
-    file: _File | None = Field(None, description="file of its own, within the raw folder; else the purchases' file")
-    separator: _Separator = Field(",", description="between the columns of that file, where it is a CSV file")
     user_id: str | None = Field(None, description="id column of that file; as in the purchases' file by default")
-    attributes: _Attributes = Field(description="columns kept; of the purchases' file, a user's most frequent value")
 
 
 class PromotionsMap(Section):
@@ -158,10 +156,10 @@ class ColumnMap(Section):
 
     @model_validator(mode="after")
     def _rules_have_names_of_their_own(self) -> Self:
-        names = [rule.name for rule in self.drop]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two rules under drop are called {twice[0]}; give each a name of its own")
+        names = sorted(rule.name for rule in self.drop)
+        for name, following in pairwise(names):
+            if name == following:
+                raise ValueError(f"two rules under drop are called {name}; give each a name of its own")
         return self
 
     def roles(self) -> dict[str, str]:
@@ -171,11 +169,7 @@ class ColumnMap(Section):
 
 
 def load_column_map(path: Path | None) -> ColumnMap:
-    """Return the column map in the YAML file ``path``.
-
-    Raises:
-        ConfigError: no map is named, it is missing, or it says something that cannot be meant.
-    """
+    """Return the column map in the YAML file ``path``; a ConfigError says what is missing or cannot be meant."""
     if path is None:
         raise ConfigError(
             f"source: table needs a column map; write one after {EXAMPLE} and name it with --set data.columns=FILE"

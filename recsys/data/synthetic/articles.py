@@ -65,18 +65,14 @@ def _texts(rng: np.random.Generator, department: np.ndarray, n_departments: int,
     pick_own = rng.integers(12, size=(len(types), 13)).tolist()
     n_details = rng.integers(4, 13, size=len(types)).tolist()
     missing = (rng.random(len(types)) < 0.004).tolist()
-    names: list[str] = []
-    texts: list[str | None] = []
+    names, texts = [], []
     for row, product_type in enumerate(types):
         words, shared = own[department[row]], [common[index] for index in pick_common[row]]
         mine = [str(words[index]) for index in pick_own[row]]
         names.append(f"{mine[0].capitalize()} {shared[0]} {product_type.lower()}")
-        details = [f"{mine[1 + d]} {shared[2 + d]}" for d in range(n_details[row])]
-        texts.append(
-            None
-            if missing[row]
-            else f"{product_type} in {mine[0]} {shared[1]} with {', '.join(details)} and a {mine[0]}."
-        )
+        details = ", ".join(f"{mine[1 + d]} {shared[2 + d]}" for d in range(n_details[row]))
+        text = f"{product_type} in {mine[0]} {shared[1]} with {details} and a {mine[0]}."
+        texts.append(None if missing[row] else text)
     return pa.table({"prod_name": pa.array(names), "detail_desc": pa.array(texts, pa.string())})
 
 
@@ -90,17 +86,10 @@ def article_columns(
 ) -> dict[str, pa.Array]:
     """Return the 23 columns of ``articles.csv`` after the two ids, (V,) strings each, in Kaggle's order.
 
-    Args:
-        rng: source of chance.
-        section_of_department: section (D,) of each department.
-        group_of_section: index group (S,) of each section.
-        department: department (P,) of each product.
-        product_group: product group (P,) of each product.
-        product: product (V,) of each article.
+    Shapes: D departments, S sections, P products; ``department`` and ``product_group`` (P,), ``product`` (V,).
     """
-    type_in_group = (
-        rng.integers(1 << 30, size=len(product_group)) % np.array([len(g.types) for g in PRODUCT_GROUPS])[product_group]
-    )
+    n_types = np.array([len(group.types) for group in PRODUCT_GROUPS])[product_group]
+    type_in_group = rng.integers(1 << 30, size=len(product_group)) % n_types
     types = [PRODUCT_GROUPS[k].types[t] for k, t in zip(product_group.tolist(), type_in_group.tolist(), strict=True)]
     texts = _texts(rng, department, len(section_of_department), types).take(pa.array(product))
     pattern = rng.choice(len(_PATTERNS), size=len(product_group), p=_PATTERN_SHARE)[product]

@@ -1,8 +1,7 @@
 """An invented catalogue in the schema of H&M's ``articles.csv``: what it sells, when, how well, and in what words.
 
-Articles are kept in *taste order*: by index group, section, department and product, so that every department, section
-and group (a *node* of the tree) is one range of positions, and drawing an article from a node in a week is one search
-in that week's running total of popularity.
+Articles are in *taste order*: by index group, section, department and product. Each of these (a *node* of the tree) is
+one range of positions, and drawing an article from a node is one search in a week's running total of popularity.
 """
 
 from dataclasses import dataclass
@@ -15,11 +14,8 @@ from recsys.errors import UsageError
 
 N_GROUPS = len(INDEX_GROUPS)
 MAX_ARTICLES = 1_000_000
-_FIRST_CODE, _CODES = 108_775, 850_000
 
-_PRICE_POINTS = np.array(
-    [399, 499, 599, 699, 799, 999, 1299, 1499, 1799, 1999, 2499, 2999, 3499, 3999, 4999, 5999, 7999]
-)
+_PRICE_POINTS = np.array([4, 5, 6, 7, 8, 10, 13, 15, 18, 20, 25, 30, 35, 40, 50, 60, 80]) * 100 - 1
 
 
 @dataclass(frozen=True)
@@ -36,23 +32,13 @@ class Tree:
 
     @property
     def n_departments(self) -> int:
-        """Number of departments D; node d is department d."""
+        """Number of departments D; node d is department d, and the first section comes next."""
         return len(self.section_of_department)
-
-    @property
-    def first_section(self) -> int:
-        """Node of the first section."""
-        return self.n_departments
 
     @property
     def first_group(self) -> int:
         """Node of the first index group."""
         return self.n_departments + len(self.group_of_section)
-
-    @property
-    def root(self) -> int:
-        """Node of the whole catalogue."""
-        return len(self.low) - 1
 
 
 @dataclass(frozen=True)
@@ -72,8 +58,7 @@ class Catalogue:
 
     def on_sale(self, article: np.ndarray, week: np.ndarray) -> np.ndarray:
         """Return whether each article is on sale in its week."""
-        sold: np.ndarray = (self.launch_week[article] <= week) & (week < self.end_week[article])
-        return sold
+        return np.asarray((self.launch_week[article] <= week) & (week < self.end_week[article]))
 
 
 def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) -> Catalogue:
@@ -110,9 +95,7 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
 
 
 def _share(weights: list[float]) -> np.ndarray:
-    share = np.array(weights)
-    normalised: np.ndarray = share / share.sum()
-    return normalised
+    return np.asarray(np.array(weights) / np.sum(weights))
 
 
 def _product_sizes(rng: np.random.Generator, n_articles: int) -> np.ndarray:
@@ -162,7 +145,7 @@ def _life(rng: np.random.Generator, sizes: np.ndarray, n_weeks: int) -> tuple[np
 
 def _product_codes(rng: np.random.Generator, launch: np.ndarray) -> np.ndarray:
     """Return distinct six-digit codes (P,) int64 that ascend with the launch, as a shop's numbering does."""
-    drawn = np.sort(rng.choice(_CODES, size=len(launch), replace=False)) + _FIRST_CODE
+    drawn = np.sort(rng.choice(850_000, size=len(launch), replace=False)) + 108_775
     codes = np.empty(len(launch), dtype=np.int64)
     codes[np.argsort(launch, kind="stable")] = drawn
     return codes
@@ -173,17 +156,11 @@ def _prices(rng: np.random.Generator, group: np.ndarray) -> np.ndarray:
     middle = np.array([group.price_cents for group in PRODUCT_GROUPS])[group]
     drawn = middle * rng.lognormal(0, 0.45, size=len(group))
     nearest = np.abs(np.log(drawn)[:, None] - np.log(_PRICE_POINTS)[None, :]).argmin(axis=1)
-    prices: np.ndarray = _PRICE_POINTS[nearest].astype(np.int32)
-    return prices
+    return np.asarray(_PRICE_POINTS[nearest].astype(np.int32))
 
 
 def _popularity(
-    rng: np.random.Generator,
-    group: np.ndarray,
-    sizes: np.ndarray,
-    launch: np.ndarray,
-    end: np.ndarray,
-    n_weeks: int,
+    rng: np.random.Generator, group: np.ndarray, sizes: np.ndarray, launch: np.ndarray, end: np.ndarray, n_weeks: int
 ) -> np.ndarray:
     """Return running totals of popularity by week (W, V+1): Zipf x life cycle x season, 0 when not on sale.
 

@@ -89,14 +89,12 @@ def _tastes(rng: np.random.Generator, catalogue: Catalogue, home: np.ndarray) ->
     tree = catalogue.tree
     sold = catalogue.popularity.sum(axis=0)
     per_node = sold[tree.high] - sold[tree.low] + 1e-9
-    group_of_section, section_of_department = tree.group_of_section, tree.section_of_department
-    sections = per_node[tree.first_section : tree.first_group]
-    first = _draw_child(rng, sections, group_of_section, home)
-    second = _draw_child(rng, sections, group_of_section, home)
-    departments = per_node[: tree.n_departments]
-    favourites = [_draw_child(rng, departments, section_of_department, parent) for parent in (first, first, second)]
-    columns = [*favourites, first + tree.first_section, second + tree.first_section, home + tree.first_group]
-    columns.append(np.full(len(home), tree.root))
+    sections = per_node[tree.n_departments : tree.first_group]
+    first, second = (_draw_child(rng, sections, tree.group_of_section, home) for _ in range(2))
+    departments, above = per_node[: tree.n_departments], tree.section_of_department
+    favourites = [_draw_child(rng, departments, above, parent) for parent in (first, first, second)]
+    columns = [*favourites, first + tree.n_departments, second + tree.n_departments, home + tree.first_group]
+    columns.append(np.full(len(home), len(tree.low) - 1))  # the root
     return np.stack(columns, axis=1).astype(np.int32)
 
 
@@ -105,8 +103,7 @@ def _draw_child(rng: np.random.Generator, weight: np.ndarray, parent_of: np.ndar
     total = np.concatenate([[0.0], np.cumsum(weight)])
     low, high = np.searchsorted(parent_of, parent), np.searchsorted(parent_of, parent, side="right")
     point = total[low] + rng.random(len(parent)) * (total[high] - total[low])
-    child: np.ndarray = np.clip(np.searchsorted(total, point, side="right") - 1, low, high - 1)
-    return child
+    return np.asarray(np.clip(np.searchsorted(total, point, side="right") - 1, low, high - 1))
 
 
 def invent_purchases(
@@ -124,10 +121,8 @@ def invent_purchases(
         who = np.arange(start, min(start + BLOCK_CUSTOMERS, n), dtype=np.int32)
         blocks.append(_block_purchases(block_rng, who, customers, catalogue, calendar))
         advance()
-    columns = {}
-    for name in ("customer", "day", "article", "cents", "channel"):
-        columns[name] = np.concatenate([block.pop(name) for block in blocks])
-    return Purchases(**columns)
+    # Popped, so that no column is held twice for long.
+    return Purchases(**{name: np.concatenate([block.pop(name) for block in blocks]) for name in list(blocks[0])})
 
 
 def _block_purchases(
@@ -204,11 +199,8 @@ def _repeats(
     kind = rng.random(len(rows))
     pointing = (earlier > 0) & (kind < _REPEAT + _OTHER_COLOUR)
     root = np.where(pointing, rows - np.minimum(back, earlier), rows)
-    while True:
-        further = root[root]
-        if np.array_equal(further, root):
-            break
-        root = further
+    while not np.array_equal(root[root], root):
+        root = root[root]
     same = fresh[root]
     shift = np.floor(rng.random(len(rows)) * catalogue.product_size[same]).astype(np.int64)
     start = catalogue.product_start[same]
@@ -224,5 +216,4 @@ def _prices(rng: np.random.Generator, catalogue: Catalogue, article: np.ndarray,
     gone = (week + 0.5 - launch) / (end - launch)
     markdown = np.where(gone > 0.9, 0.5, np.where(gone > 0.75, 0.3, 0.0)) * (rng.random(len(article)) < 0.7)
     discount = np.where(rng.random(len(article)) < 0.15, rng.choice([0.05, 0.1, 0.2, 0.25], size=len(article)), 0.0)
-    cents: np.ndarray = np.rint(catalogue.price_cents[article] * (1 - markdown) * (1 - discount))
-    return cents
+    return np.asarray(np.rint(catalogue.price_cents[article] * (1 - markdown) * (1 - discount)))

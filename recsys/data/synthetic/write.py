@@ -1,8 +1,7 @@
 """Invented purchases in the schema of H&M's three Kaggle files, at any size, the same for the same seed.
 
-What a model can learn from them is put in on purpose: each customer has favourite departments and sections within the
-tree of the catalogue, buys again what they bought (the same article or another colour of the product), in baskets, and
-articles are launched, peak and are sold out. Rows and texts are drawn, never taken from real data.
+What can be learned from them is put in on purpose: favourite departments and sections, repeats (the same article or
+another colour), baskets, and articles that are launched, peak and are sold out. Nothing is taken from real data.
 """
 
 import math
@@ -10,15 +9,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from recsys.console import progress
+from recsys.data.sources.hm import FILES
 from recsys.data.synthetic.catalogue import Catalogue, invent_catalogue
 from recsys.data.synthetic.purchases import (
     BLOCK_CUSTOMERS,
@@ -32,10 +30,6 @@ from recsys.data.synthetic.purchases import (
 from recsys.errors import UsageError
 from recsys.storage import replacing, require_absent
 
-KAGGLE_CUSTOMERS: Final = 1_371_980
-KAGGLE_ARTICLES: Final = 105_542
-FILES: Final = ("articles.csv", "customers.csv", "transactions_train.csv")
-
 _CHUNK_ROWS = 500_000
 #: Prices are cents over this, as in Kaggle's files: 29.99 is 0.0508305084745763.
 _CENTS_PER_PRICE = 59_000
@@ -47,7 +41,7 @@ def default_articles(n_customers: int) -> int:
     >>> default_articles(1_371_980), default_articles(1_000)
     (105542, 2849)
     """
-    return max(100, round(KAGGLE_ARTICLES * math.sqrt(min(1.0, n_customers / KAGGLE_CUSTOMERS))))
+    return max(100, round(105_542 * math.sqrt(min(1.0, n_customers / 1_371_980))))
 
 
 def synthesize(
@@ -84,8 +78,9 @@ def synthesize(
         ids = _hashes(customer_rng, n_customers)
         # The largest comes last, so that it is the one a full disk is blamed on.
         articles, people, transactions = (stack.enter_context(replacing(folder / name)) for name in FILES)
-        _write_csv(articles, catalogue.table)
-        _write_csv(people, _customers_table(customer_rng, customers, ids))
+        # As Kaggle does: quotes only where a text holds a comma, missing values empty.
+        for path, table in ((articles, catalogue.table), (people, _customers_table(customer_rng, customers, ids))):
+            pl.DataFrame(table).write_csv(path, quote_style="necessary")
         n_blocks = -(-n_customers // BLOCK_CUSTOMERS)
         bar.update(task, description="purchases", total=n_blocks, completed=0)
         rows = invent_purchases(purchase_rng, customers, catalogue, calendar, lambda: bar.advance(task))
@@ -107,22 +102,13 @@ def _customers_table(rng: np.random.Generator, customers: Customers, ids: pa.Arr
     active = news & (rng.random(n) < 0.97)
     codes = _hashes(rng, max(1, n // 4))
     code = np.where(rng.random(n) < 0.09, 0, rng.integers(len(codes), size=n))
-    one = pa.scalar("1.0")
-    nothing = pa.scalar(None, pa.string())
-    club = pc.if_else(pa.array(draw < 0.925), "ACTIVE", pc.if_else(pa.array(draw < 0.994), "PRE-CREATE", nothing))
-    frequency = pc.if_else(pa.array(news), "Regularly", pc.if_else(pa.array(draw < 0.99), "NONE", nothing))
-    ages = pa.array([f"{age}.0" for age in range(100)]).take(pa.array(customers.age))
-    return pa.table(
-        {
-            "customer_id": ids,
-            "FN": pc.if_else(pa.array(news), one, nothing),
-            "Active": pc.if_else(pa.array(active), one, nothing),
-            "club_member_status": club,
-            "fashion_news_frequency": frequency,
-            "age": pc.if_else(pa.array(rng.random(n) < 0.01), nothing, ages),
-            "postal_code": codes.take(pa.array(code)),
-        }
-    )
+    club = np.where(draw < 0.925, "ACTIVE", np.where(draw < 0.994, "PRE-CREATE", ""))
+    frequency = np.where(news, "Regularly", np.where(draw < 0.99, "NONE", ""))
+    age = np.where(rng.random(n) < 0.01, "", np.array([f"{age}.0" for age in range(100)])[customers.age])
+    flags = {"FN": np.where(news, "1.0", ""), "Active": np.where(active, "1.0", "")}
+    texts = flags | {"club_member_status": club, "fashion_news_frequency": frequency, "age": age}
+    columns = {name: pa.array(text, mask=text == "") for name, text in texts.items()}
+    return pa.table({"customer_id": ids, **columns, "postal_code": codes.take(pa.array(code))})
 
 
 def _write_transactions(
@@ -153,9 +139,3 @@ def _write_transactions(
             for start in range(0, len(order), _CHUNK_ROWS):
                 writer.write_batch(chunk(start))
                 advance()
-
-
-def _write_csv(path: Path, table: pa.Table) -> None:
-    """Write a small table as Kaggle does: quotes only where a text holds a comma, missing values empty."""
-    frame = pl.DataFrame(table)
-    frame.write_csv(path, quote_style="necessary")
