@@ -17,7 +17,8 @@ from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import OutputExistsError
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.training.fit import fit, has_checkpoint, instead_of, require_devices, require_resumable
+from recsys.modeling.training.checkpoint import has_checkpoint, instead_of, require_resumable
+from recsys.modeling.training.fit import fit, require_devices
 from recsys.runs import INFO_FILE
 from recsys.storage import require_absent
 

@@ -2,13 +2,9 @@
 
 import csv
 import logging
-import os
-import secrets
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
@@ -24,12 +20,11 @@ from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, RunError
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.memory import KeptMemory
-from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO
+from recsys.modeling.training.checkpoint import CHECKPOINTS, LAST, SafetensorsCheckpointIO, has_checkpoint, next_epoch
 from recsys.modeling.training.module import PurchaseModule
-from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, config_in
+from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE
 from recsys.storage import code_version, replacing, write_json, write_text
 
-_CHECKPOINTS, _LAST = "checkpoints", "last.safetensors"
 _TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
 #: Largest norm of the gradient: the usual 1, which cuts the jumps of the first steps.
 _GRADIENT_CLIP: Final = 1.0
@@ -97,14 +92,14 @@ def fit(
     write_text(folder / CONFIG_FILE, dump_config(config))
     best = _checkpoint(folder, "best", module.validation_metric, module.validation_mode)
     began = time.perf_counter()
-    first_epoch = _next_epoch(folder) if resume else 0
+    first_epoch = next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
         trainer = _trainer(config, folder, best, module, callbacks)
         try:
             trainer.fit(
                 cast("pl.LightningModule", module),
-                ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None,
+                ckpt_path=folder / CHECKPOINTS / LAST if resume else None,
                 weights_only=True,
             )
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
@@ -141,27 +136,6 @@ def fit(
     if trainer.is_global_zero:
         _finish(folder, Path(best.best_model_path), module, info)
     return info
-
-
-@contextmanager
-def instead_of(folder: Path) -> Iterator[None]:
-    """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from.
-
-    In distributed training the process that starts the others does it.
-    """
-    if not folder.exists() or "LOCAL_RANK" in os.environ:
-        yield
-        return
-    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
-    folder.rename(old)
-    try:
-        yield
-    finally:
-        if has_checkpoint(folder):
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            old.rename(folder)
 
 
 class _BoundMemory(pl.Callback):
@@ -208,7 +182,7 @@ def _checkpoint(
 ) -> ModelCheckpoint:
     """Return what keeps the best epoch by ``metric``; without one the newest: ``save_last`` keeps the newest best."""
     checkpoint = ModelCheckpoint(
-        dirpath=folder / _CHECKPOINTS,
+        dirpath=folder / CHECKPOINTS,
         filename=stem,
         monitor=metric,
         mode=mode,
@@ -224,7 +198,7 @@ def _trainer(
 ) -> pl.Trainer:
     training, metric = config.training, module.validation_metric
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
-    own = [best, _ValidateUntrained(best), _checkpoint(folder, Path(_LAST).stem), _BoundMemory()]
+    own = [best, _ValidateUntrained(best), _checkpoint(folder, Path(LAST).stem), _BoundMemory()]
     if metric is not None:
         patience = {"patience": training.patience, "check_on_train_epoch_end": True, "min_delta": 0}
         own.append(EarlyStopping(metric, mode=module.validation_mode, **patience))
@@ -251,15 +225,6 @@ def _trainer(
     )
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Return whether a run folder holds an epoch to go on from."""
-    return (folder / _CHECKPOINTS / _LAST).is_file()
-
-
-def _next_epoch(folder: Path) -> int:
-    return int(SafetensorsCheckpointIO().load_checkpoint(folder / _CHECKPOINTS / _LAST)["epoch"]) + 1
-
-
 def require_devices(config: Config) -> None:
     """Refuse devices that are not there, while a run that stands in the folder is still whole.
 
@@ -271,38 +236,6 @@ def require_devices(config: Config) -> None:
         raise ConfigError("training.accelerator is gpu, but none is found here; take auto or cpu, or check the driver")
     if training.accelerator != "cpu" and 0 < n_gpus < training.devices:
         raise ConfigError(f"training.devices is {training.devices}, but {n_gpus} GPUs are found here; lower it")
-
-
-def require_resumable(folder: Path, config: Config) -> None:
-    """Refuse to go on with a training that left no epoch, or that began with other settings.
-
-    Raises:
-        RunError: it did.
-    """
-    if not has_checkpoint(folder):
-        raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
-    before = config_in(folder)
-    # More epochs may be asked for; anything else would make the result neither this run nor that one.
-    then, now = (one.model_dump(mode="json") for one in (before, config))
-    changed = [
-        f"{section}.{key} was {then[section][key]}, is {value}"
-        for section, values in now.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if value != then[section][key] and (section, key) != ("training", "epochs")
-    ]
-    changed += [f"{key} was {then[key]}, is {now[key]}" for key in ("name", "seed") if then[key] != now[key]]
-    if changed:
-        raise RunError(
-            f"{folder} was trained with another configuration than the one given ({'; '.join(changed)}); only "
-            "training.epochs may change on --resume; give the same configuration, or another name"
-        )
-    done = _next_epoch(folder)
-    if done > config.training.epochs:
-        raise RunError(
-            f"{folder} has been trained for {done} epochs, more than training.epochs {config.training.epochs}; "
-            f"give {done} or more"
-        )
 
 
 def _finish(folder: Path, best_checkpoint: Path, module: TrainableModule, info: dict[str, Any]) -> None:
