@@ -10,11 +10,12 @@ import typer
 from rich.table import Table
 
 from recsys.config import RAW_DIR, Config, DataConfig, load_config
-from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.console import ConfigOption, ForceOption, SetOption, progress, run, talk
 from recsys.data.clean import BAD_PROMOTION
 from recsys.data.prepare import prepare
 from recsys.data.sources import all_sources
 from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
+from recsys.modeling.original.embeddings import embeddings_folder, write_embeddings
 from recsys.settings import CONFIGS_DIR
 
 app = typer.Typer(help="Turn raw purchases into sequences, texts into vectors.", no_args_is_help=True)
@@ -127,13 +128,23 @@ def embeddings(
 
     Without a word about the data they are those of `dataset main --split`.
     """
-    from recsys.modeling.original.embeddings import embeddings_folder, write_embeddings
-
     overrides = [] if encoder is None else [f"text.encoder={encoder}"]
     resolved = load_config(config, [*(settings or []), *overrides])
     if not resolved.data.model_fields_set:
         resolved = resolved.model_copy(update={"data": with_split_rules(resolved.data)})
-    manifest = write_embeddings(resolved, force=force)
+    with progress() as bar:
+        task = bar.add_task("texts", total=None)
+
+        def advance(done: int, total: int) -> None:
+            if done and bar.tasks[0].total is None:
+                talk.print(f"continuing an interrupted run: {done:,} of {total:,} texts are done")
+            bar.update(task, completed=done, total=total)
+
+        manifest = write_embeddings(resolved, force=force, advance=advance)
+    talk.print(
+        f"{manifest['n_items']:,} items have {manifest['n_texts']:,} distinct texts; {manifest['encoder']} is "
+        f"{manifest['dim']} wide"
+    )
     speed = f" ({manifest['texts_per_second']:,} texts a second)" if manifest["texts_per_second"] else ""
     talk.print(f"wrote {embeddings_folder(resolved)}/{speed}")
 

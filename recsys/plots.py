@@ -4,14 +4,17 @@
 report draws the first two into its page.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
+import numpy as np
 import typer
 from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 
-from recsys.console import ForceOption, RunOption, run, talk
+from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
@@ -74,7 +77,7 @@ def item_map(
         found,
         embeddings,
         FIGURES_DIR,
-        VectorSource(item_vectors, untrained_text_vectors),
+        VectorSource(partial(_with_bar, item_vectors), partial(_with_bar, untrained_text_vectors)),
         colour_by=colour_by,
         beside=[find_run(name) for name in beside or ()],
         n_compared=n_compared,
@@ -86,6 +89,13 @@ def item_map(
     for path in (drawn.files.whole, drawn.files.few, drawn.files.page, drawn.quality):
         typer.echo(path)
     talk.print(quality_table(read_json(drawn.quality)["rows"]))
+
+
+def _with_bar(read: Callable[..., np.ndarray], *arguments: object) -> np.ndarray:
+    """Return the vectors that ``read`` returns; a bar says how many texts have been read for them, if any."""
+    with progress() as bar:
+        task = bar.add_task("texts", visible=False)
+        return read(*arguments, lambda done, total: bar.update(task, completed=done, total=total, visible=True))
 
 
 def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:

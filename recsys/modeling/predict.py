@@ -27,7 +27,7 @@ from recsys.modeling.lists import (
     write_lists,
 )
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.original.scores import HeldOutScores, score_customers
+from recsys.modeling.original.scores import score_customers
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.candidates import Candidates, candidates_at, read_item_list, require_enough
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart

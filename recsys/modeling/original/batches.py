@@ -7,7 +7,7 @@ Shapes: B sequences, T positions, W sequences of an epoch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,29 +67,31 @@ class Stretches:
 
 def training_stretches(data: Purchases, split: Split, max_items: int) -> Stretches:
     """Return sequences of everything that may be learned from, ``<eos>`` after each customer's last event of it."""
-    return _stretches(data.offsets[:-1], split.train_end, data.offsets[:-1], max_items, ends=True)
+    return _stretches(data, split.train_end, max_items)
 
 
 def customer_stretches(data: Purchases, user_index: np.ndarray, max_items: int) -> Stretches:
     """Return sequences of the whole histories of customers that were held out."""
     end = data.offsets[:-1].copy()
     end[user_index] = data.offsets[user_index + 1]
-    return _stretches(data.offsets[:-1], end, data.offsets[:-1], max_items, ends=True)
+    return _stretches(data, end, max_items)
 
 
 def fold_stretches(data: Purchases, fold: Fold, n_targets: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences in which only the ``n_targets`` (Q,) events after what a fold knows of a customer are targets."""
+    """Return sequences in which only the ``n_targets`` (Q,) events after what a fold knows of a user are targets."""
     end = data.offsets[:-1].copy()
     end[fold.user_index] = fold.history_end[fold.user_index] + n_targets
-    stretches = _stretches(data.offsets[:-1], end, fold.history_end, max_items, ends=False)
-    return stretches.take(np.flatnonzero(stretches.end > stretches.counted))
+    stretches = _stretches(data, end, max_items)
+    counted = fold.history_end[np.searchsorted(data.offsets, stretches.begin, side="right") - 1]
+    stretches = replace(stretches, counted=counted, whole=np.zeros_like(stretches.whole))
+    return stretches.take(np.flatnonzero(stretches.end > counted))
 
 
-def _stretches(begin: np.ndarray, end: np.ndarray, counted: np.ndarray, max_items: int, *, ends: bool) -> Stretches:
-    windows = cut_windows(begin, end, max_items)
-    stop = windows.start + windows.length
-    user = windows.user_index
-    return Stretches(windows.start, stop, counted[user], (stop == end[user]) & ends)
+def _stretches(data: Purchases, end: np.ndarray, max_items: int) -> Stretches:
+    """Return sequences of the events of each user before ``end`` (U,), where the history ends."""
+    windows = cut_windows(data.offsets[:-1], end, max_items)
+    stop, user = windows.start + windows.length, windows.user_index
+    return Stretches(windows.start, stop, data.offsets[user], stop == end[user])
 
 
 class OriginalBatches(IterableDataset[OriginalBatch]):

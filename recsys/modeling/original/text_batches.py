@@ -137,11 +137,8 @@ class TextBatches(IterableDataset[TextBatch]):
         self.epoch, self.rank, self.world_size = 0, 0, 1
 
     def __len__(self) -> int:
-        return -(-self._n_batches // self.world_size)
-
-    @property
-    def _n_batches(self) -> int:
-        return -(-len(self.rows) // self.config.batch_texts)
+        n_batches = -(-len(self.rows) // self.config.batch_texts)
+        return -(-n_batches // self.world_size)
 
     @property
     def n_events(self) -> int:
@@ -169,12 +166,9 @@ def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
     width = MAX_TOKENS if config.objective == "original" else None
     token_BT = texts.batch(rows, width)
     is_padding_BT = token_BT == texts.padding
-    place_M = torch.nonzero((~is_padding_BT[:, 1:]).flatten()).squeeze(1)
-    target_M = token_BT[:, 1:].flatten()[place_M]
-    n_columns = token_BT.shape[1]
-    place_M = place_M + torch.div(
-        place_M, n_columns - 1, rounding_mode="floor"
-    )  # rows are one longer than their targets
+    row_M, column_M = torch.nonzero(~is_padding_BT[:, 1:], as_tuple=True)
+    target_M = token_BT[row_M, column_M + 1]
+    place_M = row_M * token_BT.shape[1] + column_M
     if config.objective == "original":
         is_padding_BT = torch.zeros_like(is_padding_BT)  # its mistake: padding is read like any token
     return TextBatch(token_BT, is_padding_BT, place_M, target_M)
