@@ -3,13 +3,16 @@
 Every variant leaves out one part of ``configs/base.yaml``, puts another in its place, or adds one (``with_…``), is
 trained with the same seeds on the same data, and is held against the whole on the same customers. The weeks are those
 on which choices are made (they lie before the test weeks of :mod:`benchmarks.quality`); one training serves all three,
-where each test week has its own.
+where each test week has its own. The whole is trained whenever a variant is. Rows of variants that are not run stay as
+they were measured, each with its own commit and date, and its difference to the whole of that commit.
 """
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -28,10 +31,11 @@ from benchmarks.quality import (
 )
 from benchmarks.quality_data import DATA_SETS
 from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, list_folds, train_all
-from benchmarks.quality_tables import MEAN, Scored, differences_of, rows_of, score_part, settings_for
+from benchmarks.quality_tables import MEAN, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
 from recsys.schema import DECODER
+from recsys.storage import read_json
 
 _COMPONENTS: Final = ("sequence", "sales", "past_items", "categories", "co_purchases")
 
@@ -72,6 +76,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 #: The weeks of choices; the length of a training stands here too, so that a change elsewhere does not alter variants.
 SHORT: Final = ("split.end=2017-12-11", "training.recent_days=60", "training.query_windows=8", "training.epochs=2")
 _DATA: Final = "completejourney"
+_NAME: Final = "ablation"
 
 app = typer.Typer(add_completion=False)
 
@@ -91,6 +96,8 @@ def main(
     began = time.perf_counter()
     numbers, names = seeds_of(seeds), _variants_of(variants)
     out_folder = folder_of_results(out, settings)
+    all_settings = [*SHORT, *(settings or ())]
+    earlier = _earlier(out_folder / "results" / f"{_NAME}.json", names, all_settings)
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     data_set = replace(DATA_SETS[_DATA], retrained=False)
     with working_folder(work) as folder, chdir(folder):
@@ -111,17 +118,18 @@ def main(
     result = {
         "protocol": {
             "description": data_set.about,
-            "settings": [*SHORT, *(settings or ())],
+            "settings": all_settings,
             "threads": threads,
             "jobs": jobs,
         }
         | {"variants": {name: {"about": VARIANTS[name][0], "settings": VARIANTS[name][1]} for name in names}}
-        | {"decoders": {name: describe_runs(found) for name, found in runs.items()}},
+        | {"decoders": {name: describe_runs(trained) for name, trained in runs.items()}},
         "rows": [row for part in scored for row in rows_of(part)],
         "differences": [row for part in scored for row in differences_of(part)],
         **circumstances(began),
     }
-    publish("ablation", result, _section(result, scored, names, numbers), out_folder)
+    result = merged(earlier, result)
+    publish(_NAME, result, section_of(result, names, numbers), out_folder)
 
 
 def _variants_of(words: str) -> list[str]:
@@ -132,10 +140,69 @@ def _variants_of(words: str) -> list[str]:
     return [DECODER, *(name for name in VARIANTS if name in names and name != DECODER)]
 
 
-def _section(result: dict[str, Any], scored: list[Scored], names: list[str], seeds: list[int]) -> str:
-    heads = [f"{part.part.segment}: {part.part.metrics[0].upper()}" for part in scored]
-    rules = [name for name in scored[0].tables[MEAN] if name in DATA_SETS[_DATA].rules]
-    training = cost_of_training(result["protocol"]["decoders"].values(), result["protocol"]["jobs"])
+def _earlier(path: Path, names: Sequence[str], settings: Sequence[str]) -> dict[str, Any] | None:
+    """Return the results that stand in ``path``, some of which stay when the variants ``names`` are measured anew.
+
+    Raises:
+        UsageError: what would stay was trained with other settings.
+    """
+    if not path.is_file():
+        return None
+    earlier: dict[str, Any] = read_json(path)
+    before = earlier["protocol"]["settings"]
+    stay = [name for name in _staying(earlier, names) if name != DECODER]
+    if stay and list(before) != list(settings):
+        raise UsageError(
+            f"{path} holds variants trained with {' '.join(before)}, expected {' '.join(settings)}; measure these anew "
+            f"too, or name another folder with --out: {' '.join(stay)}"
+        )
+    return earlier
+
+
+def _staying(earlier: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Return the variants of earlier results that still exist and are not among ``names``."""
+    return [name for name in earlier["protocol"]["variants"] if name in VARIANTS and name not in names]
+
+
+def merged(earlier: dict[str, Any] | None, result: dict[str, Any]) -> dict[str, Any]:
+    """Return ``result`` with what ``earlier`` results say of variants that were not run this time.
+
+    Every row carries its own commit and date. Rows of rules are those of ``result``; variants that no longer exist are
+    dropped.
+    """
+    measured, protocol = _dated(result), result["protocol"]
+    if earlier is None:
+        return measured
+    stay, before = _staying(earlier, list(protocol["variants"])), earlier["protocol"]
+    kept = _dated(earlier)
+    variants = before["variants"] | protocol["variants"]
+    decoders = {name: runs for name, runs in before["decoders"].items() if name.rpartition("/")[0] in stay}
+    joined = {
+        "variants": {name: variants[name] for name in VARIANTS if name in variants},
+        "decoders": protocol["decoders"] | decoders,
+    }
+    return measured | {
+        "protocol": protocol | joined,
+        "rows": [*measured["rows"], *(row for row in kept["rows"] if row["system"] in stay)],
+        "differences": [*measured["differences"], *(row for row in kept["differences"] if row["to"] in stay)],
+    }
+
+
+def _dated(result: dict[str, Any]) -> dict[str, Any]:
+    """Return results of which each row has a commit and a date, by default those of the whole file."""
+    of_file = {"commit": result["commit"], "date": result["date"]}
+    return result | {name: [of_file | row for row in result[name]] for name in ("rows", "differences")}
+
+
+def section_of(result: dict[str, Any], names: Sequence[str], seeds: Sequence[int]) -> str:
+    """Return the section of RESULTS.md: all rows of ``result``, of which ``names`` were measured this time."""
+    values = {(row["segment"], row["metric"], row["system"]): row for row in result["rows"] if row["fold"] == MEAN}
+    apart = {(row["segment"], row["metric"], row["to"]): row for row in result["differences"] if row["fold"] == MEAN}
+    parts = list(dict.fromkeys((segment, metric) for segment, metric, _ in values))
+    systems = [name for name in (*VARIANTS, *DATA_SETS[_DATA].rules) if (*parts[0], name) in values]
+    heads = [f"{segment}: {metric.upper()}" for segment, metric in parts]
+    decoders = result["protocol"]["decoders"].items()
+    trained = [runs for name, runs in decoders if name.rpartition("/")[0] in names]
     short = ", ".join(f"`{setting}`" for setting in result["protocol"]["settings"][1:])
     lines = [
         "## What each part is worth",
@@ -144,27 +211,26 @@ def _section(result: dict[str, Any], scored: list[Scored], names: list[str], see
         "configs/base.yaml without one part each, or with another in its place, Complete "
         "Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04, none of them a test week; trainings "
         f"shortened by {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets of customers "
-        f"of the whole minus the variant, paired. {result['date']}, commit {result['commit']}. {result['machine']}, "
-        f"{result['protocol']['threads']} threads; {training}, "
-        f"{result['seconds']:,.0f} s this time in all.",
+        "of the whole minus the variant, paired. A row of another commit than the whole's is of an earlier run, and "
+        f"its difference is to the whole of its own commit. {result['date']}, commit {result['commit']}. "
+        f"{result['machine']}, {result['protocol']['threads']} threads; "
+        f"{cost_of_training(trained, result['protocol']['jobs'])}, {result['seconds']:,.0f} s this time in all.",
         "",
-        f"| system | {' | '.join(f'{head} | the whole minus it' for head in heads)} |",
-        f"|---|{'---:|---:|' * len(heads)}",
+        f"| system | {' | '.join(f'{head} | the whole minus it' for head in heads)} | measured |",
+        f"|---|{'---:|---:|' * len(heads)}---|",
     ]
-    for name in [*names, *rules]:
+    for name in systems:
         about = f"{name}: {VARIANTS[name][0]}" if name in VARIANTS else name
-        cells = [_cell(part, name) for part in scored]
-        lines.append(f"| {about} | {' | '.join(cells)} |")
+        cells = [_cell(values[*part, name], apart.get((*part, name))) for part in parts]
+        row = values[*parts[0], name]
+        lines.append(f"| {about} | {' | '.join(cells)} | {row['date']}, {row['commit']} |")
     return "\n".join(lines)
 
 
-def _cell(part: Scored, name: str) -> str:
-    metric = part.part.metrics[0]
-    value = f"{part.tables[MEAN][name][metric]['value']:.4f}"
-    if name == DECODER:
-        return f"{value} | "
-    apart = part.differences[MEAN][name][metric]
-    return f"{value} | {apart['value']:+.4f} [{apart['low']:+.4f}, {apart['high']:+.4f}]"
+def _cell(row: dict[str, Any], apart: dict[str, Any] | None) -> str:
+    if apart is None:  # the whole
+        return f"{row['value']:.4f} | "
+    return f"{row['value']:.4f} | {apart['value']:+.4f} [{apart['low']:+.4f}, {apart['high']:+.4f}]"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """How weights and sales tables age in a model that is not trained again: ``python -m benchmarks.freshness``."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from recsys.modeling.load import load_decoder
 from rich.console import Console
 from rich.table import Table
 
@@ -21,12 +21,15 @@ from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.backtest import Backtest, longest_map, trained, whole
-from recsys.modeling.lists import asked_at, write_lists
+from recsys.modeling.decoder.components import SEQUENCE
+from recsys.modeling.families import load_decoder
+from recsys.modeling.lists import fold_candidates, with_cold_start, write_lists
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
-from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.schema import DECODER
-from recsys.signals.sales import ItemSales
+from recsys.signals.item_codes import ItemCodes
+from recsys.signals.sales import ITEM_FEATURES
+from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.storage import write_json
 
 FRESHNESS_FILE = "freshness.json"
@@ -50,22 +53,43 @@ def main(
     """
     resolved = load_config(config, settings or [])
     keep_freed_memory()
-    scores = freshness(Backtest.of(resolved, weeks, force=force))
+    scores = freshness(Backtest.from_config(resolved, weeks, force=force))
     _print_freshness(scores)
     path = REPORTS_DIR / resolved.name / FRESHNESS_FILE
     write_json(path, scores)
     talk.print(f"wrote {path}", markup=False)
 
 
-class SalesAsOf(ItemSales):
-    """Sales that nobody renews: whatever the date, those of the day ``as_of``; what is planned is known anew."""
+class SalesAsOf(Snapshots):
+    """Snapshots that nobody makes anew: whatever the day, the one of ``as_of``; what is planned is known anew."""
 
-    def __init__(self, data: Purchases, as_of: int) -> None:
-        super().__init__(data)
+    def __init__(self, log: Purchases, as_of: int, codes: ItemCodes | None = None, *, promotions: bool = True) -> None:
+        """Take the purchases, and the day since which no snapshot is made; the rest is that of :class:`Snapshots`."""
+        super().__init__(log, codes, promotions=promotions)
         self.as_of = as_of
+        self._of_day: dict[int, Snapshot] = {}
 
-    def _sold_features(self, day: int) -> np.ndarray:
-        return super()._sold_features(self.as_of)
+    def at(self, day: int) -> Snapshot:
+        """Return the snapshot of ``as_of``, with the promotions of ``day``."""
+        if day not in self._of_day:
+            old = super().at(self.as_of)
+            self._of_day[day] = _OldSnapshot(old.day, old.items, old.codes, old.promotions, old.counts, today=day)
+        return self._of_day[day]
+
+
+@dataclass(frozen=True)
+class _OldSnapshot(Snapshot):
+    """A snapshot of an earlier day, with the promotions of the day ``today``."""
+
+    today: int = 0
+
+    @cached_property
+    def item_features(self) -> np.ndarray:
+        """Sales of every item as they were, and its promotions as they are (V, F) float32."""
+        features = np.array(super().item_features)
+        if self.promotions is not None:
+            features[1:, len(ITEM_FEATURES) :] = self.promotions.at(self.today)[1:]
+        return features
 
 
 def freshness(plan: Backtest) -> dict[str, Any]:
@@ -80,24 +104,24 @@ def freshness(plan: Backtest) -> dict[str, Any]:
         DataError: nothing lies before the oldest weights.
     """
     _require_tables(plan.config)
-    if plan.train_day(plan.folds[0], max(TRAINED_BEFORE)) <= plan.data.first_day:
+    if plan.train_day(plan.folds[0], max(TRAINED_BEFORE)) <= plan.log.first_day:
         raise DataError(
-            f"the data run from {day_date(plan.data.first_day)} to {day_date(plan.data.last_day)}: nothing lies "
+            f"the data run from {day_date(plan.log.first_day)} to {day_date(plan.log.last_day)}: nothing lies "
             f"{max(TRAINED_BEFORE)} windows before {plan.folds[0].name} to learn from; lower --weeks or give more data"
         )
     by_age = {age: [_fresh_and_stale(plan, fold, age) for fold in plan.folds] for age in TRAINED_BEFORE}
     settings = settings_of(plan.config)
     together = [_together(dict(zip(by_age, folds, strict=True))) for folds in zip(*by_age.values(), strict=True)]
-    protocol = protocol_of(whole(plan), plan.data, plan.folds, together)
+    protocol = protocol_of(whole(plan), plan.log, plan.folds, together)
     rows = [_row(age, score_systems(folds, settings)) for age, folds in by_age.items()]
     return {"protocol": protocol, **score_systems(together, settings), "rows": rows}
 
 
 def _require_tables(config: Config) -> None:
-    if config.original.family is not None or not (config.model.sales_head or config.model.repeat_head):
+    if config.family != "decoder" or config.model.components == (SEQUENCE,):
         raise ConfigError(
-            "the study compares sales tables, and this model reads none; leave out original.family, and set "
-            "model.sales_head or model.repeat_head"
+            "the study compares sales tables, and this model reads none; leave out original.family, and list more than "
+            f"{SEQUENCE} in model.components"
         )
 
 
@@ -112,21 +136,21 @@ def _together(by_age: dict[int, FoldLists]) -> FoldLists:
 def _fresh_and_stale(plan: Backtest, fold: Fold, age: int) -> FoldLists:
     """Return ``fold`` with the lists of weights of ``age`` windows before it, with fresh tables and with stale ones."""
     train_day = plan.train_day(fold, age)
-    found = trained(plan, train_day)
-    data, config = plan.data, found.config
-    paths = {"fresh": found.table_path(DECODER, fold.name), "stale": found.table_path(_STALE, fold.name)}
-    history, candidates = asked_at(fold, data, config)
+    run_of_age = trained(plan, train_day)
+    log, config = plan.log, run_of_age.config
+    paths = {"fresh": run_of_age.table_path(DECODER, fold.name), "stale": run_of_age.table_path(_STALE, fold.name)}
     for tables, path in paths.items():
         if path.is_file():
             continue
-        cold_start = Popularity.for_cold_start(history, config.predict.segment)
-        decoder = load_decoder(found, data)
+        decoder = load_decoder(run_of_age, log)
         if tables == "stale" and isinstance(decoder, DecoderRecommender):
-            decoder = DecoderRecommender(decoder.model, SalesAsOf(data, plan.learned_before(train_day)))
-        served = WithColdStart(decoder, cold_start)
-        write_lists(served, history, fold.user_index, config.predict.k, candidates, path)
-    lists = {tables: read_lists(path, data, fold.user_index) for tables, path in paths.items()}
-    return replace(lists_of_run(found, data, fold, []), lists=lists)
+            codes, promotions = decoder.snapshots.codes, config.model.promotions
+            old = SalesAsOf(log, plan.learned_before(train_day), codes, promotions=promotions)
+            decoder = DecoderRecommender(decoder.model, old, decoder.user_codes)
+        system = with_cold_start(decoder, config, fold.everybody(log))
+        write_lists(system, fold.histories(log), config.predict.k, fold_candidates(fold, log, config), path)
+    lists = {tables: read_lists(path, log, fold.user_index) for tables, path in paths.items()}
+    return replace(lists_of_run(run_of_age, log, fold, []), lists=lists)
 
 
 def _row(age: int, scores: RunCells) -> dict[str, Any]:

@@ -59,8 +59,9 @@ def compare(raw: Path, folder: Path, n_articles: int = 1_000) -> Comparison:
     ours = measure([*prepare, "--top-k-articles", str(n_articles)], folder)
     kept_path, counts_path = folder / "pandas.parquet", folder / "pandas.json"
     pandas = measure([sys.executable, str(_RULES), str(raw), str(kept_path), str(counts_path), str(n_articles)], folder)
-    data = open_purchases(folder / "data/processed/hm-split")
-    report = json.loads((data.folder / "report.json").read_text(encoding="utf-8"))
+    prepared = folder / "data/processed/hm-split"
+    data = open_purchases(prepared)
+    report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
     before = report["before_history_limits"]
     kept = pq.read_table(kept_path)
     equal = kept["user_id"].to_pylist() == data.user_ids.to_pylist()

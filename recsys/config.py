@@ -29,8 +29,8 @@ class DataConfig(Section):
 
     source: str = Field(
         "completejourney",
-        description="reader, a file of recsys/data/sources: completejourney, hm, synthetic, table (column map), sequences, "
-        "or your own",
+        description="reader, a file of recsys/data/sources: completejourney, hm, synthetic, table (column map), "
+        "sequences, or your own",
     )
     name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under data/processed; the source by default"

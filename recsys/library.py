@@ -12,14 +12,14 @@
 >>> model.recommend(history=[("tea", "2024-01-20")], k=2)["item_id"].to_list()
 ['jam', 'tea']
 """
+# Long because: it is the whole of what callers of the library use, in one place.
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date as Date
-from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import score_systems
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.recommenders.base import Recommendations, Recommender
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at, known_items, require_enough
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.rule_system import RuleSystem
@@ -43,54 +43,18 @@ from recsys.settings import nested, validated
 from recsys.signals.snapshot import Snapshot
 from recsys.storage import read_json, replacing, require_absent
 
+if TYPE_CHECKING:
+    from recsys.modeling.decoder_system import DecoderSystem
+
 #: A day: a date, or text such as 2024-01-31.
-Day = Date | str
+Day = dt.date | str
 #: Purchases of one person: pairs of item and day, or triples with a quantity.
 History = Sequence[tuple[Any, ...]]
 
 #: Loads torch and Lightning, which a rule needs not.
 _DECODER_SYSTEM = "recsys.modeling.decoder_system"
-
-
-class System(Protocol):
-    """A fitted system with the log it reads, whatever it is."""
-
-    @property
-    def name(self) -> str:
-        """Its name among the systems."""
-        ...
-
-    @property
-    def config(self) -> Config:
-        """Its settings."""
-        ...
-
-    @property
-    def log(self) -> Purchases:
-        """The purchases it knows."""
-        ...
-
-    @property
-    def seen_before(self) -> int | None:
-        """First day that has no part in what was learned; None where nothing is learned ahead."""
-        ...
-
-    @property
-    def last_day(self) -> int:
-        """Day of the newest purchase known."""
-        ...
-
-    def at(self, day: int) -> Recommender:
-        """Return what is asked at ``day``."""
-        ...
-
-    def extended(self, log: Purchases) -> "System":
-        """Return the same system over a longer log."""
-        ...
-
-    def save(self, folder: Path, *, histories: bool) -> None:
-        """Write what :func:`load` reads."""
-        ...
+#: A fitted system with the log it reads.
+System: TypeAlias = "RuleSystem | DecoderSystem"
 
 
 def fit(
@@ -308,8 +272,9 @@ class Model:
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
         style = self.log.style
         columns: dict[str, Any] = {name: _plain(table[name]) for name in table.column_names}
-        for name, which in ((USER_ID, "user"), (ITEM_ID, "item"), (PAST_ITEM_ID, "item")):
-            columns[name] = style.ids_to_native(columns[name], which)
+        columns[USER_ID] = style.ids_to_native(columns[USER_ID], "user")
+        for name in (ITEM_ID, PAST_ITEM_ID):
+            columns[name] = style.ids_to_native(columns[name], "item")
         return style.to_native(columns)
 
     def generate(
@@ -386,8 +351,8 @@ class Model:
             )
         if given.later_events:
             raise DataError(
-                f"history: {given.later_events[0][1]!r} was bought on {day_date(day)} or later, and only what was bought "
-                "before the day asked is known; ask for a later date"
+                f"history: {given.later_events[0][1]!r} was bought on {day_date(day)} or later, and only purchases "
+                "before the day asked are known; ask for a later date"
             )
         return given.histories
 
@@ -469,12 +434,12 @@ def _data_config(shop: Purchases) -> DataConfig:
 
 
 def _day(value: Day) -> int:
-    if isinstance(value, datetime):
+    if isinstance(value, dt.datetime):
         return day_number(value.date())
-    if isinstance(value, Date):
+    if isinstance(value, dt.date):
         return day_number(value)
     try:
-        return day_number(Date.fromisoformat(str(value)[:10]))
+        return day_number(dt.date.fromisoformat(str(value)[:10]))
     except ValueError as error:
         raise UsageError(f"date is {value!r}; expected a date, or text such as 2024-01-31") from error
 

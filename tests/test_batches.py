@@ -18,8 +18,8 @@ def data(tmp_path):
     return toy_data(tmp_path, n_users=40, n_items=30, n_days=60, seed=3)
 
 
-def batches_of(data, split_config=SplitConfig(n_folds=1), **changes):
-    split = make_split(data, split_config)
+def batches_of(data, *, horizon_days=7, **changes):
+    split = make_split(data, SplitConfig(n_folds=1, horizon_days=horizon_days))
     settings = {
         "user_codes": None,
         "lifts": True,
@@ -27,7 +27,7 @@ def batches_of(data, split_config=SplitConfig(n_folds=1), **changes):
         "batch_tokens": 64,
         "batch_queries": 1000,
         "query_windows": 4,
-        "horizon_days": 7,
+        "horizon_days": horizon_days,
         "seed": 1,
     }
     return TrainingBatches(Snapshots(data), split, **settings | changes)
@@ -106,7 +106,7 @@ def test_queries_ask_only_for_windows_that_end_before_the_validation_window(data
 def test_every_epoch_asks_even_where_a_single_date_fits(tmp_path):
     events = [(user, day, 1 + (user + day) % 5) for user in range(8) for day in range(18_000, 18_007)]
     data = write_prepared(tmp_path / "short", events)
-    batches = batches_of(data, SplitConfig(n_folds=1, horizon_days=2), batch_queries=100, horizon_days=2)
+    batches = batches_of(data, batch_queries=100, horizon_days=2)
     for batches.epoch in range(6):
         days = torch.cat([days_of(batches, batch.queries) for batch in batches])
         assert days.unique().tolist() == [18_001]

@@ -51,7 +51,7 @@ def house(tmp_path):
     write(tmp_path, "pyproject.toml", PROJECT)
     write(tmp_path, "README.md", "# Shop\n\nIt sells things.\n")
     write(tmp_path, "docs/index.md", "Short words.\n")
-    write(tmp_path, "tools/words.txt", "# why\n(.*_)?categories?(_.*)?\nSeed[A-Z].*\nseed_.*\nallow: seed_everything\n")
+    write(tmp_path, "tools/words.txt", "# why\n(.*_)?kinds?(_.*)?\nSeed[A-Z].*\nseed_.*\nallow: seed_everything\n")
     for name in ("__init__", "cli", "base", "data/__init__", "data/reading"):
         write(tmp_path, f"recsys/{name}.py", '"""A module."""\n')
     return tmp_path
@@ -207,7 +207,7 @@ def test_definitions_are_held_against_the_word_list(house):
         house,
         "recsys/base.py",
         "item_kind = 1\n"
-        "def categories(kind_head, *, a=lambda kind: 0):\n"
+        "def kinds(kind_head, *, a=lambda kind: 0):\n"
         "    kind = library.kind = kind_head\n"
         "    def of_kind(): ...\n"
         "class SeedModel:\n"
@@ -216,7 +216,7 @@ def test_definitions_are_held_against_the_word_list(house):
         "seed = mankind = KIND = seed_everything = [kind for kind in ()]\n",
     )
     write(house, "benchmarks/kind.py", "")
-    write(house, "tools/categories/__init__.py", "")
+    write(house, "tools/kinds/__init__.py", "")
     found = listed_names(house)
     names = sorted(place.split()[1] for place in found.offenders)
     expected = [
@@ -226,14 +226,14 @@ def test_definitions_are_held_against_the_word_list(house):
         "kind",
         "kind",
         "kind_head",
-        "categories",
-        "categories",
+        "kinds",
+        "kinds",
         "n_kinds",
         "of_kind",
     ]
     assert names == expected
     assert found.number == len(expected)
-    assert found.notes == ["9 of (.*_)?categories?(_.*)?", "1 of Seed[A-Z].*"]
+    assert found.notes == ["9 of (.*_)?kinds?(_.*)?", "1 of Seed[A-Z].*"]
     assert {"recsys/base.py:5 SeedModel", "benchmarks/kind.py:1 kind"} <= set(found.offenders[:2] + found.offenders)
 
 

@@ -91,7 +91,8 @@ def test_the_public_names_are_few_and_none_is_a_module():
 def test_a_popularity_rule_needs_neither_torch_nor_lightning():
     code = (
         "import sys, polars as pl, recsys\n"
-        "frame = pl.DataFrame({'u': ['a', 'b'] * 40, 'i': ['x', 'y', 'z', 'x'] * 20, 't': ['2024-01-01', '2024-02-01'] * 40})\n"
+        "users, items, days = ['a', 'b'] * 40, ['x', 'y', 'z', 'x'] * 20, ['2024-01-01', '2024-02-01'] * 40\n"
+        "frame = pl.DataFrame({'u': users, 'i': items, 't': days})\n"
         "shop = recsys.Purchases.from_frame(frame, user='u', item='i', time='t')\n"
         "print(recsys.fit(shop, 'popularity').recommend(['a'], k=1)['item_id'].to_list())\n"
         "print(sorted({'torch', 'pytorch_lightning'} & set(sys.modules)))"
@@ -115,7 +116,7 @@ def test_lists_are_those_of_the_command_line(frame, shop, model, tmp_path, monke
         result = CliRunner().invoke(build_app(verb), [verb, *words])
         assert result.exit_code == 0, (verb, result.output, result.exception)
     prepared = json.loads(Path("data/processed/table/manifest.json").read_text())
-    assert prepared["fingerprint"].split() and prepared["n_events"] == shop.n_events
+    assert prepared["n_events"] == shop.n_events
     written = pq.read_table("reports/r/recommendations.parquet").to_pandas()
     lists = model.recommend(k=5)
     # The command line reads CustomerID from a file, where it is written 17000.0.
@@ -210,7 +211,8 @@ def test_no_list_depends_on_what_was_bought_later(frame, model):
 def test_evaluating_holds_systems_side_by_side(shop, model):
     table = recsys.evaluate(model, shop, folds=3, beside=["repeat", "popularity"], metrics=["map@12"])
     assert table["system"].tolist() == ["decoder", "repeat", "popularity"]
-    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
+    assert (table["low"] <= table["value"]).all()
+    assert (table["value"] <= table["high"]).all()
     apart = table.set_index("system")
     assert apart["difference"]["repeat"] == pytest.approx(apart["value"]["decoder"] - apart["value"]["repeat"])
     assert apart["difference_low"]["repeat"] <= apart["difference"]["repeat"] <= apart["difference_high"]["repeat"]
@@ -282,11 +284,11 @@ def test_fitting_leaves_torch_and_the_working_folder_as_they_were(shop, tmp_path
     torch = import_module("torch")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(3)
-    before = torch.get_rng_state().clone(), np.random.get_state()[1].copy()  # noqa: NPY002 - what must not change
+    before = torch.get_rng_state().clone(), np.random.get_state()[1].copy()
     steps = []
     recsys.fit(shop, settings=SETTINGS, progress=lambda done, total: steps.append((done, total)))
     assert (torch.get_rng_state() == before[0]).all()
-    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before[1]).all()
     assert not torch.are_deterministic_algorithms_enabled()
     assert list(tmp_path.iterdir()) == []
     assert steps[-1][0] == steps[-1][1] == len(steps)
@@ -303,7 +305,7 @@ def test_fitting_leaves_torch_and_the_working_folder_as_they_were(shop, tmp_path
         (lambda model: model.recommend([17003], candidates=["?"]), DataError, "candidates: 1 of 1 items are unknown"),
         (lambda model: model.similar_items("?"), DataError, "items are unknown"),
         (lambda model: recsys.fit(model.log, "magic"), recsys.ConfigError, "there is no system 'magic'"),
-        (lambda model: recsys.fit(model.log, settings={"model.wdith": 3}), recsys.ConfigError, "did you mean model.width"),
+        (lambda model: recsys.fit(model.log, settings={"model.wdith": 3}), recsys.ConfigError, "mean model.width"),
         (lambda model: recsys.fit(model.log, until="then"), UsageError, "until is 'then'; expected validation or end"),
         (lambda model: recsys.load("nowhere"), RunError, "nowhere is not a saved model: it does not exist"),
     ],

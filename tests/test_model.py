@@ -270,7 +270,7 @@ def test_sales_read_categories_where_items_have_some(with_categories, tmp_path):
 
 
 def test_by_default_a_model_has_the_components_that_fit_the_protocol(with_categories):
-    data, model = with_categories
+    _, model = with_categories
     assert model.term_names == ("sequence", "bias", "categories", "co_purchases", "sales", "past_items")
     undated = PurchaseModel(SMALL, model.codes, has_dates=False)
     assert undated.term_names == ("sequence", "bias", "neighbours")
@@ -502,7 +502,7 @@ def test_an_untrained_model_gives_past_items_and_the_catalogue_an_even_chance(da
 def test_any_choice_of_components_learns_validates_recommends_and_is_saved_and_loaded(tmp_path, components, loss):
     data = described(tmp_path)
     config = SMALL.model_copy(update={"components": components})
-    module = module_for(data, config, loss=loss, n_negatives=64, n_window_negatives=64)
+    module = module_for(data, config, loss=loss, n_negatives=64)
     assert (module.model.decoder is None) == ("sequence" not in components)
     losses = train_steps(module, 10)
     assert losses[-1] < losses[0]

@@ -17,8 +17,8 @@ from recsys.cli import build_app
 from recsys.config import Config, load_config, load_original
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.decoder.weights import save_weights
-from recsys.modeling.predict import predict_folds
 from recsys.modeling.original.module import OriginalModule
+from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
 from recsys.runs import find_run
 from recsys.storage import read_json

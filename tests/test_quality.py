@@ -375,20 +375,76 @@ def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkey
     monkeypatch.setattr(ablation, "_DATA", "shop")
     monkeypatch.setattr(ablation, "SHORT", ("training.query_windows=2",))
     with pytest.raises(SystemExit) as stop:
-        run(ablation.app, ["--seeds", "1", "--variants", "no_repeat_head", "--work", "ablation", "--out", "out"])
+        run(ablation.app, ["--seeds", "1", "--variants", "no_past_items", "--work", "ablation", "--out", "out"])
     assert not stop.value.code
     found = json.loads(Path("out/results/ablation.json").read_text(encoding="utf-8"))
     rows = keyed(found["rows"], "segment", "metric", "fold", "system")
     apart = keyed(found["differences"], "segment", "metric", "fold", "to")
     key = ("all", "map@12", "mean")
-    assert rows[*key, "no_repeat_head"]["seeds"] == [1]
-    assert apart[*key, "no_repeat_head"]["value"] == pytest.approx(
-        rows[*key, "decoder"]["value"] - rows[*key, "no_repeat_head"]["value"]
+    assert rows[*key, "no_past_items"]["seeds"] == [1]
+    assert apart[*key, "no_past_items"]["value"] == pytest.approx(
+        rows[*key, "decoder"]["value"] - rows[*key, "no_past_items"]["value"]
     )
     text = Path("out/RESULTS.md").read_text(encoding="utf-8")
-    assert "| no_repeat_head: past items scored like any other |" in text
-    model = load_config(Path("ablation/models/no_repeat_head-shop-1/config.yaml")).model
+    assert "| no_past_items: past items scored like any other |" in text
+    model = load_config(Path("ablation/models/no_past_items-shop-1/config.yaml")).model
     assert model.components == ("sequence", "sales", "categories", "co_purchases")
+
+    again = ["--seeds", "1", "--variants", "no_sales", "--work", "ablation", "--out", "out"]
+    with pytest.raises(SystemExit) as stop:
+        run(ablation.app, [*again, "--set", "training.lr=0.1"])
+    assert stop.value.code == 2
+    assert "measure these anew too, or name another folder with --out: no_past_items" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        run(ablation.app, again)
+    assert not stop.value.code
+    both = json.loads(Path("out/results/ablation.json").read_text(encoding="utf-8"))
+    assert list(both["protocol"]["variants"]) == ["decoder", "no_past_items", "no_sales"]
+    assert {"decoder/1", "no_past_items/1", "no_sales/1"} == both["protocol"]["decoders"].keys()
+    for cells, name, before in ((both["rows"], "system", rows), (both["differences"], "to", apart)):
+        after = keyed(cells, "segment", "metric", "fold", name)
+        assert after[*key, "no_past_items"] == before[*key, "no_past_items"]
+    text = Path("out/RESULTS.md").read_text(encoding="utf-8")
+    assert all(f"| {name}: " in text for name in ("decoder", "no_past_items", "no_sales"))
+
+
+def ablation_of(commit: str, value: float, *variants: str) -> dict:
+    """Results of ``variants`` beside the whole, each of one row and one difference, as of another time."""
+    names = ("decoder", *variants)
+    row = {"metric": "map@12", "segment": "all", "fold": "mean", "value": value, "low": 0.0, "high": 1.0}
+    return {
+        "protocol": {
+            "settings": [],
+            "variants": {name: {"about": commit} for name in names},
+            "decoders": {f"{name}/42": [{"code_version": commit}] for name in names},
+        },
+        "rows": [row | {"system": name} for name in (*names, "repeat")],
+        "differences": [row | {"system": "decoder", "to": name} for name in (*variants, "repeat")],
+        "commit": commit,
+        "date": f"of {commit}",
+    }
+
+
+def test_variants_that_were_not_run_stay_with_their_own_commit_and_those_that_are_gone_are_dropped():
+    old = ablation_of("old", 0.1, "no_sales", "no_categories", "cut_since")
+    both = ablation.merged(old, ablation_of("new", 0.2, "no_decoder", "no_sales"))
+    # Whatever carries no commit of its own has that of its file.
+    expected = {"decoder": "new", "no_decoder": "new", "no_sales": "new", "repeat": "new", "no_categories": "old"}
+    for rows, name in ((both["rows"], "system"), (both["differences"], "to")):
+        assert len({row[name] for row in rows}) == len(rows)
+        commits = {row[name]: row["commit"] for row in rows}
+        assert commits == {system: expected[system] for system in expected if name == "system" or system != "decoder"}
+        assert all(row["date"] == f"of {row['commit']}" for row in rows)
+        assert all(row["value"] == {"new": 0.2, "old": 0.1}[row["commit"]] for row in rows)
+    assert list(both["protocol"]["variants"]) == ["decoder", "no_decoder", "no_sales", "no_categories"]
+    assert {name: runs[0]["code_version"] for name, runs in both["protocol"]["decoders"].items()} == {
+        f"{name}/42": expected[name] for name in ("decoder", "no_decoder", "no_sales", "no_categories")
+    }
+    assert both["commit"] == "new"
+    third = ablation.merged(both, ablation_of("newest", 0.3, "no_sales"))
+    commits = {row["system"]: row["commit"] for row in third["rows"]}
+    assert commits["no_categories"] == "old"
+    assert commits["no_decoder"] == "new"
 
 
 def test_an_unknown_variant_is_refused_with_the_known_ones(capsys):

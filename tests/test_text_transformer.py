@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from recsys.modeling.load import load_decoder
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from toy import write_prepared

@@ -2,32 +2,32 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from recsys.modeling.load import load_decoder
 from safetensors.torch import load_file
 from toy import toy_data
 
 from recsys.cli import build_app
-from recsys.config import Config, load_config
+from recsys.config import Config, dump_config, load_config
 from recsys.console import run as run_app
 from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
 from recsys.evaluation.metrics import mean_average_precision
+from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import load_weights, save_weights
-from recsys.modeling.recommenders.base import History
+from recsys.modeling.families import load_decoder
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.train import train
 from recsys.modeling.training.calibration import temperature_names
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO
 from recsys.modeling.training.fit import fit
 from recsys.modeling.training.module import PurchaseModule
-from recsys.modeling.training.validation import Validation
 from recsys.runs import find_run
 
 SETTINGS = [
@@ -76,15 +76,15 @@ def stop_at_epoch(number, settings, monkeypatch, words="--resume"):
 
 def test_a_run_folder_holds_configuration_weights_log_and_what_made_it(prepared):
     info = train(config_with())
-    found = find_run(None)
-    assert found.name == "toy"
-    assert found.config == config_with()
-    assert found.info == info
+    saved = find_run(None)
+    assert saved.name == "toy"
+    assert saved.config == config_with()
+    assert saved.info == info
     assert {"seed", "device", "code_version", "data_fingerprint", "command", "events_per_second"} <= info.keys()
     assert 0 < info["untrained_value"] < 1
-    log = (found.folder / "metrics.csv").read_text().splitlines()
+    log = (saved.folder / "metrics.csv").read_text().splitlines()
     assert {"epoch", "step", "train_loss_epoch", "val_map@12"} <= set(log[0].split(","))
-    assert list((found.folder / "tensorboard").rglob("events.out.tfevents.*"))
+    assert list((saved.folder / "tensorboard").rglob("events.out.tfevents.*"))
     assert not list(Path().rglob("*.ckpt"))
 
 
@@ -181,8 +181,6 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path):
 def test_every_named_configuration_is_saved_as_it_resolves(path, tmp_path):
     resolved = load_config(path)
     saved = tmp_path / "config.yaml"
-    from recsys.config import dump_config
-
     saved.write_text(dump_config(resolved))
     assert load_config(saved) == resolved
     assert yaml.safe_load(saved.read_text())["model"]["width"] == resolved.model.width
@@ -266,62 +264,65 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
 
 
 def gain_for(n_users, monkeypatch):
-    """Let every epoch rank better for so many customers, and as untrained for all others."""
-    original, untrained = Validation.average_precisions, {}
+    """Let every epoch rank better for so many users, and as untrained for all others."""
+    original = PurchaseModule.on_train_epoch_end
 
-    def average_precisions(self, model):
-        precision_Q, temperatures = original(self, model)
-        if model.training_has_begun:
-            precision_Q = untrained[self.config.name].copy()
+    def on_train_epoch_end(self):
+        validate = self.validation.average_precisions
+
+        def average_precisions(model):
+            precision_Q = self.untrained_Q.numpy().astype(float)
             precision_Q[:n_users] += 0.5
-        untrained.setdefault(self.config.name, precision_Q)
-        return precision_Q, temperatures
+            return precision_Q, validate(model)[1]
 
-    monkeypatch.setattr(Validation, "average_precisions", average_precisions)
+        self.validation.average_precisions = average_precisions
+        original(self)
+        del self.validation.average_precisions
+
+    monkeypatch.setattr(PurchaseModule, "on_train_epoch_end", on_train_epoch_end)
 
 
 @pytest.mark.parametrize(
-    ("luckier", "has_heads", "is_halfway"),
-    [(1, True, True), (1, False, False), (30, True, False)],
-    ids=["one customer of thirty, from rules", "one of thirty, from nothing", "all of them, from rules"],
+    ("luckier", "components", "is_halfway"),
+    [(1, "null", True), (1, "[sequence]", False), (30, "null", False)],
+    ids=["one user of thirty, from rules", "one of thirty, from nothing", "all of them, from rules"],
 )
 def test_what_was_learned_meets_the_rules_halfway_where_the_gain_may_be_chance(
-    prepared, monkeypatch, luckier, has_heads, is_halfway
+    prepared, monkeypatch, luckier, components, is_halfway
 ):
     gain_for(luckier, monkeypatch)
-    heads = ("repeat_head", "sales_head", "kind_head", "companion_head")
-    settings = config_with(*(f"model.{head}={has_heads}" for head in heads))
+    settings = config_with(f"model.components={components}")
     info = train(settings)
     assert (info["best_epoch"], info["is_halfway"]) == (0, is_halfway)
     assert info["best_value"] > info["untrained_value"]
     module = build_module(settings, open_purchases(settings.data.folder, ""))
-    module.validate_untrained(module.validation)
+    module.validate_untrained()
     untrained = module.state_dict()
     state = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/best.safetensors")["state_dict"]
-    learned = module.weights(state | {"is_gain_sure": torch.tensor(data=True)})
+    learned = module.weights(state | {"gain_is_sure": torch.tensor(data=True)})
     kept = weights()
     assert kept.keys() == learned.keys()
     if not is_halfway:
         assert all(torch.equal(kept[name], weight) for name, weight in learned.items())
         return
     assert info["kept_value"] == pytest.approx(module.value_of(kept))
-    parts = (untrained["parts"] + state["parts"]) / 2
+    temperatures = (untrained["temperatures"] + state["temperatures"]) / 2
     for name, _ in module.model.named_parameters():
         state[f"model.{name}"] = (untrained[f"model.{name}"] + state[f"model.{name}"]) / 2
-    expected = module.weights(state | {"is_gain_sure": torch.tensor(data=True), "parts": parts})
+    expected = module.weights(state | {"gain_is_sure": torch.tensor(data=True), "temperatures": temperatures})
     for name, weight in expected.items():
         torch.testing.assert_close(kept[name], weight)
     assert not all(torch.equal(kept[name], weight) for name, weight in learned.items())
 
 
-def test_what_a_single_validation_customer_gains_is_not_sure_and_what_was_never_asked_is_not_doubted(prepared):
+def test_what_a_single_validation_user_gains_is_not_sure_and_what_was_never_validated_is_not_doubted(prepared):
     module = build_module(config_with(), open_purchases(config_with().data.folder, ""))
     gained = np.ones(len(module.untrained_Q))
-    assert module.gains_more_than_chance(gained)  # the untrained model was never asked
+    assert module._gain_exceeds_one_se(gained)  # the untrained model was never validated
     module.untrained_Q[0] = 0
-    assert not module.gains_more_than_chance(gained)
+    assert not module._gain_exceeds_one_se(gained)
     module.untrained_Q[1] = 0
-    assert module.gains_more_than_chance(gained)
+    assert module._gain_exceeds_one_se(gained)
 
 
 def test_a_resumed_training_meets_the_rules_where_an_uninterrupted_one_does(prepared, monkeypatch):
@@ -368,20 +369,69 @@ UNDATED = ("split.protocol=leave_one_out", "split.n_folds=0")
 
 def test_a_run_without_a_date_keeps_its_neighbours_and_what_they_weigh(prepared):
     info = train(config_with(*UNDATED))
-    found = find_run("toy")
-    data = found.open_data()
-    module = build_module(found.config, data)
+    saved = find_run("toy")
+    data = saved.open_data()
+    module = build_module(saved.config, data)
     state = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/best.safetensors")["state_dict"]
     kept, own = weights(), module.model.state_dict()
-    assert own["neighbour_head.cosine_VK"].any()
-    for name in ("neighbour_head.cosine_VK", "neighbour_head.neighbour_VK"):
+    buffers = [f"components.neighbours.{name}" for name in ("cosine_VK", "neighbour_VK")]
+    assert own[buffers[0]].any()
+    for name in buffers:
         assert torch.equal(kept[name], own[name])
-    weight = state["parts"][COMPONENTS.index("co_purchases")].exp()
-    torch.testing.assert_close(kept["neighbour_head.weight"], weight)
-    fold = module.validation
-    history = History(data, fold.history_end, fold.start_day)
-    lists = load_decoder(found, data).recommend(history, fold.user_index, 12, Candidates(all_items(data.n_items)))
+    weight = state["temperatures"][temperature_names(module.model).index("neighbours")].exp()
+    torch.testing.assert_close(kept["components.neighbours.weight"], weight)
+    fold = module.validation.fold
+    lists = load_decoder(saved, data).recommend(fold.histories(data), 12, Candidates(all_items(data.n_items)))
     assert mean_average_precision(lists.item, fold, fold.user_index, 12) == pytest.approx(info["best_value"], abs=1e-6)
+
+
+@pytest.mark.parametrize("components", ["[sales, past_items]", "[sequence]", "[past_items]"])
+def test_a_run_of_some_components_trains_is_saved_loaded_and_recommends(prepared, monkeypatch, components):
+    settings = f"model.components={components}", "training.epochs=3"
+    info = train(config_with("name=whole", *settings))
+    assert 0 < info["best_value"] <= 1
+    saved = find_run("whole")
+    data = saved.open_data()
+    decoder, fold = load_decoder(saved, data), make_split(data, saved.config.split).validation
+    assert list(decoder.model.components) == [one for one in components[1:-1].split(", ") if one != "sequence"]
+    lists = decoder.recommend(fold.histories(data), 12, Candidates(all_items(data.n_items)))
+    value = info.get("kept_value", info["best_value"])
+    assert mean_average_precision(lists.item, fold, fold.user_index, 12) == pytest.approx(value, abs=1e-6)
+    stop_at_epoch(1, config_with("name=halves", *settings), monkeypatch)
+    train(config_with("name=halves", *settings), resume=True)
+    assert all(torch.equal(weight, weights("halves")[name]) for name, weight in weights("whole").items())
+
+
+def test_components_that_do_not_fit_are_refused_before_a_folder_is_touched(prepared):
+    with pytest.raises(ConfigError, match="names 'neighbours', which counts whole histories"):
+        train(config_with("model.components=[neighbours]"))
+    assert not Path("models").exists()
+
+
+def test_a_library_trains_on_purchases_in_memory_as_the_command_does(prepared, tmp_path, capfd):
+    """No folder of data, no bar: the same weights."""
+    config = config_with("training.epochs=1")
+    train(config)
+    capfd.readouterr()
+    opened = open_purchases(config.data.folder)
+    tables = {"items": opened.items.to_arrow(), "users": opened.users.to_arrow()}
+    log = replace(opened, folder=None, tables=tables)
+    with repeatable():
+        info = fit(config, log, build_module(config, log), tmp_path / "a run", command="python")
+    assert capfd.readouterr() == ("", "")
+    assert (info["command"], info["data_folder"]) == ("python", "")
+    kept = load_file(tmp_path / "a run" / "weights.safetensors")
+    assert all(torch.equal(kept[name], weight) for name, weight in weights().items())
+
+
+def test_a_repeatable_context_leaves_torch_as_it_was():
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
+    with repeatable():
+        torch.rand(7)
+        assert torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.are_deterministic_algorithms_enabled() == before[1]
 
 
 def test_a_catalogue_smaller_than_a_list_is_learned_from(workplace):
@@ -435,7 +485,7 @@ def test_a_training_goes_on_as_it_began_or_not_at_all(prepared, monkeypatch):
 
 def test_a_training_that_came_to_nothing_has_no_rank(prepared):
     module = build_module(config_with(), open_purchases(config_with().data.folder, ""))
-    assert module.validate(module.validation) > 0
+    assert module.validate_untrained() > 0
     with torch.no_grad():
-        module.model.repeat_head.out.bias.fill_(torch.nan)
-    assert module.validate(module.validation) == 0
+        module.model.past_items.net.out.bias.fill_(torch.nan)
+    assert module.validate_untrained() == 0

@@ -14,8 +14,8 @@ def write_prepared(folder, events, *, n_items=None, users=None, items=None, colu
     """Write ``events``, rows (user_index, day, item_index), as prepared data and open them.
 
     Rows keep their order within a user's day; each day is a basket. ``users`` are ids or a table; ``columns``,
-    given the three columns, returns arrays of prices and the like that stand in place of constant ones. ``promotions`` are rows
-    (item_index, first day, day after the last, medium, share).
+    given the three columns, returns arrays of prices and the like that stand in place of constant ones. ``promotions``
+    are rows (item_index, first day, day after the last, medium, share).
     """
     folder.mkdir(parents=True, exist_ok=True)
     events = np.asarray(events, dtype=np.int64).reshape(-1, 3)

@@ -13,7 +13,7 @@ The file's stable shape, which :class:`RunCells` writes down for those who make 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from recsys.errors import RunError
 from recsys.storage import read_json, write_json
@@ -43,6 +43,8 @@ class FoldCells(TypedDict):
     n_users: int
     systems: Cells
     differences: Cells
+    run: NotRequired[str]  # of a backtest: whose weights were asked
+    learned_before: NotRequired[str]  # and the first day that they have not learned from, YYYY-MM-DD
 
 
 class RunCells(TypedDict, total=False):

@@ -17,6 +17,7 @@ from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.evaluate import print_scores
 from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
+from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.lists import systems_of
 from recsys.modeling.memory import keep_freed_memory
@@ -129,7 +130,8 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
     """
     log, folds, every = plan.log, plan.folds, retrain_every or len(plan.folds)
     systems = in_report_order(systems_of(plan.config, log))
-    scored, of_models = [], []
+    scored: list[FoldLists] = []
+    of_models: list[tuple[str, str]] = []
     for first in range(0, len(folds), every):
         served = folds[first : first + every]
         train_day = plan.train_day(served[0], 1)
@@ -137,10 +139,13 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
         show_fold_lists(run_of_weeks, log, served, keep=True)
         scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
         learned_before = day_date(plan.learned_before(train_day)).isoformat()
-        of_models += [{"run": run_of_weeks.name, "learned_before": learned_before}] * len(served)
+        of_models += [(run_of_weeks.name, learned_before)] * len(served)
     protocol = protocol_of(whole(plan), log, folds, scored)
     scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
-    scores["folds"] = [fold | model for fold, model in zip(scores["folds"], of_models, strict=True)]
+    scores["folds"] = [
+        {**fold, "run": name, "learned_before": day}
+        for fold, (name, day) in zip(scores["folds"], of_models, strict=True)
+    ]
     return scores
 
 

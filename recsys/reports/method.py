@@ -71,8 +71,8 @@ def protocol(config: Config, scores: Scores) -> list[str]:
         f"{_who_counts(config, scores)} A customer who is asked and gets no list counts as zero.",
         f"An interval in brackets is the {100 * CONFIDENCE:.0f}% bootstrap interval over customers "
         f"({ordinary(config.evaluation.n_bootstrap)} resamples): were other customers of the same kind asked, the "
-        "value would mostly fall in it. Differences between systems are taken customer by customer, which makes them sharper than "
-        "two intervals side by side.",
+        "value would mostly fall in it. Differences between systems are taken customer by customer, which makes them "
+        "sharper than two intervals side by side.",
     ]
 
 

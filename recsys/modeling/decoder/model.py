@@ -27,7 +27,8 @@ class PurchaseModel(nn.Module):
     """Score every item of the catalogue for a history at a day.
 
     logit(query, item) = bias[item] + Σ component(query, item). For a past item the component ``past_items``, where
-    there is one, stands in the place of all others. The transformer is the component ``sequence``: query · vector[item].
+    there is one, stands in the place of all others. The transformer is the component ``sequence``:
+    query · vector[item].
 
     An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
     with them by its attributes and categories places it.
