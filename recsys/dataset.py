@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from recsys.config import RAW_DIR, Config, DataConfig, load_config
-from recsys.console import ConfigOption, ForceOption, SetOption, progress, run, talk
+from recsys.console import ConfigOption, ForceOption, SetOption, counted, run, talk
 from recsys.data.clean import BAD_PROMOTION
 from recsys.data.prepare import prepare
 from recsys.data.sources import all_sources
@@ -132,13 +132,14 @@ def embeddings(
     resolved = load_config(config, [*(settings or []), *overrides])
     if not resolved.data.model_fields_set:
         resolved = resolved.model_copy(update={"data": with_split_rules(resolved.data)})
-    with progress() as bar:
-        task = bar.add_task("texts", total=None)
+    first: list[int] = []
+    with counted("texts") as show:
 
         def advance(done: int, total: int) -> None:
-            if done and bar.tasks[0].total is None:
+            if done and not first:
                 talk.print(f"continuing an interrupted run: {done:,} of {total:,} texts are done")
-            bar.update(task, completed=done, total=total)
+            first.append(done)
+            show(done, total)
 
         manifest = write_embeddings(resolved, force=force, advance=advance)
     talk.print(

@@ -14,7 +14,7 @@ import typer
 from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 
-from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.console import ForceOption, RunOption, counted, run, talk
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
@@ -93,9 +93,8 @@ def item_map(
 
 def _with_bar(read: Callable[..., np.ndarray], *arguments: object) -> np.ndarray:
     """Return the vectors that ``read`` returns; a bar says how many texts have been read for them, if any."""
-    with progress() as bar:
-        task = bar.add_task("texts", visible=False)
-        return read(*arguments, lambda done, total: bar.update(task, completed=done, total=total, visible=True))
+    with counted("texts") as advance:
+        return read(*arguments, advance)
 
 
 def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:

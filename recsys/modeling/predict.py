@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.console import ForceOption, RunOption, counted, progress, run, talk
 from recsys.data.days import day_date, day_number
 from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
 from recsys.data.purchases import Histories, Purchases
@@ -156,9 +156,8 @@ def predict_everybody(
 
 def show_held_out(chosen: Run) -> None:
     """Print the scores of a run on held-out customers, and write them beside its lists as JSON."""
-    with progress() as bar:
-        task = bar.add_task("held-out customers", total=None)
-        scores = score_customers(chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    with counted("held-out customers") as advance:
+        scores = score_customers(chosen, advance)
     path = chosen.report_folder / HELD_OUT_FILE
     write_json(path, asdict(scores))
     table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
