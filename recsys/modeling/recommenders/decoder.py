@@ -108,11 +108,7 @@ class WithColdStart:
     name: str = DECODER
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``.
-
-        Raises:
-            DataError: fewer than ``k`` items may be recommended to a user.
-        """
+        """Return the ``k`` best allowed items for each of ``histories``."""
         require_enough(candidates, k)
         known = histories.n_events > 0
         if isinstance(self.decoder, DecoderRecommender):
@@ -170,14 +166,7 @@ class PurchaseReader:
 def build_purchase_model(
     config: Config, codes: ItemCodes, user_codes: UserCodes | None, n_promoted: int
 ) -> PurchaseModel:
-    """Return our model, not trained.
-
-    Args:
-        config: ``model`` and ``split.protocol`` are read.
-        codes: of the items.
-        user_codes: of the users, where the model reads them.
-        n_promoted: item features that tell of promotions.
-    """
+    """Return our model, not trained; ``n_promoted`` item features tell of promotions."""
     return PurchaseModel(
         config.model,
         codes,

@@ -40,15 +40,9 @@ class Popularity:
 
     @classmethod
     def fit(
-        cls,
-        name: str,
-        known: Histories,
-        *,
-        days: int | None = None,
-        segment: str | None = None,
-        pieces: bool = True,
+        cls, name: str, known: Histories, *, days: int | None = None, segment: str | None = None, pieces: bool = True
     ) -> Self:
-        """Return the popularity known at ``known.day``, of all time or of the last ``days`` days.
+        """Return the popularity at ``known.day``, the histories of everybody: of all time or the last ``days`` days.
 
         Args:
             name: how reports call it.
@@ -79,11 +73,7 @@ class Popularity:
         return cls.fit("cold_start", known, days=WEEK_DAYS, segment=segment, pieces=False)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the most bought allowed items; the score is the number of purchases.
-
-        Raises:
-            DataError: fewer than ``k`` items may be recommended to a user.
-        """
+        """Return the most bought allowed items; the score is the number of purchases."""
         require_enough(candidates, k)
         item = np.zeros((len(histories), k), dtype=np.int32)
         for part in user_chunks(histories):
@@ -152,8 +142,7 @@ def segments_of(log: Purchases, column: str | None) -> np.ndarray:
     counts = pc.value_counts(values.drop_null()).to_pylist()
     largest = sorted(counts, key=lambda entry: (-entry["counts"], entry["values"]))[:MAX_SEGMENTS]
     frequent = pa.array([entry["values"] for entry in largest], pa.string())
-    place = pc.fill_null(pc.index_in(values, value_set=frequent, skip_nulls=True), -1)
-    return np.asarray(place).astype(np.int64) + 1
+    return np.asarray(pc.fill_null(pc.index_in(values, value_set=frequent), -1)).astype(np.int64) + 1
 
 
 def _as_numbers(values: pa.Array) -> np.ndarray | None:
@@ -190,12 +179,7 @@ def _order(counts_V: np.ndarray, everybody_V: np.ndarray, ever_V: np.ndarray) ->
 
 
 def _fill(
-    item: np.ndarray,
-    place: np.ndarray,
-    pool: np.ndarray,
-    members: np.ndarray,
-    taken_row: np.ndarray,
-    taken_item: np.ndarray,
+    item: np.ndarray, place: np.ndarray, pool: np.ndarray, members: np.ndarray, taken_row: np.ndarray, taken: np.ndarray
 ) -> None:
     """Put the first free items of ``pool`` (best first) into the empty ranks of the rows ``members``, in place.
 
@@ -206,11 +190,11 @@ def _fill(
     pool = pool[: k + int(n_taken.max(initial=0))]
     row_of = np.zeros(len(item), dtype=np.int64)
     row_of[members] = np.arange(len(members))
-    depth_of = np.full(int(max(taken_item.max(initial=0), pool.max(initial=0))) + 1, -1, dtype=np.int64)
+    depth_of = np.full(int(max(taken.max(initial=0), pool.max(initial=0))) + 1, -1, dtype=np.int64)
     depth_of[pool] = np.arange(len(pool))
-    within = depth_of[taken_item] >= 0
+    within = depth_of[taken] >= 0
     free = np.ones((len(members), len(pool)), dtype=bool)
-    free[row_of[taken_row[within]], depth_of[taken_item[within]]] = False
+    free[row_of[taken_row[within]], depth_of[taken[within]]] = False
     n_kept = np.count_nonzero(item[members], axis=1)
     turn = np.cumsum(free, axis=1, dtype=np.int32)
     row, depth = np.nonzero(free & (turn <= (k - n_kept)[:, None]))
