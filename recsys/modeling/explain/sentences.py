@@ -41,12 +41,7 @@ class ReasonTexts:
         self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)
 
     def say(self, reasons: Reasons, histories: Histories) -> list[list[str]]:
-        """Return a sentence for each of (Q, K); an empty one for padding.
-
-        Args:
-            reasons: of Q users.
-            histories: of the same users in the same order.
-        """
+        """Return a sentence for each of (Q, K) ``reasons`` of ``histories`` (Q); an empty one for padding."""
         n_users, k = reasons.item.shape
         is_known = (histories.n_events > 0).tolist()
         return [[self._say(reasons, row, place, is_known[row]) for place in range(k)] for row in range(n_users)]
@@ -103,24 +98,19 @@ def write_reasons(
     path: Path,
     advance: Callable[[int], None] = lambda n_users: None,
 ) -> None:
-    """Write why ``item`` (Q, K) is recommended for each of ``histories`` (Q) to a Parquet table, whole or not at all.
+    """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table.
 
-    Args:
-        decoder: the model that recommends.
-        histories: of the users.
-        item: item_index, padded with 0.
-        path: the table, whose columns are those of :mod:`recsys.schema`; what stands there is replaced.
-        advance: is called with the number of users whose reasons were written since the last call.
+    It is written whole or not at all, and replaces what stands there. Its columns are those of :mod:`recsys.schema`.
+    ``advance`` is called with the number of users whose reasons were written since the last call.
     """
     texts = _texts(decoder, histories)
     with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):
-            some = slice(begin, begin + CHUNK_USERS)
-            users = histories.of(some)
-            reasons = explain(decoder, users, item[some])
+            users = histories.of(slice(begin, begin + CHUNK_USERS))
+            reasons = explain(decoder, users, item[begin : begin + CHUNK_USERS])
             past = reasons.past_item, reasons.past_day, reasons.share
-            said = texts.say(reasons, users)
-            writer.write_table(reason_rows(users, reasons.item, reasons.reason, past, said))
+            rows = reason_rows(users, reasons.item, reasons.reason, past, texts.say(reasons, users))
+            writer.write_table(rows)
             advance(len(users))
 
 
