@@ -27,7 +27,7 @@ from recsys.modeling.recommenders.base import Recommendations, Recommender
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import Run, find_run
 from recsys.schema import DECODER
-from recsys.signals.history import PAST_FEATURES, past_items
+from recsys.signals.past_items import PAST_FEATURES, past_items
 from recsys.signals.sales import OWN_FEATURES, own_columns
 from recsys.signals.snapshot import Snapshots
 

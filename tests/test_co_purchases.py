@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from toy import toy_data
 
-from recsys.signals.co_purchases import MAX_CO_PURCHASES, MAX_STEP_DAYS, days_counted_for_training, lift_before
-from recsys.signals.history import CO_PURCHASE_FEATURES, co_purchases, no_co_purchases, past_items
+from recsys.signals.co_purchases import (
+    CO_PURCHASE_FEATURES,
+    MAX_CO_PURCHASES,
+    MAX_STEP_DAYS,
+    co_purchases,
+    days_counted_for_training,
+    lift_before,
+    no_co_purchases,
+)
+from recsys.signals.past_items import past_items
 from recsys.signals.snapshot import Snapshots
 
 #: Ten customers buy 1 and 2 in one week, five others buy 3 alone, and one buys 1 and, a week later, 3.

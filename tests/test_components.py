@@ -12,8 +12,10 @@ from recsys.modeling.decoder.components.neighbours import NeighbourComponent
 from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
 from recsys.modeling.decoder.inputs import QueryTensors
-from recsys.signals.history import CATEGORY_FEATURES, CO_PURCHASE_FEATURES, PAST_FEATURES
+from recsys.signals.categories import CATEGORY_FEATURES
+from recsys.signals.co_purchases import CO_PURCHASE_FEATURES
 from recsys.signals.item_codes import ItemCodes
+from recsys.signals.past_items import PAST_FEATURES
 from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES
 
 PAST, SALES, OWN = len(PAST_FEATURES), len(ITEM_FEATURES), len(OWN_FEATURES)

@@ -30,8 +30,8 @@ from recsys.modeling.recommenders.candidates import Candidates, all_items, candi
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.recommenders.registry import BASELINES, fit_baseline
 from recsys.modeling.training.module import PurchaseModule
-from recsys.signals.history import past_items
 from recsys.signals.item_codes import ItemCodes
+from recsys.signals.past_items import past_items
 from recsys.signals.queries import query_at
 from recsys.signals.snapshot import Snapshots
 

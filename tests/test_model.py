@@ -15,7 +15,7 @@ from recsys.modeling.decoder.weights import load_weights, save_weights
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.module import PurchaseModule
-from recsys.signals.history import CATEGORY_FEATURES
+from recsys.signals.categories import CATEGORY_FEATURES
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.snapshot import Snapshot, Snapshots
 

@@ -25,7 +25,7 @@ from recsys.modeling.explain.sentences import LEAST_PLANNED, ReasonTexts
 from recsys.modeling.recommenders.base import History, Recommendations
 from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
 from recsys.schema import REASON_KINDS
-from recsys.signals.history import PAST_FEATURES, past_items
+from recsys.signals.past_items import PAST_FEATURES, past_items
 from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, ItemSales, own_columns
 
 ENGINES = ("polars", "duckdb")

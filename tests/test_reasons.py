@@ -26,7 +26,8 @@ from recsys.modeling.explain.sentences import LEAST_PROMOTION, ReasonTexts, say_
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
 from recsys.schema import REASONS
-from recsys.signals.history import CATEGORY_FEATURES, PAST_FEATURES
+from recsys.signals.categories import CATEGORY_FEATURES
+from recsys.signals.past_items import PAST_FEATURES
 from recsys.signals.queries import query_at
 from recsys.signals.sales import OWN_FEATURES
 from recsys.signals.snapshot import Snapshots

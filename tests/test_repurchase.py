@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy import write_prepared
 
-from recsys.signals.history import PAST_FEATURES, past_items
+from recsys.signals.past_items import PAST_FEATURES, past_items
 from recsys.signals.repurchase import REPURCHASE_FEATURES, Repurchases, expected_purchases
 from recsys.signals.snapshot import Snapshots
 

@@ -9,9 +9,9 @@ from toy import events_of, toy_data, write_prepared
 
 from recsys.data.days import day_date
 from recsys.errors import DataError
-from recsys.signals.categories import sold_by_category
-from recsys.signals.history import CATEGORY_FEATURES, PAST_FEATURES, category_history, past_items
+from recsys.signals.categories import CATEGORY_FEATURES, category_history, sold_by_category
 from recsys.signals.item_codes import ItemCodes
+from recsys.signals.past_items import PAST_FEATURES, past_items
 from recsys.signals.sales import ITEM_FEATURES, against_average
 from recsys.signals.snapshot import MAX_KEPT, Snapshot, Snapshots
 

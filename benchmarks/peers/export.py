@@ -25,7 +25,7 @@ from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import UsageError
 from recsys.evaluation.splits import Fold, make_split, window_fold
 from recsys.settings import CONFIGS_DIR
-from recsys.signals.history import PAST_FEATURES, past_items
+from recsys.signals.past_items import PAST_FEATURES, past_items
 from recsys.signals.sales import OWN_FEATURES, own_columns
 from recsys.signals.snapshot import Snapshots
 from recsys.storage import replacing, write_json

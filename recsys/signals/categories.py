@@ -1,6 +1,32 @@
-"""What categories of items sell: how rarely each sells at any day, and what its items sell on average. NumPy only."""
+"""Categories of items: how rarely each sells at a day, what its items sell, what a user bought of it. NumPy only."""
+
+from dataclasses import dataclass
 
 import numpy as np
+
+from recsys.signals.past_items import PAST_FEATURES, PastItems, SnapshotsByDay, side_by_side
+
+CATEGORY_FEATURES = (
+    "items",
+    "count",
+    "decayed_7",
+    "decayed_20",
+    "decayed_60",
+    "decayed_150",
+    "discoveries_20",
+    "discoveries_60",
+    "age_last",
+    "age_first",
+    "age_discovery",
+    "items_a_purchase",
+    "share",
+    "share_60",
+    "lift",
+    "user_events",
+    "user_trips",
+    "user_days_since_trip",
+    "user_mean_trip_gap",
+)
 
 DAYS = 7
 #: Items at the estimate of the next coarser category that a category is taken to hold beside its own. On days of H&M
@@ -57,3 +83,67 @@ def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarra
         drawn_V = (n_sold[code_V] + PRIOR_ITEMS * expected_V) / (n_items[code_V] + PRIOR_ITEMS)
         expected_V = np.where(code_V > 0, drawn_V, expected_V)
     return expected_V
+
+
+@dataclass(frozen=True)
+class CategoryHistory:
+    """Categories of items among each query's past, with a summary of the purchases of each.
+
+    Shapes: R (query, category) pairs, sorted; F features named in ``CATEGORY_FEATURES``.
+    """
+
+    query: np.ndarray  # (R,) int64
+    code: np.ndarray  # (R,) int64, as in ``ItemCodes.categories``
+    features: np.ndarray  # (R, F) float32
+
+
+def category_history(
+    past: PastItems, categories: np.ndarray, snapshots: SnapshotsByDay, day: np.ndarray
+) -> CategoryHistory:
+    """Return what each query's past items of one category come to together, for every category of theirs.
+
+    Args:
+        past: the past items.
+        categories: (V, C) int64 codes of each item, 0 where nothing is known.
+        snapshots: of each day in ``day``.
+        day: (Q,) day of each query.
+    """
+    n_codes = int(categories.max(initial=0)) + 1
+    code_PC = categories[past.item]
+    key_PC = past.query[:, None] * n_codes + code_PC
+    pair, column = np.nonzero(code_PC)
+    key, place = np.unique(key_PC[pair, column], return_inverse=True)
+    query, code = key // n_codes, key % n_codes
+
+    def summed(one: np.ndarray) -> np.ndarray:
+        total: np.ndarray = np.bincount(place, weights=one[pair], minlength=len(key))
+        return total
+
+    def least(one: np.ndarray) -> np.ndarray:
+        lowest = np.full(len(key), np.inf)
+        np.minimum.at(lowest, place, one[pair])
+        return lowest
+
+    age_first = np.expm1(4 * past.named("age_first"))
+    items = summed(np.ones(len(past.query)))
+    count, *decayed = (summed(np.expm1(past.named(name))) for name in PAST_FEATURES[:5])
+    discoveries = [summed(np.exp2(-age_first / half_life)) for half_life in (20.0, 60.0)]
+    of_query = [np.bincount(past.query, np.expm1(past.named(name)))[query] for name in ("count", "decayed_60")]
+    first_pair = np.searchsorted(past.query, query)
+    rarity = np.zeros(len(key))
+    for one in np.unique(day[query]):
+        rows = np.flatnonzero(day[query] == one)
+        rarity[rows] = snapshots[int(one)].category_rarity[code[rows]]
+    share = count / np.maximum(of_query[0], 1)
+    columns = [
+        *np.log1p([items, count, *decayed, *discoveries]),
+        least(past.named("age_last")),
+        -least(-past.named("age_first")),
+        least(past.named("age_first")),
+        items / np.maximum(count, 1),
+        share,
+        decayed[2] / np.maximum(of_query[1], 1e-9),
+        np.log1p(share * rarity),
+        *(past.named(name)[first_pair] for name in CATEGORY_FEATURES if name.startswith("user_")),
+    ]
+    return CategoryHistory(query, code, side_by_side(columns))

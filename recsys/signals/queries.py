@@ -13,8 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from recsys.data.purchases import Histories, Purchases
-from recsys.signals.history import category_history, co_purchases, no_co_purchases, past_items
+from recsys.signals.categories import category_history
+from recsys.signals.co_purchases import co_purchases, no_co_purchases
 from recsys.signals.item_codes import ItemCodes
+from recsys.signals.past_items import past_items
 from recsys.signals.promotions import Promotions
 from recsys.signals.snapshot import Snapshot, Snapshots, promoted_sums
 from recsys.signals.user_codes import UserCodes
@@ -58,13 +60,13 @@ class Queries:
     item_features: tuple[np.ndarray, ...]  # S times (V, F) float32, see Snapshot.item_features
     past_query: np.ndarray  # (P,) int64 query of each past item, ascending
     past_item: np.ndarray  # (P,) int64
-    past_features: np.ndarray  # (P, F) float32, see history.PastItems
+    past_features: np.ndarray  # (P, F) float32, see past_items.PastItems
     category_query: np.ndarray  # (R,) int64 query of each category of past items, ascending
     category_code: np.ndarray  # (R,) int64
-    category_features: np.ndarray  # (R, F) float32, see history.CATEGORY_FEATURES
+    category_features: np.ndarray  # (R, F) float32, see categories.CATEGORY_FEATURES
     co_purchase_query: np.ndarray  # (C,) int64 query of each item bought together with past ones, ascending
     co_purchase_item: np.ndarray  # (C,) int64
-    co_purchase_features: np.ndarray  # (C, F) float32, see history.CO_PURCHASE_FEATURES
+    co_purchase_features: np.ndarray  # (C, F) float32, see co_purchases.CO_PURCHASE_FEATURES
 
 
 def query_at(

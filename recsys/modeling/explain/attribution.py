@@ -11,7 +11,7 @@ from scipy import sparse
 from recsys.modeling.decoder.components.neighbours import NeighbourComponent
 from recsys.modeling.decoder.scores import CategoryScores, PairScores
 from recsys.modeling.explain.leave_one_out import Listed, rows_of
-from recsys.signals.history import PAST_FEATURES
+from recsys.signals.past_items import PAST_FEATURES
 from recsys.signals.snapshot import Snapshot
 
 

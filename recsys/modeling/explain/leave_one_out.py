@@ -19,7 +19,9 @@ from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.scores import DayScores, ProductScores, Scores
 from recsys.modeling.recommenders.decoder import Reading
-from recsys.signals.history import PastItems, category_history, co_purchases, no_co_purchases
+from recsys.signals.categories import category_history
+from recsys.signals.co_purchases import co_purchases, no_co_purchases
+from recsys.signals.past_items import PastItems
 from recsys.signals.snapshot import Snapshot
 
 #: Positions that are read at once while items are left out.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from recsys.modeling.decoder.components.base import Component, RuleAndNetwork, Sizes
 from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.scores import CategoryScores
-from recsys.signals.history import CATEGORY_FEATURES
+from recsys.signals.categories import CATEGORY_FEATURES
 
 _CODE_WIDTH = 8
 

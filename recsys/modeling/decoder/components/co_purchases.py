@@ -5,7 +5,7 @@ from torch import Tensor
 from recsys.modeling.decoder.components.base import Component, RuleAndNetwork, Sizes
 from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.scores import PairScores
-from recsys.signals.history import CO_PURCHASE_FEATURES
+from recsys.signals.co_purchases import CO_PURCHASE_FEATURES
 
 
 class CoPurchaseComponent(Component):

@@ -6,7 +6,7 @@ from torch import Tensor
 from recsys.modeling.decoder.components.base import Component, Sizes
 from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.scores import PairScores
-from recsys.signals.history import PAST_FEATURES
+from recsys.signals.past_items import PAST_FEATURES
 
 _AGE = PAST_FEATURES.index("age_last")
 

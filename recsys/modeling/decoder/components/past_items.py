@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from recsys.modeling.decoder.components.base import Component, RuleAndNetwork, Sizes
 from recsys.modeling.decoder.inputs import QueryTensors
-from recsys.signals.history import PAST_FEATURES
+from recsys.signals.past_items import PAST_FEATURES
 from recsys.signals.sales import OWN_FEATURES, coming_columns, own_columns
 
 _QUERY_WIDTH = 32
