@@ -20,7 +20,7 @@ from recsys.evaluation.runs import score_run
 from recsys.evaluation.splits import make_split
 from recsys.modeling.backtest import Backtest, backtest
 from recsys.modeling.build import build_module
-from recsys.modeling.lists import predict_folds
+from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
 from recsys.runs import find_run
 

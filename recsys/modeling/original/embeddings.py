@@ -56,26 +56,28 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
     Raises:
         DataError: the folder holds no embeddings, or they do not cover the items of ``data``; it is said how many lack.
     """
-    manifest_path = folder / _MANIFEST
-    if not manifest_path.is_file():
+    if not (folder / _MANIFEST).is_file():
         others = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
         encoder = read_json(others[0]).get("encoder") if others else None
         hint = f", or take the encoder {encoder}, whose vectors are there (text.encoder, --encoder)" if encoder else ""
         raise DataError(f"{folder} holds no embeddings (no {_MANIFEST}); run `recsys dataset embeddings` first{hint}")
-    manifest = read_json(manifest_path)
+    manifest = read_json(folder / _MANIFEST)
     vectors = _read_vectors(folder / _VECTORS, (manifest.get("n_vectors"), manifest.get("dim")))
-    table = _read_rows(folder / _IDS)
+    try:
+        table = pq.read_table(folder / _IDS, columns=[schema.ITEM_ID, "row"])
+    except (OSError, pa.ArrowInvalid):
+        table = None
     if vectors is None or table is None:
         broken = _VECTORS if vectors is None else _IDS
         raise DataError(f"{folder / broken} is not what {_MANIFEST} says; run `recsys dataset embeddings --force`")
-    found = pc.index_in(data.item_ids, value_set=table[schema.ITEM_ID].combine_chunks())
-    if found.null_count:
-        example = data.item_ids.filter(pc.is_null(found))[0].as_py()
+    place = pc.index_in(data.item_ids, value_set=table[schema.ITEM_ID].combine_chunks())
+    if place.null_count:
+        example = data.item_ids.filter(pc.is_null(place))[0].as_py()
         raise DataError(
-            f"{folder} lacks {found.null_count:,} of the {data.n_items:,} items of {data.folder}, e.g. {example}; run "
+            f"{folder} lacks {place.null_count:,} of the {data.n_items:,} items of {data.folder}, e.g. {example}; run "
             "`recsys dataset embeddings --force` for these data, or name others with --set text.embeddings=FOLDER"
         )
-    rows = table["row"].to_numpy()[found.to_numpy()]
+    rows = table["row"].to_numpy()[place.to_numpy()]
     result: np.ndarray = vectors[np.concatenate([[0], rows, [1, 2]])]
     return result
 
@@ -163,14 +165,6 @@ def _plan(texts: Sequence[str], encoder: Encoder) -> dict[str, Any]:
         "n_texts": len(texts) - len(SPECIAL_TEXTS),
         "texts_sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
     }
-
-
-def _read_rows(path: Path) -> pa.Table | None:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid):
-        return None
-    return table if {schema.ITEM_ID, "row"} <= set(table.column_names) else None
 
 
 def _read_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

@@ -14,29 +14,25 @@ from torch.utils.data import IterableDataset
 
 from recsys.config import TextModelConfig
 from recsys.errors import ConfigError, UsageError
+from recsys.modeling.original.batches import shuffled_batches
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 #: Tokens of a text at most, marks of begin and end included; the original pads every text to as many.
 MAX_TOKENS: Final = 90
-#: Batches that are sorted by length together: less padding, and yet another order every epoch.
-_POOL_BATCHES = 50
 _LABEL_OF_PADDING = "[PAD]"
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokens of n texts, one after another.
-
-    ``special`` (S,) are tokens that are no words: padding, begin, end and other marks.
-    """
+    """Tokens of n texts, one after another."""
 
     token: np.ndarray  # (total,) int32
     offsets: np.ndarray  # (n+1,) int64
     vocabulary_size: int
     padding: int
-    special: np.ndarray  # (S,) int64
+    special: np.ndarray  # (S,) int64 tokens that are no words: padding, begin, end and other marks
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -68,10 +64,7 @@ class Texts:
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
 class TextBatch:
-    """Tokens as the model sees them, and what it has to predict.
-
-    Shapes: B texts, T positions, M targets.
-    """
+    """Tokens as the model sees them, and what it has to predict: B texts, T positions, M targets."""
 
     token_BT: Tensor  # int64
     is_padding_BT: Tensor  # bool
@@ -147,18 +140,11 @@ class TextBatches(IterableDataset[TextBatch]):
 
     def __iter__(self) -> Iterator[TextBatch]:
         random = np.random.default_rng([self.seed, self.epoch])
-        batches = self._order(random)
+        shuffled = random.permutation(self.rows)
+        batches = shuffled_batches(shuffled, self.texts.lengths, self.config.batch_texts, random)
         batches += batches[: -len(batches) % self.world_size]  # every process takes as many steps
         for rows in batches[self.rank :: self.world_size]:
             yield ask(self.texts, rows, self.config)
-
-    def _order(self, random: np.random.Generator) -> list[np.ndarray]:
-        shuffled = random.permutation(self.rows)
-        size = self.config.batch_texts
-        pools = np.array_split(shuffled, range(size * _POOL_BATCHES, len(shuffled), size * _POOL_BATCHES))
-        by_length = np.concatenate([pool[np.argsort(self.texts.lengths[pool], kind="stable")] for pool in pools])
-        batches = np.array_split(by_length, range(size, len(by_length), size))
-        return [batches[place] for place in random.permutation(len(batches))]
 
 
 def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
