@@ -193,16 +193,15 @@ def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[S
     return sequences, position_P, waited_P
 
 
-def _terms_of(listed: Listed, ablated: AblatedHistories) -> dict[str, Scores]:
+def _terms_of(listed: Listed, ablated: AblatedHistories) -> dict[str, Scores | None]:
     """Return what the components give without the items, apart from those that score all users of a day alike."""
-    terms: dict[str, Scores] = {}
     query_PD = listed.model.read(ablated.sequences, ablated.queries)
+    terms = {
+        component.name: component.score(ablated.queries, query_PD)
+        for component in listed.model.added_components()
+        if not isinstance(listed.terms.get(component.name), DayScores)
+    }
     of_sequence = listed.terms.get(SEQUENCE)
     if query_PD is not None and isinstance(of_sequence, ProductScores):
         terms[SEQUENCE] = replace(of_sequence, query_QD=query_PD)
-    for component in listed.model.added_components():
-        if not isinstance(listed.terms.get(component.name), DayScores):
-            scores = component.score(ablated.queries, query_PD)
-            if scores is not None:
-                terms[component.name] = scores
     return terms

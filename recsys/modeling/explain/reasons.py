@@ -113,8 +113,7 @@ def _explain(
     count, _ = _bought(histories, item)
     is_repeat = count > 0
     past_item[is_repeat], share[is_repeat] = 0, 0
-    past_item[..., 0] = np.where(is_repeat, item, past_item[..., 0])
-    share[..., 0] = np.where(is_repeat, by_term.share_of(PastItemComponent.name), share[..., 0])
+    past_item[is_repeat, 0], share[is_repeat, 0] = item[is_repeat], by_term.share_of_past_items()[is_repeat]
     _, past_day = _bought(histories, past_item)
     named = past_item[..., 0] > 0
     groups = snapshot.codes.groups
@@ -159,10 +158,10 @@ class _Terms:
         parts = (part.float().cpu().numpy() for part in (terms, raised, promotion_QK, raised_by_promotion))
         return cls(model.term_names, *parts)
 
-    def share_of(self, name: str) -> np.ndarray:
-        """Return the share (Q, K) of a term in all that raises each item; 0 where there is no such term."""
+    def share_of_past_items(self) -> np.ndarray:
+        """Return the share (Q, K) of their term in all that raises each item; 0 where there is no such term."""
         above = np.maximum(self.raised, 0)
-        share: np.ndarray = self._of(name, above) / np.maximum(above.sum(-1), 1e-9)
+        share: np.ndarray = self._of(PastItemComponent.name, above) / np.maximum(above.sum(-1), 1e-9)
         return share
 
     def promoted_and_rising(

@@ -24,18 +24,17 @@ LEAST_PROMOTION = 0.1
 
 
 class ReasonTexts:
-    """Says reasons at a day in words."""
+    """Says reasons at a day in words; a model that ``has_neighbours`` knows no order of what the same users bought."""
 
     def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False) -> None:
-        """Take what is known of items; a model that ``has_neighbours`` knows no order of what the same users bought."""
         self._bought_with = "often bought with" if has_neighbours else "often after"
         self._labels = Labels(snapshot.items)
         self._group_column = snapshot.codes.group_column
         self._group_values = None if self._group_column is None else snapshot.items[self._group_column].to_list()
         self._sold_7, self._sold_28 = snapshot.sold(7), snapshot.sold(28)
-        of_items = {name: snapshot.item_features[:, place] for place, name in enumerate(snapshot.feature_names)}
-        self._never_sold = of_items["never_sold"] > 0
-        self._category_sells = of_items["category_sold_7"] > 0
+        names = ("never_sold", "category_sold_7")
+        of_items = (snapshot.item_features[:, snapshot.feature_names.index(name)] > 0 for name in names)
+        self._never_sold, self._category_sells = of_items
         promotions = snapshot.promotions
         self._media = () if promotions is None else promotions.media
         self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)

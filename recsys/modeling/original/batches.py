@@ -137,9 +137,7 @@ def batches_of(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
 
-def shuffled_batches(
-    rows: np.ndarray, length: np.ndarray, size: int, random: np.random.Generator
-) -> list[np.ndarray]:
+def shuffled_batches(rows: np.ndarray, length: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
     """Return ``rows``, which come shuffled, as batches of like ``length`` in random order.
 
     Which rows meet is random: sorting a part of them at a time only saves padding.

@@ -42,7 +42,6 @@ class DecoderRecommender:
     def __init__(
         self, model: PurchaseModel, snapshots: SnapshotSource, user_codes: UserCodes | None = None, *, chunk: int = 64
     ) -> None:
-        """Take a model, what is counted about items, and the codes of users where the model reads them."""
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
         self.user_codes = user_codes if model.user_codes is not None else None
 
@@ -81,9 +80,9 @@ class DecoderRecommender:
     def knows(self, histories: Histories) -> np.ndarray:
         """Return of which users (Q,) the model knows anything: a history, or what it reads of the user table."""
         known: np.ndarray = histories.n_events > 0
-        if self.user_codes is not None and not histories.given:
-            known = known | self.user_codes.has_features[histories.user_index]
-        return known
+        if self.user_codes is None or histories.given:
+            return known
+        return known | self.user_codes.has_features[histories.user_index]
 
     def read(self, histories: Histories, max_length: int | None = None) -> Reading:
         """Return ``histories`` as the model reads them, at most ``max_length`` positions of each."""
@@ -110,13 +109,12 @@ class WithColdStart:
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         """Return the ``k`` best allowed items for each of ``histories``."""
         require_enough(candidates, k)
-        known = histories.n_events > 0
-        if isinstance(self.decoder, DecoderRecommender):
-            known = self.decoder.knows(histories)
+        decoder = self.decoder
+        known = decoder.knows(histories) if isinstance(decoder, DecoderRecommender) else histories.n_events > 0
         item = np.zeros((len(histories), k), dtype=np.int32)
         score = np.full((len(histories), k), -np.inf, dtype=np.float32)
         if known.any():
-            lists = self.decoder.recommend(histories.of(known), k, candidates)
+            lists = decoder.recommend(histories.of(known), k, candidates)
             item[known], score[known] = lists.item, lists.score
         item[np.isneginf(score)] = 0
         rank = self.cold_start.fill(item, histories, candidates)

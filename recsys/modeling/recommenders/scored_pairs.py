@@ -44,12 +44,10 @@ def united(first: Pairs, second: Pairs) -> Pairs:
 
 def user_chunks(histories: Histories, max_events: int = MAX_EVENTS) -> Iterator[slice]:
     """Yield slices of ``histories``, each of bounded users and events (one user may exceed the latter)."""
-    counts = histories.n_events
-    total = np.cumsum(counts)
+    total = np.concatenate([[0], np.cumsum(histories.n_events)])
     start = 0
     while start < len(histories):
-        before = total[start] - counts[start]
-        stop = int(np.searchsorted(total, before + max_events, side="right"))
+        stop = int(np.searchsorted(total, total[start] + max_events, side="right")) - 1
         stop = min(max(stop, start + 1), start + MAX_USERS)
         yield slice(start, stop)
         start = stop
@@ -108,14 +106,11 @@ def fuse_reciprocal_ranks(lists: tuple[np.ndarray, ...], k: int) -> np.ndarray:
     >>> fuse_reciprocal_ranks((np.array([[1, 2]]), np.array([[3, 2]])), 3)
     array([[2, 1, 3]], dtype=int32)
     """
-    row, item, weight, turn = [], [], [], []
+    parts = []
     for number, items in enumerate(lists):
-        rows, ranks = np.nonzero(items)
-        row.append(rows)
-        item.append(items[rows, ranks])
-        weight.append(1 / (FUSION_OFFSET + 1 + ranks))
-        turn.append(np.full(len(rows), -number))
-    together = sum_pairs(*(np.concatenate(parts) for parts in (row, item, weight, turn)))
+        row, rank = np.nonzero(items)
+        parts.append((row, items[row, rank], 1 / (FUSION_OFFSET + 1 + rank), np.full(len(row), -number)))
+    together = sum_pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     return top_k(together, len(lists[0]), k)[0]
 
 
