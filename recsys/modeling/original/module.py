@@ -1,6 +1,6 @@
 """The LightningModule of the original architectures: loss and entropy a step, Adam, warm-up and linear decay."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -19,7 +19,7 @@ from recsys.modeling.original.batches import (
     training_stretches,
 )
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_logits, next_targets
-from recsys.modeling.original.text_batches import TextBatch, TextBatches
+from recsys.modeling.original.text_batches import TextBatches
 
 
 class EpochModule(pl.LightningModule):
@@ -30,15 +30,15 @@ class EpochModule(pl.LightningModule):
     batches: OriginalBatches | TextBatches
     held_out: OriginalBatches | TextBatches
 
-    def train_dataloader(self) -> DataLoader[OriginalBatch] | DataLoader[TextBatch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, already assembled."""
         return self._loader(self.batches)
 
-    def val_dataloader(self) -> DataLoader[OriginalBatch] | DataLoader[TextBatch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation batches, already assembled, with the same queries every epoch."""
         return self._loader(self.held_out)
 
-    def _loader(self, batches: OriginalBatches | TextBatches) -> DataLoader[OriginalBatch] | DataLoader[TextBatch]:
+    def _loader(self, batches: OriginalBatches | TextBatches) -> DataLoader[Any]:
         batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(batches, batch_size=None)
 

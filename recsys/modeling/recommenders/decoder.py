@@ -80,9 +80,9 @@ class DecoderRecommender:
     def knows(self, histories: Histories) -> np.ndarray:
         """Return of which users (Q,) the model knows anything: a history, or what it reads of the user table."""
         known: np.ndarray = histories.n_events > 0
-        if self.user_codes is None or histories.given:
-            return known
-        return known | self.user_codes.has_features[histories.user_index]
+        if self.user_codes is not None and not histories.given:
+            known = known | self.user_codes.has_features[histories.user_index]
+        return known
 
     def read(self, histories: Histories, max_length: int | None = None) -> Reading:
         """Return ``histories`` as the model reads them, at most ``max_length`` positions of each."""

@@ -200,8 +200,9 @@ def _trainer(
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
     own = [best, _ValidateUntrained(best), _checkpoint(folder, Path(LAST).stem), _BoundMemory()]
     if metric is not None:
-        patience = {"patience": training.patience, "check_on_train_epoch_end": True, "min_delta": 0}
-        own.append(EarlyStopping(metric, mode=module.validation_mode, **patience))
+        own.append(
+            EarlyStopping(metric, 0, training.patience, mode=module.validation_mode, check_on_train_epoch_end=True)
+        )
     plugins: list[Any] = [SafetensorsCheckpointIO()]
     if training.precision == "bfloat16" or (training.precision == "auto" and on_gpu):
         plugins.append(_MixedPrecision("bf16-mixed", "cuda" if on_gpu else "cpu"))
