@@ -1,4 +1,4 @@
-"""Recommendations as people ask for them: any date, any candidates_file, every customer, original ids."""
+"""Recommendations as people ask for them: any date, any candidates, every customer, original ids."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from recsys.data.kaggle_submission import check_submission, write_submission
 from recsys.data.purchases import open_purchases
 from recsys.errors import DataError
 from recsys.evaluation.tables import REASONS_SCHEMA
-from recsys.modeling.lists import predict_folds
+from recsys.modeling.predict import predict_folds
 from recsys.modeling.recommenders.candidates import candidates_at, read_item_list
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.train import train
@@ -89,14 +89,14 @@ def test_every_baseline_can_be_asked_like_the_decoder(place, system):
 
 
 def test_only_candidates_are_recommended_and_never_blocked_items(place):
-    Path("candidates_file.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
+    Path("candidates.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
     Path("blocked.txt").write_text("0000000003\n\n0000000004\n")
     predict(
         *[
             "--k",
             "6",
-            "--candidates_file",
-            "candidates_file.txt",
+            "--candidates",
+            "candidates.txt",
             "--blocklist",
             "blocked.txt",
             "--out",
@@ -119,7 +119,7 @@ def test_what_a_customer_bought_can_be_left_out(place):
 
 def test_a_list_that_cannot_be_filled_says_what_to_change(place, capsys):
     Path("two.txt").write_text("0000000001\n0000000002\n")
-    assert fails("--k", "3", "--candidates_file", "two.txt", "--out", "e.parquet") == 1
+    assert fails("--k", "3", "--candidates", "two.txt", "--out", "e.parquet") == 1
     assert not Path("e.parquet").exists()
     assert not list(Path().glob(".e.parquet*"))
 
@@ -134,15 +134,15 @@ def test_an_output_that_exists_needs_force(place):
     ("arguments", "said", "code"),
     [
         (["--date", "2020-13-45"], "YYYY-MM-DD", 2),
-        (["--system", "magic"], "expected decoder, repeat", 2),
+        (["--system", "magic"], "expected one of repeat", 2),
         (["--run", "nowhere"], "known runs: toy", 1),
         (["--run", "data"], "is not a run folder", 1),
-        (["--candidates_file", "missing.txt"], "missing.txt is missing", 1),
+        (["--candidates", "missing.txt"], "missing.txt is missing", 1),
         (["--date", "2030-01-01", "--sold-within-days", "7"], "no item may be recommended at 2030-01-01", 1),
         (["--submission", "--k", "5"], "12 items", 2),
         (["--folds", "--k", "5"], "--folds", 2),
         (["--folds", "--reasons"], "--folds", 2),
-        (["--reasons", "--system", "popularity"], "cannot be told for popularity", 2),
+        (["--reasons", "--system", "popularity"], "there are none of popularity", 2),
     ],
 )
 def test_a_question_that_cannot_be_meant_ends_in_one_line(place, capfd, arguments, said, code):
@@ -239,7 +239,7 @@ def test_reasons_stand_beside_the_lists_row_by_row(place):
         user = int(row["user_id"][1:])
         own = slice(data.offsets[user], data.offsets[user + 1])
         bought = data.item[own]
-        if row["kind"] == "repeat":
+        if row["reason"] == "repeat":
             assert row["past_item_id"] == row["item_id"]
             days = data.day[own][bought == int(row["item_id"])]
             assert row["past_date"] == day_date(days.max())
@@ -249,7 +249,7 @@ def test_reasons_stand_beside_the_lists_row_by_row(place):
         assert (row["past_item_id"] is None) == (row["past_date"] is None) == (row["share"] is None)
         assert row["past_item_id"] is None or int(row["past_item_id"]) in bought
         assert row["share"] is None or 0 <= row["share"] <= 1
-    assert {row["kind"] for row in rows if row["user_id"] == "u31"} == {"popular"}
+    assert {row["reason"] for row in rows if row["user_id"] == "u31"} == {"popular"}
 
 
 def test_writing_a_submission_keeps_the_order_of_ranks(tmp_path):
