@@ -107,10 +107,7 @@ def fit(
                 raise
     seconds = time.perf_counter() - began
     if trainer.interrupted:
-        again = f"go on with: recsys train --resume --config {folder / CONFIG_FILE}"
-        if not has_checkpoint(folder):
-            again = "no epoch was finished, so there is nothing to go on from; train anew"
-        raise RunError(f"training was interrupted; {again}")
+        raise RunError(f"training was interrupted; {_how_to_go_on(folder)}")
     metric, device = module.validation_metric, trainer.strategy.root_device
     value = trainer.callback_metrics[_TRAINING_METRIC] if metric is None else best.best_model_score or 0
     n_epochs = trainer.current_epoch - first_epoch
@@ -136,6 +133,12 @@ def fit(
     if trainer.is_global_zero:
         _finish(folder, Path(best.best_model_path), module, info)
     return info
+
+
+def _how_to_go_on(folder: Path) -> str:
+    if has_checkpoint(folder):
+        return f"go on with: recsys train --resume --config {folder / CONFIG_FILE}"
+    return "no epoch was finished, so there is nothing to go on from; train anew"
 
 
 class _BoundMemory(pl.Callback):
