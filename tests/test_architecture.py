@@ -79,7 +79,7 @@ def state():
     return {"environment": dict(os.environ), "logging": len(logging.getLogger().handlers), "seed": random.getstate()}
 
 light, heavy = json.loads(sys.argv[1])
-import polars, typer, typer.rich_utils  # what others do to the environment is theirs
+import polars, sklearn, typer, typer.rich_utils  # what others do to the environment is theirs
 before = state()
 for name in light:
     import_module(name)
