@@ -8,7 +8,7 @@ import pytest
 _KEPT_BYTES = """
 import sys, numpy as np
 from pathlib import Path
-from recsys.allocator import keep_freed_memory
+from recsys.modeling.memory import keep_freed_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -34,7 +34,7 @@ def test_a_freed_block_stays_with_the_process() -> None:
 
 _PILED_UP = """
 import numpy as np
-from recsys.allocator import KeptMemory, keep_freed_memory, resident_bytes
+from recsys.modeling.memory import KeptMemory, keep_freed_memory, resident_bytes
 
 assert keep_freed_memory()
 kept = KeptMemory(most_bytes=200_000_000)

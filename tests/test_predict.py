@@ -1,4 +1,4 @@
-"""Recommendations as people ask for them: any date, any candidates_file, every customer, original ids."""
+"""Recommendations as people ask for them: any date, any candidates, every customer, original ids."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from recsys.data.kaggle_submission import check_submission, write_submission
 from recsys.data.purchases import open_purchases
 from recsys.errors import DataError
 from recsys.evaluation.tables import REASONS_SCHEMA
-from recsys.modeling.lists import predict_folds
+from recsys.modeling.predict import predict_folds
 from recsys.modeling.recommenders.candidates import candidates_at, read_item_list
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.train import train
@@ -89,21 +89,10 @@ def test_every_baseline_can_be_asked_like_the_decoder(place, system):
 
 
 def test_only_candidates_are_recommended_and_never_blocked_items(place):
-    Path("candidates_file.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
+    Path("candidates.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
     Path("blocked.txt").write_text("0000000003\n\n0000000004\n")
-    predict(
-        *[
-            "--k",
-            "6",
-            "--candidates_file",
-            "candidates_file.txt",
-            "--blocklist",
-            "blocked.txt",
-            "--out",
-            "c.parquet",
-            "--force",
-        ]
-    )
+    lists_of_items = ("--candidates", "candidates.txt", "--blocklist", "blocked.txt")
+    predict("--k", "6", *lists_of_items, "--out", "c.parquet", "--force")
     expected = {f"{n:010d}" for n in (1, 2, 5, 6, 7, 8)}
     assert all(set(items) == expected for items in rows_of("c.parquet").values())
 
@@ -119,7 +108,7 @@ def test_what_a_customer_bought_can_be_left_out(place):
 
 def test_a_list_that_cannot_be_filled_says_what_to_change(place, capsys):
     Path("two.txt").write_text("0000000001\n0000000002\n")
-    assert fails("--k", "3", "--candidates_file", "two.txt", "--out", "e.parquet") == 1
+    assert fails("--k", "3", "--candidates", "two.txt", "--out", "e.parquet") == 1
     assert not Path("e.parquet").exists()
     assert not list(Path().glob(".e.parquet*"))
 
@@ -137,7 +126,7 @@ def test_an_output_that_exists_needs_force(place):
         (["--system", "magic"], "expected decoder, repeat", 2),
         (["--run", "nowhere"], "known runs: toy", 1),
         (["--run", "data"], "is not a run folder", 1),
-        (["--candidates_file", "missing.txt"], "missing.txt is missing", 1),
+        (["--candidates", "missing.txt"], "missing.txt is missing", 1),
         (["--date", "2030-01-01", "--sold-within-days", "7"], "no item may be recommended at 2030-01-01", 1),
         (["--submission", "--k", "5"], "12 items", 2),
         (["--folds", "--k", "5"], "--folds", 2),
