@@ -2,6 +2,8 @@
 
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -35,6 +37,23 @@ def progress() -> Progress:
     """Return a progress bar on stderr: description, bar, count, elapsed and remaining time."""
     times = (TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times, console=talk)
+
+
+@contextmanager
+def counted(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows a bar once it is called: with how much is done, and of how much."""
+    bar = progress()
+    task = bar.add_task(title)
+
+    def advance(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> None:

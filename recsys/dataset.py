@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from recsys.config import RAW_DIR, Config, DataConfig, load_config
-from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.console import ConfigOption, ForceOption, SetOption, counted, run, talk
 from recsys.data.clean import BAD_PROMOTION
 from recsys.data.download import download_hm
 from recsys.data.prepare import prepare
@@ -132,8 +132,21 @@ def embeddings(
     resolved = load_config(config, [*(settings or []), *overrides])
     if not resolved.data.model_fields_set:
         resolved = resolved.model_copy(update={"data": with_split_rules(resolved.data)})
-    texts = import_module("recsys.modeling.original.embeddings")
-    manifest = texts.write_embeddings(resolved, force=force)
+    texts = import_module("recsys.modeling.original.embeddings")  # loads torch
+    first: list[int] = []
+    with counted("texts") as show:
+
+        def advance(done: int, total: int) -> None:
+            if done and not first:
+                talk.print(f"continuing an interrupted run: {done:,} of {total:,} texts are done")
+            first.append(done)
+            show(done, total)
+
+        manifest = texts.write_embeddings(resolved, force=force, advance=advance)
+    talk.print(
+        f"{manifest['n_items']:,} items have {manifest['n_texts']:,} distinct texts; {manifest['encoder']} is "
+        f"{manifest['dim']} wide"
+    )
     speed = f" ({manifest['texts_per_second']:,} texts a second)" if manifest["texts_per_second"] else ""
     talk.print(f"wrote {texts.embeddings_folder(resolved)}/{speed}")
 

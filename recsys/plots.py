@@ -1,6 +1,7 @@
 """Write figures of a run to ``reports/figures``: ``recsys plots curves``, ``metrics`` and ``map``."""
 
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Annotated, Literal
 
@@ -78,7 +79,10 @@ def item_map(
             found,
             embeddings,
             FIGURES_DIR,
-            maps.VectorSource(models.item_vectors, models.untrained_text_vectors),
+            maps.VectorSource(
+                partial(models.item_vectors, advance=partial(advance, "texts")),
+                partial(models.untrained_text_vectors, advance=partial(advance, "texts")),
+            ),
             colour_by=colour_by,
             beside=[find_run(name) for name in beside or ()],
             n_compared=n_compared,

@@ -20,7 +20,7 @@ from recsys.evaluation.runs import score_run
 from recsys.evaluation.splits import make_split
 from recsys.modeling.backtest import Backtest, backtest
 from recsys.modeling.build import build_module
-from recsys.modeling.lists import predict_folds
+from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
 from recsys.runs import find_run
 
@@ -121,7 +121,7 @@ def test_what_stands_is_not_made_again(place):
 
 
 def test_without_retraining_it_is_what_train_predict_and_evaluate_say(place):
-    scores = backtest(Backtest.of(config_of("once"), 2))
+    scores = backtest(Backtest.from_config(config_of("once"), 2))
     assert {fold["run"] for fold in scores["folds"]} == {"once-before-2020-09-02"}
     train(config_of("steps", "split.n_folds=2"))
     predict_folds(find_run("steps"))
@@ -134,7 +134,7 @@ def test_without_retraining_it_is_what_train_predict_and_evaluate_say(place):
 
 
 def test_weights_that_learn_until_the_test_window_learned_before_a_window_later(place, capfd):
-    asked = Backtest.of(config_of("until", "training.until=test"), 1)
+    asked = Backtest.from_config(config_of("until", "training.until=test"), 1)
     scores = backtest(asked)
     (fold,) = scores["folds"]
     # Its own window held out would be that before: 2020-09-09 to 2020-09-15.
@@ -170,4 +170,4 @@ def test_a_protocol_without_dates_is_refused():
         *(f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat_head")),
     ]
     with pytest.raises(ConfigError, match="set it to weekly"):
-        Backtest.of(config_of("loo", *changes), 1)
+        Backtest.from_config(config_of("loo", *changes), 1)

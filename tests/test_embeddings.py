@@ -259,7 +259,7 @@ def many_texts(folder: Path) -> None:
     write_prepared(folder, [(0, 18_000, 1)], n_items=1_500, items=items)
 
 
-def test_a_killed_run_goes_on_where_it_was(config, bert, capsys):
+def test_a_killed_run_goes_on_where_it_was(config, bert):
     many_texts(Path("data/processed/shop"))
     # One text at a time, so that there is something left to kill.
     slowly = "import recsys.dataset as d, recsys.modeling.original.embeddings as e; e.BATCH_TEXTS = 1; d.app()"
@@ -278,8 +278,9 @@ def test_a_killed_run_goes_on_where_it_was(config, bert, capsys):
     assert len(before) >= 2
     assert not Path("vectors").exists()
     shutil.copytree(".vectors.unfinished", "seen", copy_function=os.link)
-    manifest = write_embeddings(config)
-    assert f"continuing an interrupted run: {256 * len(before):,} of 1,503 texts are done" in capsys.readouterr().err
+    counts = []
+    manifest = write_embeddings(config, advance=lambda *pair: counts.append(pair))
+    assert (counts[0], counts[-1]) == ((256 * len(before), 1_503), (1_503, 1_503))
     vectors = load_file(Path("vectors/vectors.safetensors"))["vectors"]
     for name in before:
         start = int(name.split(".")[0])
@@ -306,7 +307,7 @@ def test_what_another_text_or_encoder_left_unfinished_is_not_used(config, bert):
     np.testing.assert_array_equal(load_file(Path("vectors/vectors.safetensors"))["vectors"], right)
 
 
-def test_what_another_precision_left_unfinished_is_not_used(config, bert, capsys):
+def test_what_another_precision_left_unfinished_is_not_used(config, bert):
     write_embeddings(config)
     plan = json.loads(Path("vectors/manifest.json").read_text())
     keys = ("encoder", "weights_sha256", "precision", "dim", "n_texts", "texts_sha256")
@@ -314,13 +315,17 @@ def test_what_another_precision_left_unfinished_is_not_used(config, bert, capsys
     unfinished.mkdir()
     (unfinished / "plan.json").write_text(json.dumps({key: plan[key] for key in keys}))
     shutil.copy("vectors/vectors.safetensors", unfinished / "0.safetensors")
-    write_embeddings(settings(bert, "text.embeddings=rounded", "text.precision=bfloat16"))
-    assert "continuing" not in capsys.readouterr().err
+    counts = []
+    other = settings(bert, "text.embeddings=rounded", "text.precision=bfloat16")
+    write_embeddings(other, advance=lambda *pair: counts.append(pair))
+    assert counts[0] == (0, 20)
     unfinished.mkdir()
     (unfinished / "plan.json").write_text(json.dumps({key: plan[key] for key in keys}))
     shutil.copy("vectors/vectors.safetensors", unfinished / "0.safetensors")
-    write_embeddings(settings(bert, "text.embeddings=rounded"), force=True)
-    assert "continuing an interrupted run: 20 of 20 texts" in capsys.readouterr().err
+    words = [f"--set={one}" for one in ("data.name=shop", "text.columns=[colour,thing]", "text.embeddings=rounded")]
+    done = typed(*words, f"--encoder={bert}", "--force")
+    assert "continuing an interrupted run: 20 of 20 texts" in done.stderr
+    assert "40 items have 17 distinct texts; " in done.stderr
 
 
 def test_the_packaged_model_needs_no_network_and_knows_what_is_alike():

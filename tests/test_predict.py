@@ -91,8 +91,19 @@ def test_every_baseline_can_be_asked_like_the_decoder(place, system):
 def test_only_candidates_are_recommended_and_never_blocked_items(place):
     Path("candidates.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
     Path("blocked.txt").write_text("0000000003\n\n0000000004\n")
-    lists_of_items = ("--candidates", "candidates.txt", "--blocklist", "blocked.txt")
-    predict("--k", "6", *lists_of_items, "--out", "c.parquet", "--force")
+    predict(
+        *[
+            "--k",
+            "6",
+            "--candidates",
+            "candidates.txt",
+            "--blocklist",
+            "blocked.txt",
+            "--out",
+            "c.parquet",
+            "--force",
+        ]
+    )
     expected = {f"{n:010d}" for n in (1, 2, 5, 6, 7, 8)}
     assert all(set(items) == expected for items in rows_of("c.parquet").values())
 
@@ -123,7 +134,7 @@ def test_an_output_that_exists_needs_force(place):
     ("arguments", "said", "code"),
     [
         (["--date", "2020-13-45"], "YYYY-MM-DD", 2),
-        (["--system", "magic"], "expected decoder, repeat", 2),
+        (["--system", "magic"], "expected one of repeat", 2),
         (["--run", "nowhere"], "known runs: toy", 1),
         (["--run", "data"], "is not a run folder", 1),
         (["--candidates", "missing.txt"], "missing.txt is missing", 1),
@@ -131,7 +142,7 @@ def test_an_output_that_exists_needs_force(place):
         (["--submission", "--k", "5"], "12 items", 2),
         (["--folds", "--k", "5"], "--folds", 2),
         (["--folds", "--reasons"], "--folds", 2),
-        (["--reasons", "--system", "popularity"], "cannot be told for popularity", 2),
+        (["--reasons", "--system", "popularity"], "there are none of popularity", 2),
     ],
 )
 def test_a_question_that_cannot_be_meant_ends_in_one_line(place, capfd, arguments, said, code):
@@ -228,7 +239,7 @@ def test_reasons_stand_beside_the_lists_row_by_row(place):
         user = int(row["user_id"][1:])
         own = slice(data.offsets[user], data.offsets[user + 1])
         bought = data.item[own]
-        if row["kind"] == "repeat":
+        if row["reason"] == "repeat":
             assert row["past_item_id"] == row["item_id"]
             days = data.day[own][bought == int(row["item_id"])]
             assert row["past_date"] == day_date(days.max())
@@ -238,7 +249,7 @@ def test_reasons_stand_beside_the_lists_row_by_row(place):
         assert (row["past_item_id"] is None) == (row["past_date"] is None) == (row["share"] is None)
         assert row["past_item_id"] is None or int(row["past_item_id"]) in bought
         assert row["share"] is None or 0 <= row["share"] <= 1
-    assert {row["kind"] for row in rows if row["user_id"] == "u31"} == {"popular"}
+    assert {row["reason"] for row in rows if row["user_id"] == "u31"} == {"popular"}
 
 
 def test_writing_a_submission_keeps_the_order_of_ranks(tmp_path):

@@ -23,7 +23,7 @@ from recsys.modeling.lists import systems_of
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.predict import show_fold_lists
 from recsys.modeling.train import train
-from recsys.modeling.training.fit import has_checkpoint
+from recsys.modeling.training.checkpoint import has_checkpoint
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import in_report_order
 from recsys.storage import write_json
@@ -150,7 +150,11 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
 
 
 def trained(plan: Backtest, train_day: int) -> Run:
-    """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand."""
+    """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand.
+
+    Raises:
+        RunError: one stands that was made with other settings, or from other data.
+    """
     if train_day not in plan.made:
         config = plan.model_config(train_day)
         folder = MODELS_DIR / config.name
@@ -161,25 +165,16 @@ def trained(plan: Backtest, train_day: int) -> Run:
             )
             shutil.rmtree(REPORTS_DIR / config.name / "recommendations", ignore_errors=True)  # of earlier weights
             train(config, resume=not plan.force and has_checkpoint(folder), force=True)
-        plan.made[train_day] = _standing(config)
+        standing = find_run(str(folder))
+        standing.open_data()
+        # How lists are scored bears on no list.
+        if standing.config.model_copy(update={"evaluation": config.evaluation}) != config:
+            raise RunError(
+                f"{folder} was made with another configuration than the one given; give the same one, another name "
+                "with --run, or --force to make it anew"
+            )
+        plan.made[train_day] = standing
     return plan.made[train_day]
-
-
-def _standing(config: Config) -> Run:
-    """Return the run that stands under the name of ``config``.
-
-    Raises:
-        RunError: it was made with other settings, or from other data.
-    """
-    standing = find_run(str(MODELS_DIR / config.name))
-    standing.open_data()
-    # How lists are scored bears on no list.
-    if standing.config.model_copy(update={"evaluation": config.evaluation}) != config:
-        raise RunError(
-            f"{standing.folder} was made with another configuration than the one given; give the same one, another "
-            "name with --run, or --force to make it anew"
-        )
-    return standing
 
 
 def whole(plan: Backtest) -> Run:

@@ -1,8 +1,7 @@
 """What a configuration trains: a fresh module of each family of runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import torch
 
@@ -25,7 +24,14 @@ def build_module(config: Config, log: Purchases) -> TrainableModule:
         DataError: the data are too short for the split, or what the model reads beside them is missing.
     """
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
-    return BUILDERS[config.family](config, log)
+    if config.family == "text":
+        return build_text_transformer(config, log)
+    split, vectors = make_split(log, config.split), None
+    if config.family == "decoder":
+        return build_purchase_module(config, log, split)
+    if config.original.family == "bert":
+        vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), log))
+    return build_original_module(config, log, split, build_transformer(config, log, vectors))
 
 
 @contextmanager
@@ -35,10 +41,8 @@ def repeatable() -> Iterator[None]:
     A GPU only warns where it has no such way. Memory not yet written need not be filled for it. Torch is left as it was
     found, its random numbers too.
     """
-    deterministic, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     state = torch.get_rng_state()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -49,22 +53,3 @@ def repeatable() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         torch.set_rng_state(state)
-
-
-def _purchase(config: Config, log: Purchases) -> TrainableModule:
-    return build_purchase_module(config, log, make_split(log, config.split))
-
-
-def _original(config: Config, log: Purchases) -> TrainableModule:
-    split, vectors = make_split(log, config.split), None
-    if config.original.family == "bert":
-        vectors = torch.from_numpy(load_embeddings(embeddings_folder(config), log))
-    return build_original_module(config, log, split, build_transformer(config, log, vectors))
-
-
-#: By the names of :data:`recsys.modeling.families.FAMILIES`.
-BUILDERS: Final[dict[str, Callable[[Config, Purchases], TrainableModule]]] = {
-    "decoder": _purchase,
-    "original": _original,
-    "text": build_text_transformer,
-}

@@ -1,8 +1,6 @@
-"""The families of runs: what a run's folder holds, how it is loaded, what it can be asked.
+"""The families of runs: how each is loaded, and what it can be asked.
 
-How each is trained stands in :mod:`recsys.modeling.build`, how it places items in
-:mod:`recsys.modeling.item_vectors`. Nothing here imports Lightning, which takes longer to load
-than a small run takes to answer.
+Nothing here imports Lightning, which takes longer to load than a small run takes to answer.
 """
 
 from collections.abc import Callable
@@ -23,21 +21,13 @@ Decoder = DecoderRecommender | OriginalRecommender
 
 @dataclass(frozen=True)
 class Family:
-    """A family of runs.
+    """A family of runs."""
 
-    Attributes:
-        name: as :attr:`recsys.config.Config.family` names it.
-        title: the same in words.
-        has_reasons: whether it can say why it recommends an item.
-        may_repeat: whether its continued histories may hold an item twice unless said otherwise.
-        load: returns the run's decoder; None where the family recommends nothing.
-    """
-
-    name: str
+    name: str  # as Config.family names it
     title: str
-    has_reasons: bool
-    may_repeat: bool
-    load: Callable[[Run, Purchases], Decoder] | None
+    has_reasons: bool  # whether it can say why it recommends an item
+    may_repeat: bool  # whether its continued histories may hold an item twice unless said otherwise
+    load: Callable[[Run, Purchases], Decoder] | None  # None where the family recommends nothing
 
 
 def family_of(config: Config) -> Family:

@@ -1,7 +1,7 @@
 """Continue customers' histories item by item: ``recsys generate --run R``."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,8 +27,8 @@ from recsys.storage import replacing, require_absent, write_json, write_text
 
 app = typer.Typer()
 
-#: What draws look at, as :class:`SamplingConfig` names it, and nothing else does.
-_OF_DRAWS = ("temperature", "top_k", "top_p")
+#: What each method looks at, of :class:`SamplingConfig`.
+_USED = {"greedy": ("method", "no_repeat"), "sample": ("method", "temperature", "top_k", "top_p", "no_repeat")}
 
 
 @app.command()
@@ -64,15 +64,19 @@ def main(
 
     Writes reports/<run>/generated.parquet and generated.html; the run's report shows them too.
     """
-    sampling = SamplingConfig(method, temperature, top_k, top_p)
-    _refuse_what_the_method_ignores(sampling)
+    given = {"--temperature": temperature != 1, "--top-k": top_k is not None, "--top-p": top_p is not None}
+    ignored = [option for option, is_given in given.items() if is_given and method != "sample"]
+    if ignored:
+        raise UsageError(
+            f"--method {method} does not look at {', '.join(ignored)}; leave it out, or take --method sample"
+        )
     if not math.isfinite(temperature):
         raise UsageError(f"--temperature is {temperature}; expected a number, 1 for the decoder's own odds")
     found = find_run(run_name)
     keep_freed_memory()
     if no_repeat is None:
         no_repeat = not family_of(found.config).may_repeat
-    sampling = replace(sampling, no_repeat=no_repeat)
+    sampling = SamplingConfig(method, temperature, top_k, top_p, no_repeat)
     page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
@@ -115,27 +119,14 @@ def generate(
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
         pq.write_table(continuation_rows(data, users, continued.item, continued.log_probability), aside)
-    write_json(settings, _settings(sampling, max_items, seed) | {"ended_by_the_decoder": int(continued.ended.sum())})
+    chosen = {name: value for name, value in asdict(sampling).items() if name in _USED[sampling.method]}
+    request = chosen | {"max_items": max_items, "seed": seed}
+    write_json(settings, request | {"ended_by_the_decoder": int(continued.ended.sum())})
     section = load_continued(found, data)
     if section is None:
         raise UsageError(f"{table} vanished while its page was written; run the command again")
     write_text(page, build_page(found, section, date.today()))
     return page
-
-
-def _settings(sampling: SamplingConfig, max_items: int, seed: int) -> dict[str, object]:
-    """Return what was asked for, without what the method does not look at."""
-    chosen = {name: getattr(sampling, name) for name in (_OF_DRAWS if sampling.method == "sample" else ())}
-    return {"method": sampling.method, **chosen, "no_repeat": sampling.no_repeat, "max_items": max_items, "seed": seed}
-
-
-def _refuse_what_the_method_ignores(sampling: SamplingConfig) -> None:
-    ignored = [name for name in _OF_DRAWS if getattr(sampling, name) != getattr(SamplingConfig(), name)]
-    if sampling.method != "sample" and ignored:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
-        raise UsageError(
-            f"--method {sampling.method} does not look at {options}; leave it out, or take --method sample"
-        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Vectors of all items, out of a run or of the data: what the item map is drawn from, and what is alike."""
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,12 +12,8 @@ from recsys.errors import RunError
 from recsys.modeling.families import family_of, load_purchase_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.recommender import load_transformer
-from recsys.modeling.original.text_vectors import (
-    build_text_transformer,
-    encode_texts,
-    run_text_vectors,
-    tokenised_items,
-)
+from recsys.modeling.original.text_transformer import text_vectors
+from recsys.modeling.original.text_vectors import build_text_transformer, run_text_vectors, tokenised_items
 from recsys.runs import Run
 
 #: text: by the text transformer that the run fitted; bert: the stored text vectors that the run's configuration means;
@@ -25,14 +21,16 @@ from recsys.runs import Run
 Embeddings = Literal["text", "bert", "items"]
 
 
-def item_vectors(embeddings: Embeddings, run: Run, log: Purchases, rows: np.ndarray | None = None) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1; of all n_items without ``rows``.
+def item_vectors(
+    embeddings: Embeddings,
+    run: Run,
+    log: Purchases,
+    rows: np.ndarray | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``.
 
-    Args:
-        embeddings: which vectors.
-        run: the run.
-        log: its prepared data.
-        rows: (R,) the items asked for.
+    ``advance`` is called with how many texts were read, and of how many.
 
     Raises:
         RunError: the run fitted no such model.
@@ -48,14 +46,21 @@ def item_vectors(embeddings: Embeddings, run: Run, log: Purchases, rows: np.ndar
                 f"{run.folder} holds {family.title}, which does not read texts; name a run of the text transformer "
                 "(`recsys train --config configs/text.yaml`), or take --embeddings items"
             )
-        return run_text_vectors(run, log, rows)
-    if family.name not in _OF_ITEMS:
+        return run_text_vectors(run, log, rows, advance)
+    if family.load is None:
         raise RunError(f"{run.folder} holds {family.title}, which has no decoder; take --embeddings text")
-    vectors = _OF_ITEMS[family.name](run, log)
+    with torch.inference_mode():
+        if family.name == "decoder":
+            weight_VD = load_purchase_decoder(run, log).model.item_vectors()
+        else:  # what the state is multiplied by: at its input the original has other vectors
+            weight_VD = load_transformer(run, log).fc_out.weight
+    vectors: np.ndarray = weight_VD[1 : log.n_items + 1].detach().float().cpu().numpy()
     return vectors if rows is None else vectors[rows]
 
 
-def untrained_text_vectors(config: Config, log: Purchases, rows: np.ndarray) -> np.ndarray:
+def untrained_text_vectors(
+    config: Config, log: Purchases, rows: np.ndarray, advance: Callable[[int, int], None] = lambda done, total: None
+) -> np.ndarray:
     """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet.
 
     Raises:
@@ -67,26 +72,5 @@ def untrained_text_vectors(config: Config, log: Purchases, rows: np.ndarray) -> 
         model = build_text_transformer(config, log)
     texts, text_of_item = tokenised_items(config, log)
     used, place = np.unique(text_of_item[rows], return_inverse=True)
-    vectors: np.ndarray = encode_texts(model, texts.take(used))[place]
+    vectors: np.ndarray = text_vectors(model, texts.take(used), advance)[place]
     return vectors
-
-
-def _decoder_items(run: Run, log: Purchases) -> np.ndarray:
-    with torch.inference_mode():
-        return _rows(load_purchase_decoder(run, log).model.item_vectors(), log)
-
-
-def _original_items(run: Run, log: Purchases) -> np.ndarray:
-    """Return what the decoder's state is multiplied by; at its input the original has other vectors."""
-    return _rows(load_transformer(run, log).fc_out.weight, log)
-
-
-def _rows(weight_VD: torch.Tensor, log: Purchases) -> np.ndarray:
-    vectors: np.ndarray = weight_VD[1 : log.n_items + 1].detach().float().cpu().numpy()
-    return vectors
-
-
-_OF_ITEMS: Final[dict[str, Callable[[Run, Purchases], np.ndarray]]] = {
-    "decoder": _decoder_items,
-    "original": _original_items,
-}

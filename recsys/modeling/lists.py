@@ -26,9 +26,6 @@ from recsys.storage import read_json, replacing, write_json
 #: Users whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 
-#: Called with the number of users done.
-Advance = Callable[[int], None]
-
 
 def require_known_day(log: Purchases, day: int) -> None:
     """Refuse a day before which nothing was bought.
@@ -77,12 +74,12 @@ def write_fold_lists(
     folds: tuple[Fold, ...],
     *,
     keep: bool = False,
-    begin: Callable[[str, int, int], Advance] = lambda text, done, total: lambda n: None,
+    advance: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> int:
     """Write the lists of all systems for ``folds``, but for those that stand if ``keep``; return how many were written.
 
     Only users who bought in a fold's window are asked: others have no bearing on the metrics, and no list depends
-    on whom else was asked. ``begin`` is called before each table with its title, and how many of all are done.
+    on whom else was asked. ``advance`` is called before each table with its title, and how many of all are done.
     """
     config = run.config
     wanted = [(fold, name, run.table_path(name, fold.name)) for fold in folds for name in systems_of(config, log)]
@@ -90,10 +87,9 @@ def write_fold_lists(
     settings_path = run.report_folder / "recommendations" / "choices.json"
     settings: dict[str, dict[str, float]] = read_json(settings_path) if keep and settings_path.is_file() else {}
     for number, (fold, name, path) in enumerate(wanted):
-        advance = begin(f"{fold.name} {name}", number, len(wanted))
+        advance(f"{fold.name} {name}", number, len(wanted))
         recommender = fit_system(name, run, config, fold.everybody(log))
-        candidates = fold_candidates(fold, log, config)
-        write_lists(recommender, fold.histories(log), config.predict.k, candidates, path, advance)
+        write_lists(recommender, fold.histories(log), config.predict.k, fold_candidates(fold, log, config), path)
         if isinstance(recommender, Repeat):
             settings.setdefault(fold.name, {})["half_life_days"] = recommender.half_life_days
     write_json(settings_path, settings)
@@ -106,7 +102,7 @@ def write_lists(
     k: int,
     candidates: Candidates,
     path: Path,
-    advance: Advance = lambda n: None,
+    advance: Callable[[int], None] = lambda n_users: None,
 ) -> None:
     """Write the lists of ``histories`` to a Parquet table with the original ids, in chunks, whole or not at all."""
     with replacing(path) as aside, pq.ParquetWriter(aside, RECOMMENDATIONS_SCHEMA) as writer:

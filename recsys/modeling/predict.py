@@ -1,6 +1,6 @@
 """Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``."""
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.console import ForceOption, RunOption, counted, progress, run, talk
 from recsys.data.days import day_date, day_number
 from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
 from recsys.data.purchases import Histories, Purchases
@@ -20,7 +20,6 @@ from recsys.modeling.explain.sentences import write_reasons
 from recsys.modeling.families import family_of
 from recsys.modeling.lists import (
     CHUNK_USERS,
-    Advance,
     fit_system,
     require_known_day,
     systems_of,
@@ -28,7 +27,7 @@ from recsys.modeling.lists import (
     write_lists,
 )
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.original.scores import HeldOutScores, score_customers
+from recsys.modeling.original.scores import score_customers
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.candidates import Candidates, candidates_at, read_item_list, require_enough
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
@@ -86,48 +85,48 @@ def main(
         return
     if submission and k not in (None, SUBMISSION_K):
         raise UsageError(f"a submission holds {SUBMISSION_K} items a customer, found --k {k}")
-    options = {"k": SUBMISSION_K if submission else k, "sold_within_days": sold_within_days}
-    options["exclude_seen"] = exclude_seen
-    config = _with(chosen.config, {name: value for name, value in options.items() if value is not None})
+    options = {"sold_within_days": sold_within_days, "exclude_seen": exclude_seen}
+    options["k"] = SUBMISSION_K if submission else k
+    changes = {name: value for name, value in options.items() if value is not None}
+    predict = chosen.config.predict.model_copy(update=changes)
+    config = chosen.config.model_copy(update={"predict": predict})
     if reasons and (system != DECODER or not family_of(config).has_reasons):
         named = system if system != DECODER else f"{chosen.name}, {family_of(config).title}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"
-    outputs = Outputs(
-        path,
-        submission=path.with_name("submission.csv") if submission else None,
-        reasons=path.with_name("reasons.parquet") if reasons else None,
-    )
-    for output in (outputs.lists, outputs.submission, outputs.reasons):
-        if output is not None:
+    submission_path, reasons_path = path.with_name("submission.csv"), path.with_name("reasons.parquet")
+    for output, is_wanted in ((path, True), (submission_path, submission), (reasons_path, reasons)):
+        if is_wanted:
             require_absent(output, force=force)
-    limits = ItemLimits(candidates, blocklist)
-    predict_everybody(chosen, config, system, None if day is None else _parse_day(day), limits, outputs)
+    date_asked = None if day is None else _parse_day(day)
+    everybody, recommender = predict_everybody(chosen, config, system, date_asked, (candidates, blocklist), path)
+    if submission:
+        write_submission(path, submission_path)
+        check_submission(submission_path, everybody.log)
+        typer.echo(submission_path)
+    decoder = recommender.decoder if isinstance(recommender, WithColdStart) else None
+    if reasons and isinstance(decoder, DecoderRecommender):
+        lists = read_lists(path, everybody.log, everybody.user_index)
+        with progress() as bar:
+            task = bar.add_task("reasons", total=len(everybody))
+            write_reasons(decoder, everybody, lists, reasons_path, lambda n: bar.advance(task, n))
+        typer.echo(reasons_path)
     if system == DECODER and config.family == "original" and config.split.protocol == "customers":
-        show_held_out(score_customers(chosen), chosen.report_folder / HELD_OUT_FILE)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where the lists go, and what goes beside them."""
-
-    lists: Path
-    submission: Path | None = None
-    reasons: Path | None = None
-
-
-@dataclass(frozen=True)
-class ItemLimits:
-    """Files of items that may be recommended, and that never are."""
-
-    candidates: Path | None = None
-    blocklist: Path | None = None
+        show_held_out(chosen)
 
 
 def predict_everybody(
-    chosen: Run, config: Config, system: str, day: int | None, limits: ItemLimits, outputs: Outputs
-) -> None:
-    """Write the lists of ``system`` for every customer of a run's data; ``day`` is the one after the data by default.
+    chosen: Run, config: Config, system: str, day: int | None, limits: tuple[Path | None, Path | None], path: Path
+) -> tuple[Histories, Recommender]:
+    """Write the lists of ``system`` for every customer of a run's data; return their histories, and the system.
+
+    Args:
+        chosen: the run.
+        config: its configuration, changed as asked.
+        system: what recommends.
+        day: days since 1970-01-01; the day after the data if None.
+        limits: files of the items that may be recommended, and of those that never are.
+        path: the table.
 
     Raises:
         DataError: a list of items cannot be used, or leaves too few items for a customer.
@@ -136,9 +135,7 @@ def predict_everybody(
     log = chosen.open_data()
     day = log.last_day + 1 if day is None else day
     require_known_day(log, day)
-    only, blocked = (
-        None if listed is None else read_item_list(listed, log) for listed in (limits.candidates, limits.blocklist)
-    )
+    only, blocked = (None if file is None else read_item_list(file, log) for file in limits)
     allowed = candidates_at(log, day, config.predict.sold_within_days, only=only, blocked=blocked)
     candidates = Candidates(allowed, config.predict.exclude_seen)
     require_enough(candidates, config.predict.k)  # before anything is loaded
@@ -146,34 +143,23 @@ def predict_everybody(
     recommender = fit_system(system, chosen, config, everybody)
     with progress() as bar:
         task = bar.add_task(f"lists of {recommender.name}", total=log.n_users, visible=log.n_users > CHUNK_USERS)
-        write_lists(recommender, everybody, config.predict.k, candidates, outputs.lists, lambda n: bar.advance(task, n))
+        write_lists(recommender, everybody, config.predict.k, candidates, path, lambda n: bar.advance(task, n))
     talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {log.n_users:,} customers")
     if day - log.last_day > config.split.horizon_days:
         talk.print(
             f"the data end on {day_date(log.last_day)}, {day - log.last_day:,} days before that: nothing is known "
             "of what was bought since"
         )
-    typer.echo(outputs.lists)
-    _write_beside(outputs, log, everybody, recommender)
+    typer.echo(path)
+    return everybody, recommender
 
 
-def _write_beside(outputs: Outputs, log: Purchases, everybody: Histories, recommender: Recommender) -> None:
-    if outputs.submission is not None:
-        write_submission(outputs.lists, outputs.submission)
-        check_submission(outputs.submission, log)
-        typer.echo(outputs.submission)
-    decoder = recommender.decoder if isinstance(recommender, WithColdStart) else None
-    if outputs.reasons is not None and isinstance(decoder, DecoderRecommender):
-        lists = read_lists(outputs.lists, log, everybody.user_index)
-        with progress() as bar:
-            task = bar.add_task("reasons", total=len(everybody))
-            write_reasons(decoder, everybody, lists, outputs.reasons, lambda n: bar.advance(task, n))
-        typer.echo(outputs.reasons)
-
-
-def show_held_out(scores: HeldOutScores, path: Path) -> None:
-    """Print the scores on held-out customers and write them to ``path`` as JSON."""
-    write_json(path, scores.to_dict())
+def show_held_out(chosen: Run) -> None:
+    """Print the scores of a run on held-out customers, and write them beside its lists as JSON."""
+    with counted("held-out customers") as advance:
+        scores = score_customers(chosen, advance)
+    path = chosen.report_folder / HELD_OUT_FILE
+    write_json(path, asdict(scores))
     table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
     for name in ("", "next item", "whole sequence"):
         table.add_column(name, justify="right" if name else "left")
@@ -208,17 +194,12 @@ def show_fold_lists(chosen: Run, log: Purchases, folds: tuple[Fold, ...], *, kee
     with progress() as bar:
         task = bar.add_task("systems × folds", total=1)
 
-        def begin(text: str, done: int, total: int) -> Advance:
+        def advance(text: str, done: int, total: int) -> None:
             bar.update(task, description=text, completed=done, total=total)
-            return lambda n: None
 
-        n_tables = write_fold_lists(chosen, log, folds, keep=keep, begin=begin)
+        n_tables = write_fold_lists(chosen, log, folds, keep=keep, advance=advance)
         bar.update(task, completed=n_tables, total=n_tables)
     return n_tables
-
-
-def _with(config: Config, changes: dict[str, object]) -> Config:
-    return config.model_copy(update={"predict": config.predict.model_copy(update=changes)})
 
 
 def _parse_day(text: str) -> int:

@@ -17,7 +17,8 @@ from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import OutputExistsError
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.training.fit import fit, has_checkpoint, instead_of, require_devices, require_resumable
+from recsys.modeling.training.checkpoint import has_checkpoint, instead_of, require_resumable
+from recsys.modeling.training.fit import fit, require_devices
 from recsys.runs import INFO_FILE
 from recsys.storage import require_absent
 
@@ -60,13 +61,8 @@ def main(
         kept = f"learned up to the first test window, {epochs}"
     # A resumed run may have had nothing left to do.
     speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
-    talk.print(
-        f"{MODELS_DIR / resolved.name}: {kept}{speed}\nnext: recsys {_next_verb(resolved)} --run {resolved.name}"
-    )
-
-
-def _next_verb(config: Config) -> str:
-    return "plots map" if config.family == "text" else "predict"
+    verb = "plots map" if resolved.family == "text" else "predict"
+    talk.print(f"{MODELS_DIR / resolved.name}: {kept}{speed}\nnext: recsys {verb} --run {resolved.name}")
 
 
 def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:
@@ -104,10 +100,8 @@ class _Bar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         shown = {"train_loss_step": "loss", "val_map@12": "MAP@12"}
         shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
-        values = {
-            label: value for name, label in shown.items() if (value := trainer.callback_metrics.get(name)) is not None
-        }
-        return {label: f"{float(value):.4f}" for label, value in values.items()}
+        metrics = trainer.callback_metrics
+        return {label: f"{float(metrics[name]):.4f}" for name, label in shown.items() if name in metrics}
 
 
 def _command() -> str:

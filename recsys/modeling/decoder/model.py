@@ -1,4 +1,5 @@
 """The whole model: logit = item bias + the sum of what its components give, the transformer among them."""
+# Long because: it is one class, and every form in which its sum is asked for stands beside the others.
 
 import math
 from typing import Self, TypeVar

@@ -38,10 +38,7 @@ def attribution(listed: Listed, is_wanted: np.ndarray) -> np.ndarray:
 
     Gradient times input of its events, and what :func:`category_attribution` and :func:`co_purchase_attribution` say.
     One pass for all items. It is the effect of an infinitely small change: enough to say which items to leave out.
-
-    Args:
-        listed: the histories.
-        is_wanted: (Q,) bool; of the others 0 may be returned.
+    Of histories that are not wanted, (Q,) bool, 0 may be returned.
     """
     total = np.zeros(len(listed.reading.arrays.past_query))
     if listed.model.decoder is not None:

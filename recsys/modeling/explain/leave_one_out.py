@@ -66,11 +66,9 @@ class Listed:
         return sparse.csr_array((lift.data[entry], lift.indices[entry], np.cumsum(begins)), shape=lift.shape)
 
     def given_by(self, scores: Scores | None, row_P: Tensor | None = None) -> Tensor:
-        """Return what ``scores`` give to the listed items (Q, K); 0 where nobody gets anything.
+        """Return what the scores of a component give to the listed items (Q, K); 0 where nobody gets anything.
 
-        Args:
-            scores: of one component.
-            row_P: (P,) int64 where ``scores`` are of pairs: the history of each. The result is (P, K) then.
+        Where they are scores of pairs, ``row_P`` (P,) int64 is the history of each, and the result (P, K).
         """
         item_QK = self.item_QK if row_P is None else self.item_QK[row_P]
         if scores is None:
@@ -93,11 +91,6 @@ class AblatedHistories:
         It is cut out of the newest events, and out of the whole history. What is said of the user as a whole
         (``user_events`` and the like among ``history.CATEGORY_FEATURES``) stays as it was: a purchase less, nothing
         else. Of categories and co-purchases, those of the listed items are counted: a tenth of the work.
-
-        Args:
-            listed: the histories.
-            row: places among them.
-            item: what is left out of each.
         """
         snapshot, whole = listed.snapshot, listed.reading.queries
         device = whole.row_Q.device
@@ -113,25 +106,24 @@ class AblatedHistories:
             together = co_purchases(past, {snapshot.day: listed.lift}, day)
         row_P, item_P = (torch.from_numpy(part).to(device) for part in (row, item))
         sequences, position_P, days_P = _sequences_without(listed, row_P, item_P)
-
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(device)
-
+        arrays = {
+            "past_query_P": past.query,
+            "past_item_P": past.item,
+            "past_features_PF": past.features,
+            "category_query_R": categories.query,
+            "category_code_R": categories.code,
+            "category_features_RF": categories.features,
+            "co_purchase_query_C": together.query,
+            "co_purchase_item_C": together.item,
+            "co_purchase_features_CF": together.features,
+        }
         queries = QueryTensors(
             row_Q=torch.arange(len(row), device=device),
             position_Q=position_P,
             days_until_query_Q=days_P,
             day_place_Q=whole.day_place_Q[row_P],
             item_features=whole.item_features,
-            past_query_P=tensor(past.query),
-            past_item_P=tensor(past.item),
-            past_features_PF=tensor(past.features),
-            category_query_R=tensor(categories.query),
-            category_code_R=tensor(categories.code),
-            category_features_RF=tensor(categories.features),
-            co_purchase_query_C=tensor(together.query),
-            co_purchase_item_C=tensor(together.item),
-            co_purchase_features_CF=tensor(together.features),
+            **{name: torch.from_numpy(array).to(device) for name, array in arrays.items()},
         )
         return cls(sequences, queries)
 
@@ -201,16 +193,15 @@ def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[S
     return sequences, position_P, waited_P
 
 
-def _terms_of(listed: Listed, ablated: AblatedHistories) -> dict[str, Scores]:
+def _terms_of(listed: Listed, ablated: AblatedHistories) -> dict[str, Scores | None]:
     """Return what the components give without the items, apart from those that score all users of a day alike."""
-    terms: dict[str, Scores] = {}
     query_PD = listed.model.read(ablated.sequences, ablated.queries)
+    terms = {
+        component.name: component.score(ablated.queries, query_PD)
+        for component in listed.model.added_components()
+        if not isinstance(listed.terms.get(component.name), DayScores)
+    }
     of_sequence = listed.terms.get(SEQUENCE)
     if query_PD is not None and isinstance(of_sequence, ProductScores):
         terms[SEQUENCE] = replace(of_sequence, query_QD=query_PD)
-    for component in listed.model.added_components():
-        if not isinstance(listed.terms.get(component.name), DayScores):
-            scores = component.score(ablated.queries, query_PD)
-            if scores is not None:
-                terms[component.name] = scores
     return terms

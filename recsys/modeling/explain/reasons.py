@@ -110,13 +110,11 @@ def _explain(
         listed = Listed(model, snapshot, reading, terms, item_QK)
         by_term = _Terms.from_listed(listed)
     past_item, share = _influences(listed)
-    bought = _Bought.from_histories(histories)
-    count = bought.of(np.arange(len(item))[:, None], item)[0]
+    count, _ = _bought(histories, item)
     is_repeat = count > 0
     past_item[is_repeat], share[is_repeat] = 0, 0
-    past_item[..., 0] = np.where(is_repeat, item, past_item[..., 0])
-    share[..., 0] = np.where(is_repeat, by_term.share_of(PastItemComponent.name), share[..., 0])
-    past_day = bought.of(np.arange(len(item))[:, None, None], past_item)[1]
+    past_item[is_repeat, 0], share[is_repeat, 0] = item[is_repeat], by_term.share_of_past_items()[is_repeat]
+    _, past_day = _bought(histories, past_item)
     named = past_item[..., 0] > 0
     groups = snapshot.codes.groups
     of_group = ((groups[past_item] == groups[item][..., None]) & (past_item > 0)).any(-1)
@@ -160,22 +158,16 @@ class _Terms:
         parts = (part.float().cpu().numpy() for part in (terms, raised, promotion_QK, raised_by_promotion))
         return cls(model.term_names, *parts)
 
-    def share_of(self, name: str) -> np.ndarray:
-        """Return the share (Q, K) of a term in all that raises each item; 0 where there is no such term."""
+    def share_of_past_items(self) -> np.ndarray:
+        """Return the share (Q, K) of their term in all that raises each item; 0 where there is no such term."""
         above = np.maximum(self.raised, 0)
-        share: np.ndarray = self._of(name, above) / np.maximum(above.sum(-1), 1e-9)
+        share: np.ndarray = self._of(PastItemComponent.name, above) / np.maximum(above.sum(-1), 1e-9)
         return share
 
     def promoted_and_rising(
         self, snapshot: Snapshot, item: np.ndarray, is_known: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return whether promotions raised each of ``item`` (Q, K) most, and whether sales did that rise.
-
-        Args:
-            snapshot: of the day.
-            item: item_index.
-            is_known: (Q,) whether the user has a history.
-        """
+        """Return whether promotions raised each ``item`` (Q, K) of users ``is_known`` (Q,) most, or sales that rise."""
         by_sales = self._of(SalesComponent.name, self.raised)
         others = [place for place, name in enumerate(self.names) if name not in _SALES_AND_PAST]
         by_others = self.raised[..., others].max(-1)
@@ -218,30 +210,16 @@ def _influences(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
     return past_item, share
 
 
-@dataclass(frozen=True)
-class _Bought:
-    """What each of some users bought, item by item. P pairs of user and item, sorted."""
-
-    key: np.ndarray  # (P,) int64: row · n_rows + item
-    count: np.ndarray  # (P,) int64
-    last_day: np.ndarray  # (P,) int32
-    n_rows: int
-
-    @classmethod
-    def from_histories(cls, histories: Histories) -> Self:
-        """Count the events of each history."""
-        log, (row, position) = histories.log, histories.events()
-        n_rows = log.n_items + 1
-        key, place, count = np.unique(row * n_rows + log.item[position], return_inverse=True, return_counts=True)
-        last_day = np.zeros(len(key), dtype=np.int32)
-        np.maximum.at(last_day, place, log.day[position])
-        return cls(key, count, last_day, n_rows)
-
-    def of(self, row: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how often the user at ``row`` bought ``item``, and the day of the last time; 0 for never."""
-        wanted = row * self.n_rows + item
-        if not len(self.key):
-            return np.zeros(wanted.shape, dtype=np.int64), np.zeros(wanted.shape, dtype=np.int32)
-        place = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
-        is_pair = self.key[place] == wanted
-        return np.where(is_pair, self.count[place], 0), np.where(is_pair, self.last_day[place], 0)
+def _bought(histories: Histories, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each user bought ``item`` (Q, …) int64, and the day int32 of the last time; 0 for never."""
+    log, (row, position) = histories.log, histories.events()
+    n_rows = log.n_items + 1
+    # The first key, of nobody, keeps the table from being empty.
+    keys = np.concatenate([[-1], row * n_rows + log.item[position]])
+    key, place, count = np.unique(keys, return_inverse=True, return_counts=True)
+    last_day = np.zeros(len(key), dtype=np.int32)
+    np.maximum.at(last_day, place[1:], log.day[position])
+    wanted = np.arange(len(item)).reshape(-1, *[1] * (item.ndim - 1)) * n_rows + item
+    found = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+    is_pair = key[found] == wanted
+    return np.where(is_pair, count[found], 0), np.where(is_pair, last_day[found], 0)

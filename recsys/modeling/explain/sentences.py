@@ -24,29 +24,23 @@ LEAST_PROMOTION = 0.1
 
 
 class ReasonTexts:
-    """Says reasons at a day in words."""
+    """Says reasons at a day in words; a model that ``has_neighbours`` knows no order of what the same users bought."""
 
     def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False) -> None:
-        """Take what is known of items; a model that ``has_neighbours`` knows no order of what the same users bought."""
         self._bought_with = "often bought with" if has_neighbours else "often after"
         self._labels = Labels(snapshot.items)
         self._group_column = snapshot.codes.group_column
         self._group_values = None if self._group_column is None else snapshot.items[self._group_column].to_list()
         self._sold_7, self._sold_28 = snapshot.sold(7), snapshot.sold(28)
-        of_items = {name: snapshot.item_features[:, place] for place, name in enumerate(snapshot.feature_names)}
-        self._never_sold = of_items["never_sold"] > 0
-        self._category_sells = of_items["category_sold_7"] > 0
+        names = ("never_sold", "category_sold_7")
+        of_items = (snapshot.item_features[:, snapshot.feature_names.index(name)] > 0 for name in names)
+        self._never_sold, self._category_sells = of_items
         promotions = snapshot.promotions
         self._media = () if promotions is None else promotions.media
         self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)
 
     def say(self, reasons: Reasons, histories: Histories) -> list[list[str]]:
-        """Return a sentence for each of (Q, K); an empty one for padding.
-
-        Args:
-            reasons: of Q users.
-            histories: of the same users in the same order.
-        """
+        """Return a sentence for each of (Q, K) ``reasons`` of ``histories`` (Q); an empty one for padding."""
         n_users, k = reasons.item.shape
         is_known = (histories.n_events > 0).tolist()
         return [[self._say(reasons, row, place, is_known[row]) for place in range(k)] for row in range(n_users)]
@@ -103,24 +97,19 @@ def write_reasons(
     path: Path,
     advance: Callable[[int], None] = lambda n_users: None,
 ) -> None:
-    """Write why ``item`` (Q, K) is recommended for each of ``histories`` (Q) to a Parquet table, whole or not at all.
+    """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table.
 
-    Args:
-        decoder: the model that recommends.
-        histories: of the users.
-        item: item_index, padded with 0.
-        path: the table, whose columns are those of :mod:`recsys.schema`; what stands there is replaced.
-        advance: is called with the number of users whose reasons were written since the last call.
+    It is written whole or not at all, and replaces what stands there. Its columns are those of :mod:`recsys.schema`.
+    ``advance`` is called with the number of users whose reasons were written since the last call.
     """
     texts = _texts(decoder, histories)
     with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):
-            some = slice(begin, begin + CHUNK_USERS)
-            users = histories.of(some)
-            reasons = explain(decoder, users, item[some])
+            users = histories.of(slice(begin, begin + CHUNK_USERS))
+            reasons = explain(decoder, users, item[begin : begin + CHUNK_USERS])
             past = reasons.past_item, reasons.past_day, reasons.share
-            said = texts.say(reasons, users)
-            writer.write_table(reason_rows(users, reasons.item, reasons.reason, past, said))
+            rows = reason_rows(users, reasons.item, reasons.reason, past, texts.say(reasons, users))
+            writer.write_table(rows)
             advance(len(users))
 
 

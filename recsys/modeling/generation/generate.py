@@ -21,19 +21,12 @@ from recsys.modeling.generation.sampling import END, SamplingConfig, choose
 
 @dataclass(frozen=True)
 class Continuations:
-    """What follows each history.
+    """What follows each history."""
 
-    Attributes:
-        user_index: (Q,) int32.
-        item: (Q, L) int32 item_index in order; 0 after the last one.
-        log_probability: (Q, L) float32 of each item under the decoder, before temperature and cuts; 0 after the last.
-        ended: (Q,) bool: the decoder said that the history ends, before the longest length.
-    """
-
-    user_index: np.ndarray
-    item: np.ndarray
-    log_probability: np.ndarray
-    ended: np.ndarray
+    user_index: np.ndarray  # (Q,) int32
+    item: np.ndarray  # (Q, L) int32 item_index in order; 0 after the last one
+    log_probability: np.ndarray  # (Q, L) float32 under the decoder, before temperature and cuts; 0 after the last
+    ended: np.ndarray  # (Q,) bool: the decoder said that the history ends, before the longest length
 
 
 class Reader(Protocol):
@@ -44,7 +37,6 @@ class Reader(Protocol):
 
     def extend(self, item_R: Tensor) -> None:
         """Read one more item (R,) int64 of each row; ``END`` keeps the row's place and means nothing."""
-        ...
 
 
 class Continues(Protocol):
@@ -53,31 +45,13 @@ class Continues(Protocol):
     @property
     def model(self) -> nn.Module:
         """What it asks."""
-        ...
 
     @property
     def longest(self) -> tuple[int, str]:
         """How many positions it was trained on, and the setting that says so."""
-        ...
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> Reader:
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
-        ...
-
-
-def longest_history(decoder: Continues, n_new: int) -> int:
-    """Return how many positions of a history a decoder may read so that ``n_new`` items still fit behind it.
-
-    Raises:
-        UsageError: they do not fit behind even one.
-    """
-    longest, name = decoder.longest
-    if not 1 <= n_new < longest:
-        raise UsageError(
-            f"--max-items is {n_new}; the decoder was trained on {longest} positions ({name}), so expected 1 to "
-            f"{longest - 1}"
-        )
-    return longest - n_new
 
 
 def continue_histories(
@@ -106,7 +80,12 @@ def continue_histories(
     Raises:
         UsageError: ``max_items`` does not fit behind a history, or is more than there are items where none may repeat.
     """
-    n_context = longest_history(decoder, max_items)
+    longest, name = decoder.longest
+    if not 1 <= max_items < longest:
+        raise UsageError(
+            f"--max-items is {max_items}; the decoder was trained on {longest} positions ({name}), so expected 1 to "
+            f"{longest - 1}"
+        )
     if sampling.no_repeat and max_items > allowed.sum():
         raise UsageError(f"--max-items is {max_items}, but without repeats only {allowed.sum()} items can be generated")
     model = decoder.model
@@ -118,26 +97,23 @@ def continue_histories(
     with torch.inference_mode():
         for begin in range(0, len(histories), chunk):
             some = histories.of(slice(begin, begin + chunk))
-            reader = decoder.reader(some, n_context=n_context, n_new=max_items)
+            reader = decoder.reader(some, n_context=longest - max_items, n_new=max_items)
             uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in some.user_index])
             item, log_probability = _sample(reader, max_items, sampling, blocked_V, torch.from_numpy(uniform))
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
             advance(len(some))
     model.train(was_training)
     items, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Continuations(
-        np.asarray(histories.user_index, dtype=np.int32), items, log_probabilities, items[:, -1] == END
-    )
+    return Continuations(histories.user_index.astype(np.int32), items, log_probabilities, items[:, -1] == END)
 
 
 def _sample(
     reader: Reader, max_items: int, sampling: SamplingConfig, blocked_V: Tensor, uniform_QL: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return items and their log-probabilities (Q, L) of one sequence a row."""
-    n_rows = len(reader.logits_RV)
-    item_QL = torch.zeros(n_rows, max_items, dtype=torch.int64)
-    log_probability_QL = torch.zeros(n_rows, max_items)
-    ended_Q = torch.zeros(n_rows, dtype=torch.bool)
+    item_QL = torch.zeros(uniform_QL.shape, dtype=torch.int64)
+    log_probability_QL = torch.zeros(uniform_QL.shape)
+    ended_Q = torch.zeros(len(uniform_QL), dtype=torch.bool)
     for step in range(max_items):
         if step:
             reader.extend(item_QL[:, step - 1])
@@ -155,11 +131,9 @@ def _sample(
 def _permitted(logits_RV: Tensor, blocked_V: Tensor, taken_RS: Tensor, sampling: SamplingConfig) -> Tensor:
     """Return the logits with -inf for what may not come: blocked items, repeats if unwanted, an end before any item."""
     logits_RV = logits_RV.masked_fill(blocked_V, -torch.inf)
-    if sampling.no_repeat and taken_RS.shape[1]:
-        # END stands where a row has ended, and may always come again there.
-        end_R = logits_RV[:, END].clone()
+    end_R = logits_RV[:, END].clone()
+    if sampling.no_repeat:
         logits_RV = logits_RV.scatter(1, taken_RS, -torch.inf)
-        logits_RV[:, END] = end_R
-    if not taken_RS.shape[1]:
-        logits_RV[:, END] = -torch.inf
+    # END stands where a row has ended, and may always come again there.
+    logits_RV[:, END] = end_R if taken_RS.shape[1] else -torch.inf
     return logits_RV

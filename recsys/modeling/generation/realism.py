@@ -13,44 +13,26 @@ RANK_EDGES = (10, 100, 1_000, 10_000)
 
 @dataclass(frozen=True)
 class Known:
-    """What continuations are held against: customers' pasts and the catalogue at the date.
+    """What continuations are held against: customers' pasts and the catalogue at the date. Row 0 counts for nothing."""
 
-    Attributes:
-        past: for each customer (Q,), the distinct item_index bought before.
-        newest: (Q,) item_index of the last purchase; 0 without one.
-        rank: (V,) int64 place of each item by sales before the date, 1 for the best seller; row 0 counts for nothing.
-        category: (V,) int64 category of each item; row 0 counts for nothing.
-        n_categories: C.
-    """
-
-    past: list[np.ndarray]
-    newest: np.ndarray
-    rank: np.ndarray
-    category: np.ndarray
-    n_categories: int
+    past: list[np.ndarray]  # for each customer (Q,), the distinct item_index bought before
+    newest: np.ndarray  # (Q,) item_index of the last purchase; 0 without one
+    rank: np.ndarray  # (V,) int64 place of each item by sales before the date, 1 for the best seller
+    category: np.ndarray  # (V,) int64 category of each item
+    n_categories: int  # C
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What a set of continuations looks like.
+    """What a set of continuations looks like."""
 
-    Attributes:
-        length: (L + 1,) share of the continuations that have 0, 1, … L items.
-        bought_before: share of the items that the customer had bought before.
-        repeated: share of the items that stand in the same continuation before.
-        rank_band: (len(RANK_EDGES) + 1,) share of the items in each band of ranks by sales.
-        n_distinct: different items in all continuations together.
-        n_items: items in all continuations together.
-        transition: (C, C) share of each (category, next category) among neighbouring purchases, the last one known and
-            the first that follows included.
-    """
-
-    length: np.ndarray
-    bought_before: float
-    repeated: float
-    rank_band: np.ndarray
-    n_distinct: int
-    n_items: int
+    length: np.ndarray  # (L + 1,) share of the continuations that have 0, 1, … L items
+    bought_before: float  # share of the items that the customer had bought before
+    repeated: float  # share of the items that stand in the same continuation before
+    rank_band: np.ndarray  # (len(RANK_EDGES) + 1,) share of the items in each band of ranks by sales
+    n_distinct: int  # different items in all continuations together
+    n_items: int  # items in all continuations together
+    #: (C, C) share of each (category, next category) among neighbouring purchases, from the last one known on.
     transition: np.ndarray
 
     @property

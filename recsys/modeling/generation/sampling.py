@@ -17,21 +17,13 @@ END = 0
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How an item is chosen.
+    """How an item is chosen."""
 
-    Attributes:
-        method: ``greedy`` takes the likeliest item, ``sample`` draws.
-        temperature: logits are divided by it before a draw; above 0.
-        top_k: draw among this many of the likeliest only.
-        top_p: draw among the likeliest whose probabilities add up to this only, the one that reaches it included.
-        no_repeat: an item is not generated twice for a customer.
-    """
-
-    method: Literal["greedy", "sample"] = "sample"
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    no_repeat: bool = False
+    method: Literal["greedy", "sample"] = "sample"  # the likeliest item, or a draw
+    temperature: float = 1.0  # above 0: logits are divided by it before a draw
+    top_k: int | None = None  # draw among this many of the likeliest only
+    top_p: float | None = None  # only among the likeliest that add up to this, the one that reaches it included
+    no_repeat: bool = False  # an item is not generated twice for a user
 
 
 def keep_likeliest(logits_QV: Tensor, top_k: int | None, top_p: float | None) -> Tensor:

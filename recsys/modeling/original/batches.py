@@ -7,7 +7,7 @@ Shapes: B sequences, T positions, W sequences of an epoch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ def end_token(n_items: int) -> int:
     return n_items + 2
 
 
-@dataclass
+@dataclass  # not frozen: Lightning moves its tensors to the device in place
 class OriginalBatch:
     """Sequences and what follows at each position; padding, and targets that do not count, are 0."""
 
@@ -66,30 +66,32 @@ class Stretches:
 
 
 def training_stretches(data: Purchases, split: Split, max_items: int) -> Stretches:
-    """Return sequences of everything that may be learned from, ``<eos>`` after each customer's last event of it."""
-    return _stretches(data.offsets[:-1], split.train_end, data.offsets[:-1], max_items, ends=True)
+    """Return sequences of everything that may be learned from, ``<eos>`` after each user's last event of it."""
+    return _stretches(data, split.train_end, max_items)
 
 
 def customer_stretches(data: Purchases, user_index: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences of the whole histories of customers that were held out."""
+    """Return sequences of the whole histories of users that were held out."""
     end = data.offsets[:-1].copy()
     end[user_index] = data.offsets[user_index + 1]
-    return _stretches(data.offsets[:-1], end, data.offsets[:-1], max_items, ends=True)
+    return _stretches(data, end, max_items)
 
 
 def fold_stretches(data: Purchases, fold: Fold, n_targets: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences whose targets are the ``n_targets`` (Q,) events after what a fold knows of a user."""
+    """Return sequences in which only the ``n_targets`` (Q,) events after what a fold knows of a user are targets."""
     end = data.offsets[:-1].copy()
     end[fold.user_index] = fold.history_end[fold.user_index] + n_targets
-    stretches = _stretches(data.offsets[:-1], end, fold.history_end, max_items, ends=False)
-    return stretches.take(np.flatnonzero(stretches.end > stretches.counted))
+    stretches = _stretches(data, end, max_items)
+    counted = fold.history_end[np.searchsorted(data.offsets, stretches.begin, side="right") - 1]
+    stretches = replace(stretches, counted=counted, whole=np.zeros_like(stretches.whole))
+    return stretches.take(np.flatnonzero(stretches.end > counted))
 
 
-def _stretches(begin: np.ndarray, end: np.ndarray, counted: np.ndarray, max_items: int, *, ends: bool) -> Stretches:
-    windows = cut_windows(begin, end, max_items)
-    stop = windows.start + windows.length
-    user = windows.user_index
-    return Stretches(windows.start, stop, counted[user], (stop == end[user]) & ends)
+def _stretches(data: Purchases, end: np.ndarray, max_items: int) -> Stretches:
+    """Return sequences of the events of each user before ``end`` (U,), where the history ends."""
+    windows = cut_windows(data.offsets[:-1], end, max_items)
+    stop, user = windows.start + windows.length, windows.user_index
+    return Stretches(windows.start, stop, data.offsets[user], stop == end[user])
 
 
 class OriginalBatches(IterableDataset[OriginalBatch]):
@@ -118,23 +120,31 @@ class OriginalBatches(IterableDataset[OriginalBatch]):
 
     def __iter__(self) -> Iterator[OriginalBatch]:
         """Yield the batches of the epoch ``self.epoch``."""
-        order = self._order()
-        n_taken = len(self) * self.world_size if self.shuffled else len(order)
-        for rows in order[:n_taken][self.rank :: self.world_size]:
-            yield collate(self.data, self.stretches.take(rows))
+        rows = np.arange(len(self.stretches))
+        if not self.shuffled:
+            batches = batches_of(rows, self.batch_size)
+        else:
+            random = np.random.default_rng((self.seed, self.epoch))
+            length = self.stretches.end - self.stretches.begin
+            batches = shuffled_batches(random.permutation(rows), length, self.batch_size, random)
+            batches = batches[: len(self) * self.world_size]
+        for some in batches[self.rank :: self.world_size]:
+            yield collate(self.data, self.stretches.take(some))
 
-    def _order(self) -> list[np.ndarray]:
-        """Return the sequences of each batch."""
-        length = self.stretches.end - self.stretches.begin
-        rows = np.arange(len(length))
-        random = np.random.default_rng((self.seed, self.epoch))
-        if self.shuffled:
-            rows = random.permutation(len(length))
-            # Which sequences meet is random; sorting a part of them at a time only saves padding.
-            part = np.arange(len(rows)) // (_SORTED_TOGETHER * self.batch_size)
-            rows = rows[np.lexsort((length[rows], part))]
-        batches = [rows[begin : begin + self.batch_size] for begin in range(0, len(rows), self.batch_size)]
-        return [batches[number] for number in random.permutation(len(batches))] if self.shuffled else batches
+
+def batches_of(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return ``rows`` in order, ``size`` at a time."""
+    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+
+
+def shuffled_batches(rows: np.ndarray, length: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Return ``rows``, which come shuffled, as batches of like ``length`` in random order.
+
+    Which rows meet is random: sorting a part of them at a time only saves padding.
+    """
+    part = np.arange(len(rows)) // (_SORTED_TOGETHER * size)
+    batches = batches_of(rows[np.lexsort((length[rows], part))], size)
+    return [batches[place] for place in random.permutation(len(batches))]
 
 
 def collate(data: Purchases, stretches: Stretches) -> OriginalBatch:

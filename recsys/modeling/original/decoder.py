@@ -7,7 +7,7 @@ Shapes: B sequences, T positions, D width, V rows of the vocabulary, M positions
 """
 
 import math
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +51,7 @@ class TransformerBlock(nn.Module):
         mixed_BTD, _ = self.multihead_attn(
             h_BTD, h_BTD, h_BTD, attn_mask=hidden_TT, key_padding_mask=padding_BT, need_weights=False
         )
-        x_BTD = x_BTD + mixed_BTD
-        out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
-        return out
+        return self._with_mlp(x_BTD + mixed_BTD)
 
     def extend(self, x_BTD: Tensor, memory: LayerMemory) -> Tensor:
         """Return (B, T, D) for positions that go on from those in ``memory``; without dropout, as when asked."""
@@ -63,8 +61,9 @@ class TransformerBlock(nn.Module):
             part.view(*part.shape[:2], attention.num_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
             for part in qkv_BTE.chunk(3, dim=-1)
         )
-        mixed_BTD = attention.out_proj(memory.attend(q, k, v).transpose(1, 2).flatten(-2))
-        x_BTD = x_BTD + mixed_BTD
+        return self._with_mlp(x_BTD + attention.out_proj(memory.attend(q, k, v).transpose(1, 2).flatten(-2)))
+
+    def _with_mlp(self, x_BTD: Tensor) -> Tensor:
         out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
         return out
 
@@ -79,23 +78,17 @@ class Transformer(nn.Module):
     vectors: Tensor
 
     def __init__(
-        self,
-        num_embeds: int,
-        hidden_size: int,
-        *,
-        num_heads: int = 8,
-        num_layers: int = 8,
-        vectors: Tensor | None = None,
+        self, num_embeds: int, width: int, *, num_heads: int = 8, num_layers: int = 8, vectors: Tensor | None = None
     ) -> None:
         super().__init__()
         if vectors is None:
-            self.embedding = nn.Embedding(num_embeds, hidden_size)
+            self.embedding = nn.Embedding(num_embeds, width)
         else:
             self.register_buffer("vectors", vectors)
         self.learned_vectors = vectors is None
-        self.pos_emb = SinusoidalPosEmb(hidden_size)
-        self.blocks = nn.ModuleList(TransformerBlock(hidden_size, num_heads) for _ in range(num_layers))
-        self.fc_out = nn.Linear(hidden_size, num_embeds)
+        self.pos_emb = SinusoidalPosEmb(width)
+        self.blocks = nn.ModuleList(TransformerBlock(width, num_heads) for _ in range(num_layers))
+        self.fc_out = nn.Linear(width, num_embeds)
         self.num_heads = num_heads
 
     def forward(self, token_BT: Tensor) -> Tensor:
@@ -123,10 +116,8 @@ class Transformer(nn.Module):
 
     def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
         """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
-        weight = self.fc_out.weight
-        return KeyValueCache(
-            len(self.blocks), n_rows, self.num_heads, weight.shape[1] // self.num_heads, n_slots, weight
-        )
+        n_heads, weight = self.num_heads, self.fc_out.weight
+        return KeyValueCache(len(self.blocks), n_rows, n_heads, weight.shape[1] // n_heads, n_slots, weight)
 
     def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
         """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
@@ -137,13 +128,11 @@ class Transformer(nn.Module):
             cache: what was read before, of these sequences.
         """
         cache.add(token_BT != PADDING)
-        x_BTD = self.token_vectors(token_BT) + self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
+        position_BTD = self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
+        x_BTD: Tensor = self.token_vectors(token_BT) + position_BTD
         for block, memory in zip(self.blocks, cache.layers, strict=True):
-            if not isinstance(block, TransformerBlock):
-                raise TypeError(f"expected a TransformerBlock, found {type(block).__name__}")
-            x_BTD = block.extend(x_BTD, memory)
-        states_BTD: Tensor = x_BTD
-        return states_BTD
+            x_BTD = cast("TransformerBlock", block).extend(x_BTD, memory)
+        return x_BTD
 
 
 def next_targets(batch: OriginalBatch) -> Tensor:

@@ -27,7 +27,6 @@ from safetensors.numpy import load_file, save_file
 
 from recsys import schema
 from recsys.config import INTERIM_DIR, Config
-from recsys.console import progress, talk
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError
 from recsys.modeling.original.encoder import Encoder, load_encoder
@@ -49,13 +48,6 @@ def embeddings_folder(config: Config) -> Path:
     return config.text.embeddings or INTERIM_DIR / "embeddings" / config.data.folder.name / encoder
 
 
-def _beside(folder: Path) -> str:
-    """Return a hint at an encoder whose vectors lie beside ``folder``; nothing where there is none."""
-    found = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
-    encoder = read_json(found[0]).get("encoder") if found else None
-    return f", or take the encoder {encoder}, whose vectors are there (text.encoder, --encoder)" if encoder else ""
-
-
 def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
     """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), of each item_index 1 … V, of ``<sos>`` and ``<eos>``.
 
@@ -64,33 +56,39 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
     Raises:
         DataError: the folder holds no embeddings, or they do not cover the items of ``data``; it is said how many lack.
     """
-    manifest_path = folder / _MANIFEST
-    if not manifest_path.is_file():
-        raise DataError(
-            f"{folder} holds no embeddings (no {_MANIFEST}); run `recsys dataset embeddings` first{_beside(folder)}"
-        )
-    manifest = read_json(manifest_path)
+    if not (folder / _MANIFEST).is_file():
+        others = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
+        encoder = read_json(others[0]).get("encoder") if others else None
+        hint = f", or take the encoder {encoder}, whose vectors are there (text.encoder, --encoder)" if encoder else ""
+        raise DataError(f"{folder} holds no embeddings (no {_MANIFEST}); run `recsys dataset embeddings` first{hint}")
+    manifest = read_json(folder / _MANIFEST)
     vectors = _read_vectors(folder / _VECTORS, (manifest.get("n_vectors"), manifest.get("dim")))
-    table = _read_rows(folder / _IDS)
+    try:
+        table = pq.read_table(folder / _IDS, columns=[schema.ITEM_ID, "row"])
+    except (OSError, pa.ArrowInvalid):
+        table = None
     if vectors is None or table is None:
         broken = _VECTORS if vectors is None else _IDS
         raise DataError(f"{folder / broken} is not what {_MANIFEST} says; run `recsys dataset embeddings --force`")
-    found = pc.index_in(data.item_ids, value_set=table[schema.ITEM_ID].combine_chunks())
-    if found.null_count:
-        example = data.item_ids.filter(pc.is_null(found))[0].as_py()
+    place = pc.index_in(data.item_ids, value_set=table[schema.ITEM_ID].combine_chunks())
+    if place.null_count:
+        example = data.item_ids.filter(pc.is_null(place))[0].as_py()
         raise DataError(
-            f"{folder} lacks {found.null_count:,} of the {data.n_items:,} items of {data.folder}, e.g. {example}; run "
+            f"{folder} lacks {place.null_count:,} of the {data.n_items:,} items of {data.folder}, e.g. {example}; run "
             "`recsys dataset embeddings --force` for these data, or name others with --set text.embeddings=FOLDER"
         )
-    rows = table["row"].to_numpy()[found.to_numpy()]
+    rows = table["row"].to_numpy()[place.to_numpy()]
     result: np.ndarray = vectors[np.concatenate([[0], rows, [1, 2]])]
     return result
 
 
-def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
+def write_embeddings(
+    config: Config, *, force: bool = False, advance: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Any]:
     """Encode the texts of the items of ``config.data`` into :func:`embeddings_folder`; return the manifest.
 
-    Finished chunks of an interrupted call with the same texts and weights are not encoded again.
+    Finished chunks of an interrupted call with the same texts and weights are not encoded again. ``advance`` is called
+    with how many texts are encoded, and of how many; the first time with those that were before.
 
     Raises:
         DataError: the data are not prepared, or have no such columns.
@@ -103,12 +101,9 @@ def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
     texts = item_texts(data.items, config.text.columns)
     distinct = [*SPECIAL_TEXTS, *sorted(set(texts), key=lambda text: (-len(text), text))]
     encoder = load_encoder(config.text.encoder, config.text.precision)
-    talk.print(
-        f"{data.n_items:,} items have {len(distinct) - 3:,} distinct texts; {encoder.name} is {encoder.dim} wide"
-    )
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     began = time.perf_counter()
-    vectors, n_new = _encode(distinct, encoder, unfinished)
+    vectors, n_new = _encode(distinct, encoder, unfinished, advance)
     seconds = time.perf_counter() - began
     row_of = {text: row for row, text in enumerate(distinct) if row >= len(SPECIAL_TEXTS)}
     rows = pa.array([row_of[text] for text in texts], pa.int32())
@@ -129,7 +124,9 @@ def write_embeddings(config: Config, *, force: bool = False) -> dict[str, Any]:
     return manifest
 
 
-def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path) -> tuple[np.ndarray, int]:
+def _encode(
+    texts: Sequence[str], encoder: Encoder, unfinished: Path, advance: Callable[[int, int], None]
+) -> tuple[np.ndarray, int]:
     """Return the vectors (n, D) float32 of ``texts``, and how many of them are new.
 
     They are kept in ``unfinished`` chunk by chunk, and taken from there where they are of these texts and weights.
@@ -142,48 +139,32 @@ def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path) -> tuple[n
         unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)
     }
     chunks = {path: _read_vectors(path, (len(part), encoder.dim)) for path, part in parts.items()}
-    n_done = sum(len(chunk) for chunk in chunks.values() if chunk is not None)
-    if n_done:
-        talk.print(f"continuing an interrupted run: {n_done:,} of {len(texts):,} texts are done")
-    with progress() as bar:
-        task = bar.add_task("texts", total=len(texts), completed=n_done)
-        for path, part in parts.items():
-            if chunks[path] is None:
-                chunks[path] = _encode_chunk(part, encoder, path, lambda n: bar.advance(task, n))
-    return np.concatenate([chunk for chunk in chunks.values() if chunk is not None]), len(texts) - n_done
-
-
-def _encode_chunk(texts: Sequence[str], encoder: Encoder, path: Path, advance: Callable[[int], None]) -> np.ndarray:
-    batches = []
-    for first in range(0, len(texts), BATCH_TEXTS):
-        batch = texts[first : first + BATCH_TEXTS]
-        batches.append(encoder.encode(batch))
-        advance(len(batch))
-    vectors = np.concatenate(batches)
-    with replacing(path) as aside:
-        save_file({_TENSOR: vectors}, aside)
-    return vectors
+    n_kept = n_done = sum(len(chunk) for chunk in chunks.values() if chunk is not None)
+    advance(n_done, len(texts))
+    for path, part in parts.items():
+        if chunks[path] is not None:
+            continue
+        batches = []
+        for first in range(0, len(part), BATCH_TEXTS):
+            batches.append(encoder.encode(part[first : first + BATCH_TEXTS]))
+            n_done += len(batches[-1])
+            advance(n_done, len(texts))
+        chunks[path] = vectors = np.concatenate(batches)
+        with replacing(path) as aside:
+            save_file({_TENSOR: vectors}, aside)
+    return np.concatenate([chunk for chunk in chunks.values() if chunk is not None]), len(texts) - n_kept
 
 
 def _plan(texts: Sequence[str], encoder: Encoder) -> dict[str, Any]:
     """Return what must be equal for vectors to be equal, as JSON holds it."""
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     return {
         "encoder": encoder.name,
         "weights_sha256": encoder.weights,
         "precision": encoder.precision,
         "dim": encoder.dim,
         "n_texts": len(texts) - len(SPECIAL_TEXTS),
-        "texts_sha256": digest,
+        "texts_sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
     }
-
-
-def _read_rows(path: Path) -> pa.Table | None:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid):
-        return None
-    return table if {schema.ITEM_ID, "row"} <= set(table.column_names) else None
 
 
 def _read_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,11 +38,10 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector (n, D) float32 a text."""
-        import torch
-
+        torch = import_module("torch")  # when a BERT runs torch is there; who only prepares data shall not load it
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            found = self.model.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
-        return np.asarray(found, np.float32)
+            vectors = self.model.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
 
 
 def load_encoder(name: str, precision: Literal["float32", "bfloat16"] = "float32") -> Encoder:
@@ -103,6 +103,5 @@ def _from_hub(name: str) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
-        :200
-    ].removeprefix("Got: ")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()[:200].removeprefix("Got: ")

@@ -1,6 +1,6 @@
 """The LightningModule of the original architectures: loss and entropy a step, Adam, warm-up and linear decay."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -19,13 +19,42 @@ from recsys.modeling.original.batches import (
     training_stretches,
 )
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_logits, next_targets
+from recsys.modeling.original.text_batches import TextBatches
 
 
-class OriginalModule(pl.LightningModule):
+class EpochModule(pl.LightningModule):
+    """Learns from ``batches`` and is validated on ``held_out``; a resumed run equals an uninterrupted one."""
+
+    validation_mode: Literal["min", "max"] = "min"
+    config: Config
+    batches: OriginalBatches | TextBatches
+    held_out: OriginalBatches | TextBatches
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training batches, already assembled."""
+        return self._loader(self.batches)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation batches, already assembled, with the same queries every epoch."""
+        return self._loader(self.held_out)
+
+    def _loader(self, batches: OriginalBatches | TextBatches) -> DataLoader[Any]:
+        batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
+        return DataLoader(batches, batch_size=None)
+
+    def on_train_epoch_start(self) -> None:
+        """Fix the order of the epoch by seed and epoch."""
+        self.batches.epoch = self.current_epoch
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Fix dropout by seed, step and process."""
+        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
+
+
+class OriginalModule(EpochModule):
     """Fit a :class:`Transformer` to the next token at every position that is not padding."""
 
     validation_metric = "val_loss_epoch"
-    validation_mode: Literal["min", "max"] = "min"
     log_every_n_steps = 1
 
     def __init__(self, config: Config, model: Transformer, batches: OriginalBatches, held_out: OriginalBatches) -> None:
@@ -35,26 +64,6 @@ class OriginalModule(pl.LightningModule):
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``."""
         return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-
-    def train_dataloader(self) -> DataLoader[OriginalBatch]:
-        """Return the training batches, already assembled."""
-        return self._loader(self.batches)
-
-    def val_dataloader(self) -> DataLoader[OriginalBatch]:
-        """Return the validation batches, already assembled."""
-        return self._loader(self.held_out)
-
-    def _loader(self, batches: OriginalBatches) -> DataLoader[OriginalBatch]:
-        batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(batches, batch_size=None)
-
-    def on_train_epoch_start(self) -> None:
-        """Fix the order of the epoch by seed and epoch."""
-        self.batches.epoch = self.current_epoch
-
-    def on_train_batch_start(self, batch: OriginalBatch, batch_idx: int) -> None:
-        """Fix dropout by seed, step and process, so that a resumed run equals an uninterrupted one."""
-        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
 
     def training_step(self, batch: OriginalBatch) -> Tensor:
         """Return the cross-entropy of the next token."""
@@ -66,9 +75,9 @@ class OriginalModule(pl.LightningModule):
 
     def _measured(self, part: str, batch: OriginalBatch) -> Tensor:
         loss_M, entropy_M = loss_and_entropy(next_logits(self.model, batch), next_targets(batch))
-        loss, found = loss_M.mean(), {"loss": loss_M.mean().detach(), "entropy": entropy_M.mean()}
+        loss = loss_M.mean()
         # Weighted by targets, so that an epoch's value is the mean over positions and not over batches.
-        for name, value in found.items():
+        for name, value in (("loss", loss.detach()), ("entropy", entropy_M.mean())):
             self.log(f"{part}_{name}", value, on_step=True, on_epoch=True, batch_size=len(loss_M), sync_dist=True)
         return loss
 
@@ -109,9 +118,5 @@ def build_original_module(config: Config, data: Purchases, split: Split, model: 
         n_targets = (end - fold.history_end)[fold.user_index]
         held_out = fold_stretches(data, fold, n_targets, chosen.seq_max_len)
     learned = training_stretches(data, split, chosen.seq_max_len)
-    return OriginalModule(
-        config,
-        model,
-        OriginalBatches(data, learned, chosen.batch_size, seed=config.seed, shuffled=True),
-        OriginalBatches(data, held_out, chosen.batch_size),
-    )
+    batches = OriginalBatches(data, learned, chosen.batch_size, seed=config.seed, shuffled=True)
+    return OriginalModule(config, model, batches, OriginalBatches(data, held_out, chosen.batch_size))

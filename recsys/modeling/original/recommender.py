@@ -43,27 +43,23 @@ class OriginalRecommender:
         self.model.eval()
         with torch.inference_mode():
             for begin in range(0, len(histories), self.chunk):
-                some = histories.of(slice(begin, begin + self.chunk))
+                rows = slice(begin, begin + self.chunk)
+                some = histories.of(rows)
                 logits_QV = self.logits(some)
                 logits_QV[:, torch.from_numpy(~candidates.allowed).to(logits_QV.device)] = -torch.inf
                 if candidates.exclude_seen:
                     row, position = some.events()
-                    seen = torch.from_numpy(some.log.item[position].astype(np.int64))
-                    logits_QV[torch.from_numpy(row), seen] = -torch.inf
+                    logits_QV[row, some.log.item[position].astype(np.int64)] = -torch.inf
                 top = logits_QV.topk(k, dim=-1)
-                items[begin : begin + self.chunk] = top.indices.cpu().numpy()
-                scores[begin : begin + self.chunk] = top.values.float().cpu().numpy()
+                items[rows], scores[rows] = top.indices.cpu().numpy(), top.values.float().cpu().numpy()
         self.model.train(was_training)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), items, scores)
 
     def logits(self, histories: Histories) -> Tensor:
         """Return logits (Q, V) after the newest events: of padding and items, of no other special token."""
-        log, end = histories.log, histories.end
-        begin = np.maximum(histories.begin, end - self.seq_max_len)
-        token_BT = torch.from_numpy(tokens(log, begin, end)).to(self.model.fc_out.weight.device)
-        newest = torch.from_numpy(end - begin).to(token_BT.device)
-        state_QD = self.model.states(token_BT)[torch.arange(len(histories), device=token_BT.device), newest]
-        logits: Tensor = self.model.fc_out(state_QD)[:, : log.n_items + N_SPECIAL - 2]
+        token_BT, newest_Q = _newest_tokens(self.model, histories, self.seq_max_len)
+        state_QD = self.model.states(token_BT)[torch.arange(len(histories), device=token_BT.device), newest_Q]
+        logits: Tensor = self.model.fc_out(state_QD)[:, : histories.log.n_items + N_SPECIAL - 2]
         return logits
 
 
@@ -74,10 +70,7 @@ class OriginalReader:
         """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         self.model = model = decoder.model
         self.n_items = histories.log.n_items
-        end = histories.end
-        begin = np.maximum(histories.begin, end - n_context)
-        token_BT = torch.from_numpy(tokens(histories.log, begin, end)).to(model.fc_out.weight.device)
-        self.newest_R = torch.from_numpy(end - begin).to(token_BT.device)
+        token_BT, self.newest_R = _newest_tokens(model, histories, n_context)
         self.cache = model.new_cache(len(histories), token_BT.shape[1] + n_new)
         position_BT = torch.arange(token_BT.shape[1], device=token_BT.device).expand_as(token_BT)
         state_BTD = model.extend(token_BT, position_BT, self.cache)
@@ -94,32 +87,42 @@ class OriginalReader:
         return torch.cat([logits_RV[:, stop : stop + 1], logits_RV[:, 1 : self.n_items + 1]], dim=1)
 
 
+def _newest_tokens(model: Transformer, histories: Histories, n_newest: int) -> tuple[Tensor, Tensor]:
+    """Return the tokens (Q, T) of the ``n_newest`` latest events, and the position (Q,) of the last of each."""
+    begin = np.maximum(histories.begin, histories.end - n_newest)
+    token_BT = torch.from_numpy(tokens(histories.log, begin, histories.end)).to(model.fc_out.weight.device)
+    return token_BT, torch.from_numpy(histories.end - begin).to(token_BT.device)
+
+
 #: Width of the original decoder on ids.
 _ID_WIDTH = 256
 
 
-def load_transformer(found: Run, data: Purchases) -> Transformer:
+def load_transformer(run: Run, data: Purchases) -> Transformer:
     """Return the original architecture that a run fitted, with its weights and, where it reads any, its text vectors.
 
     Raises:
         RunError: the run's weights do not fit its configuration.
     """
-    path = found.folder / WEIGHTS_FILE
-    vectors = None
-    if found.config.original.family == "bert":
-        vectors = _room_for_texts(path)
-    model = build_transformer(found.config, data, vectors)
+    path, vectors = run.folder / WEIGHTS_FILE, None
+    if run.config.original.family == "bert":
+        vectors = torch.zeros(tensor_shape(path, "vectors", "text vectors"))
+    model = build_transformer(run.config, data, vectors)
     load_weights(model, path)
     return model
 
 
-def _room_for_texts(path: Path) -> Tensor:
-    """Return zeros of the shape of the text vectors that are stored with the weights in ``path``."""
+def tensor_shape(path: Path, name: str, title: str) -> list[int]:
+    """Return the shape of the tensor ``name`` among the weights in ``path``.
+
+    Raises:
+        RunError: there is none; ``title`` says of what.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            return torch.zeros(file.get_slice("vectors").get_shape())
+        with safe_open(path, framework="np") as file:
+            return list(file.get_slice(name).get_shape())
     except SafetensorError as error:
-        raise RunError(f"{path} holds no text vectors ({error}); train again with --force") from error
+        raise RunError(f"{path} holds no {title} ({error}); train again with --force") from error
 
 
 def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = None) -> Transformer:
@@ -145,10 +148,4 @@ def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = 
             f"original.num_heads is {chosen.num_heads}, which does not divide the width {width}; "
             f"set num_heads: {np.gcd(width, 8)}, for example"
         )
-    return Transformer(
-        n_tokens,
-        width,
-        num_heads=chosen.num_heads,
-        num_layers=chosen.num_layers,
-        vectors=vectors,
-    )
+    return Transformer(n_tokens, width, num_heads=chosen.num_heads, num_layers=chosen.num_layers, vectors=vectors)

@@ -9,15 +9,13 @@ Ranks count items only: special tokens are neither asked for nor take a place in
 all positions that are not padding, the end of a history included, as in training.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.console import progress
 from recsys.evaluation.splits import make_split
 from recsys.modeling.original.batches import OriginalBatch, OriginalBatches, customer_stretches
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_logits, next_targets
@@ -37,10 +35,6 @@ class HeldOutScores:
     recall_whole_sequence: dict[int, float]
     n_customers: int
     n_purchases: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON."""
-        return asdict(self)
 
 
 def target_ranks(logits_MV: Tensor, target_M: Tensor, n_items: int) -> Tensor:
@@ -63,18 +57,13 @@ def target_ranks(logits_MV: Tensor, target_M: Tensor, n_items: int) -> Tensor:
 def recalls(
     rank: np.ndarray, customer: np.ndarray, cutoffs: Sequence[int]
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Return Recall@k by cutoff, over purchases and over whole sequences.
+    """Return Recall@k by cutoff, over purchases and over whole sequences; all NaN where there is no purchase.
+
+    ``rank`` (M,) int64 is that of each target, from 1, and ``customer`` (M,) whose it is. Special tokens, of rank 0, do
+    not count.
 
     >>> recalls(np.array([1, 3, 0, 1]), np.array([7, 7, 7, 8]), [1, 3])
     ({1: 0.6666666666666666, 3: 1.0}, {1: 0.5, 3: 1.0})
-
-    Args:
-        rank: (M,) int64 rank of each target from 1; 0 for special tokens, which do not count.
-        customer: (M,) whose target it is.
-        cutoffs: list lengths k.
-
-    Returns:
-        Two dictionaries; all values are NaN where there is no purchase.
     """
     rank, customer = rank[rank > 0], customer[rank > 0]
     if not len(rank):
@@ -86,32 +75,38 @@ def recalls(
     return next_item, {k: float((worst <= k).mean()) for k in cutoffs}
 
 
-def score_held_out(model: Transformer, batches: OriginalBatches, cutoffs: Sequence[int] = CUTOFFS) -> HeldOutScores:
-    """Return the scores of ``model`` on the whole histories in ``batches``, one sequence after another."""
+def score_held_out(
+    model: Transformer,
+    batches: OriginalBatches,
+    cutoffs: Sequence[int] = CUTOFFS,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> HeldOutScores:
+    """Return the scores of ``model`` on the whole histories in ``batches``, one sequence after another.
+
+    ``advance`` is called with how many batches are scored, and of how many.
+    """
     device = model.fc_out.weight.device
-    n_items = batches.data.n_items
-    ranks, losses, entropies, rows = [], [], [], []
+    parts: list[tuple[Tensor, ...]] = []
     first_row = 0
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), progress() as bar:
-        for batch in bar.track(batches, total=len(batches), description="held-out customers"):
+    with torch.inference_mode():
+        for batch in batches:
             moved = OriginalBatch(batch.token_BT.to(device), batch.target_BT.to(device))
             logits_MV, target_M = next_logits(model, moved), next_targets(moved)
-            loss_M, entropy_M = loss_and_entropy(logits_MV, target_M)
-            losses.append(loss_M.cpu().numpy())
-            entropies.append(entropy_M.cpu().numpy())
-            ranks.append(target_ranks(logits_MV, target_M, n_items).cpu().numpy())
-            rows.append(first_row + np.nonzero(batch.target_BT.numpy())[0])
+            rank_M = target_ranks(logits_MV, target_M, batches.data.n_items)
+            row_M = first_row + moved.target_BT.nonzero()[:, 0]
+            parts.append((rank_M, row_M, *loss_and_entropy(logits_MV, target_M)))
             first_row += len(batch.token_BT)
+            advance(len(parts), len(batches))
     model.train(was_training)
-    rank = np.concatenate(ranks)
+    rank, row, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     # A long history is several sequences, but one customer.
-    customer = np.searchsorted(batches.data.offsets, batches.stretches.begin, side="right")[np.concatenate(rows)]
+    customer = np.searchsorted(batches.data.offsets, batches.stretches.begin, side="right")[row]
     next_item, whole_sequence = recalls(rank, customer, cutoffs)
     return HeldOutScores(
-        loss=float(np.concatenate(losses).mean(dtype=np.float64)),
-        entropy=float(np.concatenate(entropies).mean(dtype=np.float64)),
+        loss=float(loss.mean(dtype=np.float64)),
+        entropy=float(entropy.mean(dtype=np.float64)),
         recall_next_item=next_item,
         recall_whole_sequence=whole_sequence,
         n_customers=len(np.unique(customer)),
@@ -119,9 +114,9 @@ def score_held_out(model: Transformer, batches: OriginalBatches, cutoffs: Sequen
     )
 
 
-def score_customers(found: Run) -> HeldOutScores:
+def score_customers(run: Run, advance: Callable[[int, int], None] = lambda done, total: None) -> HeldOutScores:
     """Return what an original architecture scores on the customers that its run neither learned from nor chose by."""
-    data, chosen = found.open_data(), found.config.original
-    users = make_split(data, found.config.split).tests[0].user_index
-    stretches = customer_stretches(data, users, chosen.seq_max_len)
-    return score_held_out(load_transformer(found, data), OriginalBatches(data, stretches, chosen.batch_size))
+    data, chosen = run.open_data(), run.config.original
+    users = make_split(data, run.config.split).tests[0].user_index
+    batches = OriginalBatches(data, customer_stretches(data, users, chosen.seq_max_len), chosen.batch_size)
+    return score_held_out(load_transformer(run, data), batches, advance=advance)

@@ -14,29 +14,25 @@ from torch.utils.data import IterableDataset
 
 from recsys.config import TextModelConfig
 from recsys.errors import ConfigError, UsageError
+from recsys.modeling.original.batches import shuffled_batches
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 #: Tokens of a text at most, marks of begin and end included; the original pads every text to as many.
 MAX_TOKENS: Final = 90
-#: Batches that are sorted by length together: less padding, and yet another order every epoch.
-_POOL_BATCHES = 50
 _LABEL_OF_PADDING = "[PAD]"
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokens of n texts, one after another.
-
-    ``special`` (S,) are tokens that are no words: padding, begin, end and other marks.
-    """
+    """Tokens of n texts, one after another."""
 
     token: np.ndarray  # (total,) int32
     offsets: np.ndarray  # (n+1,) int64
     vocabulary_size: int
     padding: int
-    special: np.ndarray  # (S,) int64
+    special: np.ndarray  # (S,) int64 tokens that are no words: padding, begin, end and other marks
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -68,10 +64,7 @@ class Texts:
 
 @dataclass  # not frozen: Lightning moves its tensors to the device in place
 class TextBatch:
-    """Tokens as the model sees them, and what it has to predict.
-
-    Shapes: B texts, T positions, M targets.
-    """
+    """Tokens as the model sees them, and what it has to predict: B texts, T positions, M targets."""
 
     token_BT: Tensor  # int64
     is_padding_BT: Tensor  # bool
@@ -137,11 +130,8 @@ class TextBatches(IterableDataset[TextBatch]):
         self.epoch, self.rank, self.world_size = 0, 0, 1
 
     def __len__(self) -> int:
-        return -(-self._n_batches // self.world_size)
-
-    @property
-    def _n_batches(self) -> int:
-        return -(-len(self.rows) // self.config.batch_texts)
+        n_batches = -(-len(self.rows) // self.config.batch_texts)
+        return -(-n_batches // self.world_size)
 
     @property
     def n_events(self) -> int:
@@ -150,18 +140,11 @@ class TextBatches(IterableDataset[TextBatch]):
 
     def __iter__(self) -> Iterator[TextBatch]:
         random = np.random.default_rng([self.seed, self.epoch])
-        batches = self._order(random)
+        shuffled = random.permutation(self.rows)
+        batches = shuffled_batches(shuffled, self.texts.lengths, self.config.batch_texts, random)
         batches += batches[: -len(batches) % self.world_size]  # every process takes as many steps
         for rows in batches[self.rank :: self.world_size]:
             yield ask(self.texts, rows, self.config)
-
-    def _order(self, random: np.random.Generator) -> list[np.ndarray]:
-        shuffled = random.permutation(self.rows)
-        size = self.config.batch_texts
-        pools = np.array_split(shuffled, range(size * _POOL_BATCHES, len(shuffled), size * _POOL_BATCHES))
-        by_length = np.concatenate([pool[np.argsort(self.texts.lengths[pool], kind="stable")] for pool in pools])
-        batches = np.array_split(by_length, range(size, len(by_length), size))
-        return [batches[place] for place in random.permutation(len(batches))]
 
 
 def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
@@ -169,12 +152,9 @@ def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
     width = MAX_TOKENS if config.objective == "original" else None
     token_BT = texts.batch(rows, width)
     is_padding_BT = token_BT == texts.padding
-    place_M = torch.nonzero((~is_padding_BT[:, 1:]).flatten()).squeeze(1)
-    target_M = token_BT[:, 1:].flatten()[place_M]
-    n_columns = token_BT.shape[1]
-    place_M = place_M + torch.div(
-        place_M, n_columns - 1, rounding_mode="floor"
-    )  # rows are one longer than their targets
+    row_M, column_M = torch.nonzero(~is_padding_BT[:, 1:], as_tuple=True)
+    target_M = token_BT[row_M, column_M + 1]
+    place_M = row_M * token_BT.shape[1] + column_M
     if config.objective == "original":
         is_padding_BT = torch.zeros_like(is_padding_BT)  # its mistake: padding is read like any token
     return TextBatch(token_BT, is_padding_BT, place_M, target_M)

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from functools import partial
+from typing import Final
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from recsys.config import Config, TextModelConfig
+from recsys.config import Config
 from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
 from recsys.modeling.decoder.losses import full_softmax_loss
+from recsys.modeling.original.module import EpochModule
 from recsys.modeling.original.text_batches import MAX_TOKENS, TextBatch, TextBatches, Texts, split_rows
 
 #: Share of activations dropped while training, as in the original.
@@ -49,14 +50,13 @@ class PositionalEncoding(nn.Module):
         return encoded
 
 
-class TextTransformer(pl.LightningModule):
+class TextTransformer(EpochModule):
     """Read an item's text; learn by saying the next token, as ``config.objective`` has it.
 
     Without texts it can be loaded and asked for vectors, but not trained.
     """
 
     validation_metric = "val_loss"
-    validation_mode: Literal["min", "max"] = "min"
     log_every_n_steps = 10
 
     def __init__(self, config: Config, texts: Texts | None = None, vocabulary_size: int = 30_522) -> None:
@@ -65,7 +65,11 @@ class TextTransformer(pl.LightningModule):
         self.objective = text_model.objective
         self.item_embeddings = nn.Embedding(vocabulary_size, text_model.width)
         self.positional_encoding = PositionalEncoding(text_model.width, _DROPOUT, MAX_TOKENS)
-        self.layers = nn.ModuleList(_layer(text_model) for _ in range(text_model.n_layers))
+        width, n_heads = text_model.width, text_model.n_heads
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, n_heads, dropout=_DROPOUT, batch_first=True)
+            for _ in range(text_model.n_layers)
+        )
         self.output_layer = nn.Linear(text_model.width, vocabulary_size)
         if texts is not None:
             learned, held_out = split_rows(len(texts), HELD_OUT_SHARE, HELD_OUT_SEED)
@@ -77,42 +81,20 @@ class TextTransformer(pl.LightningModule):
         return state
 
     def forward(self, token_BT: Tensor, is_padding_BT: Tensor | None = None) -> Tensor:
-        """Return the last layer's states (B, T, D).
-
-        Args:
-            token_BT: int64 tokens.
-            is_padding_BT: bool, positions that nobody may attend to; None attends everywhere.
-        """
-        x_BTD = self.positional_encoding(self.item_embeddings(token_BT))
+        """Return the last layer's states (B, T, D); ``is_padding_BT`` bool are positions that nobody may attend to."""
+        x_BTD: Tensor = self.positional_encoding(self.item_embeddings(token_BT))
         n_tokens = token_BT.shape[1]
         later_TT = None
         if self.objective == "causal":
             later_TT = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=x_BTD.device).triu(1)
         for layer in self.layers:
             x_BTD = layer(x_BTD, src_mask=later_TT, src_key_padding_mask=is_padding_BT)
-        states_BTD: Tensor = x_BTD
-        return states_BTD
+        return x_BTD
 
     def target_states(self, batch: TextBatch) -> Tensor:
         """Return the states (M, D) at the places of the targets: logits are made there alone, which saves most work."""
         states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
         return states_BTD.flatten(0, 1)[batch.place_M]
-
-    def train_dataloader(self) -> torch.utils.data.DataLoader[TextBatch]:
-        """Return the training batches, already assembled."""
-        return self._loader(self.batches)
-
-    def val_dataloader(self) -> torch.utils.data.DataLoader[TextBatch]:
-        """Return batches of the held-out texts, with the same queries every epoch."""
-        return self._loader(self.held_out)
-
-    def on_train_epoch_start(self) -> None:
-        """Fix the order of the epoch by seed and epoch."""
-        self.batches.epoch = self.current_epoch
-
-    def on_train_batch_start(self, batch: TextBatch, batch_idx: int) -> None:
-        """Fix dropout by seed, step and process, so that a resumed run equals an uninterrupted one."""
-        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
 
     def training_step(self, batch: TextBatch) -> Tensor:
         """Return the smoothed cross-entropy of what the batch asks."""
@@ -130,8 +112,9 @@ class TextTransformer(pl.LightningModule):
         chunks = torch.split(states_MD, _CHUNK_PLACES), torch.split(batch.target_M, _CHUNK_PLACES)
         for states_CD, target_C in zip(*chunks, strict=True):
             logits_CV = self.output_layer(states_CD).float()
-            smoothed += float(_loss_sum(logits_CV, target_C, _LABEL_SMOOTHING))
-            plain += float(_loss_sum(logits_CV, target_C, 0.0))
+            loss_sum = partial(nn.functional.cross_entropy, logits_CV, target_C, reduction="sum")
+            smoothed += float(loss_sum(label_smoothing=_LABEL_SMOOTHING))
+            plain += float(loss_sum())
             right += float((logits_CV.argmax(-1) == target_C).sum())
         values = {"val_loss": smoothed, "val_cross_entropy": plain, "val_accuracy": right}
         means = {name: value / max(n_targets, 1) for name, value in values.items()}
@@ -145,20 +128,17 @@ class TextTransformer(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _loader(self, batches: TextBatches) -> torch.utils.data.DataLoader[TextBatch]:
-        batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
-        return torch.utils.data.DataLoader(batches, batch_size=None)
-
 
 def text_vectors(
-    model: TextTransformer, texts: Texts, on_batch: Callable[[int], object] = lambda n_read: None
+    model: TextTransformer, texts: Texts, advance: Callable[[int, int], None] = lambda done, total: None
 ) -> np.ndarray:
     """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
 
-    A text without a word has the mean over all that is no padding. What else is in a batch changes nothing.
-    ``on_batch`` is called with the number of texts after each batch.
+    A text without a word has the mean over all that is no padding. Independent of what else is in a batch.
+    ``advance`` is called with how many texts were read, and of how many.
     """
     model.eval()
+    n_read = 0
     vectors = np.zeros((len(texts), model.output_layer.in_features), dtype=np.float32)
     with torch.inference_mode():
         for rows in _chunks(texts.lengths):
@@ -170,16 +150,9 @@ def text_vectors(
             weight_BT1 = counted_BT.unsqueeze(-1).to(states_BTD.dtype)
             mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
             vectors[rows] = mean_BD.float().cpu().numpy()
-            on_batch(len(rows))
+            n_read += len(rows)
+            advance(n_read, len(texts))
     return vectors
-
-
-def _loss_sum(logits_CV: Tensor, target_C: Tensor, smoothing: float) -> Tensor:
-    return nn.functional.cross_entropy(logits_CV, target_C, label_smoothing=smoothing, reduction="sum")
-
-
-def _layer(config: TextModelConfig) -> nn.TransformerEncoderLayer:
-    return nn.TransformerEncoderLayer(d_model=config.width, nhead=config.n_heads, dropout=_DROPOUT, batch_first=True)
 
 
 def _chunks(lengths: np.ndarray) -> Iterator[np.ndarray]:

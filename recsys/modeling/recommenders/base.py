@@ -27,8 +27,10 @@ class Recommender(Protocol):
     @property
     def name(self) -> str:
         """Name under which reports show the system."""
-        ...
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``, at their day."""
-        ...
+        """Return the ``k`` best allowed items for each of ``histories``, at their day.
+
+        Raises:
+            DataError: fewer than ``k`` items may be recommended to a user.
+        """

@@ -16,15 +16,10 @@ from recsys.schema import ITEM_ID
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which items may be recommended.
+    """Which items may be recommended."""
 
-    Attributes:
-        allowed: (V,) bool over item_index, V = n_items + 1; position 0 (padding) is False.
-        exclude_seen: whether a user's own past items are left out of that user's list.
-    """
-
-    allowed: np.ndarray
-    exclude_seen: bool = False
+    allowed: np.ndarray  # (V,) bool over item_index, V = n_items + 1; position 0 (padding) is False
+    exclude_seen: bool = False  # whether a user's own past items are left out of that user's list
 
 
 class ItemIds(Protocol):
@@ -33,18 +28,14 @@ class ItemIds(Protocol):
     @property
     def item_ids(self) -> pa.Array:
         """External ids, position i for item_index i+1."""
-        ...
 
     def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
         """Return the item_index of external ids; 0 where the id is unknown."""
-        ...
 
 
 def all_items(n_items: int) -> np.ndarray:
     """Return the mask (V,) bool that allows the whole catalogue and not padding."""
-    allowed = np.ones(n_items + 1, dtype=bool)
-    allowed[0] = False
-    return allowed
+    return np.arange(n_items + 1) > 0
 
 
 def candidates_at(
@@ -70,9 +61,9 @@ def candidates_at(
     allowed = all_items(log.n_items)
     if sold_within_days is not None:
         lately = (log.day >= day - sold_within_days) & (log.day < day)
-        allowed &= np.bincount(log.item[lately], minlength=log.n_items + 1) > 0
+        allowed &= np.bincount(log.item[lately], minlength=len(allowed)) > 0
     if only is not None:
-        allowed &= np.isin(np.arange(log.n_items + 1), only)
+        allowed &= np.isin(np.arange(len(allowed)), only)
     if blocked is not None:
         allowed[blocked] = False
     if not allowed.any():
@@ -91,7 +82,16 @@ def read_item_list(path: Path, known: ItemIds) -> np.ndarray:
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; expected item ids, one a line, or a Parquet table with {ITEM_ID}")
-    ids = _ids(path)
+    try:
+        if path.suffix == ".parquet":
+            ids = pq.read_table(path, columns=[ITEM_ID])[ITEM_ID].cast(pa.string()).combine_chunks()
+        else:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            ids = pa.array(lines[1:] if lines[:1] == [ITEM_ID] else lines, type=pa.string())
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); expected item ids as text, or Parquet with {ITEM_ID}"
+        ) from error
     if not len(ids):
         raise DataError(f"{path} holds no item ids; expected one a line")
     return known_items(ids, known, str(path))
@@ -126,16 +126,3 @@ def require_enough(candidates: Candidates, k: int) -> None:
             f"for the lists that are scored --set predict.k={n_allowed} when training), or allow more items "
             "(predict.sold_within_days, --candidates, --blocklist)"
         )
-
-
-def _ids(path: Path) -> pa.Array:
-    try:
-        if path.suffix == ".parquet":
-            return pq.read_table(path, columns=[ITEM_ID])[ITEM_ID].cast(pa.string()).combine_chunks()
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected item ids as text, or Parquet with {ITEM_ID}"
-        ) from error
-    ids = [line.strip() for line in lines if line.strip()]
-    return pa.array(ids[1:] if ids[:1] == [ITEM_ID] else ids, type=pa.string())

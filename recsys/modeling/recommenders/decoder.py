@@ -42,7 +42,6 @@ class DecoderRecommender:
     def __init__(
         self, model: PurchaseModel, snapshots: SnapshotSource, user_codes: UserCodes | None = None, *, chunk: int = 64
     ) -> None:
-        """Take a model, what is counted about items, and the codes of users where the model reads them."""
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
         self.user_codes = user_codes if model.user_codes is not None else None
 
@@ -108,19 +107,14 @@ class WithColdStart:
     name: str = DECODER
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``.
-
-        Raises:
-            DataError: fewer than ``k`` items may be recommended to a user.
-        """
+        """Return the ``k`` best allowed items for each of ``histories``."""
         require_enough(candidates, k)
-        known = histories.n_events > 0
-        if isinstance(self.decoder, DecoderRecommender):
-            known = self.decoder.knows(histories)
+        decoder = self.decoder
+        known = decoder.knows(histories) if isinstance(decoder, DecoderRecommender) else histories.n_events > 0
         item = np.zeros((len(histories), k), dtype=np.int32)
         score = np.full((len(histories), k), -np.inf, dtype=np.float32)
         if known.any():
-            lists = self.decoder.recommend(histories.of(known), k, candidates)
+            lists = decoder.recommend(histories.of(known), k, candidates)
             item[known], score[known] = lists.item, lists.score
         item[np.isneginf(score)] = 0
         rank = self.cold_start.fill(item, histories, candidates)
@@ -170,14 +164,7 @@ class PurchaseReader:
 def build_purchase_model(
     config: Config, codes: ItemCodes, user_codes: UserCodes | None, n_promoted: int
 ) -> PurchaseModel:
-    """Return our model, not trained.
-
-    Args:
-        config: ``model`` and ``split.protocol`` are read.
-        codes: of the items.
-        user_codes: of the users, where the model reads them.
-        n_promoted: item features that tell of promotions.
-    """
+    """Return our model, not trained; ``n_promoted`` item features tell of promotions."""
     return PurchaseModel(
         config.model,
         codes,

@@ -29,11 +29,8 @@ def collect_systems() -> dict[str, FitFunction]:
 def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
     """Return the baseline ``name`` fitted to ``known``, the histories of everybody at a day.
 
-    Args:
-        name: one of :data:`BASELINES`.
-        known: what is known of every user, row u for user_index u.
-        config: ``baselines``, ``seed`` and ``predict.segment`` are read.
-        validation: the fold on which settings are chosen, with what was known at its day; None takes middle values.
+    Of ``config``, ``baselines``, ``seed`` and ``predict.segment`` are read. Settings are chosen on the fold
+    ``validation``, with what was known at its day; None takes middle values.
 
     Raises:
         ConfigError: there is no such baseline.

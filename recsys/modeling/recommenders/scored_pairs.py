@@ -4,7 +4,7 @@ Nothing here is ever as large as users × items: pairs (user, item) that have a 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -30,34 +30,24 @@ class Pairs:
     last: np.ndarray  # (n,) int, flat position of the last event behind the score; 0 where there is none
 
     def where(self, keep: np.ndarray) -> "Pairs":
-        """Return the pairs for which ``keep`` (n,) is true."""
+        """Return the pairs for which ``keep`` (n,) bool is true, or those at the places ``keep``."""
         return Pairs(self.row[keep], self.item[keep], self.score[keep], self.last[keep])
-
-
-def no_pairs() -> Pairs:
-    """Return pairs of nobody."""
-    nothing = np.zeros(0, dtype=np.int64)
-    return Pairs(nothing, nothing, np.zeros(0), nothing)
 
 
 def united(first: Pairs, second: Pairs) -> Pairs:
     """Return the pairs of both; no (row, item) may be in both."""
-    row = np.concatenate([first.row, second.row])
-    order = np.argsort(row, kind="stable")
-    item, score, last = (
-        np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in ("item", "score", "last")
-    )
-    return Pairs(row[order], item, score, last)
+    columns = {
+        field.name: np.concatenate([getattr(part, field.name) for part in (first, second)]) for field in fields(Pairs)
+    }
+    return Pairs(**columns).where(np.argsort(columns["row"], kind="stable"))
 
 
 def user_chunks(histories: Histories, max_events: int = MAX_EVENTS) -> Iterator[slice]:
     """Yield slices of ``histories``, each of bounded users and events (one user may exceed the latter)."""
-    counts = histories.n_events
-    total = np.cumsum(counts)
+    total = np.concatenate([[0], np.cumsum(histories.n_events)])
     start = 0
     while start < len(histories):
-        before = total[start] - counts[start]
-        stop = int(np.searchsorted(total, before + max_events, side="right"))
+        stop = int(np.searchsorted(total, total[start] + max_events, side="right")) - 1
         stop = min(max(stop, start + 1), start + MAX_USERS)
         yield slice(start, stop)
         start = stop
@@ -70,27 +60,29 @@ def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: n
     key = row * (int(item.max()) + 1) + item
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    first = order[starts]
-    return Pairs(
-        row=row[first],
-        item=item[first],
-        score=np.add.reduceat(weight[order], starts),
-        last=np.maximum.reduceat(position[order], starts),
+    first, score, last = (
+        order[starts],
+        np.add.reduceat(weight[order], starts),
+        np.maximum.reduceat(position[order], starts),
     )
+    return Pairs(row[first], item[first], score, last)
 
 
 def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return item_index (n_rows, k) int32 and score (n_rows, k) float32 of each row's best pairs, padded with 0."""
     pairs = pairs.where(_within_reach(pairs, n_rows, k))
-    order = np.lexsort((pairs.item, -pairs.last, -pairs.score, pairs.row))
-    row = pairs.row[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    best = rank < k
+    pairs = pairs.where(np.lexsort((pairs.item, -pairs.last, -pairs.score, pairs.row)))
+    rank = rank_in_row(pairs.row)
+    best, rank = pairs.where(rank < k), rank[rank < k]
     items = np.zeros((n_rows, k), dtype=np.int32)
     scores = np.zeros((n_rows, k), dtype=np.float32)
-    items[row[best], rank[best]] = pairs.item[order][best]
-    scores[row[best], rank[best]] = pairs.score[order][best]
+    items[best.row, rank], scores[best.row, rank] = best.item, best.score
     return items, scores
+
+
+def rank_in_row(row: np.ndarray) -> np.ndarray:
+    """Return the place (n,) of each entry of ``row`` (n,) ascending among those of its value, from 0."""
+    return np.arange(len(row)) - np.searchsorted(row, row)
 
 
 def _within_reach(pairs: Pairs, n_rows: int, k: int) -> np.ndarray:
@@ -114,14 +106,11 @@ def fuse_reciprocal_ranks(lists: tuple[np.ndarray, ...], k: int) -> np.ndarray:
     >>> fuse_reciprocal_ranks((np.array([[1, 2]]), np.array([[3, 2]])), 3)
     array([[2, 1, 3]], dtype=int32)
     """
-    row, item, weight, turn = [], [], [], []
+    parts = []
     for number, items in enumerate(lists):
-        rows, ranks = np.nonzero(items)
-        row.append(rows)
-        item.append(items[rows, ranks])
-        weight.append(1 / (FUSION_OFFSET + 1 + ranks))
-        turn.append(np.full(len(rows), -number))
-    together = sum_pairs(*(np.concatenate(parts) for parts in (row, item, weight, turn)))
+        row, rank = np.nonzero(items)
+        parts.append((row, items[row, rank], 1 / (FUSION_OFFSET + 1 + rank), np.full(len(row), -number)))
+    together = sum_pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     return top_k(together, len(lists[0]), k)[0]
 
 

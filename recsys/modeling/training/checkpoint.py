@@ -1,17 +1,25 @@
-"""Lightning checkpoints without pickle: tensors in safetensors, everything else as JSON in its header."""
+"""Checkpoints of a run: written without pickle, tensors in safetensors and everything else as JSON in its header."""
 
 import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning.plugins.io import CheckpointIO
 from safetensors import safe_open
 from torch import Tensor
 
+from recsys.config import Config
 from recsys.errors import RunError
 from recsys.modeling.decoder.weights import write_tensors
+from recsys.runs import config_in
 from recsys.storage import replacing
 
+CHECKPOINTS, LAST = "checkpoints", "last.safetensors"
 _HEADER = "checkpoint"
 
 
@@ -41,14 +49,76 @@ class SafetensorsCheckpointIO(CheckpointIO):
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})[_HEADER])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
-                decoded: dict[str, Any] = _decode(header, tensors)
-                return decoded
+            return cast("dict[str, Any]", _decode(header, tensors))
         except Exception as error:  # safetensors raises a bare Exception type of its own for any damage
             raise RunError(f"{path} is not a whole checkpoint ({error}); remove it and train with --force") from error
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the file at ``path`` if it is there."""
         Path(path).unlink(missing_ok=True)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run folder holds an epoch to go on from."""
+    return (folder / CHECKPOINTS / LAST).is_file()
+
+
+def next_epoch(folder: Path) -> int:
+    """Return the number, from 0, of the first epoch that a run folder has not finished."""
+    return int(SafetensorsCheckpointIO().load_checkpoint(folder / CHECKPOINTS / LAST)["epoch"]) + 1
+
+
+def require_resumable(folder: Path, config: Config) -> None:
+    """Refuse to go on with a training that left no epoch, or that began with other settings.
+
+    Raises:
+        RunError: it did.
+    """
+    if not has_checkpoint(folder):
+        raise RunError(f"{folder} has no {CHECKPOINTS}/{LAST} to go on from; train without --resume")
+    before = config_in(folder)
+    # More epochs may be asked for; anything else would make the result neither this run nor that one.
+    then, now = (one.model_dump(mode="json") for one in (before, config))
+    changed = [
+        f"{section}.{key} was {then[section][key]}, is {value}"
+        for section, values in now.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value != then[section][key] and (section, key) != ("training", "epochs")
+    ]
+    changed += [f"{key} was {then[key]}, is {now[key]}" for key in ("name", "seed") if then[key] != now[key]]
+    if changed:
+        raise RunError(
+            f"{folder} was trained with another configuration than the one given ({'; '.join(changed)}); only "
+            "training.epochs may change on --resume; give the same configuration, or another name"
+        )
+    done = next_epoch(folder)
+    if done > config.training.epochs:
+        raise RunError(
+            f"{folder} has been trained for {done} epochs, more than training.epochs {config.training.epochs}; "
+            f"give {done} or more"
+        )
+
+
+@contextmanager
+def instead_of(folder: Path) -> Iterator[None]:
+    """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from.
+
+    In distributed training the process that starts the others does it.
+    """
+    if not folder.exists() or "LOCAL_RANK" in os.environ:
+        yield
+        return
+    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
+    folder.rename(old)
+    try:
+        yield
+    finally:
+        if has_checkpoint(folder):
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            old.rename(folder)
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any nested checkpoint value
@@ -69,12 +139,13 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - an
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any nested checkpoint value
     """Undo :func:`_encode`."""
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
-    items = [_decode(item, tensors) for item in content]
-    return tuple(items) if kind == "tuple" else items
+    match value:
+        case {"tensor": name}:
+            return tensors[name]
+        case {"dict": pairs}:
+            return {_decode(key, tensors): _decode(item, tensors) for key, item in pairs}
+        case {"tuple": items}:
+            return tuple(_decode(item, tensors) for item in items)
+        case {"list": items}:
+            return [_decode(item, tensors) for item in items]
+    return value

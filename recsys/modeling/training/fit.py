@@ -2,13 +2,9 @@
 
 import csv
 import logging
-import os
-import secrets
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
@@ -18,28 +14,20 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import MixedPrecision, Precision
-from pytorch_lightning.utilities import GradClipAlgorithmType
 
 from recsys.config import Config, dump_config
 from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, RunError
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.memory import KeptMemory
-from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO
+from recsys.modeling.training.checkpoint import CHECKPOINTS, LAST, SafetensorsCheckpointIO, has_checkpoint, next_epoch
 from recsys.modeling.training.module import PurchaseModule
-from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE, config_in
+from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE
 from recsys.storage import code_version, replacing, write_json, write_text
 
-_CHECKPOINTS = "checkpoints"
-
+_TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
 #: Largest norm of the gradient: the usual 1, which cuts the jumps of the first steps.
 _GRADIENT_CLIP: Final = 1.0
-
-
-_LAST = "last.safetensors"
-
-
-_TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
 
 
 class TrainingBatchesSize(Protocol):
@@ -48,7 +36,6 @@ class TrainingBatchesSize(Protocol):
     @property
     def n_events(self) -> int:
         """Events, or tokens, of an epoch."""
-        ...
 
 
 class TrainableModule(Protocol):
@@ -57,30 +44,24 @@ class TrainableModule(Protocol):
     @property
     def validation_metric(self) -> str | None:
         """Name of the logged value by which epochs are chosen; None where nothing is held out."""
-        ...
 
     @property
     def validation_mode(self) -> Literal["min", "max"]:
         """Whether lower or higher is better."""
-        ...
 
     @property
     def log_every_n_steps(self) -> int:
         """Steps between two logged ones."""
-        ...
 
     @property
     def batches(self) -> TrainingBatchesSize:
         """What is learned from."""
-        ...
 
     def weights(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return what a run keeps of the module's ``state``."""
-        ...
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Return the weights."""
-        ...
 
 
 def fit(
@@ -109,16 +90,16 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
-    checkpoint = _checkpoint(folder, module)
+    best = _checkpoint(folder, "best", module.validation_metric, module.validation_mode)
     began = time.perf_counter()
-    first_epoch = _next_epoch(folder) if resume else 0
+    first_epoch = next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
-        trainer = _trainer(config, folder, checkpoint, module, callbacks)
+        trainer = _trainer(config, folder, best, module, callbacks)
         try:
             trainer.fit(
                 cast("pl.LightningModule", module),
-                ckpt_path=folder / _CHECKPOINTS / _LAST if resume else None,
+                ckpt_path=folder / CHECKPOINTS / LAST if resume else None,
                 weights_only=True,
             )
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
@@ -126,50 +107,38 @@ def fit(
                 raise
     seconds = time.perf_counter() - began
     if trainer.interrupted:
-        again = f"go on with: recsys train --resume --config {folder / CONFIG_FILE}"
-        if not has_checkpoint(folder):
-            again = "no epoch was finished, so there is nothing to go on from; train anew"
-        raise RunError(f"training was interrupted; {again}")
+        raise RunError(f"training was interrupted; {_how_to_go_on(folder)}")
+    metric, device = module.validation_metric, trainer.strategy.root_device
+    value = trainer.callback_metrics[_TRAINING_METRIC] if metric is None else best.best_model_score or 0
     n_epochs = trainer.current_epoch - first_epoch
-    info = _identify(config, log, command) | {
+    info = {
+        "name": config.name,
+        "seed": config.seed,
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+        "torch_version": torch.__version__,
+        "data_folder": str(log.folder or ""),
+        "data_fingerprint": log.fingerprint,
         "n_parameters": sum(weights.numel() for weights in module.parameters() if weights.requires_grad),
-        "metric": module.validation_metric or _TRAINING_METRIC,
-        "best_value": float(
-            trainer.callback_metrics[_TRAINING_METRIC]
-            if module.validation_metric is None
-            else checkpoint.best_model_score or 0
-        ),
+        "metric": metric or _TRAINING_METRIC,
+        "best_value": float(value),
         "epochs_run": trainer.current_epoch,
-        "device": _device_name(trainer.strategy.root_device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "seconds": round(seconds, 1),
         "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
     }
     if isinstance(module, PurchaseModule) and module.untrained_Q.isfinite().any():
         info["untrained_value"] = float(module.untrained_Q.nanmean())
     if trainer.is_global_zero:
-        _finish(folder, Path(checkpoint.best_model_path), module, info)
+        _finish(folder, Path(best.best_model_path), module, info)
     return info
 
 
-@contextmanager
-def instead_of(folder: Path) -> Iterator[None]:
-    """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from.
-
-    In distributed training the process that starts the others does it.
-    """
-    if not folder.exists() or "LOCAL_RANK" in os.environ:
-        yield
-        return
-    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
-    folder.rename(old)
-    try:
-        yield
-    finally:
-        if has_checkpoint(folder):
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            old.rename(folder)
+def _how_to_go_on(folder: Path) -> str:
+    if has_checkpoint(folder):
+        return f"go on with: recsys train --resume --config {folder / CONFIG_FILE}"
+    return "no epoch was finished, so there is nothing to go on from; train anew"
 
 
 class _BoundMemory(pl.Callback):
@@ -180,19 +149,6 @@ class _BoundMemory(pl.Callback):
 
     def on_train_batch_end(self, *_: object) -> None:
         self._kept.bound()
-
-
-def _checkpoint(folder: Path, module: TrainableModule) -> ModelCheckpoint:
-    checkpoint = ModelCheckpoint(
-        dirpath=folder / _CHECKPOINTS,
-        filename="best",
-        monitor=module.validation_metric,
-        mode=module.validation_mode,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    checkpoint.FILE_EXTENSION = ".safetensors"
-    return checkpoint
 
 
 class _ValidateUntrained(pl.Callback):
@@ -221,21 +177,18 @@ class _MixedPrecision(MixedPrecision):
     Lightning refuses that for fear of a scaler, which bfloat16 does not need.
     """
 
-    def clip_gradients(
-        self,
-        optimizer: torch.optim.Optimizer,
-        clip_val: float = 0.0,
-        gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
-    ) -> None:
-        """Clip as in single precision."""
-        Precision.clip_gradients(self, optimizer, clip_val, gradient_clip_algorithm)
+    clip_gradients = Precision.clip_gradients  # as in single precision
 
 
-def _last_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Return what keeps the newest epoch for ``--resume``: ``save_last`` would keep the newest that was a best one."""
+def _checkpoint(
+    folder: Path, stem: str, metric: str | None = None, mode: Literal["min", "max"] = "min"
+) -> ModelCheckpoint:
+    """Return what keeps the best epoch by ``metric``; without one the newest: ``save_last`` keeps the newest best."""
     checkpoint = ModelCheckpoint(
-        dirpath=folder / _CHECKPOINTS,
-        filename=Path(_LAST).stem,
+        dirpath=folder / CHECKPOINTS,
+        filename=stem,
+        monitor=metric,
+        mode=mode,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
@@ -244,43 +197,29 @@ def _last_checkpoint(folder: Path) -> ModelCheckpoint:
 
 
 def _trainer(
-    config: Config, folder: Path, checkpoint: ModelCheckpoint, module: TrainableModule, callbacks: Sequence[pl.Callback]
+    config: Config, folder: Path, best: ModelCheckpoint, module: TrainableModule, callbacks: Sequence[pl.Callback]
 ) -> pl.Trainer:
-    training = config.training
+    training, metric = config.training, module.validation_metric
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
-    stopping = []
-    if module.validation_metric is not None:
-        stopping = [
-            EarlyStopping(
-                module.validation_metric,
-                mode=module.validation_mode,
-                patience=training.patience,
-                check_on_train_epoch_end=True,
-                min_delta=0,
-            )
-        ]
+    own = [best, _ValidateUntrained(best), _checkpoint(folder, Path(LAST).stem), _BoundMemory()]
+    if metric is not None:
+        own.append(
+            EarlyStopping(metric, 0, training.patience, mode=module.validation_mode, check_on_train_epoch_end=True)
+        )
     plugins: list[Any] = [SafetensorsCheckpointIO()]
     if training.precision == "bfloat16" or (training.precision == "auto" and on_gpu):
         plugins.append(_MixedPrecision("bf16-mixed", "cuda" if on_gpu else "cpu"))
-    loggers = [
-        CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
-        TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
-    ]
     return pl.Trainer(
         accelerator=training.accelerator,
         devices=training.devices,
         max_epochs=training.epochs,
         gradient_clip_val=_GRADIENT_CLIP,
-        callbacks=[
-            checkpoint,
-            _ValidateUntrained(checkpoint),
-            _last_checkpoint(folder),
-            *stopping,
-            _BoundMemory(),
-            *callbacks,
-        ],
+        callbacks=[*own, *callbacks],
         plugins=plugins,
-        logger=loggers,
+        logger=[
+            CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
+            TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
+        ],
         log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -288,10 +227,6 @@ def _trainer(
         # Batches are split between processes by the batches themselves.
         use_distributed_sampler=False,
     )
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def require_devices(config: Config) -> None:
@@ -305,67 +240,6 @@ def require_devices(config: Config) -> None:
         raise ConfigError("training.accelerator is gpu, but none is found here; take auto or cpu, or check the driver")
     if training.accelerator != "cpu" and 0 < n_gpus < training.devices:
         raise ConfigError(f"training.devices is {training.devices}, but {n_gpus} GPUs are found here; lower it")
-
-
-def require_resumable(folder: Path, config: Config) -> None:
-    """Refuse to go on with a training that left no epoch, or that began with other settings.
-
-    Raises:
-        RunError: it did.
-    """
-    checkpoint = folder / _CHECKPOINTS / _LAST
-    if not checkpoint.is_file():
-        raise RunError(f"{folder} has no {_CHECKPOINTS}/{_LAST} to go on from; train without --resume")
-    before = config_in(folder)
-    # More epochs may be asked for; anything else would make the result neither this run nor that one.
-    then, now = (one.model_dump(mode="json") for one in (before, config))
-    changed = [
-        f"{section}.{key} was {then[section][key]}, is {value}"
-        for section, values in now.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if value != then[section][key] and (section, key) != ("training", "epochs")
-    ]
-    changed += [f"{key} was {then[key]}, is {now[key]}" for key in ("name", "seed") if then[key] != now[key]]
-    if changed:
-        raise RunError(
-            f"{folder} was trained with another configuration than the one given ({'; '.join(changed)}); only "
-            "training.epochs may change on --resume; give the same configuration, or another name"
-        )
-    _require_epochs_left(folder, config)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Return whether a run folder holds an epoch to go on from."""
-    return (folder / _CHECKPOINTS / _LAST).is_file()
-
-
-def _require_epochs_left(folder: Path, config: Config) -> None:
-    done = _next_epoch(folder)
-    if done > config.training.epochs:
-        raise RunError(
-            f"{folder} has been trained for {done} epochs, more than training.epochs {config.training.epochs}; "
-            f"give {done} or more"
-        )
-
-
-def _next_epoch(folder: Path) -> int:
-    checkpoint = SafetensorsCheckpointIO().load_checkpoint(folder / _CHECKPOINTS / _LAST)
-    return int(checkpoint["epoch"]) + 1
-
-
-def _identify(config: Config, log: Purchases, command: str) -> dict[str, Any]:
-    """Return what made the run: command, time, seed, versions and data."""
-    return {
-        "name": config.name,
-        "seed": config.seed,
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_version": code_version(),
-        "torch_version": torch.__version__,
-        "data_folder": str(log.folder or ""),
-        "data_fingerprint": log.fingerprint,
-    }
 
 
 def _finish(folder: Path, best_checkpoint: Path, module: TrainableModule, info: dict[str, Any]) -> None:

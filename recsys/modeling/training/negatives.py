@@ -1,6 +1,7 @@
 """Samplers of negatives: item indices shared by a batch, and the log of the probability of each."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -19,9 +20,7 @@ class MixedSampler:
         """Take how often each item was sold, (V,) with 0 at padding; ``only_sold`` never draws what was not."""
         allowed = (counts_V > 0).double() if only_sold else torch.ones_like(counts_V, dtype=torch.float64)
         allowed[0] = 0
-        uniform = allowed / allowed.sum()
-        popular = counts_V.double() / counts_V.sum().clamp(min=1)
-        probability = (uniform + popular) / 2
+        probability = (allowed / allowed.sum() + counts_V.double() / counts_V.sum().clamp(min=1)) / 2
         probability[0] = 0
         probability /= probability.sum()
         self._cumulative = probability.cumsum(0)
@@ -48,9 +47,7 @@ class QueryPositives:
     n_past: int  # so many pairs, the first, are past items
 
     @classmethod
-    def from_targets(
-        cls, queries: QueryTensors, target_query_n: Tensor, target_item_n: Tensor, n_rows: int
-    ) -> "QueryPositives":
+    def from_targets(cls, queries: QueryTensors, target_query_n: Tensor, target_item_n: Tensor, n_rows: int) -> Self:
         """Join past items and targets; ``n_rows`` is the number of rows of the catalogue, padding included."""
         past_key_P = queries.past_query_P * n_rows + queries.past_item_P  # ascending
         target_key_n = target_query_n * n_rows + target_item_n
@@ -58,14 +55,10 @@ class QueryPositives:
         is_past_n = torch.zeros_like(target_key_n, dtype=torch.bool)
         if len(past_key_P):
             is_past_n = past_key_P[target_n.clamp(max=len(past_key_P) - 1)] == target_key_n
-        n_new = int((~is_past_n).sum())
-        target_n[~is_past_n] = len(past_key_P) + torch.arange(n_new, device=target_n.device)
-        return cls(
-            query_P=torch.cat([queries.past_query_P, target_query_n[~is_past_n]]),
-            item_P=torch.cat([queries.past_item_P, target_item_n[~is_past_n]]),
-            target_n=target_n,
-            n_past=len(past_key_P),
-        )
+        new_query_n, new_item_n = target_query_n[~is_past_n], target_item_n[~is_past_n]
+        target_n[~is_past_n] = len(past_key_P) + torch.arange(len(new_item_n), device=target_n.device)
+        query_P, item_P = torch.cat([queries.past_query_P, new_query_n]), torch.cat([queries.past_item_P, new_item_n])
+        return cls(query_P, item_P, target_n, len(past_key_P))
 
     def contains(self, item_N: Tensor, n_queries: int) -> Tensor:
         """Return (Q, N) bool: whether ``item_N`` are own items of each query."""

@@ -1,7 +1,7 @@
 """Matrix factorisation by alternating least squares, from `implicit`."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
@@ -16,7 +16,7 @@ from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.item_knn import N_THREADS, count_matrix
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
-from recsys.modeling.recommenders.scored_pairs import Pairs, no_pairs, united
+from recsys.modeling.recommenders.scored_pairs import Pairs, united
 
 #: Alternations: the default of `implicit`.
 ITERATIONS: Final = 15
@@ -35,31 +35,17 @@ class LeastSquares(PersonalRecommender):
     fallback: Popularity
     name: str = "als"
 
-    @classmethod
-    def fit(cls, known: Histories, factors: int, iterations: int, seed: int, fallback: Popularity) -> Self:
-        """Return the factors of the purchases in ``known``, the histories of everybody."""
-        counts = _log_counts(known, known.log.n_items + 1)
-        # implicit runs its own threads: BLAS threads beneath them would slow it down, and it warns about them
-        with threadpool_limits(1, "blas"):
-            model = AlternatingLeastSquares(factors, iterations=iterations, num_threads=N_THREADS, random_state=seed)
-            model.fit(counts, show_progress=False)
-        return cls(model, fallback)
-
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
         """Return the best ``k`` allowed items of each user with a history."""
-        has_history, is_fitted = histories.n_events > 0, self._is_fitted(histories)
+        is_fitted = np.zeros(len(histories), dtype=bool)  # whether the user had a history at the fit
+        if not histories.given:
+            old = histories.user_index < len(self.model.user_factors)
+            is_fitted[old] = self.model.user_factors[histories.user_index[old]].any(axis=1)
+        has_history = histories.n_events > 0
         return united(
             self._best(histories, np.flatnonzero(has_history & is_fitted), k, candidates, is_fitted=True),
             self._best(histories, np.flatnonzero(has_history & ~is_fitted), k, candidates, is_fitted=False),
         )
-
-    def _is_fitted(self, histories: Histories) -> np.ndarray:
-        """Return whether the user (Q,) bool had a history when the factors were fitted."""
-        is_fitted = np.zeros(len(histories), dtype=bool)
-        if not histories.given:
-            old = histories.user_index < len(self.model.user_factors)
-            is_fitted[old] = self.model.user_factors[histories.user_index[old]].any(axis=1)
-        return is_fitted
 
     def _best(
         self, histories: Histories, rows: np.ndarray, k: int, candidates: Candidates, *, is_fitted: bool
@@ -68,7 +54,8 @@ class LeastSquares(PersonalRecommender):
         n_fitted_items = len(self.model.item_factors)
         items = np.flatnonzero(candidates.allowed[:n_fitted_items])
         if not len(rows) or not len(items):
-            return no_pairs()
+            nothing = np.zeros(0, dtype=np.int64)
+            return Pairs(nothing, nothing, np.zeros(0), nothing)
         some = histories.of(rows)
         with threadpool_limits(1, "blas"):
             item, score = self.model.recommend(
@@ -91,8 +78,14 @@ def _log_counts(histories: Histories, n_rows: int) -> csr_matrix:
 
 
 def _als(known: Histories, config: Config, validation: Fold | None) -> LeastSquares:
-    fallback = fit_popularity_week(known, config)
-    return LeastSquares.fit(known, config.baselines.als_factors, ITERATIONS, config.seed, fallback)
+    """Return the factors of the purchases in ``known``, the histories of everybody."""
+    counts = _log_counts(known, known.log.n_items + 1)
+    factors, seed = config.baselines.als_factors, config.seed
+    # implicit runs its own threads: BLAS threads beneath them would slow it down, and it warns about them
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(factors, iterations=ITERATIONS, num_threads=N_THREADS, random_state=seed)
+        model.fit(counts, show_progress=False)
+    return LeastSquares(model, fit_popularity_week(known, config))
 
 
 SYSTEMS: Final[dict[str, FitFunction]] = {"als": _als}

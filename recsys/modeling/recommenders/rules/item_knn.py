@@ -14,7 +14,7 @@ from recsys.modeling.recommenders.candidates import Candidates
 from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
-from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
+from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs, top_k
 
 N_THREADS = 2
 #: Window of the pair counts: a quarter, so that what goes together is of the season.
@@ -60,27 +60,25 @@ class Neighbours(PersonalRecommender):
         return Pairs(scored_row, scores.indices, scores.data, np.zeros(len(scored_row), dtype=np.int64))
 
 
-def fit_covisitation(known: Histories, days: int, n_neighbours: int, fallback: Popularity) -> Neighbours:
+def _covisitation(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
     """Return co-visitation: items that the same users buy in the same week.
 
-    A visit is one user's purchases of one week among the last ``days`` days; it counts at most 100 distinct items, the
+    A visit is one user's purchases of one week among the last 90 days; it counts at most 100 distinct items, the
     latest. Weeks are seven days, counted back from ``known.day``. With ``n_ij`` visits that hold both i and j and
-    ``n_i`` that hold i, the similarity is the cosine ``n_ij / sqrt(n_i n_j)``, kept for the ``n_neighbours`` largest of
+    ``n_i`` that hold i, the similarity is the cosine ``n_ij / sqrt(n_i n_j)``, kept for the ``N_NEIGHBOURS`` largest of
     each item. An item is similar to itself (cosine 1), so that repeat purchases count. Order and distance inside a
     visit do not matter.
     """
-    visits = _visits(known, days)
-    n_visits = np.bincount(visits.indices, minlength=visits.shape[1])
-    visits.data = 1 / np.sqrt(n_visits[visits.indices])
-    similarity = _nearest(visits, n_neighbours)
-    return Neighbours("covisitation", similarity, fallback, half_life_days=days / 3, days=days)
+    similarity = _nearest(_cosine_weights(_visits(known, COVISITATION_DAYS)), N_NEIGHBOURS)
+    fallback = fit_popularity_week(known, config)
+    return Neighbours("covisitation", similarity, fallback, COVISITATION_DAYS / 3, COVISITATION_DAYS)
 
 
-def fit_item_knn(known: Histories, n_neighbours: int, fallback: Popularity) -> Neighbours:
+def _item_knn(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
     """Return item-kNN by `implicit`: products of BM25-weighted columns of the user × item counts of all time."""
     counts = count_matrix(known, known.log.n_items + 1)
     weighted = bm25_weight(counts.T, K1=1.2, B=0.75).T.tocsr()
-    return Neighbours("item_knn", _nearest(weighted, n_neighbours), fallback)
+    return Neighbours("item_knn", _nearest(weighted, N_NEIGHBOURS), fit_popularity_week(known, config))
 
 
 def nearest_by_cosine(known: Histories, n_neighbours: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,19 +87,10 @@ def nearest_by_cosine(known: Histories, n_neighbours: int) -> tuple[np.ndarray, 
     With ``n_ij`` users who bought both and ``n_i`` who bought i, each counted once: ``n_ij / sqrt(n_i n_j)``. 0 where
     fewer than ``n_neighbours`` K were bought with an item.
     """
-    bought = count_matrix(known, known.log.n_items + 1)
-    n_buyers = np.bincount(bought.indices, minlength=bought.shape[1])
-    bought.data = 1 / np.sqrt(n_buyers[bought.indices])
-    nearest = _nearest(bought, n_neighbours + 1).tocoo()
-    others = np.flatnonzero(nearest.row != nearest.col)
-    order = others[np.lexsort((nearest.col[others], -nearest.data[others], nearest.row[others]))]
-    row = nearest.row[order]
-    place = np.arange(len(order)) - np.searchsorted(row, row)
-    shape = (bought.shape[1], n_neighbours)
-    item, cosine = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.float32)
-    fits = place < n_neighbours  # where an item is not the nearest to itself
-    item[row[fits], place[fits]], cosine[row[fits], place[fits]] = nearest.col[order][fits], nearest.data[order][fits]
-    return item, cosine
+    n_rows = known.log.n_items + 1
+    nearest = _nearest(_cosine_weights(count_matrix(known, n_rows)), n_neighbours + 1).tocoo()
+    pairs = Pairs(nearest.row, nearest.col, nearest.data, np.zeros(nearest.nnz, dtype=np.int64))
+    return top_k(pairs.where(nearest.row != nearest.col), n_rows, n_neighbours)
 
 
 def count_matrix(histories: Histories, n_rows: int) -> csr_matrix:
@@ -125,11 +114,16 @@ def _visits(known: Histories, days: int) -> csr_matrix:
     weeks_ago = np.maximum(known.day - 1 - log.day[position], 0) // WEEK_DAYS
     visit = np.unique(row * (int(weeks_ago.max(initial=0)) + 1) + weeks_ago, return_inverse=True)[1]
     held = sum_pairs(visit, log.item[position], np.ones(len(visit)), position)
-    order = np.lexsort((-held.last, held.row))
-    rank = np.arange(len(order)) - np.searchsorted(held.row[order], held.row[order])
-    keep = order[rank < MAX_VISIT_ITEMS]
+    held = held.where(np.lexsort((-held.last, held.row)))
+    held = held.where(rank_in_row(held.row) < MAX_VISIT_ITEMS)
     shape = (int(visit.max(initial=0)) + 1, log.n_items + 1)
-    return csr_matrix((np.ones(len(keep), dtype=np.float32), (held.row[keep], held.item[keep])), shape=shape)
+    return csr_matrix((np.ones(len(held.row), dtype=np.float32), (held.row, held.item)), shape=shape)
+
+
+def _cosine_weights(held: csr_matrix) -> csr_matrix:
+    """Return a matrix with entry (r, i) ``1 / sqrt(n_i)`` where ``held`` has one: products of columns are cosines."""
+    n_holders = np.bincount(held.indices, minlength=held.shape[1])
+    return csr_matrix((1 / np.sqrt(n_holders[held.indices]), held.indices, held.indptr), shape=held.shape)
 
 
 def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
@@ -137,14 +131,6 @@ def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
     nearest = all_pairs_knn(weighted.astype(np.float64), n_neighbours, show_progress=False, num_threads=N_THREADS)
     similarity: csr_matrix = nearest.tocsr().astype(np.float32)
     return similarity
-
-
-def _covisitation(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
-    return fit_covisitation(known, COVISITATION_DAYS, N_NEIGHBOURS, fit_popularity_week(known, config))
-
-
-def _item_knn(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
-    return fit_item_knn(known, N_NEIGHBOURS, fit_popularity_week(known, config))
 
 
 SYSTEMS: Final[dict[str, FitFunction]] = {"covisitation": _covisitation, "item_knn": _item_knn}

@@ -26,11 +26,7 @@ class PersonalRecommender(ABC):
         """Return scored items, one pair for each (row of ``histories``, item); they need not be allowed ones."""
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``.
-
-        Raises:
-            DataError: fewer than ``k`` items may be recommended to a user.
-        """
+        """Return the ``k`` best allowed items for each of ``histories``."""
         require_enough(candidates, k)
         item = np.zeros((len(histories), k), dtype=np.int32)
         score = np.zeros((len(histories), k), dtype=np.float32)

@@ -40,22 +40,12 @@ class Popularity:
 
     @classmethod
     def fit(
-        cls,
-        name: str,
-        known: Histories,
-        *,
-        days: int | None = None,
-        segment: str | None = None,
-        pieces: bool = True,
+        cls, name: str, known: Histories, *, days: int | None = None, segment: str | None = None, pieces: bool = True
     ) -> Self:
-        """Return the popularity known at ``known.day``, of all time or of the last ``days`` days.
+        """Return the popularity at the day of ``known``, the histories of everybody: of all time, or of ``days`` days.
 
-        Args:
-            name: how reports call it.
-            known: the histories of everybody.
-            days: length of the window that ends at ``known.day``.
-            segment: users column whose values are the segments (ages are banded, see :func:`segments_of`).
-            pieces: whether every purchase counts; else those of an item by one user on one day are one.
+        Values of the users column ``segment`` are the segments (ages are banded, see :func:`segments_of`). Without
+        ``pieces``, purchases of an item by one user on one day count as one.
         """
         segment_U = segments_of(known.log, segment)
         counted = None if pieces else is_sale(known.log)
@@ -79,11 +69,7 @@ class Popularity:
         return cls.fit("cold_start", known, days=WEEK_DAYS, segment=segment, pieces=False)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the most bought allowed items; the score is the number of purchases.
-
-        Raises:
-            DataError: fewer than ``k`` items may be recommended to a user.
-        """
+        """Return the most bought allowed items; the score is the number of purchases."""
         require_enough(candidates, k)
         item = np.zeros((len(histories), k), dtype=np.int32)
         for part in user_chunks(histories):
@@ -95,19 +81,15 @@ class Popularity:
     def fill(self, item: np.ndarray, histories: Histories, candidates: Candidates) -> np.ndarray:
         """Complete lists in place with the most bought allowed items that they do not hold.
 
-        Args:
-            item: (Q, k) int32 distinct allowed item_index in rank order, padded with 0 at the end.
-            histories: what is known of the Q users whose lists they are.
-            candidates: what may be recommended.
-
-        Returns:
-            (Q, k) place in the ranking, from 1, of each item that was filled in; 0 where the list was kept.
+        ``item`` (Q, k) int32 are the distinct allowed item_index of the Q users in rank order, padded with 0 at the
+        end. Returned is the place (Q, k) in the ranking, from 1, of each item that was filled in; 0 where the list was
+        kept.
 
         Raises:
             DataError: exclusions leave a user fewer than k items.
         """
-        rows, ranks = np.nonzero(item)
-        taken_row, taken_item = rows, item[rows, ranks]
+        taken_row, rank = np.nonzero(item)
+        taken_item = item[taken_row, rank]
         if candidates.exclude_seen:
             seen_row, position = histories.events()
             taken_row = np.concatenate([taken_row, seen_row])
@@ -145,23 +127,16 @@ def segments_of(log: Purchases, column: str | None) -> np.ndarray:
     if column is None or column not in log.users.columns:
         return np.zeros(log.n_users, dtype=np.int64)
     values = log.users[column].to_arrow().cast(pa.string())
-    ages = _as_numbers(values)
-    if ages is not None and len(pc.unique(values)) > MAX_SEGMENTS:
-        known = np.isfinite(ages)
-        return np.where(known, np.clip(np.where(known, ages, 0) // 10, 1, 7), 0).astype(np.int64)
+    if len(pc.unique(values)) > MAX_SEGMENTS:
+        try:
+            ages = np.asarray(pc.fill_null(values.cast(pa.float64()), np.nan))
+            return np.where(np.isfinite(ages), np.clip(np.nan_to_num(ages) // 10, 1, 7), 0).astype(np.int64)
+        except pa.ArrowInvalid:  # not of numbers
+            pass
     counts = pc.value_counts(values.drop_null()).to_pylist()
     largest = sorted(counts, key=lambda entry: (-entry["counts"], entry["values"]))[:MAX_SEGMENTS]
     frequent = pa.array([entry["values"] for entry in largest], pa.string())
-    place = pc.fill_null(pc.index_in(values, value_set=frequent, skip_nulls=True), -1)
-    return np.asarray(place).astype(np.int64) + 1
-
-
-def _as_numbers(values: pa.Array) -> np.ndarray | None:
-    try:
-        numbers = values.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return None
-    return np.asarray(pc.fill_null(numbers, np.nan))
+    return np.asarray(pc.fill_null(pc.index_in(values, value_set=frequent), -1)).astype(np.int64) + 1
 
 
 def _count(known: Histories, segment_U: np.ndarray, first_day: int | None, counted: np.ndarray | None) -> np.ndarray:
@@ -172,30 +147,22 @@ def _count(known: Histories, segment_U: np.ndarray, first_day: int | None, count
     for part in user_chunks(known):
         some = known.of(part)
         row, position = some.events()
-        if first_day is not None:
-            recent = log.day[position] >= first_day
-            row, position = row[recent], position[recent]
+        keep = log.day[position] >= (-np.inf if first_day is None else first_day)
         if counted is not None:
-            row, position = row[counted[position]], position[counted[position]]
-        segment = segment_U[some.user_index][row]
-        counts += np.bincount(segment * n_rows + log.item[position], minlength=len(counts))
+            keep &= counted[position]
+        segment = segment_U[some.user_index][row[keep]]
+        counts += np.bincount(segment * n_rows + log.item[position[keep]], minlength=len(counts))
     counts_SV = counts.reshape(n_segments, n_rows)
     counts_SV[0] = counts_SV.sum(axis=0)
     return counts_SV
 
 
 def _order(counts_V: np.ndarray, everybody_V: np.ndarray, ever_V: np.ndarray) -> np.ndarray:
-    order = np.lexsort((-ever_V[1:], -everybody_V[1:], -counts_V[1:])) + 1
-    return order.astype(np.int32)
+    return (np.lexsort((-ever_V[1:], -everybody_V[1:], -counts_V[1:])) + 1).astype(np.int32)
 
 
 def _fill(
-    item: np.ndarray,
-    place: np.ndarray,
-    pool: np.ndarray,
-    members: np.ndarray,
-    taken_row: np.ndarray,
-    taken_item: np.ndarray,
+    item: np.ndarray, place: np.ndarray, pool: np.ndarray, members: np.ndarray, taken_row: np.ndarray, taken: np.ndarray
 ) -> None:
     """Put the first free items of ``pool`` (best first) into the empty ranks of the rows ``members``, in place.
 
@@ -206,11 +173,11 @@ def _fill(
     pool = pool[: k + int(n_taken.max(initial=0))]
     row_of = np.zeros(len(item), dtype=np.int64)
     row_of[members] = np.arange(len(members))
-    depth_of = np.full(int(max(taken_item.max(initial=0), pool.max(initial=0))) + 1, -1, dtype=np.int64)
+    depth_of = np.full(int(max(taken.max(initial=0), pool.max(initial=0))) + 1, -1, dtype=np.int64)
     depth_of[pool] = np.arange(len(pool))
-    within = depth_of[taken_item] >= 0
+    within = depth_of[taken] >= 0
     free = np.ones((len(members), len(pool)), dtype=bool)
-    free[row_of[taken_row[within]], depth_of[taken_item[within]]] = False
+    free[row_of[taken_row[within]], depth_of[taken[within]]] = False
     n_kept = np.count_nonzero(item[members], axis=1)
     turn = np.cumsum(free, axis=1, dtype=np.int32)
     row, depth = np.nonzero(free & (turn <= (k - n_kept)[:, None]))

@@ -39,44 +39,24 @@ class Repeat(PersonalRecommender):
         return sum_pairs(row, histories.log.item[position], np.exp2(-age_days / self.half_life_days), position)
 
 
-def choose_half_life(
-    half_lives_days: tuple[float, ...],
-    histories: Histories,
-    targets: Fold,
-    fallback: Popularity,
-    k: int,
-    candidates: Candidates,
-) -> float:
-    """Return the half-life with the best MAP@k on ``targets``; of equals the first.
-
-    ``histories`` are those of the users of ``targets``, in the same order.
-    """
-
-    def quality(half_life_days: float) -> float:
-        lists = Repeat(half_life_days, fallback).recommend(histories, k, candidates)
-        return mean_average_precision(lists.item, targets, lists.user_index, k)
-
-    return max(half_lives_days, key=quality)
-
-
 def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Repeat:
     """Return the repeat rule with the half-life that is best on ``validation``, or the middle one without it.
 
-    The half-life is chosen by MAP@12 out of the whole catalogue, with what was known at the fold's day.
+    The half-life is chosen by MAP@12 out of the whole catalogue, with what was known at the fold's day; of equals the
+    first.
     """
     fallback = fit_popularity_week(known, config)
     if validation is None:
         return Repeat(HALF_LIVES_DAYS[len(HALF_LIVES_DAYS) // 2], fallback)
-    n_items = known.log.n_items
-    half_life_days = choose_half_life(
-        HALF_LIVES_DAYS,
-        validation.histories(known.log),
-        validation,
-        fit_popularity_week(validation.everybody(known.log), config),
-        min(CHOICE_K, n_items),
-        Candidates(all_items(n_items)),
-    )
-    return Repeat(half_life_days, fallback)
+    histories, k = validation.histories(known.log), min(CHOICE_K, known.log.n_items)
+    fallback_then = fit_popularity_week(validation.everybody(known.log), config)
+    candidates = Candidates(all_items(known.log.n_items))
+
+    def quality(half_life_days: float) -> float:
+        lists = Repeat(half_life_days, fallback_then).recommend(histories, k, candidates)
+        return mean_average_precision(lists.item, validation, lists.user_index, k)
+
+    return Repeat(max(HALF_LIVES_DAYS, key=quality), fallback)
 
 
 SYSTEMS: Final[dict[str, FitFunction]] = {"repeat": fit_repeat}

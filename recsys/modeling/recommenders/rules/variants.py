@@ -1,7 +1,7 @@
 """The repeat rule, and other variants of what was bought: the same trousers in another colour."""
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -36,26 +36,6 @@ class Variants(PersonalRecommender):
     fallback: Popularity
     name: str = "variants"
 
-    @classmethod
-    def fit(cls, log: Purchases, column: str, repeat: Repeat) -> Self:
-        """Return the rule for products that ``column`` of the items tells apart.
-
-        Raises:
-            DataError: the items have no such column.
-        """
-        if column not in log.items.columns:
-            columns = ", ".join(log.items.columns)
-            raise DataError(
-                f"{log.origin}: the items have no column {column!r} that tells variants of one product, they have "
-                f"{columns}; name one as baselines.variant_column, or leave variants out of baselines.systems"
-            )
-        codes = pc.dictionary_encode(log.items[column].to_arrow().cast(pa.string())).indices
-        product = np.concatenate([[0], np.asarray(pc.fill_null(codes, -1)).astype(np.int64) + 1])
-        item = np.argsort(product, kind="stable")
-        bounds = np.searchsorted(product[item], np.arange(int(product.max()) + 2))
-        bounds[0] = bounds[1]  # padding and items without a product are nobody's variants
-        return cls(repeat, product, item, bounds, repeat.fallback)
-
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
         """Return each user's own items as the repeat rule scores them, and below them their variants."""
         own = self.repeat.score(histories, k, candidates)
@@ -76,7 +56,21 @@ class Variants(PersonalRecommender):
 
 
 def _variants(known: Histories, config: Config, validation: Fold | None) -> Variants:
-    return Variants.fit(known.log, config.baselines.variant_column, fit_repeat(known, config, validation))
+    """Return the rule for products that a column of the items tells apart."""
+    log, column = known.log, config.baselines.variant_column
+    if not _has_variants(log, config):
+        raise DataError(
+            f"{log.origin}: the items have no column {column!r} that tells variants of one product, they have "
+            f"{', '.join(log.items.columns)}; name one as baselines.variant_column, or leave variants out of "
+            "baselines.systems"
+        )
+    codes = pc.dictionary_encode(log.items[column].to_arrow().cast(pa.string())).indices
+    product = np.concatenate([[0], np.asarray(pc.fill_null(codes, -1)).astype(np.int64) + 1])
+    item = np.argsort(product, kind="stable")
+    bounds = np.searchsorted(product[item], np.arange(int(product.max()) + 2))
+    bounds[0] = bounds[1]  # padding and items without a product are nobody's variants
+    repeat = fit_repeat(known, config, validation)
+    return Variants(repeat, product, item, bounds, repeat.fallback)
 
 
 def _has_variants(log: Purchases, config: Config) -> bool:
