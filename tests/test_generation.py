@@ -62,7 +62,7 @@ KINDS = ("purchase", "id", "bert")
 
 
 @pytest.mark.parametrize("kind", ["id", "bert"])
-def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_published_decoders(data, kind):
+def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_original_decoders(data, kind):
     decoder, histories = original_decoder(data, kind=kind), data.histories(DAY)
     reader = decoder.reader(histories, n_context=8, n_new=4)
     begin = np.maximum(histories.begin, histories.end - 8)
@@ -172,7 +172,7 @@ def test_only_allowed_items_come_and_none_twice_where_that_is_asked(data, kind):
             assert (row[len(items) :] == END).all()
 
 
-def test_only_the_published_decoders_end_a_history(data):
+def test_only_the_original_decoders_end_a_history(data):
     ended = go_on(original_decoder(data), data, SamplingConfig(temperature=2.0), max_items=8)
     assert 0 < ended.ended.sum() < len(ended.ended)
     np.testing.assert_array_equal(ended.ended, (ended.item == END).any(1))
@@ -185,6 +185,14 @@ def test_more_distinct_items_than_there_are_cannot_be_asked_for(data):
     few[6:] = False
     with pytest.raises(UsageError, match="only 5 items can be generated"):
         go_on(purchase_decoder(data), data, SamplingConfig(no_repeat=True), max_items=6, allowed=few)
+
+
+def test_a_decoder_without_a_transformer_has_nothing_to_go_on_with(data):
+    snapshots = Snapshots(data)
+    config = ModelConfig(max_length=LONGEST, components=("sales", "past_items"))
+    decoder = DecoderRecommender(PurchaseModel(config, snapshots.codes, has_dates=True), snapshots)
+    with pytest.raises(UsageError, match="no component sequence"):
+        go_on(decoder, data, SamplingConfig())
 
 
 def _log_probability(decoder, data, user, items, length=3, n_context=9):
