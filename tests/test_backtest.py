@@ -96,10 +96,10 @@ def test_weights_stay_the_same_when_the_weeks_asked_about_change(place, tmp_path
     expected = load_file(found.folder.resolve() / "weights.safetensors")
     shutil.copytree("data/processed", tmp_path / "data" / "processed")
     monkeypatch.chdir(tmp_path)
-    data = open_purchases(found.config.data.folder)
-    later = np.flatnonzero(data.day >= day_number(date.fromisoformat(fold["start"])))
-    items = np.array(data.item)
-    items[later] = np.random.default_rng(0).integers(1, data.n_items + 1, len(later))
+    log = open_purchases(found.config.data.folder)
+    later = np.flatnonzero(log.day >= day_number(date.fromisoformat(fold["start"])))
+    items = np.array(log.item)
+    items[later] = np.random.default_rng(0).integers(1, log.n_items + 1, len(later))
     np.save(found.config.data.folder / "item.npy", items)
     train(found.config)
     again = load_file(Path("models") / found.name / "weights.safetensors")
@@ -134,16 +134,16 @@ def test_without_retraining_it_is_what_train_predict_and_evaluate_say(place):
 
 
 def test_weights_that_learn_until_the_test_window_learned_before_a_window_later(place, capfd):
-    asked = Backtest.from_config(config_of("until", "training.until=test"), 1)
-    scores = backtest(asked)
+    plan = Backtest.from_config(config_of("until", "training.until=test"), 1)
+    scores = backtest(plan)
     (fold,) = scores["folds"]
     # Its own window held out would be that before: 2020-09-09 to 2020-09-15.
     assert (fold["start"], fold["learned_before"]) == ("2020-09-16", "2020-09-16")
     assert "it learns from what lies before 2020-09-16" in " ".join(capfd.readouterr().err.split())
     found = find_run(fold["run"])
-    learned = build_module(found.config, asked.data).batches.split
+    learned = build_module(found.config, plan.log).batches.split
     assert learned.train_day == day_number(date(2020, 9, 16))
-    assert (learned.train_end == asked.data.ends_before(learned.train_day)).all()
+    assert (learned.train_end == plan.log.ends_before(learned.train_day)).all()
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,5 @@ def test_what_cannot_be_gone_through_ends_in_one_line(place, capfd, words, said,
 
 
 def test_a_protocol_without_dates_is_refused():
-    changes = [
-        "split.protocol=leave_one_out",
-        *(f"model.{name}=false" for name in ("time_gaps", "sales_head", "repeat_head")),
-    ]
     with pytest.raises(ConfigError, match="set it to weekly"):
-        Backtest.from_config(config_of("loo", *changes), 1)
+        Backtest.from_config(config_of("loo", "split.protocol=leave_one_out"), 1)

@@ -9,24 +9,27 @@ import pytest
 import torch
 import yaml
 from test_model import recommend, train_steps
-from toy import write_prepared
+from toy import events_of, write_prepared
 
 from benchmarks.quality_cold import write_without
 from benchmarks.rerank import feature_names, pair_features
 from recsys.config import Config, DataConfig
 from recsys.data.days import day_date
 from recsys.data.prepare import prepare
-from recsys.data.purchases import Purchases, open_purchases
+from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.data.sources.completejourney import N_STORES
 from recsys.errors import DataError
 from recsys.modeling.build import build_module
+from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.explain.reasons import explain
-from recsys.modeling.explain.sentences import LEAST_PLANNED, ReasonTexts
-from recsys.modeling.recommenders.base import History, Recommendations
+from recsys.modeling.explain.sentences import LEAST_PROMOTION, ReasonTexts
+from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
-from recsys.schema import REASON_KINDS
-from recsys.signals.past_items import PAST_FEATURES, past_items
-from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, ItemSales, own_columns
+from recsys.schema import REASONS
+from recsys.signals.past_items import PAST_FEATURES, PastItems, past_items
+from recsys.signals.promotions import Promotions
+from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, own_columns
+from recsys.signals.snapshot import Snapshots
 
 ENGINES = ("polars", "duckdb")
 N_USERS, N_ITEMS, FIRST_DAY, N_WEEKS = 30, 20, 18_000, 12
@@ -40,6 +43,24 @@ CONFIG = Config.model_validate(
 )
 
 
+def planned(log: Purchases) -> Promotions:
+    """Return what is planned, as features are made of it."""
+    return Promotions.from_table(log.promotions, log.n_items)
+
+
+def past_of(snapshots: Snapshots, users: np.ndarray, day: int) -> PastItems:
+    """Return what ``users`` bought before ``day``, and how it was promoted then."""
+    log = snapshots.log
+    promoted = snapshots.promoted_sums if snapshots.n_promoted else None
+    end, days = log.ends_before(day)[users], np.full(len(users), day)
+    return past_items({day: snapshots.at(day)}, log, users, end, days, promoted)
+
+
+def fresh_model(snapshots: Snapshots) -> PurchaseModel:
+    torch.manual_seed(0)
+    return build_purchase_model(CONFIG, snapshots.codes, None, snapshots.n_promoted).eval()
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> Purchases:
     # Item 1: in the mailer of all shops on days 107 … 113, displayed in half of them on days 110 … 111.
@@ -48,32 +69,32 @@ def two(tmp_path: Path) -> Purchases:
 
 
 def test_the_week_from_the_date_on_and_the_one_before_are_told_of(two: Purchases) -> None:
-    assert two.promotions.features == ("display_coming", "mailer_coming", "display_past", "mailer_past")
-    np.testing.assert_allclose(two.promotions.at(107)[1:], [[0.5 * 2 / 7, 1, 0, 0], [0, 0, 0, 0.25]])
+    assert planned(two).features == ("display_coming", "mailer_coming", "display_past", "mailer_past")
+    np.testing.assert_allclose(planned(two).at(107)[1:], [[0.5 * 2 / 7, 1, 0, 0], [0, 0, 0, 0.25]])
     # In the middle of a week, of the days that it shares with each.
-    np.testing.assert_allclose(two.promotions.at(104)[1:], [[0.5 / 7, 4 / 7, 0, 0], [0, 0.25 * 3 / 7, 0, 0.25 * 4 / 7]])
-    assert not two.promotions.at(130).any()
+    np.testing.assert_allclose(planned(two).at(104)[1:], [[0.5 / 7, 4 / 7, 0, 0], [0, 0.25 * 3 / 7, 0, 0.25 * 4 / 7]])
+    assert not planned(two).at(130).any()
 
 
 def test_two_promotions_of_one_medium_at_once_are_no_more_than_all_places(tmp_path: Path) -> None:
     rows = [(1, 107, 110, "mailer", 0.75), (1, 107, 110, "mailer", 0.75)]
     data = write_prepared(tmp_path / "twice", [(0, 100, 1)], promotions=rows)
-    np.testing.assert_allclose(data.promotions.at(107), [[0, 0], [3 / 7, 0]])
-    np.testing.assert_array_equal(data.promotions.widest(105), [[0], [1]])
-    assert not data.promotions.widest(110).any()
+    np.testing.assert_allclose(planned(data).at(107), [[0, 0], [3 / 7, 0]])
+    np.testing.assert_array_equal(planned(data).widest(105), [[0], [1]])
+    assert not planned(data).widest(110).any()
 
 
 def test_what_sells_is_followed_by_how_it_is_promoted(two: Purchases, tmp_path: Path) -> None:
-    sales = ItemSales(two)
-    assert sales.features == (*ITEM_FEATURES, *two.promotions.features)
-    table = sales.at(107)
-    np.testing.assert_array_equal(table[:, len(ITEM_FEATURES) :], two.promotions.at(107))
+    snapshot = Snapshots(two).at(107)
+    assert snapshot.feature_names == (*ITEM_FEATURES, *planned(two).features)
+    table = snapshot.item_features
+    np.testing.assert_array_equal(table[:, len(ITEM_FEATURES) :], planned(two).at(107))
     assert not table[0].any()
-    without = ItemSales(write_prepared(tmp_path / "none", [(0, 100, 1), (1, 101, 2)]))
-    assert without.features == ITEM_FEATURES
-    np.testing.assert_array_equal(without.at(107), table[:, : len(ITEM_FEATURES)])
+    without = Snapshots(write_prepared(tmp_path / "none", [(0, 100, 1), (1, 101, 2)])).at(107)
+    assert without.feature_names == ITEM_FEATURES
+    np.testing.assert_array_equal(without.item_features, table[:, : len(ITEM_FEATURES)])
     np.testing.assert_array_equal(table[:, own_columns(0)], table[:, : len(OWN_FEATURES)])
-    own = np.concatenate([table[:, : len(OWN_FEATURES)], two.promotions.at(107)], axis=1)
+    own = np.concatenate([table[:, : len(OWN_FEATURES)], planned(two).at(107)], axis=1)
     np.testing.assert_array_equal(table[:, own_columns(4)], own)
 
 
@@ -88,8 +109,8 @@ def weekly(folder: Path, coming: list[tuple[int, int]], seed: int = 3) -> Purcha
             bought = {int(random.choice(favourites)), int(random.integers(1, N_ITEMS + 1))}
             bought |= {int(promoted[week])} if random.random() < 0.8 else set()
             events += [(user, FIRST_DAY + 7 * week + int(random.integers(7)), item) for item in sorted(bought)]
-    planned = [*((int(item), FIRST_DAY + 7 * week) for week, item in enumerate(promoted)), *coming]
-    rows = [(item, day, day + 7, "mailer", 1.0) for item, day in planned]
+    starts = [*((int(item), FIRST_DAY + 7 * week) for week, item in enumerate(promoted)), *coming]
+    rows = [(item, day, day + 7, "mailer", 1.0) for item, day in starts]
     return write_prepared(folder, events, n_items=N_ITEMS, promotions=rows)
 
 
@@ -98,65 +119,59 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Purchas
     """Data, and a decoder that learned from their promotions, by the item that is promoted in the week to come."""
     found = {}
     for item in (4, 9):
-        module = build_module(CONFIG, weekly(tmp_path_factory.mktemp(f"coming-{item}"), [(item, ASKED)]))
-        for epoch in range(12):
-            module.batches.epoch = epoch
-            train_steps(module, len(module.batches))
-        data = module.batches.data
-        found[item] = data, DecoderRecommender(module.model.eval(), ItemSales(data))
+        log = weekly(tmp_path_factory.mktemp(f"coming-{item}"), [(item, ASKED)])
+        module = build_module(CONFIG, log)
+        train_steps(module, 12)
+        found[item] = log, DecoderRecommender(module.model.eval(), module.batches.snapshots)
     return found
 
 
-def history_of(data: Purchases) -> History:
-    return History(data, data.ends_before(ASKED), ASKED)
-
-
 def test_what_is_promoted_next_week_is_recommended_once_promotions_were_learned_from(trained: dict) -> None:
-    lists = {item: recommend(one.model, data, ASKED).item[:, :2] for item, (data, one) in trained.items()}
+    lists = {item: recommend(one.model, log, ASKED).item[:, :2] for item, (log, one) in trained.items()}
     share = {(plan, item): (lists[plan] == item).any(axis=1).mean() for plan in lists for item in lists}
     assert share[4, 4] > max(0.4, 3 * share[9, 4])
     assert share[9, 9] > max(0.4, 3 * share[4, 9])
 
 
 def test_a_reason_says_what_a_score_owes_to_the_plan(trained: dict, tmp_path: Path) -> None:
-    data, recommender = trained[4]
-    users = np.arange(N_USERS, dtype=np.int32)
+    log, decoder = trained[4]
+    histories = log.histories(ASKED)
     every = np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (N_USERS, 1))
-    reasons = explain(recommender, history_of(data), users, every)
+    reasons = explain(decoder, histories, every)
     unplanned = weekly(tmp_path / "unplanned", [])
-    others = explain(DecoderRecommender(recommender.model, ItemSales(unplanned)), history_of(unplanned), users, every)
+    others = explain(DecoderRecommender(decoder.model, Snapshots(unplanned)), unplanned.histories(ASKED), every)
     owed = reasons.terms.sum(-1) - others.terms.sum(-1)
-    np.testing.assert_allclose(reasons.planned, owed, atol=1e-4)
-    assert not np.delete(reasons.planned, 3, axis=1).any()
-    assert not others.planned.any()
-    promoted = reasons.kind == REASON_KINDS.index("promoted")
+    np.testing.assert_allclose(reasons.promotion_contribution, owed, atol=1e-4)
+    assert not np.delete(reasons.promotion_contribution, 3, axis=1).any()
+    assert not others.promotion_contribution.any()
+    promoted = reasons.reason == REASONS.index("promoted")
     assert promoted[:, 3].any()
     assert not promoted[reasons.count > 0].any()
-    texts = np.array(ReasonTexts(data, recommender.sales, ASKED).of(reasons))
+    snapshot = decoder.snapshots.at(ASKED)
+    texts = np.array(ReasonTexts(snapshot).say(reasons, histories))
     assert set(texts[promoted]) == {"promoted in the week to come: mailer in 100 % of the shops"}
-    bought = texts[:, 3][(reasons.count[:, 3] > 0) & (reasons.planned[:, 3] >= LEAST_PLANNED)]
+    bought = texts[:, 3][(reasons.count[:, 3] > 0) & (reasons.promotion_contribution[:, 3] >= LEAST_PROMOTION)]
     assert len(bought)
     assert all(text.startswith("bought ") and "; promoted in the week to come: mailer" in text for text in bought)
-    reasons.planned[:] = LEAST_PLANNED / 2
-    again = np.array(ReasonTexts(data, recommender.sales, ASKED).of(reasons))
+    reasons.promotion_contribution[:] = LEAST_PROMOTION / 2
+    again = np.array(ReasonTexts(snapshot).say(reasons, histories))
     assert not any("promoted" in text for text in again[reasons.count > 0])
 
 
 def test_of_a_customer_without_a_history_nothing_is_said_of_the_plan(tmp_path: Path) -> None:
-    data = weekly(tmp_path / "nobody", [(4, ASKED)])
-    model = build_purchase_model(CONFIG.model, data).eval()
+    log = weekly(tmp_path / "nobody", [(4, ASKED)])
+    snapshots = Snapshots(log)
+    model = fresh_model(snapshots)
     with torch.no_grad():
-        model.sales_head.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the plan, more than anything else
-    begin = data.offsets[:-1].copy()
-    recommender = DecoderRecommender(model, ItemSales(data))
-    every = np.arange(1, N_ITEMS + 1, dtype=np.int32)[None]
+        model.sales.net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the plan, more than anything else
+    every, known = np.arange(1, N_ITEMS + 1, dtype=np.int32)[None], log.histories(ASKED).of(slice(0, 1))
     told = {
-        name: explain(recommender, History(data, end, ASKED), np.zeros(1, np.int32), every)
-        for name, end in (("nothing", begin), ("all", data.ends_before(ASKED)))
+        name: explain(DecoderRecommender(model, snapshots), Histories(log, known.user_index, end, ASKED), every)
+        for name, end in (("nothing", known.begin), ("all", known.end))
     }
-    assert told["nothing"].planned[0, 3] > 5
-    assert set(told["nothing"].kind[0]) == {REASON_KINDS.index("popular")}
-    assert REASON_KINDS.index("promoted") in told["all"].kind[0] or told["all"].count[0, 3] > 0
+    assert told["nothing"].promotion_contribution[0, 3] > 5
+    assert set(told["nothing"].reason[0]) == {REASONS.index("popular")}
+    assert REASONS.index("promoted") in told["all"].reason[0] or told["all"].count[0, 3] > 0
 
 
 def test_weights_do_not_know_what_was_planned_after_what_they_learned_from(tmp_path: Path) -> None:
@@ -164,19 +179,19 @@ def test_weights_do_not_know_what_was_planned_after_what_they_learned_from(tmp_p
     for name, later in (("one", [(4, ASKED)]), ("other", [(7, ASKED), (9, ASKED - 3), (2, ASKED + 1)])):
         module = build_module(CONFIG, weekly(tmp_path / name, later))
         assert module.batches.split.train_day == ASKED - 14
-        train_steps(module, 3)
+        train_steps(module, 1)
         states.append(module.model.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_the_second_stage_reads_what_the_decoder_is_told(tmp_path: Path) -> None:
-    data = weekly(tmp_path / "second", [(4, ASKED)])
-    asked = np.array([0, 1], dtype=np.int32)
+    log = weekly(tmp_path / "second", [(4, ASKED)])
+    users = np.array([0, 1], dtype=np.int32)
     items = np.array([[4, 9, 1], [4, 2, 3]], dtype=np.int32)
-    lists = Recommendations(asked, items, np.array([[3.0, 2, 1], [3, 2, 1]], dtype=np.float32))
-    sales = {told: ItemSales(data, promotions=told) for told in (True, False)}
-    rows = {told: pair_features(history_of(data), lists, one) for told, one in sales.items()}
-    names = {told: feature_names(one) for told, one in sales.items()}
+    lists = Recommendations(users, items, np.array([[3.0, 2, 1], [3, 2, 1]], dtype=np.float32))
+    snapshots = {told: Snapshots(log, promotions=told) for told in (True, False)}
+    rows = {told: pair_features(log.histories(ASKED).of(users), lists, one) for told, one in snapshots.items()}
+    names = {told: feature_names(one) for told, one in snapshots.items()}
     assert len(names[True]) == len(names[False]) + 4
     assert {told: rows[told].shape for told in rows} == {told: (6, len(names[told])) for told in rows}
     assert rows[True][:, names[True].index("mailer_coming")].tolist() == [1, 0, 0, 1, 0, 0]
@@ -185,7 +200,7 @@ def test_the_second_stage_reads_what_the_decoder_is_told(tmp_path: Path) -> None
         assert [name for name in names[told] if name in kept] == kept
     both = [rows[told][:, [names[told].index(name) for name in kept]] for told in rows]
     np.testing.assert_array_equal(*both)
-    bought = past_items(data, asked.astype(np.int64), data.ends_before(ASKED)[asked], np.full(2, ASKED))
+    bought = past_of(snapshots[True], users, ASKED)
     place = {(int(q), int(i)): row for q, i, row in zip(bought.query, bought.item, bought.features, strict=True)}
     for row, (user, item) in zip(rows[True], [(u, i) for u in (0, 1) for i in items[u]], strict=True):
         known = place.get((user, int(item)))
@@ -197,28 +212,26 @@ def test_a_plan_for_the_days_after_the_week_asked_changes_nothing(tmp_path: Path
     plans = {"near": [(4, ASKED)], "far": [(4, ASKED), (9, ASKED + 7), (5, ASKED + 30)]}
     scores = {}
     for name, coming in plans.items():
-        data = weekly(tmp_path / name, coming)
-        torch.manual_seed(0)
-        model = build_purchase_model(CONFIG.model, data).eval()
+        log = weekly(tmp_path / name, coming)
+        model = fresh_model(Snapshots(log))
         with torch.no_grad():
-            for head in (model.sales_head.rule, model.repeat_head.rule, model.repeat_head.out):
-                head.weight.normal_()
-        scores[name] = recommend(model, data, ASKED)
+            for layer in (model.sales.net.rule, model.past_items.net.rule, model.past_items.net.out):
+                layer.weight.normal_()
+        scores[name] = recommend(model, log, ASKED)
     np.testing.assert_array_equal(scores["near"].item, scores["far"].item)
     np.testing.assert_array_equal(scores["near"].score, scores["far"].score)
 
 
 def test_a_model_that_is_told_to_leave_promotions_out_is_that_of_data_without_any(tmp_path: Path) -> None:
-    config = CONFIG.model_validate(CONFIG.model_dump() | {"model": CONFIG.model.model_dump() | {"promotions": False}})
-    data = weekly(tmp_path / "with", [(4, ASKED)])
-    none = write_prepared(
-        tmp_path / "without", np.stack([data.user_of_event(), data.day, data.item], axis=1), n_items=N_ITEMS
-    )
-    states = [build_module(*version).model.state_dict() for version in ((config, data), (CONFIG, none))]
+    config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"promotions": False})})
+    log = weekly(tmp_path / "with", [(4, ASKED)])
+    none = write_prepared(tmp_path / "without", events_of(log), n_items=N_ITEMS)
+    states = [build_module(*version).model.state_dict() for version in ((config, log), (CONFIG, none))]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    reads = build_module(CONFIG, data).model.state_dict()
-    assert reads["sales_head.rule.weight"].shape[1] == states[0]["sales_head.rule.weight"].shape[1] + 2
+    reads = build_module(CONFIG, log).model.state_dict()
+    rule = "components.sales.net.rule.weight"
+    assert reads[rule].shape[1] == states[0][rule].shape[1] + 2
 
 
 SALES = "who,what,when\na,1,2024-03-01\na,2,2024-03-02\nb,1,2024-03-03\n"
@@ -264,7 +277,7 @@ def test_a_shops_plans_are_read_and_what_cannot_be_used_is_counted(workplace: Pa
         {"item_index": 1, "first_day": day, "end_day": day + 7, "medium": "Mailer", "share": 0.5},
         {"item_index": 2, "first_day": day + 1, "end_day": day + 2, "medium": "Display", "share": 1},
     ]
-    assert open_purchases(config.folder).promotions.features == (
+    assert planned(open_purchases(config.folder)).features == (
         "Display_coming",
         "Mailer_coming",
         "Display_past",
@@ -284,7 +297,7 @@ def test_both_engines_prepare_the_same_and_other_plans_are_other_data(workplace:
 def test_without_medium_and_share_every_row_is_of_one_medium_in_all_shops(workplace: Path, engine: str) -> None:
     config = shop(workplace, medium=None, share=None)
     prepare(config.model_copy(update={"engine": engine}))
-    assert open_purchases(config.folder).promotions.media == ("promotion",)
+    assert planned(open_purchases(config.folder)).media == ("promotion",)
     assert set(pq.read_table(config.folder / "promotions.parquet")["share"].to_pylist()) == {1}
 
 
@@ -315,11 +328,10 @@ def test_plans_that_say_nothing_of_what_is_sold_are_refused(workplace: Path) -> 
 def test_a_table_of_plans_without_a_row_is_as_none(workplace: Path, engine: str) -> None:
     config = shop(workplace, f"{PLANS.splitlines()[0]}\n").model_copy(update={"engine": engine})
     assert prepare(config)["n_promotions"] == 0
-    data = open_purchases(config.folder)
-    assert ItemSales(data).features == ITEM_FEATURES
-    assert build_purchase_model(CONFIG.model, data).n_promoted == 0
-    past = past_items(data, np.arange(2), data.ends_before(19786), np.full(2, 19786))
-    assert past.features.shape == (3, len(PAST_FEATURES))
+    snapshots = Snapshots(open_purchases(config.folder))
+    assert snapshots.at(19786).feature_names == ITEM_FEATURES
+    assert fresh_model(snapshots).n_promoted == 0
+    assert past_of(snapshots, np.arange(2), 19786).features.shape == (3, len(PAST_FEATURES))
 
 
 def test_purchases_that_are_missing_are_told_before_plans_that_fit_none(workplace: Path) -> None:
@@ -366,7 +378,7 @@ def test_where_items_are_hidden_their_plans_stay(workplace: Path) -> None:
     fewer = config.model_copy(update={"name": "fewer"})
     write_without(data, np.array([False, False, True]), fewer)
     reduced = open_purchases(fewer.folder)
-    np.testing.assert_array_equal(reduced.promotions.at(19786), data.promotions.at(19786))
+    np.testing.assert_array_equal(planned(reduced).at(19786), planned(data).at(19786))
     assert reduced.manifest["hashes"]["promotions"] == data.manifest["hashes"]["promotions"]
     assert reduced.fingerprint != data.fingerprint
 
@@ -398,10 +410,8 @@ def test_a_past_item_says_how_much_it_was_promoted_when_it_was_bought(tmp_path: 
     rows = [(1, 100, 107, "mailer", 1.0), (1, 108, 110, "display", 0.5), (2, 130, 137, "mailer", 1.0)]
     events = [(0, 100, 1), (0, 109, 1), (0, 115, 1), (0, 116, 2), (1, 101, 1), (0, 131, 2)]
     data = write_prepared(tmp_path / "told", events, promotions=rows)
-    asked = np.array([0, 1, 0])
-    past = past_items(data, asked, data.ends_before(120)[asked], np.full(3, 120))
-    told = past.features[:, len(PAST_FEATURES) :]
-    assert data.promotions.past_features == (
+    told = past_of(Snapshots(data), np.array([0, 1, 0]), 120).features[:, len(PAST_FEATURES) :]
+    assert planned(data).past_features == (
         "bought_in_display",
         "bought_in_mailer",
         "user_bought_in_display",
@@ -423,4 +433,4 @@ def test_long_and_short_promotions_are_found_alike(tmp_path: Path) -> None:
         by_hand = np.zeros(4)
         for item, begin, end, _, share in rows:
             by_hand[item] += share * sum(begin <= one < end for one in range(day, day + 7)) / 7
-        np.testing.assert_allclose(data.promotions.at(day)[:, 0], by_hand, rtol=1e-5)
+        np.testing.assert_allclose(planned(data).at(day)[:, 0], by_hand, rtol=1e-5)
