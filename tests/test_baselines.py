@@ -466,7 +466,9 @@ def test_a_file_among_the_rules_is_a_system(tmp_path, monkeypatch):
 
 def test_a_baseline_that_no_file_holds_is_an_error_that_names_all(tmp_path):
     data = prepared(tmp_path, [[(1, 1)]], n_items=2)
-    with pytest.raises(ConfigError, match=r"no system 'repeats' among the rules; expected one of repeat, variants, "):
+    with pytest.raises(
+        ConfigError, match=r"no system 'repeats' among the rules; beside decoder there are repeat, variants, "
+    ):
         fit_baseline("repeats", data.histories(5), Config(), None)
     with pytest.raises(ConfigError, match=r"no system 'repeats'"):
         can_fit("repeats", data, Config())

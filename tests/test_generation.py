@@ -7,18 +7,16 @@ from toy import toy_data, write_prepared
 
 from recsys.config import ModelConfig
 from recsys.errors import UsageError
-from recsys.modeling.decoder.inputs import newest_events
 from recsys.modeling.decoder.layers import KeyValueCache
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.generation.generate import continue_histories
 from recsys.modeling.generation.sampling import END, SamplingConfig, draw, keep_likeliest
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
-from recsys.modeling.original.recommender import OriginalReader, OriginalRecommender
-from recsys.modeling.recommenders.base import History
+from recsys.modeling.original.recommender import OriginalRecommender
 from recsys.modeling.recommenders.candidates import all_items
-from recsys.modeling.recommenders.decoder import DecoderRecommender, PurchaseReader
-from recsys.signals.sales import ItemSales
+from recsys.modeling.recommenders.decoder import DecoderRecommender
+from recsys.signals.snapshot import Snapshots
 
 DAY = 18_040
 LONGEST = 12
@@ -32,16 +30,16 @@ def data(tmp_path):
 def purchase_decoder(data, **model):
     torch.manual_seed(0)
     config = ModelConfig(width=16, n_layers=2, n_heads=2, max_length=LONGEST, **model)
-    decoder = PurchaseModel(config, torch.from_numpy(data.attributes), torch.from_numpy(data.categories))
+    snapshots = Snapshots(data)
+    decoder = PurchaseModel(config, snapshots.codes, has_dates=True)
     with torch.no_grad():  # far from even, so that an error shows
-        decoder.items.own.weight[1:].normal_()
+        decoder.item_tower.own.weight[1:].normal_()
         decoder.decoder.position.weight.normal_()
-        if decoder.repeat_head is not None:
-            decoder.repeat_head.out.weight.normal_()
-    return DecoderRecommender(decoder.eval(), ItemSales(data))
+        decoder.past_items.net.out.weight.normal_()
+    return DecoderRecommender(decoder.eval(), snapshots)
 
 
-def seed_decoder(data, *, kind="id"):
+def original_decoder(data, *, kind="id"):
     torch.manual_seed(0)
     n_tokens = data.n_items + N_SPECIAL
     vectors = None if kind == "id" else torch.randn(n_tokens, 16)
@@ -52,28 +50,23 @@ def seed_decoder(data, *, kind="id"):
 
 
 def any_decoder(kind, data):
-    return purchase_decoder(data) if kind == "purchase" else seed_decoder(data, kind=kind)
+    return purchase_decoder(data) if kind == "purchase" else original_decoder(data, kind=kind)
 
 
-def history_of(data, day=DAY):
-    return History(data, data.ends_before(day), day)
-
-
-def go_on(decoder, data, sampling, *, users=None, max_items=4, **options):
-    users = np.arange(data.n_users, dtype=np.int32) if users is None else users
-    return continue_histories(decoder, history_of(data), users, max_items, sampling, all_items(data.n_items), **options)
+def go_on(decoder, data, sampling, *, users=slice(None), max_items=4, allowed=None, **options):
+    allowed = all_items(data.n_items) if allowed is None else allowed
+    return continue_histories(decoder, data.histories(DAY).of(users), max_items, sampling, allowed, **options)
 
 
 KINDS = ("purchase", "id", "bert")
 
 
 @pytest.mark.parametrize("kind", ["id", "bert"])
-def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_published_decoders(data, kind):
-    decoder, history, users = seed_decoder(data, kind=kind), history_of(data), np.arange(data.n_users)
-    reader = OriginalReader(decoder.model, history, users, n_context=8, n_new=4)
-    end = history.end[users]
-    begin = np.maximum(data.offsets[users], end - 8)
-    rows = [row[row > 0] for row in torch.from_numpy(tokens(data, begin, end))]
+def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_original_decoders(data, kind):
+    decoder, histories = original_decoder(data, kind=kind), data.histories(DAY)
+    reader = decoder.reader(histories, n_context=8, n_new=4)
+    begin = np.maximum(histories.begin, histories.end - 8)
+    rows = [row[row > 0] for row in torch.from_numpy(tokens(data, begin, histories.end))]
     assert len({len(row) for row in rows}) > 1
     for step in range(4):
         whole = torch.stack([decoder.model(row[None])[0, -1] for row in rows])
@@ -87,10 +80,10 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_published_deco
 @pytest.mark.parametrize("window", [None, 3])
 def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data, window):
     decoder = purchase_decoder(data, attention_window=window)
-    history, users = history_of(data), np.arange(data.n_users)
-    model, end, day = decoder.model, history.end[users], np.full(data.n_users, DAY)
-    reader = PurchaseReader(model, decoder.sales, history, users, n_context=8, n_new=4)
-    sequences, queries = newest_events(data, users, end, day, model.config, 8)
+    model, histories = decoder.model, data.histories(DAY)
+    reader = decoder.reader(histories, n_context=8, n_new=4)
+    reading = decoder.read(histories, 8)
+    sequences, queries = reading.sequences, reading.queries
     lengths = queries.position_Q + 1
     assert len(lengths.unique()) > 1
     items = [row[:n] for row, n in zip(sequences.item_BT, lengths, strict=True)]
@@ -98,12 +91,10 @@ def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data, 
     wait = queries.days_until_query_Q
     for step in range(4):
         states = [
-            model.decoder(model.items(item[None]), gap[None])[:, -1] for item, gap in zip(items, gaps, strict=True)
+            model.decoder(model.item_tower(item[None]), gap[None])[:, -1] for item, gap in zip(items, gaps, strict=True)
         ]
-        query = model.decoder.ask(torch.cat(states), wait)
-        torch.testing.assert_close(
-            reader.logits_RV, model.catalogue_logits(query, queries, decoder.sales), rtol=1e-4, atol=1e-5
-        )
+        query = model.decoder.query_at(torch.cat(states), wait)
+        torch.testing.assert_close(reader.logits_RV, model.catalogue_logits(query, queries), rtol=1e-4, atol=1e-5)
         item = torch.full((data.n_users,), 3 + step)
         items = [torch.cat([row, item[:1]]) for row in items]
         gaps = [torch.cat([row, one[None]]) for row, one in zip(gaps, wait, strict=True)]
@@ -157,7 +148,7 @@ def test_the_narrowest_choices_are_greedy(data, kind):
 def test_a_customer_goes_on_alike_alone_and_in_company(data, kind):
     decoder, sampling = any_decoder(kind, data), SamplingConfig()
     together = go_on(decoder, data, sampling, seed=4)
-    alone = go_on(decoder, data, sampling, seed=4, users=np.array([7], dtype=np.int32))
+    alone = go_on(decoder, data, sampling, seed=4, users=np.array([7]))
     np.testing.assert_array_equal(together.item[7], alone.item[0])
     np.testing.assert_allclose(together.log_probability[7], alone.log_probability[0], atol=1e-4)
     in_chunks = go_on(decoder, data, sampling, seed=4, chunk=3)
@@ -171,9 +162,7 @@ def test_only_allowed_items_come_and_none_twice_where_that_is_asked(data, kind):
     allowed = all_items(data.n_items)
     allowed[1:13] = False
     for method in ("greedy", "sample"):
-        sampling = SamplingConfig(method, no_repeat=True)
-        users = np.arange(data.n_users, dtype=np.int32)
-        found = continue_histories(decoder, history_of(data), users, 5, sampling, allowed)
+        found = go_on(decoder, data, SamplingConfig(method, no_repeat=True), max_items=5, allowed=allowed)
         for row in found.item:
             items = row[row != END].tolist()
             assert len(items) >= 1
@@ -183,8 +172,8 @@ def test_only_allowed_items_come_and_none_twice_where_that_is_asked(data, kind):
             assert (row[len(items) :] == END).all()
 
 
-def test_only_the_published_decoders_end_a_history(data):
-    ended = go_on(seed_decoder(data), data, SamplingConfig(temperature=2.0), max_items=8)
+def test_only_the_original_decoders_end_a_history(data):
+    ended = go_on(original_decoder(data), data, SamplingConfig(temperature=2.0), max_items=8)
     assert 0 < ended.ended.sum() < len(ended.ended)
     np.testing.assert_array_equal(ended.ended, (ended.item == END).any(1))
     assert (ended.log_probability[ended.item == END] == 0).all()
@@ -194,18 +183,21 @@ def test_only_the_published_decoders_end_a_history(data):
 def test_more_distinct_items_than_there_are_cannot_be_asked_for(data):
     few = all_items(data.n_items)
     few[6:] = False
-    users = np.arange(3, dtype=np.int32)
     with pytest.raises(UsageError, match="only 5 items can be generated"):
-        continue_histories(purchase_decoder(data), history_of(data), users, 6, SamplingConfig(no_repeat=True), few)
+        go_on(purchase_decoder(data), data, SamplingConfig(no_repeat=True), max_items=6, allowed=few)
+
+
+def test_a_decoder_without_a_transformer_has_nothing_to_go_on_with(data):
+    snapshots = Snapshots(data)
+    config = ModelConfig(max_length=LONGEST, components=("sales", "past_items"))
+    decoder = DecoderRecommender(PurchaseModel(config, snapshots.codes, has_dates=True), snapshots)
+    with pytest.raises(UsageError, match="no component sequence"):
+        go_on(decoder, data, SamplingConfig())
 
 
 def _log_probability(decoder, data, user, items, length=3, n_context=9):
     """Log-probability of a sequence, and of its end where it is shorter than the longest."""
-    users = np.array([user])
-    if isinstance(decoder, OriginalRecommender):
-        reader = OriginalReader(decoder.model, history_of(data), users, n_context=n_context, n_new=4)
-    else:
-        reader = PurchaseReader(decoder.model, decoder.sales, history_of(data), users, n_context=n_context, n_new=4)
+    reader = decoder.reader(data.histories(DAY).of([user]), n_context=n_context, n_new=4)
     total = 0.0
     for step, item in enumerate([*items, END][:length]):
         logits = reader.logits_RV[0].detach().clone()
@@ -217,7 +209,7 @@ def _log_probability(decoder, data, user, items, length=3, n_context=9):
 
 
 def test_the_log_probability_is_that_of_the_items_taken(data):
-    for decoder in (purchase_decoder(data), seed_decoder(data)):
+    for decoder in (purchase_decoder(data), original_decoder(data)):
         found = go_on(decoder, data, SamplingConfig(temperature=0.5, top_k=9), max_items=3, users=np.array([5]))
         items = [int(item) for item in found.item[0] if item]
         expected = _log_probability(decoder, data, 5, items, length=len(items))

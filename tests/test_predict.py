@@ -91,19 +91,8 @@ def test_every_baseline_can_be_asked_like_the_decoder(place, system):
 def test_only_candidates_are_recommended_and_never_blocked_items(place):
     Path("candidates.txt").write_text("item_id\n" + "\n".join(f"{n:010d}" for n in range(1, 9)) + "\n")
     Path("blocked.txt").write_text("0000000003\n\n0000000004\n")
-    predict(
-        *[
-            "--k",
-            "6",
-            "--candidates",
-            "candidates.txt",
-            "--blocklist",
-            "blocked.txt",
-            "--out",
-            "c.parquet",
-            "--force",
-        ]
-    )
+    limits = ("--candidates", "candidates.txt", "--blocklist", "blocked.txt")
+    predict("--k", "6", *limits, "--out", "c.parquet", "--force")
     expected = {f"{n:010d}" for n in (1, 2, 5, 6, 7, 8)}
     assert all(set(items) == expected for items in rows_of("c.parquet").values())
 
@@ -134,7 +123,7 @@ def test_an_output_that_exists_needs_force(place):
     ("arguments", "said", "code"),
     [
         (["--date", "2020-13-45"], "YYYY-MM-DD", 2),
-        (["--system", "magic"], "expected one of repeat", 2),
+        (["--system", "magic"], "beside decoder there are repeat", 2),
         (["--run", "nowhere"], "known runs: toy", 1),
         (["--run", "data"], "is not a run folder", 1),
         (["--candidates", "missing.txt"], "missing.txt is missing", 1),

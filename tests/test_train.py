@@ -402,9 +402,17 @@ def test_a_run_of_some_components_trains_is_saved_loaded_and_recommends(prepared
     assert all(torch.equal(weight, weights("halves")[name]) for name, weight in weights("whole").items())
 
 
-def test_components_that_do_not_fit_are_refused_before_a_folder_is_touched(prepared):
-    with pytest.raises(ConfigError, match="names 'neighbours', which counts whole histories"):
-        train(config_with("model.components=[neighbours]"))
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["model.components=[neighbours]"], "names 'neighbours', which counts whole histories"),
+        ([*UNDATED, "model.components=[sequence, sales]"], "names 'sales', which looks at a date"),
+        (["baselines.systems=[repeat, populrity]"], "no system 'populrity' among the rules; beside decoder there are"),
+    ],
+)
+def test_components_and_rules_that_do_not_fit_are_refused_before_a_folder_is_touched(prepared, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        train(config_with(*settings))
     assert not Path("models").exists()
 
 

@@ -17,6 +17,7 @@ from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import OutputExistsError
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.training.checkpoint import has_checkpoint, instead_of, require_resumable
 from recsys.modeling.training.fit import fit, require_devices
 from recsys.runs import INFO_FILE
@@ -69,10 +70,13 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds.
 
     Raises:
+        ConfigError: a component or a baseline does not exist, or a setting does not fit the data.
         DataError: the data are not prepared or too short for the split.
         OutputExistsError: the run exists and neither ``force`` nor ``resume`` is given.
         RunError: ``resume`` without anything to go on from, or with another configuration.
     """
+    for name in config.baselines.systems:
+        require_baseline(name)  # only later commands run it, but training may take long
     log = open_purchases(config.data.folder, config.data.prepare_command)
     folder = MODELS_DIR / config.name
     if resume:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config import ModelConfig
+from recsys.errors import UsageError
 from recsys.modeling.decoder.components import SEQUENCE, Component, Sizes, chosen_components
 from recsys.modeling.decoder.components.categories import CategoryComponent
 from recsys.modeling.decoder.components.neighbours import NeighbourComponent
@@ -205,10 +206,10 @@ class PurchaseModel(nn.Module):
         """Return what makes item vectors, and what reads sequences of them.
 
         Raises:
-            ValueError: the model has no component ``sequence``.
+            UsageError: the model has no component ``sequence``.
         """
         if self.item_tower is None or self.decoder is None:
-            raise ValueError(
+            raise UsageError(
                 "the model has no component sequence: it reads no sequences, and its items have no vectors"
             )
         return self.item_tower, self.decoder

@@ -11,7 +11,7 @@ from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.rules import FitFunction, LogCheck
-from recsys.schema import in_report_order
+from recsys.schema import DECODER, in_report_order
 
 
 def collect_systems() -> dict[str, FitFunction]:
@@ -57,7 +57,9 @@ def require_baseline(name: str) -> None:
         ConfigError: there is no such baseline.
     """
     if name not in BASELINES:
-        raise ConfigError(f"there is no system {name!r} among the rules; expected one of {', '.join(BASELINES)}")
+        raise ConfigError(
+            f"there is no system {name!r} among the rules; beside {DECODER} there are {', '.join(BASELINES)}"
+        )
 
 
 def _collect(attribute: str) -> dict[str, Any]:
