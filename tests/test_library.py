@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -166,12 +167,15 @@ def test_the_ten_lines_run_on_complete_journey_and_give_what_the_command_line_gi
     assert isinstance(again, type(lists))
 
 
-@pytest.mark.parametrize(
-    "form", [pl.from_pandas, lambda frame: frame, lambda frame: pl.from_pandas(frame).to_arrow(), duckdb.from_df],
-    ids=["polars", "pandas", "arrow", "duckdb"],
-)  # fmt: skip
+@pytest.mark.parametrize("form", ["polars", "pandas", "arrow", "duckdb"])
 def test_answers_come_back_as_the_purchases_came(frame, form):
-    shop = recsys.Purchases.from_frame(form(frame), **COLUMNS)
+    given = {
+        "polars": pl.from_pandas,
+        "pandas": lambda frame: frame,
+        "arrow": pa.Table.from_pandas,
+        "duckdb": lambda frame: pytest.importorskip("duckdb").from_df(frame),
+    }[form](frame)
+    shop = recsys.Purchases.from_frame(given, **COLUMNS)
     lists = recsys.fit(shop, "repeat").recommend(["17003", 17004.0], k=2)
     assert list(
         lists.columns if hasattr(lists, "columns") and not hasattr(lists, "column_names") else lists.column_names
