@@ -29,7 +29,7 @@ from recsys.config import Config, DataConfig
 from recsys.data.days import day_date, day_number
 from recsys.data.frames import FrameStyle, given_histories, id_texts
 from recsys.data.purchases import Histories, Purchases, open_purchases
-from recsys.errors import DataError, RunError, UsageError
+from recsys.errors import DataError, OutputExistsError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import score_systems
 from recsys.evaluation.splits import Fold, make_split
@@ -51,6 +51,8 @@ Day = dt.date | str
 #: Purchases of one person: pairs of item and day, or triples with a quantity.
 History = Sequence[tuple[Any, ...]]
 
+#: Later than any purchase, in days since 1970-01-01.
+_NEVER = 10**6
 #: Loads torch and Lightning, which a rule needs not.
 _DECODER_SYSTEM = "recsys.modeling.decoder_system"
 #: A fitted system with the log it reads.
@@ -83,7 +85,11 @@ def fit(
         ConfigError: there is no such system, or a setting does not fit.
         DataError: the purchases are too few or too short for what is asked.
     """
+    _require_shop(shop)
     given: dict[str, object] = {"seed": seed, **(settings or {})}
+    of_data = [name for name in given if name.partition(".")[0] == "data"]
+    if of_data:
+        raise UsageError(f"settings name {of_data[0]}, but the purchases are taken as given; filter them before")
     if epochs is not None:
         given["training.epochs"] = epochs
     if until == "end":
@@ -149,11 +155,18 @@ def evaluate(
     Raises:
         UsageError: the model has learned from one of the windows.
     """
+    _require_shop(shop)
+    known = model.log.item_ids
+    if shop is not model.log and not shop.item_ids.slice(0, len(known)).equals(known):
+        raise DataError(
+            "shop: its items are not those that the model knows; expected the purchases it was fitted to, or these "
+            "extended by newer ones: give model.log"
+        )
     if model.config.split.protocol != "weekly":
         raise UsageError(
             f"split.protocol is {model.config.split.protocol}; windows are asked for at dates: set it to weekly"
         )
-    split = model.config.split.model_copy(update={"n_folds": folds})
+    split = model.config.split.model_copy(update={"n_folds": _whole("folds", folds)})
     config = model.config.model_copy(update={"split": split})
     tests = make_split(shop, split).tests
     seen = model.system.seen_before
@@ -166,10 +179,14 @@ def evaluate(
     systems |= {name: RuleSystem(name, config, shop) for name in beside if name != model.name}
     scored = [_fold_lists(fold, shop, systems, config) for fold in tests]
     scores = score_systems(scored, settings_of(config))
+    computed = list(scores["systems"][model.name])
+    wanted = [metrics] if isinstance(metrics, str) else list(metrics) or computed
+    if not set(wanted) <= set(computed):
+        raise UsageError(f"metrics are {wanted}; expected some of {', '.join(computed)}")
     rows = []
     for name, cells in scores["systems"].items():
         for metric, cell in cells.items():
-            if not metrics or metric in set(metrics):
+            if metric in wanted:
                 apart: Mapping[str, Any] = scores["differences"].get(name, {}).get(metric) or {}
                 bounds = (apart.get(key) for key in ("value", "low", "high"))
                 rows.append((name, metric, cell["value"], cell["low"], cell["high"], *bounds))
@@ -254,7 +271,7 @@ class Model:
         index = int(known_items(id_texts([item], "the item"), self.log, "similar_items")[0])
         score_V = self._able("similar", "say which items are alike")(index)
         score_V[[0, index]] = -np.inf
-        best = np.argsort(-score_V, kind="stable")[: min(k, self.log.n_items - 1)]
+        best = np.argsort(-score_V, kind="stable")[: min(_whole("k", k), self.log.n_items - 1)]
         ids = self.log.style.ids_to_native(self.log.item_ids.take(pa.array(best - 1)), "item")
         rank = np.arange(1, len(best) + 1)
         return self.log.style.to_native({RANK: rank, ITEM_ID: ids, SCORE: score_V[best]})
@@ -292,6 +309,9 @@ class Model:
             DataError: the user is not known.
             UsageError: the system continues no histories, or ``n`` items do not fit.
         """
+        if method not in ("sample", "greedy"):
+            raise UsageError(f"method is {method!r}; expected sample or greedy")
+        n, seed = _whole("n", n), _whole("seed", seed, least=0)
         generate = self._able("generate", "continue histories")
         histories = self._histories(user, None, date)
         sampling = import_module("recsys.modeling.generation.sampling").SamplingConfig(method=method, no_repeat=True)
@@ -323,8 +343,11 @@ class Model:
         Raises:
             OutputExistsError: the folder exists and ``force`` is false.
         """
-        require_absent(Path(folder), force=force)
-        with replacing(Path(folder)) as aside:
+        folder = Path(folder)
+        require_absent(folder, force=force)
+        if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputExistsError(f"{folder} holds no model, so it is not replaced; choose another folder")
+        with replacing(folder) as aside:
             aside.mkdir()
             self.system.save(aside, histories=histories)
 
@@ -333,12 +356,19 @@ class Model:
             raise UsageError("users and history are both given; ask for known users, or for one history")
         day = None if date is None else _day(date)
         if history is not None:
-            newest = max((_day(event[1]) for event in history), default=self.system.last_day)
-            day = max(self.system.last_day, newest) + 1 if day is None else day
+            history = list(history) if isinstance(history, Iterable) and not isinstance(history, str) else history
+            if day is None:
+                log = given_histories(self.log, [history], _NEVER).histories.log
+                day = max(self.system.last_day, log.last_day if log.n_events else 0) + 1
             return self._given(history, day)
         if not self.log.n_users:
             raise UsageError("the model was saved without histories and knows no users; give it a history")
         day = self.system.last_day + 1 if day is None else day
+        if day <= self.log.first_day:
+            raise DataError(
+                f"date is {day_date(day)}, and nothing was bought before; expected a day after "
+                f"{day_date(self.log.first_day)}"
+            )
         everybody = self.log.histories(day)
         return everybody if users is None else everybody.of(self._known_users(users))
 
@@ -376,7 +406,9 @@ class Model:
         exclude: Any = None,  # noqa: ANN401 - ids of any kind
         exclude_seen: bool | None = None,
     ) -> Recommendations:
-        settings = self.config.predict
+        settings, k = self.config.predict, _whole("k", k)
+        if exclude_seen not in (None, True, False):
+            raise UsageError(f"exclude_seen is {exclude_seen!r}; expected True or False")
         only, blocked = (
             None if ids is None else known_items(id_texts(ids, name), self.log, name)
             for ids, name in ((candidates, "candidates"), (exclude, "exclude"))
@@ -433,14 +465,23 @@ def _data_config(shop: Purchases) -> DataConfig:
     return DataConfig(source="frame", name="given")
 
 
+def _require_shop(shop: object) -> None:
+    if not isinstance(shop, Purchases):
+        raise UsageError(f"shop is of type {type(shop).__name__}; expected purchases: recsys.Purchases.from_frame(...)")
+
+
+def _whole(name: str, value: object, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UsageError(f"{name} is {value!r}; expected a whole number, at least {least}")
+    return int(value)
+
+
 def _day(value: Day) -> int:
-    if isinstance(value, dt.datetime):
-        return day_number(value.date())
-    if isinstance(value, dt.date):
-        return day_number(value)
     try:
-        return day_number(dt.date.fromisoformat(str(value)[:10]))
-    except ValueError as error:
+        if isinstance(value, dt.datetime):
+            value = value.date()
+        return day_number(value if isinstance(value, dt.date) else dt.date.fromisoformat(str(value)[:10]))
+    except (ValueError, TypeError) as error:
         raise UsageError(f"date is {value!r}; expected a date, or text such as 2024-01-31") from error
 
 

@@ -323,6 +323,39 @@ def test_a_rule_is_saved_and_opened_again(shop, tmp_path):
     assert recsys.load(tmp_path / "rule").recommend(k=3).equals(rule.recommend(k=3))
 
 
+def test_a_rule_without_histories_is_not_saved(shop, tmp_path):
+    with pytest.raises(UsageError, match="nothing without them"):
+        recsys.fit(shop, "popularity").save(tmp_path / "rule", histories=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_a_model_is_replaced(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("of somebody")
+    with pytest.raises(OutputExistsError, match="holds no model"):
+        model.save(tmp_path, force=True)
+    assert (tmp_path / "notes.txt").read_text() == "of somebody"
+    model.save(tmp_path / "m")
+    model.save(str(tmp_path / "m"), force=True)
+
+
+def test_purchases_of_other_items_are_no_test(model, frame):
+    other = recsys.Purchases.from_frame(frame.assign(StockCode="x" + frame["StockCode"]), **COLUMNS)
+    with pytest.raises(DataError, match="its items are not those that the model knows"):
+        recsys.evaluate(model, other)
+
+
+def test_returns_leave_numbers_finite(frame):
+    returned = frame.assign(pieces=np.where(np.arange(len(frame)) % 50 == 0, -3, 1))
+    shop = recsys.Purchases.from_frame(returned, **COLUMNS, quantity="pieces")
+    lists = recsys.fit(shop, settings=SETTINGS).recommend(k=3)
+    assert np.isfinite(lists["score"]).all()
+
+
+def test_a_history_may_be_made_as_it_is_read(model):
+    events = [("85000", "2011-08-01"), ("85001A", "2011-08-03")]
+    assert model.recommend(history=iter(events), k=4).equals(model.recommend(history=events, k=4))
+
+
 def test_fitting_leaves_torch_and_the_working_folder_as_they_were(shop, tmp_path, monkeypatch, capfd):
     torch = import_module("torch")
     monkeypatch.chdir(tmp_path)
@@ -350,6 +383,20 @@ def test_fitting_leaves_torch_and_the_working_folder_as_they_were(shop, tmp_path
         (lambda model: recsys.fit(model.log, "magic"), recsys.ConfigError, "there is no system 'magic'"),
         (lambda model: recsys.fit(model.log, settings={"model.wdith": 3}), recsys.ConfigError, "mean model.width"),
         (lambda model: recsys.fit(model.log, until="then"), UsageError, "until is 'then'; expected validation or end"),
+        (lambda model: recsys.fit(model.log, settings={"data.end": "2011-09-01"}), UsageError, "filter them before"),
+        (lambda model: recsys.fit(invoices(9)), UsageError, "shop is of type DataFrame; expected purchases"),
+        (lambda model: model.recommend("17003", k=0), UsageError, "k is 0; expected a whole number, at least 1"),
+        (lambda model: model.recommend("17003", k=5.0), UsageError, "k is 5.0; expected a whole number"),
+        (lambda model: model.recommend("17003", exclude_seen="no"), UsageError, "expected True or False"),
+        (lambda model: model.recommend("17003", date=pd.NaT), UsageError, "date is NaT; expected a date"),
+        (lambda model: model.recommend("17003", date="2010-01-01"), DataError, "nothing was bought before"),
+        (lambda model: model.recommend(history="85000"), DataError, "expected a list of events"),
+        (lambda model: model.recommend(history=[[("85000", "2011-08-01")]]), DataError, "history 0, event 0"),
+        (lambda model: model.similar_items("85000", k=-1), UsageError, "k is -1"),
+        (lambda model: model.generate("17003", method="beam"), UsageError, "expected sample or greedy"),
+        (lambda model: model.generate("17003", seed=-1), UsageError, "seed is -1"),
+        (lambda model: recsys.evaluate(model, model.log, folds=0), UsageError, "folds is 0"),
+        (lambda model: recsys.evaluate(model, model.log, metrics=["map@13"]), UsageError, "expected some of map@1"),
         (lambda model: recsys.load("nowhere"), RunError, "nowhere is not a saved model: it does not exist"),
     ],
 )  # fmt: skip

@@ -146,12 +146,13 @@ class Purchases:
         facts = {"channels": list(parts.channels), "report": _summed(report, added)}
         return self._in_memory(assembled(parts.arrays, parts.tables), self.manifest | facts, self.style)
 
-    def save(self, folder: Path, *, force: bool = False) -> None:
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the prepared data to ``folder``, whole or not at all: :func:`open_purchases` gives them back.
 
         Raises:
             OutputExistsError: the folder exists and ``force`` is false.
         """
+        folder = Path(folder)
         require_absent(folder, force=force)
         report = self.manifest.get("report", {})
         with replacing(folder) as aside:
@@ -325,12 +326,13 @@ def is_prepared(folder: Path) -> bool:
     return (folder / "manifest.json").is_file()
 
 
-def open_purchases(folder: Path, command: str = "recsys dataset main") -> Purchases:
+def open_purchases(folder: str | Path, command: str = "recsys dataset main") -> Purchases:
     """Open prepared data without reading it into memory; ``command`` is what an error says to run first.
 
     Raises:
         DataError: the folder is missing, incomplete, or its arrays do not have the promised lengths and dtypes.
     """
+    folder = Path(folder)
     if not is_prepared(folder):
         raise DataError(f"{folder} holds no prepared data (no manifest.json); run `{command}` first")
     manifest = read_json(folder / "manifest.json")

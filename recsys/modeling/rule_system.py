@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recsys.config import Config, dump_config
 from recsys.data.purchases import Histories, Purchases
-from recsys.errors import DataError
+from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import make_split
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.registry import fit_baseline
@@ -44,7 +44,13 @@ class RuleSystem:
         return RuleSystem(self.name, self.config, log)
 
     def save(self, folder: Path, *, histories: bool) -> None:
-        """Write what :func:`recsys.load` reads into ``folder``; a rule is nothing without histories."""
+        """Write what :func:`recsys.load` reads into ``folder``.
+
+        Raises:
+            UsageError: histories are to stay out.
+        """
+        if not histories:
+            raise UsageError(f"{self.name} counts histories and is nothing without them; save it with histories=True")
         write_text(folder / CONFIG_FILE, dump_config(self.config))
         about = {"system": self.name, "data_fingerprint": self.log.fingerprint, "frame_style": self.log.style.to_json()}
         write_json(folder / INFO_FILE, about)

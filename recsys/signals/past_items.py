@@ -171,7 +171,7 @@ def _pair_columns(
         np.log1p(n_trips - 1 - basket[lasts]) / 4,
         item_trips / n_trips,
         item_trips / (n_trips - basket[starts] + 1),
-        np.log1p(np.add.reduceat(log.quantity[position], starts) / count),
+        np.log1p(np.maximum(np.add.reduceat(log.quantity[position], starts) / count, 0)),  # returns may outweigh
         np.log1p(events) / 8,
         np.log1p(n_trips) / 6,
         np.log1p(since_trip) / 4,
