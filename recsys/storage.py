@@ -16,7 +16,9 @@ from recsys.errors import OutputExistsError, RecsysError
 def require_absent(path: Path, *, force: bool) -> None:
     """Raise an OutputExistsError when ``path`` exists, an empty folder apart, and ``force`` is false."""
     if not force and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputExistsError(f"{path} already exists; pass --force to replace it, or choose another output")
+        raise OutputExistsError(
+            f"{path} already exists; pass --force (force=True) to replace it, or choose another output"
+        )
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def test_only_the_original_decoders_end_a_history(data):
 def test_more_distinct_items_than_there_are_cannot_be_asked_for(data):
     few = all_items(data.n_items)
     few[6:] = False
-    with pytest.raises(UsageError, match="only 5 items can be generated"):
+    with pytest.raises(UsageError, match="without repeats there are 5"):
         go_on(purchase_decoder(data), data, SamplingConfig(no_repeat=True), max_items=6, allowed=few)
 
 

@@ -83,11 +83,13 @@ def continue_histories(
     longest, name = decoder.longest
     if not 1 <= max_items < longest:
         raise UsageError(
-            f"--max-items is {max_items}; the decoder was trained on {longest} positions ({name}), so expected 1 to "
-            f"{longest - 1}"
+            f"{max_items} items were asked for (--max-items, n=); the decoder was trained on {longest} positions "
+            f"({name}), so expected 1 to {longest - 1}"
         )
     if sampling.no_repeat and max_items > allowed.sum():
-        raise UsageError(f"--max-items is {max_items}, but without repeats only {allowed.sum()} items can be generated")
+        raise UsageError(
+            f"{max_items} items were asked for (--max-items, n=), but without repeats there are {allowed.sum()}"
+        )
     model = decoder.model
     blocked_V = torch.from_numpy(~allowed)
     blocked_V[END] = False

@@ -69,7 +69,7 @@ def candidates_at(
     if not allowed.any():
         raise DataError(
             f"no item may be recommended at {day_date(day)} (data end {day_date(log.last_day)}); "
-            "raise --sold-within-days, or shorten the blocklist"
+            "allow older sales (predict.sold_within_days), or rule out fewer items (--blocklist, exclude=)"
         )
     return allowed
 
@@ -122,7 +122,7 @@ def require_enough(candidates: Candidates, k: int) -> None:
     n_allowed = int(np.count_nonzero(candidates.allowed))
     if n_allowed < k:
         raise DataError(
-            f"only {n_allowed:,} items may be recommended, but lists of {k:,} were asked for; lower predict.k (--k, or "
-            f"for the lists that are scored --set predict.k={n_allowed} when training), or allow more items "
-            "(predict.sold_within_days, --candidates, --blocklist)"
+            f"only {n_allowed:,} items may be recommended, but lists of {k:,} were asked for; lower predict.k (--k, "
+            f"k=, or for the lists that are scored --set predict.k={n_allowed} when training), or allow more items "
+            "(predict.sold_within_days; --candidates, candidates=; --blocklist, exclude=)"
         )
