@@ -130,7 +130,7 @@ class AblatedHistories:
 
 def rows_of(sequences: SequenceTensors, row_P: Tensor) -> SequenceTensors:
     """Return the sequences ``row_P`` (P,) int64, which may repeat."""
-    return SequenceTensors(sequences.item_BT[row_P], sequences.gap_days_BT[row_P], sequences.user_codes_BK[row_P])
+    return replace(sequences, **{name: part[row_P] for name, part in vars(sequences).items()})
 
 
 def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
@@ -176,9 +176,11 @@ def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[S
     n_kept_P = kept_PT.sum(1)
     real_PT = torch.arange(kept_PT.shape[1], device=row_P.device) < n_kept_P[:, None]
     all_days_PT = whole.gap_days_BT.cumsum(1)
-    item_PT = torch.where(real_PT, whole.item_BT.gather(1, order_PT), 0)
+    of_events = {name: part for name, part in vars(whole).items() if name.endswith("_BT")}
+    kept = {name: torch.where(real_PT, part.gather(1, order_PT), 0) for name, part in of_events.items()}
+    item_PT = kept["item_BT"]
     days_PT = all_days_PT.gather(1, order_PT)
-    gap_PT = torch.zeros_like(item_PT)
+    gap_PT = kept["gap_days_BT"] = torch.zeros_like(item_PT)
     gap_PT[:, 1:] = torch.where(real_PT[:, 1:], days_PT.diff(dim=1), 0)
     # The first event has no gap, whether it stands behind the start mark or not.
     gap_PT[item_PT[:, 0] == listed.n_rows, 1:2] = 0
@@ -189,7 +191,7 @@ def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[S
     waited_P = queries.days_until_query_Q[row_P] + last_day_P - days_PT.gather(1, position_P[:, None])[:, 0]
     waited_P = torch.where(item_PT.gather(1, position_P[:, None])[:, 0] == listed.n_rows, 0, waited_P)
     longest = int(position_P.max()) + 1 if len(position_P) else 1
-    sequences = SequenceTensors(item_PT[:, :longest], gap_PT[:, :longest], whole.user_codes_BK)
+    sequences = replace(whole, **{name: part[:, :longest] for name, part in kept.items()})
     return sequences, position_P, waited_P
 
 
