@@ -34,7 +34,9 @@ class DataConfig(Section):
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under data/processed; the source by default"
     )
     raw: Path | None = Field(None, description="folder (or file) of the raw input; data/raw/<source> by default")
-    columns: Path | None = Field(None, description="YAML column map, for source: table")
+    columns: Path | dict[str, Any] | None = Field(
+        None, description="column map of source: table: a YAML file, or the map itself"
+    )
     engine: Literal["polars", "duckdb"] = Field("polars", description="data engine")
     start: date | None = Field(None, description="first day kept")
     end: date | None = Field(None, description="first day no longer kept")
@@ -42,6 +44,17 @@ class DataConfig(Section):
     min_history: int | None = Field(None, ge=1, description="keep only users with so many kept events at least")
     max_history: int | None = Field(None, ge=1, description="keep only users with so many kept events at most")
     strict: bool = Field(False, description="turn every finding of the validation into an error")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_files_are_a_table(cls, settings: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+        """Take whoever names a file or a column map, and no source, to mean their own table."""
+        if not isinstance(settings, dict) or settings.get("source") is not None:
+            return settings
+        raw = settings.get("raw")
+        if settings.get("columns") is not None or (raw is not None and not Path(raw).is_dir()):
+            return settings | {"source": "table"}
+        return settings
 
     @model_validator(mode="after")
     def _some_length_fits(self) -> Self:

@@ -68,7 +68,8 @@ def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
     found = report["found"] | {"exact_duplicates": report["exact_duplicates"]}
     bad_promotions = found.pop(BAD_PROMOTION, 0)
     rows = [("rows read", report["rows_read"])]
-    rows += [(f"  dropped: {rule}", count) for rule, count in report["dropped"].items() if count]
+    dropped, stated = report["dropped"], manifest["stated_rules"]
+    rows += [(f"  dropped: {rule}", count) for rule, count in dropped.items() if count or rule in stated]
     rows += [*_history_counts(manifest, config), ("events kept", manifest["n_events"])]
     rows += [(f"  of which, or mended: {finding}", count) for finding, count in found.items() if count]
     rows += [("users", manifest["n_users"]), ("items", manifest["n_items"])]
@@ -82,6 +83,8 @@ def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
         table.add_row(name, f"{count:,}")
     table.add_row("days", f"{manifest['first_day']} … {manifest['last_day']}")
     talk.print(table)
+    for note in manifest["notes"]:
+        talk.print(f"read as: {note}", markup=False)
     for finding, count in found.items():
         if count and "leading_zero" in finding:
             talk.print(

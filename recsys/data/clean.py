@@ -21,7 +21,8 @@ from recsys.data.expressions import valid_time
 from recsys.data.ids import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
 from recsys.data.order import Events
 from recsys.data.planned_promotions import promotions_of, require_sold, usable_promotions
-from recsys.data.sources.base import RawTables
+from recsys.data.reading.layout import LINE
+from recsys.data.sources.base import MOST_LOST, Limit, RawTables
 from recsys.errors import DataError
 
 #: Rules that carry out what the configuration asks for: no fault of the data.
@@ -83,10 +84,11 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     kept, most_sold = _apply_rules(columns, tables, config, report)
     if report.kept < report.rows_read:
         columns = {name: column[kept] for name, column in columns.items()}
-    _note_findings(columns, tables, known_user, report)
+    _note_findings(columns, tables, users, known_user, report)
     promotions = None
     if tables.promotions is not None:
         promotions, report.found[BAD_PROMOTION] = usable_promotions(tables.promotions, engine, _origin(tables))
+    _refuse_losses(tables, engine, report)
     _refuse(tables, known_items, config, engine, report)
     known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
     item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
@@ -190,9 +192,11 @@ def _drop_masks(columns: Columns, tables: RawTables, config: DataConfig) -> Iter
         yield "from_end_on", columns["day"] >= day_number(config.end)
 
 
-def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, report: Report) -> None:
+def _note_findings(columns: Columns, tables: RawTables, users: Ids, known_user: np.ndarray, report: Report) -> None:
     """Count what is amiss in the rows that stay; a negative price becomes NaN, a missing quantity 1."""
     if tables.users is not None and not tables.partial_users:
+        if len(columns["user"]) and not known_user[columns["user"]].any():
+            raise _nobody_known(columns["user"], known_user, users, _origin(tables))
         report.found["unknown_user"] = int(np.count_nonzero(~known_user[columns["user"]]))
     if schema.PRICE in columns:
         price = columns[schema.PRICE]
@@ -201,12 +205,48 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
         # Adding 0 makes one zero of the two, and NaN is written anew: equal values have equal bits on every engine.
         columns[schema.PRICE] = np.where(price >= 0, price + np.float32(0), np.float32(np.nan))
     if schema.QUANTITY in columns:
+        report.found["negative_quantity"] = int(np.count_nonzero(columns[schema.QUANTITY] < 0))
+        report.found["zero_quantity"] = int(np.count_nonzero(columns[schema.QUANTITY] == 0))
         absent = np.isnan(columns[schema.QUANTITY])
         report.found["missing_quantity"] = int(np.count_nonzero(absent))
         columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY] + np.float32(0))
     for position, rule in enumerate(tables.rules):
         if not rule.drops and rule.table == "events":
             report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
+
+
+def _nobody_known(user: np.ndarray, known_user: np.ndarray, users: Ids, origin: str) -> DataError:
+    buyers = np.unique(user)
+    there = users.values.filter(pa.array(known_user))
+    shown = f"; there stand {there[0].as_py()!r} and the like" if len(there) else ""
+    return DataError(
+        f"none of the {len(buyers):,} customers of {origin}, e.g. {users.values[int(buyers[0])].as_py()!r}, stands in the table "
+        f"of users beside it{shown}; name the column of the same ids (users: user_id: COLUMN)"
+    )
+
+
+def _refuse_losses(tables: RawTables, engine: Engine, report: Report) -> None:
+    """Raise a DataError where rows were not read, or more than a few are lost for a reason that nobody stated."""
+    if tables.n_records is not None and report.rows_read != tables.n_records:
+        raise DataError(
+            f"{_origin(tables)}: {report.rows_read:,} rows were read, but the file holds {tables.n_records:,}; look for a "
+            "quotation mark that is not closed, or save it again"
+        )
+    for limit in tables.limits:
+        lost = report.dropped.get(limit.name, 0) or report.found.get(limit.name, 0)
+        if lost > MOST_LOST * report.rows_read:
+            raise DataError(
+                f"{_origin(tables)}: {lost:,} of {report.rows_read:,} rows ({lost / report.rows_read:.0%}) have "
+                f"{limit.name}, e.g. {_examples(tables, limit, engine)}; {limit.advice()}"
+            )
+
+
+def _examples(tables: RawTables, limit: Limit, engine: Engine) -> str:
+    """Return up to three values that a limit is about, with the lines of the file where these are known."""
+    has_line = LINE in tables.events.collect_schema().names()
+    chosen = tables.events.filter(limit.rows).select(limit.shown, *([LINE] if has_line else [])).head(3)
+    rows = engine.collect(chosen).to_pylist()
+    return ", ".join(f"{row[limit.shown]!r}" + (f" (line {row[LINE]})" if has_line else "") for row in rows)
 
 
 def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Engine, report: Report) -> None:

@@ -3,14 +3,8 @@
 The same expressions give the same rows on every engine, in no particular order.
 """
 
-import codecs
-import csv
-import gzip
 import os
-import shutil
 import tempfile
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,30 +19,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.hash_table import HashTable
+from recsys.data.reading.files import FileForm, open_table
+from recsys.data.reading.layout import TextForm
 from recsys.errors import DataError
+
+#: How the files of sources that know them are written.
+_COMMAS = FileForm(TextForm(separator=",", header=True))
 
 
 class Engine(ABC):
     """Reads tables lazily and runs Narwhals expressions over them; a context, as it may hold temporary files."""
 
     def __init__(self) -> None:
-        self._unpacked: list[tempfile.TemporaryDirectory[str]] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="recsys-")
+        self.scratch = Path(self._folder.name)  # copies of files that are packed, quoted or encoded otherwise
+        self.n_records: dict[Path, int | None] = {}  # by scanned file, counted apart from the reading
         self._scanned: dict[str, Path] = {}  # by the place that is read, the file that was asked for
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for folder in self._unpacked:
-            folder.cleanup()
+        self._folder.cleanup()
 
     @abstractmethod
-    def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:
-        """Return the CSV file (plain, gzipped or the only member of a zip) with every column as strings.
-
-        An empty field is null. Compressed files are unpacked to ``TMPDIR`` first, as neither engine streams them.
-        DataError where the file is not a CSV file, or its archive cannot be unpacked.
-        """
+    def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:
+        """Return what :mod:`recsys.data.reading` opened as a frame of this engine."""
 
     @abstractmethod
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:
@@ -83,36 +79,16 @@ class Engine(ABC):
         return joined.with_columns(nw.col(name).fill_null(nw.lit(missing, nw.Int32)))
 
     def scan(self, path: Path) -> nw.LazyFrame[Any]:
-        """Return the table in ``path``: Parquet by its ending, else CSV."""
-        return self.scan_parquet(path) if path.suffix == ".parquet" else self.scan_csv(path)
+        """Return the table in ``path``; every column of a text file is text.
 
-    def _plain(self, path: Path) -> Path:
-        """Return ``path``, or the unpacked copy of a compressed file."""
-        plain = self._unpacked_copy(path) if path.suffix in (".gz", ".zip") else path
-        self._scanned[str(plain)] = path
-        try:
-            with plain.open("rb") as stream:
-                marked = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        except OSError as error:
-            raise DataError(f"{path} cannot be opened ({error.strerror}); check who may read it") from error
-        if marked:
-            raise DataError(f"{path} is encoded as UTF-16, expected UTF-8; save it again as UTF-8")
-        return plain
-
-    def _unpacked_copy(self, path: Path) -> Path:
-        folder = tempfile.TemporaryDirectory(prefix="recsys-")
-        self._unpacked.append(folder)
-        plain = Path(folder.name) / "table.csv"
-        try:
-            with _unpacked(path) as packed, plain.open("wb") as stream:
-                shutil.copyfileobj(packed, stream, 1 << 20)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-            # RuntimeError: a password is asked for, or (NotImplementedError) the packing is unknown.
-            raise DataError(
-                f"{path} could not be unpacked into {plain.parent} ({error}); fetch it again, or set TMPDIR to a "
-                "folder with more space"
-            ) from error
-        return plain
+        DataError where it cannot be read.
+        """
+        if path.suffix.lower() == ".parquet":
+            return self.scan_parquet(path)
+        self._scanned[str(path)] = path
+        opened = open_table(path, _COMMAS, self.scratch)
+        self.n_records[path] = opened.n_records
+        return self.adopt(opened.frame.select(opened.columns))
 
     def _read_by(self, what: str) -> str:
         """Return the scanned files that ``what`` (a plan or an error) names, or all: one of them is to blame."""
@@ -123,11 +99,7 @@ class Engine(ABC):
 class PolarsEngine(Engine):
     """Polars with its streaming engine."""
 
-    def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        plain = self._plain(path)
-        with _one_line(path, pl.exceptions.PolarsError):
-            frame = pl.scan_csv(plain, separator=separator, infer_schema=False, glob=False)
-            frame.collect_schema()
+    def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         return nw.from_native(frame)
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
@@ -195,22 +167,13 @@ class DuckDBEngine(Engine):
         self._connection.close()
         super().__exit__(*error)
 
-    def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        plain = self._plain(path)
-        with _one_line(path, duckdb.Error, UnicodeDecodeError, csv.Error):
-            with plain.open(encoding="utf-8-sig", newline="") as stream:
-                header = next(csv.reader(stream, delimiter=separator), [])
-            # Nothing is left to the sniffer: it takes a malformed row for the header, or rows with # for comments.
-            relation = self._connection.read_csv(
-                str(plain),
-                header=True,
-                sep=separator,
-                quotechar='"',
-                escapechar='"',
-                auto_detect=False,
-                columns=dict.fromkeys(header, "VARCHAR"),
-            )
-        return nw.from_native(relation)
+    def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
+        stored = self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
+        try:
+            frame.sink_parquet(stored, compression="lz4", engine="streaming")
+        except pl.exceptions.PolarsError as error:
+            raise _unreadable(self._read_by(frame.explain(optimized=False)), error) from error
+        return self.scan_parquet(stored)
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         self._scanned[str(path)] = path
@@ -248,20 +211,6 @@ def _made_once_a_text(coded: pl.Series, expressions: Sequence[nw.Expr]) -> pl.Da
     row_of_code = np.zeros(n_codes + 1, dtype=np.uint32)
     row_of_code[known.fill_null(n_codes).to_numpy()] = np.arange(len(known))
     return once[row_of_code][codes.fill_null(n_codes)]  # null has the last code
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Any]:
-    if path.suffix == ".gz":
-        with gzip.open(path) as packed:
-            yield packed
-        return
-    with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.namelist() if not member.endswith("/")]
-        if len(members) != 1:
-            raise zipfile.BadZipFile(f"it holds {len(members)} files, expected one CSV file")
-        with archive.open(members[0]) as packed:
-            yield packed
 
 
 @contextmanager

@@ -23,7 +23,8 @@ def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
         inputs = [{"name": path.name, "bytes": path.stat().st_size} for path in tables.inputs]
         cleaned = clean(tables, config, engine)
     settings = {"settings": config.model_dump(mode="json"), "window": {"start": config.start, "end": config.end}}
-    about = {"source": config.source, **settings, "inputs": inputs}
+    about = {"source": config.source, **settings, "inputs": inputs, "notes": list(tables.notes)}
+    about["stated_rules"] = [rule.name for rule in tables.rules if rule.is_stated]
     with replacing(config.folder) as folder:
         folder.mkdir()
         facts = assemble(cleaned, folder).facts

@@ -15,6 +15,10 @@ from recsys.errors import DataError, nearest
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip")
 
 
+#: Share of rows that may be lost for reasons that nobody stated.
+MOST_LOST = 0.02
+
+
 @dataclass(frozen=True)
 class Rule:
     """A rule of a source: which rows of a raw table the report counts under ``name``, and whether they are dropped.
@@ -26,7 +30,22 @@ class Rule:
     name: str
     rows: nw.Expr
     drops: bool = True  # False: the rows were mended and stay
+    is_stated: bool = False  # by the column map: shown even where it fits no row
     table: Literal["events", "items", "users"] = "events"  # only rules over events may drop
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What must not befall more than a few rows (:data:`MOST_LOST`): else the file is read in a wrong way.
+
+    ``name`` is what the report counts the rows under, ``rows`` which they are, null counting as False, and ``shown`` the
+    column of which examples are shown. ``advice`` is what to write, found out when it is needed.
+    """
+
+    name: str
+    rows: nw.Expr
+    shown: str
+    advice: Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,10 @@ class RawTables:
     promotions: nw.LazyFrame[Any] | None = None
     inputs: tuple[Path, ...] = ()  # files read, for the manifest; the first is what messages name
     origin: str = "the input"  # what messages name where no file was read
+    n_records: int | None = None  # rows of events, counted apart from the reading; both must agree
+    notes: tuple[str, ...] = ()  # what was found out about the form of the files
     rules: tuple[Rule, ...] = ()
+    limits: tuple[Limit, ...] = ()
     sold_items_only: bool = False  # leave items without a kept event out of the item table
     partial_items: bool = False  # ``items`` is known to lack some: events with these stay, and are no finding
     partial_users: bool = False  # ``users`` is known to cover only some of them: the others are no finding

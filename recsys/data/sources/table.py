@@ -1,26 +1,26 @@
-"""Reader of any table of purchases, CSV or Parquet, by a column map: how a shop brings its own data.
+"""Reader of a shop's own purchases by a column map: files of any form, or a database.
 
-Ids come out as clean text (see :func:`recsys.data.expressions.clean_text`) in every file alike, so that they meet.
-Where decimals were taken from text, the rows are counted in the report, as ``1`` and ``1.0`` become one.
+What a cell means is decided here once, whatever the data engine: ids become clean text, times are read as the file
+writes them, numbers by its decimal sign. What cannot be read is counted, and beyond a share it stops the command.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import narwhals as nw
-from narwhals.dtypes import DType
+import polars as pl
 
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.data.expressions import clean_text, is_whole_decimal, number
-from recsys.data.sources.base import RawTables, Rule, Source, require_file
-from recsys.data.sources.column_map import TIME_PARTS, ColumnMap, DropRule, TableMap, load_column_map
-from recsys.errors import DataError, nearest
-
-_ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip", ".gz", ".tsv", ".txt")
+from recsys.data.reading.column_map import ColumnMap, FileMap, JoinMap, PromotionsMap, TableMap, load_column_map
+from recsys.data.reading.databases import open_database
+from recsys.data.reading.files import OpenTable, is_table, open_table, open_tables
+from recsys.data.reading.roles import RoleReader, clean, require_column
+from recsys.data.reading.times import find_forms, time_of
+from recsys.data.sources.base import RawTables, Rule, Source
+from recsys.errors import DataError
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
@@ -31,156 +31,115 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
 
     Raises:
         ConfigError: there is no column map, or it is not one.
-        DataError: a file or a column is missing.
+        DataError: a file or a column is missing, or how it is written is not clear.
     """
     columns = load_column_map(config.columns)
+    map_file = config.columns if isinstance(config.columns, Path) else None
+    origin = str(map_file or "data.columns")
     raw = config.raw or Path()
     folder = raw.parent if raw.is_file() else raw
-    path = _purchases(raw, columns, config.columns)
-    frame = _scan(engine, path, columns.separator)
-    _require(frame, columns, path, config.columns)
-    marks = {f"_drop_{place}": _condition(rule, frame) for place, rule in enumerate(columns.drop)}
-    mended = mended_ids(columns.roles(), frame)
-    events = frame.select(
-        *event_columns(columns.roles(), frame, columns.time_format),
-        *(mark.alias(name) for name, mark in (marks | mended).items()),
+    opened, paths = _purchases(raw, columns, origin, engine)
+    table = RoleReader(
+        _joined(opened, columns, folder, origin, engine), columns, opened.origin, folder, config.columns
     )
-    kept = frame
-    for mark in marks.values():
-        kept = kept.filter(~mark.fill_null(nw.lit(False)))
+    marks = {f"_drop_{place}": table.condition(rule) for place, rule in enumerate(columns.drop)}
+    findings = {f"_{name}": rows for name, rows in table.findings().items()}
+    lost = {f"_{name}": rows for name, rows in table.lost().items()}
+    flags = {name: rows.fill_null(value=False).alias(name) for name, rows in (marks | findings | lost).items()}
+    events = table.frame.select(*table.event_columns(), *flags.values())
+    kept = table.frame.filter(~pl.any_horizontal(*flags.values())) if marks or lost else table.frame
     items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, folder, engine)
     users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, folder, engine)
-    parts = (columns.items, columns.users, columns.promotions)
-    own_files = [folder / part.file for part in parts if part and part.file]
+    parts = [
+        part.file for part in (columns.items, columns.users, columns.promotions, *columns.join) if part and part.file
+    ]
     return RawTables(
-        events=events,
-        items=items,
-        users=users,
+        events=engine.adopt(events),
+        items=None if items is None else engine.adopt(items),
+        users=None if users is None else engine.adopt(users),
         promotions=_promotions(columns, folder, engine),
-        inputs=(path, *own_files, *([config.columns] if config.columns else [])),
+        inputs=(*paths, *(folder / name for name in parts), *([map_file] if map_file else [])),
+        origin=opened.origin,
+        n_records=opened.n_records,
+        notes=(*opened.notes, *table.notes),
         rules=(
-            *(Rule(rule.name, nw.col(name)) for name, rule in zip(marks, columns.drop, strict=True)),
-            *(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in mended),
+            *(Rule(name.removeprefix("_"), nw.col(name)) for name in lost),
+            *(Rule(rule.name, nw.col(name), is_stated=True) for name, rule in zip(marks, columns.drop, strict=True)),
+            *(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in findings),
         ),
+        limits=table.limits(),
         sold_items_only=columns.items is None or columns.items.file is None,
         partial_users=columns.users is not None and columns.users.file is None,
     )
 
 
-def _purchases(raw: Path, columns: ColumnMap, origin: Path | None) -> Path:
-    """Return the file of purchases: ``raw`` itself, or the one in the folder ``raw`` that the map names."""
+def _purchases(raw: Path, columns: ColumnMap, origin: str, engine: Engine) -> tuple[OpenTable, list[Path]]:
+    """Return the table of purchases: that of the map's database, of the file ``raw``, or of the files the map names."""
+    if columns.database is not None:
+        return open_database(columns.database, columns.form, engine.scratch), []
     if raw.is_file():
-        if columns.file is not None and Path(columns.file).name != raw.name:
+        if columns.file is not None and raw.name not in {Path(name).name for name in columns.file}:
             raise DataError(
-                f"data.raw is the file {raw}, but {origin} says file: {columns.file}; leave one of them out"
+                f"data.raw is the file {raw}, but {origin} says file: {', '.join(columns.file)}; leave one of them out"
             )
-        return require_file(raw)
-    found = [path.name for path in sorted(raw.glob("*")) if path.name.endswith(_ENDINGS)]
+        return open_table(raw, columns.form, engine.scratch), [raw]
+    found = [path.name for path in sorted(raw.glob("*")) if is_table(path)]
     there = f"{raw} holds {', '.join(found) or 'no table'}" if raw.is_dir() else f"{raw} does not exist"
     if columns.file is None:
         raise DataError(f"{there}; name the file of purchases with --raw, or with 'file: NAME' in {origin}")
-    if not (raw / columns.file).is_file():
-        raise DataError(f"{raw / columns.file} is missing ({there}); put it there, or correct 'file' in {origin}")
-    return require_file(raw / columns.file)
+    paths: list[Path] = []
+    for name in columns.file:
+        # What stands there under the very name is meant, whatever its brackets.
+        matches = [raw / name] if (raw / name).is_file() else sorted(path for path in raw.glob(name) if path.is_file())
+        if not matches:
+            raise DataError(f"{raw / name} is missing ({there}); put it there, or correct 'file' in {origin}")
+        paths += matches
+    return open_tables(paths, columns.form, engine.scratch, columns.overlap), paths
 
 
-def _scan(engine: Engine, path: Path, separator: str) -> nw.LazyFrame[Any]:
-    if not path.name.endswith(_ENDINGS):
-        raise DataError(f"{path} ends in none of {', '.join(_ENDINGS)}; expected a CSV or Parquet file")
-    return engine.scan(path) if path.suffix == ".parquet" else engine.scan_csv(path, separator)
+def _joined(opened: OpenTable, columns: ColumnMap, folder: Path, origin: str, engine: Engine) -> pl.LazyFrame:
+    """Return the purchases with the columns of the files that are joined to them.
 
-
-def _require(frame: nw.LazyFrame[Any], columns: ColumnMap, path: Path, origin: Path | None) -> None:
-    """Raise a DataError that names the map's key when a column is not in the file."""
-    wanted = [*columns.roles().items()]
-    for key, part in (("items.attributes", columns.items), ("users.attributes", columns.users)):
-        wanted += [(key, name) for name in part.attributes] if part and part.file is None else []
-    wanted += [(f"drop {rule.name}: column", rule.column) for rule in columns.drop]
-    for key, column in wanted:
-        _require_column(frame, column, f"{key}: {column}", path, str(origin))
-
-
-def _require_column(frame: nw.LazyFrame[Any], column: str, line: str, path: Path, origin: str) -> None:
-    found = frame.collect_schema().names()
-    if column in found:
-        return
-    close = nearest(column, found)
-    hint = f"did you mean {close}?" if close else "name one of these"
-    if len(found) == 1:
-        hint = "is the separator right? Say 'separator: \";\"' (or what it is) in the map"
-    raise DataError(f"{origin} says '{line}', but {path} has no such column; found {', '.join(found)}; {hint}")
-
-
-def event_columns(roles: Mapping[str, str], frame: nw.LazyFrame[Any], time_format: str | None = None) -> list[nw.Expr]:
-    """Return the expressions of the schema's columns; ``roles`` says which column of ``frame`` each is made of."""
-    types = frame.collect_schema()
-    expressions = []
-    for role, column in roles.items():
-        if role == schema.TIME:
-            value = _day(column, time_format, types[column])
-        else:
-            numeric = role in (schema.PRICE, schema.QUANTITY)
-            value = nw.col(column) if numeric else clean_text(column, types[column])
-        expressions.append(value.alias(role))
-    return expressions
-
-
-def _day(column: str, time_format: str | None, dtype: DType) -> nw.Expr:
-    """Return a column of times as validation reads it; ``time_format`` says how they are written where that is text."""
-    return iso_time(column, time_format) if time_format is not None and dtype == nw.String else nw.col(column)
-
-
-def mended_ids(roles: Mapping[str, str], frame: nw.LazyFrame[Any]) -> dict[str, nw.Expr]:
-    """Return for each id that is text which rows :func:`clean_text` takes the decimals from."""
-    types = frame.collect_schema()
-    return {
-        f"_{role}_written_as_decimal": is_whole_decimal(roles[role])
-        for role in (schema.USER_ID, schema.ITEM_ID)
-        if types[roles[role]] == nw.String
-    }
-
-
-def _condition(rule: DropRule, frame: nw.LazyFrame[Any]) -> nw.Expr:
-    """Return which rows the rule drops; null where the value is missing, except for the condition ``missing``."""
-    dtype = frame.collect_schema()[rule.column]
-    text = clean_text(rule.column, dtype)
-    missing = text.is_null() | (text == "")
-    present_text = nw.when(~missing).then(text)
-    if rule.missing is not None:
-        return missing if rule.missing else ~missing
-    if rule.starts_with is not None:
-        return present_text.str.starts_with(rule.starts_with)
-    if rule.matches is not None:
-        return present_text.str.contains(rule.matches)
-    if rule.not_matches is not None:
-        return ~present_text.str.contains(rule.not_matches)
-    if rule.one_of is not None:
-        return nw.when(~missing).then(text.is_in(rule.one_of))
-    if isinstance(rule.equals, str):
-        return present_text == rule.equals
-    value = number(rule.column, dtype)
-    present = nw.when(~value.is_nan()).then(value)
-    if rule.less_than is not None:
-        return present < rule.less_than
-    if rule.at_most is not None:
-        return present <= rule.at_most
-    return present == rule.equals if rule.equals is not None else present > rule.more_than
-
-
-def _own_file(
-    engine: Engine, path: Path, separator: str, table: str, wanted: Iterable[tuple[str, str | None]]
-) -> nw.LazyFrame[Any]:
-    """Return the rows of a file of its own, which has the ``wanted`` columns: keys of the map and names."""
-    frame = _scan(engine, require_file(path), separator)
-    for key, name in wanted:
-        if name is not None:
-            _require_column(frame, name, f"{table}.{key}: {name}", path, "the column map")
+    Raises:
+        DataError: keys match nobody, too few, or several rows.
+    """
+    frame = opened.frame
+    for part in columns.join:
+        other = open_table(folder / part.file, part.form, engine.scratch)
+        for key in part.on:
+            for place, names in ((opened.origin, frame.collect_schema().names()), (other.origin, other.columns)):
+                require_column(names, key, f"join: on: {key}", place, origin)
+        frame = _join(frame, other, part, opened.origin)
     return frame
 
 
+def _join(frame: pl.LazyFrame, other: OpenTable, part: JoinMap, origin: str) -> pl.LazyFrame:
+    keys = [pl.col(key).cast(pl.String).str.strip_chars().alias(key) for key in part.on]
+    taken = set(frame.collect_schema().names())
+    kept = [name for name in other.columns if name in part.on or name not in taken]
+    right = other.frame.select(kept).with_columns(keys).unique()
+    twice = right.group_by(part.on).len().filter(pl.col("len") > 1).head(1).collect()
+    if len(twice):
+        shown = ", ".join(str(value) for value in twice.row(0)[:-1])
+        raise DataError(
+            f"{other.origin} has several rows for {' and '.join(part.on)} {shown}; expected one; is it the right key?"
+        )
+    left = frame.with_columns(keys)
+    unmatched = left.join(right, on=part.on, how="anti").select(pl.len(), pl.col(part.on[0]).first()).collect()
+    total = left.select(pl.len()).collect().item()
+    lost, example = unmatched.row(0)
+    if lost > 0.02 * total:
+        known = right.select(pl.col(part.on[0]).first()).collect().item()
+        raise DataError(
+            f"{lost:,} of {total:,} rows of {origin} have no row in {other.origin}, e.g. {part.on[0]} {example!r}; there it "
+            f"is written like {known!r}; correct 'join: on'"
+        )
+    return left.join(right, on=part.on, how="left")
+
+
 def _attributes(
-    part: TableMap | None, role: str, column: str, kept: nw.LazyFrame[Any], folder: Path, engine: Engine
-) -> nw.LazyFrame[Any] | None:
+    part: TableMap | None, role: str, column: str, kept: pl.LazyFrame, folder: Path, engine: Engine
+) -> pl.LazyFrame | None:
     """Return ``role`` and the attributes of each item or user, from a file of their own or from kept purchases."""
     if part is None:
         return None
@@ -188,9 +147,21 @@ def _attributes(
         return _most_frequent(kept, role, column, part.attributes)
     column = getattr(part, role) or column
     table = "items" if role == schema.ITEM_ID else "users"
-    wanted = [(role, column), *(("attributes", name) for name in part.attributes)]
-    frame = _own_file(engine, folder / part.file, part.separator, table, wanted)
-    return frame.select(clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
+    frame = _own_file(
+        folder / part.file, part, table, [(role, column), *(("attributes", name) for name in part.attributes)], engine
+    )
+    return frame.select(clean(column, frame.collect_schema()[column]).alias(role), *part.attributes)
+
+
+def _own_file(
+    path: Path, part: FileMap, table: str, wanted: Iterable[tuple[str, str | None]], engine: Engine
+) -> pl.LazyFrame:
+    """Return the rows of a file of its own, which has the ``wanted`` columns: keys of the map and names."""
+    opened = open_table(path, part.form, engine.scratch)
+    for key, name in wanted:
+        if name is not None:
+            require_column(opened.columns, name, f"{table}.{key}: {name}", str(path), "the column map")
+    return opened.frame
 
 
 def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFrame[Any] | None:
@@ -200,58 +171,54 @@ def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFram
         return None
     item_id, days = part.item_id or columns.item_id, {schema.START: part.start, schema.END: part.end}
     wanted = {"item_id": item_id, **days, "medium": part.medium, "share": part.share}
-    frame = _own_file(engine, folder / part.file, part.separator, "promotions", wanted.items())
+    frame = _own_file(folder / part.file, part, "promotions", wanted.items(), engine)
     types = frame.collect_schema()
-    medium = nw.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])
-    return frame.select(
-        clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
-        *(_day(name, part.time_format or columns.time_format, types[name]).alias(role) for role, name in days.items()),
-        medium.alias(schema.MEDIUM),
-        (nw.lit(1.0) if part.share is None else nw.col(part.share)).alias(schema.SHARE),
+    times = [_day(frame, name, part, columns).alias(role) for role, name in days.items()]
+    medium = pl.lit("promotion") if part.medium is None else clean(part.medium, types[part.medium])
+    share = pl.lit(1.0) if part.share is None else pl.col(part.share)
+    return engine.adopt(
+        frame.select(
+            clean(item_id, types[item_id]).alias(schema.ITEM_ID),
+            *times,
+            medium.alias(schema.MEDIUM),
+            share.alias(schema.SHARE),
+        )
     )
 
 
-def _most_frequent(
-    kept: nw.LazyFrame[Any], role: str, column: str, attributes: tuple[str, ...]
-) -> nw.LazyFrame[Any] | None:
+def _day(frame: pl.LazyFrame, name: str, part: PromotionsMap, columns: ColumnMap) -> pl.Expr:
+    if frame.collect_schema()[name].is_temporal():
+        return pl.col(name)
+    formats = part.time_format
+    if formats is None:
+        found = find_forms(frame.select(pl.col(name).cast(pl.String).unique(maintain_order=True)).collect()[name])
+        if found.question:
+            raise DataError(f"promotions: {found.question} under promotions")
+        formats = found.formats
+    return (
+        time_of(pl.col(name).cast(pl.String), formats, columns.timezone) if formats else pl.lit(None, pl.Datetime("us"))
+    )
+
+
+def _most_frequent(kept: pl.LazyFrame, role: str, column: str, attributes: tuple[str, ...]) -> pl.LazyFrame:
     """Return for each id the most frequent present value of each attribute, the smallest of equally frequent ones."""
     types = kept.collect_schema()
-    ids = clean_text(column, types[column]).alias(role)
     named = []
-    for place, name in enumerate(attributes):  # empty text, and text of spaces alone, is null
-        text = nw.col(name).str.strip_chars()
-        named.append((nw.when(text != "").then(text) if types[name] == nw.String else nw.col(name)).alias(f"_{place}"))
-    table = kept.select(ids, *named).filter(~nw.col(role).is_null(), nw.col(role) != "")
+    for name in attributes:  # empty text, and text of spaces alone, is null
+        text = pl.col(name).str.strip_chars()
+        named.append((pl.when(text != "").then(text) if types[name] == pl.String else pl.col(name)).alias(f"_{name}"))
+    table = kept.select(clean(column, types[column]).alias(role), *named).filter(pl.col(role) != "")
     result = None
-    for place, name in enumerate(attributes):
-        value, count = nw.col(f"_{place}"), nw.col("_count")
-        counts = table.group_by(role, f"_{place}").agg(nw.len().alias("_count"))
+    for name in attributes:
+        value = pl.col(f"_{name}")
+        counts = table.group_by(role, value).len()
         # An absent value counts as never seen, so that it is taken only where there is no other.
-        counts = counts.with_columns(nw.when(~value.is_null()).then(count).otherwise(nw.lit(0)).alias("_count"))
-        most = counts.filter(count == count.max().over(role)).group_by(role).agg(value.min().alias(name))
+        counts = counts.with_columns(pl.when(value.is_not_null()).then("len").otherwise(0).alias("len"))
+        most = (
+            counts.filter(pl.col("len") == pl.col("len").max().over(role)).group_by(role).agg(value.min().alias(name))
+        )
         result = most if result is None else result.join(most, on=role, how="inner")
-    return result
-
-
-def iso_time(column: str, time_format: str) -> nw.Expr:
-    """Return text like ``2010-12-01 08:26:00`` from a text ``column`` written as ``time_format``; else the text itself.
-
-    Numbers may lack leading zeros; a year of two digits is of this century. What the calendar does not have (a 31st of
-    June) is not noticed here.
-    """
-    text = nw.col(column).str.strip_chars()
-    pieces = re.split("(%.)", time_format.strip())
-    patterns = [TIME_PARTS.get(piece, re.escape(piece)) for piece in pieces]
-    part = {}
-    for place, piece in enumerate(pieces):
-        before, behind = "".join(patterns[:place]), "".join(patterns[place + 1 :])
-        part[piece] = text.str.replace_all(f"^{before}", "").str.replace_all(f"{behind}$", "")
-    joined = [part["%Y"] if "%Y" in part else nw.concat_str(nw.lit("20"), part["%y"])]
-    for piece, mark in (("%m", "-"), ("%d", "-"), ("%H", " "), ("%M", ":"), ("%S", ":")):
-        two_digits = nw.concat_str(nw.lit("0"), part[piece]).str.tail(2) if piece in part else nw.lit("00")
-        joined += [nw.lit(mark), two_digits]
-    fits = text.str.contains(f"^{''.join(patterns)}$")
-    return nw.when(fits).then(nw.concat_str(*joined)).otherwise(text).alias(column)
+    return table.select(role).unique() if result is None else result
 
 
 SOURCES = {"table": Source(read, "A shop's own purchases, read through a column map.")}

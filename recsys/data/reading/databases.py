@@ -1,0 +1,111 @@
+"""Tables and queries of databases, read through SQLAlchemy in one transaction that cannot write."""
+
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.data.reading.files import FileForm, OpenTable, one_line
+from recsys.errors import DataError, UsageError
+
+_ROWS: Final = 1 << 16
+#: What refuses every write from then on, by the kind of database.
+_READ_ONLY: Final = {
+    "postgresql": "SET TRANSACTION READ ONLY",
+    "mysql": "SET TRANSACTION READ ONLY",
+    "mariadb": "SET TRANSACTION READ ONLY",
+    "sqlite": "PRAGMA query_only = ON",
+}
+
+
+def is_database(place: str) -> bool:
+    """Return whether ``place`` is the address of a database."""
+    return re.match(r"^[a-z][a-z0-9+]*://", place) is not None and not place.startswith("file:")
+
+
+def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
+    """Return a table of a database, or what a query gives, read in one transaction that cannot write.
+
+    ``${NAME}`` in the address is replaced by the environment's variable: there credentials belong.
+
+    Raises:
+        UsageError: a variable is not set, neither table nor query is named, or SQLAlchemy is not installed.
+        DataError: the database or the table cannot be read.
+    """
+    try:
+        sql = import_module("sqlalchemy")
+    except ImportError as error:
+        raise UsageError("reading a database needs SQLAlchemy: pip install 'recsys[sql]'") from error
+    shown = re.sub(r"//[^/@]*@", "//…@", url)
+    try:
+        address = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], url)
+    except KeyError as error:
+        raise UsageError(
+            f"{shown}: the environment has no variable {error}; set it, or write the name of one that is set"
+        ) from error
+    try:
+        engine = sql.create_engine(_read_only(address))
+        with engine.connect() as connection:
+            _refuse_writing(connection, sql)
+            if form.query is None:
+                known = sql.inspect(connection)
+                tables = [*known.get_table_names(), *known.get_view_names()]
+                if form.table not in tables:
+                    what = "names no table" if form.table is None else f"has no table {form.table}"
+                    raise DataError(
+                        f"{shown} {what}; found {', '.join(tables) or 'none'}; say table: NAME or query: SELECT …"
+                    )
+                chosen = sql.select(sql.text("*")).select_from(sql.table(form.table))
+            else:
+                chosen = sql.text(form.query)
+            result = connection.execution_options(stream_results=True, max_row_buffer=_ROWS).execute(chosen)
+            stored, n_rows = scratch / f"{len(list(scratch.iterdir()))}.parquet", 0
+            names = [str(name) for name in result.keys()]  # noqa: SIM118 - no mapping
+            schema = pa.schema([(name, pa.string()) for name in names])
+            with pq.ParquetWriter(stored, schema, compression="lz4") as writer:
+                for rows in result.partitions(_ROWS):
+                    columns = [
+                        pa.array([_text(value) for value in column], pa.string()) for column in zip(*rows, strict=True)
+                    ]
+                    writer.write_batch(pa.record_batch(columns, schema=schema))
+                    n_rows += len(rows)
+    except sql.exc.SQLAlchemyError as error:
+        reason = one_line(error).replace(address, shown)
+        raise DataError(
+            f"{shown} cannot be read ({reason}); check the address, the table and who may read it"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{shown} needs the driver {error.name}; pip install 'recsys[sql]', or pip install {error.name}"
+        ) from error
+    finally:
+        if "engine" in locals():
+            engine.dispose()
+    return OpenTable(pl.scan_parquet(stored, glob=False), shown, n_rows)
+
+
+def _read_only(url: str) -> str:
+    """Return the address of a SQLite file such that it is neither made nor written."""
+    if not url.startswith("sqlite:///") or "mode=" in url:
+        return url
+    path = url.removeprefix("sqlite:///")
+    if not Path(path).is_file():
+        raise DataError(f"{path} is missing; put the database there or name another")
+    return f"sqlite:///file:{Path(path).resolve()}?mode=ro&uri=true"
+
+
+def _refuse_writing(connection: Any, sql: Any) -> None:  # noqa: ANN401 - SQLAlchemy is an extra
+    statement = _READ_ONLY.get(connection.dialect.name)
+    if statement is not None:
+        connection.execute(sql.text(statement))
+
+
+def _text(value: object) -> str | None:
+    if value is None:
+        return None
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,106 @@
+"""Encodings of text files: what the bytes give away, or what the letters make likely."""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import charset_normalizer
+import numpy as np
+
+from recsys.errors import DataError
+
+_BLOCK_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 1 << 18
+#: Code pages that a shop's programs write; charset-normalizer chooses among them.
+_CODE_PAGES: Final = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp932", "gb18030", "big5", "cp949"]
+
+
+def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tuple[Path, str, list[str]]:
+    """Return ``path``, or a copy of it in UTF-8, the encoding, and a note where that was guessed."""
+    found = stated or _encoding_of(path)
+    if found is None:
+        found, guessed = _guessed_encoding(path, origin), True
+    else:
+        guessed = False
+    try:
+        name = codecs.lookup(found).name
+    except LookupError as error:
+        raise DataError(
+            f"{origin}: encoding: {found} is not known; write one such as utf-8, cp1252 or utf-16"
+        ) from error
+    if name in ("utf-8", "utf-8-sig", "ascii") and not _has_lone_returns(path) and _is_utf8(path):
+        return path, "utf-8", []
+    copy = scratch / f"{len(list(scratch.iterdir()))}.txt"
+    try:
+        with path.open(encoding=name, newline=None) as source, copy.open("w", encoding="utf-8", newline="\n") as target:
+            while text := source.read(_BLOCK_BYTES):
+                target.write(text)
+    except UnicodeError as error:
+        raise DataError(
+            f"{origin} is not encoded as {found} ({error}); say what it is with encoding: NAME in the map, such as "
+            "cp1252, or save it as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
+    return copy, name, [f"encoding {name} (guessed from its letters; else say encoding: NAME)"] if guessed else []
+
+
+def _encoding_of(path: Path) -> str | None:
+    """Return the encoding that the first bytes give away, UTF-8 where all bytes are; None where it must be guessed."""
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    marks = (
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    )
+    for mark, name in marks:
+        if head.startswith(mark):
+            return name
+    zeros = np.frombuffer(head, np.uint8) == 0
+    if zeros.any():  # Western text in two bytes a letter has a zero in every second
+        return "utf-16-le" if zeros[1::2].mean() > zeros[::2].mean() else "utf-16-be"
+    return "utf-8" if _is_utf8(path) else None
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file, a block at a time."""
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            yield block
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for block in blocks(path):
+            if not block.isascii() or decoder.getstate()[0]:
+                decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_lone_returns(path: Path) -> bool:
+    """Return whether lines end with a carriage return alone, as old Macs wrote them."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    return b"\r" in head and b"\n" not in head
+
+
+def _guessed_encoding(path: Path, origin: Path) -> str:
+    """Return the code page in which the lines with letters beyond ASCII make most sense."""
+    lines = bytearray()
+    with path.open("rb") as stream:
+        for line in stream:
+            if not line.isascii():
+                lines += line
+            if len(lines) > 1 << 14:
+                break
+    best = charset_normalizer.from_bytes(bytes(lines), cp_isolation=_CODE_PAGES).best()
+    if best is None:
+        raise DataError(f"{origin} is not UTF-8, and its encoding is not clear; say encoding: NAME, such as cp1252")
+    western = bytes(lines).decode("cp1252", errors="replace")
+    return "cp1252" if western == str(best) else best.encoding

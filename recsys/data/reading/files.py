@@ -1,0 +1,250 @@
+"""Tables in files of any kind, and in databases, opened as lazy Polars frames; nothing is ever written to them.
+
+Text, workbooks and databases come as text, so that what it means is decided in one place; Parquet, Arrow and JSON lines
+come with their own types.
+"""
+
+import gzip
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import fastexcel
+import polars as pl
+import pyarrow as pa
+
+from recsys.data.reading.layout import LINE, TextForm, table_of_records
+from recsys.data.reading.text import read_text
+from recsys.errors import DataError
+
+#: Position of a row's file among several.
+FILE: Final = "_file"
+PARQUET: Final = (".parquet", ".pq")
+ARROW: Final = (".arrow", ".feather", ".ipc")
+JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
+WORKBOOKS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+TEXT: Final = (".csv", ".tsv", ".tab", ".txt", ".dat", ".psv", "")
+PACKED: Final = (".gz", ".zip")
+_NOT_TABLES: Final = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)|/$")
+
+
+@dataclass(frozen=True)
+class FileForm:
+    """What is stated of a file; None is found out."""
+
+    text: TextForm = field(default_factory=TextForm)
+    sheet: str | None = None  # of a workbook; all by default
+    table: str | None = None  # of a database
+    query: str | None = None
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table: its rows, how many there are by an independent count, and what was found out about its form."""
+
+    frame: pl.LazyFrame
+    origin: str
+    n_records: int | None = None  # None where the file's own reader counts
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, without those that this module adds."""
+        return [name for name in self.frame.collect_schema().names() if name not in (LINE, FILE)]
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file's ending is one of a table."""
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    return bool(endings) and endings[-1] in (*PARQUET, *ARROW, *JSON_LINES, *WORKBOOKS, *TEXT, *PACKED)
+
+
+def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str | None = None) -> OpenTable:
+    """Return the table that ``paths`` hold together, one below the other.
+
+    Args:
+        paths: files with the same columns.
+        form: what is stated of each.
+        scratch: folder for copies.
+        overlap: what to do with rows that two files hold alike: take them ``once``, or ``all``.
+
+    Raises:
+        DataError: a file cannot be read, their columns differ, or rows are in two files and nothing is said of that.
+    """
+    tables = [open_table(path, form, scratch) for path in paths]
+    if len(tables) == 1:
+        return tables[0]
+    first = tables[0]
+    for table in tables[1:]:
+        if set(table.columns) != set(first.columns):
+            only = sorted(set(table.columns) ^ set(first.columns))[:3]
+            raise DataError(
+                f"{first.origin} and {table.origin} have different columns ({', '.join(only)} in one of them only); "
+                "name only files of one form"
+            )
+    frames = [
+        table.frame.select(*first.columns, *(_line_of(table))).with_columns(pl.lit(place, pl.Int64).alias(FILE))
+        for place, table in enumerate(tables)
+    ]
+    counts = [table.n_records for table in tables]
+    n_records = None if None in counts else sum(count or 0 for count in counts)
+    frame = pl.concat(frames)
+    again = _rows_in_two(frame, first.columns)
+    notes = [f"{len(tables)} files", *dict.fromkeys(note for table in tables for note in table.notes)]
+    if len(again):
+        if overlap is None:
+            places = again[FILE].unique().sort().to_list()
+            names = ", ".join(tables[place].origin for place in places[:3])
+            raise DataError(
+                f"{len(again):,} rows of {names} stand in an earlier file too; say overlap: once to count them once, or "
+                "overlap: all"
+            )
+        if overlap == "once":
+            frame = frame.join(again.lazy(), on=[FILE, LINE], how="anti")
+            n_records = None if n_records is None else n_records - len(again)
+            notes.append(f"{len(again):,} rows that stand in two files are counted once")
+    return OpenTable(
+        frame, ", ".join(table.origin for table in tables[:2]) + ", …" * (len(tables) > 2), n_records, tuple(notes)
+    )
+
+
+def _line_of(table: OpenTable) -> Iterable[pl.Expr]:
+    if LINE in table.frame.collect_schema().names():
+        return [pl.col(LINE).cast(pl.Int64)]
+    return [pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE)]
+
+
+def _rows_in_two(frame: pl.LazyFrame, columns: list[str]) -> pl.DataFrame:
+    """Return the file and line of the rows that an earlier file holds alike."""
+    rows = frame.select(FILE, LINE, pl.struct(columns).hash(seed=0).alias("hash")).collect(engine="streaming")
+    return rows.filter(pl.col(FILE) > pl.col(FILE).min().over("hash")).select(FILE, LINE)
+
+
+def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
+    """Return the table in one file.
+
+    Raises:
+        DataError: there is no such file, it is empty, or it cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; put the file there or name another")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty; expected a table; fetch it again")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise DataError(f"{path} cannot be opened ({error.strerror}); check who may read it") from error
+    plain, name = _unpacked(path, scratch) if path.suffix.lower() in PACKED else (path, path.name)
+    ending = Path(name).suffix.lower()
+    try:
+        if ending in PARQUET:
+            return OpenTable(_with_schema(pl.scan_parquet(plain, glob=False)), str(path))
+        if ending in ARROW:
+            return OpenTable(_with_schema(pl.scan_ipc(plain)), str(path))
+        if ending in JSON_LINES:
+            return OpenTable(_json_lines(plain), str(path))
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read as a table ({one_line(error)}); check the file, or fetch it again"
+        ) from error
+    if ending in WORKBOOKS:
+        return _workbook(plain, form, scratch, path)
+    text = form.text
+    if text.separator is None and ending in (".tsv", ".tab"):
+        text = replace(text, separator="\t")
+    read = read_text(plain, text, scratch, path)
+    return OpenTable(read.frame, str(path), read.n_records, read.notes)
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, shortened."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _with_schema(frame: pl.LazyFrame) -> pl.LazyFrame:
+    frame.collect_schema()  # reads the file's footer: what is damaged is found here
+    return frame
+
+
+def _json_lines(path: Path) -> pl.LazyFrame:
+    with path.open("rb") as stream:
+        is_list = stream.read(64).lstrip()[:1] == b"["
+    frame = pl.read_json(path, infer_schema_length=None) if is_list else pl.read_ndjson(path, infer_schema_length=None)
+    return frame.lazy()
+
+
+def _unpacked(path: Path, scratch: Path) -> tuple[Path, str]:
+    """Return the unpacked copy of a packed file, and what the file is called inside."""
+    target = scratch / f"{len(list(scratch.iterdir()))}.unpacked"
+    try:
+        with _packed(path) as (packed, name), target.open("wb") as stream:
+            shutil.copyfileobj(packed, stream, 1 << 20)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        # RuntimeError: a password is asked for, or (NotImplementedError) the packing is unknown.
+        raise DataError(
+            f"{path} could not be unpacked into {scratch} ({one_line(error)}); fetch it again, or set TMPDIR to a folder "
+            "with more space"
+        ) from error
+    return target, name
+
+
+@contextmanager
+def _packed(path: Path) -> Iterator[tuple[Any, str]]:
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as packed:
+            yield packed, path.stem
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if not _NOT_TABLES.search(name)]
+        if len(members) != 1:
+            found = ", ".join(members[:5]) or "no table"
+            raise DataError(f"{path} holds {found}, expected one table; unpack it and name the files")
+        with archive.open(members[0]) as packed:
+            yield packed, members[0]
+
+
+def _workbook(path: Path, form: FileForm, scratch: Path, origin: Path) -> OpenTable:
+    """Return the sheets of a workbook that have the columns of the first, one below the other."""
+    try:
+        book = fastexcel.read_excel(path)
+        names = book.sheet_names if form.sheet is None else [form.sheet]
+        if form.sheet is not None and form.sheet not in book.sheet_names:
+            raise DataError(
+                f"{origin} has no sheet {form.sheet}; found {', '.join(book.sheet_names)}; name one of these"
+            )
+        sheets = {name: _rows(book.load_sheet(name, header_row=None, dtypes="string")) for name in names}
+    except fastexcel.FastExcelError as error:
+        raise DataError(
+            f"{origin} cannot be read as a workbook ({one_line(error)}); save it again, or as CSV UTF-8"
+        ) from error
+    filled = {name: rows for name, rows in sheets.items() if rows}
+    if not filled:
+        raise DataError(f"{origin} is empty; expected a table with a header")
+    frames, n_records, columns = [], 0, None
+    for place, (name, rows) in enumerate(filled.items()):
+        frame = table_of_records(rows, form.text.header, f"{origin}, sheet {name}")
+        found = frame.columns
+        if columns is not None and found != columns:
+            raise DataError(
+                f"{origin}: sheets {next(iter(filled))} and {name} have different columns; say sheet: NAME for one of "
+                f"{', '.join(filled)}"
+            )
+        columns, n_records = found, n_records + len(frame)
+        frames.append(frame.with_columns(pl.lit(place, pl.Int64).alias(FILE)))
+    notes = (f"{len(filled)} sheets: {', '.join(filled)}",) if len(filled) > 1 else ()
+    return OpenTable(pl.concat(frames).lazy(), str(origin), n_records, notes)
+
+
+def _rows(sheet: Any) -> list[tuple[int, list[str]]]:  # noqa: ANN401 - of fastexcel, which has no types
+    """Return the line and the fields of the rows of a sheet that hold anything."""
+    table = sheet.to_arrow()
+    columns = [[value or "" for value in column.to_pylist()] for column in table.columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return [(line, row) for line, row in enumerate(rows, start=1) if any(field.strip() for field in row)]

@@ -1,0 +1,281 @@
+"""How the columns of a shop's purchases are read: ids as clean text, times, numbers, and which rows are no purchases.
+
+Decided from all values of a column, by what the column map states and otherwise by evidence.
+"""
+
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import narwhals as nw
+import polars as pl
+
+from recsys import schema
+from recsys.data.reading.column_map import ColumnMap, DropRule
+from recsys.data.reading.files import FileForm, is_table, open_table
+from recsys.data.reading.layout import LINE
+from recsys.data.reading.times import find_forms, time_of
+from recsys.data.reading.values import NULL_WORDS, decimal_of, is_missing, number_of
+from recsys.data.sources.base import Limit
+from recsys.errors import DataError, nearest
+
+_TRUE, _FALSE = ("true", "yes", "y", "t", "1"), ("false", "no", "n", "f", "0")
+#: A shop's log has no purchases before this year, or after tomorrow.
+_FIRST_YEAR: Final = 1980
+_NUMBERS: Final = (schema.PRICE, schema.QUANTITY)
+_WHOLE: Final = r"^-?[0-9]+[.]0+$"
+_SCIENTIFIC: Final = r"^[0-9]([.,][0-9]+)?[eE][+][0-9]+$"
+#: Files beside the purchases that are looked into for a column that these lack.
+_MOST_FILES: Final = 20
+_LARGEST_WHOLE: Final = 2.0**53  # beyond it a decimal number does not say which whole number was meant
+_TEXT_OF_TIME: Final = "_time_text"
+
+
+class RoleReader:
+    """How the columns of the purchases are read, decided from all of their values."""
+
+    def __init__(self, frame: pl.LazyFrame, columns: ColumnMap, place: str, folder: Path, origin: str) -> None:
+        self.columns, self.origin = columns, origin
+        self.types = dict(frame.collect_schema())
+        self._require(place, folder)
+        self.notes: list[str] = []
+        self.words = NULL_WORDS if columns.missing is None else tuple(word.strip().lower() for word in columns.missing)
+        self.frame = self._with_time_text(frame)
+        self.formats = self._time_forms()
+        self.decimal = self._decimal_sign()
+
+    def _require(self, place: str, folder: Path) -> None:
+        """Raise a DataError that names the map's key when a column is not in the file."""
+        columns, found = self.columns, [name for name in self.types if name != LINE]
+        wanted = [*columns.roles().items(), *((schema.TIME, name) for name in columns.time)]
+        for key, part in (("items.attributes", columns.items), ("users.attributes", columns.users)):
+            wanted += [(key, name) for name in part.attributes] if part and part.file is None else []
+        wanted += [(f"drop {rule.name}: column", rule.column) for rule in columns.drop]
+        for key, column in wanted:
+            if column not in found:
+                require_column(found, column, f"{key}: {column}", place, self.origin, folder)
+
+    def _with_time_text(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return ``frame`` with the time as one text in ``_time_text``, or as it is where it has a type of its own."""
+        names = self.columns.time
+        if len(names) == 1 and self.types[names[0]].is_temporal():
+            return frame.with_columns(pl.col(names[0]).alias(_TEXT_OF_TIME))
+        texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in names]
+        if len(names) == 2:
+            texts[0] = texts[0].str.replace(r"[ T]0?0:00(:00([.]0+)?)?$", "")
+        return frame.with_columns(pl.concat_str(texts, separator=" ", ignore_nulls=True).alias(_TEXT_OF_TIME))
+
+    def _time_forms(self) -> tuple[str, ...]:
+        """Return the forms of the times: those that the map states, or those that the values leave no doubt of."""
+        if self.frame.collect_schema()[_TEXT_OF_TIME].is_temporal():
+            return ()
+        if self.columns.time_format is not None:
+            return self.columns.time_format
+        texts = self.frame.select(pl.col(_TEXT_OF_TIME).unique(maintain_order=True)).collect()[_TEXT_OF_TIME]
+        found = find_forms(texts)
+        if found.question:
+            raise DataError(f"{self.origin}: {found.question}")
+        if found.evidence and found.formats != ("%Y-%m-%d",):
+            self.notes.append(f"times are read as {found.evidence}")
+        return found.formats
+
+    def _decimal_sign(self) -> str:
+        if self.columns.decimal is not None:
+            return self.columns.decimal
+        named = [getattr(self.columns, role) for role in _NUMBERS]
+        compared = [rule.column for rule in self.columns.drop if _compares(rule)]
+        texts = [name for name in dict.fromkeys([*named, *compared]) if name and self.types[name] == pl.String]
+        if not texts:
+            return "."
+        values = [self.frame.select(pl.col(name).unique()).collect()[name].drop_nulls().to_list() for name in texts]
+        sign = decimal_of(text for column in values for text in column)
+        if sign == "?":
+            shown = next(text for column in values for text in column if "," in text)
+            raise DataError(
+                f'{self.origin}: numbers such as {shown} may be read in two ways; write decimal: "," or decimal: "."'
+            )
+        if sign == ",":
+            self.notes.append("numbers have a decimal comma")
+        return sign
+
+    def number(self, column: str) -> pl.Expr:
+        """Return a column as Float64, null where it is missing or none."""
+        if self.types[column] != pl.String:
+            return pl.col(column).cast(pl.Float64, strict=False)
+        return pl.when(~is_missing(pl.col(column))).then(number_of(pl.col(column), self.decimal))
+
+    def unreadable(self, column: str) -> pl.Expr:
+        """Return where a column holds something that is no number."""
+        if self.types[column] != pl.String:
+            return pl.lit(value=False)
+        return ~is_missing(pl.col(column)) & self.number(column).is_null()
+
+    def time(self) -> pl.Expr:
+        """Return the time as Datetime or Date."""
+        text, dtype = pl.col(_TEXT_OF_TIME), self.frame.collect_schema()[_TEXT_OF_TIME]
+        if not dtype.is_temporal():
+            return (
+                time_of(text, self.formats, self.columns.timezone) if self.formats else pl.lit(None, pl.Datetime("us"))
+            )
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+            zone = self.columns.timezone or dtype.time_zone
+            return text.dt.convert_time_zone(zone).dt.replace_time_zone(None)
+        return text
+
+    def event_columns(self) -> list[pl.Expr]:
+        """Return the columns of the schema, and beside them the texts that messages show."""
+        made = [self.time().alias(schema.TIME), pl.col(_TEXT_OF_TIME).cast(pl.String)]
+        if LINE in self.types:
+            made.append(pl.col(LINE))
+        for role, column in self.columns.roles().items():
+            if role in _NUMBERS:
+                made += [self.number(column).alias(role), pl.col(column).cast(pl.String).alias(f"_{role}_text")]
+            else:
+                made.append(clean(column, self.types[column]).alias(role))
+        return made
+
+    def lost(self) -> dict[str, pl.Expr]:
+        """Return rows that are no purchases of anybody, by what they are counted under."""
+        rows = {}
+        for role, column in ((schema.USER_ID, self.columns.user_id), (schema.ITEM_ID, self.columns.item_id)):
+            if self.types[column] == pl.String:
+                text = pl.col(column).str.strip_chars()
+                rows[f"{role}_written_as_missing"] = (text != "") & is_missing(text, self.words)
+        year, tomorrow = (
+            self.time().cast(pl.Datetime("us")).dt.year(),
+            pl.lit(datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)),
+        )
+        rows["date_before_1980"] = year < _FIRST_YEAR
+        rows["date_in_the_future"] = self.time().cast(pl.Datetime("us")) > tomorrow
+        return rows
+
+    def findings(self) -> dict[str, pl.Expr]:
+        """Return rows that stay although something is amiss, by what they are counted under."""
+        rows: dict[str, pl.Expr] = {}
+        for role, column in ((schema.USER_ID, self.columns.user_id), (schema.ITEM_ID, self.columns.item_id)):
+            if self.types[column] == pl.String:
+                text = pl.col(column).str.strip_chars()
+                rows[f"{role}_written_as_decimal"] = text.str.contains(_WHOLE)
+                rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
+        for role in _NUMBERS:
+            column = getattr(self.columns, role)
+            if column is not None:
+                rows[f"unreadable_{role}"] = self.unreadable(column)
+        for rule in self.columns.drop:
+            if _compares(rule) and self.types[rule.column] == pl.String:
+                rows[f"unreadable_in_rule_{rule.name}"] = self.unreadable(rule.column)
+        return rows
+
+    def limits(self) -> tuple[Limit, ...]:
+        """Return what stops the command where it befalls too many rows."""
+        time = nw.col(schema.TIME).is_null() & ~nw.col(_TEXT_OF_TIME).is_null()
+        made = [Limit("bad_date", time, _TEXT_OF_TIME, self._time_advice)]
+        decimal = 'write decimal: "," or decimal: "." in the map, or name another column'
+        for role in _NUMBERS:
+            if getattr(self.columns, role) is not None:
+                made.append(
+                    Limit(f"unreadable_{role}", nw.col(f"_unreadable_{role}"), f"_{role}_text", lambda: decimal)
+                )
+        for rule in self.columns.drop:
+            name = f"unreadable_in_rule_{rule.name}"
+            if _compares(rule) and self.types[rule.column] == pl.String:
+                made.append(Limit(name, nw.col(f"_{name}"), _TEXT_OF_TIME, lambda: decimal))
+        advice = "name the column of products, or say which rows are none with a rule under 'drop:' (missing: true)"
+        made.append(Limit("missing_item_id", nw.col(schema.ITEM_ID).is_null(), _TEXT_OF_TIME, lambda: advice))
+        return tuple(made)
+
+    def _time_advice(self) -> str:
+        texts = self.frame.select(pl.col(_TEXT_OF_TIME).cast(pl.String).unique(maintain_order=True)).collect()[
+            _TEXT_OF_TIME
+        ]
+        found = find_forms(texts)
+        if found.question:
+            return found.question
+        formats = list(dict.fromkeys([*found.formats]))
+        shown = f'"{formats[0]}"' if len(formats) == 1 else "[" + ", ".join(f'"{one}"' for one in formats) + "]"
+        stated = " ".join(self.formats) or "a date such as 2020-09-22"
+        return (
+            f"expected {stated}; write time_format: {shown}"
+            if formats
+            else f"expected {stated}; is {self.columns.time[0]} the time?"
+        )
+
+    def condition(self, rule: DropRule) -> pl.Expr:
+        """Return which rows the rule drops; null where the value is missing, except for the condition ``missing``."""
+        dtype = self.types[rule.column]
+        text = clean(rule.column, dtype)
+        missing = text.is_null() | (text == "")
+        present = pl.when(~missing).then(text)
+        if rule.missing is not None:
+            return missing if rule.missing else ~missing
+        if rule.starts_with is not None:
+            return present.str.starts_with(rule.starts_with)
+        if rule.matches is not None:
+            return present.str.contains(rule.matches)
+        if rule.not_matches is not None:
+            return ~present.str.contains(rule.not_matches)
+        if rule.one_of is not None:
+            return present.is_in(rule.one_of)
+        if isinstance(rule.equals, bool):
+            return present.str.to_lowercase().is_in(_TRUE if rule.equals else _FALSE)
+        if isinstance(rule.equals, str):
+            return present == rule.equals
+        value = self.number(rule.column)
+        if rule.less_than is not None:
+            return value < rule.less_than
+        if rule.at_most is not None:
+            return value <= rule.at_most
+        return value == rule.equals if rule.equals is not None else value > rule.more_than
+
+
+def _compares(rule: DropRule) -> bool:
+    """Return whether a rule compares numbers."""
+    is_number = isinstance(rule.equals, int | float) and not isinstance(rule.equals, bool)
+    return is_number or any(one is not None for one in (rule.less_than, rule.at_most, rule.more_than))
+
+
+def clean(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Return a column of ids or the like as text: no spaces around it, and no decimals of a whole number."""
+    value = pl.col(column)
+    if dtype.is_float():
+        whole = value.is_finite() & (value.abs() <= _LARGEST_WHOLE) & (value == value.floor())
+        number = pl.when(whole).then(value).cast(pl.Int64).cast(pl.String)
+        return pl.when(whole).then(number).otherwise(pl.when(value.is_finite()).then(value).cast(pl.String))
+    text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
+    return pl.when(text.str.contains(_WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
+
+
+def require_column(
+    found: list[str], column: str, line: str, place: str, origin: str, folder: Path | None = None
+) -> None:
+    """Raise a DataError where ``column``, which a line of the map names, is not among those ``found``."""
+    if column in found:
+        return
+    close = nearest(column, found)
+    hint = f"did you mean {close}?" if close else "name one of these"
+    twice = [name for name in found if name.startswith(f"{column} (column ")]
+    if twice:
+        hint = f"two columns are called {column}; give each a name of its own, or name {' or '.join(twice)}"
+    elif found == [str(number) for number in range(1, len(found) + 1)]:
+        hint = "the file has no header: name columns by number, or say header: true"
+    elif folder is not None and folder.is_dir() and (elsewhere := _in_another_file(column, found, folder)):
+        name, on = elsewhere
+        hint = f"it stands in {name} beside it; write join: {{file: {name}, on: {on}}}"
+    raise DataError(f"{origin} says '{line}', but {place} has no such column; found {', '.join(found)}; {hint}")
+
+
+def _in_another_file(column: str, found: list[str], folder: Path) -> tuple[str, str] | None:
+    """Return the name of a table in ``folder`` that has ``column``, and a column that both have."""
+    for path in sorted(folder.iterdir())[:_MOST_FILES]:
+        if not path.is_file() or not is_table(path):
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                names = open_table(path, FileForm(), Path(scratch)).columns
+            except DataError:
+                continue
+        common = [name for name in names if name in found]
+        if column in names and common:
+            return path.name, common[0]
+    return None

@@ -1,0 +1,230 @@
+"""Times as people and programs write them: found out by evidence, never assumed.
+
+A form is a ``strptime`` format, or one of the words ``seconds``, ``milliseconds`` and ``microseconds``: since 1970.
+Which of two numbers is the day is decided by those above 12, by the order of the rows, by what would lie in the
+future, and by a weekday on which nothing is sold; else it is asked.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import polars as pl
+
+#: What a format may hold; names of months and weekdays are English.
+DIRECTIVES: Final = (
+    "%Y",
+    "%y",
+    "%m",
+    "%d",
+    "%H",
+    "%M",
+    "%S",
+    "%f",
+    "%I",
+    "%p",
+    "%b",
+    "%B",
+    "%a",
+    "%A",
+    "%z",
+    "%Z",
+    "%j",
+)
+SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
+#: A year of two digits up to this one is of this century.
+PIVOT: Final = 68
+_ZONE: Final = r"\s*(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})$"
+_CLOCK: Final = re.compile(
+    r"(?P<gap>[T ,]*\s*)(?P<hour>[0-9]{1,2})(?P<mark>[:.h])[0-9]{2}(?P<second>[:.][0-9]{2}(?P<part>[.,][0-9]+)?)?"
+    r"(?P<half>\s?[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?$"
+)
+_EPOCHS: Final = ((9, 10, "seconds"), (12, 13, "milliseconds"), (15, 16, "microseconds"))
+#: Share of neighbouring rows in order by which a file counts as sorted.
+_SORTED, _UNSORTED = 0.98, 0.9
+_FEW: Final = 20_000
+
+
+@dataclass(frozen=True)
+class TimeForms:
+    """How the times of a column are written."""
+
+    formats: tuple[str, ...]  # a text is read by the first that fits
+    evidence: str = ""  # why these, where it was found out
+    question: str = ""  # what is open, as one line; empty where nothing is
+
+
+def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) -> pl.Expr:
+    """Return texts as Datetime in microseconds without a zone, null where no format fits.
+
+    Args:
+        text: expression of text.
+        formats: tried in this order.
+        timezone: of the shop, to which times with a zone and those since 1970 are brought; without one the clock stays
+            as it is written, and times since 1970 are those of UTC.
+    """
+    text = text.str.strip_chars().str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
+    read = [_one_form(text, form, timezone) for form in formats]
+    found = pl.coalesce(read)
+    # A year of one or two digits where four are meant is none.
+    return pl.when(found.dt.year() >= 1000).then(found)
+
+
+def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
+    if form in SINCE_1970:
+        whole = pl.when(text.str.contains(r"^[0-9]{6,17}([.]0*)?$")).then(text.str.replace(r"[.]0*$", ""))
+        utc = (whole.cast(pl.Int64, strict=False) * SINCE_1970[form]).cast(pl.Datetime("us", "UTC"))
+        return utc.dt.convert_time_zone(timezone or "UTC").dt.replace_time_zone(None)
+    with_zone = re.search(r"(%z|%Z|Z|UTC|GMT)$", form)
+    if with_zone is None:
+        return text.str.strptime(pl.Datetime("us"), _chrono(form), strict=False)
+    plain, form = text.str.replace(_ZONE, ""), form[: with_zone.start()].rstrip()
+    local = plain.str.strptime(pl.Datetime("us"), _chrono(form), strict=False)
+    zone = text.str.extract(_ZONE, 1)
+    local = pl.when(zone.is_not_null()).then(local)
+    if timezone is None:
+        return local
+    sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
+    digits = zone.str.replace_all("[^0-9]", "")
+    hours, minutes = (digits.str.slice(at, 2).cast(pl.Int64, strict=False).fill_null(0) for at in (0, 2))
+    utc = local - pl.duration(minutes=sign * (60 * hours + minutes))
+    return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone).dt.replace_time_zone(None)
+
+
+def _chrono(form: str) -> str:
+    """Return a format in the words of Polars: full names of months and weekdays there stand for short ones too."""
+    form = form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%b", "%B").replace("%a", "%A")
+    return form
+
+
+def find_forms(texts: pl.Series) -> TimeForms:
+    """Return how ``texts``, the times of a file in the order of its rows, are written.
+
+    Texts that are no time at all are passed over: how many of them may be is not decided here.
+    """
+    present = texts.drop_nulls().str.strip_chars()
+    distinct = present.unique().sort()
+    families: dict[tuple[str, ...], list[str]] = {}
+    for text in distinct:
+        forms = tuple(_forms_of(text))
+        if forms:
+            families.setdefault(forms, []).append(text)
+    chosen: list[str] = []
+    evidence: list[str] = []
+    # What most are written in is decided first.
+    for forms, members in sorted(families.items(), key=lambda pair: -len(pair[1])):
+        form, why = _decide(forms, members, present)
+        if form is None:
+            shown = ", ".join(members[:3])
+            lines = " or ".join(f'time_format: "{one}"' for one in forms)
+            return TimeForms(
+                tuple(chosen), "; ".join(evidence), f"times such as {shown} may be read in two ways; write {lines}"
+            )
+        if form not in chosen:
+            chosen.append(form)
+            evidence += [f"{form} ({why})" if why else form]
+    zoned = next((form for form in chosen if re.search(r"(%z|Z|UTC|GMT)$", form) or form in SINCE_1970), None)
+    if zoned is not None:
+        evidence.append(
+            "the clock is that of the file, in UTC since 1970; for the shop's say timezone: Europe/Berlin or so"
+        )
+    return TimeForms(tuple(chosen), "; ".join(evidence))
+
+
+def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> tuple[str | None, str]:
+    """Return the form among ``forms`` that is meant, None where that is open, and why."""
+    if len(forms) == 1:
+        return forms[0], ""
+    frame = pl.DataFrame({"text": members})
+    n_read = {one: int(frame.select(time_of(pl.col("text"), [one]).is_not_null().sum()).item()) for one in forms}
+    # A year of two digits comes first only where nothing else can be meant.
+    usual = [one for one in forms if not one.startswith("%y")]
+    if len(usual) < len(forms) and max(n_read[one] for one in usual) == len(members):
+        forms = tuple(usual)
+    best = [one for one in forms if n_read[one] == max(n_read[form] for form in forms)]
+    others = max((n_read[one] for one in forms if one not in best), default=0)
+    if len(best) == 1:
+        return best[0], f"{n_read[best[0]] - others:,} of {len(members):,} fit nothing else"
+    times = {
+        one: present.to_frame("text").head(_FEW).select(time_of(pl.col("text"), [one])).to_series().drop_nulls()
+        for one in best
+    }
+    past = [
+        one
+        for one in best
+        if (times[one].max() or datetime.max) <= datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+    ]  # type: ignore[operator]
+    if len(past) == 1:
+        return past[0], "else some would lie in the future"
+    if len(members) > 3:
+        order = {one: max(_share_in_order(times[one]), _share_in_order(times[one].reverse())) for one in best}
+        ordered = [one for one in best if order[one] >= _SORTED]
+        if len(ordered) == 1 and all(order[one] < _UNSORTED for one in best if one not in ordered):
+            return ordered[0], "the rows are in its order"
+        closed = [one for one in best if _has_closed_weekday(times[one])]
+        if len(closed) == 1:
+            return closed[0], "one weekday is free of purchases"
+    return None, ""
+
+
+def _share_in_order(times: pl.Series) -> float:
+    steps = times.diff().drop_nulls()
+    return float((steps >= timedelta()).mean() or 0) if len(steps) else 0.0  # type: ignore[arg-type]
+
+
+def _has_closed_weekday(times: pl.Series) -> bool:
+    days = times.dt.date().unique()
+    return len(days) >= 60 and days.dt.weekday().n_unique() < 7
+
+
+def _forms_of(text: str) -> Iterator[str]:
+    """Yield the forms in which ``text`` may be written; those of one shape yield the same."""
+    for least, most, word in _EPOCHS:
+        if re.fullmatch(rf"[1-9][0-9]{{{least - 1},{most - 1}}}([.]0)?", text):
+            yield word
+            return
+    clock = _CLOCK.search(text)
+    day = text if clock is None or not clock.start() else text[: clock.start()]
+    behind = "" if day == text or clock is None else _clock_form(clock)
+    for form in _day_forms(day.strip()):
+        yield form + behind
+
+
+def _clock_form(clock: re.Match[str]) -> str:
+    mark, half = clock["mark"], clock["half"]
+    form = clock["gap"] + ("%I" if half else "%H") + mark + "%M"
+    if clock["second"]:
+        form += clock["second"][0] + "%S" + (".%f" if clock["part"] else "")
+    if half:
+        form += (" " if half[0] == " " else "") + "%p"
+    zone = clock["zone"]
+    if zone:
+        form += " %z" if zone[0] == " " else "%z"
+    return form
+
+
+_WORD = "[A-Za-z]{3,9}"
+
+
+def _day_forms(day: str) -> list[str]:
+    """Return the forms of a day; two or three where the order of its numbers is open."""
+    weekday, rest = re.fullmatch(rf"({_WORD}day,? |(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\.?,? )?(.*)", day).groups()  # type: ignore[union-attr]
+    before = "" if not weekday else "%A" + weekday.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    if re.fullmatch("(19|20)[0-9]{6}", rest):
+        return [before + "%Y%m%d"]
+    if match := re.fullmatch(r"[0-9]{4}([-./ ])[0-9]{1,2}\1[0-9]{1,2}", rest):
+        mark = match[1]
+        return [f"{before}%Y{mark}%m{mark}%d"]
+    if match := re.fullmatch(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{4}", rest):
+        mark = match[1]
+        return [f"{before}%d{mark}%m{mark}%Y", f"{before}%m{mark}%d{mark}%Y"]
+    if match := re.fullmatch(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{2}", rest):
+        mark = match[1]
+        return [f"{before}{mark.join(parts)}" for parts in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))]
+    if match := re.fullmatch(rf"[0-9]{{1,2}}([-./ ]+){_WORD}([-./, ]+)([0-9]{{4}}|[0-9]{{2}})", rest):
+        return [f"{before}%d{match[1]}%b{match[2]}{'%Y' if len(match[3]) == 4 else '%y'}"]
+    if match := re.fullmatch(rf"{_WORD}([-./ ]+)[0-9]{{1,2}}([-./, ]+)([0-9]{{4}}|[0-9]{{2}})", rest):
+        return [f"{before}%b{match[1]}%d{match[2]}{'%Y' if len(match[3]) == 4 else '%y'}"]
+    return []

@@ -1,0 +1,99 @@
+"""Numbers and missing values as people and programs write them, in columns of text."""
+
+import re
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import polars as pl
+
+Kind = Literal["number", "date", "text"]
+
+#: What programs write where there is nothing, in lower case.
+NULL_WORDS: Final = (
+    "na",
+    "n/a",
+    "#n/a",
+    "#na",
+    "null",
+    "#null!",
+    "(null)",
+    "nan",
+    "nat",
+    "none",
+    "<na>",
+    "\\n",
+    "nil",
+    "-",
+    "--",
+)
+#: Currency signs, and codes of three letters, before or behind an amount.
+_CURRENCY: Final = r"^(\p{Sc}|[A-Z]{3}|kr\.?)\s*|\s*(\p{Sc}|[A-Z]{3}|kr\.?)$"
+_SPACES: Final = r"[\s\u{200B}\u{FEFF}]+"
+_POINT: Final = (
+    r"^[+-]?([0-9]+|[1-9][0-9]{0,2}(,[0-9]{3})+|[1-9][0-9]{0,2}('[0-9]{3})+)?([.][0-9]*)?([eE][+-]?[0-9]{1,2})?$"
+)
+_COMMA: Final = (
+    r"^[+-]?([0-9]+|[1-9][0-9]{0,2}([.][0-9]{3})+|[1-9][0-9]{0,2}('[0-9]{3})+)?(,[0-9]*)?([eE][+-]?[0-9]{1,2})?$"
+)
+_NUMBER: Final = re.compile(r"^[^\w]{0,3}[0-9][0-9.,' \u00a0]*([eE][+-]?[0-9]+)?[-)]?\s?[^\w.,:/-]?$")
+_DATE: Final = re.compile(
+    r"^([A-Za-z]{3,9},? )?([0-9]{1,4}[-./ ]([0-9]{1,2}|[A-Za-z]{3,9}\.?)[-./ ,]+[0-9]{1,4}|[A-Za-z]{3,9}\.? [0-9]{1,2}, ?[0-9]{4})\b.*$"
+)
+
+
+def kind_of(text: str) -> Kind:
+    """Return whether a field holds a number, a date or other text.
+
+    >>> [kind_of(text) for text in ("1.234,50 €", "-2", "03/01/2024 10:15", "Jan 5, 2024", "apple", "12 eggs", "85123A")]
+    ['number', 'number', 'date', 'date', 'text', 'text', 'text']
+    """
+    text = text.strip()
+    if _DATE.match(text):
+        return "date"
+    return "number" if _NUMBER.match(text) else "text"
+
+
+def is_missing(text: pl.Expr, words: Iterable[str] = NULL_WORDS) -> pl.Expr:
+    """Return whether a text is absent, empty, or a word (in lower case) for nothing."""
+    lower = text.str.strip_chars().str.to_lowercase()
+    return text.is_null() | (lower == "") | lower.is_in(list(words))
+
+
+def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
+    """Return a text as Float64, null where it is none: ``1-``, ``(1)``, ``−1``, thousands and currency signs are read.
+
+    Args:
+        text: expression of text.
+        decimal: the decimal sign, "." or ","; the other one may part thousands.
+    """
+    plain = text.str.strip_chars().str.replace_all("[\u2212\u2013]", "-").str.replace_all(_CURRENCY, "")
+    plain = (
+        plain.str.replace(r"^\((.+)\)$", "-${1}")
+        .str.replace(r"^(.+)-$", "-${1}")
+        .str.replace("^(-?)" + _CURRENCY[1:], "${1}")
+    )
+    plain = plain.str.replace_all(_SPACES, "")
+    fits = plain.str.contains(_COMMA if decimal == "," else _POINT) & plain.str.contains("[0-9]")
+    plain = plain.str.replace_all("[.']" if decimal == "," else "[,']", "").str.replace(",", ".", literal=True)
+    return pl.when(fits).then(plain).cast(pl.Float64, strict=False)
+
+
+def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
+    """Return the decimal sign of numbers, by those that leave no doubt; "?" where ``1,234`` may be either.
+
+    >>> decimal_of(["2,50", "1.234,50"]), decimal_of(["2", "1,234.5"]), decimal_of(["1,234", "5"]), decimal_of(["7"])
+    (',', '.', '?', '.')
+    """
+    doubtful = False
+    for text in texts:
+        signs = re.sub("[^.,]", "", text)
+        if not signs:
+            continue
+        last = signs[-1]
+        behind = len(re.sub("[^0-9]", "", text.rpartition(last)[2]))
+        if len(set(signs)) > 1 or (len(signs) == 1 and behind != 3) or text.strip().startswith(("0,", "0.")):
+            return "," if last == "," else "."
+        if len(signs) > 1:  # 1,234,567: what comes twice parts thousands
+            return "." if last == "," else ","
+        doubtful = doubtful or last == ","
+    return "?" if doubtful else "."
