@@ -15,8 +15,7 @@ from recsys.data.engine import open_engine
 from recsys.data.prepare import prepare
 from recsys.data.purchases import open_purchases
 from recsys.data.sources import read_source
-from recsys.data.sources.column_map import CONDITIONS, load_column_map
-from recsys.data.sources.table import iso_time
+from recsys.data.reading.column_map import CONDITIONS, load_column_map
 from recsys.errors import ConfigError, DataError, RecsysError
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from typer.models import OptionInfo
 
 from recsys.cli import VERBS
 from recsys.config import Config
-from recsys.data.sources.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
+from recsys.data.reading.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
 
 TYPE_NAMES = {
     "str": "text",

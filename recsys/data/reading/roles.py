@@ -76,7 +76,7 @@ class RoleReader:
         found = find_forms(texts)
         if found.question:
             raise DataError(f"{self.origin}: {found.question}")
-        if found.evidence and found.formats != ("%Y-%m-%d",):
+        if any(not form.startswith("%Y-%m-%d") or form.endswith("%z") for form in found.formats):
             self.notes.append(f"times are read as {found.evidence}")
         return found.formats
 
@@ -192,14 +192,11 @@ class RoleReader:
         found = find_forms(texts)
         if found.question:
             return found.question
-        formats = list(dict.fromkeys([*found.formats]))
-        shown = f'"{formats[0]}"' if len(formats) == 1 else "[" + ", ".join(f'"{one}"' for one in formats) + "]"
-        stated = " ".join(self.formats) or "a date such as 2020-09-22"
-        return (
-            f"expected {stated}; write time_format: {shown}"
-            if formats
-            else f"expected {stated}; is {self.columns.time[0]} the time?"
-        )
+        stated = " or ".join(self.formats) or "a date such as 2020-09-22"
+        if not set(found.formats) - set(self.formats):
+            return f"expected {stated}; correct them, or name these rows under 'drop:' if they are no purchases"
+        shown = ", ".join(f'"{form}"' for form in found.formats)
+        return f"expected {stated}; write time_format: " + (f"[{shown}]" if len(found.formats) > 1 else shown)
 
     def condition(self, rule: DropRule) -> pl.Expr:
         """Return which rows the rule drops; null where the value is missing, except for the condition ``missing``."""
@@ -257,6 +254,8 @@ def require_column(
     twice = [name for name in found if name.startswith(f"{column} (column ")]
     if twice:
         hint = f"two columns are called {column}; give each a name of its own, or name {' or '.join(twice)}"
+    elif len(found) == 1:
+        hint = "is the separator right? Leave it out of the map, and it is found out"
     elif found == [str(number) for number in range(1, len(found) + 1)]:
         hint = "the file has no header: name columns by number, or say header: true"
     elif folder is not None and folder.is_dir() and (elsewhere := _in_another_file(column, found, folder)):
