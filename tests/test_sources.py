@@ -47,8 +47,11 @@ def test_the_folder_of_sources_is_listed():
 
 @pytest.mark.parametrize(("name", "said"), [("tabel", "did you mean table"), ("nowhere", "expected one of compl")])
 def test_an_unknown_source_is_refused_by_the_name_of_the_nearest(name, said):
-    with pytest.raises(ConfigError, match=f"data.source is '{name}', which is no source; {said}"):
-        read_source(DataConfig(source=name), open_engine("polars"))
+    with (
+        open_engine("polars") as engine,
+        pytest.raises(ConfigError, match=f"data.source is '{name}', which is no source; {said}"),
+    ):
+        read_source(DataConfig(source=name), engine)
 
 
 def test_tables_of_hm_may_lie_above_their_folder(hm, engine, monkeypatch):

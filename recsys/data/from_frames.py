@@ -16,8 +16,8 @@ from recsys.data.engine import Engine, PolarsEngine
 from recsys.data.expressions import clean_text
 from recsys.data.native import FrameStyle, OpenedFrame, column_names, open_frame, require_column
 from recsys.data.planned_promotions import usable_promotions
-from recsys.data.sources.base import RawTables, Rule
 from recsys.data.reading.frame_columns import event_columns, mended_ids
+from recsys.data.sources.base import RawTables, Rule
 from recsys.errors import DataError
 
 _EVENTS = "the frame of purchases"

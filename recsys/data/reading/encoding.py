@@ -1,6 +1,7 @@
 """Encodings of text files: what the bytes give away, or what the letters make likely."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,10 @@ _BLOCK_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 1 << 18
 #: Code pages that a shop's programs write; charset-normalizer chooses among them.
 _CODE_PAGES: Final = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp932", "gb18030", "big5", "cp949"]
+#: What Western Europe writes beyond ASCII, less what is rare there and in cp1250, cp1254 or cp1257 a common letter.
+_WESTERN: Final = frozenset(
+    "àáâãäåæçèéêëìíîïñòóôõöøùúûüßœÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜŒ¡«»°€£§ºª‘’“”„–—™®©…•·×½¼¾²´\u00a0"
+)
 
 
 def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tuple[Path, str, list[str]]:
@@ -99,8 +104,23 @@ def _guessed_encoding(path: Path, origin: Path) -> str:
                 lines += line
             if len(lines) > 1 << 14:
                 break
+    western = bytes(lines).decode("cp1252", errors="replace")
+    if _looks_western(western):
+        return "cp1252"
     best = charset_normalizer.from_bytes(bytes(lines), cp_isolation=_CODE_PAGES).best()
     if best is None:
         raise DataError(f"{origin} is not UTF-8, and its encoding is not clear; say encoding: NAME, such as cp1252")
-    western = bytes(lines).decode("cp1252", errors="replace")
     return "cp1252" if western == str(best) else best.encoding
+
+
+def _looks_western(text: str) -> bool:
+    """Return whether the letters beyond ASCII are Western, and stand among plain ones.
+
+    >>> [_looks_western(text) for text in ("1,Crème brûlée", "1,×àøêà", "1,Pøíliš", "1,Üvegpohár fûszertartó")]
+    [True, False, False, False]
+    """
+    beyond = {letter for letter in text if not letter.isascii()}
+    if not beyond <= _WESTERN or (beyond & set("õûÕÛ") and not beyond & set("ãçèêâîñ")):  # ő and ű of Hungarian
+        return False
+    words = "".join(word for word in re.findall(r"\w+", text) if not word.isascii())
+    return sum(not letter.isascii() for letter in words) <= len(words) / 2

@@ -39,15 +39,14 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     raw = config.raw or Path()
     folder = raw.parent if raw.is_file() else raw
     opened, paths = _purchases(raw, columns, origin, engine)
-    table = RoleReader(
-        _joined(opened, columns, folder, origin, engine), columns, opened.origin, folder, config.columns
-    )
+    table = RoleReader(_joined(opened, columns, folder, origin, engine), columns, opened.origin, folder, config.columns)
     marks = {f"_drop_{place}": table.condition(rule) for place, rule in enumerate(columns.drop)}
     findings = {f"_{name}": rows for name, rows in table.findings().items()}
     lost = {f"_{name}": rows for name, rows in table.lost().items()}
     flags = {name: rows.fill_null(value=False).alias(name) for name, rows in (marks | findings | lost).items()}
     events = table.frame.select(*table.event_columns(), *flags.values())
-    kept = table.frame.filter(~pl.any_horizontal(*flags.values())) if marks or lost else table.frame
+    dropped = [flags[name] for name in (*marks, *lost)]  # findings stay
+    kept = table.frame.filter(~pl.any_horizontal(dropped)) if dropped else table.frame
     items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, folder, engine)
     users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, folder, engine)
     parts = [
