@@ -339,10 +339,20 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
         ConfigError: the file is missing or not a YAML mapping, a key is unknown (the nearest known one is named),
             or a value does not fit.
     """
-    settings = {} if path is None else read_yaml(path)
+    settings = {} if path is None else _beside(path, read_yaml(path))
     if not settings.keys().isdisjoint(FLAT_KEYS) and settings.keys().isdisjoint(Config.model_fields):
         settings = from_flat(settings, str(path))
     return _overridden(settings, path, overrides)
+
+
+def _beside(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return ``settings`` of the file ``path`` with files of purchases that lie beside it found there."""
+    data = settings.get("data")
+    for key in ("raw", "columns"):
+        value = data.get(key) if isinstance(data, dict) else None
+        if isinstance(value, str) and (path.parent / value).exists():
+            data[key] = str(path.parent / value)
+    return settings
 
 
 def load_original(overrides: list[str] | None = None) -> Config:

@@ -20,6 +20,8 @@ from recsys.data.reading.times import DIRECTIVES, SINCE_1970
 from recsys.errors import ConfigError
 from recsys.settings import CONFIGS_DIR, Section, read_yaml, validated
 
+#: What ``recsys inspect`` writes where it could not decide.
+UNDECIDED = "???"
 EXAMPLE = CONFIGS_DIR / "columns" / "online_retail.yaml"
 
 #: Names of rules that validation applies to every source.
@@ -259,6 +261,13 @@ class ColumnMap(FileMap):
         return {role: column for role, column in named.items() if column is not None}
 
 
+def _with_on(joins: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+    """Return ``join`` with its key ``on``, which YAML 1.1 takes for true."""
+    if isinstance(joins, list):
+        return [_with_on(join) for join in joins]
+    return {"on" if key is True else key: value for key, value in joins.items()} if isinstance(joins, dict) else joins
+
+
 def load_column_map(columns: Path | dict[str, Any] | None) -> ColumnMap:
     """Return the column map: that of a YAML file, or what stands under ``data.columns`` itself.
 
@@ -276,6 +285,10 @@ def load_column_map(columns: Path | dict[str, Any] | None) -> ColumnMap:
         settings, origin = read_yaml(columns), str(columns)
     else:
         raise ConfigError(f"column map {columns} is missing; write one after {EXAMPLE}, or correct data.columns")
+    settings = settings | ({"join": _with_on(settings["join"])} if "join" in settings else {})
+    open_ = next((key for key, value in settings.items() if value == UNDECIDED), None)
+    if open_ is not None:
+        raise ConfigError(f"{origin}: {open_} is not decided yet; its line says what is asked; write the answer there")
     lacking = [role for role in schema.EVENT_REQUIRED if role not in settings]
     if lacking and settings.keys() <= ColumnMap.model_fields.keys():
         raise ConfigError(f"{origin} does not say which column is the {lacking[0]}; add a line '{lacking[0]}: COLUMN'")

@@ -1,0 +1,107 @@
+"""What purchases say of themselves before anything is trained: gaps, repeats, and whether they are enough."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, cast
+
+import polars as pl
+
+from recsys import schema
+
+#: Below these a decoder has hardly anything to learn from.
+_FEWEST_ROWS: Final = 1_000
+_FEWEST_USERS: Final = 50
+_FEWEST_IN_WINDOW: Final = 20
+#: A single customer with so large a share of the rows is a till, or nobody.
+_TILL_SHARE: Final = 0.2
+_ONE_BASKET_SHARE: Final = 0.9
+_LISTS: Final = 12
+_FOLDS: Final = 3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Figures of purchases, and what follows from them."""
+
+    n_rows: int
+    n_users: int
+    n_items: int
+    first: datetime
+    last: datetime
+    share_repeats: float  # of purchases: of something the customer had bought before
+    share_once: float  # of customers: who came on one day only
+    gap_days: float | None  # median between two days of one customer
+    largest_user: str
+    largest_share: float
+    horizon_days: int
+    n_folds: int
+    k: int
+    lacking: tuple[str, ...]  # why there is hardly enough to learn from
+    doubts: tuple[str, ...]  # what a person should look at
+
+
+def facts_of(purchases: pl.DataFrame) -> Facts:
+    """Return the figures of ``purchases``: ``user_id`` and ``item_id`` text, ``time`` Datetime or Date, all present."""
+    rows = purchases.with_columns(pl.col(schema.TIME).cast(pl.Date).alias("day"))
+    days = rows.select(schema.USER_ID, "day").unique().sort(schema.USER_ID, "day")
+    gaps = days.select(pl.col("day").diff().over(schema.USER_ID).dt.total_days().alias("gap")).drop_nulls()["gap"]
+    per_user = rows.group_by(schema.USER_ID).len().sort("len", descending=True)
+    n_users, n_items = len(per_user), rows[schema.ITEM_ID].n_unique()
+    times = pl.col(schema.TIME).cast(pl.Datetime("us"))
+    first, last = rows.select(times.min().alias("first"), times.max().alias("last")).row(0)
+    n_first = rows.select(schema.USER_ID, schema.ITEM_ID).n_unique()
+    gap = None if not len(gaps) else float(gaps.median() or 0)  # type: ignore[arg-type]
+    span = (last - first).days + 1
+    # A window holds a visit of a customer who comes as often as most do.
+    horizon = next((days for days in (7, 14, 30, 60, 90) if gap is not None and gap <= days), 90)
+    horizon = min(horizon, max(span // 4, 1))
+    n_folds = max(min(_FOLDS, span // horizon - 2), 0)
+    in_window = rows.filter(pl.col("day") > pl.lit(last.date()) - pl.duration(days=horizon))[schema.USER_ID].n_unique()
+    lacking = []
+    if len(rows) < _FEWEST_ROWS:
+        lacking.append(f"{len(rows):,} purchases; some {_FEWEST_ROWS:,} are the least to learn from")
+    if n_users < _FEWEST_USERS:
+        lacking.append(f"{n_users:,} customers; some {_FEWEST_USERS} are the least")
+    if in_window < _FEWEST_IN_WINDOW:
+        lacking.append(
+            f"{in_window} customers in the last {horizon} days; with fewer than {_FEWEST_IN_WINDOW} nothing is measured"
+        )
+    once = float((days.group_by(schema.USER_ID).len()["len"] == 1).mean() or 0)
+    largest, share = str(per_user[schema.USER_ID][0]), per_user["len"][0] / len(rows)
+    doubts = []
+    if share > _TILL_SHARE and n_users > 1 / _TILL_SHARE * 2:
+        doubts.append(f"customer {largest} has {share:.0%} of all rows: a till, or everybody without a card?")
+    if once > _ONE_BASKET_SHARE:
+        doubts.append(f"{once:.0%} of customers came on one day only: is it the customer's id, or the order's?")
+    return Facts(
+        n_rows=len(rows),
+        n_users=n_users,
+        n_items=n_items,
+        first=first,
+        last=last,
+        share_repeats=1 - n_first / len(rows),
+        share_once=once,
+        gap_days=gap,
+        largest_user=largest,
+        largest_share=share,
+        horizon_days=horizon,
+        n_folds=n_folds,
+        k=min(_LISTS, max(n_items - 1, 1)),
+        lacking=tuple(lacking),
+        doubts=tuple(doubts),
+    )
+
+
+def in_words(row: dict[str, object], label: str | None = None) -> str:
+    """Return a purchase as a sentence; ``row`` has the schema's columns.
+
+    >>> in_words({"user_id": "ann", "item_id": "apple", "time": datetime(2024, 1, 5, 10, 15), "quantity": 2.0})
+    'Friday 5 January 2024, 10:15: customer ann bought 2 × apple'
+    """
+    time = cast("datetime", row[schema.TIME])
+    when = f"{time:%A} {time.day} {time:%B %Y}" + (f", {time:%H:%M}" if (time.hour, time.minute) != (0, 0) else "")
+    quantity, price = row.get(schema.QUANTITY), row.get(schema.PRICE)
+    pieces = "" if quantity is None else f"{quantity:g} × "
+    at = "" if price is None else f" at {price:g}"
+    named = f" ({label})" if label else ""
+    return f"{when}: customer {row[schema.USER_ID]} bought {pieces}{row[schema.ITEM_ID]}{named}{at}"

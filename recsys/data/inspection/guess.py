@@ -1,0 +1,328 @@
+"""Which column is whose: roles guessed from names and from what the values do, each with its reason."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from recsys.data.inspection.columns import Column, words_of
+
+#: Words of a column's name that speak for a role, the strongest first.
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "user_id": (
+        *(
+            "customer",
+            "customerid",
+            "client",
+            "member",
+            "user",
+            "userid",
+            "card",
+            "buyer",
+            "household",
+            "shopper",
+            "loyalty",
+            "account",
+        ),
+        *("cust", "person", "visitor", "uid", "patient", "guest", "kunde", "kundennummer", "cliente", "reviewer"),
+    ),
+    "item_id": (
+        *(
+            "product",
+            "item",
+            "sku",
+            "article",
+            "stock",
+            "asin",
+            "ean",
+            "gtin",
+            "barcode",
+            "itemid",
+            "productid",
+            "material",
+            "movie",
+        ),
+        *(
+            "artikel",
+            "producto",
+            "dish",
+            "book",
+            "song",
+            "coffee",
+            "plu",
+            "upc",
+            "isbn",
+            "track",
+            "goods",
+            "itemdescription",
+        ),
+    ),
+    "time": (
+        "date",
+        "time",
+        "timestamp",
+        "datetime",
+        "when",
+        "day",
+        "datum",
+        "fecha",
+        "dat",
+        "purchased",
+        "ordered",
+        "created",
+        "sold",
+    ),
+    "price": (
+        "price",
+        "unitprice",
+        "preis",
+        "precio",
+        "amount",
+        "money",
+        "value",
+        "revenue",
+        "paid",
+        "cost",
+        "sales",
+        "total",
+        "spend",
+    ),
+    "quantity": ("quantity", "qty", "pieces", "units", "menge", "count", "cantidad", "pcs", "number", "amount"),
+    "basket_id": (
+        "invoice",
+        "order",
+        "receipt",
+        "basket",
+        "transaction",
+        "bon",
+        "ticket",
+        "bill",
+        "cart",
+        "session",
+        "checkout",
+        "sale",
+    ),
+    "channel": ("channel", "web", "online", "shop", "store", "branch", "device", "cash", "payment"),
+}
+#: Words of times that are none of the purchase.
+_OTHER_TIMES: Final = {
+    "birth",
+    "birthday",
+    "delivery",
+    "delivered",
+    "due",
+    "updated",
+    "estimated",
+    "approved",
+    "carrier",
+    "limit",
+    "shipping",
+}
+_LABELS: Final = {
+    "name",
+    "description",
+    "desc",
+    "title",
+    "category",
+    "type",
+    "length",
+    "photos",
+    "prefix",
+    "zip",
+    "city",
+    "state",
+    "country",
+}
+#: A column follows another where so many of the rows hold their value's most frequent one.
+_FOLLOWS: Final = 0.95
+REQUIRED: Final = ("user_id", "item_id", "time")
+OPTIONAL: Final = ("price", "quantity", "basket_id", "channel")
+
+
+@dataclass
+class Guess:
+    """Roles of a table's columns, by the schema's names, and what is open."""
+
+    roles: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    clock: str | None = None  # column of the clock, where it stands beside the day
+    item_attributes: list[str] = field(default_factory=list)
+    user_attributes: list[str] = field(default_factory=list)
+    open: dict[str, str] = field(default_factory=dict)  # role → the question
+
+
+def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
+    """Return which column of ``frame`` has which role."""
+    left = {column.name: column for column in columns if column.kind != "empty"}
+    guess = Guess()
+    _take(guess, left, "time", _time_score)
+    day = guess.roles.get("time")
+    if day is not None:
+        clocks = [column.name for column in left.values() if column.kind == "clock"]
+        if len(clocks) == 1 and _has_no_clock(frame, day):
+            guess.clock = clocks[0]
+            guess.reasons["time"] += f", with the clock in {clocks[0]}"
+            del left[clocks[0]]
+    _take(guess, left, "user_id", _user_score)
+    _take(guess, left, "item_id", _item_score)
+    _guess_without_names(guess, left)
+    _take(guess, left, "basket_id", lambda column: _basket_score(column, frame, guess))
+    _take(guess, left, "quantity", _quantity_score)
+    _take(guess, left, "price", _price_score)
+    _take(guess, left, "channel", _channel_score)
+    for role in REQUIRED:
+        if role not in guess.roles and role not in guess.open:
+            guess.open[role] = f"no column looks like it; found {', '.join(frame.columns)}"
+    _attributes(guess, frame, left)
+    return guess
+
+
+def _take(guess: Guess, left: dict[str, Column], role: str, score: Callable[[Column], tuple[float, str]]) -> None:
+    """Give ``role`` to the column with the best score, if one has any; two that are equally good are a question."""
+    scored = sorted(((*score(column), name) for name, column in left.items()), key=lambda one: -one[0])
+    scored = [one for one in scored if one[0] > 0]
+    if not scored:
+        return
+    best, reason, name = scored[0]
+    if role in REQUIRED and len(scored) > 1 and scored[1][0] >= best:
+        names = [other for value, _, other in scored if value >= best]
+        guess.open[role] = f"{' and '.join(names)} look alike; name one of them"
+        return
+    guess.roles[role], guess.reasons[role] = name, reason
+    del left[name]
+
+
+def _guess_without_names(guess: Guess, left: dict[str, Column]) -> None:
+    """Where there is no header, of two columns that may be either the one with more values is the customer."""
+    if any(not name.isdecimal() for name in left) or {"user_id", "item_id"} & guess.roles.keys():
+        return
+    whole = sorted((column for column in left.values() if column.is_whole), key=lambda one: -one.n_distinct)
+    if len(whole) != 2 or whole[0].n_distinct < 2 * whole[1].n_distinct:
+        return
+    for role, column in zip(("user_id", "item_id"), whole, strict=True):
+        guess.roles[role] = column.name
+        guess.reasons[role] = (
+            f"no header; it has {column.n_distinct:,} values of {whole[0].n_distinct:,} and {whole[1].n_distinct:,}"
+        )
+        del left[column.name]
+
+
+def _by_name(role: str, column: Column) -> float:
+    """Return how strongly the name speaks for a role, from 0 to 1."""
+    words = words_of(column.name)
+    joined = "".join(c for c in column.name.lower() if c.isalnum())
+    strongest = [1 - place / 100 for place, word in enumerate(_WORDS[role]) if word in words or joined == word]
+    return max(strongest, default=0.0)
+
+
+def _time_score(column: Column) -> tuple[float, str]:
+    if column.kind != "time" or column.times is None:
+        return 0, ""
+    named = _by_name("time", column)
+    other = bool(words_of(column.name) & _OTHER_TIMES)
+    purchase = bool(words_of(column.name) & {"purchase", "order", "invoice", "transaction", "sale"})
+    score = (
+        1
+        + named
+        + 0.5 * purchase
+        + column.share_times
+        - 2 * other
+        - column.share_missing
+        + min(column.n_distinct, 1000) / 4000
+    )
+    return score, f"its values are times ({column.examples[0]})"
+
+
+def _user_score(column: Column) -> tuple[float, str]:
+    named = _by_name("user_id", column)
+    if not column.is_whole or not named or words_of(column.name) & (_LABELS | {"birth", "type", "segment"}):
+        return 0, ""
+    unique = "unique" in words_of(column.name)
+    # A key of one row each is an order's, as long as another column is not.
+    score = 1 + named + 0.5 * unique + 0.3 * (column.rows_a_value > 1.05) + (column.n_distinct > 1)
+    return score, f"its name says so; {column.n_distinct:,} values, {column.rows_a_value:.1f} rows each"
+
+
+def _item_score(column: Column) -> tuple[float, str]:
+    named = _by_name("item_id", column)
+    if not column.is_whole or not named:
+        return 0, ""
+    words = words_of(column.name)
+    label = bool(words & (_LABELS | {"order"})) and not words & {"id", "code", "sku"}
+    code = bool(words & {"id", "code", "sku", "number", "no"})
+    score = 1 + named + 0.6 * code - 0.8 * label + 0.3 * (column.rows_a_value > 1.5)
+    return max(score, 0.1), f"its name says so; {column.n_distinct:,} values, {column.rows_a_value:.1f} rows each"
+
+
+def _basket_score(column: Column, frame: pl.DataFrame, guess: Guess) -> tuple[float, str]:
+    named = _by_name("basket_id", column)
+    if (
+        not column.is_whole
+        or not named
+        or column.rows_a_value < 1
+        or words_of(column.name) & {"status", "type", "item", "date"}
+    ):
+        return 0, ""
+    user = guess.roles.get("user_id")
+    if user is not None and follows(frame, column.name, user) < _FOLLOWS:
+        return 0, ""
+    return (
+        named + column.rows_a_value / 1000,
+        f"its name says so, and each value has one customer; {column.n_distinct:,} values",
+    )
+
+
+def _quantity_score(column: Column) -> tuple[float, str]:
+    named = _by_name("quantity", column)
+    if column.kind != "number" or not named or words_of(column.name) & {"price", "id", "no"}:
+        return 0, ""
+    return named + column.share_whole, f"its name says so; {column.lowest:g} to {column.highest:g}"
+
+
+def _price_score(column: Column) -> tuple[float, str]:
+    named = _by_name("price", column)
+    words = words_of(column.name)
+    if column.kind != "number" or not named or words & {"id", "freight", "shipping", "tax", "discount"}:
+        return 0, ""
+    unit = bool(words & {"unit", "price"})
+    return named + unit + (1 - column.share_whole), f"its name says so; {column.lowest:g} to {column.highest:g}"
+
+
+def _channel_score(column: Column) -> tuple[float, str]:
+    named = _by_name("channel", column)
+    if not named or column.n_distinct > 127 or not column.is_whole or column.n_distinct < 2:
+        return 0, ""
+    return named, f"its name says so; {column.n_distinct} values"
+
+
+def _has_no_clock(frame: pl.DataFrame, day: str) -> bool:
+    values = frame[day]
+    if values.dtype.is_temporal():
+        return values.dtype == pl.Date or bool((values.cast(pl.Datetime("us")).dt.hour() == 0).all())
+    return not values.cast(pl.String).drop_nulls().head(1_000).str.contains(r"[0-9]{1,2}[:.h][0-9]{2}").any()
+
+
+def follows(frame: pl.DataFrame, key: str, value: str) -> float:
+    """Return the share of rows that hold the most frequent ``value`` of their ``key``."""
+    present = frame.select(key, value).drop_nulls()
+    if not len(present):
+        return 0.0
+    counts = present.group_by(key, value).len().group_by(key).agg(pl.col("len").max())
+    return float(counts["len"].sum()) / len(present)
+
+
+def _attributes(guess: Guess, frame: pl.DataFrame, left: Mapping[str, Column]) -> None:
+    """Note which columns say something of the item, or of the customer: they hardly differ among its rows."""
+    item, user = guess.roles.get("item_id"), guess.roles.get("user_id")
+    for name, column in left.items():
+        if column.kind not in ("text", "number") or column.n_distinct < 2 or column.share_missing > 0.9:
+            continue
+        varies = column.n_distinct > 1 and column.rows_a_value > 1.05
+        of_item = follows(frame, item, name) if item and varies and item != name else 0.0
+        of_user = follows(frame, user, name) if user and varies and column.kind == "text" else 0.0
+        is_name = bool(words_of(name) & {"name", "description", "desc", "title"})
+        if column.kind == "text" and (of_item >= _FOLLOWS or (is_name and of_item > 0.7)) and of_item >= of_user:
+            guess.item_attributes.append(name)
+        elif of_user >= _FOLLOWS and column.n_distinct <= 1_000:
+            guess.user_attributes.append(name)
