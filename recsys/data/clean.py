@@ -220,8 +220,8 @@ def _nobody_known(user: np.ndarray, known_user: np.ndarray, users: Ids, origin: 
     there = users.values.filter(pa.array(known_user))
     shown = f"; there stand {there[0].as_py()!r} and the like" if len(there) else ""
     return DataError(
-        f"none of the {len(buyers):,} customers of {origin}, e.g. {users.values[int(buyers[0])].as_py()!r}, stands in the table "
-        f"of users beside it{shown}; name the column of the same ids (users: user_id: COLUMN)"
+        f"none of the {len(buyers):,} customers of {origin}, e.g. {users.values[int(buyers[0])].as_py()!r}, stands in "
+        f"the table of users beside it{shown}; name the column of the same ids (users: user_id: COLUMN)"
     )
 
 
@@ -229,8 +229,8 @@ def _refuse_losses(tables: RawTables, engine: Engine, report: Report) -> None:
     """Raise a DataError where rows were not read, or more than a few are lost for a reason that nobody stated."""
     if tables.n_records is not None and report.rows_read != tables.n_records:
         raise DataError(
-            f"{_origin(tables)}: {report.rows_read:,} rows were read, but the file holds {tables.n_records:,}; look for a "
-            "quotation mark that is not closed, or save it again"
+            f"{_origin(tables)}: {report.rows_read:,} rows were read, but the file holds {tables.n_records:,}; look "
+            "for a quotation mark that is not closed, or save it again"
         )
     for limit in tables.limits:
         lost = report.dropped.get(limit.name, 0) or report.found.get(limit.name, 0)

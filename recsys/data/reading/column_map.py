@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from recsys import schema
 from recsys.data.reading.files import FileForm
@@ -105,7 +105,7 @@ class DropRule(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="what the validation report counts the rows under")
     column: _Column = Field(description="column of the purchases' file")
     missing: bool | None = Field(None, description="true: the value is absent or empty; false: it is there")
-    equals: StrictBool | StrictInt | StrictFloat | StrictStr | None = Field(
+    equals: StrictBool | StrictInt | StrictFloat | str | None = Field(
         None, description="the value is this; true: it says true, yes or 1"
     )
     one_of: tuple[str, ...] | None = Field(None, min_length=1, description="the value is one of these")
@@ -212,8 +212,8 @@ class ColumnMap(FileMap):
     time: _TimeColumns = Field(description="when; two columns where the clock stands beside the day")
     time_format: _TimeFormats | None = Field(
         None,
-        description="how the time is written, such as '%d/%m/%Y %H:%M', a list of such, or seconds or milliseconds since "
-        "1970; found out by default",
+        description="how the time is written, such as '%d/%m/%Y %H:%M', a list of such, or seconds or milliseconds "
+        "since 1970; found out by default",
     )
     timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
         None, description="of the shop: times with a zone and those since 1970 are brought to it"
@@ -276,8 +276,8 @@ def load_column_map(columns: Path | dict[str, Any] | None) -> ColumnMap:
     """
     if columns is None:
         raise ConfigError(
-            f"source: table needs a column map; write one with `recsys inspect FILE --write shop.yaml`, or after {EXAMPLE}, "
-            "and name it with --set data.columns=FILE"
+            "source: table needs a column map; write one with `recsys inspect FILE --write shop.yaml`, or after "
+            f"{EXAMPLE}, and name it with --set data.columns=FILE"
         )
     if isinstance(columns, dict):
         settings, origin = columns, "data.columns"

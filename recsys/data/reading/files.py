@@ -102,8 +102,8 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
             places = again[FILE].unique().sort().to_list()
             names = ", ".join(tables[place].origin for place in places[:3])
             raise DataError(
-                f"{len(again):,} rows of {names} stand in an earlier file too; say overlap: once to count them once, or "
-                "overlap: all"
+                f"{len(again):,} rows of {names} stand in an earlier file too; say overlap: once to count them once, "
+                "or overlap: all"
             )
         if overlap == "once":
             frame = frame.join(again.lazy(), on=[FILE, LINE], how="anti")
@@ -189,8 +189,8 @@ def _unpacked(path: Path, scratch: Path) -> tuple[Path, str]:
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         # RuntimeError: a password is asked for, or (NotImplementedError) the packing is unknown.
         raise DataError(
-            f"{path} could not be unpacked into {scratch} ({one_line(error)}); fetch it again, or set TMPDIR to a folder "
-            "with more space"
+            f"{path} could not be unpacked into {scratch} ({one_line(error)}); fetch it again, or set TMPDIR to a "
+            "folder with more space"
         ) from error
     return target, name
 

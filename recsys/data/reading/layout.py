@@ -109,6 +109,7 @@ def table_of_records(records: list[tuple[int, list[str]]], header: bool | None, 
 
 
 def n_titles(records: list[tuple[int, list[str]]], n_fields: int) -> int:
+    """Return how many records above the header, or the first row, say something else."""
     titles = 0
     while titles < min(len(records) - 1, _MOST_TITLE_LINES) and _is_title(records[titles][1], n_fields):
         titles += 1
@@ -139,8 +140,8 @@ def _separator_of(head: str, origin: Path) -> str:
     if best is None:
         shown = head.partition("\n")[0][:80]
         raise DataError(
-            f"{origin}: no separator is found in {shown!r}, expected one of , ; tab |; say separator: '…' in the map, or "
-            "widths: [n, …] where columns have a fixed width"
+            f"{origin}: no separator is found in {shown!r}, expected one of , ; tab |; say separator: '…' in the map, "
+            "or widths: [n, …] where columns have a fixed width"
         )
     return best
 
@@ -200,6 +201,6 @@ def column_names(
 
 def _wrong_length(origin: Path, line: int, row: list[str], n_fields: int, separator: str, where: str) -> DataError:
     return DataError(
-        f"{origin}: line {line} has {len(row)} fields, {where} have {n_fields}: {separator.join(row)[:80]!r}; is it the "
-        "header? Say header: false, or the separator"
+        f"{origin}: line {line} has {len(row)} fields, {where} have {n_fields}: {separator.join(row)[:80]!r}; is it "
+        "the header? Say header: false, or the separator"
     )

@@ -7,11 +7,11 @@ fast, and Python's csv module for everything else, which knows what a lone quota
 
 import codecs
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import polars as pl
@@ -150,8 +150,8 @@ def _parsed(path: Path, layout: Layout, scratch: Path, origin: Path) -> tuple[Pa
     n_records = n_lines if n_rows == n_lines else _count_records(path, layout)
     if n_rows != n_records:
         raise DataError(
-            f"{origin}: {n_rows:,} records were read, but {n_records:,} are counted in the file; look for a quotation mark "
-            "that is not closed, or save it again"
+            f"{origin}: {n_rows:,} records were read, but {n_records:,} are counted in the file; look for a quotation "
+            "mark that is not closed, or save it again"
         )
     return stored, n_rows, said
 
@@ -196,26 +196,41 @@ def _line_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]
     Raises:
         _Malformed: however it is read, a line has another number of fields than the others.
     """
-    forms = ({"strict": True}, {"strict": True, "escapechar": "\\"}, {})
+    options: dict[str, Any] = {"delimiter": layout.separator}
+    ways: tuple[Callable[[str], list[str]], ...] = (
+        lambda text: next(csv.reader([text], strict=True, **options)),
+        lambda text: next(csv.reader([text], strict=True, escapechar="\\", **options)),
+        lambda text: [_unquoted(field) for field in text.split(layout.separator)],
+        lambda text: next(csv.reader([text], **options)),
+    )
     with _opened(path, layout) as stream:
         for line, text in enumerate(stream, start=layout.first_line):
             text = text.rstrip("\r\n")
             if not text.strip(layout.separator + " "):
                 continue
             row: list[str] = []
-            for options in forms if '"' in text else ({},):
+            for way in ways if '"' in text else ways[-1:]:
                 try:
-                    row = next(csv.reader([text], delimiter=layout.separator, **options))  # type: ignore[call-overload]
+                    row = way(text)
                 except csv.Error:
                     continue
                 if len(row) == layout.n_fields:
                     break
             if len(row) != layout.n_fields:
-                row = text.split(layout.separator)
-            if len(row) != layout.n_fields:
                 counted = f"has {len(row)} fields, expected {layout.n_fields}: {text[:80]!r}; "
                 raise _Malformed(line, counted + 'put a field that holds the separator between quotation marks (")')
             yield line, row
+
+
+def _unquoted(field: str) -> str:
+    """Return a field without the quotation marks around it, where those within it are doubled.
+
+    >>> [_unquoted(field) for field in ('"Mug"', '"a ""b"" c"', '"Big" bag', '17"')]
+    ['Mug', 'a "b" c', '"Big" bag', '17"']
+    """
+    inner = field[1:-1]
+    is_quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if is_quoted else field
 
 
 def _store(records: Iterator[tuple[int, list[str]]], layout: Layout, path: Path) -> int:
@@ -260,7 +275,7 @@ def _count_lines(path: Path, layout: Layout) -> int:
 def _fixed_width(
     path: Path, form: TextForm, head: str, encoding: str, notes: list[str], scratch: Path, origin: Path
 ) -> TextTable:
-    """Return the table of a file whose columns have the widths ``form.widths``, in characters; the last may be longer."""
+    """Return the table of a file with columns of the widths ``form.widths``, in characters; the last may be longer."""
     ends = np.cumsum(form.widths).tolist()
     begins = [0, *ends[:-1]]
 

@@ -38,7 +38,7 @@ SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds"
 PIVOT: Final = 68
 _ZONE: Final = r"\s*(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})$"
 _CLOCK: Final = re.compile(
-    r"(?P<gap>[T ,]*\s*)(?P<hour>[0-9]{1,2})(?P<mark>[:.h])[0-9]{2}(?P<second>[:.][0-9]{2}(?P<part>[.,][0-9]+)?)?"
+    r"(?P<gap>^|[T ,]+\s*)(?P<hour>[0-9]{1,2})(?P<mark>[:.h])[0-9]{2}(?P<second>[:.][0-9]{2}(?P<part>[.,][0-9]+)?)?"
     r"(?P<half>\s?[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?$"
 )
 _EPOCHS: Final = ((9, 10, "seconds"), (12, 13, "milliseconds"), (15, 16, "microseconds"))

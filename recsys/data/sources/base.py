@@ -38,8 +38,8 @@ class Rule:
 class Limit:
     """What must not befall more than a few rows (:data:`MOST_LOST`): else the file is read in a wrong way.
 
-    ``name`` is what the report counts the rows under, ``rows`` which they are, null counting as False, and ``shown`` the
-    column of which examples are shown. ``advice`` is what to write, found out when it is needed.
+    ``name`` is what the report counts the rows under, ``rows`` which they are, null counting as False, and ``shown``
+    the column of which examples are shown. ``advice`` is what to write, found out when it is needed.
     """
 
     name: str

@@ -5,6 +5,7 @@ writes them, numbers by its decimal sign. What cannot be read is counted, and be
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
 def _purchases(raw: Path, columns: ColumnMap, origin: str, engine: Engine) -> tuple[OpenTable, list[Path]]:
     """Return the table of purchases: that of the map's database, of the file ``raw``, or of the files the map names."""
     if columns.database is not None:
-        return open_database(columns.database, columns.form, engine.scratch), []
+        stated = replace(columns.form, table=columns.table, query=columns.query)
+        return open_database(columns.database, stated, engine.scratch), []
     if raw.is_file():
         if columns.file is not None and raw.name not in {Path(name).name for name in columns.file}:
             raise DataError(
@@ -130,8 +132,8 @@ def _join(frame: pl.LazyFrame, other: OpenTable, part: JoinMap, origin: str) -> 
     if lost > 0.02 * total:
         known = right.select(pl.col(part.on[0]).first()).collect().item()
         raise DataError(
-            f"{lost:,} of {total:,} rows of {origin} have no row in {other.origin}, e.g. {part.on[0]} {example!r}; there it "
-            f"is written like {known!r}; correct 'join: on'"
+            f"{lost:,} of {total:,} rows of {origin} have no row in {other.origin}, e.g. {part.on[0]} {example!r}; "
+            f"there it is written like {known!r}; correct 'join: on'"
         )
     return left.join(right, on=part.on, how="left")
 
