@@ -39,7 +39,7 @@ def measure(command: list[str], folder: Path) -> Cost:
     Raises:
         CalledProcessError: it failed.
     """
-    environment = os.environ | {"POLARS_MAXTHREADS": THREADS, "OMP_NUMTHREADS": THREADS}
+    environment = os.environ | {"POLARS_MAX_THREADS": THREADS, "OMP_NUM_THREADS": THREADS}
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
