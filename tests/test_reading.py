@@ -124,6 +124,12 @@ def test_a_quotation_mark_that_is_never_closed_swallows_no_line(tmp_path: Path) 
     assert rows(table) == [("1", "Mug", "2"), ("2", '"Pot', "3"), ("3", "Cup", "4")]
 
 
+@pytest.mark.parametrize("review", ["nice\nred, green, blue\nthe end", "nice\nred, green, blue"])
+def test_a_text_of_several_lines_may_hold_as_many_separators_as_a_record(tmp_path: Path, review: str) -> None:
+    table = read(tmp_path, f'sku,review,n\n1,"{review}",5\n2,"good, cheap",3\n')
+    assert rows(table) == [("1", review, "5"), ("2", "good, cheap", "3")]
+
+
 def test_lines_are_those_of_an_editor_below_a_field_of_two(tmp_path: Path) -> None:
     assert lines(read(tmp_path, 'sku,name\n1,"a\nb"\n2,c\n\n3,d\n')) == [2, 4, 6]
 
@@ -135,6 +141,11 @@ def test_lines_are_those_of_an_editor_below_a_field_of_two(tmp_path: Path) -> No
 def test_a_line_with_too_many_fields_is_named(tmp_path: Path, quoted: str) -> None:
     with pytest.raises(DataError, match=r"shop\.csv: line 3 has 4 fields, expected 3: '2,b,4,5'"):
         read(tmp_path, f"sku,name,n\n1,{quoted},3\n2,b,4,5\n3,c,4\n")
+
+
+def test_a_header_of_more_names_than_the_lines_have_fields_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"shop\.csv: line 1 has 4 fields, most lines have 3: 'u,i,t,note'"):
+        read(tmp_path, "u,i,t,note\n1,a,2024-01-02\n2,b,2024-01-03\n")
 
 
 def test_a_line_with_too_few_fields_is_named(tmp_path: Path) -> None:
@@ -226,6 +237,11 @@ def test_a_header_that_is_taken_for_a_row_is_one_where_the_map_says_so(shop: Pat
     assert bought(shop / "log.csv", item_id="2024", header=True) == [("1", "7"), ("2", "8")]
 
 
+def test_a_column_may_be_called_as_the_reader_calls_its_own(shop: Path) -> None:
+    (shop / "shop.csv").write_text("u,i,t,_line,_file\n1,a,2024-01-02,x,z\n2,b,2024-01-03,y,z\n")
+    assert bought(shop / "shop.csv") == BOTH
+
+
 def test_two_columns_of_one_name_are_asked_for(shop: Path) -> None:
     (shop / "shop.csv").write_text("u,i,t,i\n1,a,2024-01-02,x\n2,b,2024-01-03,y\n")
     assert "two columns are called i; give each a name of its own" in refused(shop / "shop.csv")
@@ -272,6 +288,10 @@ def test_encodings_are_found(tmp_path: Path, encoding: str) -> None:
 def test_other_code_pages_are_guessed_by_their_letters(tmp_path: Path, encoding: str, names: list[str]) -> None:
     text = "sku;name\n" + "".join(f"{place};{name}\n" for place, name in enumerate(names))
     assert [name for _, name in rows(read(tmp_path, text.encode(encoding)))] == names
+
+
+def test_a_damaged_byte_does_not_make_a_file_one_of_two_bytes_a_letter(tmp_path: Path) -> None:
+    assert rows(read(tmp_path, b"sku,name\n1,Mu\0g\n2,Cup\n")) == [("1", "Mu\0g"), ("2", "Cup")]
 
 
 def test_a_stated_encoding_is_taken_or_refused(tmp_path: Path) -> None:
@@ -326,6 +346,13 @@ def test_several_files_are_one_table(months: Path) -> None:
     assert "2025-*.csv is missing" in refused(months, file="2025-*.csv")
     (months / "2024-03.csv").write_text("u,i,t,price\n1,a,2024-03-02,5\n")
     assert "have different columns (price in one of them only)" in refused(months, file="2024-*.csv")
+
+
+def test_files_with_a_column_of_two_types_are_one_table(shop: Path) -> None:
+    day = [date(2024, 1, 2), date(2024, 1, 3)]
+    pl.DataFrame({"u": [1.0, None], "i": ["a", "b"], "t": day}).write_parquet(shop / "1.parquet")
+    pl.DataFrame({"u": [1, 2], "i": ["c", "d"], "t": day}).write_parquet(shop / "2.parquet")
+    assert sorted(events(shop, file="*.parquet")["user_id"], key=str) == ["1", "1", "2", None]
 
 
 def test_rows_that_stand_in_two_files_are_asked_for(months: Path) -> None:
@@ -520,6 +547,9 @@ def times_of(texts: list[str | None], timezone: str | None = None) -> list[datet
         ("2024/3/1 9:05", datetime(2024, 3, 1, 9, 5)),
         ("2024.03.01", datetime(2024, 3, 1)),
         ("20240301", datetime(2024, 3, 1)),
+        ("202403011015", datetime(2024, 3, 1, 10, 15)),
+        ("20240301101530", datetime(2024, 3, 1, 10, 15, 30)),
+        ("2024-03-01 10:15:30,250", datetime(2024, 3, 1, 10, 15, 30, 250_000)),
         ("25.03.2024 10:15", datetime(2024, 3, 25, 10, 15)),
         ("25/3/2024", datetime(2024, 3, 25)),
         ("3/25/2024 9:05", datetime(2024, 3, 25, 9, 5)),
@@ -543,6 +573,7 @@ def times_of(texts: list[str | None], timezone: str | None = None) -> list[datet
         ("1709288130000", datetime(2024, 3, 1, 10, 15, 30)),
         ("1709288130000000", datetime(2024, 3, 1, 10, 15, 30)),
         ("1709288130.0", datetime(2024, 3, 1, 10, 15, 30)),
+        ("1709288130.123", datetime(2024, 3, 1, 10, 15, 30)),
         (" 2024-03-01 ", datetime(2024, 3, 1)),
         ("soon", None),
         ("2024-02-31", None),
@@ -561,6 +592,8 @@ def test_times_are_read_as_they_are_written(text: str | None, expected: datetime
         ("2024-07-01 10:15:30 +0000", datetime(2024, 7, 1, 12, 15, 30)),
         ("2024-07-01 10:15:30-05:00", datetime(2024, 7, 1, 17, 15, 30)),
         ("2024-01-01 23:30:00Z", datetime(2024, 1, 2, 0, 30)),
+        ("2024-01-01 23:30:00+00", datetime(2024, 1, 2, 0, 30)),
+        ("2024-01-01 23:30:00-03", datetime(2024, 1, 2, 3, 30)),
         ("1719828930", datetime(2024, 7, 1, 12, 15, 30)),
         ("2024-07-01 10:15:30", datetime(2024, 7, 1, 10, 15, 30)),
     ],
@@ -577,6 +610,8 @@ def test_times_with_a_zone_and_since_1970_are_brought_to_that_of_the_shop(text: 
         (["1/2/2024", "2/2/2024", "3/2/2024", "5/2/2024", "1/3/2024"], "%d/%m/%Y", "the rows are in its order"),
         (["2/1/2024", "2/2/2024", "2/3/2024", "2/5/2024", "3/1/2024"], "%m/%d/%Y", "the rows are in its order"),
         (["01/02/99", "13/02/01"], "%d/%m/%y", "1 of 2 fit nothing else"),
+        (["15/01/24", "20/02/24", "07/03/24"], "%d/%m/%y", "2 of 3 fit nothing else"),
+        (["24/01/15", "24/02/20", "24/03/07"], "%y/%m/%d", "3 of 3 fit nothing else"),
     ],
 )
 def test_which_number_is_the_day_is_found_out(texts: list[str], form: str, why: str) -> None:
@@ -612,6 +647,10 @@ def test_what_leaves_the_day_open_is_asked_for(shop: Path) -> None:
     assert expected in refused(shop / "shop.csv")
     stated = events(shop / "shop.csv", time_format="%m/%d/%Y")["time"].to_list()
     assert stated == [datetime(2020, 3, 4), datetime(2020, 1, 2), datetime(2020, 2, 3)]
+
+
+def test_a_date_that_nothing_fits_asks_nothing() -> None:
+    assert times_of(["2024-01-02", "00/00/0000"]) == [datetime(2024, 1, 2), None]
 
 
 def test_times_of_two_forms_in_one_column(shop: Path) -> None:
@@ -674,6 +713,10 @@ def test_dates_of_long_ago_and_to_come_are_dropped_and_counted(shop: Path) -> No
         (["7", "8"], "."),
         ([], "."),
         (["1,234", "5"], "?"),
+        (["2,50", "3,50", "4.50"], ","),
+        (["2,50", "3.50", "4.50", "see note, please"], "."),
+        (["2,50", "3.50"], "?"),
+        (["1.234.567", "2.5"], "?"),
     ],
 )
 def test_the_decimal_sign_is_found_out(texts: list[str], sign: str) -> None:
@@ -731,6 +774,11 @@ def test_a_decimal_comma_is_found_or_asked_for(shop: Path) -> None:
     )
     assert events(shop / "shop.csv", price="p", decimal=",")["price"].to_list() == [1.234, 2]
     assert events(shop / "shop.csv", price="p", decimal=".")["price"].to_list() == [1234, 2]
+
+
+def test_numbers_of_two_signs_are_asked_for(shop: Path) -> None:
+    (shop / "shop.csv").write_text("u,i,t,p\n1,a,2024-01-02,1.234.567\n1,b,2024-01-03,2.5\n")
+    assert "numbers such as 1.234.567 may be read in two ways" in refused(shop / "shop.csv", price="p")
 
 
 @pytest.mark.parametrize(("role", "name"), [("price", "unreadable_price"), ("quantity", "unreadable_quantity")])

@@ -13,6 +13,8 @@ from recsys.errors import DataError
 
 _BLOCK_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 1 << 18
+#: Share of zero bytes in text of two bytes a letter at least; less are damage.
+_ZEROS: Final = 0.1
 #: Code pages that a shop's programs write; charset-normalizer chooses among them.
 _CODE_PAGES: Final = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp932", "gb18030", "big5", "cp949"]
 #: What Western Europe writes beyond ASCII, less what is rare there and in cp1250, cp1254 or cp1257 a common letter.
@@ -64,7 +66,7 @@ def _encoding_of(path: Path) -> str | None:
         if head.startswith(mark):
             return name
     zeros = np.frombuffer(head, np.uint8) == 0
-    if zeros.any():  # Western text in two bytes a letter has a zero in every second
+    if len(head) and zeros.mean() > _ZEROS:  # Western text in two bytes a letter has a zero in every second
         return "utf-16-le" if zeros[1::2].mean() > zeros[::2].mean() else "utf-16-be"
     return "utf-8" if _is_utf8(path) else None
 

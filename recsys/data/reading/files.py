@@ -88,8 +88,14 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
                 f"{first.origin} and {table.origin} have different columns ({', '.join(only)} in one of them only); "
                 "name only files of one form"
             )
+    types: dict[str, set[pl.DataType]] = {name: set() for name in first.columns}
+    for table in tables:
+        for name in types:
+            types[name].add(table.frame.collect_schema()[name])
+    # What has one type here and another one there becomes text, as in files of text.
+    alike = [pl.col(name).cast(pl.String) if len(found) > 1 else pl.col(name) for name, found in types.items()]
     frames = [
-        table.frame.select(*first.columns, *(_line_of(table))).with_columns(pl.lit(place, pl.Int64).alias(FILE))
+        table.frame.select(*alike, *(_line_of(table))).with_columns(pl.lit(place, pl.Int64).alias(FILE))
         for place, table in enumerate(tables)
     ]
     counts = [table.n_records for table in tables]

@@ -163,6 +163,7 @@ def is_header(fields: list[str], following: list[list[str]]) -> bool:
     Where all is text, names are unique and do not come again below.
     """
     votes = 0
+    fields = fields[: min((len(row) for row in following), default=len(fields))]
     for place, field in enumerate(fields):
         kinds = Counter(kind_of(row[place]) for row in following if row[place].strip())
         usual = kinds.most_common(1)[0][0] if kinds else "text"
@@ -193,10 +194,21 @@ def column_names(
     kept = n_fields - 1 if open_end else n_fields
     if not has_header:
         return tuple(str(number) for number in range(1, kept + 1)), n_fields
-    names = [name or f"column {place}" for place, name in enumerate(names[:kept], start=1)]
+    names = [name if name not in ("", LINE) else f"column {n}" for n, name in enumerate(names[:kept], start=1)]
     twice = {name for name, count in Counter(names).items() if count > 1}
     # What two columns are called says neither: asked for by that name, none is found.
     return tuple(f"{name} (column {place})" if name in twice else name for place, name in enumerate(names, 1)), n_fields
+
+
+def unquoted(field: str) -> str:
+    """Return a field without the quotation marks around it, where those within it are doubled.
+
+    >>> [unquoted(field) for field in ('"Mug"', '"a ""b"" c"', '"Big" bag', '17"')]
+    ['Mug', 'a "b" c', '"Big" bag', '17"']
+    """
+    inner = field[1:-1]
+    is_quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if is_quoted else field
 
 
 def _wrong_length(origin: Path, line: int, row: list[str], n_fields: int, separator: str, where: str) -> DataError:

@@ -88,10 +88,12 @@ class RoleReader:
         texts = [name for name in dict.fromkeys([*named, *compared]) if name and self.types[name] == pl.String]
         if not texts:
             return "."
-        values = [self.frame.select(pl.col(name).unique()).collect()[name].drop_nulls().to_list() for name in texts]
+        values = [
+            self.frame.select(pl.col(name).unique().sort()).collect()[name].drop_nulls().to_list() for name in texts
+        ]
         sign = decimal_of(text for column in values for text in column)
         if sign == "?":
-            shown = next(text for column in values for text in column if "," in text)
+            shown = next(text for mark in ",." for column in values for text in column if mark in text)
             raise DataError(
                 f'{self.origin}: numbers such as {shown} may be read in two ways; write decimal: "," or decimal: "."'
             )

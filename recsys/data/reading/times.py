@@ -36,10 +36,10 @@ DIRECTIVES: Final = (
 SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 #: A year of two digits up to this one is of this century.
 PIVOT: Final = 68
-_ZONE: Final = r"\s*(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})$"
+_ZONE: Final = r"\s*(Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _CLOCK: Final = re.compile(
     r"(?P<gap>^|[T ,]+\s*)(?P<hour>[0-9]{1,2})(?P<mark>[:.h])[0-9]{2}(?P<second>[:.][0-9]{2}(?P<part>[.,][0-9]+)?)?"
-    r"(?P<half>\s?[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?$"
+    r"(?P<half>\s?[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(?:Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?$"
 )
 _EPOCHS: Final = ((9, 10, "seconds"), (12, 13, "milliseconds"), (15, 16, "microseconds"))
 #: Share of neighbouring rows in order by which a file counts as sorted.
@@ -66,6 +66,7 @@ def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) 
             as it is written, and times since 1970 are those of UTC.
     """
     text = text.str.strip_chars().str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
+    text = text.str.replace(r"(:[0-9]{2}),([0-9]+)", "${1}.${2}")  # parts of a second behind a comma
     read = [_one_form(text, form, timezone) for form in formats]
     found = pl.coalesce(read)
     # A year of one or two digits where four are meant is none.
@@ -74,7 +75,7 @@ def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) 
 
 def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
     if form in SINCE_1970:
-        whole = pl.when(text.str.contains(r"^[0-9]{6,17}([.]0*)?$")).then(text.str.replace(r"[.]0*$", ""))
+        whole = pl.when(text.str.contains(r"^[0-9]{6,17}([.][0-9]*)?$")).then(text.str.replace(r"[.][0-9]*$", ""))
         utc = (whole.cast(pl.Int64, strict=False) * SINCE_1970[form]).cast(pl.Datetime("us", "UTC"))
         return utc.dt.convert_time_zone(timezone or "UTC").dt.replace_time_zone(None)
     with_zone = re.search(r"(%z|%Z|Z|UTC|GMT)$", form)
@@ -116,6 +117,8 @@ def find_forms(texts: pl.Series) -> TimeForms:
     # What most are written in is decided first.
     for forms, members in sorted(families.items(), key=lambda pair: -len(pair[1])):
         form, why = _decide(forms, members, present)
+        if form == "":  # whichever it is, no text fits
+            continue
         if form is None:
             shown = ", ".join(members[:3])
             lines = " or ".join(f'time_format: "{one}"' for one in forms)
@@ -134,15 +137,17 @@ def find_forms(texts: pl.Series) -> TimeForms:
 
 
 def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> tuple[str | None, str]:
-    """Return the form among ``forms`` that is meant, None where that is open, and why."""
+    """Return the form among ``forms`` that is meant, None where that is open, "" where nothing fits one, and why."""
     if len(forms) == 1:
         return forms[0], ""
     frame = pl.DataFrame({"text": members})
     n_read = {one: int(frame.select(time_of(pl.col("text"), [one]).is_not_null().sum()).item()) for one in forms}
-    # A year of two digits comes first only where nothing else can be meant.
-    usual = [one for one in forms if not one.startswith("%y")]
-    if len(usual) < len(forms) and max(n_read[one] for one in usual) == len(members):
-        forms = tuple(usual)
+    if not any(n_read.values()):
+        return "", ""
+    if forms[-1].startswith("%y"):  # of two numbers the one that changes less is the year
+        n_first, n_last = (len(set(numbers)) for numbers in zip(*map(_ends_of_day, members), strict=True))
+        if n_first != n_last:
+            forms = tuple(one for one in forms if one.startswith("%y") == (n_first < n_last)) or forms
     best = [one for one in forms if n_read[one] == max(n_read[form] for form in forms)]
     others = max((n_read[one] for one in forms if one not in best), default=0)
     if len(best) == 1:
@@ -169,6 +174,12 @@ def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> t
     return None, ""
 
 
+def _ends_of_day(text: str) -> tuple[str, str]:
+    """Return the first and the third number of ``text``."""
+    first, _, third = re.findall("[0-9]+", text)[:3]
+    return first, third
+
+
 def _share_in_order(times: pl.Series) -> float:
     steps = times.diff().drop_nulls()
     return float((steps >= timedelta()).mean() or 0) if len(steps) else 0.0  # type: ignore[arg-type]
@@ -181,8 +192,11 @@ def _has_closed_weekday(times: pl.Series) -> bool:
 
 def _forms_of(text: str) -> Iterator[str]:
     """Yield the forms in which ``text`` may be written; those of one shape yield the same."""
+    if re.fullmatch(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])[0-3][0-9][0-2][0-9][0-5][0-9]([0-5][0-9])?", text):
+        yield "%Y%m%d%H%M" + "%S" * (len(text) > 12)
+        return
     for least, most, word in _EPOCHS:
-        if re.fullmatch(rf"[1-9][0-9]{{{least - 1},{most - 1}}}([.]0)?", text):
+        if re.fullmatch(rf"[1-9][0-9]{{{least - 1},{most - 1}}}([.][0-9]{{1,6}})?", text):
             yield word
             return
     clock = _CLOCK.search(text)

@@ -80,21 +80,25 @@ def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
 
 
 def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
-    """Return the decimal sign of numbers, by those that leave no doubt; "?" where ``1,234`` may be either.
+    """Return the decimal sign of most numbers that leave no doubt; "?" where ``1,234`` may be either.
 
     >>> decimal_of(["2,50", "1.234,50"]), decimal_of(["2", "1,234.5"]), decimal_of(["1,234", "5"]), decimal_of(["7"])
     (',', '.', '?', '.')
     """
-    doubtful = False
+    doubtful, votes = False, 0  # positive: for the comma
+    n_votes = 0
     for text in texts:
         signs = re.sub("[^.,]", "", text)
-        if not signs:
+        if not signs or not re.search("[0-9]", text):
             continue
         last = signs[-1]
         behind = len(re.sub("[^0-9]", "", text.rpartition(last)[2]))
         if len(set(signs)) > 1 or (len(signs) == 1 and behind != 3) or text.strip().startswith(("0,", "0.")):
-            return "," if last == "," else "."
-        if len(signs) > 1:  # 1,234,567: what comes twice parts thousands
-            return "." if last == "," else ","
-        doubtful = doubtful or last == ","
-    return "?" if doubtful else "."
+            votes, n_votes = votes + (1 if last == "," else -1), n_votes + 1
+        elif len(signs) > 1:  # 1,234,567: what comes twice parts thousands
+            votes, n_votes = votes + (-1 if last == "," else 1), n_votes + 1
+        else:
+            doubtful = doubtful or last == ","
+    if votes:
+        return "," if votes > 0 else "."
+    return "?" if doubtful or n_votes else "."

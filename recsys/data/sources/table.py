@@ -40,7 +40,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     raw = config.raw or Path()
     folder = raw.parent if raw.is_file() else raw
     opened, paths = _purchases(raw, columns, origin, engine)
-    table = RoleReader(_joined(opened, columns, folder, origin, engine), columns, opened.origin, folder, config.columns)
+    table = RoleReader(_joined(opened, columns, folder, origin, engine), columns, opened.origin, folder, origin)
     marks = {f"_drop_{place}": table.condition(rule) for place, rule in enumerate(columns.drop)}
     findings = {f"_{name}": rows for name, rows in table.findings().items()}
     lost = {f"_{name}": rows for name, rows in table.lost().items()}
