@@ -130,8 +130,19 @@ def test_a_text_of_several_lines_may_hold_as_many_separators_as_a_record(tmp_pat
     assert rows(table) == [("1", review, "5"), ("2", "good, cheap", "3")]
 
 
-def test_lines_are_those_of_an_editor_below_a_field_of_two(tmp_path: Path) -> None:
-    assert lines(read(tmp_path, 'sku,name\n1,"a\nb"\n2,c\n\n3,d\n')) == [2, 4, 6]
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('sku,name\n1,"a\nb"\n2,c\n\n3,d\n', [2, 4, 6]),
+        ('"sku","name"\n"1","a"\n"2","b"\n', [2, 3]),
+        ('"sku","name"\n"1","a"\n\n"2","b"\n\n', [2, 4]),
+        ('"sku","name"\r\n"1","a"\r\n,\r\n"2","b"\r\n', [2, 4]),
+        ("sku,name\n1,a\n\n2,b\n", [2, 4]),
+        ('"sku\ncode",name\n1,a\n2,b\n', [3, 4]),
+    ],
+)
+def test_lines_are_those_of_an_editor(tmp_path: Path, text: str, expected: list[int]) -> None:
+    assert lines(read(tmp_path, text)) == expected
 
 
 # Lines
@@ -292,6 +303,12 @@ def test_other_code_pages_are_guessed_by_their_letters(tmp_path: Path, encoding:
 
 def test_a_damaged_byte_does_not_make_a_file_one_of_two_bytes_a_letter(tmp_path: Path) -> None:
     assert rows(read(tmp_path, b"sku,name\n1,Mu\0g\n2,Cup\n")) == [("1", "Mu\0g"), ("2", "Cup")]
+
+
+def test_a_line_of_another_encoding_is_named(tmp_path: Path) -> None:
+    text = "sku,name\n1,Müsli\n2,Café\n".encode() + "3,Käse\n".encode("cp1252")
+    with pytest.raises(DataError, match=r"shop\.csv is UTF-8, but line 4 is not; mend it"):
+        read(tmp_path, text)
 
 
 def test_a_stated_encoding_is_taken_or_refused(tmp_path: Path) -> None:

@@ -99,13 +99,22 @@ def _has_lone_returns(path: Path) -> bool:
 
 def _guessed_encoding(path: Path, origin: Path) -> str:
     """Return the code page in which the lines with letters beyond ASCII make most sense."""
-    lines = bytearray()
+    lines, n_utf8, n_others, first = bytearray(), 0, 0, 0
     with path.open("rb") as stream:
-        for line in stream:
-            if not line.isascii():
-                lines += line
+        for number, line in enumerate(stream, start=1):
+            if line.isascii():
+                continue
+            try:
+                line.decode()
+                n_utf8 += 1
+            except UnicodeDecodeError:
+                lines, n_others, first = lines + line, n_others + 1, first or number
             if len(lines) > 1 << 14:
                 break
+    if n_utf8 > n_others:
+        raise DataError(
+            f"{origin} is UTF-8, but line {first} is not; mend it, and others if there are such, or say encoding: NAME"
+        )
     western = bytes(lines).decode("cp1252", errors="replace")
     if _looks_western(western):
         return "cp1252"

@@ -201,7 +201,7 @@ def _store_by_arrow(path: Path, layout: Layout, stored: Path) -> int:
         reader = pa_csv.open_csv(
             path,
             pa_csv.ReadOptions(column_names=names, skip_rows=layout.first_line - 1),
-            pa_csv.ParseOptions(delimiter=layout.separator),
+            pa_csv.ParseOptions(delimiter=layout.separator, ignore_empty_lines=False),  # else lines are counted wrong
             texts,
         )
         with pq.ParquetWriter(stored, schema, compression="lz4") as writer:
