@@ -29,12 +29,9 @@ NULL_WORDS: Final = (
 #: Currency signs, and codes of three letters, before or behind an amount.
 _CURRENCY: Final = r"^(\p{Sc}|[A-Z]{3}|kr\.?)\s*|\s*(\p{Sc}|[A-Z]{3}|kr\.?)$"
 _SPACES: Final = r"[\s\u{200B}\u{FEFF}]+"
-_POINT: Final = (
-    r"^[+-]?([0-9]+|[1-9][0-9]{0,2}(,[0-9]{3})+|[1-9][0-9]{0,2}('[0-9]{3})+)?([.][0-9]*)?([eE][+-]?[0-9]{1,2})?$"
-)
-_COMMA: Final = (
-    r"^[+-]?([0-9]+|[1-9][0-9]{0,2}([.][0-9]{3})+|[1-9][0-9]{0,2}('[0-9]{3})+)?(,[0-9]*)?([eE][+-]?[0-9]{1,2})?$"
-)
+_GROUPS: Final = "[+-]?([0-9]+|[1-9][0-9]{0,2}(SIGN[0-9]{3})+|[1-9][0-9]{0,2}('[0-9]{3})+|[1-9][0-9]{0,2}( [0-9]{3})+)?"
+_POINT: Final = f"^{_GROUPS.replace('SIGN', ',')}([.][0-9]*)?([eE][+-]?[0-9]{{1,2}})?$"
+_COMMA: Final = f"^{_GROUPS.replace('SIGN', '[.]')}(,[0-9]*)?([eE][+-]?[0-9]{{1,2}})?$"
 _NUMBER: Final = re.compile(r"^[^\w]{0,3}[0-9][0-9.,' \u00a0]*([eE][+-]?[0-9]+)?[-)]?\s?[^\w.,:/-]?$")
 _DATE: Final = re.compile(
     r"^([A-Za-z]{3,9},? )?([0-9]{1,4}[-./ ]([0-9]{1,2}|[A-Za-z]{3,9}\.?)[-./ ,]+[0-9]{1,4}|"
@@ -73,9 +70,9 @@ def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
         .str.replace(r"^(.+)-$", "-${1}")
         .str.replace("^(-?)" + _CURRENCY[1:], "${1}")
     )
-    plain = plain.str.replace_all(_SPACES, "")
+    plain = plain.str.replace_all(_SPACES, " ").str.replace("^(-?) ", "${1}")
     fits = plain.str.contains(_COMMA if decimal == "," else _POINT) & plain.str.contains("[0-9]")
-    plain = plain.str.replace_all("[.']" if decimal == "," else "[,']", "").str.replace(",", ".", literal=True)
+    plain = plain.str.replace_all("[.' ]" if decimal == "," else "[,' ]", "").str.replace(",", ".", literal=True)
     return pl.when(fits).then(plain).cast(pl.Float64, strict=False)
 
 
@@ -98,7 +95,7 @@ def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
         elif len(signs) > 1:  # 1,234,567: what comes twice parts thousands
             votes, n_votes = votes + (-1 if last == "," else 1), n_votes + 1
         else:
-            doubtful = doubtful or last == ","
+            doubtful = True
     if votes:
         return "," if votes > 0 else "."
     return "?" if doubtful or n_votes else "."
