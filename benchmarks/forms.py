@@ -35,9 +35,29 @@ ENCODINGS: Final = ("utf-8", "utf-8-sig", "utf-16", "cp1252")
 DATE_FORMS: Final = (
     *("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y/%m/%d", "%Y%m%d"),
     *("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%Y %H:%M", "%m/%d/%Y %I:%M %p"),
-    *("%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%A, %B %d, %Y", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S UTC", "seconds", "milliseconds"),
+    *(
+        "%d-%b-%Y",
+        "%d %B %Y",
+        "%b %d, %Y",
+        "%A, %B %d, %Y",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y-%m-%d %H:%M:%S UTC",
+        "seconds",
+        "milliseconds",
+    ),
 )
-NAMES: Final = ("Mug", 'Screen 19" wide', "Crème brûlée", "Käse; alt", "Tea, green", "Big bag", "Pan 12'", "Brötchen", "Oat  bar", '"Best" soap')
+NAMES: Final = (
+    "Mug",
+    'Screen 19" wide',
+    "Crème brûlée",
+    "Käse; alt",
+    "Tea, green",
+    "Big bag",
+    "Pan 12'",
+    "Brötchen",
+    "Oat  bar",
+    '"Best" soap',
+)
 HEADERS: Final = (
     ("customer", "product", "date", "price", "quantity", "name"),
     ("Customer ID", "StockCode", "InvoiceDate", "UnitPrice", "Qty", "Description"),
@@ -84,7 +104,9 @@ class Form:
             line_end=draw.choices(("\n", "\r\n", "\r"), (5, 4, 1))[0],
             packing=draw.choices(("plain", "gz", "zip", "upper"), (7, 1, 1, 1))[0],
             dirt=tuple(one for one in dirt if draw.random() < 0.12),
-            stated=tuple(one for one in ("separator", "encoding", "time_format", "decimal", "header") if draw.random() < 0.3),
+            stated=tuple(
+                one for one in ("separator", "encoding", "time_format", "decimal", "header") if draw.random() < 0.3
+            ),
         )
 
 
@@ -116,7 +138,9 @@ def write(form: Form, rows: list[Purchase], folder: Path) -> tuple[Path, dict[st
     names = draw.choice(HEADERS)
     headed = form.kind != "text" or form.header != "none"
     columns = {ROLES[place]: names[place] if headed else str(at + 1) for at, place in enumerate(order)}
-    settings: dict[str, Any] = {role: columns[role] for role in ROLES[:-1]} | {"items": {"attributes": [columns["name"]]}}
+    settings: dict[str, Any] = {role: columns[role] for role in ROLES[:-1]} | {
+        "items": {"attributes": [columns["name"]]}
+    }
     if "negative" in form.dirt:
         rows = [(u, i, t, p, -q if draw.random() < 0.1 else q, n) for u, i, t, p, q, n in rows]
     truth = list(rows)
@@ -127,7 +151,11 @@ def write(form: Form, rows: list[Purchase], folder: Path) -> tuple[Path, dict[st
             truth[row] = ("", *truth[row][1:])
         truth = [row for row in truth if row[0]]
     if form.kind != "text":
-        return _typed(form, rows, order, names, folder), settings, truth if "null_words" not in form.dirt else list(rows)
+        return (
+            _typed(form, rows, order, names, folder),
+            settings,
+            truth if "null_words" not in form.dirt else list(rows),
+        )
     lines = [[row[place] for place in order] for row in cells]
     path = folder / ("SHOP.CSV" if form.packing == "upper" else "shop.csv")
     path = _packed(form, path, _text(form, [names[place] for place in order], lines, draw))
@@ -170,7 +198,11 @@ def _text(form: Form, names: list[str], lines: list[list[str]], draw: random.Ran
     if form.quoting == "bare" and not amounts:
         # Nothing is quoted, so that a name must not hold the separator; its marks stand as they are.
         for row in rows:
-            out.write(form.separator.join(field.replace(form.separator, " ") for field in row) + form.separator * trailing + "\n")
+            out.write(
+                form.separator.join(field.replace(form.separator, " ") for field in row)
+                + form.separator * trailing
+                + "\n"
+            )
     else:
         quoting = csv.QUOTE_ALL if form.quoting == "all" else csv.QUOTE_MINIMAL
         writer = csv.writer(out, delimiter=form.separator, quoting=quoting, lineterminator="\n")
@@ -233,14 +265,17 @@ def outcome(seed: int) -> tuple[str, str]:
             prepare(DataConfig(source="table", name="shop", raw=path, columns=settings))
         except RecsysError as error:
             said = str(error)
-            return ("asked" if "\n" not in said and len(said) < 900 else "TRACEBACK"), said  # noqa: PLR2004
+            return ("asked" if "\n" not in said and len(said) < 900 else "TRACEBACK"), said
         except Exception as error:  # any other is a fault
             return "TRACEBACK", f"{type(error).__name__}: {error}"
         found = _found(Path("data/processed/shop"))
         expected = Counter(_expected(form, row) for row in truth)
     if found == expected:
         return "same", ""
-    return "DIFFERENT", f"only read {list((found - expected).items())[:2]}, only written {list((expected - found).items())[:2]}"
+    return (
+        "DIFFERENT",
+        f"only read {list((found - expected).items())[:2]}, only written {list((expected - found).items())[:2]}",
+    )
 
 
 def _expected(form: Form, row: Purchase) -> tuple[Any, ...]:
@@ -286,7 +321,13 @@ def main() -> None:
 
 
 def _kind_of(said: str) -> str:
-    kinds = {"two ways": "order of day and month, or decimal sign", "encoding": "encoding", "header": "header", "separator": "separator", "line ": "a line"}
+    kinds = {
+        "two ways": "order of day and month, or decimal sign",
+        "encoding": "encoding",
+        "header": "header",
+        "separator": "separator",
+        "line ": "a line",
+    }
     return next((kind for words, kind in kinds.items() if words in said), said[-60:])
 
 
