@@ -7,17 +7,12 @@ fast, Arrow where fields are quoted without fault, and Python's csv module for e
 
 import codecs
 import csv
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from recsys.data.reading.encoding import as_utf8
 from recsys.data.reading.layout import (
@@ -29,15 +24,23 @@ from recsys.data.reading.layout import (
     find_layout,
     first_lines,
     is_header,
-    unquoted,
+)
+from recsys.data.reading.records import (
+    Malformed,
+    count_lines,
+    count_records,
+    is_quoted_line_by_line,
+    line_records,
+    opened,
+    quoted_records,
+    store,
+    store_by_arrow,
 )
 from recsys.errors import DataError
 
-_BATCH_ROWS: Final = 1 << 16
-_LINES_BYTES: Final = 1 << 22
 _SLICE_BYTES: Final = 1 << 18
 _ENDS_BYTES: Final = 1 << 20
-_NEWLINE, _RETURN, _MARK = (ord(character) for character in '\n\r"')
+_NEWLINE, _MARK = ord("\n"), ord('"')
 _NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
@@ -49,14 +52,6 @@ class TextTable:
     n_records: int  # counted in the file, apart from the reading
     form: TextForm
     notes: tuple[str, ...] = ()
-
-
-class _Malformed(Exception):  # noqa: N818 - caught here, never seen
-    """A record that cannot be read: its line, and why."""
-
-    def __init__(self, line: int, reason: str = "") -> None:
-        super().__init__(line, reason)
-        self.line, self.reason = line, reason
 
 
 def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> TextTable:
@@ -139,184 +134,29 @@ class _Counts:
 def _parsed(path: Path, layout: Layout, scratch: Path, origin: Path) -> tuple[Path, int, list[str]]:
     """Return a Parquet file of the records, how many these are, and what is to be said of their quotation marks."""
     stored = scratch / f"{len(list(scratch.iterdir()))}.parquet"
-    n_lines = _count_lines(path, layout)
-    if _is_quoted_line_by_line(path, layout) and _store_by_arrow(path, layout, stored) == n_lines:
+    n_lines = count_lines(path, layout)
+    if is_quoted_line_by_line(path, layout) and store_by_arrow(path, layout, stored) == n_lines:
         return stored, n_lines, []
     said: list[str] = []
     try:
-        n_rows = _store(_quoted_records(path, layout), layout, stored)
-    except (_Malformed, csv.Error):
+        n_rows = store(quoted_records(path, layout), layout, stored)
+    except (Malformed, csv.Error):
         said = ["quotation marks inside fields are read as characters"]
         try:
-            n_rows = _store(_line_records(path, layout), layout, stored)
-        except _Malformed as error:
+            n_rows = store(line_records(path, layout), layout, stored)
+        except Malformed as error:
             try:  # what looks like whole records in a field may be one's text
-                said, n_rows = [], _store(_quoted_records(path, layout, may_swallow=True), layout, stored)
-            except (_Malformed, csv.Error):
+                said, n_rows = [], store(quoted_records(path, layout, may_swallow=True), layout, stored)
+            except (Malformed, csv.Error):
                 raise DataError(f"{origin}: line {error.line} {error.reason}") from error
     # Where a field goes over several lines there are fewer records than lines.
-    n_records = n_lines if n_rows == n_lines else _count_records(path, layout)
+    n_records = n_lines if n_rows == n_lines else count_records(path, layout)
     if n_rows != n_records:
         raise DataError(
             f"{origin}: {n_rows:,} records were read, but {n_records:,} are counted in the file; look for a quotation "
             "mark that is not closed, or save it again"
         )
     return stored, n_rows, said
-
-
-def _is_quoted_line_by_line(path: Path, layout: Layout) -> bool:
-    """Return whether quotation marks stand around whole fields, or doubled in them, and no field has several lines."""
-    separator = ord(layout.separator)
-    with path.open("rb") as stream:
-        for _ in range(layout.first_line - 1):
-            stream.readline()
-        while lines := stream.readlines(_LINES_BYTES):
-            text = np.frombuffer(b"\n" + b"".join(lines) + b"\n", np.uint8)
-            marks = np.flatnonzero(text == _MARK)
-            if len(marks) % 2:
-                return False
-            opening, closing = marks[::2], marks[1::2]
-            doubled = opening[1:] == closing[:-1] + 1
-            before, behind = text[opening - 1], text[closing + 1]
-            opens = np.isin(before, (separator, _NEWLINE)) | np.concatenate([[False], doubled])
-            closes = np.isin(behind, (separator, _NEWLINE, _RETURN)) | np.concatenate([doubled, [False]])
-            line_ends = np.flatnonzero(text == _NEWLINE)
-            if not (opens.all() and closes.all()) or (np.searchsorted(marks, line_ends) % 2).any():
-                return False
-    return True
-
-
-def _store_by_arrow(path: Path, layout: Layout, stored: Path) -> int:
-    """Write the records of a regularly quoted file to a Parquet file; return how many they are, -1 if it cannot be."""
-    names = [*layout.names, *["_"] * layout.ends_open]
-    texts = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
-        include_columns=list(layout.names),
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=True,
-    )
-    schema, n_rows = pa.schema([(LINE, pa.int64()), *((name, pa.string()) for name in layout.names)]), 0
-    try:
-        reader = pa_csv.open_csv(
-            path,
-            pa_csv.ReadOptions(column_names=names, skip_rows=layout.first_line - 1),
-            pa_csv.ParseOptions(delimiter=layout.separator, ignore_empty_lines=False),  # else lines are counted wrong
-            texts,
-        )
-        with pq.ParquetWriter(stored, schema, compression="lz4") as writer:
-            for batch in reader:
-                lines = pa.array(np.arange(len(batch)) + (layout.first_line + n_rows))
-                writer.write_batch(pa.record_batch([lines, *batch.columns], schema=schema))
-                n_rows += len(batch)
-    except pa.ArrowException:
-        return -1
-    return n_rows
-
-
-def _opened(path: Path, layout: Layout) -> IO[str]:
-    stream = path.open(encoding="utf-8-sig", newline="")
-    for _ in range(layout.first_line - 1):
-        stream.readline()
-    return stream
-
-
-def _quoted_records(path: Path, layout: Layout, *, may_swallow: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the fields of each record, quoted as RFC 4180 has it.
-
-    Raises:
-        _Malformed: it is not: text follows a closed quotation mark, a field holds what look like whole records (unless
-            it ``may_swallow`` them), or a record has another number of fields.
-    """
-    with _opened(path, layout) as stream:
-        reader = csv.reader(stream, delimiter=layout.separator, strict=True)
-        before = layout.first_line - 1
-        for row in reader:
-            line = layout.first_line + reader.line_num - 1
-            if any(field.strip() for field in row):
-                if len(row) != layout.n_fields:
-                    raise _Malformed(line)
-                if line > before + 1 and not may_swallow and _swallows(row, layout):
-                    raise _Malformed(line)
-                yield before + 1, row
-            before = line
-
-
-def _swallows(row: list[str], layout: Layout) -> bool:
-    """Return whether a field holds a whole line of as many fields as a record has."""
-    inner = (line for field in row if "\n" in field for line in field.split("\n")[1:-1])
-    return layout.n_fields > 1 and any(line.count(layout.separator) >= layout.n_fields - 1 for line in inner)
-
-
-def _line_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the fields of each line, of which each is a record: a lone quotation mark is a character.
-
-    Raises:
-        _Malformed: however it is read, a line has another number of fields than the others.
-    """
-    options: dict[str, Any] = {"delimiter": layout.separator}
-    ways: tuple[Callable[[str], list[str]], ...] = (
-        lambda text: next(csv.reader([text], strict=True, **options)),
-        lambda text: next(csv.reader([text], strict=True, escapechar="\\", **options)),
-        lambda text: [unquoted(field) for field in text.split(layout.separator)],
-        lambda text: next(csv.reader([text], **options)),
-    )
-    with _opened(path, layout) as stream:
-        for line, text in enumerate(stream, start=layout.first_line):
-            text = text.rstrip("\r\n")
-            if not text.strip(layout.separator + " "):
-                continue
-            row: list[str] = []
-            for way in ways if '"' in text else ways[-1:]:
-                try:
-                    row = way(text)
-                except csv.Error:
-                    continue
-                if len(row) == layout.n_fields:
-                    break
-            if len(row) != layout.n_fields:
-                counted = f"has {len(row)} fields, expected {layout.n_fields}: {text[:80]!r}; "
-                raise _Malformed(line, counted + 'put a field that holds the separator between quotation marks (")')
-            yield line, row
-
-
-def _store(records: Iterator[tuple[int, list[str]]], layout: Layout, path: Path) -> int:
-    """Write the records to a Parquet file, and return how many they are."""
-    schema = pa.schema([(LINE, pa.int64()), *((name, pa.string()) for name in layout.names)])
-    n_rows = 0
-    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
-        while batch := list(islice(records, _BATCH_ROWS)):
-            columns = list(zip(*(row for _, row in batch), strict=True))[: len(layout.names)]
-            arrays = [pa.array([value or None for value in column], pa.string()) for column in columns]
-            lines = pa.array([line for line, _ in batch], pa.int64())
-            writer.write_batch(pa.record_batch([lines, *arrays], schema=schema))
-            n_rows += len(batch)
-    return n_rows
-
-
-def _count_records(path: Path, layout: Layout) -> int:
-    """Return the number of records that Arrow's reader finds, another one than Python's."""
-    names = [str(place) for place in range(layout.n_fields)]
-    texts = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    reader = pa_csv.open_csv(
-        path,
-        pa_csv.ReadOptions(column_names=names, skip_rows=layout.first_line - 1),
-        pa_csv.ParseOptions(delimiter=layout.separator, newlines_in_values=True),
-        texts,
-    )
-    n_records = 0
-    try:
-        for batch in reader:
-            columns = [column.to_pylist() for column in batch.columns]
-            n_records += sum(any(field.strip() for field in row) for row in zip(*columns, strict=True))
-    except pa.ArrowException:
-        return -1
-    return n_records
-
-
-def _count_lines(path: Path, layout: Layout) -> int:
-    with _opened(path, layout) as stream:
-        return sum(bool(line.strip(f"{layout.separator} \r\n")) for line in stream)
 
 
 def _fixed_width(
@@ -339,8 +179,8 @@ def _fixed_width(
     names, _ = column_names(rows[0], has_header, len(ends), [])
     layout = Layout("", names, len(ends), 2 if has_header else 1, has_header)
     stored = scratch / f"{len(list(scratch.iterdir()))}.parquet"
-    with _opened(path, layout) as stream:
+    with opened(path, layout) as stream:
         records = ((n, fields(line)) for n, line in enumerate(stream, start=layout.first_line) if line.strip())
-        n_rows = _store(records, layout, stored)
+        n_rows = store(records, layout, stored)
     known = replace(form, encoding=encoding, header=has_header)
     return TextTable(pl.scan_parquet(stored, glob=False), n_rows, known, tuple(notes))

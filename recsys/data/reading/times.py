@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 
@@ -156,11 +156,8 @@ def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> t
         one: present.to_frame("text").head(_FEW).select(time_of(pl.col("text"), [one])).to_series().drop_nulls()
         for one in best
     }
-    past = [
-        one
-        for one in best
-        if (times[one].max() or datetime.max) <= datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
-    ]  # type: ignore[operator]
+    tomorrow = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+    past = [one for one in best if (cast("datetime | None", times[one].max()) or datetime.max) <= tomorrow]
     if len(past) == 1:
         return past[0], "else some would lie in the future"
     if len(members) > 3:
