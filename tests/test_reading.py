@@ -474,6 +474,8 @@ def test_what_is_missing_of_a_database_is_named(database: Path) -> None:
     place = f"sqlite:///{database / 'shop.db'}"
     assert "has no table sale; found " in refused(database, database=place, table="sale")
     assert "names no table; found " in refused(database, database=place)
+    twice = refused(database, database=place, query="SELECT a.*, b.* FROM sales a, sales b")
+    assert "gives two columns called i; call one of them otherwise" in twice
     nowhere = f"sqlite:///{database / 'nowhere.db'}"
     assert "nowhere.db is missing" in refused(database, database=nowhere, table="sales")
     assert not (database / "nowhere.db").exists()
@@ -670,6 +672,19 @@ def test_a_date_that_nothing_fits_asks_nothing() -> None:
     assert times_of(["2024-01-02", "00/00/0000"]) == [datetime(2024, 1, 2), None]
 
 
+def test_the_last_day_of_a_promotion_decides_how_the_first_is_written(shop: Path) -> None:
+    (shop / "shop.csv").write_text(PLAIN)
+    (shop / "plans.csv").write_text("i;first;last\na;3.1.2024;15.1.2024\nb;4.1.2024;6.1.2024\n")
+    plans = {"file": "plans.csv", "start": "first", "end": "last"}
+    with open_engine("polars") as engine:
+        frame = read_source(config_of(shop / "shop.csv", promotions=plans), engine).promotions
+        assert frame is not None
+        planned = engine.collect(frame).sort_by("item_id")
+    assert planned["start"].to_pylist() == [datetime(2024, 1, 3), datetime(2024, 1, 4)]
+    (shop / "plans.csv").write_text("i;first;last\na;3.1.2024;5.1.2024\n")
+    assert "may be read in two ways" in refused(shop / "shop.csv", promotions=plans)
+
+
 def test_times_of_two_forms_in_one_column(shop: Path) -> None:
     (shop / "shop.csv").write_text("u,i,t\n1,a,2024-01-02\n1,b,25.1.2024 10:15\n1,c,2024-02-03\n")
     expected = [datetime(2024, 1, 2), datetime(2024, 1, 25, 10, 15), datetime(2024, 2, 3)]
@@ -812,6 +827,13 @@ def test_many_rows_without_a_product_stop_the_command(shop: Path) -> None:
     (shop / "shop.csv").write_text("u,i,t\n" + "1,a,2024-01-02\n" * 9 + "1,,2024-01-03\n")
     with pytest.raises(DataError, match=r"1 of 10 rows \(10%\) have missing_item_id, e\.g\. '2024-01-03' \(line 11\)"):
         report_of(shop / "shop.csv")
+
+
+def test_rows_that_a_rule_drops_need_neither_product_nor_date(shop: Path) -> None:
+    (shop / "shop.csv").write_text("u,i,t\n1,a,2024-01-02\nTotal,,\n")
+    report = report_of(shop / "shop.csv", drop=[{"name": "sums", "column": "u", "equals": "Total"}])
+    assert {rule: n for rule, n in report["dropped"].items() if n} == {"sums": 1}
+    assert report["kept"] == 1
 
 
 def test_negative_and_zero_quantities_stay_and_are_counted(shop: Path) -> None:

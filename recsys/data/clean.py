@@ -180,11 +180,12 @@ def _limit_histories(user: np.ndarray, kept: np.ndarray, config: DataConfig, rep
 
 def _drop_masks(columns: Columns, tables: RawTables, config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:
     yield "missing_user_id", columns["user"] == ABSENT
+    dropping = [(n, rule) for n, rule in enumerate(tables.rules) if rule.drops and rule.table == "events"]
+    # What a map says is no purchase, such as a line of sums, needs neither product nor date.
+    yield from ((rule.name, columns[f"rule_{n}"]) for n, rule in dropping if rule.is_stated)
     yield "missing_item_id", columns["item"] == ABSENT
     yield "bad_date", columns["day"] == BAD_DAY
-    for position, rule in enumerate(tables.rules):
-        if rule.drops and rule.table == "events":
-            yield rule.name, columns[f"rule_{position}"]
+    yield from ((rule.name, columns[f"rule_{n}"]) for n, rule in dropping if not rule.is_stated)
     yield "unknown_item", columns["item"] == UNKNOWN
     if config.start is not None:
         yield "before_start", columns["day"] < day_number(config.start)

@@ -66,6 +66,10 @@ def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
             result = connection.execution_options(stream_results=True, max_row_buffer=_ROWS).execute(chosen)
             stored, n_rows = scratch / f"{len(list(scratch.iterdir()))}.parquet", 0
             names = [str(name) for name in result.keys()]  # noqa: SIM118 - no mapping
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise DataError(
+                    f"{shown} gives two columns called {twice[0]}; call one of them otherwise (SELECT … AS …)"
+                )
             schema = pa.schema([(name, pa.string()) for name in names])
             with pq.ParquetWriter(stored, schema, compression="lz4") as writer:
                 for rows in result.partitions(_ROWS):

@@ -15,7 +15,7 @@ import polars as pl
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.data.reading.column_map import ColumnMap, FileMap, JoinMap, PromotionsMap, TableMap, load_column_map
+from recsys.data.reading.column_map import ColumnMap, FileMap, JoinMap, TableMap, load_column_map
 from recsys.data.reading.databases import open_database
 from recsys.data.reading.files import OpenTable, is_table, open_table, open_tables
 from recsys.data.reading.roles import RoleReader, clean, require_column
@@ -174,7 +174,8 @@ def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFram
     wanted = {"item_id": item_id, **days, "medium": part.medium, "share": part.share}
     frame = _own_file(folder / part.file, part, "promotions", wanted.items(), engine)
     types = frame.collect_schema()
-    times = [_day(frame, name, part, columns).alias(role) for role, name in days.items()]
+    formats = part.time_format or _formats(frame, [part.start, part.end])
+    times = [_day(name, types[name], formats, columns.timezone).alias(role) for role, name in days.items()]
     medium = pl.lit("promotion") if part.medium is None else clean(part.medium, types[part.medium])
     share = pl.lit(1.0) if part.share is None else pl.col(part.share)
     return engine.adopt(
@@ -187,18 +188,19 @@ def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFram
     )
 
 
-def _day(frame: pl.LazyFrame, name: str, part: PromotionsMap, columns: ColumnMap) -> pl.Expr:
-    if frame.collect_schema()[name].is_temporal():
+def _formats(frame: pl.LazyFrame, names: list[str]) -> tuple[str, ...]:
+    """Return how the days of promotions are written, found out from the first and the last ones together."""
+    texts = [frame.select(pl.col(name).cast(pl.String).alias("text")) for name in names]
+    found = find_forms(pl.concat(texts).unique(maintain_order=True).collect()["text"])
+    if found.question:
+        raise DataError(f"promotions: {found.question} under promotions")
+    return found.formats
+
+
+def _day(name: str, dtype: pl.DataType, formats: tuple[str, ...], timezone: str | None) -> pl.Expr:
+    if dtype.is_temporal():
         return pl.col(name)
-    formats = part.time_format
-    if formats is None:
-        found = find_forms(frame.select(pl.col(name).cast(pl.String).unique(maintain_order=True)).collect()[name])
-        if found.question:
-            raise DataError(f"promotions: {found.question} under promotions")
-        formats = found.formats
-    return (
-        time_of(pl.col(name).cast(pl.String), formats, columns.timezone) if formats else pl.lit(None, pl.Datetime("us"))
-    )
+    return time_of(pl.col(name).cast(pl.String), formats, timezone) if formats else pl.lit(None, pl.Datetime("us"))
 
 
 def _most_frequent(kept: pl.LazyFrame, role: str, column: str, attributes: tuple[str, ...]) -> pl.LazyFrame:
