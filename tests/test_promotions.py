@@ -309,8 +309,8 @@ def test_what_is_wrong_with_a_file_of_plans_is_said(workplace: Path) -> None:
     config = shop(workplace, file="plans.parquet")
     pq.write_table(pa.table({"what": [1], "from": [20240304], "to": [20240310]}), workplace / "plans.parquet")
     config = shop(workplace, file="plans.parquet", medium=None, share=None)
-    with pytest.raises(DataError, match="start column of promotions holds Int64, expected dates such as 2020-09-22"):
-        prepare(config)
+    prepare(config)
+    assert pq.read_table(config.folder / "promotions.parquet")["first_day"].to_pylist() == [19786]
 
 
 def test_plans_that_say_nothing_of_what_is_sold_are_refused(workplace: Path) -> None:
@@ -336,7 +336,7 @@ def test_a_table_of_plans_without_a_row_is_as_none(workplace: Path, engine: str)
 
 def test_purchases_that_are_missing_are_told_before_plans_that_fit_none(workplace: Path) -> None:
     config = shop(workplace)
-    for rows, said in (("", "has a header and no rows"), ("a,1,2024-13-01\n", "none of the 1 rows is left")):
+    for rows, said in (("", "has a header and no rows"), ("a,1,2024-13-01\n", "1 of 1 rows .* have bad_date")):
         (workplace / "sales.csv").write_text(f"who,what,when\n{rows}")
         with pytest.raises(DataError, match=said):
             prepare(config)
@@ -345,7 +345,7 @@ def test_purchases_that_are_missing_are_told_before_plans_that_fit_none(workplac
 def test_days_of_plans_are_written_as_those_of_purchases_unless_said_otherwise(workplace: Path) -> None:
     (workplace / "german.csv").write_text("what,from,to\n1,04.03.2024,10.03.2024\n")
     plain = {"file": "german.csv", "medium": None, "share": None}
-    with pytest.raises(DataError, match="can be used"):
+    with pytest.raises(DataError, match=r"04\.03\.2024, 10\.03\.2024 may be read in two ways; write time_format"):
         prepare(shop(workplace, **plain))
     prepare(shop(workplace, **plain, time_format="%d.%m.%Y"))
     config = shop(workplace, **plain)

@@ -416,6 +416,11 @@ def test_the_sheets_of_a_workbook_are_one_table(shop: Path) -> None:
     assert "has no sheet Mar; found Jan, Feb, Empty" in message
 
 
+def test_a_clock_of_a_workbook_may_stand_in_a_column_of_its_own(shop: Path) -> None:
+    write_book(shop / "shop.xlsx", {"Sales": [["u", "i", "t", "c"], [1, "a", date(2024, 1, 2), time(10, 15)]]})
+    assert events(shop / "shop.xlsx", time=["t", "c"])["time"].to_list() == [datetime(2024, 1, 2, 10, 15)]
+
+
 def test_sheets_of_different_columns_are_asked_for(shop: Path) -> None:
     write_book(shop / "shop.xlsx", {"Sales": JANUARY, "Items": [["i", "name"], ["a", "Mug"]]})
     assert "sheets Sales and Items have different columns; say sheet: NAME" in refused(shop / "shop.xlsx")

@@ -64,6 +64,7 @@ class RoleReader:
         texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in names]
         if len(names) == 2:
             texts[0] = texts[0].str.replace(r"[ T]0?0:00(:00([.]0+)?)?$", "")
+            texts[1] = texts[1].str.replace(r"^(1899-12-3[01]|1904-01-01)[ T]", "")  # of a workbook's clock
         return frame.with_columns(pl.concat_str(texts, separator=" ", ignore_nulls=True).alias(_TEXT_OF_TIME))
 
     def _time_forms(self) -> tuple[str, ...]:

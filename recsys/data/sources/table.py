@@ -57,7 +57,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
         events=engine.adopt(events),
         items=None if items is None else engine.adopt(items),
         users=None if users is None else engine.adopt(users),
-        promotions=_promotions(columns, folder, engine),
+        promotions=_promotions(columns, table.formats, folder, engine),
         inputs=(*paths, *(folder / name for name in parts), *([map_file] if map_file else [])),
         origin=opened.origin,
         n_records=opened.n_records,
@@ -165,8 +165,8 @@ def _own_file(
     return opened.frame
 
 
-def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFrame[Any] | None:
-    """Return what is planned to be promoted, from a file of its own."""
+def _promotions(columns: ColumnMap, known: tuple[str, ...], folder: Path, engine: Engine) -> nw.LazyFrame[Any] | None:
+    """Return what is planned to be promoted, from a file of its own; ``known`` is how purchases' times are written."""
     part = columns.promotions
     if part is None:
         return None
@@ -174,7 +174,7 @@ def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFram
     wanted = {"item_id": item_id, **days, "medium": part.medium, "share": part.share}
     frame = _own_file(folder / part.file, part, "promotions", wanted.items(), engine)
     types = frame.collect_schema()
-    formats = part.time_format or _formats(frame, [part.start, part.end])
+    formats = part.time_format or _formats(frame, [part.start, part.end], known)
     times = [_day(name, types[name], formats, columns.timezone).alias(role) for role, name in days.items()]
     medium = pl.lit("promotion") if part.medium is None else clean(part.medium, types[part.medium])
     share = pl.lit(1.0) if part.share is None else pl.col(part.share)
@@ -188,10 +188,13 @@ def _promotions(columns: ColumnMap, folder: Path, engine: Engine) -> nw.LazyFram
     )
 
 
-def _formats(frame: pl.LazyFrame, names: list[str]) -> tuple[str, ...]:
-    """Return how the days of promotions are written, found out from the first and the last ones together."""
+def _formats(frame: pl.LazyFrame, names: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return how the days of promotions are written: by the first and the last together, else as those ``known``."""
     texts = [frame.select(pl.col(name).cast(pl.String).alias("text")) for name in names]
-    found = find_forms(pl.concat(texts).unique(maintain_order=True).collect()["text"])
+    days = pl.concat(texts).drop_nulls().unique(maintain_order=True).collect()
+    found = find_forms(days["text"])
+    if found.question and known and days.select(time_of(pl.col("text"), known).is_not_null().all()).item():
+        return known
     if found.question:
         raise DataError(f"promotions: {found.question} under promotions")
     return found.formats
