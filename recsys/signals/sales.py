@@ -21,11 +21,10 @@ class Sales:
 
     def __init__(self, log: Purchases) -> None:
         self.n_rows = log.n_items + 1
-        sale = np.flatnonzero(is_sale(log))
-        order = sale[np.argsort(log.day[sale], kind="stable")]
-        self._day = np.asarray(log.day)[order]
-        self._item = np.asarray(log.item)[order]
-        self._repeated = is_repeat(log)[order]
+        order = np.argsort(log.day, kind="stable")
+        self._bought_day, self._bought_item = log.day[order], log.item[order]
+        order = order[is_sale(log)[order]]
+        self._day, self._item, self._repeated = log.day[order], log.item[order], is_repeat(log)[order]
         self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
 
@@ -33,6 +32,11 @@ class Sales:
         """Return how often each item was sold (V,) int64 on days ``begin_day`` … ``end_day`` - 1."""
         begin, end = np.searchsorted(self._day, [begin_day, end_day])
         return np.bincount(self._item[begin:end], minlength=self.n_rows)
+
+    def bought(self, begin_day: int, end_day: int) -> np.ndarray:
+        """Return how often each item was bought (V,) int64 on these days: what is no sale counts too."""
+        begin, end = np.searchsorted(self._bought_day, [begin_day, end_day])
+        return np.bincount(self._bought_item[begin:end], minlength=self.n_rows)
 
     def features(self, day: int, categories: np.ndarray) -> np.ndarray:
         """Return ``ITEM_FEATURES`` (V, F) float32 of every item at the start of ``day``.
@@ -63,8 +67,7 @@ class Sales:
 def own_columns(n_promoted: int) -> slice | list[int]:
     """Return which item features say what an item sold itself, and how it is promoted.
 
-    Args:
-        n_promoted: features of promotions that are read; 0 reads none, whether the table has them or not.
+    Of promotions ``n_promoted`` features are read; 0 reads none, whether the table has them or not.
     """
     if not n_promoted:
         return slice(0, len(OWN_FEATURES))
