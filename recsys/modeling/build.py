@@ -9,9 +9,8 @@ from recsys.config import Config
 from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
-from recsys.modeling.original.module import build_original_module
+from recsys.modeling.original.module import build_original_module, build_text_module
 from recsys.modeling.original.recommender import build_transformer
-from recsys.modeling.original.text_vectors import build_text_transformer
 from recsys.modeling.training.build import build_purchase_module
 from recsys.modeling.training.fit import TrainableModule
 
@@ -25,7 +24,7 @@ def build_module(config: Config, log: Purchases) -> TrainableModule:
     """
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     if config.family == "text":
-        return build_text_transformer(config, log)
+        return build_text_module(config, log)
     split, vectors = make_split(log, config.split), None
     if config.family == "decoder":
         return build_purchase_module(config, log, split)

@@ -12,8 +12,8 @@ from recsys.errors import RunError
 from recsys.modeling.families import family_of, load_purchase_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.recommender import load_transformer
-from recsys.modeling.original.text_transformer import text_vectors
-from recsys.modeling.original.text_vectors import build_text_transformer, run_text_vectors, tokenised_items
+from recsys.modeling.original.text_transformer import TextTransformer, run_text_vectors, text_vectors
+from recsys.modeling.original.texts import tokenised_items
 from recsys.runs import Run
 
 #: text: by the text transformer that the run fitted; bert: the stored text vectors that the run's configuration means;
@@ -67,10 +67,10 @@ def untrained_text_vectors(
         ConfigError: there is no tokenizer.
         DataError: the items have no texts.
     """
+    texts, text_of_item = tokenised_items(config, log)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = build_text_transformer(config, log)
-    texts, text_of_item = tokenised_items(config, log)
+        model = TextTransformer(config.text_model, texts.vocabulary_size)
     used, place = np.unique(text_of_item[rows], return_inverse=True)
     vectors: np.ndarray = text_vectors(model, texts.take(used), advance)[place]
     return vectors

@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from recsys import schema
 from recsys.data.days import day_date
-from recsys.data.ids import places_in, texts_of
 from recsys.data.purchases import Purchases
 from recsys.errors import DataError
 from recsys.signals.categories import category_rarity
@@ -108,15 +106,6 @@ class Snapshot:
         if self.counts is None:
             return self.stored[f"sold_{days}"]
         return self.counts.sales.sold(self.day - days, self.day)
-
-    @cached_property
-    def item_ids(self) -> pa.Array:
-        """External ids, position i for item_index i+1."""
-        return texts_of(self.items.to_arrow(), schema.ITEM_ID)
-
-    def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
-        """Return the item_index (n,) int32 of external ids; 0 where the id is unknown."""
-        return places_in(self.item_ids, item_ids) + np.int32(1)
 
     def at(self, day: int) -> "Snapshot":
         """Return the snapshot of ``day``, which is this one.

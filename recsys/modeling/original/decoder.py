@@ -98,21 +98,17 @@ class Transformer(nn.Module):
 
     def states(self, token_BT: Tensor) -> Tensor:
         """Return the state (B, T, D) after each token."""
-        return self.decode(self.token_vectors(token_BT), token_BT == PADDING)
+        positions_T = torch.arange(token_BT.shape[1], device=token_BT.device)
+        x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(positions_T)
+        hidden_TT, padding_BT = positions_T[None, :] > positions_T[:, None], token_BT == PADDING
+        for block in self.blocks:
+            x_BTD = block(x_BTD, hidden_TT, padding_BT)
+        return x_BTD
 
     def token_vectors(self, token_BT: Tensor) -> Tensor:
         """Return the vector (B, T, D) of each token."""
         vectors: Tensor = self.embedding(token_BT) if self.learned_vectors else self.vectors[token_BT]
         return vectors
-
-    def decode(self, vectors_BTD: Tensor, padding_BT: Tensor) -> Tensor:
-        """Return the state (B, T, D) after each vector; ``padding_BT`` (B, T) bool marks those that are padding."""
-        positions_T = torch.arange(vectors_BTD.shape[1], device=vectors_BTD.device)
-        x_BTD: Tensor = vectors_BTD + self.pos_emb(positions_T)
-        hidden_TT = positions_T[None, :] > positions_T[:, None]
-        for block in self.blocks:
-            x_BTD = block(x_BTD, hidden_TT, padding_BT)
-        return x_BTD
 
     def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
         """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
@@ -122,10 +118,7 @@ class Transformer(nn.Module):
     def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
         """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
 
-        Args:
-            token_BT: (B, T) int64; padding, on the right, is never attended to.
-            position_BT: (B, T) int64 place of each token in its sequence, from 0.
-            cache: what was read before, of these sequences.
+        Tokens stand at ``position_BT`` of their sequences, from 0; padding, on the right, is never attended to.
         """
         cache.add(token_BT != PADDING)
         position_BTD = self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
@@ -135,15 +128,10 @@ class Transformer(nn.Module):
         return x_BTD
 
 
-def next_targets(batch: OriginalBatch) -> Tensor:
-    """Return the targets (M,) of the positions that have one."""
-    return batch.target_BT[batch.target_BT != PADDING]
-
-
-def next_logits(model: Transformer, batch: OriginalBatch) -> Tensor:
-    """Return logits (M, V) at the positions that have a target."""
-    logits_MV: Tensor = model.fc_out(model.states(batch.token_BT)[batch.target_BT != PADDING])
-    return logits_MV
+def next_tokens(model: Transformer, batch: OriginalBatch) -> tuple[Tensor, Tensor]:
+    """Return logits (M, V) and targets (M,) of the positions that have one."""
+    has_target_BT = batch.target_BT != PADDING
+    return model.fc_out(model.states(batch.token_BT)[has_target_BT]), batch.target_BT[has_target_BT]
 
 
 def loss_and_entropy(logits_MV: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
