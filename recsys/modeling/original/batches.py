@@ -7,7 +7,7 @@ Shapes: B sequences, T positions, W sequences of an epoch.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from recsys.data.purchases import Purchases, cut_windows
-from recsys.evaluation.splits import Fold
+from recsys.data.purchases import Purchases, Windows, cut_windows
 
 PADDING = 0
 N_SPECIAL = 3
@@ -70,68 +69,50 @@ class OriginalBatch:
 
     token_BT: Tensor  # int64
     target_BT: Tensor  # int64
+    user_B: Tensor  # int64 user_index
 
 
-@dataclass(frozen=True)
-class Stretches:
-    """Events ``begin:end`` of each sequence, in one flat array; targets before ``counted`` do not count."""
+def history_batches(
+    data: Purchases,
+    end: np.ndarray,
+    max_items: int,
+    batch_size: int,
+    *,
+    known_end: np.ndarray | None = None,
+    seed: int | None = None,
+) -> EpochBatches:
+    """Return batches of sequences of the events of each user before ``end`` (U,).
 
-    begin: np.ndarray  # (W,) int64
-    end: np.ndarray  # (W,) int64, past begin
-    counted: np.ndarray  # (W,) int64 first flat position that is a target
-    whole: np.ndarray  # (W,) bool: the history ends here, so <eos> follows
-
-    def take(self, rows: np.ndarray) -> "Stretches":
-        """Return the sequences ``rows``."""
-        return Stretches(*(part[rows] for part in vars(self).values()))
-
-
-def history_stretches(data: Purchases, end: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences of the events of each user before ``end`` (U,), where the history ends."""
+    All of them are targets, and at ``end`` that the history ends; with ``known_end`` (U,) only those from there on.
+    """
     windows = cut_windows(data.offsets[:-1], end, max_items)
-    stop, user = windows.start + windows.length, windows.user_index
-    return Stretches(windows.start, stop, windows.start, stop == end[user])
+    kept = np.arange(len(windows.start))
+    if known_end is not None:
+        kept = np.flatnonzero(windows.start + windows.length > known_end[windows.user_index])
+    return EpochBatches(
+        windows.length[kept], batch_size, lambda rows: _collate(data, windows, kept[rows], known_end), seed
+    )
 
 
-def customer_stretches(data: Purchases, user_index: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences of the whole histories of users that were held out."""
-    end = data.offsets[:-1].copy()
-    end[user_index] = data.offsets[user_index + 1]
-    return history_stretches(data, end, max_items)
-
-
-def fold_stretches(data: Purchases, fold: Fold, n_targets: np.ndarray, max_items: int) -> Stretches:
-    """Return sequences in which only the ``n_targets`` (Q,) events after what a fold knows of a user are targets."""
-    end = data.offsets[:-1].copy()
-    end[fold.user_index] = fold.history_end[fold.user_index] + n_targets
-    stretches = history_stretches(data, end, max_items)
-    counted = fold.history_end[user_of(data, stretches.begin)]
-    stretches = replace(stretches, counted=counted, whole=np.zeros_like(stretches.whole))
-    return stretches.take(np.flatnonzero(stretches.end > counted))
-
-
-def user_of(data: Purchases, position: np.ndarray) -> np.ndarray:
-    """Return the user_index (n,) of the events at flat positions."""
-    return np.searchsorted(data.offsets, position, side="right") - 1
-
-
-def history_batches(data: Purchases, stretches: Stretches, size: int, seed: int | None = None) -> EpochBatches:
-    """Return batches of ``size`` sequences, in order without a ``seed``."""
-    length = stretches.end - stretches.begin
-    return EpochBatches(length, size, lambda rows: collate(data, stretches.take(rows)), seed)
-
-
-def collate(data: Purchases, stretches: Stretches) -> OriginalBatch:
-    """Return the sequences as tokens ``<sos> item … item`` and the token after each of them, padded to the longest."""
-    token_BT = tokens(data, stretches.begin, stretches.end)
+def _collate(data: Purchases, windows: Windows, rows: np.ndarray, known_end: np.ndarray | None) -> OriginalBatch:
+    """Return the windows as tokens ``<sos> item … item`` and the token after each of them, padded to the longest."""
+    user, begin, length = windows.user_index[rows], windows.start[rows], windows.length[rows]
+    token_BT = tokens(data, begin, begin + length)
     target_BT = np.zeros_like(token_BT)
     target_BT[:, :-1] = token_BT[:, 1:]
-    length = stretches.end - stretches.begin
-    ended = np.flatnonzero(stretches.whole)
-    target_BT[ended, length[ended]] = end_token(data.n_items)
-    n_known = stretches.counted - stretches.begin
-    target_BT[np.arange(target_BT.shape[1]) < n_known[:, None]] = PADDING
-    return OriginalBatch(torch.from_numpy(token_BT), torch.from_numpy(target_BT))
+    if known_end is None:
+        is_newest = rows == windows.first_of_user[user + 1] - 1
+        target_BT[is_newest, length[is_newest]] = end_token(data.n_items)
+    else:
+        target_BT[np.arange(target_BT.shape[1]) < (known_end[user] - begin)[:, None]] = PADDING
+    return OriginalBatch(*(torch.from_numpy(part) for part in (token_BT, target_BT, user)))
+
+
+def whole_histories(data: Purchases, user_index: np.ndarray) -> np.ndarray:
+    """Return the end (U,) of each history, of users ``user_index`` alone: all others have none."""
+    end = data.offsets[:-1].copy()
+    end[user_index] = data.offsets[user_index + 1]
+    return end
 
 
 def tokens(data: Purchases, begin: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -16,14 +16,7 @@ from recsys.data.purchases import Purchases
 from recsys.errors import DataError
 from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE, Split
 from recsys.modeling.decoder.losses import full_softmax_loss
-from recsys.modeling.original.batches import (
-    EpochBatches,
-    OriginalBatch,
-    customer_stretches,
-    fold_stretches,
-    history_batches,
-    history_stretches,
-)
+from recsys.modeling.original.batches import EpochBatches, OriginalBatch, history_batches, whole_histories
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.text_transformer import TextTransformer
 from recsys.modeling.original.texts import TextBatch, text_batches, tokenised_items
@@ -119,17 +112,15 @@ def build_original_module(config: Config, data: Purchases, split: Split, model: 
     Under protocol customers, validation reads whole histories of held-out customers; under the others, whatever follows
     the history that the validation fold knows.
     """
-    chosen, fold = config.original, split.validation
-    if config.split.protocol == "customers":
-        held_out = customer_stretches(data, fold.user_index, chosen.seq_max_len)
-    else:
-        last = config.split.protocol == "leave_one_out"
-        end = fold.history_end + 1 if last else data.ends_before(fold.end_day)
-        n_targets = (end - fold.history_end)[fold.user_index]
-        held_out = fold_stretches(data, fold, n_targets, chosen.seq_max_len)
-    learned = history_stretches(data, split.train_end, chosen.seq_max_len)
-    batches = history_batches(data, learned, chosen.batch_size, config.seed)
-    return OriginalModule(config, model, batches, history_batches(data, held_out, chosen.batch_size))
+    fold, known_end = split.validation, None
+    end = whole_histories(data, fold.user_index)
+    if config.split.protocol != "customers":
+        known_end, last = fold.history_end, config.split.protocol == "leave_one_out"
+        ends = known_end + 1 if last else data.ends_before(fold.end_day)
+        end[fold.user_index] = ends[fold.user_index]
+    sizes = config.original.seq_max_len, config.original.batch_size
+    batches = history_batches(data, split.train_end, *sizes, seed=config.seed)
+    return OriginalModule(config, model, batches, history_batches(data, end, *sizes, known_end=known_end))
 
 
 class TextModule(EpochModule):

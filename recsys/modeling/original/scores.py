@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
-from recsys.modeling.original.batches import OriginalBatch, Stretches, customer_stretches, history_batches, user_of
+from recsys.modeling.original.batches import OriginalBatch, history_batches, whole_histories
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.recommender import load_transformer
 from recsys.runs import Run
@@ -79,38 +79,39 @@ def recalls(
 def score_held_out(
     model: Transformer,
     data: Purchases,
-    stretches: Stretches,
+    user_index: np.ndarray,
+    max_items: int,
     batch_size: int,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> HeldOutScores:
-    """Return the scores of ``model`` on whole histories, one sequence after another.
+    """Return the scores of ``model`` on whole histories, read in sequences of ``max_items``.
 
     ``advance`` is called with how many batches are scored, and of how many.
     """
-    device, batches = model.fc_out.weight.device, history_batches(data, stretches, batch_size)
+    device = model.fc_out.weight.device
+    batches = history_batches(data, whole_histories(data, user_index), max_items, batch_size)
     parts: list[tuple[Tensor, ...]] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for place, batch in enumerate(batches):
-            moved = OriginalBatch(batch.token_BT.to(device), batch.target_BT.to(device))
+        for batch in batches:
+            moved = OriginalBatch(*(part.to(device) for part in vars(batch).values()))
             logits_MV, target_M = next_tokens(model, moved)
-            row_M = place * batch_size + moved.target_BT.nonzero()[:, 0]
-            parts.append(
-                (target_ranks(logits_MV, target_M, data.n_items), row_M, *loss_and_entropy(logits_MV, target_M))
+            rank_M, user_M = (
+                target_ranks(logits_MV, target_M, data.n_items),
+                moved.user_B[moved.target_BT.nonzero()[:, 0]],
             )
+            parts.append((rank_M, user_M, *loss_and_entropy(logits_MV, target_M)))
             advance(len(parts), len(batches))
     model.train(was_training)
-    rank, row, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    # A long history is several sequences, but one customer.
-    customer = user_of(data, stretches.begin)[row]
-    next_item, whole_sequence = recalls(rank, customer, CUTOFFS)
+    rank, user, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    next_item, whole_sequence = recalls(rank, user, CUTOFFS)
     return HeldOutScores(
         loss=float(loss.mean(dtype=np.float64)),
         entropy=float(entropy.mean(dtype=np.float64)),
         recall_next_item=next_item,
         recall_whole_sequence=whole_sequence,
-        n_customers=len(np.unique(customer)),
+        n_customers=len(np.unique(user)),
         n_purchases=int((rank > 0).sum()),
     )
 
@@ -119,5 +120,5 @@ def score_customers(run: Run, advance: Callable[[int, int], None] = lambda done,
     """Return what an original decoder scores on the customers that its run neither learned from nor chose by."""
     data, chosen = run.open_data(), run.config.original
     users = make_split(data, run.config.split).tests[0].user_index
-    stretches = customer_stretches(data, users, chosen.seq_max_len)
-    return score_held_out(load_transformer(run, data), data, stretches, chosen.batch_size, advance)
+    model = load_transformer(run, data)
+    return score_held_out(model, data, users, chosen.seq_max_len, chosen.batch_size, advance)
