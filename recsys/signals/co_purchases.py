@@ -103,10 +103,8 @@ def no_co_purchases() -> CoPurchases:
 def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], day: np.ndarray) -> CoPurchases:
     """Return what is bought together with each query's past items, those that were bought last.
 
-    Args:
-        past: the past items.
-        lift_of_day: the table of lifts (V, V) of each day in ``day``.
-        day: (Q,) int64 day up to which purchases are counted, for each query; not after the query's own.
+    Purchases of everybody are counted up to ``day`` (Q,) int64, which is not after the query's own; ``lift_of_day``
+    holds the table of lifts (V, V) of each.
     """
     query, age_last = past.query, past.named("age_last")
     chosen = _first_of_each(query, age_last, MAX_PAST)

@@ -1,7 +1,4 @@
-"""Each user's history as numbers, past item by past item. NumPy only.
-
-Only events before the day asked are read; nothing is fitted.
-"""
+"""Each user's history as numbers, past item by past item: events before the day asked alone, nothing is fitted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,19 +49,13 @@ def past_items(
     day: np.ndarray,
     promoted: np.ndarray | None,
 ) -> PastItems:
-    """Return what each query's user bought before, item by item.
+    """Return what the user of each query bought before, item by item, out of ``log`` up to flat positions ``end`` (Q,).
+
+    Each is asked at its ``day`` (Q,), of which and after which no known event is; ``snapshots`` are of these days.
 
     Counts enter as logarithms, ages in log-days divided by 4. What begins with ``group`` sums over the user's past
-    items of the same group (``ItemCodes.groups``). Behind ``PAST_FEATURES`` stands how much was promoted, on average,
-    what the user bought: the item, and everything.
-
-    Args:
-        snapshots: of each day in ``day``.
-        log: the purchases.
-        user_index: (Q,) user of each query.
-        end: (Q,) flat position up to which the history is known.
-        day: (Q,) day of each query, days since 1970-01-01; no known event is of this day or later.
-        promoted: (E + 1, K), see ``Promotions.sums``; None where nothing is known of promotions.
+    items of the same group (``ItemCodes.groups``). With ``promoted`` (E + 1, K), of ``Promotions.sums``, there follows
+    how much was promoted, on average, what the user bought: the item, and everything.
     """
     n_rows = log.n_items + 1
     begin = log.offsets[user_index]

@@ -54,14 +54,9 @@ class Queries:
 def query_at(
     snapshots: SnapshotSource, histories: Histories, max_length: int, user_codes: UserCodes | None, *, lifts: bool
 ) -> tuple[Sequences, Queries]:
-    """Return the newest events of each history, and a query at the end of each, at the histories' day.
+    """Return the newest events of each history, in ``max_length`` positions at most, and a query at the end of each.
 
-    Args:
-        snapshots: of the day.
-        histories: who is asked about (Q,); sequence q belongs to query q.
-        max_length: positions of a sequence at most.
-        user_codes: of the users of the log, where the model reads them.
-        lifts: whether co-purchases are read.
+    Sequence q belongs to query q. The model reads ``user_codes`` where there are any, and co-purchases with ``lifts``.
     """
     log, begin, end = histories.log, histories.begin, histories.end
     whole = end - begin < max_length  # room for the start mark too
@@ -111,18 +106,11 @@ def build_queries(
     lifts: bool,
     lift_day: np.ndarray | None = None,
 ) -> Queries:
-    """Return queries about histories that end at flat positions ``end`` (Q,), asked at ``day`` (Q,).
+    """Return queries about histories of ``user_index`` (Q,) that are known up to flat positions ``end`` (Q,).
 
-    Args:
-        snapshots: of the days.
-        log: the purchases.
-        user_index: (Q,) user of each query.
-        end: (Q,) flat position up to which the history is known.
-        day: (Q,) days since 1970-01-01; no known event is of this day or later.
-        rows: (Q,) sequence of the batch that each query is about.
-        position: (Q,) position of the last known event there.
-        lifts: whether co-purchases are read.
-        lift_day: (Q,) day up to which co-purchases are counted, by default the very ``day``.
+    Each is asked at its ``day`` (Q,), days since 1970-01-01, of which and after which no known event is. It is about
+    sequence ``rows`` (Q,) of the batch, and the last known event stands at ``position`` (Q,) there. With ``lifts``,
+    co-purchases are read, counted up to ``lift_day`` (Q,), by default the very ``day``.
     """
     day = np.asarray(day)
     days, day_place = np.unique(day, return_inverse=True)
@@ -146,7 +134,7 @@ def build_queries(
         day_place=day_place.astype(np.int64),
         item_features=tuple(snapshot.item_features for snapshot in by_day.values()),
         past_query=past.query,
-        past_item=past.item.astype(np.int64),
+        past_item=past.item,
         past_features=past.features,
         category_query=categories.query,
         category_code=categories.code,

@@ -36,12 +36,8 @@ _SOLD_DAYS: Final = (7, 28)
 #: Array of a snapshot that is saved → what of ItemCodes it holds.
 _CODES: Final = {"attributes": "attributes", "categories": "categories", "item_groups": "groups"}
 #: Arrays of a snapshot that is saved, a file each.
-_ARRAYS: Final = (
-    *("item_features", "category_rarity", *_HAZARDS),
-    *(f"sold_{days}" for days in _SOLD_DAYS),
-    *(f"lift_{name}" for name in _LIFT),
-    *_CODES,
-)
+_TABLES = ("item_features", "category_rarity", *_HAZARDS, *(f"lift_{name}" for name in _LIFT))
+_ARRAYS: Final = (*_TABLES, *(f"sold_{days}" for days in _SOLD_DAYS), *_CODES)
 
 
 @dataclass(frozen=True)
