@@ -88,7 +88,7 @@ def test_a_state_does_not_depend_on_later_tokens_by_gradient(model):
     token_BT = some_tokens()
     vectors = model.token_vectors(token_BT).detach().requires_grad_()
     model.token_vectors = lambda _: vectors
-    states = model.states(token_BT)
+    states = model(token_BT)
     for position in range(states.shape[1]):
         (gradient,) = torch.autograd.grad(states[:, position].square().sum(), vectors, retain_graph=True)
         assert gradient[:, position + 1 :].abs().sum().item() == 0

@@ -91,23 +91,18 @@ def against_average(sold: np.ndarray) -> np.ndarray:
     return more
 
 
-def is_repeat(log: Purchases) -> np.ndarray:
-    """Return (E,) bool: whether the user had bought the item at an earlier position of the history."""
-    key, order = _by_pair(log)
-    repeated = np.zeros(len(key), dtype=bool)
-    repeated[order[1:]] = key[order[1:]] == key[order[:-1]]
-    return repeated
-
-
 def is_sale(log: Purchases) -> np.ndarray:
     """Return (E,) bool: whether it is the first purchase of the item by the user on the day."""
-    key, order = _by_pair(log)
-    sale = np.ones(len(key), dtype=bool)
-    sale[order[1:]] = (key[order[1:]] != key[order[:-1]]) | (log.day[order[1:]] != log.day[order[:-1]])
-    return sale
+    return ~is_repeat(log, on_same_day=True)
 
 
-def _by_pair(log: Purchases) -> tuple[np.ndarray, np.ndarray]:
-    """Return a key (E,) int64 of user and item of each event, and the order that puts equal ones together, by time."""
+def is_repeat(log: Purchases, *, on_same_day: bool = False) -> np.ndarray:
+    """Return (E,) bool: whether the user had bought the item at an earlier position of the history."""
     key = log.user_of_event().astype(np.int64) * (log.n_items + 1) + log.item
-    return key, np.argsort(key, kind="stable")
+    order = np.argsort(key, kind="stable")
+    later, earlier = order[1:], order[:-1]
+    repeated = np.zeros(len(key), dtype=bool)
+    repeated[later] = key[later] == key[earlier]
+    if on_same_day:
+        repeated[later] &= log.day[later] == log.day[earlier]
+    return repeated

@@ -27,11 +27,11 @@ class SinusoidalPosEmb(nn.Module):
         super().__init__()
         self.width = width
 
-    def forward(self, positions_T: Tensor) -> Tensor:
-        """Return (T, D) float32, the vector of each position."""
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return (…, D) float32, the vector of each position (…)."""
         half = self.width // 2
-        exponent = torch.arange(half, device=positions_T.device) / max(half - 1, 1)
-        angle = positions_T[:, None] * torch.exp(-math.log(10_000) * exponent)
+        exponent = torch.arange(half, device=positions.device) / max(half - 1, 1)
+        angle = positions[..., None] * torch.exp(-math.log(10_000) * exponent)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
@@ -69,7 +69,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Logits of what follows each position of ``<sos> item … item <eos>``.
+    """What follows each position of ``<sos> item … item <eos>``.
 
     Tokens are item_index 1 … n_items and the special ones of :mod:`recsys.modeling.original.batches`. With ``vectors``
     (V, D) there is no embedding layer: each token is its row of them, saved with the weights and never learned.
@@ -92,12 +92,7 @@ class Transformer(nn.Module):
         self.num_heads = num_heads
 
     def forward(self, token_BT: Tensor) -> Tensor:
-        """Return logits (B, T, V) of the token after each of ``token_BT`` (B, T) int64; padding stands on the right."""
-        logits: Tensor = self.fc_out(self.states(token_BT))
-        return logits
-
-    def states(self, token_BT: Tensor) -> Tensor:
-        """Return the state (B, T, D) after each token."""
+        """Return the state (B, T, D) after each token (B, T) int64; ``fc_out`` makes logits of it. Padding is last."""
         positions_T = torch.arange(token_BT.shape[1], device=token_BT.device)
         x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(positions_T)
         hidden_TT, padding_BT = positions_T[None, :] > positions_T[:, None], token_BT == PADDING
@@ -121,8 +116,7 @@ class Transformer(nn.Module):
         Tokens stand at ``position_BT`` of their sequences, from 0; padding, on the right, is never attended to.
         """
         cache.add(token_BT != PADDING)
-        position_BTD = self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
-        x_BTD: Tensor = self.token_vectors(token_BT) + position_BTD
+        x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):
             x_BTD = cast("TransformerBlock", block).extend(x_BTD, memory)
         return x_BTD
@@ -131,7 +125,7 @@ class Transformer(nn.Module):
 def next_tokens(model: Transformer, batch: OriginalBatch) -> tuple[Tensor, Tensor]:
     """Return logits (M, V) and targets (M,) of the positions that have one."""
     has_target_BT = batch.target_BT != PADDING
-    return model.fc_out(model.states(batch.token_BT)[has_target_BT]), batch.target_BT[has_target_BT]
+    return model.fc_out(model(batch.token_BT)[has_target_BT]), batch.target_BT[has_target_BT]
 
 
 def loss_and_entropy(logits_MV: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:

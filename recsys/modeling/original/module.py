@@ -1,7 +1,5 @@
 """The LightningModules of the original architectures: what they learn from, their losses and learning rates."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -9,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from recsys.config import Config
@@ -140,17 +139,14 @@ class TextModule(EpochModule):
     def validation_step(self, batch: TextBatch) -> None:
         """Log the loss that training has, and beside it cross-entropy without smoothing and the share said right."""
         states_MD, n_targets = self.model.states_at(batch), len(batch.target_M)
-        smoothed, plain, right = 0.0, 0.0, 0.0
+        sums = dict.fromkeys(("val_loss", "val_cross_entropy", "val_accuracy"), 0.0)
         # The logits of all places at once would be gigabytes.
-        chunks = torch.split(states_MD, _CHUNK_PLACES), torch.split(batch.target_M, _CHUNK_PLACES)
-        for states_CD, target_C in zip(*chunks, strict=True):
-            logits_CV = self.model.output_layer(states_CD).float()
-            loss_sum: Callable[..., Tensor] = partial(nn.functional.cross_entropy, logits_CV, target_C, reduction="sum")
-            smoothed += float(loss_sum(label_smoothing=_LABEL_SMOOTHING))
-            plain += float(loss_sum())
-            right += float((logits_CV.argmax(-1) == target_C).sum())
-        values = {"val_loss": smoothed, "val_cross_entropy": plain, "val_accuracy": right}
-        means = {name: value / max(n_targets, 1) for name, value in values.items()}
+        for places in torch.arange(n_targets).split(_CHUNK_PLACES):
+            logits_CV, target_C = self.model.output_layer(states_MD[places]).float(), batch.target_M[places]
+            for name, smoothing in (("val_loss", _LABEL_SMOOTHING), ("val_cross_entropy", 0.0)):
+                sums[name] += float(cross_entropy(logits_CV, target_C, reduction="sum", label_smoothing=smoothing))
+            sums["val_accuracy"] += float((logits_CV.argmax(-1) == target_C).sum())
+        means = {name: total / max(n_targets, 1) for name, total in sums.items()}
         self.log_dict(means, batch_size=n_targets, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -1,4 +1,4 @@
-"""An original architecture as a system that can be asked for lists; it never recommends a special token."""
+"""An original decoder as a system that can be asked for lists; it never recommends a special token."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class OriginalRecommender:
                 rows = slice(begin, begin + self.chunk)
                 some = histories.of(rows)
                 token_BT, newest_Q = _newest_tokens(model, some, self.seq_max_len)
-                state_QD = model.states(token_BT)[torch.arange(len(some), device=token_BT.device), newest_Q]
+                state_QD = model(token_BT)[torch.arange(len(some), device=token_BT.device), newest_Q]
                 logits_QV = model.fc_out(state_QD)[:, :n_rows]
                 logits_QV[:, blocked_V] = -torch.inf
                 if candidates.exclude_seen:
@@ -94,7 +94,7 @@ def _newest_tokens(model: Transformer, histories: Histories, n_newest: int) -> t
 
 
 def load_transformer(run: Run, data: Purchases) -> Transformer:
-    """Return the original architecture that a run fitted, with its weights and, where it reads any, its text vectors.
+    """Return the original decoder that a run fitted, with its weights and, where it reads any, its text vectors.
 
     Raises:
         RunError: the run's weights do not fit its configuration.
@@ -121,7 +121,7 @@ def tensor_shape(path: Path, name: str, title: str) -> list[int]:
 
 
 def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = None) -> Transformer:
-    """Return the original architecture for ``data``, on frozen ``vectors`` (V, D) where the family is bert.
+    """Return the original decoder for ``data``, on frozen ``vectors`` (V, D) where the family is bert.
 
     Raises:
         ConfigError: ``num_embeds``, ``hidden_size`` or ``num_heads`` does not fit; the message says what does.

@@ -20,7 +20,6 @@ from recsys.modeling.original.encoder import packaged_model
 
 #: Tokens of a text at most, marks of begin and end included; the original pads every text to as many.
 MAX_TOKENS: Final = 90
-_LABEL_OF_PADDING = "[PAD]"
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,9 @@ def tokenise(texts: Sequence[str], folder: Path, max_tokens: int = MAX_TOKENS) -
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
-    padding = tokenizer.token_to_id(_LABEL_OF_PADDING)
+    padding = tokenizer.token_to_id("[PAD]")
     if padding is None:
-        raise ConfigError(f"the tokenizer lacks {_LABEL_OF_PADDING}; take that of a BERT")
+        raise ConfigError("the tokenizer lacks [PAD]; take that of a BERT")
     tokens = [torch.tensor(one.ids, dtype=torch.int64) for one in tokenizer.encode_batch_fast(list(texts))]
     special = {number for number, added in tokenizer.get_added_tokens_decoder().items() if added.special}
     return Texts(tokens, tokenizer.get_vocab_size(), padding, torch.tensor(sorted(special | {padding})))
