@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
-import pyarrow as pa
 
 from recsys import schema
 from recsys.data.purchases import Purchases
@@ -29,6 +28,7 @@ class Promotions:
     share: np.ndarray  # (n,) float32 of the places that sell, above 0, at most 1
     media: tuple[str, ...]
     n_rows: int  # V
+    table: nw.DataFrame[Any]  # of which all this was taken
 
     @classmethod
     def from_table(cls, table: nw.DataFrame[Any], n_items: int) -> Self:
@@ -38,14 +38,7 @@ class Promotions:
         columns = [table[name].to_numpy() for name in schema.PROMOTION_COLUMNS if name != schema.MEDIUM]
         order = np.argsort(columns[1], kind="stable")
         item, first_day, end_day, share = (column[order] for column in columns)
-        return cls(item, first_day, end_day, medium[order], share, tuple(media.tolist()), n_items + 1)
-
-    def to_table(self) -> pa.Table:
-        """Return the table that :meth:`from_table` takes."""
-        media = pa.array([self.media[place] for place in self.medium.tolist()], pa.string())
-        columns = {"item_index": self.item, "first_day": self.first_day, "end_day": self.end_day}
-        arrays = {name: pa.array(column) for name, column in columns.items()}
-        return pa.table(arrays | {schema.MEDIUM: media, schema.SHARE: pa.array(self.share)})
+        return cls(item, first_day, end_day, medium[order], share, tuple(media.tolist()), n_items + 1, table)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ class Snapshot:
                 np.save(aside / f"{name}.npy", np.asarray(array), allow_pickle=False)
             pq.write_table(self.items.to_arrow(), aside / "items.parquet")
             if self.promotions is not None:
-                pq.write_table(self.promotions.to_table(), aside / "promotions.parquet")
+                pq.write_table(self.promotions.table.to_arrow(), aside / "promotions.parquet")
             write_json(aside / _FILE, {"day": self.day} | about)
 
     @classmethod

@@ -141,7 +141,8 @@ class TextModule(EpochModule):
         states_MD, n_targets = self.model.states_at(batch), len(batch.target_M)
         sums = dict.fromkeys(("val_loss", "val_cross_entropy", "val_accuracy"), 0.0)
         # The logits of all places at once would be gigabytes.
-        for places in torch.arange(n_targets).split(_CHUNK_PLACES):
+        for begin in range(0, n_targets, _CHUNK_PLACES):
+            places = slice(begin, begin + _CHUNK_PLACES)
             logits_CV, target_C = self.model.output_layer(states_MD[places]).float(), batch.target_M[places]
             for name, smoothing in (("val_loss", _LABEL_SMOOTHING), ("val_cross_entropy", 0.0)):
                 sums[name] += float(cross_entropy(logits_CV, target_C, reduction="sum", label_smoothing=smoothing))
