@@ -108,20 +108,18 @@ def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], d
     """
     query, age_last = past.query, past.named("age_last")
     chosen = _first_of_each(query, age_last, MAX_PAST)
-    places, others, lifts, n_rows = [], [], [], 1
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for one in np.unique(day[query[chosen]]):
         rows = np.flatnonzero(day[query[chosen]] == one)
         of_items = lift_of_day[int(one)][past.item[chosen[rows]]]
         n_rows = of_items.shape[1]
-        places.append(np.repeat(rows, np.diff(of_items.indptr)))
-        others.append(of_items.indices.astype(np.int64))
-        lifts.append(of_items.data.astype(np.float64))
-    if not sum(map(len, places)):
+        found.append((np.repeat(rows, np.diff(of_items.indptr)), of_items.indices, of_items.data))
+    if not any(len(place) for place, _, _ in found):
         return no_co_purchases()
-    place, other, lift = np.concatenate(places), np.concatenate(others), np.concatenate(lifts)
+    place, other, lift = (np.concatenate(part) for part in zip(*found, strict=True))
     key = query[chosen[place]] * n_rows + other
     order = np.argsort(key, kind="stable")
-    key, place, lift = key[order], place[order], lift[order]
+    key, place, lift = key[order], place[order], lift[order].astype(np.float64)
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     own_query, own_item = np.divmod(key[starts], n_rows)
 
