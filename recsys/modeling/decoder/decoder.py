@@ -26,12 +26,7 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor) -> Tensor:
-        """Return the state (B, T, D) after each event.
-
-        Args:
-            item_vectors_BTD: vector of each event's item.
-            gap_days_BT: (B, T) int64 days since the event before, 0 at the start.
-        """
+        """Return the state (B, T, D) after each event; gaps are int64 days since the event before, 0 at the start."""
         positions_T = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
         states_BTD: Tensor = self.blocks(self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
         return states_BTD
@@ -46,12 +41,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Return the state (B, T, D) after each further event, given those that ``cache`` holds; it then holds these.
 
-        Args:
-            item_vectors_BTD: vector of each event's item.
-            gap_days_BT: (B, T) int64 days since the event before.
-            position_BT: (B, T) int64 place of each event in its sequence, from 0.
-            real_BT: (B, T) bool, False where a sequence is padded.
-            cache: what was read before, of these sequences.
+        ``position_BT`` int64 is the place of each event in its sequence, from 0; ``real_BT`` is False at padding.
         """
         cache.add(real_BT)
         x_BTD = self._inputs(item_vectors_BTD, gap_days_BT, position_BT)

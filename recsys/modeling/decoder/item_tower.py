@@ -20,26 +20,13 @@ class ItemTower(nn.Module):
     """
 
     def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float = ID_DROPOUT) -> None:
-        """Take what is known of each row.
-
-        Args:
-            n_rows: N.
-            width: D.
-            attributes_NA: codes (N, A) int64 over all columns, 0 where nothing is known.
-            id_dropout: share of items without an own part in a training step.
-        """
+        """Take N, D, the codes (N, A) int64 over all columns, 0 where nothing is known, and the share left out."""
         super().__init__()
         self.id_dropout = id_dropout
         self.own = nn.Embedding(n_rows, width, padding_idx=0)
-        self.register_buffer("attributes_NA", attributes_NA, persistent=False)
-        self.attributes_NA: Tensor
+        self.attributes_NA = nn.Buffer(attributes_NA, persistent=False)
         n_codes = int(attributes_NA.max()) + 1 if attributes_NA.numel() else 0
         self.attribute = nn.EmbeddingBag(n_codes, width, mode="sum", padding_idx=0) if n_codes else None
-
-    @torch.no_grad()
-    def zero_own_(self, item_U: Tensor) -> None:
-        """Take the own part away from the rows ``item_U`` (U,) int64: their attributes alone place them."""
-        self.own.weight[item_U] = 0
 
     def forward(self, item: Tensor) -> Tensor:
         """Return the vectors (…, D) of the rows ``item`` (…) int64."""

@@ -17,19 +17,15 @@ class Scores(Protocol):
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
         """Return the logits (Q, V) of the catalogue with these scores added."""
-        ...
 
     def of_items(self, item_N: Tensor) -> Tensor:
         """Return the scores (Q, N) or (1, N) of the items ``item_N`` (N,) int64 at every query."""
-        ...
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
         """Return the scores (P,) of single pairs."""
-        ...
 
     def mean_Q(self) -> Tensor:
         """Return the mean (Q,) or (1,) over the catalogue at each query."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,7 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write ``tensors`` to ``path`` as safetensors.
-
-    Raises:
-        OSError: they cannot be written.
-    """
+    """Write ``tensors`` to ``path`` as safetensors; an OSError where they cannot be written."""
     try:
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:  # no OSError of its own, so a full disk would pass for a bug

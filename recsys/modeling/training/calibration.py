@@ -180,8 +180,10 @@ class _Chunk:
         other, slope = [], []
         for block in self._blocks:
             logits_BI = flat_I.expand(block.n_rows, -1)
-            for term, table_QI in self.tables.items():
-                logits_BI = torch.addcmul(logits_BI, factors[term], table_QI[block.rows])
+            for number, (term, table_QI) in enumerate(self.tables.items()):
+                # The first makes a table of its own, to which the others are added in place.
+                add = logits_BI.addcmul_ if number else logits_BI.addcmul
+                logits_BI = add(factors[term], table_QI[block.rows])
             logits_BI = logits_BI if self.tables else logits_BI.clone()
             for term, (place, score_C) in block.pairs.items():
                 logits_BI[place] += factors[term] * score_C

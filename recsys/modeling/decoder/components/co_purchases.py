@@ -31,7 +31,3 @@ class CoPurchaseComponent(Component):
             return None
         score_C = self.net(queries.co_purchase_features_CF)
         return PairScores(queries.co_purchase_query_C, queries.co_purchase_item_C, score_C, len(queries), self.n_rows)
-
-    def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``."""
-        self.net.scale_(factor)

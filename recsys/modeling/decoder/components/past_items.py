@@ -1,5 +1,7 @@
 """Logit of a user's past item from a summary of the whole history, the item's sales, and the decoder's query."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -67,12 +69,11 @@ class PastItemComponent(Component):
         A catalogue whose logits have ``log_partition`` as log of the sum of exp then weighs as much as a user's past
         items together; from 0 they would have to climb a way that a short training does not go.
         """
-        self.net.init_even_chance(self.rows(queries), len(torch.unique(queries.past_query_P)), log_partition)
-
-    @torch.no_grad()
-    def scale_(self, factor: float) -> None:
-        """Multiply every logit by ``factor``."""
-        self.net.scale_(factor)
+        rows_PF = self.rows(queries)
+        if len(rows_PF):
+            n_queries = len(torch.unique(queries.past_query_P))
+            shift = log_partition + math.log(n_queries) - float(self.net.rule(rows_PF).logsumexp(0))
+            self.net.out.bias.fill_(shift)
 
     @torch.no_grad()
     def shift_(self, shift: float) -> None:

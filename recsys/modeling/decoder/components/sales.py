@@ -51,6 +51,6 @@ class SalesComponent(Component):
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
         """Multiply every score by ``factor``."""
-        self.net.scale_(factor)
+        super().scale_(factor)
         if self.of_categories is not None:
             self.of_categories.mul_(factor)
