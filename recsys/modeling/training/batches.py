@@ -111,18 +111,18 @@ class TrainingBatches(IterableDataset[Batch]):
         if not len(chosen):
             return None
         place = np.zeros(len(chosen), dtype=np.int64)  # components read no sequences
-        some, few = (self._tensors(queries, chosen[:n], place[:n], place[:n]) for n in (_N_SCALED_BY, _N_WEIGHED))
+        some, few = (self._asked(queries, chosen[:n], place[:n], place[:n]) for n in (_N_SCALED_BY, _N_WEIGHED))
         rows = np.concatenate([self.snapshots.at(int(day)).item_features[1:] for day in np.unique(queries.day)])
         return some, few, torch.from_numpy(rows[:: max(len(rows) // _N_ROWS_SCALED_BY, 1)])
 
-    def _tensors(
-        self, queries: "_FoldQueries", chosen: np.ndarray, row: np.ndarray, position: np.ndarray
+    def _asked(
+        self, queries: "_FoldQueries", chosen: np.ndarray, rows: np.ndarray, position: np.ndarray
     ) -> QueryTensors:
-        """Return the queries ``chosen`` about the ``position`` of the sequences ``row``."""
+        """Return the queries ``chosen``, each about a position of one of the rows of a batch."""
         day = queries.day[chosen]
         lift_day = days_counted_for_training(day, self.log.first_day)
         known = self.snapshots, self.log, queries.user_index[chosen], queries.end[chosen], day
-        arrays = build_queries(*known, rows=row, position=position, lifts=self.lifts, lift_day=lift_day)
+        arrays = build_queries(*known, rows=rows, position=position, lifts=self.lifts, lift_day=lift_day)
         return QueryTensors.from_arrays(arrays)
 
     def _fold_queries(self, random: np.random.Generator) -> "_FoldQueries":
@@ -152,15 +152,13 @@ class TrainingBatches(IterableDataset[Batch]):
         wait_BT[at_start, 0] = 0
         chosen = queries.choose(rows, self.batch_queries, random)
         window = queries.window[chosen]
-        asked = self._tensors(
-            queries, chosen, np.searchsorted(rows, window), queries.end[chosen] - windows.start[window]
-        )
+        position = queries.end[chosen] - windows.start[window]
         target_query, place = event_positions(queries.target_begin[chosen], queries.target_end[chosen])
         return Batch(
             sequences=SequenceTensors.from_arrays(sequences),
             target_BT=torch.from_numpy(target_BT),
             days_until_next_BT=torch.from_numpy(wait_BT.astype(np.int64)),
-            queries=self._tensors(queries, chosen, np.searchsorted(rows, window), position),
+            queries=self._asked(queries, chosen, np.searchsorted(rows, window), position),
             target_query_n=torch.from_numpy(target_query),
             target_item_n=torch.from_numpy(queries.target_item[place]),
         )
