@@ -151,14 +151,17 @@ class PurchaseModel(nn.Module):
 
     @torch.no_grad()
     def init_scales(self, queries: QueryTensors, few: QueryTensors, item_rows_NF: Tensor) -> None:
-        """Scale what components read as ``queries`` ask for, and give past items an even chance.
-
-        The chance is taken over the catalogues of a ``few`` queries.
-        """
+        """Scale what components read as ``queries`` ask for; over a ``few``, give past items an even chance."""
         for component in self.components.values():
             component.init_scales(queries, item_rows_NF)
         if self.past_items is not None:
-            self.past_items.init_even_chance(queries, self.log_partition(few))
+            # The log of the sum of exp(logit) over the catalogue, by the components alone: bias and transformer begin
+            # near 0.
+            logits_QV = self.item_bias.new_zeros(len(few), self.n_items + 1)
+            terms = self.terms(None, few)
+            for name in sorted(terms, key=self._learns_from_cold, reverse=True):
+                logits_QV = terms[name].add_to(logits_QV)
+            self.past_items.init_even_chance(queries, float(logits_QV[:, 1:].logsumexp(-1).mean()))
 
     @torch.no_grad()
     def tie_cold_item_bias(self) -> None:
@@ -184,11 +187,7 @@ class PurchaseModel(nn.Module):
         return vectors_VD
 
     def transformer(self) -> tuple[ItemTower, Decoder]:
-        """Return what makes item vectors, and what reads sequences of them.
-
-        Raises:
-            UsageError: the model has no component ``sequence``.
-        """
+        """Return what makes item vectors, and what reads sequences; a UsageError where there is no ``sequence``."""
         if self.item_tower is None or self.decoder is None:
             raise UsageError(
                 "the model has no component sequence: it reads no sequences, and its items have no vectors"
@@ -246,22 +245,19 @@ class PurchaseModel(nn.Module):
         return logits_QV
 
     def _added_up(
-        self,
-        terms: dict[str, Scores],
-        logits_QN: Tensor,
-        sold_N: Tensor | None,
-        add: Callable[[Scores, Tensor], Tensor],
+        self, terms: dict[str, Scores], bias_QN: Tensor, sold_N: Tensor | None, add: Callable[[Scores, Tensor], Tensor]
     ) -> Tensor:
-        """Return the logits (Q, N) with all terms added; where ``sold_N`` is not, only some terms have a gradient."""
-        for teaches_cold in (False, True):
+        """Return the bias with all terms added (Q, N); where ``sold_N`` is False, few of them have a gradient."""
+        logits_QN = bias_QN
+        for learns_from_cold in (False, True):
             for name, scores in terms.items():
-                if self._teaches_cold(name) == teaches_cold:
+                if self._learns_from_cold(name) == learns_from_cold:
                     logits_QN = add(scores, logits_QN)
-            if not teaches_cold and sold_N is not None:
+            if not learns_from_cold and sold_N is not None:
                 logits_QN = torch.where(sold_N, logits_QN, logits_QN.detach())
         return logits_QN
 
-    def _teaches_cold(self, name: str) -> bool:
+    def _learns_from_cold(self, name: str) -> bool:
         return name in self.components and self.components[name].learns_from_cold_items
 
     def pair_logits(self, terms: dict[str, Scores], query_P: Tensor, item_P: Tensor) -> Tensor:
@@ -277,28 +273,8 @@ class PurchaseModel(nn.Module):
         sold_N = None if sold_V is None else sold_V[item_N]
         return self._added_up(terms, bias_1N, sold_N, lambda scores, logits: scores.of_items(item_N) + logits)
 
-    def past_logits(self, query_QD: Tensor | None, queries: QueryTensors, terms: dict[str, Scores]) -> Tensor:
-        """Return the logits (P,) of the past items."""
-        if self.past_items is None:
-            return self.pair_logits(terms, queries.past_query_P, queries.past_item_P)
-        return self.past_items.logits(queries, query_QD)
-
-    def log_partition(self, queries: QueryTensors) -> float:
-        """Return the log of the sum of exp(logit) over the catalogue, the mean over queries.
-
-        By the components alone, without transformer and bias, which begin near 0.
-        """
-        logits_QV = self.item_bias.new_zeros(len(queries), self.n_items + 1)
-        terms = self.terms(None, queries)
-        for name in sorted(terms, key=self._teaches_cold, reverse=True):
-            logits_QV = terms[name].add_to(logits_QV)
-        return float(logits_QV[:, 1:].logsumexp(-1).mean())
-
     def promotion_contribution(self, query_QD: Tensor | None, queries: QueryTensors) -> Tensor:
-        """Return what each logit (Q, V) owes to promotions that are planned for the week asked.
-
-        That is what it loses once nothing is planned.
-        """
+        """Return what each logit (Q, V) owes to promotions planned for the week asked: loses once there are none."""
         owed_QV = self.item_bias.new_zeros(len(queries), self.n_items + 1).detach()
         if not self.n_promoted:
             return owed_QV

@@ -151,12 +151,7 @@ def _checkpoint(
 ) -> ModelCheckpoint:
     """Return what keeps the best epoch by ``metric``; without one the newest: ``save_last`` keeps the newest best."""
     checkpoint = ModelCheckpoint(
-        dirpath=folder / CHECKPOINTS,
-        filename=stem,
-        monitor=metric,
-        mode=mode,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+        folder / CHECKPOINTS, stem, metric, mode=mode, save_on_train_epoch_end=True, enable_version_counter=False
     )
     checkpoint.FILE_EXTENSION = ".safetensors"
     return checkpoint
@@ -176,6 +171,7 @@ def _trainer(
     plugins: list[Any] = [SafetensorsCheckpointIO()]
     if training.precision == "bfloat16" or (training.precision == "auto" and on_gpu):
         plugins.append(_MixedPrecision("bf16-mixed", "cuda" if on_gpu else "cpu"))
+    csv_log = CSVLogger(folder, name="log", flush_logs_every_n_steps=50)
     return pl.Trainer(
         accelerator=training.accelerator,
         devices=training.devices,
@@ -183,10 +179,7 @@ def _trainer(
         gradient_clip_val=_GRADIENT_CLIP,
         callbacks=[*own, *callbacks],
         plugins=plugins,
-        logger=[
-            CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
-            TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
-        ],
+        logger=[csv_log, TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False)],
         log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,
         enable_model_summary=False,

@@ -151,10 +151,13 @@ class PurchaseModule(pl.LightningModule):
         self, query_QD: Tensor | None, queries: QueryTensors, own: QueryPositives
     ) -> tuple[Tensor, Tensor]:
         """Return the same, the sum over other items estimated by importance sampling (Bengio & Senécal, 2008)."""
-        model, new, device = self.model, slice(own.n_past, None), self.model.item_bias.device
+        model, device = self.model, self.model.item_bias.device
         terms = model.terms(query_QD, queries)
-        past_P = model.past_logits(query_QD, queries, terms)
-        new_P = model.pair_logits(terms, own.query_P[new], own.item_P[new])
+        if model.past_items is None:
+            past_P = model.pair_logits(terms, queries.past_query_P, queries.past_item_P)
+        else:
+            past_P = model.past_items.logits(queries, query_QD)
+        new_P = model.pair_logits(terms, own.query_P[own.n_past :], own.item_P[own.n_past :])
         negative_N = self.sampler.sample(self.n_window_negatives).to(device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(device) + math.log(self.n_window_negatives)
         negative_QN = model.shared_logits(terms, negative_N) - expected_N

@@ -23,13 +23,8 @@ class Sizes:
     """What a component is built from."""
 
     width: int  # D of the decoder's queries; 0 where there is no decoder
-    codes: ItemCodes
+    codes: ItemCodes  # of the V rows of the catalogue
     n_promoted: int = 0  # item features that tell of promotions; past items have as many
-
-    @property
-    def n_rows(self) -> int:
-        """Rows V of the catalogue, padding included."""
-        return len(self.codes.groups)
 
 
 class Scale(nn.Module):
@@ -126,7 +121,6 @@ class Component(nn.Module):
 
     Attributes:
         name: what configuration, calibration, reasons and ablation call it.
-        title: the same in words.
         needs: dates, where it looks at what is known at the day asked; no_dates, where it counts whole histories and
             would know the window asked for; anything, where both will do.
         position: where it stands among the others.
@@ -137,7 +131,6 @@ class Component(nn.Module):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
     needs: ClassVar[Literal["dates", "no_dates", "anything"]] = "dates"
     position: ClassVar[int] = 100
     reads_lifts: ClassVar[bool] = False

@@ -18,7 +18,6 @@ class CategoryComponent(Component):
     """
 
     name = "categories"
-    title = "its categories"
     position = 30
 
     def __init__(self, sizes: Sizes) -> None:

@@ -23,7 +23,6 @@ class NeighbourComponent(Component):
     """
 
     name = "neighbours"
-    title = "what users of its past items bought"
     needs = "no_dates"
     position = 50
     begins_as_rule = False
@@ -35,7 +34,7 @@ class NeighbourComponent(Component):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
-        n_rows = sizes.n_rows
+        n_rows = len(sizes.codes.groups)
         n_neighbours = min(self.max_neighbours, n_rows, max(self.max_entries // n_rows, 1))
         self.weight = nn.Buffer(torch.ones(()))
         self.neighbour_VK = nn.Buffer(torch.zeros(n_rows, n_neighbours, dtype=torch.int32))
@@ -60,8 +59,7 @@ class NeighbourComponent(Component):
     def of_past(self, query_P: Tensor, item_P: Tensor, age_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, item and score (C,) of all neighbours that are not past items, sorted by the first two.
 
-        Past items (P,) int64 come with the query of each, ascending, and with how long ago they were bought last, in
-        any unit; of the same age, the one that stands first is the newer.
+        Queries ascend; ages are how long ago a past item was bought last, in any unit, and equal ones stand in order.
         """
         n_rows = len(self.neighbour_VK)
         order_P = torch.argsort(age_P, stable=True)

@@ -21,7 +21,6 @@ class PastItemComponent(Component):
     """
 
     name = "past_items"
-    title = "its own past purchases"
     position = 20
 
     def __init__(self, sizes: Sizes) -> None:

@@ -16,7 +16,6 @@ class SalesComponent(Component):
     """
 
     name = "sales"
-    title = "what it sells"
     position = 10
     learns_from_cold_items = True
 
