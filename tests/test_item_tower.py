@@ -2,7 +2,7 @@
 
 import torch
 
-from recsys.modeling.decoder.item_tower import ItemTower
+from recsys.modeling.decoder.decoder import ItemTower
 
 #: Two columns with two values each; nothing is said of the last row, the start mark.
 CODES = torch.tensor([[0, 0], [1, 3], [1, 4], [2, 3], [2, 0], [0, 0]])

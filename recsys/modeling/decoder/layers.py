@@ -33,9 +33,8 @@ class PointwiseAttention(nn.Module):
 
     A position sees itself and what came before, or the ``window`` last of these. Zhai et al. (2024, Actions Speak
     Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
-    norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the bias is of buckets of the distance in
-    events alone: days between events are an input of the decoder already. It begins at 1, the sum of all that is seen,
-    instead of near 0, where the norm would divide by next to nothing.
+    norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the distance is one of events alone: days
+    are an input of the decoder already. Its bias begins at 1, as from near 0 the norm would divide by next to nothing.
     """
 
     def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
@@ -122,10 +121,8 @@ class GatedBlock(nn.Module):
 class KeyValueCache:
     """Keys and values of the positions already read, so that one more costs one pass over them and no other work.
 
-    Room for all positions is taken at once. Sequences of unequal length are padded on the right when they are first
+    Room for all S positions is taken at once. Sequences of unequal length are padded on the right when they are first
     read; what is padding is never attended to, and what comes later stands behind it.
-
-    Shapes: B sequences, S slots, T positions added, H heads.
     """
 
     def __init__(self, n_layers: int, n_rows: int, n_heads: int, head_width: int, n_slots: int, like: Tensor) -> None:
@@ -136,11 +133,7 @@ class KeyValueCache:
         self.layers: list[LayerMemory] = [partial(self.keep, layer) for layer in range(n_layers)]
 
     def add(self, real_BT: Tensor) -> None:
-        """Take the next slots for positions of which ``real_BT`` (B, T) bool are not padding.
-
-        Raises:
-            ValueError: there is no room for them.
-        """
+        """Take the next slots for T positions, of which ``real_BT`` (B, T) bool are not padding, if there is room."""
         n_read = self.n_read + real_BT.shape[1]
         if n_read > self.real_BS.shape[1]:
             raise ValueError(f"the cache has {self.real_BS.shape[1]} slots, {n_read} are needed")

@@ -14,9 +14,8 @@ from recsys.errors import UsageError
 from recsys.modeling.decoder.components import SEQUENCE, Component, Sizes, chosen_components
 from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
-from recsys.modeling.decoder.decoder import Decoder
+from recsys.modeling.decoder.decoder import Decoder, ItemTower
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
-from recsys.modeling.decoder.item_tower import ItemTower
 from recsys.modeling.decoder.scores import ProductScores, Scores
 from recsys.signals.item_codes import ItemCodes
 
@@ -92,19 +91,14 @@ class PurchaseModel(nn.Module):
         longer = PurchaseModel(
             self.config, codes, has_dates=self.has_dates, n_user_codes=n_user_codes, n_promoted=self.n_promoted
         )
-        n_rows = self.n_items + 1
-        weights = longer.state_dict()
+        n_rows, weights = self.n_items + 1, longer.state_dict()
         for name, value in self.state_dict().items():
             if value.shape == weights[name].shape:
-                weights[name] = value
-                continue
-            # A row an item; behind the last of them the item tower has that of the start mark.
-            weights[name] = torch.zeros_like(weights[name])
-            weights[name][:n_rows] = value[:n_rows]
-            if len(value) > n_rows:
-                weights[name][-1] = value[-1]
-        weights["item_bias"][n_rows:] = self.item_bias[1:].mean()
-        longer.load_state_dict(weights)
+                weights[name].copy_(value)
+            else:  # a row an item; behind the last of them the item tower has that of the start mark
+                weights[name].zero_()[:n_rows] = value[:n_rows]
+                weights[name][longer.n_items + 1 :] = value[n_rows:]
+        longer.item_bias[n_rows:] = self.item_bias[1:].mean()
         return longer.train(self.training)
 
     def component(self, wanted: type[C]) -> C | None:

@@ -195,7 +195,8 @@ class _FoldQueries:
         window = first + np.maximum(-(-(n_known - oldest) // max_events), 0)
         keep = (n_known >= 0) & (window < behind)
         order = np.flatnonzero(keep)[np.argsort(window[keep], kind="stable")]
-        return cls(window[order], *asked[:, order], np.concatenate(items))
+        user, end, day, target_begin, target_end = asked[:, order]
+        return cls(window[order], user, end, day, target_begin, target_end, np.concatenate(items))
 
     def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
         """Return the queries that windows ``rows`` answer: whole days at random until ``at_most`` are taken.

@@ -1,10 +1,9 @@
 """Temperatures of the components, fitted to the validation window: what was learned by heart weighs less.
 
-Components trained for many epochs on the same windows become overconfident. Each (the transformer's product, the bias,
-sales, categories, …) therefore gets one factor, and past items one shift, by which the held-out purchases become most
-likely: temperature scaling (Guo et al., 2017) with a temperature a component, or stacked generalisation (Wolpert, 1992)
-of the components. The factors are then folded into the weights of the model, so nothing that asks it needs to know of
-them.
+Components trained for many epochs on the same windows become overconfident. Each term of the logit therefore gets one
+factor, and past items one shift, by which the held-out purchases become most likely: temperature scaling (Guo et al.,
+2017) with a temperature a component, or stacked generalisation (Wolpert, 1992) of the components. The factors are then
+folded into the weights of the model, so nothing that asks it needs to know of them.
 """
 
 import copy
@@ -51,9 +50,8 @@ def fit_temperatures(
 ) -> Tensor:
     """Return the logarithms of the factors, and the shift, that make the targets of ``fold`` most likely.
 
-    They are in the order of :func:`temperature_names`, float32; zeros change nothing. Of many users some are drawn, by
-    ``seed``: at most 1,024, fewer where the catalogue is large. With ``exclude_seen``, where lists leave out past items
-    and no target is one, these are in the way of none.
+    They are in the order of :func:`temperature_names`, float32; zeros change nothing. Of many users some are drawn by
+    ``seed``. With ``exclude_seen``, where lists leave out past items and no target is one, these are in nobody's way.
     """
     model = decoder.model
     n_queries = max(min(_MOST_QUERIES, _MOST_ENTRIES // model.n_items), _FEWEST_QUERIES)

@@ -221,7 +221,9 @@ class PurchaseModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and what makes items' vectors) with linear warm-up, then cosine."""
-        training, decayed, others = self.config.training, [], []
+        training = self.config.training
+        decayed: list[Tensor] = []
+        others: list[Tensor] = []
         for name, parameter in self.model.named_parameters():
             is_bias = name.rpartition(".")[2].startswith("bias")
             is_decayed = parameter.ndim > 1 and not is_bias and not name.startswith("item_tower.")

@@ -67,18 +67,19 @@ class RuleAndNetwork(nn.Module):
         names: tuple[str, ...],
         rule: dict[str, float],
         hidden: tuple[int, ...],
-        make_context: Callable[[], tuple[nn.Module, int] | None] = lambda: None,
+        context_width: int = 0,
+        make_context: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
         """Take the features' names, the rule's weights (0 for the others), and the widths of the hidden layers.
 
-        ``make_context`` returns a module whose output, of the width beside it, is read beside the features.
+        Where it has a width, the output of the module that ``make_context`` returns is read beside the features.
         """
         super().__init__()
         self.rule = nn.Linear(len(names), 1, bias=False)
         with torch.no_grad():
             self.rule.weight.copy_(torch.tensor([[rule.get(name, 0.0) for name in names]]))
         self.scale = Scale(len(names))
-        self.context, context_width = make_context() or (None, 0)
+        self.context = make_context() if context_width else None
         widths = (len(names) + context_width, *hidden)
         layers: list[nn.Module] = []
         for before, after in zip(widths, hidden, strict=False):

@@ -28,17 +28,17 @@ class CategoryComponent(Component):
         is_finest[categories_VC[:, 0]] = 1
         self.is_finest = nn.Buffer(is_finest, persistent=False)
         self.categories_VC = nn.Buffer(categories_VC, persistent=False)
-        self.net = RuleAndNetwork(CATEGORY_FEATURES, {"lift": 0.5}, (32,), self._code_vectors)
+        self.net = RuleAndNetwork(CATEGORY_FEATURES, {"lift": 0.5}, (32,), _CODE_WIDTH, self._code_vectors)
 
     @classmethod
     def fits(cls, sizes: Sizes) -> bool:
         """Return whether items have categories."""
         return sizes.codes.n_category_codes > 0
 
-    def _code_vectors(self) -> tuple[nn.Module, int]:
+    def _code_vectors(self) -> nn.Module:
         vectors = nn.Embedding(self.n_codes, _CODE_WIDTH)
         nn.init.zeros_(vectors.weight)
-        return vectors, _CODE_WIDTH
+        return vectors
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
         """Scale the inputs."""

@@ -51,7 +51,6 @@ class NeighbourComponent(Component):
         query_C, item_C, score_C = self.of_past(queries.past_query_P, queries.past_item_P, age_P)
         return PairScores(query_C, item_C, score_C, len(queries), len(self.neighbour_VK)) if len(query_C) else None
 
-    @torch.no_grad()
     def scale_(self, factor: float) -> None:
         """Multiply every score by ``factor``."""
         self.weight.mul_(factor)
