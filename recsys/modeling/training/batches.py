@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from recsys.config import Config
-from recsys.data.purchases import Windows, cut_windows, event_positions
-from recsys.evaluation.splits import Fold, Split, window_fold
+from recsys.data.purchases import cut_windows, event_positions
+from recsys.evaluation.splits import Split, window_fold
 from recsys.modeling.decoder.inputs import OnDevice, QueryTensors, SequenceTensors
 from recsys.signals.co_purchases import days_counted_for_training
 from recsys.signals.queries import assemble, build_queries
@@ -129,14 +129,31 @@ class TrainingBatches(IterableDataset[Batch]):
         """Ask at ``query_windows`` days, a horizon apart, the newest as late as its whole window may be learned from.
 
         The days shift by a random number of days each epoch, so that every weekday is asked; by fewer where the data
-        are so short that no day would be left.
+        are so short that no day would be left. A user is asked who has a window that reaches the day.
         """
-        newest = self.split.train_day - self.horizon_days
-        n_shifts = min(self.horizon_days, max(newest - self.log.first_day, 1))
+        log, windows, horizon = self.log, self.windows, self.horizon_days
+        newest = self.split.train_day - horizon
+        n_shifts = min(horizon, max(newest - log.first_day, 1))
         shift = int(random.integers(n_shifts)) if self.query_windows else 0
-        days = [newest - shift - back * self.horizon_days for back in range(self.query_windows)]
-        folds = [window_fold(self.log, day, self.horizon_days) for day in days if day > self.log.first_day]
-        return _FoldQueries.from_folds(folds, self.windows, self.first_target, self.max_events)
+        columns, items, n_targets = [np.zeros((5, 0), dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0
+        for start_day in (newest - shift - back * horizon for back in range(self.query_windows)):
+            if start_day <= log.first_day:
+                break
+            fold = window_fold(log, start_day, horizon)
+            edges, day = fold.target_offsets + n_targets, np.full(len(fold.user_index), start_day)
+            columns.append(np.stack([fold.user_index, fold.history_end[fold.user_index], day, edges[:-1], edges[1:]]))
+            items.append(fold.target_item.astype(np.int64))
+            n_targets += len(fold.target_item)
+        asked = np.concatenate(columns, axis=1)
+        user, end = asked[:2]
+        first, behind = windows.first_of_user[user], windows.first_of_user[user + 1]
+        n_known = end - self.first_target[user]
+        oldest = windows.length[np.minimum(first, len(windows.length) - 1)]
+        window = first + np.maximum(-(-(n_known - oldest) // self.max_events), 0)
+        reaches = (n_known >= 0) & (window < behind)
+        order = np.flatnonzero(reaches)[np.argsort(window[reaches], kind="stable")]
+        user, end, day, target_begin, target_end = asked[:, order]
+        return _FoldQueries(window[order], user, end, day, target_begin, target_end, np.concatenate(items))
 
     def _collate(self, rows: np.ndarray, queries: "_FoldQueries", random: np.random.Generator) -> Batch:
         log, windows = self.log, self.windows
@@ -175,28 +192,6 @@ class _FoldQueries:
     target_begin: np.ndarray  # (A,) targets are target_item[begin:end]
     target_end: np.ndarray  # (A,)
     target_item: np.ndarray  # int64
-
-    @classmethod
-    def from_folds(
-        cls, folds: list[Fold], windows: Windows, first_target: np.ndarray, max_events: int
-    ) -> "_FoldQueries":
-        """Gather the queries of ``folds`` whose user has a window that reaches the day."""
-        columns, items, n_targets = [np.zeros((5, 0), dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0
-        for fold in folds:
-            edges, day = fold.target_offsets + n_targets, np.full(len(fold.user_index), fold.start_day)
-            columns.append(np.stack([fold.user_index, fold.history_end[fold.user_index], day, edges[:-1], edges[1:]]))
-            items.append(fold.target_item.astype(np.int64))
-            n_targets += len(fold.target_item)
-        asked = np.concatenate(columns, axis=1)
-        user, end = asked[:2]
-        first, behind = windows.first_of_user[user], windows.first_of_user[user + 1]
-        n_known = end - first_target[user]
-        oldest = windows.length[np.minimum(first, len(windows.length) - 1)]
-        window = first + np.maximum(-(-(n_known - oldest) // max_events), 0)
-        keep = (n_known >= 0) & (window < behind)
-        order = np.flatnonzero(keep)[np.argsort(window[keep], kind="stable")]
-        user, end, day, target_begin, target_end = asked[:, order]
-        return cls(window[order], user, end, day, target_begin, target_end, np.concatenate(items))
 
     def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
         """Return the queries that windows ``rows`` answer: whole days at random until ``at_most`` are taken.
