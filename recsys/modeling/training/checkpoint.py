@@ -15,9 +15,8 @@ from torch import Tensor
 
 from recsys.config import Config
 from recsys.errors import RunError
-from recsys.modeling.decoder.weights import write_tensors
+from recsys.modeling.decoder.weights import save_weights
 from recsys.runs import config_in
-from recsys.storage import replacing
 
 CHECKPOINTS, LAST = "checkpoints", "last.safetensors"
 _HEADER = "checkpoint"
@@ -30,8 +29,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
         """Write ``checkpoint`` to ``path``, whole or not at all; a TypeError if it holds more than tensors and JSON."""
         tensors: dict[str, Tensor] = {}
         header = json.dumps(_encode(checkpoint, tensors))
-        with replacing(Path(path)) as aside:
-            write_tensors(tensors, aside, {_HEADER: header})
+        save_weights(tensors, Path(path), {_HEADER: header})
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
