@@ -241,7 +241,10 @@ class PurchaseModel(nn.Module):
     def _added_up(
         self, terms: dict[str, Scores], bias_QN: Tensor, sold_N: Tensor | None, add: Callable[[Scores, Tensor], Tensor]
     ) -> Tensor:
-        """Return the bias with all terms added (Q, N); where ``sold_N`` is False, few of them have a gradient."""
+        """Return the bias and all terms added up (Q, N).
+
+        Where ``sold_N`` (N,) bool is False, only the terms of components that learn from cold items have a gradient.
+        """
         logits_QN = bias_QN
         for learns_from_cold in (False, True):
             for name, scores in terms.items():

@@ -20,7 +20,6 @@ class MixedSampler:
         allowed = (counts_V > 0).double() if only_sold else torch.ones_like(counts_V, dtype=torch.float64)
         allowed[0] = 0
         probability = (allowed / allowed.sum() + counts_V.double() / counts_V.sum().clamp(min=1)) / 2
-        probability[0] = 0
         probability /= probability.sum()
         self._cumulative = probability.cumsum(0)
         self._log_q = probability.clamp(min=1e-30).log().float()
