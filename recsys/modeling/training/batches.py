@@ -111,11 +111,11 @@ class TrainingBatches(IterableDataset[Batch]):
         if not len(chosen):
             return None
         place = np.zeros(len(chosen), dtype=np.int64)  # components read no sequences
-        some, few = (self._asked(queries, chosen[:n], place[:n], place[:n]) for n in (_N_SCALED_BY, _N_WEIGHED))
+        some, few = (self._query_tensors(queries, chosen[:n], place[:n], place[:n]) for n in (_N_SCALED_BY, _N_WEIGHED))
         rows = np.concatenate([self.snapshots.at(int(day)).item_features[1:] for day in np.unique(queries.day)])
         return some, few, torch.from_numpy(rows[:: max(len(rows) // _N_ROWS_SCALED_BY, 1)])
 
-    def _asked(
+    def _query_tensors(
         self, queries: "_FoldQueries", chosen: np.ndarray, rows: np.ndarray, position: np.ndarray
     ) -> QueryTensors:
         """Return the queries ``chosen``, each about a position of one of the rows of a batch."""
@@ -144,15 +144,15 @@ class TrainingBatches(IterableDataset[Batch]):
             columns.append(np.stack([fold.user_index, fold.history_end[fold.user_index], day, edges[:-1], edges[1:]]))
             items.append(fold.target_item.astype(np.int64))
             n_targets += len(fold.target_item)
-        asked = np.concatenate(columns, axis=1)
-        user, end = asked[:2]
+        queries = np.concatenate(columns, axis=1)
+        user, end = queries[:2]
         first, behind = windows.first_of_user[user], windows.first_of_user[user + 1]
         n_known = end - self.first_target[user]
         oldest = windows.length[np.minimum(first, len(windows.length) - 1)]
         window = first + np.maximum(-(-(n_known - oldest) // self.max_events), 0)
         reaches = (n_known >= 0) & (window < behind)
         order = np.flatnonzero(reaches)[np.argsort(window[reaches], kind="stable")]
-        user, end, day, target_begin, target_end = asked[:, order]
+        user, end, day, target_begin, target_end = queries[:, order]
         return _FoldQueries(window[order], user, end, day, target_begin, target_end, np.concatenate(items))
 
     def _collate(self, rows: np.ndarray, queries: "_FoldQueries", random: np.random.Generator) -> Batch:
@@ -175,7 +175,7 @@ class TrainingBatches(IterableDataset[Batch]):
             sequences=SequenceTensors.from_arrays(sequences),
             target_BT=torch.from_numpy(target_BT),
             days_until_next_BT=torch.from_numpy(wait_BT.astype(np.int64)),
-            queries=self._asked(queries, chosen, np.searchsorted(rows, window), position),
+            queries=self._query_tensors(queries, chosen, np.searchsorted(rows, window), position),
             target_query_n=torch.from_numpy(target_query),
             target_item_n=torch.from_numpy(queries.target_item[place]),
         )
