@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from test_model import train_steps
-from toy import write_prepared
+from toy import taken_of, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.evaluation.splits import make_split
@@ -178,9 +178,9 @@ def test_what_a_category_gives_is_lost_with_the_purchase_that_it_was_given_for(s
     with torch.no_grad():
         for table in model.item_tower.parameters():
             table.zero_()
-        model.categories.net.out.weight.zero_()
-        model.categories.net.rule.weight.zero_()
-        model.categories.net.out.bias.fill_(2.0)
+        model.components["categories"].net.out.weight.zero_()
+        model.components["categories"].net.rule.weight.zero_()
+        model.components["categories"].net.out.bias.fill_(2.0)
         model.components["co_purchases"].scale_(0)
     reasons = explain(shop.decoder, shop.histories, everything(N_USERS))
     model.load_state_dict(before)
@@ -212,7 +212,7 @@ def test_without_an_item_all_that_is_read_is_that_of_a_history_without_it(shop):
         assert not ablated.sequences.item_BT[pair, length:].any()
         assert ablated.queries.position_Q[pair] == queries.position_Q[0]
         assert ablated.queries.days_until_query_Q[pair] == queries.days_until_query_Q[0]
-        without = ablated.queries.take(torch.tensor([pair]))
+        without = taken_of(ablated.queries, torch.tensor([pair]))
         assert torch.equal(without.past_item_P, queries.past_item_P)
         columns = [PAST_FEATURES.index(name) for name in of_item]
         torch.testing.assert_close(without.past_features_PF[:, columns], queries.past_features_PF[:, columns])
@@ -345,11 +345,11 @@ def test_what_sales_alone_raise_is_on_the_rise_only_if_it_sells_more(shop):
     model = shop.decoder.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        first = model.sales.net.network[0]
+        first = model.components["sales"].net.network[0]
         first.weight.zero_()
         first.weight[:, 3] = 1.0  # the trend, and nothing else
         first.bias.zero_()
-        model.sales.net.out.weight.fill_(50.0)
+        model.components["sales"].net.out.weight.fill_(50.0)
     reasons = explain(shop.decoder, shop.histories.of(slice(3)), everything(3))
     model.load_state_dict(before)
     sells_more = shop.snapshot.sold(7) > shop.snapshot.sold(28) / 4
@@ -477,7 +477,7 @@ def test_a_reason_says_what_a_score_owes_to_promotions(shop):
     model = build_purchase_model(config, with_promotion.codes, None, with_promotion.n_promoted).eval()
     coming = len(PAST_FEATURES) + model.n_promoted + len(OWN_FEATURES)
     with torch.no_grad():
-        model.sales.net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the promotion, more than anything else
+        model.components["sales"].net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the promotion, more than anything else
         model.past_items.net.rule.weight[:, coming] = 2.0
     histories = [log.histories(DAY) for log in logs]
     reasons, others = (
@@ -550,9 +550,9 @@ def test_without_a_date_what_neighbours_give_is_a_term_and_all_terms_add_up_to_t
     np.testing.assert_allclose(reasons.terms.sum(-1), lists.score, rtol=1e-4, atol=1e-4)
     given = terms_of(reasons, "neighbours")
     assert np.unique(given).size > N_USERS
-    decoder.model.neighbours.scale_(0)
+    decoder.model.components["neighbours"].scale_(0)
     without = explain(decoder, histories, lists.item)
-    decoder.model.neighbours.weight.fill_(1)
+    decoder.model.components["neighbours"].weight.fill_(1)
     np.testing.assert_allclose((reasons.terms - without.terms).sum(-1), given, rtol=1e-4, atol=1e-4)
 
 
@@ -576,7 +576,7 @@ def test_without_a_date_the_purchase_named_is_the_one_that_neighbours_were_asked
             kept = torch.arange(len(past_P)) != place
             kept_P = past_P[kept]
             query_P = torch.zeros(len(kept_P), dtype=torch.int64)
-            _, item_C, score_C = decoder.model.neighbours.of_past(query_P, kept_P, age_P[kept])
+            _, item_C, score_C = decoder.model.components["neighbours"].of_past(query_P, kept_P, age_P[kept])
             scores.append(float(score_C[item_C == int(lists.item[user, 0])].sum()))
         if len(past_P) > 1:
             right.append(int(past_P[int(np.argmin(scores))]) == int(reasons.past_item[user, 0, 0]))

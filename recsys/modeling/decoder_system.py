@@ -124,7 +124,7 @@ class DecoderSystem:
         """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""
         reasons = explain(self.decoder, histories, item)
         snapshot = self.decoder.snapshots.at(histories.day)
-        texts = ReasonTexts(snapshot, has_neighbours=self.decoder.model.neighbours is not None)
+        texts = ReasonTexts(snapshot, has_neighbours="neighbours" in self.decoder.model.components)
         past = reasons.past_item, reasons.past_day, reasons.share
         return reason_rows(histories, reasons.item, reasons.reason, past, texts.say(reasons, histories))
 

@@ -119,7 +119,7 @@ def say_reasons(decoder: DecoderRecommender, histories: Histories, item: np.ndar
 
 
 def _texts(decoder: DecoderRecommender, histories: Histories) -> ReasonTexts:
-    return ReasonTexts(decoder.snapshots.at(histories.day), has_neighbours=decoder.model.neighbours is not None)
+    return ReasonTexts(decoder.snapshots.at(histories.day), has_neighbours="neighbours" in decoder.model.components)
 
 
 def _percent(share: float) -> str:

@@ -61,7 +61,9 @@ class TransformerBlock(nn.Module):
             part.view(*part.shape[:2], attention.num_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
             for part in qkv_BTE.chunk(3, dim=-1)
         )
-        return self._with_mlp(x_BTD + attention.out_proj(memory.attend(q, k, v).transpose(1, 2).flatten(-2)))
+        k, v, distance_BTS = memory(k, v)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=distance_BTS[:, None] >= 0)
+        return self._with_mlp(x_BTD + attention.out_proj(mixed.transpose(1, 2).flatten(-2)))
 
     def _with_mlp(self, x_BTD: Tensor) -> Tensor:
         out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
