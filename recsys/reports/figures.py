@@ -93,7 +93,11 @@ def style() -> Iterator[None]:
 def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = False) -> Figure:
     """Return one row a mark, its value as a dot, its interval as a line; ``zero`` draws the line of no difference."""
     figure, (axes,) = _beside(1, width, 0.75 + 0.36 * len(marks))
-    _rows(axes, marks, xlabel, zero=zero)
+    if zero:
+        axes.axvline(0, color=PALETTE["muted"], lw=1, ls="--")
+    _rows(axes, marks, xlabel)
+    if not zero:
+        axes.set_xlim(left=0)
     return figure
 
 
@@ -108,6 +112,7 @@ def panels(titled: Sequence[tuple[str, Sequence[Mark]]], xlabel: str, *, width: 
     for place, (title, marks) in zip(axes, titled, strict=False):
         _rows(place, marks, xlabel)
         place.set_title(title)
+    axes[0].set_xlim(left=0)  # of all panels, once all are drawn: it fixes the right end too
     for place in axes[len(titled) :]:
         place.remove()
     return figure
@@ -253,9 +258,7 @@ def _grid(axes: Axes, share: np.ndarray) -> None:
     axes.grid(True, lw=0.4)
 
 
-def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False) -> None:
-    if zero:
-        axes.axvline(0, color=PALETTE["muted"], lw=1, ls="--")
+def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str) -> None:
     for row, mark in enumerate(marks):
         if mark.interval is not None:
             _row(axes, row, mark, mark.interval)
@@ -265,8 +268,6 @@ def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False)
     axes.set_ylim(len(marks) - 0.4, -0.6)
     axes.margins(x=0.15 if any(mark.text for mark in marks) else 0.06)
     _finish(axes, xlabel)
-    if not zero:
-        axes.set_xlim(left=0)
 
 
 def _row(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
