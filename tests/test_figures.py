@@ -70,7 +70,7 @@ def test_the_axis_of_all_windows_reaches_from_zero_to_the_highest_of_any():
     assert len(limits) == 1
     ((low, high),) = limits
     assert low == 0
-    assert 0.8 < high < 0.9
+    assert 0.8 < high < 1
 
 
 def test_the_best_point_of_a_curve_is_named_only_where_it_is_asked_for():
