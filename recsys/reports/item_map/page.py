@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from recsys.reports.item_map.attributes import Attribute
 from recsys.reports.item_map.layout import Layout
 from recsys.reports.item_map.picture import COLOURS, N_CATEGORIES
-from recsys.reports.shell import environment
+from recsys.reports.shell import fill
 
 
 def render(
@@ -31,9 +31,8 @@ def render(
         "colours": COLOURS,
         "largest": N_CATEGORIES,
     }
-    template = environment().get_template("map.html.j2")
     plotly = Markup(get_plotlyjs())  # noqa: S704 - the library itself, out of its package
-    return template.render(title=title, note=note, data=in_script(data), plotly=plotly, n_items=len(names))
+    return fill("map.html.j2", title=title, note=note, data=in_script(data), plotly=plotly, n_items=len(names))
 
 
 def in_script(value: Any) -> Markup:  # noqa: ANN401 - whatever JSON can hold
