@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from recsys.modeling.generation.realism import (
     without_repeats,
 )
 from recsys.reports import figures
-from recsys.reports.customers import Shown, draw_across
+from recsys.reports.customers import Shown, beside, draw_across
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import MISSING, Attribute
 from recsys.reports.shell import Chart, draw_chart, fill
@@ -179,16 +178,13 @@ def _charts(likeness: dict[str, Likeness], category: Attribute | None) -> dict[s
     bands = [f"{low + 1:,}–{high:,}" for low, high in pairwise((0, *RANK_EDGES))] + [f"{RANK_EDGES[-1] + 1:,}…"]
     n_items = [(name, one.length) for name, one in real_and_ours]
     ranks = [(name, one.rank_band) for name, one in likeness.items()]
-    drawn = {
-        "length": partial(figures.bars, lengths, n_items, "share of customers", "items that follow"),
-        "popularity": partial(figures.bars, bands, ranks, "share of items", "rank by sales before"),
-    }
+    length = (figures.bars, lengths, n_items, "share of customers", "items that follow")
+    popularity = (figures.bars, bands, ranks, "share of items", "rank by sales before")
+    drawn: dict[str, tuple[Any, ...]] = {"length": length, "popularity": popularity}
     if category is not None:
         transitions = [(name, one.transition) for name, one in real_and_ours]
-        drawn["transitions"] = partial(
-            figures.grids, transitions, [_short(name) for name in category.values], "from", "to"
-        )
-    return {name: draw_chart(f"continued-{name}", draw) for name, draw in drawn.items()}
+        drawn["transitions"] = (figures.grids, transitions, [_short(name) for name in category.values], "from", "to")
+    return {name: draw_chart(f"continued-{name}", *given) for name, given in drawn.items()}
 
 
 def _short(text: str, longest: int = 18) -> str:
@@ -208,11 +204,8 @@ def _people(
     for row in draw_across(order, _N_SHOWN, np.random.default_rng(seed)):
         user = int(user_index[row])
         past = data.item[data.offsets[user] : known_end[user]].tolist()
-        ours, theirs = (items[row][items[row] > 0].tolist() for items in (generated, real))
-        both = [
-            [Shown(labels.product(one), one in others, one in past) for one in items]
-            for items, others in ((ours, theirs), (theirs, ours))
-        ]
+        ours, theirs = (items[row].tolist() for items in (generated, real))
+        both = beside(ours, theirs, past, labels), beside(theirs, ours, past, labels)
         newest = [labels.product(one) for one in past[::-1][:_HISTORY_LINES]]
         people.append(Person(short_id(data.user_ids[user].as_py()), len(past), newest, *both))
     return people

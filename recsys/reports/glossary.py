@@ -70,12 +70,6 @@ def metric_name(metric: str) -> str:
     return f"{_spaced(base) if known is None else known.title}{at}{cutoff}"
 
 
-def metric_meaning(metric: str) -> str | None:
-    """Return the one-sentence definition of a metric; None for one that is not known here."""
-    known = _known(metric)
-    return None if known is None else known.meaning
-
-
 def _known(metric: str) -> Metric | None:
     return all_metrics().get(metric.partition("@")[0])
 

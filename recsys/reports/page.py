@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import date
+from importlib import import_module
+from pkgutil import iter_modules
 
 from recsys.data.purchases import Purchases
 from recsys.evaluation.results import METRICS_FILE, Scores
+from recsys.reports import sections
 from recsys.reports.charts import Log
 from recsys.reports.customers import Gallery
 from recsys.reports.glossary import verdict, windows
-from recsys.reports.sections import all_sections
 from recsys.reports.sections.base import Context
 from recsys.reports.shell import fill
 from recsys.runs import Run
@@ -24,9 +26,11 @@ def build_page(
     Training and maps of the runs ``beside`` are shown too: a text transformer recommends nothing, and has no report.
     """
     context = Context(run, data, scores, log, gallery, today, beside)
-    sections = [
+    files = [import_module(f"{sections.__name__}.{module.name}") for module in iter_modules(sections.__path__)]
+    found = [file.SECTION for file in files if hasattr(file, "SECTION")]
+    shown = [
         (section, section.heading(context) if section.heading else section.title, html)
-        for section in all_sections()
+        for section in sorted(found, key=lambda section: (section.position, section.name))
         if (html := section.render(context)) is not None
     ]
     return fill(
@@ -36,6 +40,6 @@ def build_page(
         scores=scores,
         verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
         today=today.isoformat(),
-        sections=sections,
+        sections=shown,
         file=METRICS_FILE,
     )

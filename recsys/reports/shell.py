@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from recsys.data.item_names import long_date
 from recsys.reports import figures
-from recsys.reports.glossary import metric_meaning, metric_name, ordinary, per_hundred, segment, system
+from recsys.reports.glossary import metric_name, ordinary, per_hundred, segment, system
 
 _WIDE, _NARROW = 8.4, 3.9  # inches
 
@@ -34,7 +34,7 @@ def _environment() -> Environment:
     )
     texts = (long_date, metric_name, ordinary, per_hundred)
     found.filters.update({function.__name__: function for function in texts})
-    found.globals.update(metric_meaning=metric_meaning, segment=segment, system=system)
+    found.globals.update(segment=segment, system=system)
     return found
 
 
@@ -49,9 +49,9 @@ def fill(template: str, **values: Any) -> Markup:  # noqa: ANN401 - whatever a t
     return Markup(found.render(values))  # noqa: S704 - the environment escapes
 
 
-def draw_chart(name: str, draw: Callable[..., Figure | None]) -> Chart | None:
-    """Return what ``draw`` gives for a width in inches, its ids beginning with ``name``; None where it gives none."""
-    wide, compact = draw(width=_WIDE), draw(width=_NARROW)
+def draw_chart(name: str, draw: Callable[..., Figure | None], *given: Any) -> Chart | None:  # noqa: ANN401
+    """Return what ``draw`` makes of ``given`` for a width in inches, its ids beginning with ``name``; None for none."""
+    wide, compact = draw(*given, width=_WIDE), draw(*given, width=_NARROW)
     if wide is None or compact is None:
         return None
     # Matplotlib escapes the text it draws.

@@ -1,7 +1,5 @@
 """The section on the decoder's lead over each other system."""
 
-from functools import partial
-
 from markupsafe import Markup
 
 from recsys.reports import charts
@@ -14,7 +12,7 @@ _SAID = {1: "decoder better", -1: "decoder worse", 0: "cannot be told apart"}
 
 def _render(context: Context) -> Markup | None:
     scores, metric = context.scores, context.scores.main_metric
-    chart = draw_chart("difference", partial(charts.differences_figure, scores))
+    chart = draw_chart("difference", charts.differences_figure, scores)
     if chart is None:
         return None
     rows = []

@@ -1,11 +1,9 @@
 """The section on item maps of the run, and of runs beside it."""
 
-from functools import partial
-
 from markupsafe import Markup
 
 from recsys.reports import charts
-from recsys.reports.maps import load_maps
+from recsys.reports.item_map.files import load_maps
 from recsys.reports.sections.base import Context, Section, fill
 from recsys.reports.shell import draw_chart
 from recsys.runs import LOG_FILE
@@ -15,7 +13,7 @@ def _render(context: Context) -> Markup | None:
     maps, beside = load_maps(context.run), []
     for number, run in enumerate(context.beside):
         log = charts.read_log(run.folder / LOG_FILE)
-        curves = draw_chart(f"beside{number}", partial(charts.curves_figure, log))
+        curves = draw_chart(f"beside{number}", charts.curves_figure, log)
         beside.append((run, curves, load_maps(run, context.run)))
     return fill("sections/maps.html.j2", maps=maps, beside=beside) if maps or beside else None
 

@@ -4,6 +4,7 @@ from markupsafe import Markup
 
 from recsys.config import Config
 from recsys.evaluation.bootstrap import CONFIDENCE
+from recsys.evaluation.metrics import all_metrics
 from recsys.evaluation.results import METRICS_FILE, Scores
 from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
 from recsys.reports.glossary import flattened, windows
@@ -28,10 +29,11 @@ def protocol(config: Config, scores: Scores) -> Markup:
 
 def _render(context: Context) -> Markup:
     scores = context.scores
+    known, names = all_metrics(), dict.fromkeys(metric.partition("@")[0] for metric in scores.metrics)
     return fill(
         "sections/method.html.j2",
         protocol=protocol(context.run.config, scores),
-        names=dict.fromkeys(metric.partition("@")[0] for metric in scores.metrics),
+        definitions=[known[name] for name in names if name in known],
         metric=context.metric,
         k=scores.k,
         recorded=list(flattened(scores.protocol)),

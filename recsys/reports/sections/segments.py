@@ -1,7 +1,5 @@
 """The section that looks at some customers or purchases at a time."""
 
-from functools import partial
-
 from markupsafe import Markup
 
 from recsys.reports import charts
@@ -21,7 +19,7 @@ def _render(context: Context) -> Markup | None:
     return fill(
         "sections/segments.html.j2",
         metric=context.metric,
-        drawn=draw_chart("segment", partial(charts.segments_figure, scores, tables["few"])),
+        drawn=draw_chart("segment", charts.segments_figure, scores, tables["few"]),
         sizes=scores.segment_sizes,
         systems=tables,
         rows={

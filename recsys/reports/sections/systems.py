@@ -1,7 +1,5 @@
 """The section that compares the systems."""
 
-from functools import partial
-
 from markupsafe import Markup
 
 from recsys.evaluation.metrics import all_metrics
@@ -26,7 +24,7 @@ def _render(context: Context) -> Markup:
         systems=score_rows([(scores.systems, metric) for metric in shown], names),
         all_metrics=scores.metrics,
         all_systems=score_rows([(scores.systems, metric) for metric in scores.metrics], names),
-        forest=draw_chart("forest", partial(charts.systems_figure, scores)),
+        forest=draw_chart("forest", charts.systems_figure, scores),
     )
 
 

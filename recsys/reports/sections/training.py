@@ -1,7 +1,5 @@
 """The section on how training went."""
 
-from functools import partial
-
 from markupsafe import Markup
 
 from recsys.reports import charts
@@ -16,7 +14,7 @@ def _render(context: Context) -> Markup:
     return fill(
         "sections/training.html.j2",
         config=config,
-        curves=draw_chart("curves", partial(charts.curves_figure, context.log)),
+        curves=draw_chart("curves", charts.curves_figure, context.log),
         held_out=read_json(path) if config.original.family is not None and path.is_file() else None,
     )
 

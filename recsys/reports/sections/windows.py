@@ -1,7 +1,5 @@
 """The section that shows each held-out window."""
 
-from functools import partial
-
 from markupsafe import Markup
 
 from recsys.reports import charts
@@ -16,7 +14,7 @@ def _render(context: Context) -> Markup | None:
     return fill(
         "sections/windows.html.j2",
         metric=context.metric,
-        folds=draw_chart("folds", partial(charts.folds_figure, scores)),
+        folds=draw_chart("folds", charts.folds_figure, scores),
         starts=[fold.start for fold in scores.folds],
         rows=score_rows([(fold.systems, metric) for fold in scores.folds], list(charts.ranked(scores.systems, metric))),
     )
