@@ -38,24 +38,12 @@ PALETTE = {
 #: Inches; below this width labels go above their marks and panels below one another.
 NARROW = 5.0
 
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
+    **mpl.rc_params_from_file(Path(__file__).with_name("figures.mplstyle"), use_default_template=False),
     **dict.fromkeys(("axes.titlecolor", "legend.labelcolor", "text.color", "ytick.color"), PALETTE["ink"]),
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), PALETTE["muted"]),
-    **dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top", "ytick.left"), False),
-    "axes.axisbelow": True,
-    "axes.facecolor": "none",
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
     "figure.facecolor": PALETTE["ground"],
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
     "grid.color": PALETTE["grid"],
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "recsys",
-    "text.parse_math": False,  # a product may well have two dollar signs in its name
 }
 _UNDATED: dict[str, str | None] = {"Date": None, "Creator": None}
 

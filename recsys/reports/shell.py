@@ -19,10 +19,10 @@ _WIDE, _NARROW = 8.4, 3.9  # inches
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure in two widths, for the macro of ``chart.html.j2``."""
+    """A figure as SVG in two widths, for the macro of ``chart.html.j2``."""
 
-    wide: Markup
-    compact: Markup
+    wide: str
+    compact: str
 
 
 @cache
@@ -32,6 +32,7 @@ def _environment() -> Environment:
     found = Environment(
         loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     texts = (long_date, metric_name, ordinary, per_hundred)
     found.filters.update({function.__name__: function for function in texts})
     found.globals.update(segment=segment, system=system)
@@ -54,5 +55,4 @@ def draw_chart(name: str, draw: Callable[..., Figure | None], *given: Any) -> Ch
     wide, compact = draw(*given, width=_WIDE), draw(*given, width=_NARROW)
     if wide is None or compact is None:
         return None
-    # Matplotlib escapes the text it draws.
-    return Chart(Markup(figures.to_svg(wide, name)), Markup(figures.to_svg(compact, f"{name}-narrow")))  # noqa: S704
+    return Chart(figures.to_svg(wide, name), figures.to_svg(compact, f"{name}-narrow"))

@@ -80,8 +80,8 @@ def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: 
         UsageError: the extra ``text`` is not installed.
     """
     few = np.sort(np.random.default_rng(seed).permutation(len(points))[:SPACE_ITEMS])
-    on_plane = plane(points, seed, advance=advance)
     points = _reduced(points, seed)
+    on_plane = plane(points, seed, advance=advance)
     found = _embed(points[few], 3, seed, partial(advance, "map in space"))
     space = np.zeros((len(points), 3), dtype=np.float32)
     space[few] = found

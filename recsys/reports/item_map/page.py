@@ -2,12 +2,10 @@
 
 import base64
 import html
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from recsys.reports.item_map.attributes import Attribute
@@ -32,8 +30,7 @@ def render(
         "colours": COLOURS,
         "largest": N_CATEGORIES,
     }
-    plotly = Markup(get_plotlyjs())  # noqa: S704 - the library itself, out of its package
-    return fill("map.html.j2", title=title, data=in_script(data), plotly=plotly, n_items=len(names))
+    return fill("map.html.j2", title=title, data=data, plotly=get_plotlyjs(), n_items=len(names))
 
 
 def _column(values: Sequence[str], code: np.ndarray) -> dict[str, Any]:
@@ -43,13 +40,3 @@ def _column(values: Sequence[str], code: np.ndarray) -> dict[str, Any]:
 
 def _packed(column: np.ndarray, dtype: str) -> str:
     return base64.b64encode(column.astype(dtype).tobytes()).decode()
-
-
-def in_script(value: Any) -> Markup:  # noqa: ANN401 - whatever JSON can hold
-    r"""Return ``value`` as JSON that may stand inside a ``<script>``: no tag can begin in it.
-
-    >>> print(in_script("</script>"))
-    "\u003c/script>"
-    """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704

@@ -32,28 +32,21 @@ def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) 
     ``words`` are categories written beside the points, or, on a map of many items, where theirs crowd.
     """
     figure = Figure(figsize=(8.6, 6.2), layout="constrained")
-    axes = figure.subplots()
-    _points(axes, plane, legend.largest(N_CATEGORIES))
-    axes.set(title=title, xticks=[], yticks=[], aspect="equal")
-    axes.margins(0.02 if len(plane) > _FEW else 0.08)
-    axes.spines["bottom"].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", title=legend.title, alignment="left", fontsize=8.5)
-    (_name_points if len(plane) <= _FEW else _write_words)(axes, plane, words)
-    return figure
-
-
-def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
-    """Draw the points in an order of chance, so that no category lies on top of all others."""
-    colours = np.array(COLOURS)[shown.code]
-    order = np.random.default_rng(0).permutation(len(plane))
-    x, y = plane[order].T
-    size, alpha = float(np.clip(16_000 / len(plane), 0.8, 40)), 0.9 if len(plane) <= _FEW else 0.7
-    axes.scatter(x, y, s=size, c=colours[order], alpha=alpha, linewidths=0, rasterized=True)
+    axes, is_few, shown = figure.subplots(), len(plane) <= _FEW, legend.largest(N_CATEGORIES)
+    order = np.random.default_rng(0).permutation(len(plane))  # so that no category lies on top of all others
+    size, colours = float(np.clip(16_000 / len(plane), 0.8, 40)), np.array(COLOURS)[shown.code[order]]
+    axes.scatter(*plane[order].T, s=size, c=colours, alpha=0.9 if is_few else 0.7, linewidths=0, rasterized=True)
     counts = np.bincount(shown.code, minlength=len(shown.values))
     for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
         if count:
             axes.plot([], [], "o", ms=7, mew=0, color=colour, label=f"{_short(value, 26)} ({count:,})")
+    axes.set(title=title, xticks=[], yticks=[], aspect="equal")
+    axes.margins(0.08 if is_few else 0.02)
+    axes.spines["bottom"].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", title=legend.title, alignment="left", fontsize=8.5)
+    (_name_points if is_few else _write_words)(axes, plane, words)
+    return figure
 
 
 def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:

@@ -1,4 +1,4 @@
-"""What a section is, what it is given, and the tables of scores that sections share."""
+"""What a section is, what it is given, and what sections share: templates, charts, tables of scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from recsys.evaluation.results import Scores, Table
 from recsys.reports.charts import Log
 from recsys.reports.customers import Gallery
 from recsys.reports.glossary import amount, bounds, metric_name
-from recsys.reports.shell import fill
+from recsys.reports.shell import draw_chart, fill
 from recsys.runs import Run
 
-__all__ = ["Context", "ScoreCell", "Section", "fill", "score_cells", "score_rows"]
+__all__ = ["Context", "ScoreCell", "Section", "draw_chart", "fill", "score_cells", "score_rows"]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from markupsafe import Markup
 
 from recsys.reports import charts
 from recsys.reports.glossary import amount, bounds, side
-from recsys.reports.sections.base import Context, ScoreCell, Section, fill
-from recsys.reports.shell import draw_chart
+from recsys.reports.sections.base import Context, ScoreCell, Section, draw_chart, fill
 
 _SAID = {1: "decoder better", -1: "decoder worse", 0: "cannot be told apart"}
 

@@ -4,8 +4,7 @@ from markupsafe import Markup
 
 from recsys.reports import charts
 from recsys.reports.item_map.files import load_maps
-from recsys.reports.sections.base import Context, Section, fill
-from recsys.reports.shell import draw_chart
+from recsys.reports.sections.base import Context, Section, draw_chart, fill
 from recsys.runs import LOG_FILE
 
 

@@ -3,8 +3,7 @@
 from markupsafe import Markup
 
 from recsys.reports import charts
-from recsys.reports.sections.base import Context, Section, fill, score_cells
-from recsys.reports.shell import draw_chart
+from recsys.reports.sections.base import Context, Section, draw_chart, fill, score_cells
 from recsys.schema import DECODER
 
 

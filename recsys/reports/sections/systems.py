@@ -4,8 +4,7 @@ from markupsafe import Markup
 
 from recsys.evaluation.metrics import all_metrics
 from recsys.reports import charts
-from recsys.reports.sections.base import Context, Section, fill, score_rows
-from recsys.reports.shell import draw_chart
+from recsys.reports.sections.base import Context, Section, draw_chart, fill, score_rows
 
 
 def _render(context: Context) -> Markup:

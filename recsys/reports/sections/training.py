@@ -3,8 +3,7 @@
 from markupsafe import Markup
 
 from recsys.reports import charts
-from recsys.reports.sections.base import Context, Section, fill
-from recsys.reports.shell import draw_chart
+from recsys.reports.sections.base import Context, Section, draw_chart, fill
 from recsys.runs import HELD_OUT_FILE
 from recsys.storage import read_json
 

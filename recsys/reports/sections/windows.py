@@ -3,8 +3,7 @@
 from markupsafe import Markup
 
 from recsys.reports import charts
-from recsys.reports.sections.base import Context, Section, fill, score_rows
-from recsys.reports.shell import draw_chart
+from recsys.reports.sections.base import Context, Section, draw_chart, fill, score_rows
 
 
 def _render(context: Context) -> Markup | None:
