@@ -57,16 +57,13 @@ class Person:
 class Continued:
     """Everything the section shows."""
 
-    protocol: str
     day: str  # where the histories end, if the protocol is weekly
     n_customers: int
-    knows_ends: bool  # whether the decoder was taught where a history ends
     settings: dict[str, Any]
     likeness: dict[str, Likeness]
     distances: dict[str, list[float]]  # of each likeness to what was really bought, by what is compared
     charts: dict[str, Chart | None]
     people: list[Person]
-    seed: int
 
 
 def load_continued(run: Run, data: Purchases) -> Continued | None:
@@ -89,18 +86,23 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         )
     generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
     real = _what_followed(data, cut, user_index, longest, distinct=settings["no_repeat"])
-    sold = _sold(data, cut, split.protocol)
-    sellers = draw_best_sellers(sold, generated, settings["seed"])
     category = _category(data)
-    known = _known(data, cut, user_index, sold, category)
+    sold = _sold(data, cut, split.protocol)
+    begin, end = data.offsets[user_index], cut.known_end[user_index]
+    known = Known(
+        past=[np.unique(data.item[b:e]) for b, e in zip(begin, end, strict=True)],
+        newest=np.where(end > begin, data.item[np.maximum(end - 1, 0)], 0),
+        rank=sales_rank(sold),
+        category=np.concatenate([[0], category.code]),
+        n_categories=len(category.values),
+    )
+    sellers = draw_best_sellers(sold, generated, settings["seed"])
     some = {"really bought": real, "generated": generated, "best sellers": sellers}
     likeness = {name: realism(item, known) for name, item in some.items()}
     compared = ("length", "rank_band", "transition") if known.n_categories > 1 else ("length", "rank_band")
     return Continued(
-        protocol=split.protocol,
         day=day_date(cut.day).isoformat(),
         n_customers=len(user_index),
-        knows_ends=run.config.original.family is not None,
         settings=settings,
         likeness=likeness,
         distances={
@@ -109,7 +111,6 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         },
         charts=_charts(likeness, category),
         people=_people(data, cut.known_end, user_index, generated, real, run.config.seed),
-        seed=run.config.seed,
     )
 
 
@@ -150,29 +151,15 @@ def _sold(data: Purchases, cut: HistoriesToContinue, protocol: str) -> np.ndarra
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
 
-def _category(data: Purchases) -> Attribute | None:
+def _category(data: Purchases) -> Attribute:
     try:
         judged = attributes.judged(data.items)
     except UsageError:  # items of ids alone
-        return None
+        return Attribute("", [MISSING], np.zeros(data.n_items, dtype=np.int32))
     return attributes.coloured(data.items, None, judged).largest(_N_CATEGORIES)
 
 
-def _known(
-    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
-) -> Known:
-    begin, end = data.offsets[user_index], cut.known_end[user_index]
-    code = np.zeros(data.n_items, dtype=np.int64) if category is None else category.code.astype(np.int64)
-    return Known(
-        past=[np.unique(data.item[b:e]) for b, e in zip(begin, end, strict=True)],
-        newest=np.where(end > begin, data.item[np.maximum(end - 1, 0)], 0),
-        rank=sales_rank(sold),
-        category=np.concatenate([[0], code]),
-        n_categories=1 if category is None else len(category.values),
-    )
-
-
-def _charts(likeness: dict[str, Likeness], category: Attribute | None) -> dict[str, Chart | None]:
+def _charts(likeness: dict[str, Likeness], category: Attribute) -> dict[str, Chart | None]:
     real_and_ours = list(likeness.items())[:2]
     lengths = [str(n) for n in range(len(likeness["generated"].length))]
     bands = [f"{low + 1:,}–{high:,}" for low, high in pairwise((0, *RANK_EDGES))] + [f"{RANK_EDGES[-1] + 1:,}…"]
@@ -181,7 +168,7 @@ def _charts(likeness: dict[str, Likeness], category: Attribute | None) -> dict[s
     length = (figures.bars, lengths, n_items, "share of customers", "items that follow")
     popularity = (figures.bars, bands, ranks, "share of items", "rank by sales before")
     drawn: dict[str, tuple[Any, ...]] = {"length": length, "popularity": popularity}
-    if category is not None:
+    if len(category.values) > 1:
         transitions = [(name, one.transition) for name, one in real_and_ours]
         drawn["transitions"] = (figures.grids, transitions, [_short(name) for name in category.values], "from", "to")
     return {name: draw_chart(f"continued-{name}", *given) for name, given in drawn.items()}

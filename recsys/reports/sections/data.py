@@ -17,14 +17,13 @@ def source_note(config: Config) -> str:
 
 
 def _render(context: Context) -> Markup:
-    data, config = context.data, context.run.config
+    data = context.data
     path = data.folder and data.folder / "report.json"
     return fill(
         "sections/data.html.j2",
-        note=source_note(config),
-        data=data,
+        note=source_note(context.run.config),
+        context=context,
         days=[day_date(day).isoformat() for day in (data.first_day, data.last_day)],
-        source=config.data.source,
         report=list(flattened(read_json(path))) if path is not None and path.is_file() else [],
     )
 

@@ -18,7 +18,7 @@ def _render(context: Context) -> Markup | None:
     for name, lead in reversed(charts.ranked(scores.differences, metric).items()):  # the hardest rival first
         cell = ScoreCell(amount(metric, lead.value, signed=True), bounds(metric, lead, signed=True))
         rows.append((name, [cell, ScoreCell(_SAID[side(lead)])]))
-    return fill("sections/differences.html.j2", metric=context.metric, difference=chart, rows=rows)
+    return fill("sections/differences.html.j2", context=context, difference=chart, rows=rows)
 
 
 SECTION = Section("differences", "Differences", 30, _render, heading=lambda _: "The decoder against each other system")

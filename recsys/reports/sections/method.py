@@ -32,10 +32,9 @@ def _render(context: Context) -> Markup:
     known, names = all_metrics(), dict.fromkeys(metric.partition("@")[0] for metric in scores.metrics)
     return fill(
         "sections/method.html.j2",
+        context=context,
         protocol=protocol(context.run.config, scores),
         definitions=[known[name] for name in names if name in known],
-        metric=context.metric,
-        k=scores.k,
         recorded=list(flattened(scores.protocol)),
         file=METRICS_FILE,
     )

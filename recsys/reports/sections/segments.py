@@ -17,9 +17,8 @@ def _render(context: Context) -> Markup | None:
     tables = {"few": [name for name in few if name in scores.systems][:3], "all": list(scores.systems)}
     return fill(
         "sections/segments.html.j2",
-        metric=context.metric,
+        context=context,
         drawn=draw_chart("segment", charts.segments_figure, scores, tables["few"]),
-        sizes=scores.segment_sizes,
         systems=tables,
         rows={
             name: [(segment, score_cells(table, metric, systems)) for segment, table in scores.segments.items()]

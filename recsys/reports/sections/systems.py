@@ -16,12 +16,10 @@ def _render(context: Context) -> Markup:
     shown = [name for name in known if name in scores.metrics] or scores.metrics[:6]
     return fill(
         "sections/systems.html.j2",
-        metric=context.metric,
-        weekly=context.is_weekly,
+        context=context,
         ranked=ranked,
         metrics=shown,
         systems=score_rows([(scores.systems, metric) for metric in shown], names),
-        all_metrics=scores.metrics,
         all_systems=score_rows([(scores.systems, metric) for metric in scores.metrics], names),
         forest=draw_chart("forest", charts.systems_figure, scores),
     )

@@ -12,9 +12,8 @@ def _render(context: Context) -> Markup | None:
     scores, metric = context.scores, context.scores.main_metric
     return fill(
         "sections/windows.html.j2",
-        metric=context.metric,
+        context=context,
         folds=draw_chart("folds", charts.folds_figure, scores),
-        starts=[fold.start for fold in scores.folds],
         rows=score_rows([(fold.systems, metric) for fold in scores.folds], list(charts.ranked(scores.systems, metric))),
     )
 
