@@ -6,9 +6,9 @@ the page can show it on a light or a dark ground.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,8 +38,9 @@ PALETTE = {
 #: Inches; below this width labels go above their marks and panels below one another.
 NARROW = 5.0
 
-_SETTINGS: dict[str, Any] = {
-    **mpl.rc_params_from_file(Path(__file__).with_name("figures.mplstyle"), use_default_template=False),
+_read_style: Any = mpl.rc_params_from_file  # its stub lists every key by name
+_SETTINGS: Any = {
+    **_read_style(Path(__file__).with_name("figures.mplstyle"), use_default_template=False),
     **dict.fromkeys(("axes.titlecolor", "legend.labelcolor", "text.color", "ytick.color"), PALETTE["ink"]),
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), PALETTE["muted"]),
     "figure.facecolor": PALETTE["ground"],
@@ -70,11 +71,8 @@ class Line:
     name_highest: bool = False
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Let Matplotlib draw in the project's style as long as this is open, or in a function that it decorates."""
-    with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]  # the stub lists every key by name
-        yield
+#: Lets Matplotlib draw in the project's style as long as it is open, or in a function that it decorates.
+style = partial(mpl.rc_context, _SETTINGS)
 
 
 @style()
@@ -93,7 +91,7 @@ def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = Fal
 def panels(titled: Sequence[tuple[str, Sequence[Mark]]], xlabel: str, *, width: float) -> Figure:
     """Return one forest a title, on a common axis: beside one another, or below where ``width`` (inches) is narrow."""
     height = 0.9 + 0.28 * max(len(marks) for _, marks in titled)
-    figure, axes = _panels(len(titled), width, height, most_beside=3, sharex=True, sharey=True)
+    figure, axes = _panels(len(titled), width, height, most_beside=3, on_common_axes=True)
     for place, (title, marks) in zip(axes, titled, strict=False):
         _rows(place, marks, xlabel, width)
         place.set_title(title)
@@ -228,12 +226,14 @@ def to_svg(figure: Figure, name: str) -> str:
     return svg.strip()
 
 
-def _panels(n: int, width: float, height: float, most_beside: int = 9, **shared: bool) -> tuple[Figure, Sequence[Axes]]:
+def _panels(
+    n: int, width: float, height: float, most_beside: int = 9, *, on_common_axes: bool = False
+) -> tuple[Figure, np.ndarray]:
     """Return a figure of ``n`` panels of this height beside one another (below where it is narrow), and its axes."""
     columns = 1 if width < NARROW else min(n, most_beside)
     rows = -(-n // columns)
     figure = Figure(figsize=(width, rows * height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    axes = figure.subplots(rows, columns, sharex=on_common_axes, sharey=on_common_axes, squeeze=False).ravel()
     for surplus in axes[n:]:
         surplus.remove()
     return figure, axes[:n]

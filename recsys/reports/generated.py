@@ -126,7 +126,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} holds no settings; {again}")
     for name, expected in {"max_items": int, "no_repeat": bool, "seed": int}.items():
         value = settings.get(name)
-        if type(value) is not expected or not 0 <= value <= _LARGEST:
+        if type(value) is not expected or not (isinstance(value, int) and 0 <= value <= _LARGEST):
             words = "yes or no" if expected is bool else "a whole number from 0"
             raise DataError(f"{path}: {name} is {value!r}, expected {words}; {again}")
     return settings

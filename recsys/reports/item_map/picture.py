@@ -35,7 +35,8 @@ def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) 
     axes, is_few, shown = figure.subplots(), len(plane) <= _FEW, legend.largest(N_CATEGORIES)
     order = np.random.default_rng(0).permutation(len(plane))  # so that no category lies on top of all others
     size, colours = float(np.clip(16_000 / len(plane), 0.8, 40)), np.array(COLOURS)[shown.code[order]]
-    axes.scatter(*plane[order].T, s=size, c=colours, alpha=0.9 if is_few else 0.7, linewidths=0, rasterized=True)
+    x, y = plane[order].T
+    axes.scatter(x, y, s=size, c=colours, alpha=0.9 if is_few else 0.7, linewidths=0, rasterized=True)
     counts = np.bincount(shown.code, minlength=len(shown.values))
     for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
         if count:
@@ -100,8 +101,9 @@ def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> 
     for text in texts:
         # With room to the next, so that two names are not read as one, and without the line from the text to its point.
         box, place = Text.get_window_extent(text).padded(3), (float(text.xy[0]), float(text.xy[1]))
-        is_whole = bool((box.min >= room.min).all() and (box.max <= room.max).all())
-        covers_dots = ((dots > box.min - 3) & (dots < box.max + 3)).all(axis=1).any()
+        low, high = np.array(box.min), np.array(box.max)
+        is_whole = bool((low >= room.min).all() and (high <= room.max).all())
+        covers_dots = ((dots > low - 3) & (dots < high + 3)).all(axis=1).any()
         is_free = not covers_dots and not any(box.overlaps(other) for other in kept)
         if is_whole and is_free and place not in named:
             kept.append(box)

@@ -14,13 +14,13 @@ from recsys.reports.sections.base import Context, Section, fill
 def protocol(config: Config, scores: Scores) -> Markup:
     """Return, as items of a list, how lists were made and scored."""
     asked, left = (scores.protocol.get(key) for key in ("n_users_asked", "n_users_left_out"))
-    recorded = isinstance(asked, list) and isinstance(left, list)
+    n_asked = list(zip(asked, left, strict=False)) if isinstance(asked, list) and isinstance(left, list) else None
     return fill(
         "protocol.html.j2",
         config=config,
         scores=scores,
         windows=windows(config.split, len(scores.folds)),
-        n_asked=list(zip(asked, left, strict=False)) if recorded else None,
+        n_asked=n_asked,
         confidence=CONFIDENCE,
         held_out_share=HELD_OUT_SHARE,
         held_out_seed=HELD_OUT_SEED,
