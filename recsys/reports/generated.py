@@ -60,8 +60,8 @@ class Continued:
     day: str  # where the histories end, if the protocol is weekly
     n_customers: int
     settings: dict[str, Any]
-    likeness: dict[str, Likeness]
-    distances: dict[str, list[float]]  # of each likeness to what was really bought, by what is compared
+    series: dict[str, Likeness]  # what was really bought, what was generated, draws from the best sellers
+    distances: dict[str, list[float]]  # of each series to what was really bought, by what is compared
     charts: dict[str, Chart | None]
     people: list[Person]
 
@@ -98,18 +98,18 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
     )
     sellers = draw_best_sellers(sold, generated, settings["seed"])
     some = {"really bought": real, "generated": generated, "best sellers": sellers}
-    likeness = {name: realism(item, known) for name, item in some.items()}
+    series = {name: realism(item, known) for name, item in some.items()}
     compared = ("length", "rank_band", "transition") if known.n_categories > 1 else ("length", "rank_band")
     return Continued(
         day=day_date(cut.day).isoformat(),
         n_customers=len(user_index),
         settings=settings,
-        likeness=likeness,
+        series=series,
         distances={
-            name: [distance(getattr(one, name), getattr(likeness["really bought"], name)) for one in likeness.values()]
+            name: [distance(getattr(one, name), getattr(series["really bought"], name)) for one in series.values()]
             for name in compared
         },
-        charts=_charts(likeness, category),
+        charts=_charts(series, category),
         people=_people(data, cut.known_end, user_index, generated, real, run.config.seed),
     )
 
@@ -159,12 +159,12 @@ def _category(data: Purchases) -> Attribute:
     return attributes.coloured(data.items, None, judged).largest(_N_CATEGORIES)
 
 
-def _charts(likeness: dict[str, Likeness], category: Attribute) -> dict[str, Chart | None]:
-    real_and_ours = list(likeness.items())[:2]
-    lengths = [str(n) for n in range(len(likeness["generated"].length))]
+def _charts(series: dict[str, Likeness], category: Attribute) -> dict[str, Chart | None]:
+    real_and_ours = list(series.items())[:2]
+    lengths = [str(n) for n in range(len(series["generated"].length))]
     bands = [f"{low + 1:,}–{high:,}" for low, high in pairwise((0, *RANK_EDGES))] + [f"{RANK_EDGES[-1] + 1:,}…"]
     n_items = [(name, one.length) for name, one in real_and_ours]
-    ranks = [(name, one.rank_band) for name, one in likeness.items()]
+    ranks = [(name, one.rank_band) for name, one in series.items()]
     length = (figures.bars, lengths, n_items, "share of customers", "items that follow")
     popularity = (figures.bars, bands, ranks, "share of items", "rank by sales before")
     drawn: dict[str, tuple[Any, ...]] = {"length": length, "popularity": popularity}
