@@ -1,59 +1,71 @@
 """An invented catalogue in the schema of H&M's ``articles.csv``: what it sells, when, how well, and in what words.
 
-Articles are in *taste order*: by index group, section, department and product. Each of these (a *node* of the tree) is
-one range of positions, and drawing an article from a node is one search in a week's running total of popularity.
+Articles are in *taste order*: by index group, section, department and product. Each of these is one range of positions,
+and drawing an article from a range is one search in a week's running total of popularity.
+
+Shapes: P products, V articles (a product's colours), W weeks of the window.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from recsys.data.synthetic.articles import INDEX_GROUPS, PRODUCT_GROUPS, article_columns
 from recsys.errors import UsageError
 
-N_GROUPS = len(INDEX_GROUPS)
 MAX_ARTICLES = 1_000_000
+#: Places in :attr:`Catalogue.low` and :attr:`Catalogue.high`.
+PRODUCT, DEPARTMENT, SECTION, GROUP, EVERYTHING = range(5)
 
-_PRICE_POINTS = np.array([4, 5, 6, 7, 8, 10, 13, 15, 18, 20, 25, 30, 35, 40, 50, 60, 80]) * 100 - 1
+
+class IndexGroup(NamedTuple):
+    """A wardrobe, the top of the tree."""
+
+    number: str
+    name: str
+    section_share: float
+    customer_share: float
+    mean_age: int
+    indexes: tuple[tuple[str, str], ...]  # code, name
 
 
-@dataclass(frozen=True)
-class Tree:
-    """Nodes of taste: departments first, then sections, index groups and the root; each a range of positions.
-
-    Shapes: N nodes, D departments, S sections.
-    """
-
-    low: np.ndarray  # (N,) int64
-    high: np.ndarray  # (N,) int64
-    section_of_department: np.ndarray  # (D,) int64
-    group_of_section: np.ndarray  # (S,) int64
-
-    @property
-    def n_departments(self) -> int:
-        """Number of departments D; node d is department d, and the first section comes next."""
-        return len(self.section_of_department)
-
-    @property
-    def first_group(self) -> int:
-        """Node of the first index group."""
-        return self.n_departments + len(self.group_of_section)
+INDEX_GROUPS = (
+    IndexGroup("1", "Women", 0.38, 0.56, 38, (("A", "Women"), ("B", "Underwear"), ("C", "Accessories"))),
+    IndexGroup("2", "Young", 0.14, 0.22, 24, (("D", "Young"),)),
+    IndexGroup("3", "Men", 0.12, 0.09, 35, (("F", "Men"),)),
+    IndexGroup("4", "Children", 0.33, 0.09, 37, (("G", "Baby"), ("H", "Small"), ("I", "Large"), ("J", "Extras"))),
+    IndexGroup("26", "Sport", 0.03, 0.04, 31, (("S", "Sport"),)),
+)
+#: Product group, its share of the products, its middle price in cents, its types.
+_PRODUCT_GROUPS = (
+    ("Upper part", 0.40, 1400, ("Top", "T-shirt", "Shirt", "Blouse", "Jumper", "Cardigan", "Jacket")),
+    ("Lower part", 0.19, 2000, ("Trousers", "Jeans", "Skirt", "Shorts", "Leggings")),
+    ("Whole body", 0.12, 2300, ("Dress", "Jumpsuit", "Overall", "Playsuit")),
+    ("Accessory", 0.11, 1000, ("Bag", "Scarf", "Belt", "Hat", "Earring", "Necklace", "Gloves")),
+    ("Underclothes", 0.10, 1000, ("Bra", "Briefs", "Vest", "Pyjamas", "Socks", "Tights")),
+    ("Footwear", 0.05, 2500, ("Boots", "Sandals", "Trainers", "Slippers")),
+    ("Bathing", 0.03, 1500, ("Swimsuit", "Bikini top", "Swim shorts")),
+)
+_COLOURS = ("Black", "Blue", "White", "Pink", "Grey", "Red", "Beige", "Green", "Yellow", "Purple")
+_SHADES = ("Medium", "Light", "Dark", "Dusty", "Bright")
+_PATTERNS = ("Plain", "Print", "Stripe", "Floral", "Check", "Melange", "Dots", "Lace")
+_GARMENTS = ("Jersey", "Knitwear", "Woven", "Denim", "Outdoor", "Basics", "Dressed", "Under wear")
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Articles in taste order. Shapes: V articles, W weeks of the window."""
+    """Articles in taste order."""
 
-    tree: Tree
     table: pa.Table  # articles.csv, sorted by article_id
     article_id: pa.Array  # (V,) string
-    product_start: np.ndarray  # (V,) int32: position of the product's first article
-    product_size: np.ndarray  # (V,) int32
-    launch_week: np.ndarray  # (V,) int32: first week on sale; negative when before the window
-    end_week: np.ndarray  # (V,) int32: first week no longer on sale
-    price_cents: np.ndarray  # (V,) int32
-    again: np.ndarray  # (V,) float32: how readily the same article is bought again, 0 … 1
+    group: np.ndarray  # (V,) int64, ascending: place in INDEX_GROUPS
+    low: np.ndarray  # (5, V) int64: first article of the same product, department, section, group, and of everything
+    high: np.ndarray  # (5, V) int64: the one after the last
+    launch_week: np.ndarray  # (V,) int64: first week on sale; negative when before the window
+    end_week: np.ndarray  # (V,) int64: first week no longer on sale
+    price_cents: np.ndarray  # (V,) int64
     popularity: np.ndarray  # (W, V+1) float64: running total in taste order, 0 first
 
     def on_sale(self, article: np.ndarray, week: np.ndarray) -> np.ndarray:
@@ -69,115 +81,153 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     """
     if not 10 <= n_articles <= MAX_ARTICLES:
         raise UsageError(f"{n_articles:,} articles were asked for; choose between 10 and {MAX_ARTICLES:,}")
-    sizes = _product_sizes(rng, n_articles)
-    tree, department = _tree(rng, len(sizes), n_articles, sizes)
-    product = np.repeat(np.arange(len(sizes)), sizes)
-    group = rng.choice(len(PRODUCT_GROUPS), size=len(sizes), p=_share([group.share for group in PRODUCT_GROUPS]))
-    launch, end = _life(rng, sizes, n_weeks)
-    code = _product_codes(rng, launch[np.cumsum(sizes) - sizes])
-    start = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    number = np.arange(n_articles) - start + 1
+    # Most products have one colour, a few have dozens.
+    sizes = np.minimum(1 + (rng.pareto(1.6, size=n_articles) * 0.85).astype(np.int64), 75)
+    product = np.repeat(np.arange(n_articles), sizes)[:n_articles]
+    n_products = int(product[-1]) + 1
+
+    n_departments = int(np.clip(n_articles // 120, len(INDEX_GROUPS), 299))
+    group_of_section = _ascending(rng, n_departments // 5, [group.section_share for group in INDEX_GROUPS])
+    section_of_department = _ascending(rng, n_departments, [1.0] * len(group_of_section))
+    department_of_product = np.sort(rng.choice(n_departments, n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
+    department = department_of_product[product]
+    section = section_of_department[department]
+    nodes = (product, department, section, group_of_section[section], np.zeros_like(product))
+
+    launch, end = _lives(rng, product, n_weeks)
+    kind = rng.choice(len(_PRODUCT_GROUPS), n_products, p=[share for _, share, _, _ in _PRODUCT_GROUPS])
+    middle = np.array([cents for _, _, cents, _ in _PRODUCT_GROUPS])[kind]
+    price = np.maximum(np.rint(middle * rng.lognormal(0, 0.45, n_products) / 100), 2).astype(np.int64) * 100 - 1
+    code = 100_000 + rng.choice(900_000, n_products, replace=False)
+    low = np.stack([np.searchsorted(node, node) for node in nodes])
+    number = np.arange(n_articles) - low[PRODUCT] + 1
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
-    columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
-    columns |= article_columns(rng, tree.section_of_department, tree.group_of_section, department, group, product)
+    ids = {"article_id": article_id, "product_code": _text(code[product])}
+    columns = ids | _product_columns(rng, product, kind, department_of_product) | _tree_columns(rng, *nodes[1:4])
+    columns["detail_desc"] = columns.pop("detail_desc")  # Kaggle's last column
     return Catalogue(
-        tree=tree,
         table=pa.table(columns).sort_by("article_id"),
         article_id=article_id,
-        product_start=start.astype(np.int32),
-        product_size=np.repeat(sizes, sizes).astype(np.int32),
+        group=nodes[GROUP],
+        low=low,
+        high=np.stack([np.searchsorted(node, node, side="right") for node in nodes]),
         launch_week=launch,
         end_week=end,
-        price_cents=_prices(rng, group)[product],
-        again=np.array([group.again for group in PRODUCT_GROUPS], dtype=np.float32)[group][product],
-        popularity=_popularity(rng, group[product], sizes, launch, end, n_weeks),
+        price_cents=price[product],
+        popularity=_popularity(rng, product, launch, end, n_weeks),
     )
 
 
-def _share(weights: list[float]) -> np.ndarray:
-    return np.asarray(np.array(weights) / np.sum(weights))
+def _ascending(rng: np.random.Generator, n: int, weights: list[float]) -> np.ndarray:
+    """Return the parents of ``n`` nodes or more, ascending; each parent has one at least, the others by weight."""
+    extra = rng.choice(len(weights), size=max(n - len(weights), 0), p=np.array(weights) / sum(weights))
+    return np.sort(np.concatenate([np.arange(len(weights)), extra]))
 
 
-def _product_sizes(rng: np.random.Generator, n_articles: int) -> np.ndarray:
-    """Return the number of colours (P,) int64 of each product: most have one, a few have dozens."""
-    sizes = np.minimum(1 + (rng.pareto(1.6, size=n_articles) * 0.85).astype(np.int64), 75)
-    n_products = int(np.searchsorted(np.cumsum(sizes), n_articles)) + 1
-    sizes = sizes[:n_products]
-    sizes[-1] -= sizes.sum() - n_articles
-    return sizes
+def _lives(rng: np.random.Generator, product: np.ndarray, n_weeks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first week on sale and the first week after it (V,).
 
-
-def _tree(rng: np.random.Generator, n_products: int, n_articles: int, sizes: np.ndarray) -> tuple[Tree, np.ndarray]:
-    """Return the tree and the department (P,) of each product, ascending."""
-    n_departments = int(np.clip(n_articles // 120, N_GROUPS, 299))
-    n_sections = int(np.clip(n_departments // 5, N_GROUPS, 57))
-    extra = rng.choice(N_GROUPS, size=n_sections - N_GROUPS, p=_share([group.share for group in INDEX_GROUPS]))
-    group_of_section = np.sort(np.concatenate([np.arange(N_GROUPS), extra]))
-    extra = rng.integers(n_sections, size=n_departments - n_sections)
-    section_of_department = np.sort(np.concatenate([np.arange(n_sections), extra]))
-    department = np.sort(rng.choice(n_departments, size=n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
-
-    of_article = np.repeat(department, sizes)
-    ranges = [np.searchsorted(of_article, np.arange(n_departments + 1))]
-    ranges.append(ranges[0][np.searchsorted(section_of_department, np.arange(n_sections + 1))])
-    ranges.append(ranges[1][np.searchsorted(group_of_section, np.arange(N_GROUPS + 1))])
-    ranges.append(np.array([0, n_articles]))
-    low, high = np.concatenate([r[:-1] for r in ranges]), np.concatenate([r[1:] for r in ranges])
-    return Tree(low, high, section_of_department, group_of_section), department
-
-
-def _life(rng: np.random.Generator, sizes: np.ndarray, n_weeks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first week on sale and the first week after it, (V,) int32 each.
-
-    Most products live a few months, one in eight stays for a year or more. Every article is on sale for at least one
-    week of the window; colours of a product are launched together or a few weeks later.
+    Most products live a few months, one in eight a year or more. Every article is on sale in the window for a week at
+    least; some colours come a few weeks after the first.
     """
-    n_products = len(sizes)
-    short = rng.lognormal(np.log(14), 0.6, size=n_products)
-    long = rng.uniform(40, 160, size=n_products)
+    n_products, n_articles = int(product[-1]) + 1, len(product)
+    short, long = rng.lognormal(np.log(14), 0.6, n_products), rng.uniform(40, 160, n_products)
     weeks = np.maximum(np.where(rng.random(n_products) < 0.12, long, short).astype(np.int64), 3)
-    launch = np.floor(rng.uniform(-weeks + 1, n_weeks)).astype(np.int64)
-    late = np.where(rng.random(sizes.sum()) < 0.3, rng.integers(1, 9, size=sizes.sum()), 0)
-    launch = np.minimum(np.repeat(launch, sizes) + late, n_weeks - 1)
-    end = launch + np.repeat(weeks, sizes)
-    return launch.astype(np.int32), end.astype(np.int32)
-
-
-def _product_codes(rng: np.random.Generator, launch: np.ndarray) -> np.ndarray:
-    """Return distinct six-digit codes (P,) int64 that ascend with the launch, as a shop's numbering does."""
-    drawn = np.sort(rng.choice(850_000, size=len(launch), replace=False)) + 108_775
-    codes = np.empty(len(launch), dtype=np.int64)
-    codes[np.argsort(launch, kind="stable")] = drawn
-    return codes
-
-
-def _prices(rng: np.random.Generator, group: np.ndarray) -> np.ndarray:
-    """Return full prices in cents (P,) int32 on the price points nearest to a draw around the middle of the type."""
-    middle = np.array([group.price_cents for group in PRODUCT_GROUPS])[group]
-    drawn = middle * rng.lognormal(0, 0.45, size=len(group))
-    nearest = np.abs(np.log(drawn)[:, None] - np.log(_PRICE_POINTS)[None, :]).argmin(axis=1)
-    return np.asarray(_PRICE_POINTS[nearest].astype(np.int32))
+    launch = np.floor(rng.uniform(-weeks + 1, n_weeks)).astype(np.int64)[product]
+    launch += np.where(rng.random(n_articles) < 0.3, rng.integers(1, 9, n_articles), 0)
+    launch = np.minimum(launch, n_weeks - 1)
+    return launch, launch + weeks[product]
 
 
 def _popularity(
-    rng: np.random.Generator, group: np.ndarray, sizes: np.ndarray, launch: np.ndarray, end: np.ndarray, n_weeks: int
+    rng: np.random.Generator, product: np.ndarray, launch: np.ndarray, end: np.ndarray, n_weeks: int
 ) -> np.ndarray:
-    """Return running totals of popularity by week (W, V+1): Zipf x life cycle x season, 0 when not on sale.
-
-    Zipf-Mandelbrot over products, ``(rank + 100) ** -0.8``; life cycle ``x ** 0.7 * (1 - x) ** 2`` of the share of life
-    gone, flat for the long-lived; season a yearly cosine with the phase of the product type.
-    """
-    n_articles = len(launch)
-    zipf = (rng.permutation(len(sizes)) + 101.0) ** -0.8
-    weight = np.repeat(zipf, sizes) * rng.lognormal(0, 0.5, size=n_articles)
-    length = (end - launch).astype(np.float64)
-    phase, swing = rng.uniform(0, 1, size=len(PRODUCT_GROUPS)), rng.uniform(0.1, 0.7, size=len(PRODUCT_GROUPS))
-    totals = np.zeros((n_weeks, n_articles + 1))
+    """Return running totals of popularity by week (W, V+1): Zipf over products x life cycle, 0 when not on sale."""
+    zipf = (rng.permutation(int(product[-1]) + 1) + 101.0) ** -0.8
+    weight = zipf[product] * rng.lognormal(0, 0.5, size=len(product))
+    totals = np.zeros((n_weeks, len(product) + 1))
     for week in range(n_weeks):
-        gone = (week + 0.5 - launch) / length
-        alive = (gone > 0) & (gone < 1)
-        gone = np.clip(gone, 0, 1)
-        cycle = np.where(length >= 40, 0.3, gone**0.7 * (1 - gone) ** 2)
-        season = 1 + swing * np.cos(2 * np.pi * (week / 52.18 - phase))
-        np.cumsum(weight * cycle * season[group] * alive, out=totals[week, 1:])
+        gone = np.clip((week + 0.5 - launch) / (end - launch), 0, 1)
+        np.cumsum(weight * gone**0.7 * (1 - gone) ** 2, out=totals[week, 1:])
     return totals
+
+
+def _product_columns(
+    rng: np.random.Generator, product: np.ndarray, kind: np.ndarray, department: np.ndarray
+) -> dict[str, pa.Array]:
+    """Return name, type, pattern, colours and description (V,) of products of a ``kind`` and ``department`` (P,).
+
+    A department has words of its own; one description in 250 is missing.
+    """
+    type_in_group = (
+        rng.integers(1 << 30, size=len(kind)) % np.array([len(types) for *_, types in _PRODUCT_GROUPS])[kind]
+    )
+    types = [_PRODUCT_GROUPS[k][3][t] for k, t in zip(kind.tolist(), type_in_group.tolist(), strict=True)]
+    words = np.array(_invented_words(rng, 12 * (int(department[-1]) + 1))).reshape(-1, 12)
+    said = words[department[:, None], rng.integers(12, size=(len(kind), 24))].tolist()
+    names = [f"{own[0].capitalize()} {name.lower()}" for name, own in zip(types, said, strict=True)]
+    texts = [
+        None if is_missing else f"{name} in {own[0]} with {', '.join(own[1:n_words])}."
+        for name, own, n_words, is_missing in zip(
+            types, said, rng.integers(6, 25, len(kind)).tolist(), (rng.random(len(kind)) < 0.004).tolist(), strict=True
+        )
+    ]
+    pattern = _unequal(rng, len(_PATTERNS), len(kind))[product]
+    colour, shade = (_unequal(rng, len(names), len(product)) for names in (_COLOURS, _SHADES))
+    return {
+        "prod_name": _named(names, product),
+        "product_type_no": _text((200 + 10 * kind + type_in_group)[product]),
+        "product_type_name": _named(types, product),
+        "product_group_name": _named([name for name, *_ in _PRODUCT_GROUPS], kind[product]),
+        "graphical_appearance_no": _text(1_010_001 + pattern),
+        "graphical_appearance_name": _named(_PATTERNS, pattern),
+        "colour_group_code": _text(10 * colour + shade + 1),
+        "colour_group_name": _named([f"{s} {c}" for c in _COLOURS for s in _SHADES], len(_SHADES) * colour + shade),
+        "perceived_colour_value_id": _text(shade + 1),
+        "perceived_colour_value_name": _named(_SHADES, shade),
+        "perceived_colour_master_id": _text(colour + 1),
+        "perceived_colour_master_name": _named(_COLOURS, colour),
+        "detail_desc": _named(texts, product),
+    }
+
+
+def _tree_columns(
+    rng: np.random.Generator, department: np.ndarray, section: np.ndarray, group: np.ndarray
+) -> dict[str, pa.Array]:
+    """Return what is said of departments, sections and index groups (V,), each ascending."""
+    garment = department % len(_GARMENTS)
+    index = [named for one in INDEX_GROUPS for named in one.indexes]
+    first_index = np.cumsum([0, *(len(one.indexes) for one in INDEX_GROUPS)])
+    index_of = first_index[group] + section % np.diff(first_index)[group]
+    return {
+        "department_no": _text(1_100 + 7 * department),
+        "department_name": _named([word.capitalize() for word in _invented_words(rng, department[-1] + 1)], department),
+        "index_code": _named([code for code, _ in index], index_of),
+        "index_name": _named([name for _, name in index], index_of),
+        "index_group_no": _named([one.number for one in INDEX_GROUPS], group),
+        "index_group_name": _named([one.name for one in INDEX_GROUPS], group),
+        "section_no": _text(1 + section),
+        "section_name": _named([f"Section {word}" for word in _invented_words(rng, section[-1] + 1)], section),
+        "garment_group_no": _text(1_001 + garment),
+        "garment_group_name": _named(_GARMENTS, garment),
+    }
+
+
+def _invented_words(rng: np.random.Generator, n_words: int) -> list[str]:
+    """Return invented words of three syllables."""
+    syllables = np.array([consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"])
+    return ["".join(word) for word in syllables[rng.integers(len(syllables), size=(n_words, 3))].tolist()]
+
+
+def _unequal(rng: np.random.Generator, n_kinds: int, n: int) -> np.ndarray:
+    """Return ``n`` of ``n_kinds`` numbers, the first ones likelier."""
+    weights = 1 / np.arange(2, n_kinds + 2)
+    return rng.choice(n_kinds, size=n, p=weights / weights.sum())
+
+
+def _text(numbers: np.ndarray) -> pa.Array:
+    return pa.array(numbers).cast(pa.string())
+
+
+def _named(names: Sequence[str | None], index: np.ndarray) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(index))

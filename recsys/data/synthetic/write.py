@@ -5,32 +5,22 @@ another colour), baskets, and articles that are launched, peak and are sold out.
 """
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from recsys.console import progress
 from recsys.data.sources.hm import FILES
 from recsys.data.synthetic.catalogue import Catalogue, invent_catalogue
-from recsys.data.synthetic.purchases import (
-    BLOCK_CUSTOMERS,
-    Calendar,
-    Customers,
-    Purchases,
-    invent_customers,
-    invent_purchases,
-    make_calendar,
-)
+from recsys.data.synthetic.purchases import Customers, daily_visits, invent_customers
 from recsys.errors import UsageError
 from recsys.storage import replacing, require_absent
 
-_CHUNK_ROWS = 500_000
+#: Customers made at once, and rows written at once, to bound the memory.
+_BLOCK_CUSTOMERS, _CHUNK_ROWS = 50_000, 500_000
 #: Prices are cents over this, as in Kaggle's files: 29.99 is 0.0508305084745763.
 _CENTS_PER_PRICE = 59_000
 
@@ -68,74 +58,73 @@ def synthesize(
     n_articles = default_articles(n_customers) if n_articles is None else n_articles
     for name in FILES:
         require_absent(folder / name, force=force)
-    catalogue_rng, customer_rng, calendar_rng, purchase_rng = np.random.default_rng(seed).spawn(4)
-    calendar = make_calendar(calendar_rng, end, n_days)
-    n_weeks = int(calendar.week[-1]) + 1
+    days = np.datetime64(end) - np.arange(n_days)[::-1]
+    week_of_day = (np.arange(n_days) + -n_days % 7) // 7  # weeks end with the window, the first may be short
+    catalogue_rng, visits_rng, table_rng, customer_rng = np.random.default_rng(seed).spawn(4)
+    starts = range(0, n_customers, _BLOCK_CUSTOMERS)
     with progress() as bar, ExitStack() as stack:
-        task = bar.add_task("catalogue and customers", total=None)
-        catalogue = invent_catalogue(catalogue_rng, n_articles, n_weeks)
-        customers = invent_customers(customer_rng, catalogue, n_customers)
-        ids = _hashes(customer_rng, n_customers)
+        task = bar.add_task("purchases", total=len(starts))
+        catalogue = invent_catalogue(catalogue_rng, n_articles, int(week_of_day[-1]) + 1)
+        visits = daily_visits(visits_rng, days)
+        blocks = []
+        for start, rng in zip(starts, customer_rng.spawn(len(starts)), strict=True):
+            size = min(_BLOCK_CUSTOMERS, n_customers - start)
+            blocks.append(invent_customers(rng, size, catalogue, visits, week_of_day))
+            bar.advance(task)
         # The largest comes last, so that it is the one a full disk is blamed on.
-        articles, people, transactions = (stack.enter_context(replacing(folder / name)) for name in FILES)
+        articles, customers, transactions = (stack.enter_context(replacing(folder / name)) for name in FILES)
         # As Kaggle does: quotes only where a text holds a comma, missing values empty.
-        for path, table in ((articles, catalogue.table), (people, _customers_table(customer_rng, customers, ids))):
-            pl.DataFrame(table).write_csv(path, quote_style="necessary")
-        n_blocks = -(-n_customers // BLOCK_CUSTOMERS)
-        bar.update(task, description="purchases", total=n_blocks, completed=0)
-        rows = invent_purchases(purchase_rng, customers, catalogue, calendar, lambda: bar.advance(task))
-        bar.update(task, description="writing", total=-(-len(rows.day) // _CHUNK_ROWS), completed=0)
-        _write_transactions(transactions, rows, ids, catalogue, calendar, lambda: bar.advance(task))
+        pl.DataFrame(catalogue.table).write_csv(articles, quote_style="necessary")
+        table = _customer_table(table_rng, np.concatenate([block.age for block in blocks]))
+        table.write_csv(customers, quote_style="never")
+        bar.update(task, description="writing", total=None)
+        _write_transactions(transactions, blocks, table["customer_id"], catalogue, days)
 
 
-def _hashes(rng: np.random.Generator, n: int) -> pa.Array:
+def _hashes(rng: np.random.Generator, n: int) -> list[str]:
     """Return ``n`` strings of 64 hexadecimal digits, ascending."""
-    digits = np.frombuffer(rng.bytes(32 * n).hex().encode(), dtype="S64")
-    offsets = np.arange(n + 1, dtype=np.int64) * 64
-    return pa.LargeStringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(np.sort(digits).tobytes()))
+    return sorted(rng.bytes(32).hex() for _ in range(n))
 
 
-def _customers_table(rng: np.random.Generator, customers: Customers, ids: pa.Array) -> pa.Table:
+def _customer_table(rng: np.random.Generator, age: np.ndarray) -> pl.DataFrame:
     """Return ``customers.csv``: newsletter readers and club members, unknown ages, postal codes as hashes."""
-    n = len(ids)
+    n = len(age)
     news, draw = rng.random(n) < 0.35, rng.random(n)
-    active = news & (rng.random(n) < 0.97)
-    codes = _hashes(rng, max(1, n // 4))
-    code = np.where(rng.random(n) < 0.09, 0, rng.integers(len(codes), size=n))
-    club = np.where(draw < 0.925, "ACTIVE", np.where(draw < 0.994, "PRE-CREATE", ""))
-    frequency = np.where(news, "Regularly", np.where(draw < 0.99, "NONE", ""))
-    age = np.where(rng.random(n) < 0.01, "", np.array([f"{age}.0" for age in range(100)])[customers.age])
-    flags = {"FN": np.where(news, "1.0", ""), "Active": np.where(active, "1.0", "")}
-    texts = flags | {"club_member_status": club, "fashion_news_frequency": frequency, "age": age}
-    columns = {name: pa.array(text, mask=text == "") for name, text in texts.items()}
-    return pa.table({"customer_id": ids, **columns, "postal_code": codes.take(pa.array(code))})
+    codes = pl.Series(_hashes(rng, max(1, n // 4)))
+    return pl.DataFrame(
+        {
+            "customer_id": _hashes(rng, n),
+            "FN": np.where(news, "1.0", ""),
+            "Active": np.where(news & (rng.random(n) < 0.97), "1.0", ""),
+            "club_member_status": np.where(draw < 0.925, "ACTIVE", np.where(draw < 0.994, "PRE-CREATE", "")),
+            "fashion_news_frequency": np.where(news, "Regularly", np.where(draw < 0.99, "NONE", "")),
+            "age": np.where(rng.random(n) < 0.01, "", np.char.add(age.astype(str), ".0")),
+            "postal_code": codes.gather(rng.integers(len(codes), size=n)),
+        }
+    )
 
 
 def _write_transactions(
-    path: Path, rows: Purchases, ids: pa.Array, catalogue: Catalogue, calendar: Calendar, advance: Callable[[], None]
+    path: Path, blocks: list[Customers], ids: pl.Series, catalogue: Catalogue, days: np.ndarray
 ) -> None:
     """Write the rows sorted by day, within a day by customer, in chunks."""
-    prices = pa.array([f"{cents / _CENTS_PER_PRICE:.15g}" for cents in range(int(rows.cents.max(initial=0)) + 1)])
-    channels = pa.array(["0", "1", "2"])
-    order = np.argsort(rows.day, kind="stable")
-
-    def chunk(start: int) -> pa.RecordBatch:
-        part = order[start : start + _CHUNK_ROWS]
-        columns = {
-            "t_dat": calendar.names.take(pa.array(rows.day[part])),
-            "customer_id": ids.take(pa.array(rows.customer[part])),
-            "article_id": catalogue.article_id.take(pa.array(rows.article[part])),
-            "price": prices.take(pa.array(rows.cents[part])),
-            "sales_channel_id": channels.take(pa.array(rows.channel[part])),
-        }
-        return pa.record_batch(columns)
-
+    sizes = [len(block.age) for block in blocks]
+    first = np.cumsum([0, *sizes[:-1]])
+    customer = np.concatenate([block.customer + start for block, start in zip(blocks, first, strict=True)])
+    day, article, cents, channel = (
+        np.concatenate([getattr(block, name) for block in blocks]) for name in ("day", "article", "cents", "channel")
+    )
+    names, articles = pl.Series(days.astype(str)), pl.Series(catalogue.article_id)
+    prices = pl.Series([f"{cent / _CENTS_PER_PRICE:.15g}" for cent in range(int(cents.max(initial=0)) + 1)])
+    order = np.argsort(day, kind="stable")
     with path.open("wb") as stream:
-        first = chunk(0)
-        stream.write((",".join(first.schema.names) + "\n").encode())
-        # Ids, days and numbers need no quotes, so the writer need not look for them.
-        options = pa_csv.WriteOptions(include_header=False, quoting_style="none")
-        with pa_csv.CSVWriter(stream, first.schema, write_options=options) as writer:
-            for start in range(0, len(order), _CHUNK_ROWS):
-                writer.write_batch(chunk(start))
-                advance()
+        for start in range(0, max(len(order), 1), _CHUNK_ROWS):
+            rows = order[start : start + _CHUNK_ROWS]
+            chunk = {
+                "t_dat": names.gather(day[rows]),
+                "customer_id": ids.gather(customer[rows]),
+                "article_id": articles.gather(article[rows]),
+                "price": prices.gather(cents[rows]),
+                "sales_channel_id": channel[rows],
+            }
+            pl.DataFrame(chunk).write_csv(stream, include_header=start == 0, quote_style="never")
