@@ -1,19 +1,22 @@
 """``metrics.json``: its name, its keys, how it is written, and how it is read, checked on the way in.
 
-The file's stable shape, which :class:`RunCells` writes down for those who make it::
+The file's stable shape::
 
     {"protocol": {…},
      "systems": {"<system>": {"map@12": {"value": x, "low": l, "high": h}, …}},
-     "folds": [{"start": "YYYY-MM-DD", "systems": {…same…}}],
-     "segments": {"<segment>": {"<system>": {…}}}}
+     "differences": {…same, of the first system to each other…},
+     "folds": [{"start": "YYYY-MM-DD", "n_users": n, "systems": {…same…}, "differences": {…same…}}],
+     "segments": {"<segment>": {"<system>": {…}}},
+     "segment_sizes": {"<segment>": n}}
 
-``low`` and ``high`` may be absent or null where a metric has no interval. ``segment_sizes`` and ``differences``
-may be absent; further keys are left alone.
+``low`` and ``high`` may be absent or null where a metric has no interval. In a file that is read, only ``systems``,
+``folds`` and their ``systems`` must be there; further keys are left alone. Each fold of a backtest also says whose
+weights were asked (``run``), and the first day that they have not learned from (``learned_before``).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from recsys.errors import RunError
 from recsys.schema import DECODER
@@ -35,28 +38,8 @@ class Cell(TypedDict):
 
 #: system → metric → cell
 Cells = dict[str, dict[str, Cell]]
-
-
-class FoldCells(TypedDict):
-    """The scores of one window as the file holds them."""
-
-    start: str
-    n_users: int
-    systems: Cells
-    differences: Cells
-    run: NotRequired[str]  # of a backtest: whose weights were asked
-    learned_before: NotRequired[str]  # and the first day that they have not learned from, YYYY-MM-DD
-
-
-class RunCells(TypedDict, total=False):
-    """All that the file holds. ``differences`` are those of the first system to each other."""
-
-    protocol: dict[str, Any]
-    systems: Cells
-    differences: Cells
-    folds: list[FoldCells]
-    segments: dict[str, Cells]
-    segment_sizes: dict[str, int]
+#: All that the file holds, for those who make it.
+RunCells = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -121,10 +104,9 @@ class Scores:
         return self.systems.get(DECODER, {}).get(f"hit_rate@{self.k}")
 
 
-def to_cell(value: float, bounds: tuple[float, float] | None = None) -> Cell:
+def to_cell(value: float, bounds: tuple[float, float] | tuple[None, None] = (None, None)) -> Cell:
     """Return a value with its interval as the file holds them."""
-    low, high = (None, None) if bounds is None else bounds
-    return {"value": value, "low": low, "high": high}
+    return {"value": value, "low": bounds[0], "high": bounds[1]}
 
 
 def load_scores(path: Path, run: str) -> Scores:
@@ -154,21 +136,26 @@ def _scores(value: object) -> Scores:
     systems = _table(top.get("systems"), "systems")
     if not any(systems.values()):
         raise _ShapeError("systems holds no metric")
-    folds = top.get("folds")
-    if not isinstance(folds, list):
-        raise _ShapeError(f"folds is {_type_of(folds)}, expected a list of windows")
-    windows = [_mapping(fold, f"folds[{number}]") for number, fold in enumerate(folds)]
+    if not isinstance(top.get("folds"), list):
+        raise _ShapeError(f"folds is {_type_of(top.get('folds'))}, expected a list of windows")
+    folds = []
+    for number, fold in enumerate(top["folds"]):
+        window = _mapping(fold, f"folds[{number}]")
+        folds.append(
+            FoldScores(str(window.get("start", "")), _table(window.get("systems"), f"folds[{number}].systems"))
+        )
+    try:
+        differences = _table(top.get("differences"), "differences")
+    except _ShapeError:  # absent, or told in another way: they are no part of what a file must hold
+        differences = {}
     segments = _mapping(top.get("segments", {}), "segments")
     return Scores(
         protocol=_mapping(top.get("protocol", {}), "protocol"),
         systems=systems,
-        folds=[
-            FoldScores(str(window.get("start", "")), _table(window.get("systems"), f"folds[{number}].systems"))
-            for number, window in enumerate(windows)
-        ],
+        folds=folds,
         segments={name: _table(table, f"segments.{name}") for name, table in segments.items()},
         segment_sizes=top.get("segment_sizes", {}),
-        differences=_differences(top.get("differences")),
+        differences=differences,
     )
 
 
@@ -177,14 +164,6 @@ def _table(value: object, where: str) -> Table:
         system: {metric: _interval(cell, f"{where}.{system}.{metric}") for metric, cell in values.items()}
         for system, values in ((name, _mapping(row, f"{where}.{name}")) for name, row in _mapping(value, where).items())
     }
-
-
-def _differences(value: object) -> Table:
-    """Return the differences; none where they are absent or told in another way, for they are no part of the shape."""
-    try:
-        return _table(value, "differences")
-    except _ShapeError:
-        return {}
 
 
 def _interval(value: object, where: str) -> Interval:

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from recsys.evaluation.metrics import Metric, all_metrics
+from recsys.evaluation.metrics import all_metrics
+from recsys.evaluation.metrics.base import Metric
 from recsys.evaluation.results import Interval, Scores
 from recsys.evaluation.segments import HEAD_SHARE, LAUNCH_DAYS
 
