@@ -6,7 +6,6 @@ and drawing an article from a range is one search in a week's running total of p
 Shapes: P products, V articles (a product's colours), W weeks of the window.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,20 +22,19 @@ PRODUCT, DEPARTMENT, SECTION, GROUP, EVERYTHING = range(5)
 class IndexGroup(NamedTuple):
     """A wardrobe, the top of the tree."""
 
-    number: str
     name: str
     section_share: float
     customer_share: float
     mean_age: int
-    indexes: tuple[tuple[str, str], ...]  # code, name
+    indexes: tuple[str, ...]
 
 
 INDEX_GROUPS = (
-    IndexGroup("1", "Women", 0.38, 0.56, 38, (("A", "Women"), ("B", "Underwear"), ("C", "Accessories"))),
-    IndexGroup("2", "Young", 0.14, 0.22, 24, (("D", "Young"),)),
-    IndexGroup("3", "Men", 0.12, 0.09, 35, (("F", "Men"),)),
-    IndexGroup("4", "Children", 0.33, 0.09, 37, (("G", "Baby"), ("H", "Small"), ("I", "Large"), ("J", "Extras"))),
-    IndexGroup("26", "Sport", 0.03, 0.04, 31, (("S", "Sport"),)),
+    IndexGroup("Women", 0.38, 0.56, 38, ("Women", "Underwear", "Accessories")),
+    IndexGroup("Young", 0.14, 0.22, 24, ("Young",)),
+    IndexGroup("Men", 0.12, 0.09, 35, ("Men",)),
+    IndexGroup("Children", 0.33, 0.09, 37, ("Baby", "Small", "Large", "Extras")),
+    IndexGroup("Sport", 0.03, 0.04, 31, ("Sport",)),
 )
 #: Product group, its share of the products, its middle price in cents, its types.
 _PRODUCT_GROUPS = (
@@ -48,6 +46,10 @@ _PRODUCT_GROUPS = (
     ("Footwear", 0.05, 2500, ("Boots", "Sandals", "Trainers", "Slippers")),
     ("Bathing", 0.03, 1500, ("Swimsuit", "Bikini top", "Swim shorts")),
 )
+#: Type, its group, its share of the products, its middle price.
+_PRODUCT_TYPES = [
+    (name, group, share / len(types), cents) for group, share, cents, types in _PRODUCT_GROUPS for name in types
+]
 _COLOURS = ("Black", "Blue", "White", "Pink", "Grey", "Red", "Beige", "Green", "Yellow", "Purple")
 _SHADES = ("Medium", "Light", "Dark", "Dusty", "Bright")
 _PATTERNS = ("Plain", "Print", "Stripe", "Floral", "Check", "Melange", "Dots", "Lace")
@@ -95,16 +97,15 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     nodes = (product, department, section, group_of_section[section], np.zeros_like(product))
 
     launch, end = _lives(rng, product, n_weeks)
-    kind = rng.choice(len(_PRODUCT_GROUPS), n_products, p=[share for _, share, _, _ in _PRODUCT_GROUPS])
-    middle = np.array([cents for _, _, cents, _ in _PRODUCT_GROUPS])[kind]
+    kind = rng.choice(len(_PRODUCT_TYPES), n_products, p=[share for _, _, share, _ in _PRODUCT_TYPES])
+    middle = np.array([cents for *_, cents in _PRODUCT_TYPES])[kind]
     price = np.maximum(np.rint(middle * rng.lognormal(0, 0.45, n_products) / 100), 2).astype(np.int64) * 100 - 1
     code = 100_000 + rng.choice(900_000, n_products, replace=False)
     low = np.stack([np.searchsorted(node, node) for node in nodes])
     number = np.arange(n_articles) - low[PRODUCT] + 1
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
-    ids = {"article_id": article_id, "product_code": _text(code[product])}
-    columns = ids | _product_columns(rng, product, kind, department_of_product) | _tree_columns(rng, *nodes[1:4])
-    columns["detail_desc"] = columns.pop("detail_desc")  # Kaggle's last column
+    columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
+    columns |= _described(rng, kind, department_of_product, *nodes[:4])
     return Catalogue(
         table=pa.table(columns).sort_by("article_id"),
         article_id=article_id,
@@ -152,65 +153,56 @@ def _popularity(
     return totals
 
 
-def _product_columns(
-    rng: np.random.Generator, product: np.ndarray, kind: np.ndarray, department: np.ndarray
+def _described(
+    rng: np.random.Generator,
+    kind: np.ndarray,
+    department_of_product: np.ndarray,
+    product: np.ndarray,
+    department: np.ndarray,
+    section: np.ndarray,
+    group: np.ndarray,
 ) -> dict[str, pa.Array]:
-    """Return name, type, pattern, colours and description (V,) of products of a ``kind`` and ``department`` (P,).
+    """Return the columns of ``articles.csv`` after the two ids, in Kaggle's order.
 
-    A department has words of its own; one description in 250 is missing.
+    ``kind`` and ``department_of_product`` are of products (P,), all else of articles (V,). A department has words of
+    its own; one description in 250 is missing.
     """
-    type_in_group = (
-        rng.integers(1 << 30, size=len(kind)) % np.array([len(types) for *_, types in _PRODUCT_GROUPS])[kind]
-    )
-    types = [_PRODUCT_GROUPS[k][3][t] for k, t in zip(kind.tolist(), type_in_group.tolist(), strict=True)]
-    words = np.array(_invented_words(rng, 12 * (int(department[-1]) + 1))).reshape(-1, 12)
-    said = words[department[:, None], rng.integers(12, size=(len(kind), 24))].tolist()
-    names = [f"{own[0].capitalize()} {name.lower()}" for name, own in zip(types, said, strict=True)]
+    n_departments = int(department[-1]) + 1
+    words = np.array(_invented_words(rng, 12 * n_departments)).reshape(-1, 12)
+    said = words[department_of_product[:, None], rng.integers(12, size=(len(kind), 24))].tolist()
+    types = [_PRODUCT_TYPES[number][0] for number in kind.tolist()]
+    n_words = np.where(rng.random(len(kind)) < 0.004, 0, rng.integers(6, 25, len(kind))).tolist()
     texts = [
-        None if is_missing else f"{name} in {own[0]} with {', '.join(own[1:n_words])}."
-        for name, own, n_words, is_missing in zip(
-            types, said, rng.integers(6, 25, len(kind)).tolist(), (rng.random(len(kind)) < 0.004).tolist(), strict=True
-        )
+        f"{name} in {own[0]} with {', '.join(own[1:n])}." if n else None
+        for name, own, n in zip(types, said, n_words, strict=True)
     ]
     pattern = _unequal(rng, len(_PATTERNS), len(kind))[product]
     colour, shade = (_unequal(rng, len(names), len(product)) for names in (_COLOURS, _SHADES))
-    return {
-        "prod_name": _named(names, product),
-        "product_type_no": _text((200 + 10 * kind + type_in_group)[product]),
-        "product_type_name": _named(types, product),
-        "product_group_name": _named([name for name, *_ in _PRODUCT_GROUPS], kind[product]),
-        "graphical_appearance_no": _text(1_010_001 + pattern),
-        "graphical_appearance_name": _named(_PATTERNS, pattern),
-        "colour_group_code": _text(10 * colour + shade + 1),
-        "colour_group_name": _named([f"{s} {c}" for c in _COLOURS for s in _SHADES], len(_SHADES) * colour + shade),
-        "perceived_colour_value_id": _text(shade + 1),
-        "perceived_colour_value_name": _named(_SHADES, shade),
-        "perceived_colour_master_id": _text(colour + 1),
-        "perceived_colour_master_name": _named(_COLOURS, colour),
-        "detail_desc": _named(texts, product),
-    }
-
-
-def _tree_columns(
-    rng: np.random.Generator, department: np.ndarray, section: np.ndarray, group: np.ndarray
-) -> dict[str, pa.Array]:
-    """Return what is said of departments, sections and index groups (V,), each ascending."""
+    colour_names = [f"{shade_name} {name}" for name in _COLOURS for shade_name in _SHADES]
+    indexes = [name for one in INDEX_GROUPS for name in one.indexes]
+    n_indexes = np.array([len(one.indexes) for one in INDEX_GROUPS])
+    index = (np.cumsum(n_indexes) - n_indexes)[group] + section % n_indexes[group]
     garment = department % len(_GARMENTS)
-    index = [named for one in INDEX_GROUPS for named in one.indexes]
-    first_index = np.cumsum([0, *(len(one.indexes) for one in INDEX_GROUPS)])
-    index_of = first_index[group] + section % np.diff(first_index)[group]
-    return {
-        "department_no": _text(1_100 + 7 * department),
-        "department_name": _named([word.capitalize() for word in _invented_words(rng, department[-1] + 1)], department),
-        "index_code": _named([code for code, _ in index], index_of),
-        "index_name": _named([name for _, name in index], index_of),
-        "index_group_no": _named([one.number for one in INDEX_GROUPS], group),
-        "index_group_name": _named([one.name for one in INDEX_GROUPS], group),
-        "section_no": _text(1 + section),
-        "section_name": _named([f"Section {word}" for word in _invented_words(rng, section[-1] + 1)], section),
-        "garment_group_no": _text(1_001 + garment),
-        "garment_group_name": _named(_GARMENTS, garment),
-    }
+    columns: dict[str, pa.Array] = {}
+    for numbers, first, column, names, place in (
+        ("", 0, "prod_name", [f"{own[0]} {name.lower()}" for name, own in zip(types, said, strict=True)], product),
+        ("product_type_no", 200, "product_type_name", [name for name, *_ in _PRODUCT_TYPES], kind[product]),
+        ("", 0, "product_group_name", [name for _, name, *_ in _PRODUCT_TYPES], kind[product]),
+        ("graphical_appearance_no", 1_010_001, "graphical_appearance_name", _PATTERNS, pattern),
+        ("colour_group_code", 1, "colour_group_name", colour_names, len(_SHADES) * colour + shade),
+        ("perceived_colour_value_id", 1, "perceived_colour_value_name", _SHADES, shade),
+        ("perceived_colour_master_id", 1, "perceived_colour_master_name", _COLOURS, colour),
+        ("department_no", 1_101, "department_name", _invented_words(rng, n_departments), department),
+        ("index_code", 1, "index_name", indexes, index),
+        ("index_group_no", 1, "index_group_name", [one.name for one in INDEX_GROUPS], group),
+        ("section_no", 1, "section_name", _invented_words(rng, int(section[-1]) + 1), section),
+        ("garment_group_no", 1_001, "garment_group_name", _GARMENTS, garment),
+        ("", 0, "detail_desc", texts, product),
+    ):
+        if numbers:
+            columns[numbers] = pa.array(first + place).cast(pa.string())
+        columns[column] = pa.array(names, pa.string()).take(pa.array(place))
+    return columns
 
 
 def _invented_words(rng: np.random.Generator, n_words: int) -> list[str]:
@@ -223,11 +215,3 @@ def _unequal(rng: np.random.Generator, n_kinds: int, n: int) -> np.ndarray:
     """Return ``n`` of ``n_kinds`` numbers, the first ones likelier."""
     weights = 1 / np.arange(2, n_kinds + 2)
     return rng.choice(n_kinds, size=n, p=weights / weights.sum())
-
-
-def _text(numbers: np.ndarray) -> pa.Array:
-    return pa.array(numbers).cast(pa.string())
-
-
-def _named(names: Sequence[str | None], index: np.ndarray) -> pa.Array:
-    return pa.array(names, pa.string()).take(pa.array(index))
