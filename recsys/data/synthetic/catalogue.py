@@ -7,7 +7,6 @@ Shapes: P products, V articles (a product's colours), W weeks of the window.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,25 +15,16 @@ from recsys.errors import UsageError
 
 MAX_ARTICLES = 1_000_000
 #: Places in :attr:`Catalogue.low` and :attr:`Catalogue.high`.
-PRODUCT, DEPARTMENT, SECTION, GROUP, EVERYTHING = range(5)
+PRODUCT, SECTION, GROUP, EVERYTHING = range(4)
 
 
-class IndexGroup(NamedTuple):
-    """A wardrobe, the top of the tree."""
-
-    name: str
-    section_share: float
-    customer_share: float
-    mean_age: int
-    indexes: tuple[str, ...]
-
-
-INDEX_GROUPS = (
-    IndexGroup("Women", 0.38, 0.56, 38, ("Women", "Underwear", "Accessories")),
-    IndexGroup("Young", 0.14, 0.22, 24, ("Young",)),
-    IndexGroup("Men", 0.12, 0.09, 35, ("Men",)),
-    IndexGroup("Children", 0.33, 0.09, 37, ("Baby", "Small", "Large", "Extras")),
-    IndexGroup("Sport", 0.03, 0.04, 31, ("Sport",)),
+#: Index group, the top of the tree, its share of the sections, its indexes.
+_INDEX_GROUPS = (
+    ("Women", 0.38, ("Women", "Underwear", "Accessories")),
+    ("Young", 0.14, ("Young",)),
+    ("Men", 0.12, ("Men",)),
+    ("Children", 0.33, ("Baby", "Small", "Large", "Extras")),
+    ("Sport", 0.03, ("Sport",)),
 )
 #: Product group, its share of the products, its middle price in cents, its types.
 _PRODUCT_GROUPS = (
@@ -62,9 +52,8 @@ class Catalogue:
 
     table: pa.Table  # articles.csv, sorted by article_id
     article_id: pa.Array  # (V,) string
-    group: np.ndarray  # (V,) int64, ascending: place in INDEX_GROUPS
-    low: np.ndarray  # (5, V) int64: first article of the same product, department, section, group, and of everything
-    high: np.ndarray  # (5, V) int64: the one after the last
+    low: np.ndarray  # (4, V) int64: first article of the same product, section and group, and of everything
+    high: np.ndarray  # (4, V) int64: the one after the last
     launch_week: np.ndarray  # (V,) int64: first week on sale; negative when before the window
     end_week: np.ndarray  # (V,) int64: first week no longer on sale
     price_cents: np.ndarray  # (V,) int64
@@ -88,13 +77,14 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     product = np.repeat(np.arange(n_articles), sizes)[:n_articles]
     n_products = int(product[-1]) + 1
 
-    n_departments = int(np.clip(n_articles // 120, len(INDEX_GROUPS), 299))
-    group_of_section = _ascending(rng, n_departments // 5, [group.section_share for group in INDEX_GROUPS])
+    n_departments = int(np.clip(n_articles // 120, len(_INDEX_GROUPS), 299))
+    group_of_section = _ascending(rng, n_departments // 5, [share for _, share, _ in _INDEX_GROUPS])
     section_of_department = _ascending(rng, n_departments, [1.0] * len(group_of_section))
     department_of_product = np.sort(rng.choice(n_departments, n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
     department = department_of_product[product]
     section = section_of_department[department]
-    nodes = (product, department, section, group_of_section[section], np.zeros_like(product))
+    group = group_of_section[section]
+    nodes = (product, section, group, np.zeros_like(product))
 
     launch, end = _lives(rng, product, n_weeks)
     kind = rng.choice(len(_PRODUCT_TYPES), n_products, p=[share for _, _, share, _ in _PRODUCT_TYPES])
@@ -105,11 +95,10 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     number = np.arange(n_articles) - low[PRODUCT] + 1
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
     columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
-    columns |= _described(rng, kind, department_of_product, *nodes[:4])
+    columns |= _described(rng, kind, department_of_product, product, department, section, group)
     return Catalogue(
         table=pa.table(columns).sort_by("article_id"),
         article_id=article_id,
-        group=nodes[GROUP],
         low=low,
         high=np.stack([np.searchsorted(node, node, side="right") for node in nodes]),
         launch_week=launch,
@@ -179,8 +168,7 @@ def _described(
     pattern = _unequal(rng, len(_PATTERNS), len(kind))[product]
     colour, shade = (_unequal(rng, len(names), len(product)) for names in (_COLOURS, _SHADES))
     colour_names = [f"{shade_name} {name}" for name in _COLOURS for shade_name in _SHADES]
-    indexes = [name for one in INDEX_GROUPS for name in one.indexes]
-    n_indexes = np.array([len(one.indexes) for one in INDEX_GROUPS])
+    n_indexes = np.array([len(indexes) for *_, indexes in _INDEX_GROUPS])
     index = (np.cumsum(n_indexes) - n_indexes)[group] + section % n_indexes[group]
     garment = department % len(_GARMENTS)
     columns: dict[str, pa.Array] = {}
@@ -193,8 +181,8 @@ def _described(
         ("perceived_colour_value_id", 1, "perceived_colour_value_name", _SHADES, shade),
         ("perceived_colour_master_id", 1, "perceived_colour_master_name", _COLOURS, colour),
         ("department_no", 1_101, "department_name", _invented_words(rng, n_departments), department),
-        ("index_code", 1, "index_name", indexes, index),
-        ("index_group_no", 1, "index_group_name", [one.name for one in INDEX_GROUPS], group),
+        ("index_code", 1, "index_name", [name for *_, indexes in _INDEX_GROUPS for name in indexes], index),
+        ("index_group_no", 1, "index_group_name", [name for name, *_ in _INDEX_GROUPS], group),
         ("section_no", 1, "section_name", _invented_words(rng, int(section[-1]) + 1), section),
         ("garment_group_no", 1_001, "garment_group_name", _GARMENTS, garment),
         ("", 0, "detail_desc", texts, product),
