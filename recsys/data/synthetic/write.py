@@ -2,13 +2,10 @@
 
 What can be learned from them is put in on purpose: a favourite section, repeats (the same article or another colour),
 baskets, and articles that are launched, peak and are sold out. Nothing is taken from real data.
-
-Shapes: U customers of a block, E purchases, Y days of the window.
 """
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 
@@ -29,17 +26,6 @@ _CENTS_PER_PRICE = 59_000
 _NEARNESS = {SECTION: 0.35, GROUP: 0.40, EVERYTHING: 0.25}
 _NEVER_BUYS = 0.007  # share of the customers
 _REPEAT, _OTHER_COLOUR = 0.04, 0.08  # shares of the rows that look back at what was bought before
-
-
-@dataclass(frozen=True)
-class Purchases:
-    """What some customers bought, sorted by customer and day."""
-
-    customer: np.ndarray  # (E,) int32, from 0
-    day: np.ndarray  # (E,) int16
-    article: np.ndarray  # (E,) int32: position in taste order
-    cents: np.ndarray  # (E,) int32
-    channel: np.ndarray  # (E,) int8: 1 is a shop, 2 is online
 
 
 def default_articles(n_customers: int) -> int:
@@ -98,13 +84,13 @@ def synthesize(
         table = _customer_table(table_rng, n_customers)
         table.write_csv(customers, quote_style="never")
         bar.update(task, description="writing", total=None)
-        _write_transactions(transactions, blocks, table["customer_id"], catalogue, days)
+        _write_transactions(transactions, pl.concat(blocks), table["customer_id"], catalogue, days)
 
 
 def _invent_purchases(
     rng: np.random.Generator, first: int, n: int, catalogue: Catalogue, visits: np.ndarray, week_of_day: np.ndarray
-) -> Purchases:
-    """Return what ``n`` customers buy, who are numbered from ``first`` on."""
+) -> pl.DataFrame:
+    """Return what ``n`` customers, numbered from ``first`` on, buy; rows are sorted by customer and day."""
     customer, day, channel = _baskets(rng, n, visits)
     week = week_of_day[day]
     everything = np.zeros(n, dtype=np.int64), np.full(n, len(catalogue.article_id))
@@ -112,21 +98,20 @@ def _invent_purchases(
     nearness = rng.choice(list(_NEARNESS), size=len(day), p=list(_NEARNESS.values()))
     low, high = catalogue.low[nearness, favourite], catalogue.high[nearness, favourite]
     article = np.empty(len(day), dtype=np.int64)
-    in_week = np.split(
-        np.argsort(week, kind="stable"), np.cumsum(np.bincount(week, minlength=week_of_day[-1] + 1))[:-1]
-    )
-    for rows, popularity in zip(in_week, catalogue.popularity, strict=True):
+    for number, popularity in enumerate(catalogue.popularity):
+        rows = np.flatnonzero(week == number)
         article[rows] = _drawn(rng, popularity, low[rows], high[rows])
     article = _with_repeats(rng, catalogue, article, customer, week)
     launch, end = catalogue.launch_week[article], catalogue.end_week[article]
     is_reduced = ((week + 0.5 - launch) / (end - launch) > 0.75) & (rng.random(len(day)) < 0.7)
-    return Purchases(
-        customer=(first + customer).astype(np.int32),
-        day=day.astype(np.int16),
-        article=article.astype(np.int32),
-        cents=np.rint(catalogue.price_cents[article] * np.where(is_reduced, 0.6, 1.0)).astype(np.int32),
-        channel=channel,
-    )
+    columns = {
+        "customer": (first + customer).astype(np.int32),
+        "day": day.astype(np.int16),
+        "article": article.astype(np.int32),
+        "cents": np.rint(catalogue.price_cents[article] * np.where(is_reduced, 0.6, 1.0)).astype(np.int32),
+        "channel": channel,
+    }
+    return pl.DataFrame(columns)
 
 
 def _baskets(rng: np.random.Generator, n: int, visits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -199,24 +184,19 @@ def _customer_table(rng: np.random.Generator, n: int) -> pl.DataFrame:
     )
 
 
-def _write_transactions(
-    path: Path, blocks: list[Purchases], ids: pl.Series, catalogue: Catalogue, days: np.ndarray
-) -> None:
+def _write_transactions(path: Path, rows: pl.DataFrame, ids: pl.Series, catalogue: Catalogue, days: np.ndarray) -> None:
     """Write the rows sorted by day, within a day by customer, in chunks."""
-    customer, day, article, cents, channel = (
-        np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(Purchases)
-    )
     names, articles = pl.Series(days.astype(str)), pl.Series(catalogue.article_id)
-    prices = pl.Series([f"{cent / _CENTS_PER_PRICE:.15g}" for cent in range(int(cents.max(initial=0)) + 1)])
-    order = np.argsort(day, kind="stable")
+    prices = pl.Series([f"{cents / _CENTS_PER_PRICE:.15g}" for cents in range(int(catalogue.price_cents.max()) + 1)])
+    header = "t_dat,customer_id,article_id,price,sales_channel_id\n"
     with path.open("wb") as stream:
-        for start in range(0, max(len(order), 1), _CHUNK_ROWS):
-            rows = order[start : start + _CHUNK_ROWS]
-            chunk = {
-                "t_dat": names.gather(day[rows]),
-                "customer_id": ids.gather(customer[rows]),
-                "article_id": articles.gather(article[rows]),
-                "price": prices.gather(cents[rows]),
-                "sales_channel_id": channel[rows],
-            }
-            pl.DataFrame(chunk).write_csv(stream, include_header=start == 0, quote_style="never")
+        stream.write(header.encode())
+        for chunk in rows.sort("day", maintain_order=True).iter_slices(_CHUNK_ROWS):
+            texts = chunk.select(
+                names.gather(chunk["day"]).alias("day"),
+                ids.gather(chunk["customer"]).alias("customer"),
+                articles.gather(chunk["article"]).alias("article"),
+                prices.gather(chunk["cents"]).alias("price"),
+                "channel",
+            )
+            texts.write_csv(stream, include_header=False, quote_style="never")
