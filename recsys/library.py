@@ -32,7 +32,7 @@ from recsys.data.native import Which, is_empty
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, OutputExistsError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
-from recsys.evaluation.scoring import score_systems
+from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at, known_items, require_enough
@@ -96,15 +96,12 @@ def fit(
         ConfigError: there is no such system, or a setting does not fit.
         DataError: the purchases are too few or too short for what is asked.
     """
-    _require_shop(shop)
-    _require("system", system, str, f"a name; give {DECODER}, or a rule such as repeat")
-    _require("settings", settings, Mapping | None, "a mapping; give it as {'model.width': 32}")
-    _require("progress", progress, Callable, "a function of the steps done and of all; give one, or leave it out")
-    given: dict[str, object] = {"seed": seed, **(settings or {})}
-    for name in given:
-        _require("a key of settings", name, str, "text; name the setting, such as 'model.width'")
+    settings = {} if settings is None else settings
+    _require(shop=shop, system=system, settings=settings, progress=progress)
+    for name in _names("settings", settings):
         if name.partition(".")[0] == "data":
             raise UsageError(f"settings name {name}, but the purchases are taken as given; filter them before")
+    given: dict[str, object] = {"seed": seed, **settings}
     if epochs is not None:
         given["training.epochs"] = epochs
     if until == "end":
@@ -129,7 +126,8 @@ def load(folder: str | Path) -> "Model":
         RunError: the folder holds no model, or a part of it is damaged.
         DataError: its histories are not where they were.
     """
-    folder = _path(folder)
+    _require(folder=folder)
+    folder = Path(folder)
     if not (folder / INFO_FILE).is_file():
         state = f"lacks {INFO_FILE}" if folder.is_dir() else "does not exist"
         raise RunError(f"{folder} is not a saved model: it {state}; save one with model.save, or train a run")
@@ -155,26 +153,20 @@ def load(folder: str | Path) -> "Model":
 def evaluate(
     model: "Model", shop: Purchases, *, folds: int = 3, beside: Iterable[str] = (), metrics: Iterable[str] = ()
 ) -> Frame:
-    """Return how good a model's lists are in the last windows of ``shop``, beside other systems, out of the catalogue.
+    """Return how good a model's lists are in the last windows of ``shop``, ``beside`` rules, out of the catalogue.
 
-    Each window is asked for at its first day; rules are fitted to what was known then. Intervals are paired bootstrap
-    intervals over users. ``difference`` is the model minus the system of the row.
-
-    Args:
-        model: whose lists are measured.
-        shop: the purchases; those that the model knows, or newer.
-        folds: number of windows of ``split.horizon_days``, the last ones.
-        beside: names of rules to compare with.
-        metrics: names such as ``map@12`` and ``ndcg@12``; all that are computed by default.
+    ``shop`` are the purchases that the model knows, or newer ones. Each of the last ``folds`` windows of
+    ``split.horizon_days`` is asked for at its first day; rules are fitted to what was known then. ``metrics`` are names
+    such as ``map@12``, all that are computed by default.
 
     Returns:
-        A frame with ``system, metric, value, low, high, difference, difference_low, difference_high, n_users``.
+        A frame with ``system, metric, value, low, high, difference, difference_low, difference_high, n_users``:
+        paired bootstrap intervals over users, differences of the model minus the system of the row.
 
     Raises:
         UsageError: the model has learned from one of the windows.
     """
-    _require("model", model, Model, "a model; fit one with recsys.fit, or open one with recsys.load")
-    _require_shop(shop)
+    _require(model=model, shop=shop, beside=beside, metrics=metrics)
     beside, asked = _names("beside", beside), _names("metrics", metrics)
     known = model.log.item_ids
     if shop is not model.log and not shop.item_ids.slice(0, len(known)).equals(known):
@@ -354,16 +346,13 @@ class Model:
     def save(self, folder: str | Path, *, histories: bool = True, force: bool = False) -> None:
         """Write the model to ``folder``, whole or not at all: weights, settings, snapshot, histories and a card.
 
-        Args:
-            folder: what :func:`load` opens.
-            histories: whether known users' histories go with it; without them it knows items only, and is asked about
-                histories that are given.
-            force: replace what is there.
+        Without ``histories`` it knows no users, only items, and is asked about histories that are given.
 
         Raises:
             OutputExistsError: the folder exists and ``force`` is false.
         """
-        folder = _path(folder)
+        _require(folder=folder)
+        folder = Path(folder)
         require_absent(folder, force=force)
         if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputExistsError(f"{folder} holds no model, so it is not replaced; choose another folder")
@@ -468,7 +457,7 @@ class Model:
         return able  # type: ignore[no-any-return]
 
 
-def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> Any:  # noqa: ANN401
+def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> FoldLists:
     allowed = candidates_at(shop, fold.start_day, config.predict.sold_within_days)
     candidates = Candidates(allowed, config.predict.exclude_seen)
     histories = fold.histories(shop)
@@ -477,26 +466,31 @@ def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], conf
     return lists_of_fold(shop, fold, lists, config.predict.sold_within_days)
 
 
-def _require(name: str, value: object, kind: Any, expected: str) -> None:  # noqa: ANN401 - types
-    if not isinstance(value, kind):
-        raise UsageError(f"{name} is of type {type(value).__name__}; expected {expected}")
+#: The types of arguments, and what messages expect in place of another.
+_ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "shop": (Purchases, "purchases: recsys.Purchases.from_frame(...)"),
+    "model": (Model, "a model; fit one with recsys.fit, or open one with recsys.load"),
+    "system": (str, f"a name; give {DECODER}, or a rule such as repeat"),
+    "settings": (Mapping, "a mapping; give it as {'model.width': 32}"),
+    "progress": (Callable, "a function of the steps done and of all; give one, or leave it out"),
+    "folder": (str | os.PathLike, "a path; give the folder of a saved model"),
+    **dict.fromkeys(("beside", "metrics"), (Iterable, "a list of names; put them into one")),
+}
 
 
-def _require_shop(shop: object) -> None:
-    _require("shop", shop, Purchases, "purchases: recsys.Purchases.from_frame(...)")
+def _require(**given: object) -> None:
+    for name, value in given.items():
+        kind, expected = _ARGUMENTS[name]
+        if not isinstance(value, kind):
+            raise UsageError(f"{name} is of type {type(value).__name__}; expected {expected}")
 
 
-def _path(folder: object) -> Path:
-    _require("folder", folder, str | os.PathLike, "a path; give the folder of a saved model")
-    return Path(folder)  # type: ignore[arg-type]
-
-
-def _names(argument: str, given: object) -> list[str]:
-    """Return the names ``given``; one alone is a list too."""
-    _require(argument, given, Iterable, "a list of names; put them into one")
-    names = [given] if isinstance(given, str) else list(given)  # type: ignore[call-overload]
+def _names(argument: str, values: Iterable[str]) -> list[str]:
+    """Return the names in an argument; one alone is a list too."""
+    names = [values] if isinstance(values, str) else list(values)
     for name in names:
-        _require(f"one of {argument}", name, str, "a name; give it as text")
+        if not isinstance(name, str):
+            raise UsageError(f"{argument} holds {name!r}; expected names; give each as text")
     return names
 
 

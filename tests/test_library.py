@@ -412,11 +412,11 @@ def test_fitting_leaves_torch_and_the_working_folder_as_they_were(shop, tmp_path
         (lambda model: model.save(3), UsageError, "folder is of type int; expected a path"),
         (lambda model: recsys.fit(model.log, ["repeat"]), UsageError, "system is of type list; expected a name"),
         (lambda model: recsys.fit(model.log, settings=["a"]), UsageError, "settings is of type list; expected a map"),
-        (lambda model: recsys.fit(model.log, settings={1: 2}), UsageError, "a key of settings is of type int"),
+        (lambda model: recsys.fit(model.log, settings={1: 2}), UsageError, "settings holds 1; expected names"),
         (lambda model: recsys.fit(model.log, progress=3), UsageError, "progress is of type int; expected a function"),
         (lambda model: recsys.evaluate("m", model.log), UsageError, "model is of type str; expected a model; fit one"),
         (lambda model: recsys.evaluate(model, model.log, beside=3), UsageError, "beside is of type int; expected a"),
-        (lambda model: recsys.evaluate(model, model.log, metrics=[[]]), UsageError, "one of metrics is of type list"),
+        (lambda model: recsys.evaluate(model, model.log, metrics=[[]]), UsageError, "metrics holds []; expected names"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_said_in_one_sentence(model, ask, error, words):
