@@ -373,11 +373,10 @@ PUBLISHED: Final[dict[str, Any]] = {
 def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return flat ``settings`` in sections, over what the original training on ids did.
 
+    A ConfigError says that a key is not one of the flat ones, and by ``origin`` where it was written.
+
     >>> from_flat({"hidden_size": 128}, "model_config.yaml")["original"]
     {'family': 'id', 'hidden_size': 128}
-
-    Raises:
-        ConfigError: a key is not one of the flat ones; ``origin`` says where it was written.
     """
     nested = copy.deepcopy(PUBLISHED)
     for key, value in settings.items():

@@ -52,11 +52,7 @@ class Run:
         return self.report_folder / "recommendations" / system / f"{fold_name}.parquet"
 
     def open_data(self) -> Purchases:
-        """Return the prepared data the run learned from.
-
-        Raises:
-            RunError: the data there now are not those the run was trained on.
-        """
+        """Return the prepared data the run learned from; RunError where other data are there now."""
         data, trained_on = open_purchases(self.config.data.folder), str(self.info["data_fingerprint"])
         if data.fingerprint != trained_on:
             raise RunError(
@@ -67,11 +63,7 @@ class Run:
 
 
 def find_run(name: str | None) -> Run:
-    """Return the run called ``name`` (under ``models/``, else a folder); the newest one without a name.
-
-    Raises:
-        RunError: there is no such run, or the folder is not a run.
-    """
+    """Return the run called ``name`` (under ``models/``, else a folder), by default the newest; RunError for none."""
     folder = _newest() if name is None else MODELS_DIR / name
     if name is not None and not folder.is_dir() and Path(name).is_dir():
         folder = Path(name)

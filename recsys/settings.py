@@ -24,10 +24,10 @@ AnySection = TypeVar("AnySection", bound=Section)
 def validated(
     settings: dict[str, Any], section: type[AnySection], origin: str, command_line: dict[str, Any] | None = None
 ) -> AnySection:
-    """Return ``settings`` as a ``section``; an error says that they come from ``origin`` or the ``command_line``.
+    """Return ``settings`` as a ``section``.
 
-    Raises:
-        ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
+    A ConfigError says which key is unknown (with the nearest known one) or which value does not fit, and whether it
+    comes from ``origin`` or the ``command_line``.
     """
     try:
         return section.model_validate(settings)
@@ -83,11 +83,7 @@ def _holds(settings: Any, keys: tuple[str | int, ...]) -> bool:  # noqa: ANN401 
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; an empty file is an empty mapping.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or holds something else.
-    """
+    """Return the mapping in a YAML file, empty where that is; ConfigError where it holds no mapping, or is none."""
     if path.is_dir():
         raise ConfigError(f"configuration {path} is a folder; expected a YAML file")
     if not path.is_file():
@@ -106,13 +102,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by dotted keys as nested mappings.
+    """Return settings by dotted keys as nested mappings; ConfigError where a part of a key is a value, no section.
 
     >>> nested({"model.width": 32, "seed": 1})
     {'model': {'width': 32}, 'seed': 1}
-
-    Raises:
-        ConfigError: a part of a key is a value and not a section.
     """
     result: dict[str, Any] = {}
     for key, value in settings.items():
@@ -121,11 +114,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_override(settings: dict[str, Any], override: str) -> None:
-    """Write one ``section.key=value`` into nested ``settings``.
-
-    Raises:
-        ConfigError: it is not of that form, or a part of it is a value and not a section.
-    """
+    """Write one ``section.key=value`` into nested ``settings``; ConfigError where it is not of that form."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r} is not of the form section.key=value")

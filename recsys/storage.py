@@ -25,10 +25,8 @@ def require_absent(path: Path, *, force: bool) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of the file or folder ``path``; on success rename it to ``path``, else remove it.
 
-    An existing folder is moved aside first and removed only when the new one stands in its place.
-
-    Raises:
-        RecsysError: the disk is full or the place cannot be written; what stood at ``path`` stays.
+    An existing folder is moved aside first and removed only when the new one stands in its place. A RecsysError says
+    that the disk is full or the place cannot be written; what stood at ``path`` stays.
     """
     aside, old = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.{end}") for end in ("part", "old"))
     try:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.console import ForceOption, RunOption, counted, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.metrics import all_metrics
 from recsys.evaluation.results import METRICS_FILE, Cell, RunCells
@@ -53,9 +53,8 @@ def main(
 def _evaluate_run(chosen: Run, *, force: bool) -> None:
     path = chosen.report_folder / METRICS_FILE
     require_absent(path, force=force)
-    with progress() as bar:
-        task = bar.add_task("scoring segments", total=None)
-        scores = score_run(chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    with counted("scoring segments") as advance:
+        scores = score_run(chosen, advance)
     write_json(path, scores)
     print_scores(scores)
     if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly":

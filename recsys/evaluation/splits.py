@@ -45,12 +45,10 @@ class Fold:
         return Histories(log, np.arange(log.n_users, dtype=np.int32), self.history_end, self.start_day)
 
     def of_users(self, chosen: np.ndarray) -> "Fold":
-        """Return the same asked of some: ``chosen`` (Q,) bool, or ascending places, among ``user_index``."""
-        rows = np.arange(len(self.user_index))[chosen]
-        _, position = event_positions(self.target_offsets[rows], self.target_offsets[rows + 1])
-        offsets = np.concatenate([[0], np.cumsum(np.diff(self.target_offsets)[rows])])
-        item = self.target_item[position]
-        return replace(self, user_index=self.user_index[rows], target_offsets=offsets, target_item=item)
+        """Return the same asked of some: ``chosen`` (Q,) bool, or places, among ``user_index``."""
+        is_chosen = np.zeros(len(self.user_index), dtype=bool)
+        is_chosen[chosen] = True
+        return self.of_targets(np.repeat(is_chosen, np.diff(self.target_offsets)))
 
     def of_targets(self, chosen: np.ndarray) -> "Fold":
         """Return the same with the targets ``chosen`` (n,) bool alone, asked of the users who have one of them."""
@@ -82,11 +80,7 @@ class Split:
 
 
 def make_split(data: Purchases, config: SplitConfig) -> Split:
-    """Return the split that ``config.protocol`` names.
-
-    Raises:
-        DataError: the data hold too few days, users or events for the protocol.
-    """
+    """Return the split that ``config.protocol`` names; DataError where the data hold too little for it."""
     if config.protocol == "weekly":
         return _weekly(data, config)
     return _leave_one_out(data) if config.protocol == "leave_one_out" else _customers(data)
@@ -132,8 +126,8 @@ def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
 def _leave_one_out(data: Purchases) -> Split:
     """Return the last event of each user as test target and the one before as validation target.
 
-    Users with fewer than three events are learned from whole and not asked. Ties are broken by the order of the
-    prepared arrays. This protocol looks into the future of other users; it exists to compare with the literature.
+    Users with fewer than three events are learned from whole and not asked. This protocol looks into the future of
+    other users; it exists to compare with the literature.
     """
     ends, day = data.offsets[1:], data.last_day
     users = np.flatnonzero(np.diff(data.offsets) >= 3).astype(np.int32)
@@ -215,12 +209,9 @@ class HistoriesToContinue:
 
 
 def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToContinue:
-    """Return the customers of the last test fold, cut at its date.
+    """Return the customers of the last test fold, cut at its date; DataError where nothing is held out.
 
     Customers that were held out whole are cut in the middle of their history, the larger half known.
-
-    Raises:
-        DataError: as :func:`make_split`, or nothing is held out.
     """
     tests = make_split(data, config).tests
     if not tests:

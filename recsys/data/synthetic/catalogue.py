@@ -65,10 +65,9 @@ class Catalogue:
 
 
 def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) -> Catalogue:
-    """Return ``n_articles`` invented articles that are on sale at some time within ``n_weeks`` weeks.
+    """Return invented articles that are on sale at some time within ``n_weeks`` weeks.
 
-    Raises:
-        UsageError: ``n_articles`` is below 10 or beyond what six-digit product codes can number.
+    A UsageError says that ``n_articles`` is below 10 or beyond what six-digit product codes can number.
     """
     if not 10 <= n_articles <= MAX_ARTICLES:
         raise UsageError(f"{n_articles:,} articles were asked for; choose between 10 and {MAX_ARTICLES:,}")
