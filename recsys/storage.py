@@ -87,10 +87,13 @@ def file_hash(path: Path) -> str:
 
 def code_version() -> str:
     """Return the git commit of the working tree, with ``+changes`` if it is not clean; "unknown" outside git."""
+    folder = Path(__file__).parent
     commands = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-    said = {"cwd": Path(__file__).parent, "stderr": subprocess.DEVNULL, "text": True}
     try:
-        commit, changes = (subprocess.check_output(command, **said).strip() for command in commands)
+        commit, changes = (
+            subprocess.check_output(command, cwd=folder, stderr=subprocess.DEVNULL, text=True).strip()
+            for command in commands
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}+changes" if changes else commit

@@ -86,15 +86,15 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     nodes = (product, section, group, np.zeros_like(product))
 
     launch, end = _lives(rng, product, n_weeks)
-    kind = rng.choice(len(_PRODUCT_TYPES), n_products, p=[share for _, _, share, _ in _PRODUCT_TYPES])
-    middle = np.array([cents for *_, cents in _PRODUCT_TYPES])[kind]
+    product_type = rng.choice(len(_PRODUCT_TYPES), n_products, p=[share for _, _, share, _ in _PRODUCT_TYPES])
+    middle = np.array([cents for *_, cents in _PRODUCT_TYPES])[product_type]
     price = np.maximum(np.rint(middle * rng.lognormal(0, 0.45, n_products) / 100), 2).astype(np.int64) * 100 - 1
     code = 100_000 + rng.choice(900_000, n_products, replace=False)
     low = np.stack([np.searchsorted(node, node) for node in nodes])
     number = np.arange(n_articles) - low[PRODUCT] + 1
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
     columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
-    columns |= _described(rng, kind, department_of_product, product, department, section, group)
+    columns |= _described(rng, product_type, department_of_product, product, department, section, group)
     return Catalogue(
         table=pa.table(columns).sort_by("article_id"),
         article_id=article_id,
@@ -137,13 +137,15 @@ def _popularity(
     totals = np.zeros((n_weeks, len(product) + 1))
     for week in range(n_weeks):
         gone = np.clip((week + 0.5 - launch) / (end - launch), 0, 1)
-        np.cumsum(weight * gone**0.7 * (1 - gone) ** 2, out=totals[week, 1:])
+        alive = weight * gone**0.7 * (1 - gone) ** 2
+        # Where so few articles were invented that a week has none, all are sold.
+        np.cumsum(alive if alive.any() else weight, out=totals[week, 1:])
     return totals
 
 
 def _described(
     rng: np.random.Generator,
-    kind: np.ndarray,
+    product_type: np.ndarray,
     department_of_product: np.ndarray,
     product: np.ndarray,
     department: np.ndarray,
@@ -152,19 +154,19 @@ def _described(
 ) -> dict[str, pa.Array]:
     """Return the columns of ``articles.csv`` after the two ids, in Kaggle's order.
 
-    ``kind`` and ``department_of_product`` are of products (P,), all else of articles (V,). A department has words of
-    its own; one description in 250 is missing.
+    ``product_type`` and ``department_of_product`` are of products (P,), all else of articles (V,). A department has
+    words of its own; one description in 250 is missing.
     """
     n_departments = int(department[-1]) + 1
     words = np.array(_invented_words(rng, 12 * n_departments)).reshape(-1, 12)
-    said = words[department_of_product[:, None], rng.integers(12, size=(len(kind), 24))].tolist()
-    types = [_PRODUCT_TYPES[number][0] for number in kind.tolist()]
-    n_words = np.where(rng.random(len(kind)) < 0.004, 0, rng.integers(6, 25, len(kind))).tolist()
+    said = words[department_of_product[:, None], rng.integers(12, size=(len(product_type), 24))].tolist()
+    types = [_PRODUCT_TYPES[number][0] for number in product_type.tolist()]
+    n_words = np.where(rng.random(len(product_type)) < 0.004, 0, rng.integers(6, 25, len(product_type))).tolist()
     texts = [
         f"{name} in {own[0]} with {', '.join(own[1:n])}." if n else None
         for name, own, n in zip(types, said, n_words, strict=True)
     ]
-    pattern = _unequal(rng, len(_PATTERNS), len(kind))[product]
+    pattern = _unequal(rng, len(_PATTERNS), len(product_type))[product]
     colour, shade = (_unequal(rng, len(names), len(product)) for names in (_COLOURS, _SHADES))
     colour_names = [f"{shade_name} {name}" for name in _COLOURS for shade_name in _SHADES]
     n_indexes = np.array([len(indexes) for *_, indexes in _INDEX_GROUPS])
@@ -173,8 +175,8 @@ def _described(
     columns: dict[str, pa.Array] = {}
     for numbers, first, column, names, place in (
         ("", 0, "prod_name", [f"{own[0]} {name.lower()}" for name, own in zip(types, said, strict=True)], product),
-        ("product_type_no", 200, "product_type_name", [name for name, *_ in _PRODUCT_TYPES], kind[product]),
-        ("", 0, "product_group_name", [name for _, name, *_ in _PRODUCT_TYPES], kind[product]),
+        ("product_type_no", 200, "product_type_name", [name for name, *_ in _PRODUCT_TYPES], product_type[product]),
+        ("", 0, "product_group_name", [name for _, name, *_ in _PRODUCT_TYPES], product_type[product]),
         ("graphical_appearance_no", 1_010_001, "graphical_appearance_name", _PATTERNS, pattern),
         ("colour_group_code", 1, "colour_group_name", colour_names, len(_SHADES) * colour + shade),
         ("perceived_colour_value_id", 1, "perceived_colour_value_name", _SHADES, shade),
@@ -198,7 +200,7 @@ def _invented_words(rng: np.random.Generator, n_words: int) -> list[str]:
     return ["".join(word) for word in syllables[rng.integers(len(syllables), size=(n_words, 3))].tolist()]
 
 
-def _unequal(rng: np.random.Generator, n_kinds: int, n: int) -> np.ndarray:
-    """Return ``n`` of ``n_kinds`` numbers, the first ones likelier."""
-    weights = 1 / np.arange(2, n_kinds + 2)
-    return rng.choice(n_kinds, size=n, p=weights / weights.sum())
+def _unequal(rng: np.random.Generator, n_values: int, n: int) -> np.ndarray:
+    """Return ``n`` draws from the numbers below ``n_values``, of which the first ones are likelier."""
+    weights = 1 / np.arange(2, n_values + 2)
+    return rng.choice(n_values, size=n, p=weights / weights.sum())

@@ -140,7 +140,7 @@ def _drawn(rng: np.random.Generator, running_total: np.ndarray, low: np.ndarray,
     sold_out = end <= begin  # nothing of the range is on sale: draw from everything
     begin[sold_out], end[sold_out] = 0, running_total[-1]
     point = np.minimum(begin + rng.random(len(low)) * (end - begin), np.nextafter(running_total[-1], 0))
-    return np.searchsorted(running_total, point, side="right") - 1
+    return np.asarray(np.searchsorted(running_total, point, side="right") - 1)
 
 
 def _with_repeats(
@@ -155,9 +155,9 @@ def _with_repeats(
     same = fresh[np.arange(len(fresh)) - back]
     low, high = catalogue.low[PRODUCT, same], catalogue.high[PRODUCT, same]
     colour = low + (rng.random(len(fresh)) * (high - low)).astype(np.int64)
-    kind = rng.random(len(fresh))
-    found = np.where(kind < _REPEAT, same, colour)
-    is_back = (n_earlier > 0) & (kind < _REPEAT + _OTHER_COLOUR) & catalogue.on_sale(found, week)
+    what = rng.random(len(fresh))
+    found = np.where(what < _REPEAT, same, colour)
+    is_back = (n_earlier > 0) & (what < _REPEAT + _OTHER_COLOUR) & catalogue.on_sale(found, week)
     return np.where(is_back, found, fresh)
 
 
