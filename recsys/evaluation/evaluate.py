@@ -14,11 +14,12 @@ from recsys.config import Config
 from recsys.console import ForceOption, RunOption, counted, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.metrics import all_metrics
-from recsys.evaluation.results import METRICS_FILE, Cell, RunCells
+from recsys.evaluation.results import MAIN_METRIC, METRICS_FILE, Cell, RunCells
 from recsys.evaluation.runs import bootstrap_protocol, score_run, settings_of
 from recsys.evaluation.scoring import score_systems
 from recsys.evaluation.tables import lists_of_tables
 from recsys.runs import Run, find_run
+from recsys.schema import DECODER
 from recsys.storage import require_absent, write_json
 
 #: What public analyses of the competition chosen between a last-week MAP@12 and the private leaderboard's.
@@ -57,8 +58,15 @@ def _evaluate_run(chosen: Run, *, force: bool) -> None:
         scores = score_run(chosen, advance)
     write_json(path, scores)
     print_scores(scores)
-    if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly":
-        _print_private_score(scores)
+    last = scores["folds"][-1]
+    cell = last["systems"].get(DECODER, {}).get(MAIN_METRIC)
+    if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly" and cell is not None:
+        low, high = HM_PRIVATE_SHARE
+        typer.echo(
+            f"The decoder's MAP@12 on the week of {last['start']} is {cell['value']:.4f}. Public analyses of the "
+            f"competition put the private score at {low}-{high} of such a local one: {low * cell['value']:.4f} to "
+            f"{high * cell['value']:.4f}."
+        )
     talk.print(f"wrote {path}; next: recsys report --run {chosen.name}", markup=False)
 
 
@@ -94,18 +102,6 @@ def value_text(cell: Cell | None) -> str:
         return ""
     value = f"{cell['value']:.4f}"
     return value if cell["low"] is None else f"{value} [{cell['low']:.4f}, {cell['high']:.4f}]"
-
-
-def _print_private_score(scores: RunCells) -> None:
-    last = scores["folds"][-1]
-    cell = last["systems"].get("decoder", {}).get("map@12")
-    if cell is not None:
-        low, high = HM_PRIVATE_SHARE
-        typer.echo(
-            f"The decoder's MAP@12 on the week of {last['start']} is {cell['value']:.4f}. Public analyses of the "
-            f"competition put the private score at {low}-{high} of such a local one: {low * cell['value']:.4f} to "
-            f"{high * cell['value']:.4f}."
-        )
 
 
 if __name__ == "__main__":
