@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from recsys.errors import ConfigError, nearest
-from recsys.settings import Section, apply_override, read_yaml, reject_unknown_keys, validated
+from recsys.settings import Section, apply_override, read_yaml, validated
 
 RAW_DIR = Path("data/raw")
 INTERIM_DIR = Path("data/interim")
@@ -341,12 +341,10 @@ def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str
     if not overrides:
         return validated(settings, Config, "the defaults" if path is None else str(path))
     # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.
-    reject_unknown_keys(settings, Config, str(path))
     command_line: dict[str, Any] = {}
     for override in overrides:
         apply_override(command_line, override)
         apply_override(settings, override)
-    reject_unknown_keys(command_line, Config, "the command line")
     origin = "the command line" if path is None else f"{path} and the command line"
     return validated(settings, Config, origin, command_line)
 
@@ -375,11 +373,10 @@ PUBLISHED: Final[dict[str, Any]] = {
 def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return flat ``settings`` in sections, over what the original training on ids did.
 
+    A ConfigError says that a key is not one of the flat ones, and by ``origin`` where it was written.
+
     >>> from_flat({"hidden_size": 128}, "model_config.yaml")["original"]
     {'family': 'id', 'hidden_size': 128}
-
-    Raises:
-        ConfigError: a key is not one of the flat ones; ``origin`` says where it was written.
     """
     nested = copy.deepcopy(PUBLISHED)
     for key, value in settings.items():

@@ -191,6 +191,12 @@ def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> Op
     return OpenedFrame(chosen, what)
 
 
+def is_empty(frame: Any, what: str) -> bool:  # noqa: ANN401 - of any library
+    """Return whether ``frame`` has no row; a DataError says that it is no data frame."""
+    first = _narwhals_frame(frame, what)[0].head(1)
+    return len(first.collect() if isinstance(first, nw.LazyFrame) else first) == 0
+
+
 def column_names(frame: Any, what: str) -> list[str]:  # noqa: ANN401 - of any library
     """Return the names of the columns of ``frame``; a DataError says that it is no data frame."""
     return _narwhals_frame(frame, what)[1]

@@ -23,8 +23,7 @@ from recsys.modeling.lists import systems_of
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.predict import show_fold_lists
 from recsys.modeling.train import train
-from recsys.modeling.training.checkpoint import has_checkpoint
-from recsys.runs import INFO_FILE, Run, find_run
+from recsys.runs import INFO_FILE, Run, find_run, has_checkpoint
 from recsys.schema import in_report_order
 from recsys.storage import write_json
 

@@ -18,9 +18,9 @@ from recsys.errors import OutputExistsError
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.registry import require_baseline
-from recsys.modeling.training.checkpoint import has_checkpoint, instead_of, require_resumable
+from recsys.modeling.training.checkpoint import instead_of, require_resumable
 from recsys.modeling.training.fit import fit, require_devices
-from recsys.runs import INFO_FILE
+from recsys.runs import INFO_FILE, has_checkpoint
 from recsys.storage import require_absent
 
 app = typer.Typer(add_completion=False)

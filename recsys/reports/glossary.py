@@ -10,7 +10,8 @@ import yaml
 
 from recsys.config import SplitConfig
 from recsys.data.item_names import short_id
-from recsys.evaluation.metrics import Metric, all_metrics
+from recsys.evaluation.metrics import all_metrics
+from recsys.evaluation.metrics.base import Metric
 from recsys.evaluation.results import Interval, Scores
 from recsys.evaluation.segments import HEAD_SHARE, LAUNCH_DAYS
 from recsys.schema import DECODER

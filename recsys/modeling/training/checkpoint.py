@@ -16,9 +16,8 @@ from torch import Tensor
 from recsys.config import Config
 from recsys.errors import RunError
 from recsys.modeling.decoder.weights import save_weights
-from recsys.runs import config_in
+from recsys.runs import CHECKPOINTS, LAST, config_in, has_checkpoint
 
-CHECKPOINTS, LAST = "checkpoints", "last.safetensors"
 _HEADER = "checkpoint"
 
 
@@ -51,11 +50,6 @@ class SafetensorsCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the file at ``path`` if it is there."""
         Path(path).unlink(missing_ok=True)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Return whether a run folder holds an epoch to go on from."""
-    return (folder / CHECKPOINTS / LAST).is_file()
 
 
 def next_epoch(folder: Path) -> int:

@@ -20,9 +20,9 @@ from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, RunError
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.memory import KeptMemory
-from recsys.modeling.training.checkpoint import CHECKPOINTS, LAST, SafetensorsCheckpointIO, has_checkpoint, next_epoch
+from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO, next_epoch
 from recsys.modeling.training.module import PurchaseModule
-from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE
+from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, LOG_FILE, WEIGHTS_FILE, has_checkpoint
 from recsys.storage import code_version, replacing, write_json, write_text
 
 _TRAINING_METRIC = "train_loss"  # of a training that holds nothing out

@@ -71,4 +71,4 @@ class Validation:
             # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
             return np.zeros(len(fold.user_index))
         listed = np.where(np.isneginf(lists.score), 0, lists.item)  # too few were left: the rest is no recommendation
-        return average_precisions(listed, fold, lists.user_index, K)
+        return average_precisions(listed, fold, K)
