@@ -10,7 +10,6 @@ import pyarrow as pa
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.arrow_columns import Use
-from recsys.data.assemble import Assembled, assemble
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
 from recsys.data.expressions import clean_text
@@ -33,34 +32,28 @@ class Frames:
     promotions: Any = None
 
 
-def assemble_frames(frames: Frames, columns: Mapping[str, str]) -> tuple[Assembled, FrameStyle, dict[str, Any]]:
-    """Return prepared data, how the frame came, and what validation found; ``columns`` are names by the schema's.
+def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = False) -> tuple[Cleaned, FrameStyle]:
+    """Return what can be used of the frames, and how they came; ``columns`` are names by the schema's.
+
+    Of ``newer`` purchases optional columns may be missing, and items and promotions are not looked for in the frame of
+    items: the log to be extended may know them.
 
     Raises:
         DataError: a frame or a column of it cannot be used, or nothing is left.
     """
+    if newer:
+        names = column_names(frames.events, _EVENTS)
+        columns = {role: name for role, name in columns.items() if role in schema.EVENT_REQUIRED or name in names}
     opened = open_frame(frames.events, _EVENTS, columns.values())
     with PolarsEngine() as engine:
-        tables = _raw_tables(opened, frames, columns, engine)
+        tables, planned = _raw_tables(opened, frames, columns, engine), None
+        if newer:
+            planned = None if tables.promotions is None else usable_promotions(tables.promotions, engine, _EVENTS)[0]
+            tables = replace(tables, promotions=None, partial_items=True, partial_users=True, sold_items_only=False)
         cleaned = clean(tables, DataConfig(), engine)
     user_dtype, item_dtype = (opened.dtype(columns[role]) for role in (schema.USER_ID, schema.ITEM_ID))
     style = FrameStyle(opened.backend, user_dtype, item_dtype, dict(columns))
-    return assemble(cleaned), style, cleaned.report.to_dict()
-
-
-def clean_newer(frames: Frames, columns: Mapping[str, str]) -> tuple[Cleaned, pa.Table | None]:
-    """Return what can be used of newer purchases, whose items need not be in the frame of items, and the promotions.
-
-    Of ``columns`` those that may be missing need not be there; errors are those of :func:`assemble_frames`.
-    """
-    names = column_names(frames.events, _EVENTS)
-    columns = {role: name for role, name in columns.items() if role in schema.EVENT_REQUIRED or name in names}
-    opened = open_frame(frames.events, _EVENTS, columns.values())
-    with PolarsEngine() as engine:
-        tables = _raw_tables(opened, frames, columns, engine)
-        planned = None if tables.promotions is None else usable_promotions(tables.promotions, engine, _EVENTS)[0]
-        tables = replace(tables, promotions=None, partial_items=True, partial_users=True, sold_items_only=False)
-        return clean(tables, DataConfig(), engine), planned
+    return replace(cleaned, promotions=planned) if newer else cleaned, style
 
 
 def _raw_tables(opened: OpenedFrame, frames: Frames, columns: Mapping[str, str], engine: Engine) -> RawTables:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from recsys.config import DataConfig
-from recsys.data.assemble import assemble, write_manifest
+from recsys.data.assemble import assemble, write_manifest, write_prepared
 from recsys.data.clean import clean
 from recsys.data.engine import open_engine
 from recsys.data.sources import read_source
@@ -24,7 +24,7 @@ def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
         cleaned = clean(tables, config, engine)
     settings = {"settings": config.model_dump(mode="json"), "window": {"start": config.start, "end": config.end}}
     about = {"source": config.source, **settings, "inputs": inputs}
+    prepared = assemble(cleaned)
     with replacing(config.folder) as folder:
         folder.mkdir()
-        facts = assemble(cleaned, folder).facts
-        return write_manifest(folder, about | facts, cleaned.report.to_dict())
+        return write_manifest(folder, about | write_prepared(prepared, folder), cleaned.report.to_dict())

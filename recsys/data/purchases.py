@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.data.assemble import Assembled, assembled, write_manifest
-from recsys.data.extend import NewerEvents, Parts, extend, newer_of_log
-from recsys.data.from_frames import Frames, assemble_frames, clean_newer
+from recsys.data.assemble import Prepared, assemble, write_manifest, write_prepared
+from recsys.data.extend import events_of_log, extend
+from recsys.data.from_frames import Frames, clean_frames
 from recsys.data.ids import places_in, texts_of
 from recsys.data.native import FrameStyle
 from recsys.data.order import event_positions as event_positions
@@ -92,8 +92,9 @@ class Purchases:
         roles = {schema.USER_ID: user, schema.ITEM_ID: item, schema.TIME: time, schema.PRICE: price}
         roles |= {schema.QUANTITY: quantity, schema.CHANNEL: channel, schema.BASKET_ID: basket}
         columns = {role: name for role, name in roles.items() if name is not None}
-        data, style, report = assemble_frames(Frames(df, items, users, promotions), columns)
-        return cls._in_memory(data, {"source": "frame", "report": report}, style)
+        cleaned, style = clean_frames(Frames(df, items, users, promotions), columns)
+        prepared = assemble(cleaned)  # the report learns of duplicates
+        return cls._in_memory(prepared, {"source": "frame", "report": cleaned.report.to_dict()}, style)
 
     @classmethod
     def without_users(cls, items: pa.Table, style: FrameStyle | None = None) -> Self:
@@ -104,9 +105,9 @@ class Purchases:
         return cls(**arrays, manifest={}, tables=tables, style=style or FrameStyle())
 
     @classmethod
-    def _in_memory(cls, data: Assembled, manifest: dict[str, Any], style: FrameStyle) -> Self:
-        arrays: dict[str, Any] = data.arrays
-        return cls(**arrays, manifest=manifest | data.facts, tables=data.tables, style=style)
+    def _in_memory(cls, prepared: Prepared, manifest: dict[str, Any], style: FrameStyle) -> Self:
+        manifest = manifest | write_prepared(prepared)
+        return cls(**prepared.arrays, manifest=manifest, tables=prepared.tables, style=style)
 
     def extended(
         self,
@@ -132,19 +133,15 @@ class Purchases:
         Raises:
             DataError: as :meth:`from_frame`.
         """
-        report = dict(self.manifest.get("report", {}))
         if isinstance(events, Purchases):
             if any(frame is not None for frame in (items, users, promotions)):
                 raise DataError("items, users and promotions come with a log; expected none of them beside it")
-            newer = newer_of_log(events._parts)
-            added = events.manifest.get("report", {})
+            newer, added = events_of_log(events._prepared), events.manifest.get("report", {})
         else:
-            cleaned, planned = clean_newer(Frames(events, items, users, promotions), self.style.columns)
-            newer = NewerEvents(cleaned.events, cleaned.items, cleaned.users, cleaned.channels, planned)
-            added = cleaned.report.to_dict()
-        parts = extend(self._parts, newer)
-        facts = {"channels": list(parts.channels), "report": _summed(report, added)}
-        return self._in_memory(assembled(parts.arrays, parts.tables), self.manifest | facts, self.style)
+            newer, _ = clean_frames(Frames(events, items, users, promotions), self.style.columns, newer=True)
+            added = newer.report.to_dict()
+        report = _summed(self.manifest.get("report", {}), added)
+        return self._in_memory(extend(self._prepared, newer), self.manifest | {"report": report}, self.style)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the prepared data to ``folder``, whole or not at all: :func:`open_purchases` gives them back.
@@ -154,22 +151,21 @@ class Purchases:
         """
         folder = Path(folder)
         require_absent(folder, force=force)
-        report = self.manifest.get("report", {})
         with replacing(folder) as aside:
             aside.mkdir()
-            facts = assembled(self._parts.arrays, self._parts.tables, aside).facts
-            write_manifest(aside, self.manifest | facts, report)
+            facts = self.manifest | write_prepared(self._prepared, aside)
+            write_manifest(aside, facts, self.manifest.get("report", {}))
 
     @property
-    def _parts(self) -> Parts:
-        """What the log is made of."""
-        arrays = {name: getattr(self, name) for name in (*schema.EVENT_ARRAYS, schema.OFFSETS)}
-        tables = {"items": self.items.to_arrow(), "users": self.users.to_arrow()}
+    def _prepared(self) -> Prepared:
+        dtypes = schema.EVENT_ARRAYS | {schema.OFFSETS: "int64"}
+        arrays = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, dtype in dtypes.items()}
+        tables = {"users": self.users.to_arrow(), "items": self.items.to_arrow()}
         if self.promotions is not None:
             tables["promotions"] = self.promotions.to_arrow()
         # Of prepared data that do not name their channels, these are called by their numbers.
         numbers = map(str, range(1, int(self.channel.max(initial=0)) + 1))
-        return Parts(arrays, tables, tuple(self.manifest.get("channels", numbers)))
+        return Prepared(arrays, tables, tuple(self.manifest.get("channels", numbers)))
 
     def __repr__(self) -> str:
         return f"Purchases({self.n_events:,} events, {self.n_users:,} users, {self.n_items:,} items; {self.origin})"
