@@ -65,9 +65,9 @@ def require_dates(dtype: DType, what: str) -> None:
 
 
 def ranked(column: Texts, kept: np.ndarray, dtype: DType) -> tuple[np.ndarray, pa.Array]:
-    """Return the rank (n,) int32 of a channel or basket from 1, 0 where it is missing, in rows ``kept``, and all of them.
+    """Return the rank (n,) int32 from 1 of a channel or basket in rows ``kept``, 0 where it is missing, and all names.
 
-    They are in the order of text, or in that of numbers where ``dtype``, their type in the source, is one of integers.
+    These are in the order of text, or in that of numbers where ``dtype``, their type in the source, is one of integers.
     """
     labels = ascending(column.values)
     if dtype.is_integer():

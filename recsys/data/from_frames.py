@@ -13,7 +13,7 @@ from recsys.data.arrow_columns import Use
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
 from recsys.data.expressions import clean_text
-from recsys.data.native import FrameStyle, OpenedFrame, column_names, open_frame, require_column
+from recsys.data.native import FrameStyle, OpenedFrame, narwhals_frame, open_frame, require_column
 from recsys.data.planned_promotions import usable_promotions
 from recsys.data.sources.base import RawTables, Rule
 from recsys.data.sources.table import event_columns, mended_ids
@@ -42,7 +42,7 @@ def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = Fa
         DataError: a frame or a column of it cannot be used, or nothing is left.
     """
     if newer:
-        names = column_names(frames.events, _EVENTS)
+        _, names = narwhals_frame(frames.events, _EVENTS)
         columns = {role: name for role, name in columns.items() if role in schema.EVENT_REQUIRED or name in names}
     opened = open_frame(frames.events, _EVENTS, columns.values())
     with PolarsEngine() as engine:
@@ -51,9 +51,7 @@ def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = Fa
             planned = None if tables.promotions is None else usable_promotions(tables.promotions, engine, _EVENTS)[0]
             tables = replace(tables, promotions=None, partial_items=True, partial_users=True, sold_items_only=False)
         cleaned = clean(tables, DataConfig(), engine)
-    user_dtype, item_dtype = (opened.dtype(columns[role]) for role in (schema.USER_ID, schema.ITEM_ID))
-    style = FrameStyle(opened.backend, user_dtype, item_dtype, dict(columns))
-    return replace(cleaned, promotions=planned) if newer else cleaned, style
+    return replace(cleaned, promotions=planned) if newer else cleaned, opened.style(columns)
 
 
 def _raw_tables(opened: OpenedFrame, frames: Frames, columns: Mapping[str, str], engine: Engine) -> RawTables:

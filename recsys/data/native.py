@@ -20,11 +20,6 @@ Which = Literal["user", "item"]
 
 #: Column names of events where nobody named others.
 SCHEMA_NAMES: Final = {role: role for role in (*schema.EVENT_REQUIRED, *schema.EVENT_OPTIONAL)}
-#: Names that pandas has for types.
-_NARWHALS_NAMES: Final = {
-    **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": f"Float{bits}" for bits in (32, 64)},
-}
 _FRAMES = "expected a data frame of pandas, Polars, PyArrow or DuckDB"
 
 
@@ -37,7 +32,7 @@ class FrameStyle:
     """
 
     backend: Backend = "pyarrow"
-    user_dtype: Any = None  # of that library; None stands for text
+    user_dtype: Any = None  # of that library, or its name; None stands for text
     item_dtype: Any = None
     columns: Mapping[str, str] = field(default_factory=lambda: SCHEMA_NAMES)  # name in the schema → name in the frame
 
@@ -51,9 +46,9 @@ class FrameStyle:
         """Return the style that was written; what of it means nothing here is left out, and ids stay text."""
         if not isinstance(about, dict) or about.get("backend") not in get_args(Backend):
             return cls()
-        columns, backend = about.get("columns"), about["backend"]
-        user, item = (_dtype_named(backend, about.get(name)) for name in ("user_dtype", "item_dtype"))
-        return cls(backend, user, item, columns if isinstance(columns, dict) else SCHEMA_NAMES)
+        columns = about.get("columns")
+        known = columns if isinstance(columns, dict) else SCHEMA_NAMES
+        return cls(about["backend"], about.get("user_dtype"), about.get("item_dtype"), known)
 
     def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Which) -> Any:  # noqa: ANN401 - a series
         """Return external ids (n,), given as text, as a series of the library and the dtype in which they came.
@@ -74,34 +69,19 @@ class FrameStyle:
 
     def to_native(self, columns: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a frame of some library
         """Return a frame of the library in which the purchases came, of arrays or its own series (n,) by name."""
-        series = {name: self._series(column) for name, column in columns.items()}
+        series = dict(columns)
+        for name, column in columns.items():
+            if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
+                series[name] = nw.from_arrow(pa.table({name: column}), backend=self.backend)[name].to_native()
         return nw.from_dict(series, backend=self.backend).to_native()
-
-    def _series(self, column: Any) -> Any:  # noqa: ANN401 - an array or a series
-        if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
-            return nw.from_arrow(pa.table({"column": column}), backend=self.backend)["column"].to_native()
-        return column
-
-
-def _dtype_named(backend: Backend, name: object) -> Any:  # noqa: ANN401 - of some library
-    """Return the dtype that ``str`` calls ``name``; None where it is text, or no plain type."""
-    if not isinstance(name, str):
-        return None
-    try:
-        if backend == "pyarrow":
-            return pa.type_for_alias(name)
-        # A frame of one column of that type, made by the library itself.
-        plain = nw.new_series("id", [], getattr(nw, _NARWHALS_NAMES.get(name, name)), backend=backend)
-        return plain.to_native().dtype
-    except Exception:  # each library has errors of its own; text is the answer then
-        return None
 
 
 def _casts(series: nw.Series[Any], dtype: Any) -> Iterable[Callable[[], Any]]:  # noqa: ANN401 - of some library
     """Yield ways to give text ``dtype``, best first; each may fail."""
     native = series.to_native()
     if not hasattr(native, "astype"):
-        yield lambda: native.cast(dtype)
+        named = isinstance(dtype, str) and series.implementation.is_polars()
+        yield lambda: series.cast(getattr(nw, dtype)).to_native() if named else native.cast(dtype)
         return
     categories = getattr(dtype, "categories", None)
     if categories is not None:  # of numbers, perhaps: text is none of these
@@ -121,20 +101,15 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
     Raises:
         DataError: they are something else, such as lists.
     """
-    array = _ids_as_arrow(values, what)
-    frame = nw.from_native(pa.table({"id": array}), eager_only=True)
-    text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
-    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
-
-
-def _ids_as_arrow(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - a series, array or list
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise DataError(f"{what}: found {shown(values)}, expected a list or a series of ids; put it into a list")
     series = nw.from_native(values, series_only=True, pass_through=True)
     if not isinstance(series, nw.Series):
         listed = values if hasattr(values, "dtype") else list(values)
         series = nw.new_series("id", array_of_ids(listed, what), backend="pyarrow")
-    return column_as_arrow(series, "id", what)
+    frame = nw.from_native(pa.table({"id": column_as_arrow(series, "id", what)}), eager_only=True)
+    text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
 
 @dataclass(frozen=True)
@@ -144,18 +119,13 @@ class OpenedFrame:
     frame: nw.DataFrame[Any]
     what: str  # what messages call it
 
-    @property
-    def backend(self) -> Backend:
-        """The library in which answers are given."""
+    def style(self, columns: Mapping[str, str]) -> FrameStyle:
+        """Return how this frame of purchases came, of whose ``columns`` the names by the schema's are given."""
         implementation = self.frame.implementation
-        if implementation.is_polars():
-            return "polars"
-        return "pandas" if implementation.is_pandas_like() else "pyarrow"
-
-    def dtype(self, column: str) -> Any:  # noqa: ANN401 - of some library
-        """Return the library's own dtype of a column."""
-        native = self.frame[column].to_native()
-        return native.type if isinstance(native, pa.ChunkedArray) else native.dtype
+        pandas_or_arrow: Backend = "pandas" if implementation.is_pandas_like() else "pyarrow"
+        natives = (self.frame[columns[role]].to_native() for role in (schema.USER_ID, schema.ITEM_ID))
+        user, item = (each.type if isinstance(each, pa.ChunkedArray) else each.dtype for each in natives)
+        return FrameStyle("polars" if implementation.is_polars() else pandas_or_arrow, user, item, dict(columns))
 
     def column(self, column: str, use: Use) -> pa.Array:
         """Return a column as Arrow; DataError where it holds what its ``use`` does not allow, such as lists."""
@@ -174,16 +144,14 @@ def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> Op
     Raises:
         DataError: it is no data frame, lacks a column, or cannot be read.
     """
-    opened, names = _narwhals_frame(frame, what)
+    opened, names = narwhals_frame(frame, what)
     columns = list(names if wanted is None else wanted)
-    unnamed = next((column for column in columns if not isinstance(column, str)), None)
-    if unnamed is not None:
-        raise DataError(f"{what} has a column called {shown(unnamed)}, expected names that are text; rename it")
-    columns = list(dict.fromkeys(columns))
     for column in columns:
+        if not isinstance(column, str):
+            raise DataError(f"{what} has a column called {shown(column)}, expected names that are text; rename it")
         require_column(column, names, what)
     try:
-        chosen = opened.select(columns)
+        chosen = opened.select(list(dict.fromkeys(columns)))
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
     except Exception as error:
@@ -191,12 +159,8 @@ def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> Op
     return OpenedFrame(chosen, what)
 
 
-def column_names(frame: Any, what: str) -> list[str]:  # noqa: ANN401 - of any library
-    """Return the names of the columns of ``frame``; a DataError says that it is no data frame."""
-    return _narwhals_frame(frame, what)[1]
-
-
-def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: ANN401 - of any library
+def narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: ANN401 - of any library
+    """Return ``frame`` as one of Narwhals and its names of columns; a DataError says that it is no data frame."""
     try:
         opened: Any = nw.from_native(frame)
         return opened, opened.collect_schema().names()

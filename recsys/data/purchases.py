@@ -23,6 +23,8 @@ from recsys.data.order import user_of_event
 from recsys.errors import DataError
 from recsys.storage import read_json, replacing, require_absent
 
+_DTYPES = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
+
 
 @dataclass(frozen=True, repr=False)
 class Purchases:
@@ -72,17 +74,17 @@ class Purchases:
         (['7', '9'], ['a', 'b'], [2, 1, 2], [0, 2, 3])
 
         Args:
-            df: a row a purchase.
-            user: its column of who bought: text or whole numbers, which become text.
-            item: its column of what was bought, likewise.
-            time: its column of when: dates, times without a zone, or text such as 2024-05-01.
-            price: its column of the price of one piece.
-            quantity: its column of pieces.
-            basket: its column of the receipt; without it a day's purchases are one basket.
-            channel: its column of where it was bought.
+            df: a row a purchase; the other arguments up to ``channel`` name its columns.
+            user: text or whole numbers, which become text.
+            item: likewise.
+            time: dates, times without a zone, or text such as 2024-05-01.
+            price: of one piece.
+            quantity: number of pieces.
+            basket: the receipt; without it a day's purchases are one basket.
+            channel: where it was bought.
             items: a row an item: the id, under the same name or ``item_id``, and attributes. Purchases of items that it
                 lacks are left out.
-            users: a row a user: the id, under the same name or ``user_id``, and attributes.
+            users: a row a user, likewise.
             promotions: what is planned: the item's id, ``start`` and ``end`` (the last day), and perhaps ``medium``
                 and ``share``.
 
@@ -125,8 +127,7 @@ class Purchases:
         Args:
             events: a frame with the columns that :meth:`from_frame` was given (for a log opened from a folder those of
                 :mod:`recsys.schema`), or another log, whose tables count too. Optional columns may be missing.
-            items: attributes of new items, as in :meth:`from_frame`; null for those it does not name. Known items keep
-                theirs.
+            items: attributes of new items, null for those it does not name; known items keep theirs.
             users: attributes of new users, likewise.
             promotions: further plans, of known or new items.
 
@@ -158,8 +159,7 @@ class Purchases:
 
     @property
     def _prepared(self) -> Prepared:
-        dtypes = schema.EVENT_ARRAYS | {schema.OFFSETS: "int64"}
-        arrays = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, dtype in dtypes.items()}
+        arrays = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, dtype in _DTYPES.items()}
         tables = {"users": self.users.to_arrow(), "items": self.items.to_arrow()}
         if self.promotions is not None:
             tables["promotions"] = self.promotions.to_arrow()
@@ -185,12 +185,10 @@ class Purchases:
         """Number of users U."""
         return len(self.offsets) - 1
 
-    @cached_property
+    @property
     def n_items(self) -> int:
         """Number of items; item_index runs from 1 to this."""
-        if self.folder is not None and self.tables is None:
-            return int(pq.read_metadata(self.folder / "items.parquet").num_rows)
-        return int(self._table("items").num_rows)
+        return len(self.item_ids)
 
     @cached_property
     def first_day(self) -> int:
@@ -220,12 +218,9 @@ class Purchases:
     @cached_property
     def promotions(self) -> nw.DataFrame[Any] | None:
         """Table of planned promotions (see :mod:`recsys.schema`); None where the source does not say."""
-        if self.tables is not None:
-            table = self.tables.get("promotions")
-        else:
-            path = None if self.folder is None else self.folder / "promotions.parquet"
-            table = pq.read_table(path) if path is not None and path.is_file() else None
-        return None if table is None else nw.from_native(table, eager_only=True)
+        found = self.folder is not None and (self.folder / "promotions.parquet").is_file()
+        known = found if self.tables is None else "promotions" in self.tables
+        return nw.from_native(self._table("promotions"), eager_only=True) if known else None
 
     @cached_property
     def item_ids(self) -> pa.Array:
@@ -249,8 +244,7 @@ class Purchases:
         """Return, for each user, the flat position (U,) int64 just after the last event earlier than ``day``."""
         earlier = np.zeros(self.n_events + 1, dtype=np.int64)
         np.cumsum(self.day < day, out=earlier[1:])
-        ends: np.ndarray = self.offsets[:-1] + earlier[self.offsets[1:]] - earlier[self.offsets[:-1]]
-        return ends
+        return np.asarray(self.offsets[:-1] + earlier[self.offsets[1:]] - earlier[self.offsets[:-1]])
 
     def user_of_event(self) -> np.ndarray:
         """Return the user_index (E,) int32 of each event."""
@@ -270,11 +264,9 @@ class Purchases:
 
 @dataclass(frozen=True)
 class Histories:
-    """What is known of some users when a day is asked: events ``offsets[user]:end`` of each, none of the day or later.
+    """What is known of some users (Q) when a day is asked: events ``offsets[user]:end`` of each, none of it or later.
 
     A fold whose targets have no common date asks at the last day of the data and cuts each history by position.
-
-    Shapes: Q users.
     """
 
     log: Purchases
@@ -290,14 +282,12 @@ class Histories:
     @cached_property
     def begin(self) -> np.ndarray:
         """Flat position (Q,) int64 of each user's first event."""
-        first: np.ndarray = self.log.offsets[self.user_index]
-        return first
+        return np.asarray(self.log.offsets[self.user_index])
 
     @property
     def n_events(self) -> np.ndarray:
         """Number of known events (Q,) int64."""
-        counts: np.ndarray = self.end - self.begin
-        return counts
+        return np.asarray(self.end - self.begin)
 
     def of(self, rows: np.ndarray | slice) -> Self:
         """Return the histories at ``rows``: places, a mask or a slice."""
@@ -332,8 +322,7 @@ def open_purchases(folder: str | Path, command: str = "recsys dataset main") -> 
     if not is_prepared(folder):
         raise DataError(f"{folder} holds no prepared data (no manifest.json); run `{command}` first")
     manifest = read_json(folder / "manifest.json")
-    dtypes = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
-    arrays: dict[str, Any] = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
+    arrays: dict[str, Any] = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in _DTYPES.items()}
     offsets, lengths = arrays[schema.OFFSETS], {name: len(arrays[name]) for name in schema.EVENT_ARRAYS}
     if len(offsets) < 2 or set(lengths.values()) != {int(offsets[-1])}:
         raise DataError(
