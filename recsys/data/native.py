@@ -1,7 +1,4 @@
-"""Data frames of other libraries: read as Arrow tables, ids as text, and answers given back as they came.
-
-Whatever Narwhals knows is understood: pandas, Polars (eager or lazy), PyArrow, DuckDB relations.
-"""
+"""How data frames of other libraries came: ids as text, and answers given back in the same library and types."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,16 +8,14 @@ import narwhals as nw
 import pyarrow as pa
 
 from recsys import schema
-from recsys.data.arrow_columns import Use, array_of_ids, column_as_arrow, reason, shown
+from recsys.data.arrow_columns import array_of_ids, column_as_arrow, shown
 from recsys.data.expressions import clean_text
-from recsys.errors import DataError, nearest
+from recsys.errors import DataError
 
 Backend = Literal["pandas", "polars", "pyarrow"]
-Which = Literal["user", "item"]
 
 #: Column names of events where nobody named others.
 SCHEMA_NAMES: Final = {role: role for role in (*schema.EVENT_REQUIRED, *schema.EVENT_OPTIONAL)}
-_FRAMES = "expected a data frame of pandas, Polars, PyArrow or DuckDB"
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,14 @@ class FrameStyle:
     item_dtype: Any = None
     columns: Mapping[str, str] = field(default_factory=lambda: SCHEMA_NAMES)  # name in the schema → name in the frame
 
+    @classmethod
+    def of(cls, frame: nw.DataFrame[Any], columns: Mapping[str, str]) -> "FrameStyle":
+        """Return how ``frame`` came, whose ``columns`` are named by the schema's names."""
+        pandas_or_arrow: Backend = "pandas" if frame.implementation.is_pandas_like() else "pyarrow"
+        natives = (frame[columns[role]].to_native() for role in (schema.USER_ID, schema.ITEM_ID))
+        user, item = (each.type if isinstance(each, pa.ChunkedArray) else each.dtype for each in natives)
+        return cls("polars" if frame.implementation.is_polars() else pandas_or_arrow, user, item, dict(columns))
+
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` reads."""
         user, item = (None if dtype is None else str(dtype) for dtype in (self.user_dtype, self.item_dtype))
@@ -50,7 +53,7 @@ class FrameStyle:
         known = columns if isinstance(columns, dict) else SCHEMA_NAMES
         return cls(about["backend"], about.get("user_dtype"), about.get("item_dtype"), known)
 
-    def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Which) -> Any:  # noqa: ANN401 - a series
+    def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Literal["user", "item"]) -> Any:  # noqa: ANN401
         """Return external ids (n,), given as text, as a series of the library and the dtype in which they came.
 
         They stay text where the dtype cannot hold them: a missing id, or ``A7`` among whole numbers.
@@ -110,69 +113,3 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
     frame = nw.from_native(pa.table({"id": column_as_arrow(series, "id", what)}), eager_only=True)
     text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
     return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
-
-
-@dataclass(frozen=True)
-class OpenedFrame:
-    """A frame of some library, read into memory column by column."""
-
-    frame: nw.DataFrame[Any]
-    what: str  # what messages call it
-
-    def style(self, columns: Mapping[str, str]) -> FrameStyle:
-        """Return how this frame of purchases came, of whose ``columns`` the names by the schema's are given."""
-        implementation = self.frame.implementation
-        pandas_or_arrow: Backend = "pandas" if implementation.is_pandas_like() else "pyarrow"
-        natives = (self.frame[columns[role]].to_native() for role in (schema.USER_ID, schema.ITEM_ID))
-        user, item = (each.type if isinstance(each, pa.ChunkedArray) else each.dtype for each in natives)
-        return FrameStyle("polars" if implementation.is_polars() else pandas_or_arrow, user, item, dict(columns))
-
-    def column(self, column: str, use: Use) -> pa.Array:
-        """Return a column as Arrow; DataError where it holds what its ``use`` does not allow, such as lists."""
-        what = f"column {column} of {self.what}"
-        try:
-            return column_as_arrow(self.frame[column], use, what)
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(f"{what} cannot be read ({reason(error)}); check its values") from error
-
-
-def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> OpenedFrame:  # noqa: ANN401 - any frame
-    """Return ``frame``, lazy or not, in memory, its columns ``wanted`` alone where they are named.
-
-    Raises:
-        DataError: it is no data frame, lacks a column, or cannot be read.
-    """
-    opened, names = narwhals_frame(frame, what)
-    columns = list(names if wanted is None else wanted)
-    for column in columns:
-        if not isinstance(column, str):
-            raise DataError(f"{what} has a column called {shown(column)}, expected names that are text; rename it")
-        require_column(column, names, what)
-    try:
-        chosen = opened.select(list(dict.fromkeys(columns)))
-        if isinstance(chosen, nw.LazyFrame):
-            chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
-    except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_FRAMES}, and check how it was made") from error
-    return OpenedFrame(chosen, what)
-
-
-def narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: ANN401 - of any library
-    """Return ``frame`` as one of Narwhals and its names of columns; a DataError says that it is no data frame."""
-    try:
-        opened: Any = nw.from_native(frame)
-        return opened, opened.collect_schema().names()
-    except TypeError as error:
-        raise DataError(f"{what} is {shown(frame)}; {_FRAMES}") from error
-    except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_FRAMES} whose columns have names") from error
-
-
-def require_column(column: Any, names: list[Any], what: str) -> None:  # noqa: ANN401 - what somebody named
-    """Raise a DataError that names the nearest of ``names`` where ``column`` is not among them."""
-    if column not in names:
-        close = nearest(column, names)
-        hint = f"did you mean {close}?" if close else "name one of these"
-        raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")
