@@ -1,5 +1,7 @@
 """Events as numbers: the one pass in which the engine reads every row."""
 
+from datetime import date
+
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
@@ -7,13 +9,15 @@ import pyarrow.compute as pc
 from narwhals.dtypes import DType
 
 from recsys import schema
+from recsys.data.days import day_number
 from recsys.data.engine import Engine, Texts
-from recsys.data.expressions import day_of, millisecond_of_day, number, valid_time
+from recsys.data.expressions import day_of, millisecond_of_day, number
 from recsys.data.ids import ascending, occurring, ranks_in
 from recsys.data.sources.base import RawTables
 from recsys.errors import DataError
 
-BAD_DAY = int(np.iinfo(np.int32).min)
+_NO_DATE = date(1, 1, 1)
+BAD_DAY = day_number(_NO_DATE)
 
 Columns = dict[str, np.ndarray]
 
@@ -32,10 +36,9 @@ def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str
     rules = {f"rule_{place}": rule.rows for place, rule in enumerate(tables.rules) if rule.table == "events"}
     time_type = types[schema.TIME]
     require_dates(time_type, "time column")
-    time = valid_time(schema.TIME) if time_type == nw.String else nw.col(schema.TIME)
-    numbers = {schema.TIME: [day_of(time, time_type).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]}
+    numbers = {schema.TIME: [day_of(schema.TIME, time_type).fill_null(nw.lit(_NO_DATE)).alias("day")]}
     if time_type != nw.Date:
-        numbers[schema.TIME].append(millisecond_of_day(time, time_type).alias("millisecond"))
+        numbers[schema.TIME].append(millisecond_of_day(schema.TIME, time_type).alias("millisecond"))
     for name in (schema.PRICE, schema.QUANTITY):
         if name in types:
             numbers[name] = [number(name, types[name]).cast(nw.Float32).alias(name)]
@@ -47,6 +50,7 @@ def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str
         *(rows.fill_null(nw.lit(False)).alias(name) for name, rows in rules.items()),
     )
     columns, coded = engine.collect_columns(frame, texts, made_of_text)
+    columns["day"] = columns["day"].astype("datetime64[D]").astype(np.int32)
     if "millisecond" in columns and not columns["millisecond"].any():
         del columns["millisecond"]
     return columns, coded

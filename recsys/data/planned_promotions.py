@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from recsys import schema
 from recsys.data.encode import require_dates
 from recsys.data.engine import Engine
-from recsys.data.expressions import day_of, number, valid_time
+from recsys.data.expressions import day_of, number
 from recsys.data.ids import texts_of
 from recsys.errors import DataError
 
@@ -25,8 +25,7 @@ def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> 
     days = []
     for name in (schema.START, schema.END):
         require_dates(types[name], f"{name} column of promotions")
-        time = valid_time(name) if types[name] == nw.String else nw.col(name)
-        days.append(day_of(time, types[name]).alias(name))
+        days.append(day_of(name, types[name]).alias(name))
     texts = [nw.col(name).cast(nw.String).str.strip_chars().alias(name) for name in (schema.ITEM_ID, schema.MEDIUM)]
     share = number(schema.SHARE, types[schema.SHARE]).cast(nw.Float32).alias(schema.SHARE)
     read = engine.collect(frame.select(*texts, *days, share))
