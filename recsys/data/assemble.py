@@ -17,7 +17,7 @@ from recsys import schema
 from recsys.data.clean import Cleaned
 from recsys.data.days import day_date
 from recsys.data.engine import n_threads
-from recsys.data.ids import id_first, texts_of
+from recsys.data.ids import texts_of
 from recsys.data.order import in_history_order
 from recsys.data.planned_promotions import promotions_of
 from recsys.storage import code_version, write_json
@@ -35,7 +35,7 @@ class Prepared:
 def assemble(cleaned: Cleaned) -> Prepared:
     """Return ``cleaned`` as prepared data; its report learns the number of exact duplicates."""
     arrays, cleaned.report.exact_duplicates = in_history_order(cleaned.events, cleaned.users.num_rows, n_threads())
-    tables = {"users": id_first(cleaned.users, schema.USER_ID), "items": id_first(cleaned.items, schema.ITEM_ID)}
+    tables = {"users": cleaned.users, "items": cleaned.items}
     if cleaned.promotions is not None:
         tables["promotions"] = promotions_of(cleaned.promotions, texts_of(cleaned.items, schema.ITEM_ID))
     return Prepared(arrays, tables, cleaned.channels)

@@ -3,7 +3,7 @@
 A row is counted under the first rule that drops it, in the order of the report.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import narwhals as nw
@@ -45,10 +45,6 @@ class Report:
         dropped = {rule: rows for rule, rows in self.dropped.items() if rule not in ASKED_FOR}
         return {name: rows for name, rows in (dropped | self.found).items() if rows}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON can hold it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Cleaned:
@@ -69,8 +65,8 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         DataError: nothing is left, or ``config.strict`` and there is a finding.
     """
     report = Report()
-    known_items = _table_ids(tables, "items", schema.ITEM_ID, engine, report)
-    known_users = _table_ids(tables, "users", schema.USER_ID, engine, report)
+    item_table, known_items = _read_table(tables, "items", schema.ITEM_ID, engine, report)
+    user_table, known_users = _read_table(tables, "users", schema.USER_ID, engine, report)
     columns, texts = encode_columns(tables, engine)
     sold = texts.pop(schema.ITEM_ID)
     items = known_items if tables.items is not None and not tables.partial_items else with_ids_of(known_items, sold)
@@ -89,8 +85,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     if promotions is not None:
         require_sold(promotions, items, _origin(tables))
     if wanted is None:
-        stay = tables.items is not None and not tables.sold_items_only
-        wanted = np.asarray(pc.is_in(items, value_set=known_items)) & stay
+        wanted = np.asarray(pc.is_in(items, value_set=known_items)) & (not tables.sold_items_only)
     item, item_ids = occurring(columns["item"], items, wanted)
     user, user_ids = occurring(columns["user"], users, known_user & (not config.limits_histories))
     types = tables.events.collect_schema()
@@ -107,37 +102,33 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
         quantity=columns.get(schema.QUANTITY),
         basket=labels.get(schema.BASKET_ID, (None,))[0],
     )
-    item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
-    user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
+    item_table = with_attributes(item_ids, item_table, schema.ITEM_ID)
+    user_table = with_attributes(user_ids, user_table, schema.USER_ID)
     return Cleaned(events, item_table, user_table, report, promotions, tuple(channels.to_pylist()))
 
 
-def _table_ids(tables: RawTables, table: str, column: str, engine: Engine, report: Report) -> pa.Array:
-    """Return the ids of ``table``, ascending, noting what its rules and repetitions count; none where there is none."""
+def _read_table(
+    tables: RawTables, table: str, column: str, engine: Engine, report: Report
+) -> tuple[pa.Table, pa.Array]:
+    """Return ``table``, of no rows where there is none, and its ids, ascending."""
     frame: nw.LazyFrame[Any] | None = getattr(tables, table)
     if frame is None:
-        return pa.array([], pa.string())
+        none = pa.array([], pa.string())
+        return pa.table({column: none}), none
     rules = {f"_rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == table}
-    read = engine.collect(frame.select(column, *(rule.rows.alias(name) for name, rule in rules.items())))
+    attributes = [name for name in frame.collect_schema().names() if name != column and not name.startswith("_")]
+    read = engine.collect(frame.select(column, *attributes, *(rule.rows.alias(name) for name, rule in rules.items())))
     for name, rule in rules.items():
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
-    rows = texts_of(read, column)
-    ids = ascending(rows)
-    if not len(rows) and not (tables.sold_items_only if table == "items" else tables.partial_users):
+    if not len(read) and not (tables.sold_items_only if table == "items" else tables.partial_users):
         where = f"the table of {table} beside {_origin(tables)}"
         raise DataError(f"{where} has a header and no rows; expected one row an id")
+    rows = texts_of(read, column)
+    ids = ascending(rows)
     n_present = pc.sum(pc.greater(pc.utf8_length(rows), 0)).as_py() or 0
     report.found[f"repeated_{column}_in_{table}"] = n_present - len(ids)
     report.found[f"missing_{column}_in_{table}"] = len(rows) - n_present
-    return ids
-
-
-def _described(ids: pa.Array, frame: nw.LazyFrame[Any] | None, column: str, engine: Engine) -> pa.Table:
-    """Return ``ids`` beside the attributes that ``frame`` has for them; read last, so that they are held briefly."""
-    if frame is None:
-        return pa.table({column: ids})
-    attributes = [name for name in frame.collect_schema().names() if name != column and not name.startswith("_")]
-    return with_attributes(ids, engine.collect(frame.select(column, *attributes)), column)
+    return read.select([column, *attributes]), ids
 
 
 def _apply_rules(

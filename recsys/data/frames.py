@@ -11,7 +11,7 @@ import pyarrow as pa
 from recsys import schema
 from recsys.data.days import day_number
 from recsys.data.native import FrameStyle, id_texts
-from recsys.data.order import basket_numbers, made_up, offsets_of
+from recsys.data.order import Events, basket_numbers, offsets_of
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
 
@@ -58,12 +58,9 @@ def given_histories(
     user, on_day = row[kept], on_day[kept]
     offsets = offsets_of(user, len(listed))
     numbers = pa.array([str(number) for number in range(len(listed))], pa.string())
+    events = Events(user, item[kept], on_day, quantity=np.array(quantities, np.float32)[kept])
     own_log = Purchases(
-        item=item[kept],
-        day=on_day,
-        price=made_up("price", len(kept)),
-        channel=made_up("channel", len(kept)),
-        quantity=np.array(quantities, np.float32)[kept],
+        **{name: events.column(name) for name in schema.EVENT_ARRAYS if name != "basket"},
         basket=basket_numbers(user, on_day, None, offsets),
         offsets=offsets,
         manifest={"source": "given", "fingerprint": "given"},

@@ -45,7 +45,7 @@ def occurring(ranks: np.ndarray, ids: pa.Array, stays: np.ndarray | None = None)
 def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
     """Return one row for each of ``values`` with the attributes that ``table`` has for it, null where it has none.
 
-    Of several rows with one id the first by all columns is taken.
+    ``column`` is the first of the table. Of several rows with one id the first by all columns is taken.
     """
     # Engines differ in the types of text: all of it, and ``column`` whatever it is, becomes Arrow's string.
     text_types = (pa.large_string(), pa.string_view(), pa.null())
@@ -53,7 +53,7 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
         field.with_type(pa.string()) if field.name == column or field.type in text_types else field
         for field in table.schema
     ]
-    table = id_first(table.cast(pa.schema(fields)).replace_schema_metadata(), column)
+    table = table.cast(pa.schema(fields)).replace_schema_metadata()
     if table[column].equals(pa.chunked_array([values])):
         return table
     if pc.count_distinct(table[column]).as_py() < len(table):
@@ -61,11 +61,6 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
         table = table.sort_by([(name, "ascending") for name in table.column_names])
     rows = table.take(pc.index_in(values, value_set=table[column].combine_chunks()))
     return rows.set_column(0, column, values)
-
-
-def id_first(table: pa.Table, column: str) -> pa.Table:
-    """Return ``table`` with the column of ids first."""
-    return table.select([column, *(name for name in table.column_names if name != column)])
 
 
 def texts_of(table: pa.Table, column: str) -> pa.Array:

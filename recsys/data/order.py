@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from recsys.schema import EVENT_ARRAYS, OFFSETS
 
 _PART = 1 << 19  # events, about, that are sorted at a time
+_MISSING = {"price": np.nan, "channel": 0, "quantity": 1}
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Events:
     user: np.ndarray  # (E,) int32 user_index
     item: np.ndarray  # (E,) int32 item_index, from 1
     day: np.ndarray  # (E,) int32 days since 1970-01-01
-    millisecond: np.ndarray | None  # (E,) int32 of the day
-    price: np.ndarray | None  # (E,) float32, NaN where missing
-    channel: np.ndarray | None  # (E,) int8, 1-based rank, 0 where missing
-    quantity: np.ndarray | None  # (E,) float32
-    basket: np.ndarray | None  # (E,) int64, 1-based rank of the basket id, 0 where missing
+    millisecond: np.ndarray | None = None  # (E,) int32 of the day
+    price: np.ndarray | None = None  # (E,) float32, NaN where missing
+    channel: np.ndarray | None = None  # (E,) int8, 1-based rank, 0 where missing
+    quantity: np.ndarray | None = None  # (E,) float32
+    basket: np.ndarray | None = None  # (E,) integers, 1-based rank of the basket id, 0 where missing
 
     def __len__(self) -> int:
         return len(self.user)
@@ -39,9 +40,9 @@ class Events:
         return replace(self, **{name: column[rows] for name, column in vars(self).items() if column is not None})
 
     def column(self, name: str) -> np.ndarray:
-        """Return a column (E,), with what stands for it where the source does not have it."""
+        """Return a column (E,), or what stands for it where the source does not have it."""
         values: np.ndarray | None = getattr(self, name)
-        return made_up(name, len(self)) if values is None else values
+        return np.full(len(self), _MISSING[name], dtype=EVENT_ARRAYS[name]) if values is None else values
 
 
 def in_history_order(events: Events, n_users: int, n_threads: int) -> tuple[dict[str, np.ndarray], int]:
@@ -105,11 +106,6 @@ def _tie(events: Events) -> np.ndarray:
     return mixed.astype(np.int32)
 
 
-def made_up(name: str, n_events: int) -> np.ndarray:
-    """Return what stands for the array ``name`` (E,) where the source does not have it."""
-    return np.full(n_events, {"price": np.nan, "channel": 0, "quantity": 1}[name], dtype=EVENT_ARRAYS[name])
-
-
 def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:
     """Return offsets (U+1,) int64: events of user u are ``offsets[u]:offsets[u+1]`` once sorted by ``user`` (E,).
 
@@ -141,8 +137,7 @@ def basket_numbers(user: np.ndarray, day: np.ndarray, basket: np.ndarray | None,
         number[np.argsort(first)] = np.arange(len(first))
         number = number[group]
     lengths = np.diff(offsets)
-    within: np.ndarray = number - np.repeat(number[offsets[:-1][lengths > 0]], lengths[lengths > 0])
-    return within
+    return np.asarray(number - np.repeat(number[offsets[:-1][lengths > 0]], lengths[lengths > 0]))
 
 
 def count_duplicates(events: Events) -> int:

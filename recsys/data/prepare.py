@@ -1,5 +1,6 @@
 """Write cleaned purchases as a folder of flat arrays and tables, whole or not at all."""
 
+from dataclasses import asdict
 from typing import Any
 
 from recsys.config import DataConfig
@@ -27,4 +28,4 @@ def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
     prepared = assemble(cleaned)
     with replacing(config.folder) as folder:
         folder.mkdir()
-        return write_manifest(folder, about | write_prepared(prepared, folder), cleaned.report.to_dict())
+        return write_manifest(folder, about | write_prepared(prepared, folder), asdict(cleaned.report))

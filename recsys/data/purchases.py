@@ -2,7 +2,7 @@
 # Long because: the log, what is known of a user at a day, and how both are made and opened are one contract.
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -96,7 +96,7 @@ class Purchases:
         columns = {role: name for role, name in roles.items() if name is not None}
         cleaned, style = clean_frames(Frames(df, items, users, promotions), columns)
         prepared = assemble(cleaned)  # the report learns of duplicates
-        return cls._in_memory(prepared, {"source": "frame", "report": cleaned.report.to_dict()}, style)
+        return cls._in_memory(prepared, {"source": "frame", "report": asdict(cleaned.report)}, style)
 
     @classmethod
     def without_users(cls, items: pa.Table, style: FrameStyle | None = None) -> Self:
@@ -140,7 +140,7 @@ class Purchases:
             newer, added = events_of_log(events._prepared), events.manifest.get("report", {})
         else:
             newer, _ = clean_frames(Frames(events, items, users, promotions), self.style.columns, newer=True)
-            added = newer.report.to_dict()
+            added = asdict(newer.report)
         report = _summed(self.manifest.get("report", {}), added)
         return self._in_memory(extend(self._prepared, newer), self.manifest | {"report": report}, self.style)
 
