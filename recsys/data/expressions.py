@@ -17,7 +17,7 @@ _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?"
 _TIME_PATTERN = f"^{_DATE}([T ]{_CLOCK})?$"
 _NUMBER_PATTERN = r"^[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$"
 _WHOLE_PATTERN = r"^-?[0-9]+[.]0+$"
-_LARGEST_WHOLE = 2.0**53  # beyond it a decimal number does not say which whole number was meant
+LARGEST_WHOLE = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 
 
 def valid_time(column: str) -> nw.Expr:
@@ -74,7 +74,7 @@ def clean_text(column: str, dtype: DType) -> nw.Expr:
     value = nw.col(column)
     if dtype.is_float():
         wide = value.cast(nw.Float64)
-        whole = wide.is_finite() & (wide.abs() <= _LARGEST_WHOLE) & (wide == wide.floor())
+        whole = wide.is_finite() & (wide.abs() <= LARGEST_WHOLE) & (wide == wide.floor())
         finite = nw.when(wide.is_finite()).then(value).cast(nw.String)
         return nw.when(whole).then(nw.when(whole).then(wide).cast(nw.Int64).cast(nw.String)).otherwise(finite)
     text = value.cast(nw.String).str.strip_chars()

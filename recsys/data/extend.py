@@ -3,7 +3,6 @@
 Trained weights hold a row for each ``item_index``, so that no number of a known item may ever change.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,34 +13,30 @@ from recsys import schema
 from recsys.data.assemble import Prepared
 from recsys.data.clean import Cleaned, Report
 from recsys.data.encode import require_few_channels
+from recsys.data.engine import n_threads
 from recsys.data.ids import places_in, texts_of
-from recsys.data.order import Events, basket_numbers, history_order, offsets_of, user_of_event
+from recsys.data.order import Events, basket_numbers, history_order, in_history_order, user_of_event
 from recsys.data.planned_promotions import in_promotion_order, promotions_of
 from recsys.errors import DataError
 
 
 def events_of_log(log: Prepared) -> Cleaned:
     """Return a whole log as events that another one can be extended with."""
+    arrays = {name: log.arrays[name] for name in schema.EVENT_ARRAYS}
     user = user_of_event(log.arrays[schema.OFFSETS])
-    events = Events(
-        user=user,
-        item=log.arrays["item"],
-        day=log.arrays["day"],
-        millisecond=np.arange(len(user), dtype=np.int32),  # so that the events of a day keep their order
-        price=log.arrays["price"],
-        channel=log.arrays["channel"],
-        quantity=log.arrays["quantity"],
-        basket=None if _baskets_are_days(log.arrays, user) else log.arrays["basket"].astype(np.int64) + 1,
-    )
+    number = arrays.pop("basket")
+    # None where every basket is a user's day, as where the source names none.
+    by_day = np.array_equal(basket_numbers(user, arrays["day"], None, log.arrays[schema.OFFSETS]), number)
+    position = np.arange(len(user), dtype=np.int32)  # so that the events of a day keep their order
+    basket = None if by_day else number.astype(np.int64) + 1
+    events = Events(user=user, millisecond=position, basket=basket, **arrays)
     items, planned = log.tables["items"], log.tables.get("promotions")
     if planned is not None:
-        one = pa.scalar(1, pa.int32())
+        places = pc.subtract(planned["item_index"].combine_chunks(), 1)
         columns = {
-            schema.ITEM_ID: texts_of(items, schema.ITEM_ID).take(
-                pc.subtract(planned["item_index"].combine_chunks(), 1)
-            ),
+            schema.ITEM_ID: texts_of(items, schema.ITEM_ID).take(places),
             schema.START: planned["first_day"],
-            schema.END: pc.subtract(planned["end_day"], one),
+            schema.END: pc.subtract(planned["end_day"], pa.scalar(1, pa.int32())),
         }
         planned = pa.table(columns | {name: planned[name] for name in (schema.MEDIUM, schema.SHARE)})
     return Cleaned(events, items, log.tables["users"], Report(), planned, log.channels)
@@ -61,9 +56,19 @@ def extend(known: Prepared, newer: Cleaned) -> Prepared:
     channels = (*known.channels, *(name for name in newer.channels if name not in known.channels))
     require_few_channels(len(channels))
     channel_of = np.array([0, *(channels.index(name) + 1 for name in newer.channels)], dtype=np.int8)
-    events = newer.events
-    channel = None if events.channel is None else channel_of[events.channel]
-    events = replace(events, user=user_of[events.user], item=item_of[events.item - 1] + np.int32(1), channel=channel)
+    old, new = events_of_log(known).events, newer.events
+    channel = None if new.channel is None else channel_of[new.channel]
+    new = replace(new, user=user_of[new.user], item=item_of[new.item - 1] + np.int32(1), channel=channel)
+    new = new.take(history_order(new))
+    basket = None
+    if old.basket is not None or new.basket is not None:
+        first, second = (np.zeros(len(each), np.int64) if each.basket is None else each.basket for each in (old, new))
+        basket = np.concatenate([first, np.where(second > 0, second + first.max(initial=0), 0)])
+    names = ("user", *(name for name in schema.EVENT_ARRAYS if name != "basket"))
+    columns = {name: np.concatenate([old.column(name), new.column(name)]) for name in names}
+    position = np.arange(len(old) + len(new), dtype=np.int32)  # the order within a day
+    events = Events(**columns, millisecond=position, basket=basket)
+    arrays, _ = in_history_order(events, users.num_rows, n_threads())
     tables = {"users": users, "items": items}
     planned = known.tables.get("promotions")
     if newer.promotions is not None:
@@ -73,38 +78,7 @@ def extend(known: Prepared, newer: Cleaned) -> Prepared:
         planned = in_promotion_order(both.group_by(both.column_names).aggregate([]).select(both.column_names))
     if planned is not None:
         tables["promotions"] = planned
-    arrays = _merged(known.arrays, events.take(history_order(events)), users.num_rows)
     return Prepared(arrays, tables, channels)
-
-
-def _merged(known: Mapping[str, np.ndarray], events: Events, n_users: int) -> dict[str, np.ndarray]:
-    """Return the arrays of ``known`` with ``events``, which are sorted by user and day."""
-    user = user_of_event(known[schema.OFFSETS])
-    # One ascending number a known event, by user and then by day, so that the places of all are found at once.
-    key, new_key = (
-        (users.astype(np.int64) << 32) + days for users, days in ((user, known["day"]), (events.user, events.day))
-    )
-    place = np.searchsorted(key, new_key, side="right")
-    arrays = {
-        name: np.insert(known[name], place, events.column(name)) for name in schema.EVENT_ARRAYS if name != "basket"
-    }
-    everyone = np.insert(user, place, events.user)
-    offsets = offsets_of(everyone, n_users)
-    # A number for the basket of each event, 0 where it is the day; None where all are.
-    are_days = _baskets_are_days(known, user)
-    basket = None
-    if not are_days or events.basket is not None:
-        before = np.zeros(len(user), dtype=np.int64) if are_days else known["basket"].astype(np.int64) + 1
-        new = np.zeros(len(events), dtype=np.int64) if events.basket is None else events.basket.astype(np.int64)
-        basket = np.insert(before, place, np.where(new > 0, new + before.max(initial=0), 0))
-    arrays["basket"] = basket_numbers(everyone, arrays["day"], basket, offsets)
-    return arrays | {schema.OFFSETS: offsets}
-
-
-def _baskets_are_days(arrays: Mapping[str, np.ndarray], user: np.ndarray) -> bool:
-    """Return whether every basket is a user's day, as where the source names none."""
-    by_day = basket_numbers(user, arrays["day"], None, arrays[schema.OFFSETS])
-    return bool(np.array_equal(by_day, arrays["basket"]))
 
 
 def _appended(known: pa.Table, newer: pa.Table, column: str, what: str) -> tuple[pa.Table, np.ndarray]:

@@ -12,11 +12,10 @@ import pyarrow as pa
 
 from recsys import schema
 from recsys.config import DataConfig
-from recsys.data.arrow_columns import Use, column_as_arrow, reason, shown
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
 from recsys.data.expressions import clean_text
-from recsys.data.native import FrameStyle
+from recsys.data.native import FrameStyle, Use, column_as_arrow, reason, shown
 from recsys.data.planned_promotions import usable_promotions
 from recsys.data.sources.base import RawTables, Rule
 from recsys.data.sources.table import event_columns, mended_ids
