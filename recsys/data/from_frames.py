@@ -5,7 +5,7 @@ Whatever Narwhals knows is understood: pandas, Polars (eager or lazy), PyArrow, 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import pyarrow as pa
@@ -15,30 +15,26 @@ from recsys.config import DataConfig
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
 from recsys.data.expressions import clean_text
-from recsys.data.native import FrameStyle, Use, column_as_arrow, reason, shown
+from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, reason, shown
 from recsys.data.planned_promotions import usable_promotions
 from recsys.data.sources.base import RawTables, Rule
 from recsys.data.sources.table import event_columns, mended_ids
 from recsys.errors import DataError, nearest
 
 _EVENTS = "the frame of purchases"
-_EVENT_USES: Final[dict[str, Use]] = {schema.TIME: "time", schema.PRICE: "number", schema.QUANTITY: "number"}
-_PLAN_USES: Final[dict[str, Use]] = {
-    schema.START: "time",
-    schema.END: "time",
-    schema.MEDIUM: "id",
-    schema.SHARE: "number",
-}
+_PLAN = (schema.START, schema.END, schema.MEDIUM, schema.SHARE)
+_TIMES = (schema.TIME, schema.START, schema.END)
+_NUMBERS = (schema.PRICE, schema.QUANTITY, schema.SHARE)
 _EXPECTED = "expected a data frame of pandas, Polars, PyArrow or DuckDB"
 
 
 class Frames(NamedTuple):
     """The frames somebody gave: purchases, and perhaps what is known of items and users and what is promoted."""
 
-    events: Any
-    items: Any = None
-    users: Any = None
-    promotions: Any = None
+    events: AnyFrame
+    items: AnyFrame = None
+    users: AnyFrame = None
+    promotions: AnyFrame = None
 
 
 def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = False) -> tuple[Cleaned, FrameStyle]:
@@ -66,7 +62,7 @@ def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = Fa
 def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str, str], engine: Engine) -> RawTables:
     if not len(opened):
         raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
-    read = {role: _column(opened, name, _EVENT_USES.get(role, "id"), _EVENTS) for role, name in columns.items()}
+    read = {role: _column(opened, name, _use(role), _EVENTS) for role, name in columns.items()}
     events = engine.from_arrow(pa.table(read))
     roles = {role: role for role in columns}
     mended = mended_ids(roles, events)
@@ -81,8 +77,8 @@ def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str,
     )
 
 
-def _promotions(frame: Any, columns: Mapping[str, str], engine: Engine) -> nw.LazyFrame[Any] | None:  # noqa: ANN401
-    plans = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN_USES)
+def _promotions(frame: AnyFrame, columns: Mapping[str, str], engine: Engine) -> nw.LazyFrame[Any] | None:
+    plans = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
     if plans is None:
         return None
     types = plans.collect_schema()
@@ -93,16 +89,11 @@ def _promotions(frame: Any, columns: Mapping[str, str], engine: Engine) -> nw.La
 
 
 def _beside(
-    frame: Any,  # noqa: ANN401 - of any library
-    table: str,
-    role: str,
-    columns: Mapping[str, str],
-    engine: Engine,
-    uses: Mapping[str, Use] | None = None,
+    frame: AnyFrame, table: str, role: str, columns: Mapping[str, str], engine: Engine, wanted: Iterable[str] = ()
 ) -> nw.LazyFrame[Any] | None:
-    """Return the id ``role`` as text and attributes, or the columns that ``uses`` names; None where no frame was given.
+    """Return the id ``role`` as text and the columns ``wanted``, all where none is; None where no frame was given.
 
-    The column of ids is called as in the purchases, else by its role. Those of times must be there.
+    The column of ids is called as in the purchases, else by its role. Wanted times must be there.
     """
     if frame is None:
         return None
@@ -110,20 +101,23 @@ def _beside(
     opened = _in_memory(frame, what)
     names = opened.columns
     column = role if columns[role] not in names and role in names else columns[role]
-    for name in (column, *(name for name, use in (uses or {}).items() if use == "time")):
+    for name in (column, *(name for name in wanted if name in _TIMES)):
         _require_column(name, names, what)
-    uses = dict.fromkeys(names, "attribute") if uses is None else uses
-    others = [name for name in names if name in uses and name not in (column, role)]
-    read = {role: _column(opened, column, "id", what)}
-    lazy = engine.from_arrow(pa.table(read | {name: _column(opened, name, uses[name], what) for name in others}))
+    uses = {name: _use(name) for name in wanted if name in names} or dict.fromkeys(names, "attribute")
+    read = {name: _column(opened, name, use, what) for name, use in uses.items() if name not in (column, role)}
+    lazy = engine.from_arrow(pa.table({role: _column(opened, column, "id", what)} | read))
     return lazy.with_columns(clean_text(role, lazy.collect_schema()[role]).alias(role))
+
+
+def _use(role: str) -> Use:
+    return "time" if role in _TIMES else "number" if role in _NUMBERS else "id"
 
 
 def _column(frame: nw.DataFrame[Any], name: str, use: Use, what: str) -> pa.Array:
     return column_as_arrow(frame[name], use, f"column {name} of {what}")
 
 
-def _in_memory(frame: Any, what: str, wanted: Iterable[str] | None = None) -> nw.DataFrame[Any]:  # noqa: ANN401
+def _in_memory(frame: AnyFrame, what: str, wanted: Iterable[str] | None = None) -> nw.DataFrame[Any]:
     """Return ``frame``, lazy or not, in memory, its columns ``wanted`` alone where they are named."""
     opened, names = _narwhals_frame(frame, what)
     columns = list(names if wanted is None else wanted)
@@ -140,7 +134,7 @@ def _in_memory(frame: Any, what: str, wanted: Iterable[str] | None = None) -> nw
     return chosen
 
 
-def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: ANN401 - of any library
+def _narwhals_frame(frame: AnyFrame, what: str) -> tuple[Any, list[str]]:
     try:
         opened: Any = nw.from_native(frame)
         return opened, opened.collect_schema().names()

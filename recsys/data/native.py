@@ -18,6 +18,7 @@ from recsys import schema
 from recsys.data.expressions import LARGEST_WHOLE, clean_text
 from recsys.errors import DataError
 
+AnyFrame = Any  #: A data frame of any library that Narwhals knows: pandas, Polars (also lazy), PyArrow, DuckDB, …
 Backend = Literal["pandas", "polars", "pyarrow"]
 Use = Literal["id", "time", "number", "attribute"]
 
@@ -126,7 +127,7 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
     series = nw.from_native(values, series_only=True, pass_through=True)
     if not isinstance(series, nw.Series):
         listed = values if hasattr(values, "dtype") else list(values)
-        series = nw.new_series("id", array_of_ids(listed, what), backend="pyarrow")
+        series = nw.new_series("id", _from_objects(listed, "id", what), backend="pyarrow")
     frame = nw.from_native(pa.table({"id": column_as_arrow(series, "id", what)}), eager_only=True)
     text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
     return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
@@ -148,7 +149,7 @@ def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
         if types.is_float16(array.type):
             array = array.cast(pa.float32())
         if isinstance(array, pa.ExtensionArray):
-            array = _texts(array.to_pylist())
+            array = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
         if types.is_null(array.type):
             array = array.cast(pa.string())
     except DataError:
@@ -161,10 +162,9 @@ def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
     return array
 
 
-def _from_objects(values: list[Any], use: Use, what: str) -> pa.Array:
+def _from_objects(values: Any, use: Use, what: str) -> pa.Array:  # noqa: ANN401 - an array or a list
     """Return Python objects as Arrow: text, where they are of several types."""
-    if use == "id":
-        return array_of_ids(values, what)
+    as_text = False
     if use == "time":
         zones = {str(value.tzinfo) for value in values if getattr(value, "tzinfo", None) is not None}
         if zones:
@@ -172,34 +172,22 @@ def _from_objects(values: list[Any], use: Use, what: str) -> pa.Array:
                 f"{what} holds times of the zone {' and '.join(sorted(zones))}, expected the shop's local time without "
                 "a zone; convert it"
             )
-        present = [value for value in values if not _is_missing(value)]
         # Days beside times would become one or the other: as text each stays what it is.
+        present = [value for value in values if not _is_missing(value)]
         as_text = bool(present) and all(isinstance(value, date | str) for value in present)
-        return _texts(values) if as_text else pa.array(values, from_pandas=True)
-    try:
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return _texts(values)
+    if not as_text:
+        try:
+            array = pa.array(values, from_pandas=True)
+            if use != "id" or not isinstance(array, pa.ExtensionArray):
+                return array
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            if use == "time":
+                raise
+    texts = [None if _is_missing(value) else _id_text(value, what) if use == "id" else str(value) for value in values]
+    return pa.array(texts, pa.string())
 
 
-def _texts(values: list[Any]) -> pa.Array:
-    return pa.array([None if _is_missing(value) else str(value) for value in values], pa.string())
-
-
-def array_of_ids(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - an array or a list
-    """Return ``values`` as an array of one type: their own, or text where they are of several."""
-    try:
-        array = pa.array(values, from_pandas=True)
-        if not isinstance(array, pa.ExtensionArray):
-            return array
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        pass
-    return pa.array([_id_text(value, what) for value in values], pa.string())
-
-
-def _id_text(value: Any, what: str) -> str | None:  # noqa: ANN401 - whatever a column of objects holds
-    if _is_missing(value):
-        return None
+def _id_text(value: Any, what: str) -> str:  # noqa: ANN401 - whatever a column of objects holds
     if isinstance(value, str | UUID | Decimal) or (isinstance(value, Integral) and not isinstance(value, bool)):
         return str(value)
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):

@@ -91,7 +91,7 @@ def history_order(events: Events) -> np.ndarray:
     keys = [pa.array(key) for key in (user_day, *later) if key is not None]
     names = [str(place) for place in range(len(keys))]
     order = pc.sort_indices(pa.record_batch(keys, names), sort_keys=[(name, "ascending") for name in names])
-    return order.to_numpy().astype(np.int64)
+    return np.asarray(order.to_numpy(), dtype=np.int64)
 
 
 def _tie(events: Events) -> np.ndarray:

@@ -17,7 +17,7 @@ from recsys.data.assemble import Prepared, assemble, write_manifest, write_prepa
 from recsys.data.extend import events_of_log, extend
 from recsys.data.from_frames import Frames, clean_frames
 from recsys.data.ids import places_in, texts_of
-from recsys.data.native import FrameStyle
+from recsys.data.native import AnyFrame, FrameStyle
 from recsys.data.order import event_positions as event_positions
 from recsys.data.order import user_of_event
 from recsys.errors import DataError
@@ -48,7 +48,7 @@ class Purchases:
     @classmethod
     def from_frame(
         cls,
-        df: Any,  # noqa: ANN401 - a frame of any library
+        df: AnyFrame,
         *,
         user: str,
         item: str,
@@ -57,9 +57,9 @@ class Purchases:
         quantity: str | None = None,
         basket: str | None = None,
         channel: str | None = None,
-        items: Any = None,  # noqa: ANN401 - a frame of any library
-        users: Any = None,  # noqa: ANN401 - a frame of any library
-        promotions: Any = None,  # noqa: ANN401 - a frame of any library
+        items: AnyFrame = None,
+        users: AnyFrame = None,
+        promotions: AnyFrame = None,
     ) -> Self:
         """Return the purchases in a data frame: what ``recsys dataset main`` prepares of the same rows in a file.
 
@@ -113,11 +113,11 @@ class Purchases:
 
     def extended(
         self,
-        events: Any,  # noqa: ANN401 - a frame of any library, or Purchases
+        events: AnyFrame | Self,
         *,
-        items: Any = None,  # noqa: ANN401 - a frame of any library
-        users: Any = None,  # noqa: ANN401 - a frame of any library
-        promotions: Any = None,  # noqa: ANN401 - a frame of any library
+        items: AnyFrame = None,
+        users: AnyFrame = None,
+        promotions: AnyFrame = None,
     ) -> Self:
         """Return this log with newer events: it equals the log made of all rows at once, but for the numbers of ids.
 

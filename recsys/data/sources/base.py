@@ -61,15 +61,14 @@ class Source:
 
 def find_table(folder: Path, name: str) -> Path:
     """Return the first file ``name`` plus suffix in ``folder``; DataError where there is none, or it is empty."""
-    for suffix in SUFFIXES:
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return require_file(path)
-    wanted = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
+    wanted = [f"{name}{suffix}" for suffix in SUFFIXES]
+    found = next((folder / each for each in wanted if (folder / each).is_file()), None)
+    if found is not None:
+        return require_file(found)
     state = "does not exist; it should hold one of"
     if folder.exists():
         state = "holds none of" if folder.is_dir() else "is a file; expected a folder that holds one of"
-    raise DataError(f"{folder} {state} {wanted}; put the file there or name its folder with --raw")
+    raise DataError(f"{folder} {state} {', '.join(wanted)}; put the file there or name its folder with --raw")
 
 
 def require_file(path: Path, form: str = "a table with a header") -> Path:
