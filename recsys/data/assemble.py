@@ -20,7 +20,7 @@ from recsys.data.engine import n_threads
 from recsys.data.ids import texts_of
 from recsys.data.order import in_history_order
 from recsys.data.planned_promotions import promotions_of
-from recsys.storage import code_version, write_json
+from recsys.storage import code_version, replacing, write_json
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ def assemble(cleaned: Cleaned) -> Prepared:
     if cleaned.promotions is not None:
         tables["promotions"] = promotions_of(cleaned.promotions, texts_of(cleaned.items, schema.ITEM_ID))
     return Prepared(arrays, tables, cleaned.channels)
+
+
+def write_folder(prepared: Prepared, folder: Path, about: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Write ``prepared`` to ``folder``, whole or not at all, and what validation found; return the manifest."""
+    with replacing(folder) as aside:
+        aside.mkdir()
+        manifest = about | write_prepared(prepared, aside) | {"code_version": code_version()}
+        manifest |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), "report": report}
+        write_json(aside / "report.json", report)
+        write_json(aside / "manifest.json", manifest)
+    return manifest
 
 
 def write_prepared(prepared: Prepared, folder: Path | None = None) -> dict[str, Any]:
@@ -68,15 +79,6 @@ def write_prepared(prepared: Prepared, folder: Path | None = None) -> dict[str, 
 def fingerprint_of(hashes: dict[str, str], id_hashes: dict[str, str]) -> str:
     """Return the hash over the hashes of all arrays and ids, in the order in which the manifest names them."""
     return hashlib.sha256("".join([*hashes.values(), *id_hashes.values()]).encode()).hexdigest()
-
-
-def write_manifest(folder: Path, facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """Write what validation found, and the manifest that is returned, into ``folder``."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = facts | {"code_version": code_version(), "created": created, "report": report}
-    write_json(folder / "report.json", report)
-    write_json(folder / "manifest.json", manifest)
-    return manifest
 
 
 def write_array(folder: Path | None, name: str, values: np.ndarray) -> str:

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 from recsys.config import DataConfig
-from recsys.data.assemble import assemble, write_manifest, write_prepared
+from recsys.data.assemble import assemble, write_folder
 from recsys.data.clean import clean
 from recsys.data.engine import open_engine
 from recsys.data.sources import read_source
-from recsys.storage import replacing, require_absent
+from recsys.storage import require_absent
 
 
 def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
@@ -25,7 +25,5 @@ def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
         cleaned = clean(tables, config, engine)
     settings = {"settings": config.model_dump(mode="json"), "window": {"start": config.start, "end": config.end}}
     about = {"source": config.source, **settings, "inputs": inputs}
-    prepared = assemble(cleaned)
-    with replacing(config.folder) as folder:
-        folder.mkdir()
-        return write_manifest(folder, about | write_prepared(prepared, folder), asdict(cleaned.report))
+    prepared = assemble(cleaned)  # the report learns of duplicates
+    return write_folder(prepared, config.folder, about, asdict(cleaned.report))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.data.assemble import Prepared, assemble, write_manifest, write_prepared
+from recsys.data.assemble import Prepared, assemble, write_folder, write_prepared
 from recsys.data.extend import events_of_log, extend
 from recsys.data.from_frames import Frames, clean_frames
 from recsys.data.ids import places_in, texts_of
@@ -21,7 +21,7 @@ from recsys.data.native import AnyFrame, FrameStyle
 from recsys.data.order import event_positions as event_positions
 from recsys.data.order import user_of_event
 from recsys.errors import DataError
-from recsys.storage import read_json, replacing, require_absent
+from recsys.storage import read_json, require_absent
 
 _DTYPES = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
 
@@ -152,10 +152,7 @@ class Purchases:
         """
         folder = Path(folder)
         require_absent(folder, force=force)
-        with replacing(folder) as aside:
-            aside.mkdir()
-            facts = self.manifest | write_prepared(self._prepared, aside)
-            write_manifest(aside, facts, self.manifest.get("report", {}))
+        write_folder(self._prepared, folder, self.manifest, self.manifest.get("report", {}))
 
     @property
     def _prepared(self) -> Prepared:
