@@ -54,15 +54,14 @@ class Cleaned:
     items: pa.Table  # row i for item_index i+1
     users: pa.Table  # row u for user_index u
     report: Report
-    promotions: pa.Table | None = None  # item_id, start and end in days since 1970-01-01, medium, share
+    promotions: pa.Table | None = None  # item_id, start, end (dates, or days since 1970), medium, share
     channels: tuple[str, ...] = ()  # names of channels 1, 2, …
 
 
 def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     """Return the events of ``tables`` that can be used and that ``config`` wants, with dense indices.
 
-    Raises:
-        DataError: nothing is left, or ``config.strict`` and there is a finding.
+    DataError where nothing is left, or where ``config.strict`` and there is a finding.
     """
     report = Report()
     item_table, known_items = _read_table(tables, "items", schema.ITEM_ID, engine, report)

@@ -29,11 +29,8 @@ _BY_STATUS = {
 def download_hm(folder: Path, *, force: bool = False) -> None:
     """Write ``articles.csv``, ``customers.csv`` and ``transactions_train.csv`` (3.5 GB) into ``folder``, all or none.
 
-    ``kagglehub`` keeps a copy in its cache and resumes there.
-
-    Raises:
-        OutputExistsError: one of the files exists and ``force`` is false.
-        RecsysError: no client, no credentials, rules not accepted, no network, or no space.
+    ``kagglehub`` keeps a copy in its cache and resumes there. OutputExistsError where one of the files exists and
+    ``force`` is false; RecsysError says what else is amiss: no client, credentials, accepted rules, network or space.
     """
     for name in FILES:
         require_absent(folder / name, force=force)

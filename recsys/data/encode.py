@@ -26,10 +26,7 @@ def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str
     """Return each event as numbers, and its ids, channel and basket as texts.
 
     Columns of E values: ``day`` int32 (BAD_DAY) · ``rule_0`` … bool, by position in ``tables.rules`` · where the source
-    has them ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN).
-
-    Raises:
-        DataError: the time column is neither text nor Date nor Datetime.
+    has them ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN). DataError as of :func:`require_dates`.
     """
     types = dict(tables.events.collect_schema())
     texts = [name for name in (schema.USER_ID, schema.ITEM_ID, schema.CHANNEL, schema.BASKET_ID) if name in types]

@@ -46,10 +46,8 @@ def extend(known: Prepared, newer: Cleaned) -> Prepared:
     """Return the log ``known`` with ``newer`` events, each in its place by day, behind the known ones of that day.
 
     A new event without a basket joins the known one of its day where every known basket is a day; else the events of a
-    day without one are a basket of their own. A basket id is taken for another one than those known.
-
-    Raises:
-        DataError: an attribute has another type than the known one, or there are too many channels.
+    day without one are a basket of their own. A basket id is taken for another one than those known. DataError where
+    an attribute has another type than the known one, or there are too many channels.
     """
     users, user_of = _appended(known.tables["users"], newer.users, schema.USER_ID, "users")
     items, item_of = _appended(known.tables["items"], newer.items, schema.ITEM_ID, "items")

@@ -35,16 +35,13 @@ def given_histories(
 
     Of each history the events come in any order: item id (text or number) as in ``log``, date (text YYYY-MM-DD, date or
     datetime) and perhaps a quantity. Those of a day keep their order and are one basket. A history may be empty. Of an
-    event whose item is unknown nothing else is looked at but its date.
+    event whose item is unknown nothing else is looked at but its date. DataError where an event is something else.
 
     >>> frame = pa.table({"who": ["u"], "what": ["tea"], "when": ["2024-05-01"]})
     >>> log = Purchases.from_frame(frame, user="who", item="what", time="when")
     >>> given = given_histories(log, [[("tea", "2024-05-02"), ("salt", "2024-05-02")], []], "2024-05-03")
     >>> given.histories.n_events.tolist(), given.unknown_items
     ([1, 0], [(0, 'salt')])
-
-    Raises:
-        DataError: an event is something else, or a date does not exist.
     """
     day = day if isinstance(day, int | np.integer) else _day(day, "the day")
     listed = _listed(histories, "the histories")

@@ -41,10 +41,7 @@ def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = Fa
     """Return what can be used of the frames, and how they came; ``columns`` are names by the schema's.
 
     Of ``newer`` purchases optional columns may be missing, and items and promotions are not looked for in the frame of
-    items: the log to be extended may know them.
-
-    Raises:
-        DataError: a frame or a column of it cannot be used, or nothing is left.
+    items: the log to be extended may know them. DataError where a frame cannot be used, or nothing is left.
     """
     if newer:
         _, names = _narwhals_frame(frames.events, _EVENTS)

@@ -114,13 +114,10 @@ def _casts(series: nw.Series[Any], dtype: Any) -> Iterable[Callable[[], Any]]:  
 
 
 def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - a series, array or list
-    """Return ids (n,) as text, as purchases hold them; ``values`` are a series, an array, or a list that may mix types.
+    """Return ids (n,) as text, as purchases hold them; DataError where they are something else, such as lists.
 
     >>> id_texts([17850, 17850.0, "17850", "017850", 3, None]).to_pylist()
     ['17850', '17850', '17850', '017850', '3', None]
-
-    Raises:
-        DataError: they are something else, such as lists.
     """
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise DataError(f"{what}: found {shown(values)}, expected a list or a series of ids; put it into a list")
@@ -136,8 +133,7 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
 def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
     """Return a column (n,) of any library as an array of text, numbers or times; messages call it ``what``.
 
-    Raises:
-        DataError: it holds what its use does not allow, such as lists, or times of a zone as Python objects.
+    DataError where it holds what its use does not allow, such as lists, or times of a zone as Python objects.
     """
     try:
         array = _from_objects(series.to_list(), use, what) if series.dtype == nw.Object else series.to_arrow()

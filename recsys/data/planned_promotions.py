@@ -16,10 +16,9 @@ from recsys.errors import DataError
 
 
 def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> tuple[pa.Table, int]:
-    """Return the promotions that can be used, with numbers for days, and how many rows cannot.
+    """Return the promotions that can be used, with their dates, and how many rows cannot.
 
-    Raises:
-        DataError: their days are neither text nor Date nor Datetime, or there are some and none can be used.
+    DataError where the days are neither text nor Date nor Datetime, or there are promotions and none can be used.
     """
     types = frame.collect_schema()
     days = []

@@ -14,9 +14,7 @@ from recsys.storage import require_absent
 def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
     """Write the prepared data of ``config`` to its folder, whole or not at all, and return the manifest.
 
-    Raises:
-        OutputExistsError: the folder exists and ``force`` is false.
-        DataError: the input cannot be used.
+    OutputExistsError where the folder exists and ``force`` is false, DataError where the input cannot be used.
     """
     require_absent(config.folder, force=force)
     with open_engine(config.engine) as engine:

@@ -29,11 +29,7 @@ _EVENTS = ("household_id", "product_id", "basket_id", "quantity", "sales_value",
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
-    """Return the tables of the installed package, or of the folder ``config.raw`` if it exists.
-
-    Raises:
-        DataError: the package is not installed, or a file or a column is missing.
-    """
+    """Return the tables of the installed package, or of the folder ``config.raw`` if there is one."""
     folder = config.raw if config.raw and config.raw.is_dir() else package_folder()
     names = ("transactions", "products", "demographics")
     transactions, products, demographics = (require_file(folder / f"{name}.parquet") for name in names)
