@@ -74,7 +74,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     columns["user"] = ranks_in(users, texts.pop(schema.USER_ID))
     known_user = np.asarray(pc.is_in(users, value_set=known_users))
     mask, wanted = _apply_rules(columns, tables, config, len(items), report)
-    kept = slice(None) if mask.all() else mask
+    kept = slice(None) if mask.all() else mask  # a slice copies nothing
     columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
     promotions = None
@@ -109,12 +109,12 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
 def _read_table(
     tables: RawTables, table: str, column: str, engine: Engine, report: Report
 ) -> tuple[pa.Table, pa.Array]:
-    """Return ``table``, of no rows where there is none, and its ids, ascending."""
+    """Return ``table`` (of no rows where there is none) and its ids, ascending, noting what is amiss with it."""
     frame: nw.LazyFrame[Any] | None = getattr(tables, table)
     if frame is None:
         none = pa.array([], pa.string())
         return pa.table({column: none}), none
-    rules = {f"_rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == table}
+    rules = tables.rules_of(table)
     attributes = [name for name in frame.collect_schema().names() if name != column and not name.startswith("_")]
     read = engine.collect(frame.select(column, *attributes, *(rule.rows.alias(name) for name, rule in rules.items())))
     for name, rule in rules.items():
@@ -145,9 +145,9 @@ def _apply_rules(
     drop("missing_user_id", user == ABSENT)
     drop("missing_item_id", item == ABSENT)
     drop("bad_date", day == BAD_DAY)
-    for position, rule in enumerate(tables.rules):
-        if rule.drops and rule.table == "events":
-            drop(rule.name, columns[f"rule_{position}"])
+    for name, rule in tables.rules_of("events").items():
+        if rule.drops:
+            drop(rule.name, columns[name])
     drop("unknown_item", item == UNKNOWN)
     if config.start is not None:
         drop("before_start", day < day_number(config.start))
@@ -185,9 +185,9 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
         absent = np.isnan(columns[schema.QUANTITY])
         report.found["missing_quantity"] = int(np.count_nonzero(absent))
         columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY] + np.float32(0))
-    for position, rule in enumerate(tables.rules):
-        if not rule.drops and rule.table == "events":
-            report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
+    for name, rule in tables.rules_of("events").items():
+        if not rule.drops:
+            report.found[rule.name] = int(np.count_nonzero(columns[name]))
 
 
 def _refuse(

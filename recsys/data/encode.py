@@ -25,12 +25,11 @@ Columns = dict[str, np.ndarray]
 def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str, Texts]]:
     """Return each event as numbers, and its ids, channel and basket as texts.
 
-    Columns of E values: ``day`` int32 (BAD_DAY) · ``rule_0`` … bool, by position in ``tables.rules`` · where the source
-    has them ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN). DataError as of :func:`require_dates`.
+    Columns of E values: ``day`` int32 (BAD_DAY) · bool for each of ``tables.rules_of("events")`` · where the source has
+    them ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN). DataError as of :func:`require_dates`.
     """
     types = dict(tables.events.collect_schema())
     texts = [name for name in (schema.USER_ID, schema.ITEM_ID, schema.CHANNEL, schema.BASKET_ID) if name in types]
-    rules = {f"rule_{place}": rule.rows for place, rule in enumerate(tables.rules) if rule.table == "events"}
     time_type = types[schema.TIME]
     require_dates(time_type, "time column")
     numbers = {schema.TIME: [day_of(schema.TIME, time_type).fill_null(nw.lit(_NO_DATE)).alias("day")]}
@@ -44,7 +43,7 @@ def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str
         *(nw.col(name).cast(nw.String) for name in texts),
         *made_of_text,
         *(each for name, made in numbers.items() if name not in made_of_text for each in made),
-        *(rows.fill_null(nw.lit(False)).alias(name) for name, rows in rules.items()),
+        *(rule.rows.fill_null(nw.lit(False)).alias(name) for name, rule in tables.rules_of("events").items()),
     )
     columns, coded = engine.collect_columns(frame, texts, made_of_text)
     columns["day"] = columns["day"].astype("datetime64[D]").astype(np.int32)
@@ -65,7 +64,7 @@ def require_dates(dtype: DType, what: str) -> None:
         raise DataError(f"the {what} holds {dtype}, expected dates such as 2020-09-22; name the date's column")
 
 
-def ranked(column: Texts, kept: np.ndarray, dtype: DType) -> tuple[np.ndarray, pa.Array]:
+def ranked(column: Texts, kept: np.ndarray | slice, dtype: DType) -> tuple[np.ndarray, pa.Array]:
     """Return the rank (n,) int32 from 1 of a channel or basket in rows ``kept``, 0 where it is missing, and all names.
 
     These are in the order of text, or in that of numbers where ``dtype``, their type in the source, is one of integers.

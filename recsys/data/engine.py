@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -38,15 +38,14 @@ class Engine(ABC):
     """Reads tables lazily and runs Narwhals expressions over them; a context, as it may hold temporary files."""
 
     def __init__(self) -> None:
-        self._unpacked: list[tempfile.TemporaryDirectory[str]] = []
+        self._held = ExitStack()  # what is given back at the end
         self._scanned: dict[str, Path] = {}  # by the place that is read, the file that was asked for
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for folder in self._unpacked:
-            folder.cleanup()
+        self._held.close()
 
     @abstractmethod
     def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:
@@ -78,10 +77,11 @@ class Engine(ABC):
         """
         others = [name for name in frame.collect_schema().names() if name not in made]
         table = self.collect(frame.select(*others, *(each for expressions in made.values() for each in expressions)))
-        coded = {name: table[name].dictionary_encode().combine_chunks() for name in texts}
-        return {name: table[name].to_numpy() for name in table.column_names if name not in texts}, {
-            name: Texts(np.asarray(column.indices.fill_null(-1)), column.dictionary) for name, column in coded.items()
-        }
+        coded = {}
+        for name in texts:
+            column = table[name].dictionary_encode().combine_chunks()
+            coded[name] = Texts(np.asarray(column.indices.fill_null(-1)), column.dictionary)
+        return {name: table[name].to_numpy() for name in table.column_names if name not in coded}, coded
 
     def scan(self, path: Path) -> nw.LazyFrame[Any]:
         """Return the table in ``path``: Parquet by its ending, else CSV."""
@@ -101,9 +101,7 @@ class Engine(ABC):
         return plain
 
     def _unpacked_copy(self, path: Path) -> Path:
-        folder = tempfile.TemporaryDirectory(prefix="recsys-")
-        self._unpacked.append(folder)
-        plain = Path(folder.name) / "table.csv"
+        plain = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="recsys-"))) / "table.csv"
         try:
             with _unpacked(path) as packed, plain.open("wb") as stream:
                 shutil.copyfileobj(packed, stream, 1 << 20)
@@ -179,10 +177,7 @@ class DuckDBEngine(Engine):
     def __init__(self) -> None:
         super().__init__()
         self._connection = duckdb.connect(config={"preserve_insertion_order": False, "threads": n_threads()})
-
-    def __exit__(self, *error: object) -> None:
-        self._connection.close()
-        super().__exit__(*error)
+        self._held.callback(self._connection.close)
 
     def scan_csv(self, path: Path, separator: str = ",") -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         plain = self._plain(path)
