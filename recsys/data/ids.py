@@ -29,7 +29,7 @@ def ranks_in(ids: pa.Array, column: Texts) -> np.ndarray:
     rank = places_in(ids, column.values) + np.int32(1)
     rank[rank == 0] = UNKNOWN
     rank[np.asarray(pc.equal(column.values, ""))] = ABSENT
-    return np.append(rank, np.int32(ABSENT))[column.codes]  # the last stands for code -1
+    return np.asarray(np.append(rank, np.int32(ABSENT))[column.codes])  # the last stands for code -1
 
 
 def occurring(ranks: np.ndarray, ids: pa.Array, stays: np.ndarray | None = None) -> tuple[np.ndarray, pa.Array]:

@@ -21,6 +21,7 @@ from recsys.errors import DataError
 AnyFrame = Any  #: A data frame of any library that Narwhals knows: pandas, Polars (also lazy), PyArrow, DuckDB, …
 Backend = Literal["pandas", "polars", "pyarrow"]
 Use = Literal["id", "time", "number", "attribute"]
+Which = Literal["user", "item"]
 
 _TEXT = (types.is_string, types.is_large_string, types.is_string_view)
 _NUMBER = (types.is_integer, types.is_floating, types.is_decimal)
@@ -71,7 +72,7 @@ class FrameStyle:
         known = columns if isinstance(columns, dict) else SCHEMA_NAMES
         return cls(about["backend"], about.get("user_dtype"), about.get("item_dtype"), known)
 
-    def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Literal["user", "item"]) -> Any:  # noqa: ANN401
+    def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Which) -> Any:  # noqa: ANN401
         """Return external ids (n,), given as text, as a series of the library and the dtype in which they came.
 
         They stay text where the dtype cannot hold them: a missing id, or ``A7`` among whole numbers.
