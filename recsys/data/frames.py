@@ -56,8 +56,9 @@ def given_histories(
     offsets = offsets_of(user, len(listed))
     numbers = pa.array([str(number) for number in range(len(listed))], pa.string())
     events = Events(user, item[kept], on_day, quantity=np.array(quantities, np.float32)[kept])
+    columns: dict[str, Any] = {name: events.column(name) for name in schema.EVENT_ARRAYS if name != "basket"}
     own_log = Purchases(
-        **{name: events.column(name) for name in schema.EVENT_ARRAYS if name != "basket"},
+        **columns,
         basket=basket_numbers(user, on_day, None, offsets),
         offsets=offsets,
         manifest={"source": "given", "fingerprint": "given"},

@@ -108,8 +108,8 @@ class Purchases:
 
     @classmethod
     def _in_memory(cls, prepared: Prepared, manifest: dict[str, Any], style: FrameStyle) -> Self:
-        manifest = manifest | write_prepared(prepared)
-        return cls(**prepared.arrays, manifest=manifest, tables=prepared.tables, style=style)
+        arrays: dict[str, Any] = dict(prepared.arrays)
+        return cls(**arrays, manifest=manifest | write_prepared(prepared), tables=prepared.tables, style=style)
 
     def extended(
         self,
