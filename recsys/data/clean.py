@@ -17,7 +17,7 @@ from recsys.data.days import day_number
 from recsys.data.encode import BAD_DAY, Columns, encode_columns, ranked, require_few_channels
 from recsys.data.engine import Engine
 from recsys.data.expressions import valid_time
-from recsys.data.ids import ABSENT, UNKNOWN, ascending, occurring, ranks_in, texts_of, with_attributes, with_ids_of
+from recsys.data.ids import ABSENT, UNKNOWN, ascending, occurring, ranks_in, texts_of, with_attributes
 from recsys.data.order import Events
 from recsys.data.planned_promotions import require_sold, usable_promotions
 from recsys.data.sources.base import RawTables
@@ -67,12 +67,9 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     item_table, known_items = _read_table(tables, "items", schema.ITEM_ID, engine, report)
     user_table, known_users = _read_table(tables, "users", schema.USER_ID, engine, report)
     columns, texts = encode_columns(tables, engine)
-    sold = texts.pop(schema.ITEM_ID)
-    items = known_items if tables.items is not None and not tables.partial_items else with_ids_of(known_items, sold)
-    columns["item"] = ranks_in(items, sold)
-    users = with_ids_of(known_users, texts[schema.USER_ID])
-    columns["user"] = ranks_in(users, texts.pop(schema.USER_ID))
-    known_user = np.asarray(pc.is_in(users, value_set=known_users))
+    sold, add_sold = texts.pop(schema.ITEM_ID), tables.items is None or tables.partial_items
+    columns["item"], items, known_item = ranks_in(known_items, sold, add=add_sold)
+    columns["user"], users, known_user = ranks_in(known_users, texts.pop(schema.USER_ID), add=True)
     mask, wanted = _apply_rules(columns, tables, config, len(items), report)
     kept = slice(None) if mask.all() else mask  # a slice copies nothing
     columns = {name: column[kept] for name, column in columns.items()}
@@ -84,7 +81,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     if promotions is not None:
         require_sold(promotions, items, _origin(tables))
     if wanted is None:
-        wanted = np.asarray(pc.is_in(items, value_set=known_items)) & (not tables.sold_items_only)
+        wanted = known_item & (not tables.sold_items_only)
     item, item_ids = occurring(columns["item"], items, wanted)
     user, user_ids = occurring(columns["user"], users, known_user & (not config.limits_histories))
     types = tables.events.collect_schema()

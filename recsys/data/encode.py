@@ -72,7 +72,8 @@ def ranked(column: Texts, kept: np.ndarray | slice, dtype: DType) -> tuple[np.nd
     labels = ascending(column.values)
     if dtype.is_integer():
         labels = labels.take(pc.array_sort_indices(labels.cast(pa.uint64() if dtype == nw.UInt64 else pa.int64())))
-    return occurring(ranks_in(labels, column)[kept], labels)
+    ranks, _, _ = ranks_in(labels, column)
+    return occurring(ranks[kept], labels)
 
 
 def require_few_channels(n_channels: int) -> None:

@@ -18,18 +18,20 @@ def ascending(ids: pa.Array) -> pa.Array:
     return unique.take(pc.array_sort_indices(unique))
 
 
-def with_ids_of(known: pa.Array, column: Texts) -> pa.Array:
-    """Return the ``known`` ids and those in ``column``, ascending."""
-    new = column.values.filter(pc.invert(pc.is_in(column.values, value_set=known)))
-    return ascending(pa.concat_arrays([known, new])) if len(new) else known
+def ranks_in(known: pa.Array, column: Texts, *, add: bool = False) -> tuple[np.ndarray, pa.Array, np.ndarray]:
+    """Return the rank (E,) int32 of each text from 1, the ids that have ranks, and which of these (n,) are ``known``.
 
-
-def ranks_in(ids: pa.Array, column: Texts) -> np.ndarray:
-    """Return the rank (E,) int32 from 1 among ``ids`` (n,): UNKNOWN is none of them, ABSENT null or the empty text."""
-    rank = places_in(ids, column.values) + np.int32(1)
-    rank[rank == 0] = UNKNOWN
-    rank[np.asarray(pc.equal(column.values, ""))] = ABSENT
-    return np.asarray(np.append(rank, np.int32(ABSENT))[column.codes])  # the last stands for code -1
+    These are the known ids, and where ``add``, those in the column too, ascending. The rank is UNKNOWN for another text
+    and ABSENT for null and the empty one.
+    """
+    ids, is_known = known, np.ones(len(known), dtype=bool)
+    place, absent = places_in(known, column.values), np.asarray(pc.equal(column.values, ""))
+    new = (place < 0) & ~absent
+    if add and new.any():
+        ids = ascending(pa.concat_arrays([known, column.values.filter(pa.array(new))]))
+        is_known, place = np.asarray(pc.is_in(ids, value_set=known)), places_in(ids, column.values)
+    rank = np.where(absent, ABSENT, np.where(place < 0, UNKNOWN, place + 1))
+    return np.append(rank, ABSENT).astype(np.int32)[column.codes], ids, is_known  # code -1 stands for null
 
 
 def occurring(ranks: np.ndarray, ids: pa.Array, stays: np.ndarray | None = None) -> tuple[np.ndarray, pa.Array]:
