@@ -28,7 +28,8 @@ import pyarrow as pa
 from recsys.config import Config, DataConfig
 from recsys.data.days import day_date, day_number
 from recsys.data.frames import FrameStyle, given_histories, id_texts
-from recsys.data.native import Which, is_empty
+from recsys.data.from_frames import is_empty
+from recsys.data.native import Which
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, OutputExistsError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of

@@ -24,14 +24,10 @@ _ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip", ".gz", ".tsv", ".
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
-    """Return the purchases, items and users that the column map ``config.columns`` finds under ``config.raw``.
+    """Return what the column map ``config.columns`` finds under ``config.raw``.
 
-    Attributes taken from the purchases' own file are, per id, the most frequent value among the rows that no rule
-    drops; of values equally frequent the first in the alphabet.
-
-    Raises:
-        ConfigError: there is no column map, or it is not one.
-        DataError: a file or a column is missing.
+    Attributes taken from the purchases' own file are those of the rows that no rule drops. ConfigError where there is
+    no column map, or it is not one; DataError where a file or a column is missing.
     """
     columns = load_column_map(config.columns)
     raw = config.raw or Path()
