@@ -19,7 +19,6 @@ from recsys.evaluation.tables import REASONS_SCHEMA
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.components import SEQUENCE
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
-from recsys.modeling.explain import reasons as reasons_module
 from recsys.modeling.explain.leave_one_out import Listed, histories_without, lost_logits
 from recsys.modeling.explain.reasons import N_NAMED, explain
 from recsys.modeling.explain.sentences import LEAST_PROMOTION, ReasonTexts, say_reasons, write_reasons
@@ -320,14 +319,6 @@ def test_reasons_do_not_depend_on_company_nor_on_what_else_is_listed(shop):
     assert np.array_equal(alone.past_item[0], together.past_item[7, 2:4])
     assert np.array_equal(alone.reason[0], together.reason[7, 2:4])
     np.testing.assert_allclose(alone.share[0], together.share[7, 2:4], atol=1e-4)
-
-
-def test_the_purchases_tried_first_hold_the_one_that_matters_most(shop, monkeypatch):
-    monkeypatch.setattr(reasons_module, "MOST_LEFT_OUT", 4)
-    fewer = explain(shop.decoder, shop.histories, shop.lists.item[:, :2])
-    new = shop.reasons.count[:, :2] == 0
-    same = fewer.past_item[..., 0] == shop.reasons.past_item[:, :2, 0]
-    assert same[new].mean() > 0.8
 
 
 def test_the_first_reason_that_holds_is_the_reason(shop):

@@ -17,10 +17,9 @@ from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.scores import DayScores, Scores
 from recsys.modeling.recommenders.decoder import Reading
-from recsys.modeling.recommenders.scored_pairs import rank_in_row
 from recsys.signals.categories import category_history
 from recsys.signals.co_purchases import co_purchases, no_co_purchases
-from recsys.signals.past_items import PAST_FEATURES, PastItems
+from recsys.signals.past_items import PastItems
 from recsys.signals.snapshot import Snapshot
 
 #: Positions that are read at once while items are left out.
@@ -71,19 +70,13 @@ class Listed:
         return scores.of_pairs(query_n, item_QK.flatten()).view(item_QK.shape)
 
 
-def items_to_leave_out(listed: Listed, at_most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs to try: the row (P,) int64 of a history, ascending, and an item (P,) int64 of its newest events.
-
-    Of more than ``at_most`` items of a history, those that were bought last.
-    """
+def items_read(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row (P,) int64 of a history, ascending, and each item (P,) int64 of the newest events read of it."""
     arrays, n_rows = listed.reading.arrays, listed.n_rows
     events = listed.reading.sequences.item_BT.cpu().numpy()
-    row, position = np.nonzero((events > 0) & (events < n_rows))
-    is_read = np.isin(arrays.past_query * n_rows + arrays.past_item, row * n_rows + events[row, position])
-    pair = np.flatnonzero(is_read)
-    age = arrays.past_features[pair, PAST_FEATURES.index("age_last")]
-    newest = pair[np.lexsort((age, arrays.past_query[pair]))]
-    pair = np.sort(newest[rank_in_row(arrays.past_query[newest]) < at_most])
+    # Neither padding nor a start mark has the key of an item.
+    of_events = np.arange(len(events))[:, None] * n_rows + events
+    pair = np.flatnonzero(np.isin(arrays.past_query * n_rows + arrays.past_item, of_events))
     return arrays.past_query[pair], arrays.past_item[pair]
 
 

@@ -25,8 +25,6 @@ leaving out (see :mod:`recsys.modeling.explain.leave_one_out`):
   ``max_length``; the gaps and the wait close over them;
 * all other components are asked again with all purchases of the item cut out of the whole history. What these read of
   the user as a whole (how many purchases and trips, how long since the last, how far apart) stays as it was.
-
-Of more than ``MOST_LEFT_OUT`` items of the newest events, as many are tried: those that were bought last.
 """
 
 from dataclasses import dataclass
@@ -39,15 +37,13 @@ from recsys.data.purchases import Histories
 from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
 from recsys.modeling.decoder.scores import PairScores
-from recsys.modeling.explain.leave_one_out import Listed, items_to_leave_out, lost_logits
+from recsys.modeling.explain.leave_one_out import Listed, items_read, lost_logits
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.schema import REASONS
 from recsys.signals.snapshot import Snapshot
 
 #: Past items that a reason names at most, and how much of the first one's effect the others have at least.
 N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
-#: Past items that are left out one by one, at most.
-MOST_LEFT_OUT = 24
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def _put_by_past_items(listed: Listed, replaced_QK: Tensor) -> Tensor:
 
 def _influences(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
     """Return the past items (Q, K, J) int32 whose loss would cost each item most, and their shares float32."""
-    row, left_out = items_to_leave_out(listed, MOST_LEFT_OUT)
+    row, left_out = items_read(listed)
     lost_PK = lost_logits(listed, row, left_out).clamp(min=0).float().cpu().numpy()
     past_item = np.zeros((*listed.item_QK.shape, N_NAMED), dtype=np.int32)
     share = np.zeros((*listed.item_QK.shape, N_NAMED), dtype=np.float32)
