@@ -52,7 +52,7 @@ def _why(run: Run, log: Purchases) -> Why | None:
     families = import_module("recsys.modeling.families")  # loads torch, which a report without reasons needs not
     decoder = families.load_decoder(run, log)
     if not isinstance(decoder, import_module("recsys.modeling.recommenders.decoder").DecoderRecommender):
-        talk.print(f"no reasons are shown: there are none of {families.family_of(run.config).title}")
+        talk.print(f"no reasons are shown: there are none of {families.TITLES[run.config.family]}")
         return None
     say_reasons = import_module("recsys.modeling.explain.sentences").say_reasons
 

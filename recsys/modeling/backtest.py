@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -19,11 +20,9 @@ from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
 from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.lists import systems_of
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.predict import show_fold_lists
+from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.train import train
-from recsys.modeling.training.checkpoint import has_checkpoint
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import in_report_order
 from recsys.storage import write_json
@@ -136,7 +135,7 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
         served = folds[first : first + every]
         train_day = plan.train_day(served[0], 1)
         run_of_weeks = trained(plan, train_day)
-        show_fold_lists(run_of_weeks, log, served, keep=True)
+        import_module("recsys.modeling.lists").write_fold_lists(run_of_weeks, log, served, keep=True)
         scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
         learned_before = day_date(plan.learned_before(train_day)).isoformat()
         of_models += [(run_of_weeks.name, learned_before)] * len(served)
@@ -164,6 +163,7 @@ def trained(plan: Backtest, train_day: int) -> Run:
                 markup=False,
             )
             shutil.rmtree(REPORTS_DIR / config.name / "recommendations", ignore_errors=True)  # of earlier weights
+            has_checkpoint = import_module("recsys.modeling.training.checkpoint").has_checkpoint
             train(config, resume=not plan.force and has_checkpoint(folder), force=True)
         standing = find_run(str(folder))
         standing.open_data()

@@ -3,10 +3,8 @@
 Only whoever fits or opens a decoder loads this module: a rule needs neither torch nor Lightning.
 """
 
-import shutil
 import tempfile
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,9 @@ from recsys.data.native import FrameStyle
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import make_split
-from recsys.evaluation.tables import reason_rows
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import load_weights, save_weights
-from recsys.modeling.explain.reasons import explain
-from recsys.modeling.explain.sentences import ReasonTexts
+from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
 from recsys.modeling.generation.generate import Continuations, continue_histories
 from recsys.modeling.generation.sampling import SamplingConfig
 from recsys.modeling.lists import with_cold_start
@@ -40,18 +36,6 @@ from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
 
-#: What is kept of a run beside its weights.
-_RUN_FILES = (CONFIG_FILE, INFO_FILE, LOG_FILE)
-
-
-class RunFiles:
-    """The folder with what was written while a model was fitted; a temporary one goes when nobody needs it."""
-
-    def __init__(self, folder: Path, *, temporary: bool = False) -> None:
-        self.folder = folder
-        if temporary:
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
 
 @dataclass(frozen=True)
 class DecoderSystem:
@@ -61,7 +45,7 @@ class DecoderSystem:
     info: dict[str, Any]  # of run.json
     decoder: DecoderRecommender
     log: Purchases  # of no user where only a snapshot is at hand
-    run_files: "RunFiles"
+    written: Mapping[str, str]  # what else stands in the folder of the run, by the file's name
     name: str = DECODER
 
     @property
@@ -70,17 +54,10 @@ class DecoderSystem:
         return int(self.info["seen_before"])
 
     @property
-    def snapshot_day(self) -> int:
-        """Day of the snapshot, where only that is at hand; else the one after the newest purchase."""
-        snapshots = self.decoder.snapshots
-        return snapshots.day if isinstance(snapshots, Snapshot) else self.log.last_day + 1
-
-    @property
     def last_day(self) -> int:
         """Day of the newest purchase known; of a snapshot alone, the day before its own."""
-        if self.log.n_users:
-            return self.log.last_day
-        return self.snapshot_day - 1
+        snapshots = self.decoder.snapshots
+        return snapshots.day - 1 if isinstance(snapshots, Snapshot) else self.log.last_day
 
     def at(self, day: int) -> Recommender:
         """Return the decoder with the best sellers of ``day`` for users of whom it knows nothing."""
@@ -108,9 +85,8 @@ class DecoderSystem:
 
     def save(self, folder: Path, *, histories: bool) -> None:
         """Write run, snapshot of the day after the log, and histories into ``folder``."""
-        for name in _RUN_FILES:
-            if (self.run_files.folder / name).is_file():
-                shutil.copyfile(self.run_files.folder / name, folder / name)
+        for name, text in self.written.items():
+            write_text(folder / name, text)
         about = {"system": self.name, "frame_style": self.log.style.to_json()}
         write_json(folder / INFO_FILE, self.info | about)
         save_weights(self.decoder.model.state_dict(), folder / WEIGHTS_FILE)
@@ -122,11 +98,7 @@ class DecoderSystem:
 
     def reasons(self, histories: Histories, item: np.ndarray) -> pa.Table:
         """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""
-        reasons = explain(self.decoder, histories, item)
-        snapshot = self.decoder.snapshots.at(histories.day)
-        texts = ReasonTexts(snapshot, has_neighbours=self.decoder.model.neighbours is not None)
-        past = reasons.past_item, reasons.past_day, reasons.share
-        return reason_rows(histories, reasons.item, reasons.reason, past, texts.say(reasons, histories))
+        return reasons_table(ReasonTexts.of_decoder(self.decoder, histories.day), self.decoder, histories, item)
 
     def similar(self, item: int) -> np.ndarray:
         """Return how much like ``item`` every item is (V,) float32: the cosine of their vectors.
@@ -157,11 +129,11 @@ def fit_decoder(
         DataError: the log is too short for the split.
         ConfigError: the configuration does not fit the log.
     """
-    files = RunFiles(Path(tempfile.mkdtemp(prefix="recsys-run-")), temporary=True)
-    with repeatable():
-        module = build_module(config, log)
-        info = fit(config, log, module, files.folder, callbacks=[_Progress(progress)], command="recsys.fit")
-    return replace(open_decoder(Run(files.folder, config, info), log), run_files=files)
+    with tempfile.TemporaryDirectory(prefix="recsys-run-") as folder:
+        with repeatable():
+            module = build_module(config, log)
+            info = fit(config, log, module, Path(folder), callbacks=[_Progress(progress)], command="recsys.fit")
+        return open_decoder(Run(Path(folder), config, info), log)
 
 
 def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:
@@ -189,7 +161,9 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     info = run.info
     if "seen_before" not in info:
         info = info | {"seen_before": make_split(log, config.split).validation.end_day}
-    return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, RunFiles(run.folder))
+    paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
+    written = {path.name: path.read_text(encoding="utf-8") for path in paths}
+    return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, written)
 
 
 class _Progress(pl.Callback):

@@ -1,7 +1,6 @@
 """Vectors of all items, out of a run or of the data: what the item map is drawn from, and what is alike."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -9,16 +8,12 @@ import torch
 from recsys.config import Config
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
-from recsys.modeling.families import family_of, load_purchase_decoder
+from recsys.modeling.families import TITLES, load_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
-from recsys.modeling.original.recommender import load_transformer
 from recsys.modeling.original.text_transformer import text_vectors
 from recsys.modeling.original.text_vectors import build_text_transformer, run_text_vectors, tokenised_items
-from recsys.runs import Run
-
-#: text: by the text transformer that the run fitted; bert: the stored text vectors that the run's configuration means;
-#: items: those by which the run's decoder scores items.
-Embeddings = Literal["text", "bert", "items"]
+from recsys.modeling.recommenders.decoder import DecoderRecommender
+from recsys.runs import Embeddings, Run
 
 
 def item_vectors(
@@ -39,21 +34,22 @@ def item_vectors(
     if embeddings == "bert":
         stored: np.ndarray = load_embeddings(embeddings_folder(run.config), log)[1 : log.n_items + 1]
         return stored if rows is None else stored[rows]
-    family = family_of(run.config)
+    family = run.config.family
     if embeddings == "text":
-        if family.name != "text":
+        if family != "text":
             raise RunError(
-                f"{run.folder} holds {family.title}, which does not read texts; name a run of the text transformer "
+                f"{run.folder} holds {TITLES[family]}, which does not read texts; name a run of the text transformer "
                 "(`recsys train --config configs/text.yaml`), or take --embeddings items"
             )
         return run_text_vectors(run, log, rows, advance)
-    if family.load is None:
-        raise RunError(f"{run.folder} holds {family.title}, which has no decoder; take --embeddings text")
+    if family == "text":
+        raise RunError(f"{run.folder} holds {TITLES[family]}, which has no decoder; take --embeddings text")
+    decoder = load_decoder(run, log)
     with torch.inference_mode():
-        if family.name == "decoder":
-            weight_VD = load_purchase_decoder(run, log).model.item_vectors()
+        if isinstance(decoder, DecoderRecommender):
+            weight_VD = decoder.model.item_vectors()
         else:  # what the state is multiplied by: at its input the original has other vectors
-            weight_VD = load_transformer(run, log).fc_out.weight
+            weight_VD = decoder.model.fc_out.weight
     vectors: np.ndarray = weight_VD[1 : log.n_items + 1].detach().float().cpu().numpy()
     return vectors if rows is None else vectors[rows]
 

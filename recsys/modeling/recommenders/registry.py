@@ -17,8 +17,6 @@ from recsys.schema import DECODER, in_report_order
 def collect_systems() -> dict[str, FitFunction]:
     """Return what fits each system of ``rules``, by name, in the order in which reports show them.
 
-    Systems that reports know come first, others follow by name.
-
     Raises:
         ConfigError: two files hold a system of the same name.
     """
@@ -40,22 +38,20 @@ def fit_baseline(name: str, known: Histories, config: Config, validation: Fold |
     return BASELINES[name](known, config, validation)
 
 
-def can_fit(name: str, log: Purchases, config: Config) -> bool:
-    """Return whether ``log`` holds what the baseline ``name`` needs: variants need an item column that names products.
+def systems_of(config: Config, log: Purchases) -> list[str]:
+    """Return the decoder and those of the configured baselines for which ``log`` holds what they need.
 
     Raises:
         ConfigError: there is no such baseline.
     """
-    require_baseline(name)
-    return name not in _CAN_FIT or _CAN_FIT[name](log, config)
+    for name in config.baselines.systems:
+        require_baseline(name)
+    fit = [name for name in config.baselines.systems if name not in _CAN_FIT or _CAN_FIT[name](log, config)]
+    return [DECODER, *fit]
 
 
 def require_baseline(name: str) -> None:
-    """Refuse a name that no file of ``rules`` holds.
-
-    Raises:
-        ConfigError: there is no such baseline.
-    """
+    """Refuse a name that no file of ``rules`` holds with a ConfigError."""
     if name not in BASELINES:
         raise ConfigError(
             f"there is no system {name!r} among the rules; beside {DECODER} there are {', '.join(BASELINES)}"

@@ -13,7 +13,7 @@ from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import Attribute
-from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, Embeddings, MapFiles, map_files
+from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, MapFiles, map_files
 from recsys.reports.item_map.layout import (
     Advance,
     Layout,
@@ -27,7 +27,7 @@ from recsys.reports.item_map.layout import (
 from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
-from recsys.runs import Run
+from recsys.runs import Embeddings, Run
 from recsys.storage import read_json, replacing, require_absent, write_json, write_text
 
 #: Items whose neighbours are looked at on the whole map.
