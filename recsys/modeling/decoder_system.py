@@ -36,6 +36,9 @@ from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
 
+#: What a model card says.
+_CARD = Path(__file__).with_name("card.md")
+
 
 @dataclass(frozen=True)
 class DecoderSystem:
@@ -45,7 +48,7 @@ class DecoderSystem:
     info: dict[str, Any]  # of run.json
     decoder: DecoderRecommender
     log: Purchases  # of no user where only a snapshot is at hand
-    written: Mapping[str, str]  # what else stands in the folder of the run, by the file's name
+    written: Mapping[str, bytes]  # what else stands in the folder of the run, by the file's name
     name: str = DECODER
 
     @property
@@ -85,8 +88,8 @@ class DecoderSystem:
 
     def save(self, folder: Path, *, histories: bool) -> None:
         """Write run, snapshot of the day after the log, and histories into ``folder``."""
-        for name, text in self.written.items():
-            write_text(folder / name, text)
+        for name, content in self.written.items():
+            (folder / name).write_bytes(content)
         about = {"system": self.name, "frame_style": self.log.style.to_json()}
         write_json(folder / INFO_FILE, self.info | about)
         save_weights(self.decoder.model.state_dict(), folder / WEIGHTS_FILE)
@@ -162,7 +165,7 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     if "seen_before" not in info:
         info = info | {"seen_before": make_split(log, config.split).validation.end_day}
     paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
-    written = {path.name: path.read_text(encoding="utf-8") for path in paths}
+    written = {path.name: path.read_bytes() for path in paths}
     return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, written)
 
 
@@ -178,22 +181,16 @@ class _Progress(pl.Callback):
 
 def _card(config: Config, info: dict[str, Any], log: Purchases, snapshot: Snapshot) -> str:
     """Return the model card: what the model is, what it learned from, how good it was, what it is not for."""
-    seen = day_date(int(info["seen_before"])) if "seen_before" in info else "?"
     users = f"{log.n_users:,} users, {log.n_events:,} purchases" if log.n_users else "saved without histories"
-    return f"""# {config.name}
-
-A decoder-only transformer and counted components that score what a customer will buy next.
-
-| | |
-|---|---|
-| Components | {", ".join(info.get("components", []) or ["all that fit"])} |
-| Learned from | purchases before {seen} |
-| Data | {users}, {snapshot.n_items:,} items; fingerprint {str(log.manifest.get("fingerprint", ""))[:12] or "none"} |
-| Snapshot | {day_date(snapshot.day)} |
-| {info.get("metric", "metric")} | {info.get("best_value", float("nan")):.4f} on the validation window |
-| Seed | {info.get("seed", config.seed)} |
-| Made | {info.get("created", "")}, code {info.get("code_version", "")}, torch {info.get("torch_version", "")} |
-
-It is meant to order items of this shop for its own customers. It knows nothing of stock, of prices to come or of other
-shops. Lists are only as fresh as the histories and the snapshot: update them.
-"""
+    return _CARD.read_text(encoding="utf-8").format(
+        name=config.name,
+        components=", ".join(info.get("components", []) or ["all that fit"]),
+        seen=day_date(int(info["seen_before"])) if "seen_before" in info else "?",
+        data=f"{users}, {snapshot.n_items:,} items",
+        fingerprint=str(log.manifest.get("fingerprint", ""))[:12] or "none",
+        day=day_date(snapshot.day),
+        metric=info.get("metric", "metric"),
+        value=info.get("best_value", float("nan")),
+        seed=info.get("seed", config.seed),
+        made=f"{info.get('created', '')}, code {info.get('code_version', '')}, torch {info.get('torch_version', '')}",
+    )
