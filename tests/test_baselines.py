@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.fusion import fuse_reciprocal_ranks
 from recsys.config import Config
 from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories, Purchases, event_positions
@@ -22,7 +23,7 @@ from recsys.modeling.recommenders.registry import BASELINES, collect_systems, fi
 from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
 from recsys.modeling.recommenders.rules.popularity import Popularity, segments_of
 from recsys.modeling.recommenders.rules.repeat import Repeat
-from recsys.modeling.recommenders.scored_pairs import Pairs, fuse_reciprocal_ranks, top_k
+from recsys.modeling.recommenders.scored_pairs import Pairs, top_k
 
 K = 4
 

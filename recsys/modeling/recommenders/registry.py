@@ -1,8 +1,9 @@
 """All rules and classical models by name: NumPy, SciPy and `implicit`, no training loop of ours."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Final
+from typing import Final
 
 from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
@@ -10,8 +11,10 @@ from recsys.errors import ConfigError
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.rules import FitFunction, LogCheck
 from recsys.schema import DECODER, in_report_order
+
+#: Fits a system to what is known of everybody at a day. It may choose its settings on the fold, where there is one.
+FitFunction = Callable[[Histories, Config, Fold | None], Recommender]
 
 
 def collect_systems() -> dict[str, FitFunction]:
@@ -20,7 +23,12 @@ def collect_systems() -> dict[str, FitFunction]:
     Raises:
         ConfigError: two files hold a system of the same name.
     """
-    systems: dict[str, FitFunction] = _collect("SYSTEMS")
+    systems: dict[str, FitFunction] = {}
+    for module in iter_modules(rules.__path__):
+        found = getattr(import_module(f"{rules.__name__}.{module.name}"), "SYSTEMS", {})
+        if twice := systems.keys() & found.keys():
+            raise ConfigError(f"{module.name}.py holds {', '.join(twice)}, as another file of rules does; rename one")
+        systems |= found
     return {name: systems[name] for name in in_report_order(systems)}
 
 
@@ -39,15 +47,15 @@ def fit_baseline(name: str, known: Histories, config: Config, validation: Fold |
 
 
 def systems_of(config: Config, log: Purchases) -> list[str]:
-    """Return the decoder and those of the configured baselines for which ``log`` holds what they need.
+    """Return the decoder and the configured baselines; variants only where an item column of ``log`` tells them.
 
     Raises:
         ConfigError: there is no such baseline.
     """
+    has_variants = config.baselines.variant_column in log.items.columns
     for name in config.baselines.systems:
         require_baseline(name)
-    fit = [name for name in config.baselines.systems if name not in _CAN_FIT or _CAN_FIT[name](log, config)]
-    return [DECODER, *fit]
+    return [DECODER, *(name for name in config.baselines.systems if name != "variants" or has_variants)]
 
 
 def require_baseline(name: str) -> None:
@@ -58,17 +66,5 @@ def require_baseline(name: str) -> None:
         )
 
 
-def _collect(attribute: str) -> dict[str, Any]:
-    """Return the dictionary ``attribute`` of every file of ``rules`` that has one, all in one."""
-    collected: dict[str, Any] = {}
-    for module in iter_modules(rules.__path__):
-        entries = getattr(import_module(f"{rules.__name__}.{module.name}"), attribute, {})
-        if twice := collected.keys() & entries.keys():
-            raise ConfigError(f"{module.name}.py holds {', '.join(twice)}, as another file of rules does; rename one")
-        collected |= entries
-    return collected
-
-
 #: How each baseline is fitted, by the name under which it is reported.
 BASELINES: Final = collect_systems()
-_CAN_FIT: Final[dict[str, LogCheck]] = _collect("CAN_FIT")

@@ -12,7 +12,6 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.item_knn import N_THREADS, count_matrix
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
@@ -88,4 +87,4 @@ def _als(known: Histories, config: Config, validation: Fold | None) -> LeastSqua
     return LeastSquares(model, fit_popularity_week(known, config))
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"als": _als}
+SYSTEMS: Final = {"als": _als}

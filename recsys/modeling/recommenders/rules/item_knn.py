@@ -11,7 +11,6 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs, top_k
@@ -133,4 +132,4 @@ def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
     return similarity
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"covisitation": _covisitation, "item_knn": _item_knn}
+SYSTEMS: Final = {"covisitation": _covisitation, "item_knn": _item_knn}

@@ -13,7 +13,6 @@ from recsys.errors import DataError
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.scored_pairs import user_chunks
 from recsys.signals.sales import is_sale
 
@@ -195,4 +194,4 @@ def _popularity(known: Histories, config: Config, validation: Fold | None) -> Po
     return Popularity.fit("popularity", known, segment=config.predict.segment)
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"popularity_week": fit_popularity_week, "popularity": _popularity}
+SYSTEMS: Final = {"popularity_week": fit_popularity_week, "popularity": _popularity}
