@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from recsys.config import Config, dump_config
 from recsys.data.purchases import Histories, Purchases
@@ -22,10 +23,8 @@ class RuleSystem:
     log: Purchases
     _fitted: dict[int, Recommender] = field(default_factory=dict, repr=False)  # of the day asked last
 
-    @property
-    def seen_before(self) -> int | None:
-        """First day that has no part in what was learned; None where everything is counted at the day asked."""
-        return None
+    #: First day that has no part in what was learned: None, as everything is counted at the day asked.
+    seen_before: ClassVar[int | None] = None
 
     @property
     def last_day(self) -> int:
