@@ -21,13 +21,13 @@ from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module, repeatable
-from recsys.modeling.decoder.weights import load_weights, save_weights
+from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
 from recsys.modeling.generation.generate import Continuations, continue_histories
 from recsys.modeling.generation.sampling import SamplingConfig
 from recsys.modeling.lists import with_cold_start
 from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, build_purchase_model
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.training.fit import fit
 from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE, LOG_FILE, SNAPSHOT_FOLDER, WEIGHTS_FILE, Run
@@ -157,16 +157,12 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
         source, log = snapshot, Purchases.without_users(snapshot.items.to_arrow(), style)
     else:
         raise DataError(f"{run.folder} has neither histories nor a snapshot; save the model again")
-    n_promoted = 0 if source.promotions is None else len(source.promotions.features)
-    with torch.random.fork_rng(devices=[]):  # what is drawn for a fresh model is overwritten at once
-        model = build_purchase_model(config, source.codes, user_codes, n_promoted)
-    load_weights(model, run.folder / WEIGHTS_FILE)
-    info = run.info
+    decoder, info = load_purchase_decoder(run, source, user_codes), run.info
     if "seen_before" not in info:
         info = info | {"seen_before": make_split(log, config.split).validation.end_day}
     paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
     written = {path.name: path.read_bytes() for path in paths}
-    return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, written)
+    return DecoderSystem(config, info, decoder, log, written)
 
 
 class _Progress(pl.Callback):

@@ -7,10 +7,9 @@ from typing import Final
 
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
-from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.original.recommender import OriginalRecommender, load_transformer
-from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model, signals_of
-from recsys.runs import WEIGHTS_FILE, Run
+from recsys.modeling.recommenders.decoder import DecoderRecommender, load_purchase_decoder, signals_of
+from recsys.runs import Run
 
 #: By ``Config.family``.
 TITLES: Final = {"decoder": "our decoder", "original": "an original decoder", "text": "a text transformer"}
@@ -30,7 +29,4 @@ def load_decoder(run: Run, log: Purchases) -> DecoderRecommender | OriginalRecom
         )
     if config.family == "original":
         return OriginalRecommender(load_transformer(run, log), config.original.seq_max_len)
-    snapshots, user_codes = signals_of(config, log)
-    model = build_purchase_model(config, snapshots.codes, user_codes, snapshots.n_promoted)
-    load_weights(model, run.folder / WEIGHTS_FILE)
-    return DecoderRecommender(model, snapshots, user_codes)
+    return load_purchase_decoder(run, *signals_of(config, log))

@@ -44,9 +44,9 @@ class Listed:
     @cached_property
     def has_category(self) -> np.ndarray:
         """Which categories the listed items of each history have (Q, codes) bool."""
-        codes, item_QK = self.snapshot.codes, self.item_QK.cpu().numpy()
-        has = np.zeros((len(item_QK), max(codes.n_category_codes, 1)), dtype=bool)
-        has[np.arange(len(item_QK))[:, None], codes.categories[item_QK].reshape(len(item_QK), -1)] = True
+        codes = self.snapshot.codes
+        has = np.zeros((len(self.item_QK), max(codes.n_category_codes, 1)), dtype=bool)
+        has[np.arange(len(has))[:, None, None], codes.categories[self.item_QK.cpu().numpy()]] = True
         return has
 
     @cached_property

@@ -10,9 +10,11 @@ from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.recommenders.base import Recommendations, Recommender
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
 from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.runs import WEIGHTS_FILE, Run
 from recsys.schema import DECODER
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.queries import Queries, SnapshotSource, query_at
@@ -178,3 +180,12 @@ def signals_of(config: Config, log: Purchases) -> tuple[Snapshots, UserCodes | N
     """Return what a model of the settings ``config`` reads beside the log itself."""
     user_codes = UserCodes.from_users(log.users) if config.model.customer else None
     return Snapshots(log, promotions=config.model.promotions), user_codes
+
+
+def load_purchase_decoder(run: Run, snapshots: SnapshotSource, user_codes: UserCodes | None) -> DecoderRecommender:
+    """Return our decoder of a run over ``snapshots``; a RunError says where the weights do not fit."""
+    n_promoted = 0 if snapshots.promotions is None else len(snapshots.promotions.features)
+    with torch.random.fork_rng(devices=[]):  # what is drawn for a fresh model is overwritten at once
+        model = build_purchase_model(run.config, snapshots.codes, user_codes, n_promoted)
+    load_weights(model, run.folder / WEIGHTS_FILE)
+    return DecoderRecommender(model, snapshots, user_codes)
