@@ -16,11 +16,10 @@ from recsys.modeling.recommenders.candidates import Candidates, candidates_at
 from recsys.modeling.recommenders.decoder import WithColdStart
 from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.recommenders.rules.popularity import Popularity
-from recsys.modeling.recommenders.rules.repeat import Repeat
 from recsys.modeling.rule_system import fit_rule
 from recsys.runs import Run
 from recsys.schema import DECODER
-from recsys.storage import read_json, replacing, write_json
+from recsys.storage import replacing
 
 #: Users whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
@@ -33,9 +32,9 @@ def fit_system(name: str, run: Run, config: Config, known: Histories) -> Recomme
         ConfigError: there is no such system.
         RunError: the run's weights do not fit its configuration.
     """
-    if name == DECODER:
-        return with_cold_start(load_decoder(run, known.log), config, known)
-    return fit_rule(name, config, known)
+    if name != DECODER:
+        return fit_rule(name, config, known)
+    return with_cold_start(load_decoder(run, known.log), config, known)
 
 
 def with_cold_start(decoder: Recommender, config: Config, known: Histories) -> WithColdStart:
@@ -60,18 +59,13 @@ def write_fold_lists(run: Run, log: Purchases, folds: tuple[Fold, ...], *, keep:
         talk.print(f"variants are left out: the items have no column {config.baselines.variant_column}")
     wanted = [(fold, name, run.table_path(name, fold.name)) for fold in folds for name in systems]
     wanted = [table for table in wanted if not (keep and table[2].is_file())]
-    settings_path = run.report_folder / "recommendations" / "choices.json"
-    settings: dict[str, dict[str, float]] = read_json(settings_path) if keep and settings_path.is_file() else {}
     with progress() as bar:
         task = bar.add_task("systems × folds", total=len(wanted))
         for fold, name, path in wanted:
             bar.update(task, description=f"{fold.name} {name}")
             recommender = fit_system(name, run, config, fold.everybody(log))
             write_lists(recommender, fold.histories(log), config.predict.k, fold_candidates(fold, log, config), path)
-            if isinstance(recommender, Repeat):
-                settings.setdefault(fold.name, {})["half_life_days"] = recommender.half_life_days
             bar.advance(task)
-    write_json(settings_path, settings)
     return len(wanted)
 
 
