@@ -36,7 +36,7 @@ from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
 
-#: What a model card says.
+#: What the model is, what it learned from, how good it was, what it is not for.
 _CARD = Path(__file__).with_name("card.md")
 
 
@@ -52,7 +52,7 @@ class DecoderSystem:
     name: str = DECODER
 
     @property
-    def seen_before(self) -> int | None:
+    def seen_before(self) -> int:
         """First day that has no part in what was learned, nor in what was chosen."""
         return int(self.info["seen_before"])
 
@@ -97,7 +97,16 @@ class DecoderSystem:
         snapshot.save(folder / SNAPSHOT_FOLDER)
         if histories and self.log.n_users:
             self.log.save(folder / HISTORIES_FOLDER)
-        write_text(folder / "card.md", _card(self.config, self.info, self.log, snapshot))
+        log = self.log
+        users = f"{log.n_users:,} users, {log.n_events:,} purchases" if log.n_users else "saved without histories"
+        facts = {
+            "components": ", ".join(self.config.model.components or ["all that fit"]),
+            "seen": day_date(self.seen_before),
+            "data": f"{users}, {snapshot.n_items:,} items",
+            "fingerprint": str(log.manifest.get("fingerprint", ""))[:12] or "none",
+            "day": day_date(snapshot.day),
+        }
+        write_text(folder / "card.md", _CARD.read_text(encoding="utf-8").format(**self.info | facts))
 
     def reasons(self, histories: Histories, item: np.ndarray) -> pa.Table:
         """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""
@@ -173,20 +182,3 @@ class _Progress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         self.advance(trainer.global_step, int(trainer.estimated_stepping_batches))
-
-
-def _card(config: Config, info: dict[str, Any], log: Purchases, snapshot: Snapshot) -> str:
-    """Return the model card: what the model is, what it learned from, how good it was, what it is not for."""
-    users = f"{log.n_users:,} users, {log.n_events:,} purchases" if log.n_users else "saved without histories"
-    return _CARD.read_text(encoding="utf-8").format(
-        name=config.name,
-        components=", ".join(info.get("components", []) or ["all that fit"]),
-        seen=day_date(int(info["seen_before"])) if "seen_before" in info else "?",
-        data=f"{users}, {snapshot.n_items:,} items",
-        fingerprint=str(log.manifest.get("fingerprint", ""))[:12] or "none",
-        day=day_date(snapshot.day),
-        metric=info.get("metric", "metric"),
-        value=info.get("best_value", float("nan")),
-        seed=info.get("seed", config.seed),
-        made=f"{info.get('created', '')}, code {info.get('code_version', '')}, torch {info.get('torch_version', '')}",
-    )

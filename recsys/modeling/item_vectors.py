@@ -8,11 +8,11 @@ import torch
 from recsys.config import Config
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
+from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.families import TITLES, load_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.text_transformer import text_vectors
 from recsys.modeling.original.text_vectors import build_text_transformer, run_text_vectors, tokenised_items
-from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.runs import Embeddings, Run
 
 
@@ -31,26 +31,26 @@ def item_vectors(
         RunError: the run fitted no such model.
         DataError: the stored text vectors are missing, or do not cover the items.
     """
-    if embeddings == "bert":
-        stored: np.ndarray = load_embeddings(embeddings_folder(run.config), log)[1 : log.n_items + 1]
-        return stored if rows is None else stored[rows]
     family = run.config.family
-    if embeddings == "text":
-        if family != "text":
-            raise RunError(
-                f"{run.folder} holds {TITLES[family]}, which does not read texts; name a run of the text transformer "
-                "(`recsys train --config configs/text.yaml`), or take --embeddings items"
-            )
-        return run_text_vectors(run, log, rows, advance)
-    if family == "text":
+    if embeddings == "text" and family != "text":
+        raise RunError(
+            f"{run.folder} holds {TITLES[family]}, which does not read texts; name a run of the text transformer "
+            "(`recsys train --config configs/text.yaml`), or take --embeddings items"
+        )
+    if embeddings == "items" and family == "text":
         raise RunError(f"{run.folder} holds {TITLES[family]}, which has no decoder; take --embeddings text")
-    decoder = load_decoder(run, log)
-    with torch.inference_mode():
-        if isinstance(decoder, DecoderRecommender):
-            weight_VD = decoder.model.item_vectors()
-        else:  # what the state is multiplied by: at its input the original has other vectors
-            weight_VD = decoder.model.fc_out.weight
-    vectors: np.ndarray = weight_VD[1 : log.n_items + 1].detach().float().cpu().numpy()
+    if embeddings == "text":
+        return run_text_vectors(run, log, rows, advance)
+    vectors: np.ndarray
+    if embeddings == "bert":
+        vectors = load_embeddings(embeddings_folder(run.config), log)
+    else:
+        model = load_decoder(run, log).model
+        with torch.inference_mode():
+            # Of an original what the state is multiplied by: at its input it has other vectors.
+            weight_VD = model.item_vectors() if isinstance(model, PurchaseModel) else model.fc_out.weight
+        vectors = weight_VD.detach().float().cpu().numpy()
+    vectors = vectors[1 : log.n_items + 1]
     return vectors if rows is None else vectors[rows]
 
 

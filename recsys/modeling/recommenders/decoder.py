@@ -88,9 +88,8 @@ class DecoderRecommender:
 
     def read(self, histories: Histories, max_length: int | None = None) -> Reading:
         """Return ``histories`` as the model reads them, at most ``max_length`` positions of each."""
-        device = self.model.item_bias.device
+        device, longest = self.model.item_bias.device, max_length or self.model.config.max_length
         codes = None if histories.given else self.user_codes
-        longest = self.model.config.max_length if max_length is None else max_length
         sequences, queries = query_at(self.snapshots, histories, longest, codes, lifts=self.model.reads_lifts)
         read = SequenceTensors.from_arrays(sequences, device), QueryTensors.from_arrays(queries, device)
         return Reading(histories, *read, self.model.read(*read), queries)
@@ -135,18 +134,15 @@ class PurchaseReader:
 
     def __init__(self, decoder: DecoderRecommender, histories: Histories, *, n_context: int, n_new: int) -> None:
         """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
-        self.model = model = decoder.model
-        item_tower, transformer = model.transformer()
-        self._tower, self._transformer = item_tower, transformer
+        self.model = decoder.model
+        self._tower, self._transformer = self.model.transformer()
         reading = decoder.read(histories, n_context)
-        sequences, self.queries = reading.sequences, reading.queries
-        item_BT = sequences.item_BT
+        self.queries, item_BT, gap_BT = reading.queries, reading.sequences.item_BT, reading.sequences.gap_days_BT
         self.newest_R, self.gap_R = self.queries.position_Q, self.queries.days_until_query_Q
-        self.cache = transformer.new_cache(len(histories), item_BT.shape[1] + n_new)
+        self.cache = self._transformer.new_cache(len(histories), item_BT.shape[1] + n_new)
         position_BT = torch.arange(item_BT.shape[1]).expand_as(item_BT)
-        state_BTD = transformer.extend(
-            model.inputs(sequences), sequences.gap_days_BT, position_BT, item_BT > 0, self.cache
-        )
+        input_BTD = self.model.inputs(reading.sequences)
+        state_BTD = self._transformer.extend(input_BTD, gap_BT, position_BT, item_BT > 0, self.cache)
         self.logits_RV = self._logits(state_BTD[self.queries.row_Q, self.newest_R], self.gap_R)
 
     def extend(self, item_R: Tensor) -> None:
