@@ -27,7 +27,7 @@ leaving out (see :mod:`recsys.modeling.explain.leave_one_out`):
   the user as a whole (how many purchases and trips, how long since the last, how far apart) stays as it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,7 +53,6 @@ class Reasons:
     Shapes: N terms; J = ``N_NAMED`` past items, those with the largest share first, 0 after the last.
     """
 
-    user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index
     reason: np.ndarray  # (Q, K) int8 position in schema.REASONS
     term_names: tuple[str, ...]
@@ -84,7 +83,7 @@ def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray,
     model.train(was_training)
     places = np.argsort(order)
     reason, *others = (np.concatenate(columns)[places] for columns in zip(*parts, strict=True))
-    return Reasons(np.asarray(histories.user_index, dtype=np.int32), item, reason, model.term_names, *others)
+    return Reasons(item, reason, model.term_names, *others)
 
 
 def _explain(
@@ -133,30 +132,28 @@ def _explain(
 def _terms(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
     """Return the terms (Q, K, N) float32 of the listed items' logits, and by how much each raises its item."""
     model = listed.model
-    given: dict[str, Tensor] = {}
-    mean: dict[str, Tensor] = {}
-    for name in model.term_names:
-        scores = listed.terms.get(name)
-        given[name] = listed.given_by(scores)
-        mean[name] = torch.zeros_like(given[name]) if scores is None else scores.mean_Q()[:, None]
-    given["bias"], mean["bias"] = model.item_bias[listed.item_QK], model.item_bias[1:].mean()
+    scores = [listed.terms.get(name) for name in model.term_names]
+    given = dict(zip(model.term_names, map(listed.given_by, scores), strict=True))
+    given["bias"] = model.item_bias[listed.item_QK]
     if model.past_items is not None:
-        given[PastItemComponent.name] = _put_by_past_items(listed, sum(given.values(), torch.zeros(())))
-    terms = torch.stack([given[name] for name in model.term_names], dim=-1)
-    raised = torch.stack([given[name] - mean[name] for name in model.term_names], dim=-1)
-    return terms.float().cpu().numpy(), raised.float().cpu().numpy()
+        given[PastItemComponent.name] = _put_by_past_items(
+            listed, model.past_items, sum(given.values(), torch.zeros(()))
+        )
+    mean = {name: one.mean_Q()[:, None] for name, one in listed.terms.items()} | {"bias": model.item_bias[1:].mean()}
+    raised = [given[name] - mean.get(name, 0) for name in model.term_names]
+    terms_QKN, raised_QKN = (torch.stack(parts, dim=-1) for parts in (list(given.values()), raised))
+    return terms_QKN.float().cpu().numpy(), raised_QKN.float().cpu().numpy()
 
 
-def _put_by_past_items(listed: Listed, replaced_QK: Tensor) -> Tensor:
+def _put_by_past_items(listed: Listed, component: PastItemComponent, replaced_QK: Tensor) -> Tensor:
     """Return what the past items' own logits put in the place of ``replaced_QK``, less these; 0 for other items."""
-    queries, past_items = listed.reading.queries, listed.model.past_items
-    if past_items is None or not len(queries.past_query_P):
+    queries = listed.reading.queries
+    if not len(queries.past_query_P):
         return torch.zeros_like(replaced_QK)
-    logit_P = past_items.logits(queries, listed.reading.query_QD)
-    pairs = queries.past_query_P, queries.past_item_P
-    shape = len(queries), listed.n_rows
-    is_past_QK = listed.given_by(PairScores(*pairs, torch.ones_like(logit_P), *shape)) > 0
-    return torch.where(is_past_QK, listed.given_by(PairScores(*pairs, logit_P, *shape)) - replaced_QK, 0)
+    logit_P = component.logits(queries, listed.reading.query_QD)
+    own = PairScores(queries.past_query_P, queries.past_item_P, logit_P, len(queries), listed.n_rows)
+    is_past_QK = listed.given_by(replace(own, score_C=torch.ones_like(logit_P))) > 0
+    return torch.where(is_past_QK, listed.given_by(own) - replaced_QK, 0)
 
 
 def _influences(listed: Listed) -> tuple[np.ndarray, np.ndarray]:

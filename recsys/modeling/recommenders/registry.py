@@ -35,8 +35,7 @@ def collect_systems() -> dict[str, FitFunction]:
 def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
     """Return the baseline ``name`` fitted to ``known``, the histories of everybody at a day.
 
-    Of ``config``, ``baselines``, ``seed`` and ``predict.segment`` are read. Settings are chosen on the fold
-    ``validation``, with what was known at its day; None takes middle values.
+    Settings are chosen on the fold ``validation``, with what was known at its day; None takes middle values.
 
     Raises:
         ConfigError: there is no such baseline.
@@ -47,11 +46,7 @@ def fit_baseline(name: str, known: Histories, config: Config, validation: Fold |
 
 
 def systems_of(config: Config, log: Purchases) -> list[str]:
-    """Return the decoder and the configured baselines; variants only where an item column of ``log`` tells them.
-
-    Raises:
-        ConfigError: there is no such baseline.
-    """
+    """Return the decoder and the configured baselines, which exist; variants only where ``log`` has their column."""
     has_variants = config.baselines.variant_column in log.items.columns
     for name in config.baselines.systems:
         require_baseline(name)
