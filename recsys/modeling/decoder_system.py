@@ -75,13 +75,12 @@ class DecoderSystem:
         Raises:
             UsageError: only a snapshot is at hand.
         """
-        snapshots = self.decoder.snapshots
+        snapshots, model = self.decoder.snapshots, self.decoder.model
         if not isinstance(snapshots, Snapshots):
             raise UsageError(
                 "the model was saved without histories, so nothing can be added to them; save it with them"
             )
         extended = snapshots.extended(log)
-        model = self.decoder.model
         if log.n_items > self.log.n_items:
             model = model.extended(extended.codes)
         return replace(self, decoder=DecoderRecommender(model, extended, self.decoder.user_codes), log=log)

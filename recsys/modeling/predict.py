@@ -165,11 +165,7 @@ def show_held_out(chosen: Run) -> None:
 
 
 def predict_folds(chosen: Run, *, force: bool = False) -> None:
-    """Write the lists of the decoder and of every configured baseline for each test fold of a run.
-
-    Raises:
-        OutputExistsError: lists are there and ``force`` is false.
-    """
+    """Write the lists of the decoder and of every configured baseline for each test fold of a run."""
     log, config = chosen.open_data(), chosen.config
     folds = make_split(log, config.split).tests
     for system in (DECODER, *config.baselines.systems):

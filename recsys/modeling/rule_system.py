@@ -43,11 +43,7 @@ class RuleSystem:
         return RuleSystem(self.name, self.config, log)
 
     def save(self, folder: Path, *, histories: bool) -> None:
-        """Write what :func:`recsys.load` reads into ``folder``.
-
-        Raises:
-            UsageError: histories are to stay out.
-        """
+        """Write what :func:`recsys.load` reads into ``folder``; a UsageError where histories are to stay out."""
         if not histories:
             raise UsageError(f"{self.name} counts histories and is nothing without them; save it with histories=True")
         write_text(folder / CONFIG_FILE, dump_config(self.config))
@@ -57,11 +53,7 @@ class RuleSystem:
 
 
 def fit_rule(name: str, config: Config, known: Histories) -> Recommender:
-    """Return the rule or classical model called ``name``, fitted to ``known``, the histories of everybody at a day.
-
-    Raises:
-        ConfigError: there is no such system.
-    """
+    """Return the rule or classical model called ``name``, fitted to ``known``, the histories of everybody at a day."""
     try:
         validation = make_split(known.log, config.split).validation
     except DataError:  # a log so short has no window on which a setting could be chosen

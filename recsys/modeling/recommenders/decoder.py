@@ -26,7 +26,6 @@ from recsys.signals.user_codes import UserCodes
 class Reading:
     """Some histories as the model reads them: made once, and enough for lists, reasons and continuations."""
 
-    histories: Histories
     sequences: SequenceTensors
     queries: QueryTensors
     query_QD: Tensor | None  # None where the model has no transformer
@@ -92,7 +91,7 @@ class DecoderRecommender:
         codes = None if histories.given else self.user_codes
         sequences, queries = query_at(self.snapshots, histories, longest, codes, lifts=self.model.reads_lifts)
         read = SequenceTensors.from_arrays(sequences, device), QueryTensors.from_arrays(queries, device)
-        return Reading(histories, *read, self.model.read(*read), queries)
+        return Reading(*read, self.model.read(*read), queries)
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ class Pairs:
         return Pairs(self.row[keep], self.item[keep], self.score[keep], self.last[keep])
 
 
-def united(first: Pairs, second: Pairs) -> Pairs:
-    """Return the pairs of both; no (row, item) may be in both."""
-    columns = zip(vars(first).values(), vars(second).values(), strict=True)
-    both = Pairs(*(np.concatenate(parts) for parts in columns))
-    return both.where(np.argsort(both.row, kind="stable"))
+def united(*parts: Pairs) -> Pairs:
+    """Return the pairs of all parts; no (row, item) may be in two of them."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    together = Pairs(*(np.concatenate(column) for column in columns))
+    return together.where(np.argsort(together.row, kind="stable"))
 
 
 def user_chunks(histories: Histories, max_events: int = MAX_EVENTS) -> Iterator[slice]:
