@@ -132,7 +132,7 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
     log, folds, every = plan.log, plan.folds, retrain_every or len(plan.folds)
     systems = in_report_order(systems_of(plan.config, log))
     scored: list[FoldLists] = []
-    models: list[dict[str, str]] = []
+    models: list[tuple[str, str]] = []
     for first in range(0, len(folds), every):
         served = folds[first : first + every]
         train_day = plan.train_day(served[0], 1)
@@ -140,10 +140,11 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
         import_module("recsys.modeling.lists").write_fold_lists(run_of_weeks, log, served, keep=True)
         scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
         learned_before = day_date(plan.learned_before(train_day)).isoformat()
-        models += [{"run": run_of_weeks.name, "learned_before": learned_before}] * len(served)
+        models += [(run_of_weeks.name, learned_before)] * len(served)
     protocol = protocol_of(plan.whole, log, folds, scored)
     scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
-    scores["folds"] = [{**fold, **model} for fold, model in zip(scores["folds"], models, strict=True)]
+    described = zip(scores["folds"], models, strict=True)
+    scores["folds"] = [{**fold, "run": name, "learned_before": day} for fold, (name, day) in described]
     return scores
 
 

@@ -6,6 +6,7 @@ catalogue.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +127,7 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     together = co_purchases(past, {snapshot.day: listed.lift}, day) if reads_lifts else no_co_purchases()
     row_P, item_P = (torch.from_numpy(part).to(whole.row_Q.device) for part in (row, item))
     sequences, position_P, days_P = _sequences_without(listed, row_P, item_P)
-    changed = {
+    changed: dict[str, np.ndarray] = {
         "past_query_P": past.query,
         "past_item_P": past.item,
         "past_features_PF": past.features,
@@ -137,15 +138,9 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
         "co_purchase_item_C": together.item,
         "co_purchase_features_CF": together.features,
     }
-    queries = replace(
-        whole,
-        row_Q=torch.arange(len(row), device=row_P.device),
-        position_Q=position_P,
-        days_until_query_Q=days_P,
-        day_place_Q=whole.day_place_Q[row_P],
-        **{name: torch.from_numpy(array).to(row_P.device) for name, array in changed.items()},
-    )
-    return sequences, queries
+    tensors: dict[str, Any] = {name: torch.from_numpy(array).to(row_P.device) for name, array in changed.items()}
+    tensors |= {"row_Q": torch.arange(len(row), device=row_P.device), "day_place_Q": whole.day_place_Q[row_P]}
+    return sequences, replace(whole, position_Q=position_P, days_until_query_Q=days_P, **tensors)
 
 
 def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[SequenceTensors, Tensor, Tensor]:
