@@ -128,9 +128,8 @@ def generate(
         request = {name: value for name, value in request.items() if name not in ("temperature", "top_k", "top_p")}
     write_json(settings, request | {"ended_by_the_decoder": int(continued.ended.sum())})
     section = load_continued(found, data)
-    if section is None:
-        raise UsageError(f"{table} vanished while its page was written; run the command again")
-    write_text(page, build_page(found, section, date.today()))
+    if section is not None:  # None without a table, which was written just now
+        write_text(page, build_page(found, section, date.today()))
     return page
 
 

@@ -26,12 +26,7 @@ CHUNK_USERS = 16_384
 
 
 def fit_system(name: str, run: Run, config: Config, known: Histories) -> Recommender:
-    """Return the system called ``name``, ready to be asked at the day of ``known``, the histories of everybody.
-
-    Raises:
-        ConfigError: there is no such system.
-        RunError: the run's weights do not fit its configuration.
-    """
+    """Return the system called ``name``, ready to be asked at the day of ``known``, the histories of everybody."""
     if name != DECODER:
         return fit_rule(name, config, known)
     return with_cold_start(load_decoder(run, known.log), config, known)

@@ -91,8 +91,11 @@ def main(
     for output, is_wanted in ((path, True), (submission_path, submission), (reasons_path, reasons)):
         if is_wanted:
             require_absent(output, force=force)
-    date_asked = None if day is None else _parse_day(day)
-    everybody, recommender = predict_everybody(chosen, config, system, date_asked, (candidates, blocklist), path)
+    try:
+        asked = None if day is None else day_number(date.fromisoformat(day))
+    except ValueError as error:
+        raise ConfigError(f"--date {day!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
+    everybody, recommender = predict_everybody(chosen, config, system, asked, (candidates, blocklist), path)
     if submission:
         write_submission(path, submission_path)
         check_submission(submission_path, everybody.log)
@@ -174,13 +177,6 @@ def predict_folds(chosen: Run, *, force: bool = False) -> None:
     n_tables = import_module("recsys.modeling.lists").write_fold_lists(chosen, log, folds)
     folder = chosen.report_folder / "recommendations"
     talk.print(f"wrote {n_tables} tables under {folder}; next: recsys evaluate --run {chosen.name}")
-
-
-def _parse_day(text: str) -> int:
-    try:
-        return day_number(date.fromisoformat(text))
-    except ValueError as error:
-        raise ConfigError(f"--date {text!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
 
 
 if __name__ == "__main__":

@@ -82,10 +82,7 @@ class Popularity:
 
         ``item`` (Q, k) int32 are the distinct allowed item_index of the Q users in rank order, padded with 0 at the
         end. Returned is the place (Q, k) in the ranking, from 1, of each item that was filled in; 0 where the list was
-        kept.
-
-        Raises:
-            DataError: exclusions leave a user fewer than k items.
+        kept. A DataError says where exclusions leave a user fewer than k items.
         """
         k, allowed, segment_Q = item.shape[1], candidates.allowed, self._segments(histories)
         taken_row, rank = np.nonzero(item)
