@@ -39,8 +39,6 @@ class Variants(PersonalRecommender):
         """Return each user's own items as the repeat rule scores them, and below them their variants."""
         own = self.repeat.score(histories, k, candidates)
         fitted = own.where(own.item < len(self.product))
-        if not len(fitted.row):
-            return own
         liked = sum_pairs(fitted.row, self.product[fitted.item], fitted.score, fitted.last)
         place, position = event_positions(self.bounds[liked.item], self.bounds[liked.item + 1])
         item = self.item[position]
