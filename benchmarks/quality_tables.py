@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fusion import fuse_reciprocal_ranks
 from benchmarks.quality_data import DataSet, Part
 from benchmarks.quality_lists import ListedFold, member, seed_of
 from recsys.evaluation.results import Cell, Cells
 from recsys.evaluation.scoring import FoldLists, Settings, only, score_systems
-from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
 from recsys.schema import DECODER
 
 #: What stands for the mean over the folds where a fold is named.

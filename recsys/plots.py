@@ -14,8 +14,8 @@ from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
-from recsys.reports.item_map.files import Embeddings, Quality, measured
-from recsys.runs import LOG_FILE, find_run
+from recsys.reports.item_map.files import Quality, measured
+from recsys.runs import LOG_FILE, Embeddings, find_run
 from recsys.storage import read_json, require_absent
 
 app = typer.Typer(no_args_is_help=True)

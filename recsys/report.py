@@ -50,9 +50,8 @@ def main(
 def _why(run: Run, log: Purchases) -> Why | None:
     """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
     families = import_module("recsys.modeling.families")  # loads torch, which a report without reasons needs not
-    family = families.family_of(run.config)
-    if not family.has_reasons:
-        talk.print(f"no reasons are shown: there are none of {family.title}")
+    if run.config.family != "decoder":
+        talk.print(f"no reasons are shown: there are none of {families.TITLES[run.config.family]}")
         return None
     decoder = families.load_decoder(run, log)
     sentences = import_module("recsys.modeling.explain.sentences")

@@ -6,7 +6,7 @@ A run folder holds ``config.yaml`` (resolved), ``run.json`` (seed, code version,
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recsys.config import MODELS_DIR, REPORTS_DIR, Config
 from recsys.data.purchases import Purchases, open_purchases
@@ -27,6 +27,9 @@ HISTORIES_FOLDER = "histories"
 TEXT_VECTORS_FILE = "text_vectors.safetensors"
 #: Scores on held-out customers, in the report folder of a run of an original architecture.
 HELD_OUT_FILE = "held_out.json"
+#: Vectors of items that a map may be drawn of. text: by the text transformer that the run fitted; bert: the stored text
+#: vectors that the run's configuration means; items: those by which the run's decoder scores items.
+Embeddings = Literal["text", "bert", "items"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.fusion import fuse_reciprocal_ranks
 from benchmarks.peers.export import DATASETS, LEAVE_ONE_OUT_PEERS, WEEKLY_PEERS, config_of, events, export_split
 from benchmarks.peers.files import Budget, Events, Recommendations, Split, best, filled, map_at_k, matrix
 from benchmarks.peers.run import PEERS, choose
@@ -20,7 +21,6 @@ from recsys.data.days import day_number
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import make_split
-from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
 from tests.toy import toy_data, write_prepared
 
 N_DAYS = 150

@@ -19,8 +19,7 @@ from recsys.evaluation.tables import REASONS_SCHEMA
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.components import SEQUENCE
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
-from recsys.modeling.explain import reasons as reasons_module
-from recsys.modeling.explain.leave_one_out import AblatedHistories, Listed, lost_logits
+from recsys.modeling.explain.leave_one_out import Listed, histories_without, lost_logits
 from recsys.modeling.explain.reasons import N_NAMED, explain
 from recsys.modeling.explain.sentences import LEAST_PROMOTION, ReasonTexts, say_reasons, write_reasons
 from recsys.modeling.recommenders.candidates import Candidates, all_items
@@ -200,19 +199,19 @@ def test_without_an_item_all_that_is_read_is_that_of_a_history_without_it(shop):
     """Every table of signals, against data written anew; of categories and co-purchases, those of listed items."""
     listed = listed_for(shop, everything(4))
     arrays = listed.reading.arrays
-    ablated = AblatedHistories.from_pairs(listed, arrays.past_query, arrays.past_item)
-    assert len(ablated.queries) == len(arrays.past_query) > 20
+    ablated, asked = histories_without(listed, arrays.past_query, arrays.past_item)
+    assert len(asked) == len(arrays.past_query) > 20
     of_item = ("count", "decayed_60", "age_last")
     for pair, (row, item) in enumerate(zip(arrays.past_query.tolist(), arrays.past_item.tolist(), strict=True)):
         folder = shop.folder / f"read-{row}-{item}"
         sequences, queries = queries_without(shop.decoder, folder, shop.users, row, item)
         length = sequences.item_BT.shape[1]
-        assert torch.equal(ablated.sequences.item_BT[pair, :length], sequences.item_BT[0])
-        assert torch.equal(ablated.sequences.gap_days_BT[pair, :length], sequences.gap_days_BT[0])
-        assert not ablated.sequences.item_BT[pair, length:].any()
-        assert ablated.queries.position_Q[pair] == queries.position_Q[0]
-        assert ablated.queries.days_until_query_Q[pair] == queries.days_until_query_Q[0]
-        without = taken_of(ablated.queries, torch.tensor([pair]))
+        assert torch.equal(ablated.item_BT[pair, :length], sequences.item_BT[0])
+        assert torch.equal(ablated.gap_days_BT[pair, :length], sequences.gap_days_BT[0])
+        assert not ablated.item_BT[pair, length:].any()
+        assert asked.position_Q[pair] == queries.position_Q[0]
+        assert asked.days_until_query_Q[pair] == queries.days_until_query_Q[0]
+        without = taken_of(asked, torch.tensor([pair]))
         assert torch.equal(without.past_item_P, queries.past_item_P)
         columns = [PAST_FEATURES.index(name) for name in of_item]
         torch.testing.assert_close(without.past_features_PF[:, columns], queries.past_features_PF[:, columns])
@@ -244,11 +243,11 @@ def test_of_a_window_full_of_one_item_nothing_is_left_but_the_start(tmp_path):
     with torch.no_grad():
         reading = decoder.read(log.histories(110))
         listed = Listed(model, snapshots.at(110), reading, {}, torch.ones(2, 1, dtype=torch.int64))
-        ablated = AblatedHistories.from_pairs(listed, *(reading.arrays.past_query, reading.arrays.past_item))
-    assert ablated.sequences.item_BT.tolist() == [[6, 0], [6, 3], [6, 1]]
-    assert ablated.sequences.gap_days_BT.tolist() == [[0, 0], [0, 0], [0, 0]]
-    assert ablated.queries.position_Q.tolist() == [0, 1, 1]
-    assert ablated.queries.days_until_query_Q.tolist() == [0, 7, 10]
+        ablated, asked = histories_without(listed, reading.arrays.past_query, reading.arrays.past_item)
+    assert ablated.item_BT.tolist() == [[6, 0], [6, 3], [6, 1]]
+    assert ablated.gap_days_BT.tolist() == [[0, 0], [0, 0], [0, 0]]
+    assert asked.position_Q.tolist() == [0, 1, 1]
+    assert asked.days_until_query_Q.tolist() == [0, 7, 10]
     assert explain(decoder, log.histories(110), np.array([[1, 2], [4, 3]], dtype=np.int32)).past_day.max() == 107
 
 
@@ -320,14 +319,6 @@ def test_reasons_do_not_depend_on_company_nor_on_what_else_is_listed(shop):
     assert np.array_equal(alone.past_item[0], together.past_item[7, 2:4])
     assert np.array_equal(alone.reason[0], together.reason[7, 2:4])
     np.testing.assert_allclose(alone.share[0], together.share[7, 2:4], atol=1e-4)
-
-
-def test_the_purchases_tried_first_hold_the_one_that_matters_most(shop, monkeypatch):
-    monkeypatch.setattr(reasons_module, "MOST_LEFT_OUT", 4)
-    fewer = explain(shop.decoder, shop.histories, shop.lists.item[:, :2])
-    new = shop.reasons.count[:, :2] == 0
-    same = fewer.past_item[..., 0] == shop.reasons.past_item[:, :2, 0]
-    assert same[new].mean() > 0.8
 
 
 def test_the_first_reason_that_holds_is_the_reason(shop):
@@ -518,8 +509,7 @@ def test_what_the_user_table_says_is_read_without_an_item_too(shop):
         reading = decoder.read(shop.histories.of([3, 4, 5]))
         listed = Listed(model, shop.snapshot, reading, {}, torch.ones(3, 1, dtype=torch.int64))
         row, item = reading.arrays.past_query, reading.arrays.past_item
-        ablated = AblatedHistories.from_pairs(listed, row, item)
-        query_PD = model.read(ablated.sequences, ablated.queries)
+        query_PD = model.read(*histories_without(listed, row, item))
         for pair in range(len(row)):
             user = 3 + int(row[pair])
             folder = shop.folder / f"club-{user}-{item[pair]}"

@@ -13,12 +13,12 @@ from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
 from recsys.reports.item_map import attributes
-from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, Embeddings, MapFiles, Quality, map_files
+from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, MapFiles, Quality, map_files
 from recsys.reports.item_map.layout import Advance, kept_layout, plane, unit_vectors
 from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
-from recsys.runs import Run
+from recsys.runs import Embeddings, Run
 from recsys.storage import read_json, replacing, require_absent, write_json, write_text
 
 #: Items whose neighbours are looked at on the whole map.

@@ -3,18 +3,16 @@
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from recsys.errors import DataError
 from recsys.reports.charts import FIGURES_DIR
-from recsys.runs import Run
+from recsys.runs import Embeddings, Run
 from recsys.storage import read_json
 
 QUALITY_FILE = "map-quality.json"
 #: Items of the small picture, as many as the original drew.
 N_FEW = 100
-#: Vectors that a map may be drawn of, and what they are of.
-Embeddings = Literal["text", "bert", "items"]
 TITLES: Final[dict[Embeddings, str]] = {"text": "the text transformer", "bert": "a frozen BERT", "items": "the decoder"}
 #: How good the vectors and the map of each name are, by measure.
 Quality = dict[str, dict[str, float]]

@@ -10,7 +10,6 @@ from recsys.data.purchases import Histories
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
@@ -59,4 +58,4 @@ def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Rep
     return Repeat(max(HALF_LIVES_DAYS, key=quality), fallback)
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"repeat": fit_repeat}
+SYSTEMS: Final = {"repeat": fit_repeat}
