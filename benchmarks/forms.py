@@ -1,7 +1,7 @@
 """Purchases written in any mixture of forms, and read again: ``python -m benchmarks.forms --forms 2000``.
 
-Each form is a draw of separator, quoting, encoding, date form, decimal sign, header, order of columns, line ends, packing
-and dirt. A file must come back as the purchases that were written, or end in one line that says what is asked. Anything
+Each form is a draw of separator, quoting, encoding, date form, decimal sign, header, order of columns, line ends,
+packing and dirt. A file must come back as the purchases that were written, or end in one line that says what is asked. Anything
 else is a silent difference, or a traceback; both must be 0.
 """
 
@@ -88,7 +88,7 @@ class Form:
     @classmethod
     def drawn(cls, seed: int) -> "Form":
         """Draw a form."""
-        draw = random.Random(seed)
+        draw = random.Random(seed)  # noqa: S311
         dirt = ("blank_lines", "empty_rows", "trailing", "spaces", "no_break", "null_words", "footer", "negative")
         return cls(
             seed=seed,
@@ -115,7 +115,7 @@ Purchase = tuple[str, str, datetime, float, float, str]
 
 def purchases(form: Form) -> list[Purchase]:
     """Return made-up purchases: user, item, time to the minute, price, quantity, name."""
-    draw = random.Random(form.seed * 7 + 1)
+    draw = random.Random(form.seed * 7 + 1)  # noqa: S311
     items = [(f"{draw.randrange(10_000, 99_999)}{draw.choice(('', 'A', 'B'))}", draw.choice(NAMES)) for _ in range(12)]
     numbers = draw.random() < 0.5
     users = [str(12_000 + n) if numbers else f"U{n:03}" for n in range(15)]
@@ -132,7 +132,7 @@ def purchases(form: Form) -> list[Purchase]:
 
 def write(form: Form, rows: list[Purchase], folder: Path) -> tuple[Path, dict[str, Any], list[Purchase]]:
     """Write ``rows`` in a form; return the file, the map that reads it, and the purchases that it holds."""
-    draw = random.Random(form.seed * 13 + 5)
+    draw = random.Random(form.seed * 13 + 5)  # noqa: S311
     order = list(range(len(ROLES)))
     draw.shuffle(order)
     names = draw.choice(HEADERS)
@@ -158,7 +158,7 @@ def write(form: Form, rows: list[Purchase], folder: Path) -> tuple[Path, dict[st
         )
     lines = [[row[place] for place in order] for row in cells]
     path = folder / ("SHOP.CSV" if form.packing == "upper" else "shop.csv")
-    path = _packed(form, path, _text(form, [names[place] for place in order], lines, draw))
+    path = _packed(form, path, _text(form, [names[place] for place in order], lines))
     stated: dict[str, Any] = {
         "separator": form.separator,
         "encoding": form.encoding,
@@ -190,7 +190,7 @@ def _cell(form: Form, role: str, value: Any) -> str:  # noqa: ANN401 - whatever 
     return str(value).replace(" ", "\u00a0") if "no_break" in form.dirt and role != "name" else str(value)
 
 
-def _text(form: Form, names: list[str], lines: list[list[str]], draw: random.Random) -> str:
+def _text(form: Form, names: list[str], lines: list[list[str]]) -> str:
     trailing = "trailing" in form.dirt
     rows = [names] * (form.header != "none") + lines
     out = io.StringIO()
@@ -204,7 +204,7 @@ def _text(form: Form, names: list[str], lines: list[list[str]], draw: random.Ran
                 + "\n"
             )
     else:
-        quoting = csv.QUOTE_ALL if form.quoting == "all" else csv.QUOTE_MINIMAL
+        quoting: Any = csv.QUOTE_ALL if form.quoting == "all" else csv.QUOTE_MINIMAL
         writer = csv.writer(out, delimiter=form.separator, quoting=quoting, lineterminator="\n")
         writer.writerows([*row, ""] if trailing else row for row in rows)
     text = out.getvalue().split("\n")[:-1]
@@ -218,7 +218,6 @@ def _text(form: Form, names: list[str], lines: list[list[str]], draw: random.Ran
         text[:0] = [f"sep={form.separator}"]
     if "footer" in form.dirt:
         text += [""]
-    _ = draw
     return form.line_end.join(text) + form.line_end
 
 
@@ -245,7 +244,7 @@ def _typed(form: Form, rows: list[Purchase], order: list[int], names: tuple[str,
     elif form.kind == "jsonl":
         table.with_columns(pl.col(names[2]).dt.to_string("%Y-%m-%d %H:%M:%S")).write_ndjson(path)
     else:
-        from openpyxl import Workbook
+        from openpyxl import Workbook  # type: ignore[import-untyped]
 
         book = Workbook()
         sheet = book.active
@@ -308,8 +307,8 @@ def main() -> None:
     lines = [
         "## Purchases in any form",
         "",
-        f"`python -m benchmarks.forms --forms {arguments.forms} --first {arguments.first}`, {datetime.now(UTC):%Y-%m-%d}, commit "
-        f"{code_version()}, {machine()}, {time.perf_counter() - began:,.0f} s.",
+        f"`python -m benchmarks.forms --forms {arguments.forms} --first {arguments.first}`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"commit {code_version()}, {machine()}, {time.perf_counter() - began:,.0f} s.",
         "",
         "| outcome | forms |",
         "|---|---:|",

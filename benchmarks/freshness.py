@@ -20,7 +20,7 @@ from recsys.evaluation.runs import lists_of_run, protocol_of, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import read_lists
-from recsys.modeling.backtest import Backtest, longest_map, trained, whole
+from recsys.modeling.backtest import Backtest, longest_map, trained
 from recsys.modeling.decoder.components import SEQUENCE
 from recsys.modeling.families import load_decoder
 from recsys.modeling.lists import fold_candidates, with_cold_start, write_lists
@@ -112,7 +112,7 @@ def freshness(plan: Backtest) -> dict[str, Any]:
     by_age = {age: [_fresh_and_stale(plan, fold, age) for fold in plan.folds] for age in TRAINED_BEFORE}
     settings = settings_of(plan.config)
     together = [_together(dict(zip(by_age, folds, strict=True))) for folds in zip(*by_age.values(), strict=True)]
-    protocol = protocol_of(whole(plan), plan.log, plan.folds, together)
+    protocol = protocol_of(plan.whole, plan.log, plan.folds, together)
     rows = [_row(age, score_systems(folds, settings)) for age, folds in by_age.items()]
     return {"protocol": protocol, **score_systems(together, settings), "rows": rows}
 

@@ -70,7 +70,7 @@ def anew(model: Transformer, histories: Histories, n_new: int) -> np.ndarray:
     token_QT = torch.from_numpy(tokens(histories.log, end - _N_READ, end))[:, : _N_READ + 1]
     with torch.inference_mode():
         for _ in range(n_new):
-            logits_QV = model.fc_out(model.states(token_QT)[:, -1])[:, 1 : n_items + 1]
+            logits_QV = model.fc_out(model(token_QT)[:, -1])[:, 1 : n_items + 1]
             token_QT = torch.cat([token_QT, 1 + logits_QV.argmax(-1, keepdim=True)], dim=1)
     return token_QT[:, _N_READ + 1 :].numpy()
 

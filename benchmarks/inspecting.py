@@ -106,7 +106,8 @@ def try_shop(shop: ShopFiles, data: Path, folder: Path) -> Outcome:
     right = found == (shop.user, shop.item, shop.time, shop.rows)
     counted = {"users": (shop.users, manifest["n_users"]), "items": (shop.items, manifest["n_items"])}
     right = right and all(wanted in (None, count) for wanted, count in counted.values())
-    said = f"{manifest['n_events']:,} of {found[3]:,} rows, {manifest['n_users']:,} customers, {manifest['n_items']:,} products"
+    said = f"{manifest['n_events']:,} of {found[3]:,} rows, {manifest['n_users']:,} customers"
+    said += f", {manifest['n_items']:,} products"
     return Outcome("right" if right else "WRONG", said, seconds)
 
 

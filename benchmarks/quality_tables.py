@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fusion import fuse_reciprocal_ranks
 from benchmarks.quality_data import DataSet, Part
 from benchmarks.quality_lists import ListedFold, member, seed_of
-from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
 from recsys.evaluation.results import Cell, Cells
 from recsys.evaluation.scoring import FoldLists, Settings, only, score_systems
-from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
 from recsys.schema import DECODER
 
 #: What stands for the mean over the folds where a fold is named.
@@ -58,7 +57,7 @@ def score_part(part: Part, listed: list[ListedFold], data_set: DataSet, settings
 def settings_for(seeds: list[int], n_resamples: int, systems: tuple[str, ...] = (DECODER,)) -> Settings:
     """Return what is wanted of every part: a trained system's value for a customer is the mean over its seeds."""
     averages = {system: tuple(member(one, system) for one in seeds) for system in systems}
-    return Settings((), n_resamples, CONFIDENCE, RESAMPLING_SEED, averages)
+    return Settings((), n_resamples, averages)
 
 
 def fusion(best: str, other: str) -> str:

@@ -16,7 +16,7 @@ from recsys.console import RunOption, progress, run
 from recsys.data.purchases import Histories
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.evaluate import print_scores
-from recsys.evaluation.metrics import hits_of
+from recsys.evaluation.metrics.base import hits_of
 from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems

@@ -30,20 +30,18 @@ __all__ = [
     "load",
 ]
 
+#: Modules of what is no error.
 _HOMES = {
     "Purchases": "recsys.data.purchases",
     "Snapshot": "recsys.signals.snapshot",
     **dict.fromkeys(("Model", "evaluate", "fit", "load"), "recsys.library"),
-    **dict.fromkeys(
-        ("ConfigError", "DataError", "OutputExistsError", "RecsysError", "RunError", "UsageError"), "recsys.errors"
-    ),
 }
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'recsys' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_HOMES.get(name, "recsys.errors")), name)
     globals()[name] = value
     return value
 

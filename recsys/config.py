@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from recsys.errors import ConfigError, nearest
-from recsys.settings import Section, apply_override, read_yaml, reject_unknown_keys, validated
+from recsys.settings import Section, apply_override, read_yaml, validated
 
 RAW_DIR = Path("data/raw")
 INTERIM_DIR = Path("data/interim")
@@ -348,8 +348,10 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
 def _beside(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Return ``settings`` of the file ``path`` with files of purchases that lie beside it found there."""
     data = settings.get("data")
+    if not isinstance(data, dict):
+        return settings
     for key in ("raw", "columns"):
-        value = data.get(key) if isinstance(data, dict) else None
+        value = data.get(key)
         if isinstance(value, str) and (path.parent / value).exists():
             data[key] = str(path.parent / value)
     return settings
@@ -364,12 +366,10 @@ def _overridden(settings: dict[str, Any], path: Path | None, overrides: list[str
     if not overrides:
         return validated(settings, Config, "the defaults" if path is None else str(path))
     # What is wrong in the file is said of the file, what --set or another option adds is said of the command line.
-    reject_unknown_keys(settings, Config, str(path))
     command_line: dict[str, Any] = {}
     for override in overrides:
         apply_override(command_line, override)
         apply_override(settings, override)
-    reject_unknown_keys(command_line, Config, "the command line")
     origin = "the command line" if path is None else f"{path} and the command line"
     return validated(settings, Config, origin, command_line)
 
@@ -398,11 +398,10 @@ PUBLISHED: Final[dict[str, Any]] = {
 def from_flat(settings: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return flat ``settings`` in sections, over what the original training on ids did.
 
+    A ConfigError says that a key is not one of the flat ones, and by ``origin`` where it was written.
+
     >>> from_flat({"hidden_size": 128}, "model_config.yaml")["original"]
     {'family': 'id', 'hidden_size': 128}
-
-    Raises:
-        ConfigError: a key is not one of the flat ones; ``origin`` says where it was written.
     """
     nested = copy.deepcopy(PUBLISHED)
     for key, value in settings.items():

@@ -1,7 +1,6 @@
 """Turn raw purchases into sequences; download or synthesize raw data."""
 
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from recsys.config import RAW_DIR, Config, DataConfig, load_config
+from recsys.config import RAW_DIR, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, counted, run, talk
 from recsys.data.clean import BAD_PROMOTION
 from recsys.data.download import download_hm
@@ -54,23 +53,43 @@ def main(
     request = {"source": source, "raw": raw, "engine": engine, "start": start, "end": end, "top_k_items": top_k_items}
     overrides = [f"data.{key}={value}" for key, value in request.items() if value is not None]
     overrides += ["data.strict=true"] if strict else []
-    named = load_config(config, [*(settings or []), *overrides])
-    resolved = named.model_copy(update={"data": with_split_rules(named.data)}) if split else named
+    data = load_config(config, [*(settings or []), *overrides]).data
+    data = with_split_rules(data) if split else data
     began = time.perf_counter()
-    manifest = prepare(resolved.data, force=force)
-    _show(manifest, resolved, time.perf_counter() - began)
-    talk.print(f"next: recsys train {_same_data(resolved.data, config, split)}")
+    manifest = prepare(data, force=force)
+    _show(manifest, data)
+    talk.print(f"wrote {data.folder}/ in {time.perf_counter() - began:.1f} s (details in report.json)")
+    # The options by which another command reads the same data, whatever the command line said beside --config.
+    if config is None and not split:
+        words, usual = f"--set data.source={data.source}", DataConfig(source=data.source)
+    else:
+        words = f"--config {config or CONFIGS_DIR / 'original_id.yaml'}"
+        usual = load_config(config).data if config else with_split_rules(DataConfig())
+    words += f" --set data.name={data.folder.name}" if data.folder != usual.folder else ""
+    talk.print(f"next: recsys train {words}")
 
 
-def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
-    """Print what was read, dropped and written."""
+def _show(manifest: dict[str, Any], data: DataConfig) -> None:
+    """Print what was read, dropped and found."""
     report = manifest["report"]
     found = report["found"] | {"exact_duplicates": report["exact_duplicates"]}
     bad_promotions = found.pop(BAD_PROMOTION, 0)
     rows = [("rows read", report["rows_read"])]
     dropped, stated = report["dropped"], manifest["stated_rules"]
     rows += [(f"  dropped: {rule}", count) for rule, count in dropped.items() if count or rule in stated]
-    rows += [*_history_counts(manifest, config), ("events kept", manifest["n_events"])]
+    before = report["before_history_limits"]
+    if before:
+        least, most = data.min_history or 1, data.max_history
+        limits = f"{least} or more" if most is None else f"{least} to {most}"
+        held_out = n_held_out(manifest["n_users"])
+        rows += [
+            ("purchases of the items kept", before["events"]),
+            ("users who made them", before["users"]),
+            (f"users with {limits} of them", manifest["n_users"]),
+            (f"  of whom, by seed {HELD_OUT_SEED}, to learn from", manifest["n_users"] - held_out),
+            ("  held out", held_out),
+        ]
+    rows.append(("events kept", manifest["n_events"]))
     rows += [(f"  of which, or mended: {finding}", count) for finding, count in found.items() if count]
     rows += [("users", manifest["n_users"]), ("items", manifest["n_items"])]
     if "promotions" in manifest["hashes"]:
@@ -87,35 +106,8 @@ def _show(manifest: dict[str, Any], config: Config, seconds: float) -> None:
         talk.print(f"read as: {note}", markup=False)
     for finding, count in found.items():
         if count and "leading_zero" in finding:
-            talk.print(
-                f"warning: {count:,} ids had lost their leading zero and got it back ({finding})", style="yellow"
-            )
-    talk.print(f"wrote {config.data.folder}/ in {seconds:.1f} s (details in report.json)")
-
-
-def _history_counts(manifest: dict[str, Any], config: Config) -> Iterator[tuple[str, int]]:
-    """Yield what there was before users were left out for the length of their history, and what is left."""
-    before = manifest["report"]["before_history_limits"]
-    if not before:
-        return
-    least, most = config.data.min_history or 1, config.data.max_history
-    limits = f"{least} or more" if most is None else f"{least} to {most}"
-    held_out = n_held_out(manifest["n_users"])
-    yield "purchases of the items kept", before["events"]
-    yield "users who made them", before["users"]
-    yield f"users with {limits} of them", manifest["n_users"]
-    yield f"  of whom, by seed {HELD_OUT_SEED}, to learn from", manifest["n_users"] - held_out
-    yield "  held out", held_out
-
-
-def _same_data(data: DataConfig, config: Path | None, split: bool) -> str:
-    """Return the options by which another command reads ``data``, whatever the command line said beside ``config``."""
-    if config is None and not split:
-        words, usual = f"--set data.source={data.source}", DataConfig(source=data.source)
-    else:
-        words = f"--config {config or CONFIGS_DIR / 'original_id.yaml'}"
-        usual = load_config(config).data if config else with_split_rules(DataConfig())
-    return words + (f" --set data.name={data.folder.name}" if data.folder != usual.folder else "")
+            warning = f"warning: {count:,} ids had lost their leading zero and got it back ({finding})"
+            talk.print(warning, style="yellow")
 
 
 @app.command()

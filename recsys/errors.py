@@ -1,21 +1,11 @@
-"""The errors this project raises at its borders.
-
-::
-
-    RecsysError               exit code 1; the message says what was found, what was expected, what to do
-    ├── DataError             the input tables cannot be used as they are
-    ├── RunError              a run folder, its weights or its configuration do not fit together
-    └── UsageError            exit code 2; the command was asked for something it cannot mean
-        ├── ConfigError       an unknown key, a value out of range, a file that is not a configuration
-        └── OutputExistsError the output is already there and ``--force`` was not given
-"""
+"""The errors this project raises at its borders: each says what was found, what was expected, what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class RecsysError(Exception):
-    """Base of all errors a user can cause and mend; the command line prints it as one line."""
+    """Base of all errors a user can cause and mend; the command line prints it as one line and exits with its code."""
 
     exit_code = 1
 

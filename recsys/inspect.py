@@ -123,11 +123,8 @@ def _show_columns(shop: Shop) -> None:
 
 def _kind(column: Column) -> str:
     if column.kind == "number":
-        return (
-            "whole numbers"
-            if column.is_whole
-            else "numbers" + {",": ", decimal comma", "?": ", decimal sign open"}.get(column.decimal, "")
-        )
+        sign = {",": ", decimal comma", "?": ", decimal sign open"}.get(column.decimal, "")
+        return "whole numbers" if column.is_whole else f"numbers{sign}"
     if column.kind == "time" and column.times is not None:
         forms = ", ".join(column.times.formats)
         return "times" + (f" {forms}" if forms else "") + (" (open)" if column.times.question else "")

@@ -15,6 +15,7 @@
 # Long because: it is the whole of what callers of the library use, in one place.
 
 import datetime as dt
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -23,15 +24,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys.config import Config, DataConfig
 from recsys.data.days import day_date, day_number
 from recsys.data.frames import FrameStyle, given_histories, id_texts
+from recsys.data.from_frames import is_empty
+from recsys.data.native import Which
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, OutputExistsError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
-from recsys.evaluation.scoring import score_systems
+from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at, known_items, require_enough
@@ -50,11 +52,21 @@ if TYPE_CHECKING:
 Day = dt.date | str
 #: Purchases of one person: pairs of item and day, or triples with a quantity.
 History = Sequence[tuple[Any, ...]]
+#: Ids of any kind: one, a list, or a series of some library.
+Ids: TypeAlias = Any
+#: A data frame of pandas, Polars, PyArrow or DuckDB; answers are of the library in which the purchases came.
+Frame: TypeAlias = Any
 
 #: Later than any purchase, in days since 1970-01-01.
 _NEVER = 10**6
+#: What follows ``difference`` in the columns of an evaluation, by the key of its cell.
+_ENDS = {"": "value", "_low": "low", "_high": "high"}
+#: Columns of reasons that hold ids, and of what.
+_ID_COLUMNS: dict[str, Which] = {USER_ID: "user", ITEM_ID: "item", PAST_ITEM_ID: "item"}
 #: Loads torch and Lightning, which a rule needs not.
 _DECODER_SYSTEM = "recsys.modeling.decoder_system"
+#: What is said of the data where somebody gave a frame.
+_GIVEN = DataConfig(source="frame", name="given")
 #: A fitted system with the log it reads.
 System: TypeAlias = "RuleSystem | DecoderSystem"
 
@@ -85,11 +97,12 @@ def fit(
         ConfigError: there is no such system, or a setting does not fit.
         DataError: the purchases are too few or too short for what is asked.
     """
-    _require_shop(shop)
-    given: dict[str, object] = {"seed": seed, **(settings or {})}
-    of_data = [name for name in given if name.partition(".")[0] == "data"]
-    if of_data:
-        raise UsageError(f"settings name {of_data[0]}, but the purchases are taken as given; filter them before")
+    settings = {} if settings is None else settings
+    _require(shop=shop, system=system, settings=settings, progress=progress)
+    for name in _names("settings", settings):
+        if name.partition(".")[0] == "data":
+            raise UsageError(f"settings name {name}, but the purchases are taken as given; filter them before")
+    given: dict[str, object] = {"seed": seed, **settings}
     if epochs is not None:
         given["training.epochs"] = epochs
     if until == "end":
@@ -97,7 +110,10 @@ def fit(
     elif until != "validation":
         raise UsageError(f"until is {until!r}; expected validation or end")
     chosen: Config = validated(nested(given), Config, "the settings given")
-    config = chosen.model_copy(update={"data": _data_config(shop)})
+    # Where the purchases came from, as far as they know.
+    prepared = shop.manifest.get("settings")
+    of_shop = validated(prepared, DataConfig, str(shop.folder)) if isinstance(prepared, dict) else _GIVEN
+    config = chosen.model_copy(update={"data": of_shop})
     if system == DECODER:
         return Model(import_module(_DECODER_SYSTEM).fit_decoder(config, shop, progress))
     require_baseline(system)
@@ -111,6 +127,7 @@ def load(folder: str | Path) -> "Model":
         RunError: the folder holds no model, or a part of it is damaged.
         DataError: its histories are not where they were.
     """
+    _require(folder=folder)
     folder = Path(folder)
     if not (folder / INFO_FILE).is_file():
         state = f"lacks {INFO_FILE}" if folder.is_dir() else "does not exist"
@@ -136,26 +153,22 @@ def load(folder: str | Path) -> "Model":
 
 def evaluate(
     model: "Model", shop: Purchases, *, folds: int = 3, beside: Iterable[str] = (), metrics: Iterable[str] = ()
-) -> Any:  # noqa: ANN401 - a frame of the library in which the purchases came
-    """Return how good a model's lists are in the last windows of ``shop``, beside other systems, out of the catalogue.
+) -> Frame:
+    """Return how good a model's lists are in the last windows of ``shop``, ``beside`` rules, out of the catalogue.
 
-    Each window is asked for at its first day; rules are fitted to what was known then. Intervals are paired bootstrap
-    intervals over users. ``difference`` is the model minus the system of the row.
-
-    Args:
-        model: whose lists are measured.
-        shop: the purchases; those that the model knows, or newer.
-        folds: number of windows of ``split.horizon_days``, the last ones.
-        beside: names of rules to compare with.
-        metrics: names such as ``map@12`` and ``ndcg@12``; all that are computed by default.
+    ``shop`` are the purchases that the model knows, or newer ones. Each of the last ``folds`` windows of
+    ``split.horizon_days`` is asked for at its first day; rules are fitted to what was known then. ``metrics`` are names
+    such as ``map@12``, all that are computed by default.
 
     Returns:
-        A frame with ``system, metric, value, low, high, difference, difference_low, difference_high, n_users``.
+        A frame with ``system, metric, value, low, high, difference, difference_low, difference_high, n_users``:
+        paired bootstrap intervals over users, differences of the model minus the system of the row.
 
     Raises:
         UsageError: the model has learned from one of the windows.
     """
-    _require_shop(shop)
+    _require(model=model, shop=shop, beside=beside, metrics=metrics)
+    beside, asked = _names("beside", beside), _names("metrics", metrics)
     known = model.log.item_ids
     if shop is not model.log and not shop.item_ids.slice(0, len(known)).equals(known):
         raise DataError(
@@ -170,30 +183,26 @@ def evaluate(
     config = model.config.model_copy(update={"split": split})
     tests = make_split(shop, split).tests
     seen = model.system.seen_before
-    if tests and seen is not None and tests[0].start_day < seen:
+    if seen is not None and tests[0].start_day < seen:
         raise UsageError(
             f"the model has learned from purchases before {day_date(seen)}, and the first of {folds} windows begins on "
             f"{tests[0].name}; ask for fewer folds, or fit it with settings={{'split.n_folds': {folds}}}"
         )
     systems: dict[str, System] = {model.name: model.system if model.system.log is shop else model.system.extended(shop)}
     systems |= {name: RuleSystem(name, config, shop) for name in beside if name != model.name}
-    scored = [_fold_lists(fold, shop, systems, config) for fold in tests]
-    scores = score_systems(scored, settings_of(config))
+    scores = score_systems([_fold_lists(fold, shop, systems, config) for fold in tests], settings_of(config))
     computed = list(scores["systems"][model.name])
-    wanted = [metrics] if isinstance(metrics, str) else list(metrics) or computed
-    if not set(wanted) <= set(computed):
-        raise UsageError(f"metrics are {wanted}; expected some of {', '.join(computed)}")
+    if not set(asked) <= set(computed):
+        raise UsageError(f"metrics are {asked}; expected some of {', '.join(computed)}")
     rows = []
     for name, cells in scores["systems"].items():
-        for metric, cell in cells.items():
-            if metric in wanted:
-                apart: Mapping[str, Any] = scores["differences"].get(name, {}).get(metric) or {}
-                bounds = (apart.get(key) for key in ("value", "low", "high"))
-                rows.append((name, metric, cell["value"], cell["low"], cell["high"], *bounds))
-    columns = ("system", "metric", "value", "low", "high", "difference", "difference_low", "difference_high")
-    table = {name: pa.array([row[place] for row in rows]) for place, name in enumerate(columns)}
+        for metric in [metric for metric in cells if metric in (asked or computed)]:
+            apart = scores["differences"].get(name, {}).get(metric, {})
+            difference = {f"difference{end}": apart.get(key) for end, key in _ENDS.items()}
+            rows.append({"system": name, "metric": metric, **cells[metric], **difference})
     n_users = sum(len(fold.user_index) for fold in tests)
-    return shop.style.to_native(table | {"n_users": pa.array([n_users] * len(rows))})
+    columns = {name: pa.array([row[name] for row in rows]) for name in rows[0]}
+    return shop.style.to_native(columns | {"n_users": pa.array([n_users] * len(rows))})
 
 
 class Model:
@@ -225,16 +234,16 @@ class Model:
 
     def recommend(
         self,
-        users: Any = None,  # noqa: ANN401 - ids of any kind
+        users: Ids = None,
         *,
         history: History | None = None,
         k: int = 12,
         date: Day | None = None,
-        candidates: Any = None,  # noqa: ANN401 - ids of any kind
-        exclude: Any = None,  # noqa: ANN401 - ids of any kind
+        candidates: Ids = None,
+        exclude: Ids = None,
         exclude_seen: bool | None = None,
         reasons: bool = False,
-    ) -> Any:  # noqa: ANN401 - a frame of the library in which the purchases came
+    ) -> Frame:
         """Return the ``k`` best items for each of ``users``, or for somebody with the ``history`` given.
 
         Args:
@@ -261,7 +270,7 @@ class Model:
             columns[REASON] = self._reason_texts(histories, lists.item)
         return self.log.style.to_native(columns)
 
-    def similar_items(self, item: Any, k: int = 10) -> Any:  # noqa: ANN401 - an id, a frame
+    def similar_items(self, item: Ids, k: int = 10) -> Frame:
         """Return the ``k`` items most like ``item`` by the decoder's item vectors: the item, ``rank`` and ``score``.
 
         Raises:
@@ -276,7 +285,7 @@ class Model:
         rank = np.arange(1, len(best) + 1)
         return self.log.style.to_native({RANK: rank, ITEM_ID: ids, SCORE: score_V[best]})
 
-    def explain(self, user: Any, k: int = 3, *, date: Day | None = None) -> Any:  # noqa: ANN401 - an id, a frame
+    def explain(self, user: Ids, k: int = 3, *, date: Day | None = None) -> Frame:
         """Return why the ``k`` best items are recommended to ``user``: a row for each purchase that carried one.
 
         The columns are those of the reasons table of :mod:`recsys.schema`.
@@ -288,21 +297,24 @@ class Model:
         histories = self._histories(user, None, date)
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
         style = self.log.style
-        columns: dict[str, Any] = {name: _plain(table[name]) for name in table.column_names}
-        columns[USER_ID] = style.ids_to_native(columns[USER_ID], "user")
-        for name in (ITEM_ID, PAST_ITEM_ID):
-            columns[name] = style.ids_to_native(columns[name], "item")
+        columns: dict[str, Any] = {}
+        for name in table.column_names:
+            column = table[name].combine_chunks()
+            # Some libraries would show what is encoded as a dictionary as categories.
+            columns[name] = column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+        for name, which in _ID_COLUMNS.items():
+            columns[name] = style.ids_to_native(columns[name], which)
         return style.to_native(columns)
 
     def generate(
         self,
-        user: Any,  # noqa: ANN401 - an id
+        user: Ids,
         n: int = 5,
         *,
         date: Day | None = None,
         seed: int = 42,
         method: Literal["sample", "greedy"] = "sample",
-    ) -> Any:  # noqa: ANN401 - a frame of the library in which the purchases came
+    ) -> Frame:
         """Return how the user's history may go on: the user, ``place`` from 1, the item, ``log_probability``.
 
         Raises:
@@ -320,29 +332,27 @@ class Model:
         named = {USER_ID: columns[USER_ID], PLACE: columns[RANK], ITEM_ID: columns[ITEM_ID]}
         return self.log.style.to_native(named | {LOG_PROBABILITY: continued.log_probability.ravel()})
 
-    def update(self, events: Any, *, items: Any = None, users: Any = None) -> "Model":  # noqa: ANN401 - frames
+    def update(self, events: Frame | Purchases, *, items: Frame = None, users: Frame = None) -> "Model":
         """Take newer purchases into histories and sales, without training, and return this model.
 
-        New users and items enter at once, items by the attributes in ``items``.
+        New users and items enter at once, items by the attributes in ``items``. A frame without a row changes nothing.
 
         Raises:
             DataError: as :meth:`Purchases.from_frame`.
         """
-        self.system = self.system.extended(self.log.extended(events, items=items, users=users))
+        if isinstance(events, Purchases) or not is_empty(events, "the frame of purchases"):
+            self.system = self.system.extended(self.log.extended(events, items=items, users=users))
         return self
 
     def save(self, folder: str | Path, *, histories: bool = True, force: bool = False) -> None:
         """Write the model to ``folder``, whole or not at all: weights, settings, snapshot, histories and a card.
 
-        Args:
-            folder: what :func:`load` opens.
-            histories: whether known users' histories go with it; without them it knows items only, and is asked about
-                histories that are given.
-            force: replace what is there.
+        Without ``histories`` it knows no users, only items, and is asked about histories that are given.
 
         Raises:
             OutputExistsError: the folder exists and ``force`` is false.
         """
+        _require(folder=folder)
         folder = Path(folder)
         require_absent(folder, force=force)
         if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -351,15 +361,11 @@ class Model:
             aside.mkdir()
             self.system.save(aside, histories=histories)
 
-    def _histories(self, users: Any, history: History | None, date: Day | None) -> Histories:  # noqa: ANN401 - ids
+    def _histories(self, users: Ids, history: History | None, date: Day | None) -> Histories:
         if users is not None and history is not None:
             raise UsageError("users and history are both given; ask for known users, or for one history")
         day = None if date is None else _day(date)
         if history is not None:
-            history = list(history) if isinstance(history, Iterable) and not isinstance(history, str) else history
-            if day is None:
-                log = given_histories(self.log, [history], _NEVER).histories.log
-                day = max(self.system.last_day, log.last_day if log.n_events else 0) + 1
             return self._given(history, day)
         if not self.log.n_users:
             raise UsageError("the model was saved without histories and knows no users; give it a history")
@@ -372,8 +378,9 @@ class Model:
         everybody = self.log.histories(day)
         return everybody if users is None else everybody.of(self._known_users(users))
 
-    def _given(self, history: History, day: int) -> Histories:
-        given = given_histories(self.log, [history], day)
+    def _given(self, history: History, day: int | None) -> Histories:
+        """Return one history that is given, asked at ``day``, or after all that is known."""
+        given = given_histories(self.log, [history], _NEVER if day is None else day)
         if given.unknown_items:
             raise DataError(
                 f"history: item {given.unknown_items[0][1]!r} is unknown; expected ids as in the purchases, such as "
@@ -381,12 +388,15 @@ class Model:
             )
         if given.later_events:
             raise DataError(
-                f"history: {given.later_events[0][1]!r} was bought on {day_date(day)} or later, and only purchases "
-                "before the day asked are known; ask for a later date"
+                f"history: {given.later_events[0][1]!r} was bought on {day_date(given.histories.day)} or later, and "
+                "only purchases before the day asked are known; ask for a later date"
             )
-        return given.histories
+        if day is None:
+            log = given.histories.log
+            day = max(self.system.last_day, log.last_day if log.n_events else 0) + 1
+        return replace(given.histories, day=day)
 
-    def _known_users(self, users: Any) -> np.ndarray:  # noqa: ANN401 - ids of any kind
+    def _known_users(self, users: Ids) -> np.ndarray:
         ids = id_texts(users if isinstance(users, Iterable) and not isinstance(users, str) else [users], "users")
         index = self.log.user_index_of(ids)
         unknown = np.flatnonzero(index < 0)
@@ -402,8 +412,8 @@ class Model:
         self,
         histories: Histories,
         k: int,
-        candidates: Any = None,  # noqa: ANN401 - ids of any kind
-        exclude: Any = None,  # noqa: ANN401 - ids of any kind
+        candidates: Ids = None,
+        exclude: Ids = None,
         exclude_seen: bool | None = None,
     ) -> Recommendations:
         settings, k = self.config.predict, _whole("k", k)
@@ -415,8 +425,7 @@ class Model:
         )
         window = settings.sold_within_days if self.log.n_users else None
         allowed = candidates_at(self.log, histories.day, window, only=only, blocked=blocked)
-        seen = settings.exclude_seen if exclude_seen is None else exclude_seen
-        chosen = Candidates(allowed, seen)
+        chosen = Candidates(allowed, settings.exclude_seen if exclude_seen is None else exclude_seen)
         require_enough(chosen, k)
         return self.system.at(histories.day).recommend(histories, k, chosen)
 
@@ -437,9 +446,10 @@ class Model:
     def _reason_texts(self, histories: Histories, item: np.ndarray) -> pa.Array:
         """Return a sentence for each item of lists (Q, K), flat."""
         table: pa.Table = self._able("reasons", "say why")(histories, item)
-        texts = table.select([RANK, TEXT]).to_pydict()
-        first = [True, *(later != earlier for earlier, later in zip(texts[RANK], texts[RANK][1:], strict=False))]
-        return pa.array([text for text, begins in zip(texts[TEXT], first, strict=True) if begins])
+        user, rank = np.asarray(table[USER_ID].combine_chunks().indices), np.asarray(table[RANK])
+        # An item has a row for each purchase that carried it, all with one text.
+        is_next = (np.diff(user, prepend=-1) != 0) | (np.diff(rank, prepend=0) != 0)
+        return table[TEXT].filter(pa.array(is_next))
 
     def _able(self, method: str, deed: str) -> Callable[..., Any]:
         able = getattr(self.system, method, None)
@@ -448,7 +458,7 @@ class Model:
         return able  # type: ignore[no-any-return]
 
 
-def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> Any:  # noqa: ANN401
+def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> FoldLists:
     allowed = candidates_at(shop, fold.start_day, config.predict.sold_within_days)
     candidates = Candidates(allowed, config.predict.exclude_seen)
     histories = fold.histories(shop)
@@ -457,17 +467,32 @@ def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], conf
     return lists_of_fold(shop, fold, lists, config.predict.sold_within_days)
 
 
-def _data_config(shop: Purchases) -> DataConfig:
-    """Return where the purchases came from, as far as they know."""
-    prepared = shop.manifest.get("settings")
-    if isinstance(prepared, dict):
-        return validated(dict(prepared), DataConfig, str(shop.folder))
-    return DataConfig(source="frame", name="given")
+#: The types of arguments, and what messages expect in place of another.
+_ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "shop": (Purchases, "purchases: recsys.Purchases.from_frame(...)"),
+    "model": (Model, "a model; fit one with recsys.fit, or open one with recsys.load"),
+    "system": (str, f"a name; give {DECODER}, or a rule such as repeat"),
+    "settings": (Mapping, "a mapping; give it as {'model.width': 32}"),
+    "progress": (Callable, "a function of the steps done and of all; give one, or leave it out"),
+    "folder": (str | os.PathLike, "a path; give the folder of a saved model"),
+    **dict.fromkeys(("beside", "metrics"), (Iterable, "a list of names; put them into one")),
+}
 
 
-def _require_shop(shop: object) -> None:
-    if not isinstance(shop, Purchases):
-        raise UsageError(f"shop is of type {type(shop).__name__}; expected purchases: recsys.Purchases.from_frame(...)")
+def _require(**given: object) -> None:
+    for name, value in given.items():
+        kind, expected = _ARGUMENTS[name]
+        if not isinstance(value, kind):
+            raise UsageError(f"{name} is of type {type(value).__name__}; expected {expected}")
+
+
+def _names(argument: str, values: Iterable[str]) -> list[str]:
+    """Return the names in an argument; one alone is a list too."""
+    names = [values] if isinstance(values, str) else list(values)
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"{argument} holds {name!r}; expected names; give each as text")
+    return names
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:
@@ -483,10 +508,3 @@ def _day(value: Day) -> int:
         return day_number(value if isinstance(value, dt.date) else dt.date.fromisoformat(str(value)[:10]))
     except (ValueError, TypeError) as error:
         raise UsageError(f"date is {value!r}; expected a date, or text such as 2024-01-31") from error
-
-
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column without dictionary encoding, which some libraries show as categories."""
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
-    return column.combine_chunks()

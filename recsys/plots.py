@@ -14,8 +14,8 @@ from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
-from recsys.reports.item_map.files import Embeddings
-from recsys.runs import LOG_FILE, find_run
+from recsys.reports.item_map.files import Quality, measured
+from recsys.runs import LOG_FILE, Embeddings, find_run
 from recsys.storage import read_json, require_absent
 
 app = typer.Typer(no_args_is_help=True)
@@ -75,14 +75,14 @@ def item_map(
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done)
 
+        read_texts = partial(advance, "texts")
+        vectors = partial(models.item_vectors, advance=read_texts)
+        untrained = partial(models.untrained_text_vectors, advance=read_texts)
         drawn = maps.draw_map(
             found,
             embeddings,
             FIGURES_DIR,
-            maps.VectorSource(
-                partial(models.item_vectors, advance=partial(advance, "texts")),
-                partial(models.untrained_text_vectors, advance=partial(advance, "texts")),
-            ),
+            maps.VectorSource(vectors, untrained),
             colour_by=colour_by,
             beside=[find_run(name) for name in beside or ()],
             n_compared=n_compared,
@@ -97,16 +97,14 @@ def item_map(
     talk.print(quality_table(read_json(drawn.quality)["rows"]))
 
 
-def quality_table(rows: dict[str, dict[str, float]]) -> RichTable:
+def quality_table(rows: Quality) -> RichTable:
     """Return the measures of a map's ``rows`` (vectors → measure → value), a line a measure, as a table to print."""
-    columns = [name for name in next(iter(rows.values())) if name != "n_items"]
     table = RichTable(title="Share of like items among the 10 nearest, and other measures")
     table.add_column("measure", no_wrap=True)  # many vectors make a wide table: their names give way, in lines
     for name in rows:
         table.add_column(name, justify="right", overflow="fold")
-    for name in columns:
-        values = (row.get(name) for row in rows.values())
-        table.add_row(name.replace("_name", ""), *("" if value is None else f"{value:.3f}" for value in values))
+    for name, values in measured(rows, missing=""):
+        table.add_row(name, *values)
     return table
 
 

@@ -50,15 +50,15 @@ def main(
 def _why(run: Run, log: Purchases) -> Why | None:
     """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
     families = import_module("recsys.modeling.families")  # loads torch, which a report without reasons needs not
-    decoder = families.load_decoder(run, log)
-    if not isinstance(decoder, import_module("recsys.modeling.recommenders.decoder").DecoderRecommender):
-        talk.print(f"no reasons are shown: there are none of {families.family_of(run.config).title}")
+    if run.config.family != "decoder":
+        talk.print(f"no reasons are shown: there are none of {families.TITLES[run.config.family]}")
         return None
-    say_reasons = import_module("recsys.modeling.explain.sentences").say_reasons
+    decoder = families.load_decoder(run, log)
+    sentences = import_module("recsys.modeling.explain.sentences")
 
     def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:
         rows = np.searchsorted(fold.user_index, user_index)
-        reasons: list[list[str]] = say_reasons(decoder, fold.histories(log).of(rows), item)
+        reasons: list[list[str]] = sentences.say_reasons(decoder, fold.histories(log).of(rows), item)
         return reasons
 
     return why

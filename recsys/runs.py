@@ -1,12 +1,12 @@
 """Run folders under ``models/``: what each holds, and how one is found.
 
 A run folder holds ``config.yaml`` (resolved), ``run.json`` (seed, code version, data fingerprint, command, …),
-``weights.safetensors``, ``metrics.csv`` (one row a logged step or epoch) and TensorBoard's events.
+``weights.safetensors``, ``metrics.csv`` (one row a logged step or epoch), ``checkpoints`` and TensorBoard's events.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recsys.config import MODELS_DIR, REPORTS_DIR, Config
 from recsys.data.purchases import Purchases, open_purchases
@@ -18,6 +18,8 @@ CONFIG_FILE = "config.yaml"
 INFO_FILE = "run.json"
 WEIGHTS_FILE = "weights.safetensors"
 LOG_FILE = "metrics.csv"
+#: The folder of checkpoints, and the one of the last epoch that has ended.
+CHECKPOINTS, LAST = "checkpoints", "last.safetensors"
 #: Of a model that was saved whole: what is known of items at a day, and the purchases of known users.
 SNAPSHOT_FOLDER = "snapshot"
 HISTORIES_FOLDER = "histories"
@@ -25,6 +27,9 @@ HISTORIES_FOLDER = "histories"
 TEXT_VECTORS_FILE = "text_vectors.safetensors"
 #: Scores on held-out customers, in the report folder of a run of an original architecture.
 HELD_OUT_FILE = "held_out.json"
+#: Vectors of items that a map may be drawn of. text: by the text transformer that the run fitted; bert: the stored text
+#: vectors that the run's configuration means; items: those by which the run's decoder scores items.
+Embeddings = Literal["text", "bert", "items"]
 
 
 @dataclass(frozen=True)
@@ -50,35 +55,27 @@ class Run:
         return self.report_folder / "recommendations" / system / f"{fold_name}.parquet"
 
     def open_data(self) -> Purchases:
-        """Return the prepared data the run learned from.
-
-        Raises:
-            RunError: the data there now are not those the run was trained on.
-        """
-        data = open_purchases(self.config.data.folder)
-        if data.fingerprint != self.info["data_fingerprint"]:
+        """Return the prepared data the run learned from; RunError where other data are there now."""
+        data, trained_on = open_purchases(self.config.data.folder), str(self.info["data_fingerprint"])
+        if data.fingerprint != trained_on:
             raise RunError(
                 f"{self.config.data.folder} now holds other data (fingerprint {data.fingerprint[:12]}) than "
-                f"{self.folder} was trained on ({str(self.info['data_fingerprint'])[:12]}); "
-                "prepare the same data again or train anew"
+                f"{self.folder} was trained on ({trained_on[:12]}); prepare the same data again or train anew"
             )
         return data
 
 
 def find_run(name: str | None) -> Run:
-    """Return the run called ``name`` (under ``models/``, else a folder); the newest one without a name.
-
-    Raises:
-        RunError: there is no such run, or the folder is not a run.
-    """
+    """Return the run called ``name`` (under ``models/``, else a folder), by default the newest; RunError for none."""
     folder = _newest() if name is None else MODELS_DIR / name
     if name is not None and not folder.is_dir() and Path(name).is_dir():
         folder = Path(name)
     missing = [file for file in (CONFIG_FILE, INFO_FILE, WEIGHTS_FILE) if not (folder / file).is_file()]
     if CONFIG_FILE not in missing and INFO_FILE in missing:
+        how = "go on with: recsys train --resume" if has_checkpoint(folder) else "begin anew with: recsys train --force"
         raise RunError(
-            f"{folder} lacks {', '.join(missing)}: its training has not ended; wait for it, or, if it was stopped, go "
-            f"on with: recsys train --resume --config {folder / CONFIG_FILE}"
+            f"{folder} lacks {', '.join(missing)}: its training has not ended; wait for it, or, if it was stopped, "
+            f"{how} --config {folder / CONFIG_FILE}"
         )
     if missing:
         known = ", ".join(path.name for path in _runs()) or "none yet: run `recsys train` first"
@@ -91,6 +88,11 @@ def find_run(name: str | None) -> Run:
             "have been cut short or edited: restore it, or train again with --force"
         )
     return Run(folder, config_in(folder), info)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run folder holds an epoch to go on from."""
+    return (folder / CHECKPOINTS / LAST).is_file()
 
 
 def config_in(folder: Path) -> Config:

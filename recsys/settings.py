@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,33 +24,51 @@ AnySection = TypeVar("AnySection", bound=Section)
 def validated(
     settings: dict[str, Any], section: type[AnySection], origin: str, command_line: dict[str, Any] | None = None
 ) -> AnySection:
-    """Return ``settings`` as a ``section``; an error says that they come from ``origin`` or the ``command_line``.
+    """Return ``settings`` as a ``section``.
 
-    Raises:
-        ConfigError: a key is unknown (the nearest known one is named), or a value does not fit.
+    A ConfigError says which key is unknown (with the nearest known one) or which value does not fit, and whether it
+    comes from ``origin`` or the ``command_line``.
     """
-    reject_unknown_keys(settings, section, origin)
     try:
         return section.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) + (": " if first["loc"] else "")
+        errors = error.errors()
+        first = next((each for each in errors if each["type"] in _UNKNOWN), errors[0])
+        place = first["loc"]
+        if command_line is not None and place:
+            typed = _holds(command_line, place)
+            origin = "the command line" if typed else origin.removesuffix(" and the command line")
+        if first["type"] in _UNKNOWN:
+            prefix = "".join(f"{part}." for part in place[:-1] if isinstance(part, str))
+            known = _section_at(section, place[:-1]).model_fields
+            close = nearest(place[-1], known)
+            hint = f"did you mean {prefix}{close}?" if close else f"known keys here: {', '.join(known)}"
+            raise ConfigError(f"{origin}: unknown key {prefix}{place[-1]}; {hint}") from error
+        key = ".".join(map(str, place)) + (": " if place else "")
         # What a validator of a whole section says names its keys itself.
         found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
         said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
-        expected = _EXPECTED.get(first["type"]) or said
-        if command_line is not None and first["loc"]:
-            typed = _holds(command_line, first["loc"])
-            origin = "the command line" if typed else origin.removesuffix(" and the command line")
-        raise ConfigError(f"{origin}: {key}{expected}{found}") from error
+        raise ConfigError(f"{origin}: {key}{_EXPECTED.get(first['type'], said)}{found}") from error
 
 
+#: What pydantic calls a key that a section does not have.
+_UNKNOWN = ("extra_forbidden", "invalid_key")
 #: What is said instead of pydantic's words for an error, where these speak of Python.
 _EXPECTED = {
     "model_type": "expected a section with keys of its own, such as 'model: {width: 64}'",
     "tuple_type": "expected a list, such as [1, 5]",
     "string_pattern_mismatch": "expected letters, digits, '.', '_' and '-' only, a letter or a digit first",
 }
+
+
+def _section_at(section: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel]:
+    """Return the section within ``section`` that holds the key ``place`` leads to."""
+    for part in place:
+        if isinstance(part, str):
+            annotation = section.model_fields[part].annotation
+            options = get_args(annotation) or (annotation,)
+            section = next(each for each in options if isinstance(each, type) and issubclass(each, BaseModel))
+    return section
 
 
 def _holds(settings: Any, keys: tuple[str | int, ...]) -> bool:  # noqa: ANN401 - a value of a configuration
@@ -66,11 +83,7 @@ def _holds(settings: Any, keys: tuple[str | int, ...]) -> bool:  # noqa: ANN401 
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; an empty file is an empty mapping.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or holds something else.
-    """
+    """Return the mapping in a YAML file, empty where that is; ConfigError where it holds no mapping, or is none."""
     if path.is_dir():
         raise ConfigError(f"configuration {path} is a folder; expected a YAML file")
     if not path.is_file():
@@ -89,13 +102,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by dotted keys as nested mappings.
+    """Return settings by dotted keys as nested mappings; ConfigError where a part of a key is a value, no section.
 
     >>> nested({"model.width": 32, "seed": 1})
     {'model': {'width': 32}, 'seed': 1}
-
-    Raises:
-        ConfigError: a part of a key is a value and not a section.
     """
     result: dict[str, Any] = {}
     for key, value in settings.items():
@@ -104,11 +114,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_override(settings: dict[str, Any], override: str) -> None:
-    """Write one ``section.key=value`` into nested ``settings``.
-
-    Raises:
-        ConfigError: it is not of that form, or a part of it is a value and not a section.
-    """
+    """Write one ``section.key=value`` into nested ``settings``; ConfigError where it is not of that form."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r} is not of the form section.key=value")
@@ -128,21 +134,3 @@ def _put(settings: dict[str, Any], key: str, value: Any, origin: str) -> None:  
         if not isinstance(settings, dict):
             raise ConfigError(f"{origin} {parent} is a value, not a section")
     settings[leaf] = value
-
-
-def reject_unknown_keys(settings: dict[str, Any], section: type[BaseModel], origin: str, prefix: str = "") -> None:
-    """Raise a ConfigError, which names ``origin`` and the nearest key, where the ``section`` does not have a key."""
-    for key, value in settings.items():
-        if key not in section.model_fields:
-            close = nearest(key, section.model_fields)
-            hint = f"did you mean {prefix}{close}?" if close else f"known keys here: {', '.join(section.model_fields)}"
-            raise ConfigError(f"{origin}: unknown key {prefix}{key}; {hint}")
-        inner = _section_of(section.model_fields[key].annotation)
-        for entry in value if isinstance(value, list) else [value]:
-            if inner is not None and isinstance(entry, dict):
-                reject_unknown_keys(entry, inner, origin, f"{prefix}{key}.")
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation
-    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType, tuple) else (annotation,)
-    return next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)

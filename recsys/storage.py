@@ -25,16 +25,23 @@ def require_absent(path: Path, *, force: bool) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of the file or folder ``path``; on success rename it to ``path``, else remove it.
 
-    An existing folder is moved aside first and removed only when the new one stands in its place.
-
-    Raises:
-        RecsysError: the disk is full or the place cannot be written; what stood at ``path`` stays.
+    An existing folder is moved aside first and removed only when the new one stands in its place. A RecsysError says
+    that the disk is full or the place cannot be written; what stood at ``path`` stays.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    aside, old = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.{end}") for end in ("part", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        _move_into_place(aside, path)
+        if not path.is_dir():
+            aside.replace(path)
+            return
+        path.rename(old)
+        try:
+            aside.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        _remove(old)
     except OSError as error:
         raise RecsysError(
             f"could not write {path}: {error.strerror or error}; nothing was changed there; "
@@ -42,20 +49,6 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         _remove(aside)
-
-
-def _move_into_place(aside: Path, path: Path) -> None:
-    if not path.is_dir():
-        aside.replace(path)
-        return
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
-    path.rename(old)
-    try:
-        aside.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    _remove(old)
 
 
 def _remove(path: Path) -> None:
@@ -94,13 +87,13 @@ def file_hash(path: Path) -> str:
 
 def code_version() -> str:
     """Return the git commit of the working tree, with ``+changes`` if it is not clean; "unknown" outside git."""
+    folder = Path(__file__).parent
+    commands = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
+        commit, changes = (
+            subprocess.check_output(command, cwd=folder, stderr=subprocess.DEVNULL, text=True).strip()
+            for command in commands
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _git(*arguments: str) -> str:
-    folder = Path(__file__).parent
-    return subprocess.check_output(["git", *arguments], cwd=folder, stderr=subprocess.DEVNULL, text=True).strip()
+    return f"{commit}+changes" if changes else commit

@@ -65,8 +65,7 @@ def test_only_the_engine_the_sources_and_the_synthetic_shop_import_a_data_engine
 def test_only_modeling_imports_torch(module):
     light = ("recsys.modeling.recommenders.registry", "recsys.modeling.recommenders.rules")
     allowed = module.startswith("recsys.modeling") and not module.startswith(light)
-    # The encoder says in which precision a BERT runs, when it runs: torch is there by then.
-    if not (allowed or module == "recsys.modeling.original.encoder"):
+    if not allowed:
         assert not imported(MODULES[module]) & {"torch", "pytorch_lightning", "lightning", "torchmetrics"}
 
 

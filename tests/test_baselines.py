@@ -9,20 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.fusion import fuse_reciprocal_ranks
 from recsys.config import Config
 from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation.metrics import mean_average_precision
+from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import window_fold
 from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders import scored_pairs as shared
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.registry import BASELINES, can_fit, collect_systems, fit_baseline
+from recsys.modeling.recommenders.registry import BASELINES, collect_systems, fit_baseline, systems_of
 from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
 from recsys.modeling.recommenders.rules.popularity import Popularity, segments_of
 from recsys.modeling.recommenders.rules.repeat import Repeat
-from recsys.modeling.recommenders.scored_pairs import Pairs, fuse_reciprocal_ranks, top_k
+from recsys.modeling.recommenders.scored_pairs import Pairs, top_k
 
 K = 4
 
@@ -397,7 +398,7 @@ def test_repeat_and_popularity_reproduce_published_scores_on_complete_journey(tm
     expected = [(popularity, 0.0496), (Repeat(60.0, week), 0.1549), (Repeat(120.0, week), 0.1550)]
     for system, value in expected:
         lists = system.recommend(known.of(fold.user_index), 12, Candidates(allowed(data)))
-        assert mean_average_precision(lists.item, fold, lists.user_index, 12) == pytest.approx(value, abs=0.002)
+        assert average_precisions(lists.item, fold, 12).mean() == pytest.approx(value, abs=0.002)
 
 
 def complete_journey(folder):
@@ -471,10 +472,10 @@ def test_a_baseline_that_no_file_holds_is_an_error_that_names_all(tmp_path):
     ):
         fit_baseline("repeats", data.histories(5), Config(), None)
     with pytest.raises(ConfigError, match=r"no system 'repeats'"):
-        can_fit("repeats", data, Config())
+        systems_of(Config.model_validate({"baselines": {"systems": ["repeats"]}}), data)
 
 
 def test_only_variants_need_a_column_of_the_items(tmp_path):
     data = prepared(tmp_path, [[(1, 1)]], n_items=2)
-    config = Config.model_validate({"baselines": {"variant_column": "model"}})
-    assert [name for name in BASELINES if not can_fit(name, data, config)] == ["variants"]
+    config = Config.model_validate({"baselines": {"variant_column": "model", "systems": tuple(BASELINES)}})
+    assert systems_of(config, data) == ["decoder", *(name for name in BASELINES if name != "variants")]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from toy import toy_data, write_prepared
+from toy import taken_of, toy_data, write_prepared
 
-from recsys.config import SplitConfig
+from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.data.purchases import cut_windows
 from recsys.evaluation.splits import make_split
 from recsys.modeling.training.batches import TrainingBatches, pack
@@ -18,19 +18,17 @@ def data(tmp_path):
     return toy_data(tmp_path, n_users=40, n_items=30, n_days=60, seed=3)
 
 
-def batches_of(data, *, horizon_days=7, **changes):
-    split = make_split(data, SplitConfig(n_folds=1, horizon_days=horizon_days))
-    settings = {
-        "user_codes": None,
-        "lifts": True,
-        "max_length": 9,
-        "batch_tokens": 64,
-        "batch_queries": 1000,
-        "query_windows": 4,
-        "horizon_days": horizon_days,
-        "seed": 1,
-    }
-    return TrainingBatches(Snapshots(data), split, **settings | changes)
+def batches_of(data, *, horizon_days=7, max_length=9, batch_queries=1000, **changes):
+    training = {"batch_tokens": 64, "query_windows": 4, **changes}
+    config = Config(
+        seed=1,
+        model=ModelConfig(max_length=max_length),
+        split=SplitConfig(n_folds=1, horizon_days=horizon_days),
+        training=TrainingConfig(**training),
+    )
+    batches = TrainingBatches(config, Snapshots(data), make_split(data, config.split), None, lifts=True)
+    batches.batch_queries = batch_queries
+    return batches
 
 
 def days_of(batches, queries):
@@ -165,7 +163,7 @@ def test_a_query_at_a_day_reads_what_training_reads_of_the_same_history(data):
         queries, days = batch.queries, days_of(batches, batch.queries)
         for day in days.unique().tolist():
             at_day = (days == day).nonzero().flatten()
-            taken = queries.take(at_day)
+            taken = taken_of(queries, at_day)
             _, alone = query_at(batches.snapshots, data.histories(day), 100, None, lifts=False)
             past = {}
             for user, item, row in zip(alone.past_query, alone.past_item, alone.past_features, strict=True):

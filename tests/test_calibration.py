@@ -280,7 +280,7 @@ def test_epochs_are_validated_without_past_items_where_lists_will_leave_them_out
     decoder = DecoderRecommender(fold_in(module.model, temperatures), module.batches.snapshots)
     candidates = Candidates(all_items(data.n_items), exclude_seen=True)
     lists = decoder.recommend(new.histories(data), 12, candidates)
-    expected = average_precisions(lists.item, new, lists.user_index, 12)
+    expected = average_precisions(lists.item, new, 12)
     by_validation = precision_Q[np.isin(validation.fold.user_index, new.user_index)]
     validated = np.isfinite(by_validation)
     assert validated.any()

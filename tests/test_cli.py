@@ -102,6 +102,14 @@ def test_help_answers_at_once_and_imports_nothing_heavy(tmp_path):
     assert all(verb in done.stdout for verb in VERBS)
 
 
+def test_no_verb_loads_torch_before_it_is_run(tmp_path):
+    code = "import sys; from importlib import import_module; [import_module(name) for name in sys.argv[1:]]; "
+    code += "print(sorted({'torch', 'pytorch_lightning', 'sklearn'} & set(sys.modules)))"
+    modules = [verb.module for verb in VERBS.values()]
+    done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_version_is_data(capsys):
     assert typed(["--version"], capsys) == (0, f"recsys {__version__}\n", "")
 

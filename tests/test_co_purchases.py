@@ -1,9 +1,11 @@
 """Co-purchases: worked by hand, each query alone equals all together, nothing of the day asked or later is read."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from toy import toy_data
 
+from recsys.data.purchases import Purchases
 from recsys.signals.co_purchases import (
     CO_PURCHASE_FEATURES,
     MAX_CO_PURCHASES,
@@ -23,7 +25,11 @@ EVENTS = [*TOGETHER, *((user, 100, 3) for user in range(10, 15)), (15, 92, 1), (
 
 def lift_of(events, day, n_items=3):
     user, event_day, item = np.array(sorted(events)).T
-    return lift_before(day, user, item, event_day, n_items + 1)
+    offsets = np.searchsorted(user, np.arange(user.max() + 2))
+    nothing = np.zeros(len(user))
+    items = pa.table({"item_id": [str(n) for n in range(n_items)]})
+    log = Purchases(item, event_day, *[nothing] * 4, offsets, manifest={}, tables={"items": items})
+    return lift_before(day, log)
 
 
 def past_and_lifts(data, users, end, day):

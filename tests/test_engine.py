@@ -3,13 +3,11 @@ import zipfile
 from pathlib import Path
 
 import narwhals as nw
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from recsys.data.engine import Engine, open_engine
-from recsys.data.hash_table import HashTable
 from recsys.errors import DataError
 
 TEXT = 'item_id,name,price\n0108775015,"Top, ""white""",1.50\n0108775044,,\n'
@@ -98,34 +96,19 @@ def test_both_engines_join_and_group_alike(tmp_path: Path):
 TEXTS = ["b", "", None, "ab", "b", "x", None, "b"] * 5 + ["only once"]
 
 
-def test_what_is_made_of_texts_is_the_same_whether_they_recur_or_not(engine):
-    length = nw.col("text").str.len_chars().fill_null(nw.lit(-1)).cast(nw.Int32).alias("length")
-    for texts in (TEXTS, [f"{n}" for n in range(50)], [None] * 9, []):
-        table = pa.table({"row": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.string())})
-        made = engine.collect_made(engine.from_arrow(table), {"text": [length]}).sort_by("row")
-        assert made.column_names == ["row", "length"]
-        assert made["length"].to_pylist() == [-1 if text is None else len(text) for text in texts]
-
-
-def test_texts_are_looked_up_and_unknown_ones_get_what_is_asked_for(engine):
-    table = pa.table({"text": ["", "b", "ab"], "rank": pa.array([-2, 0, 1], pa.int32())})
-    frame = engine.from_arrow(pa.table({"row": range(len(TEXTS)), "text": pa.array(TEXTS, pa.string())}))
-    found = engine.collect(engine.looked_up(frame, "text", table, "rank", -1)).sort_by("row")
-    ranks = dict(zip(table["text"].to_pylist(), table["rank"].to_pylist(), strict=True))
-    assert found.column_names == ["row", "rank"]
-    assert found["rank"].to_pylist() == [ranks.get(text, -1) for text in TEXTS]
-
-
-def test_a_hash_table_finds_every_hash_and_no_other():
-    rng = np.random.default_rng(0)
-    crowded = np.arange(300, dtype=np.uint64)  # equal in all their leading bits
-    for hashes in (rng.integers(0, 2**64, 1000, dtype=np.uint64), crowded, crowded[:0], np.uint64([0, 2**64 - 1])):
-        table = HashTable(hashes, np.arange(len(hashes), dtype=np.int32), -1)
-        assert not table.collides
-        np.testing.assert_array_equal(table.values_of(hashes), np.arange(len(hashes)))
-        others = np.setdiff1d(rng.integers(0, 2**64, 1000, dtype=np.uint64), hashes)
-        assert (table.values_of(np.append(others, np.uint64(500))) == -1).all()
-    assert HashTable(np.uint64([5, 3, 5]), np.int32([0, 1, 2]), -1).collides
+@pytest.mark.parametrize("texts", [TEXTS, [f"{n}" for n in range(50)], [None] * 9, []])
+def test_texts_are_held_once_and_what_is_made_of_them_is_the_same_whether_they_recur_or_not(engine, texts):
+    row, column = pa.array(range(len(texts)), pa.int64()), pa.array(texts, pa.string())
+    frame = engine.from_arrow(pa.table({"row": row, "text": column, "more": column}))
+    length = nw.col("more").str.len_chars().fill_null(nw.lit(-1)).cast(nw.Int32).alias("length")
+    columns, coded = engine.collect_columns(frame, ["text"], {"more": [length]})
+    assert columns.keys() == {"row", "length"}
+    assert coded.keys() == {"text"}
+    codes, values = coded["text"]
+    assert sorted(values.to_pylist()) == sorted({text for text in texts if text is not None})
+    expected = [texts[place] for place in columns["row"]]
+    assert [None if code < 0 else values[code].as_py() for code in codes.tolist()] == expected
+    assert columns["length"].tolist() == [-1 if text is None else len(text) for text in expected]
 
 
 @pytest.mark.parametrize(("flag", "method"), [(1, 8), (0, 97)], ids=["password", "other packing"])

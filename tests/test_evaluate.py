@@ -11,9 +11,10 @@ from recsys import config as configuration
 from recsys.config import Config, dump_config
 from recsys.console import run
 from recsys.data.days import day_number
-from recsys.evaluation.bootstrap import Sample, bootstrap, interval
+from recsys.evaluation.bootstrap import bootstrap, interval
 from recsys.evaluation.evaluate import app
-from recsys.evaluation.metrics import average_precision_at_k, hits_of
+from recsys.evaluation.metrics.average_precision import average_precision_at_k
+from recsys.evaluation.metrics.base import hits_of
 from recsys.evaluation.runs import settings_of
 from recsys.evaluation.scoring import FoldLists, Settings, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
@@ -21,7 +22,7 @@ from recsys.evaluation.splits import make_split
 from recsys.runs import find_run
 
 FIRST = day_number(date(2020, 1, 1))
-SETTINGS = Settings((1, 3), 300, 0.95, 0)
+SETTINGS = Settings((1, 3), 300)
 
 
 def lists_table(rows):
@@ -174,13 +175,13 @@ def test_the_same_seed_gives_the_same_file(finished_run):
 
 
 def test_an_interval_of_all_equal_values_has_no_width():
-    drawn = bootstrap([Sample(np.arange(9), np.full((9, 1), 0.25))], 100, seed=0)
-    assert interval(drawn.resampled[:, 0, 0], 0.95) == (0.25, 0.25)
+    means = bootstrap([np.arange(9)], [np.full((9, 1), 0.25)], 100)
+    assert interval(means[1:, 0, 0]) == (0.25, 0.25)
 
 
 def test_intervals_have_the_width_of_the_normal_approximation():
     values = np.random.default_rng(0).normal(size=(2000, 1))
-    low, high = interval(bootstrap([Sample(np.arange(2000), values)], 2000, seed=1).resampled[:, 0, 0], 0.95)
+    low, high = interval(bootstrap([np.arange(2000)], [values], 2000, seed=1)[1:, 0, 0])
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.1)
 
 
@@ -188,15 +189,14 @@ def test_customers_are_redrawn_together_in_all_folds():
     """A customer's luck in one fold cancels against another's only if both rows are drawn together."""
     users = np.arange(50)
     values = np.random.default_rng(0).normal(size=(50, 1))
-    drawn = bootstrap([Sample(users, values), Sample(users, -values)], 200, seed=0)
-    assert np.allclose(drawn.resampled.sum(axis=1), 0)
+    assert np.allclose(bootstrap([users, users], [values, -values], 200).sum(axis=1), 0)
 
 
 def test_blocks_of_draws_do_not_change_intervals(monkeypatch):
-    sample = Sample(np.arange(20), np.random.default_rng(0).normal(size=(20, 3)))
-    whole = bootstrap([sample], 50, seed=0).resampled
+    sample = [np.arange(20)], [np.random.default_rng(0).normal(size=(20, 3))]
+    whole = bootstrap(*sample, 50)
     monkeypatch.setattr("recsys.evaluation.bootstrap.MAX_DRAWN", 7 * 20)
-    assert np.allclose(bootstrap([sample], 50, seed=0).resampled, whole)
+    assert np.allclose(bootstrap(*sample, 50), whole)
 
 
 def test_equal_lists_differ_by_nothing_and_comparison_is_paired():

@@ -63,6 +63,16 @@ def test_a_system_missing_in_one_window_keeps_its_row_there():
     assert [len(place.lines) for place in places] == [4, 2]
 
 
+def test_the_axis_of_all_windows_reaches_from_zero_to_the_highest_of_any():
+    higher = [Mark("Decoder", Interval(0.7, 0.6, 0.8))]
+    places = figures.panels([("one", MARKS), ("other", higher)], "MAP@12", width=8).axes
+    limits = {place.get_xlim() for place in places}
+    assert len(limits) == 1
+    ((low, high),) = limits
+    assert low == 0
+    assert 0.8 < high < 1
+
+
 def test_the_best_point_of_a_curve_is_named_only_where_it_is_asked_for():
     x, y = np.arange(3.0), np.array([0.1, 0.3, 0.2])
     titled = [("MAP", [Line("map", x, y, name_highest=True)]), ("Loss", [Line("loss", x, y)])]

@@ -69,7 +69,7 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_original_decod
     rows = [row[row > 0] for row in torch.from_numpy(tokens(data, begin, histories.end))]
     assert len({len(row) for row in rows}) > 1
     for step in range(4):
-        whole = torch.stack([decoder.model(row[None])[0, -1] for row in rows])
+        whole = torch.stack([decoder.model.fc_out(decoder.model(row[None])[0, -1]) for row in rows])
         expected = torch.cat([whole[:, end_token(data.n_items), None], whole[:, 1 : data.n_items + 1]], dim=1)
         torch.testing.assert_close(reader.logits_RV, expected, rtol=1e-4, atol=1e-5)
         item = torch.full((len(rows),), 3 + step)

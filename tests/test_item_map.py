@@ -20,11 +20,13 @@ from recsys.errors import DataError, OutputExistsError, RunError, UsageError
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
 from recsys.reports.item_map import attributes
+from recsys.reports.item_map import layout as layouts
 from recsys.reports.item_map.attributes import Attribute
-from recsys.reports.item_map.layout import Layout, compute_layout, plane, read_layout, unit_vectors, write_layout
+from recsys.reports.item_map.layout import Layout, compute_layout, kept_layout, plane, unit_vectors
 from recsys.reports.item_map.neighbourhoods import clustering_agreement, nearest, purity, trustworthiness
-from recsys.reports.item_map.page import in_script, render
+from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
+from recsys.reports.shell import fill
 from recsys.storage import write_json, write_text
 
 N_ITEMS, N_TYPES = 120, 4
@@ -112,14 +114,16 @@ def test_too_few_items_make_no_map():
         plane(np.eye(20, dtype=np.float32), 0)
 
 
-def test_points_are_read_back_only_for_the_vectors_they_were_made_from(tmp_path):
+def test_points_are_read_back_only_for_the_vectors_and_the_seed_they_were_made_from(tmp_path, monkeypatch):
     layout = Layout(np.ones((2, 2), dtype=np.float32), np.zeros((2, 3), dtype=np.float32))
-    write_layout(tmp_path / "map.parquet", layout, pa.array(["a", "b"]), "mark")
-    found = read_layout(tmp_path / "map.parquet", "mark")
-    np.testing.assert_array_equal(found.plane, layout.plane)
-    np.testing.assert_array_equal(found.space, layout.space)
-    assert read_layout(tmp_path / "map.parquet", "another") is None
-    assert read_layout(tmp_path / "none.parquet", "mark") is None
+    computed = []
+    monkeypatch.setattr(layouts, "compute_layout", lambda *given: computed.append(given) or layout)
+    vectors = np.eye(2, dtype=np.float32)
+    for points, seed, n_computed in ((vectors, 1, 1), (vectors, 1, 1), (vectors, 2, 2), (-vectors, 2, 3)):
+        found = kept_layout(tmp_path / "map.parquet", points, pa.array(["a", "b"]), seed)
+        np.testing.assert_array_equal(found.plane, layout.plane)
+        np.testing.assert_array_equal(found.space, layout.space)
+        assert len(computed) == n_computed
 
 
 def test_known_columns_are_judged_and_the_index_is_the_legend():
@@ -198,7 +202,7 @@ def test_the_largest_group_of_a_category_gets_its_name_even_where_a_smaller_one_
 def test_a_page_holds_everything_and_lets_no_name_become_a_tag():
     layout = Layout(np.ones((N_ITEMS, 2), dtype=np.float32), np.ones((N_ITEMS, 3), dtype=np.float32))
     judged = attributes.judged(items())
-    page = render(layout, attributes.names(items()), judged[1], judged, title=EVIL, note="A note.")
+    page = render(layout, attributes.names(items()), judged[1], judged, title=EVIL)
     assert EVIL not in page
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
     found = json.loads(data)
@@ -210,8 +214,9 @@ def test_a_page_holds_everything_and_lets_no_name_become_a_tag():
 
 def test_text_in_a_script_keeps_its_meaning():
     value = {"a": "</script><!--", "b": "line\u2028end"}
-    assert json.loads(in_script(value)) == value
-    assert "<" not in in_script(value)
+    text = fill("{{ value | tojson }}", value=value)
+    assert json.loads(text) == value
+    assert "<" not in text
 
 
 def png_size(path: Path) -> tuple[int, int]:

@@ -99,7 +99,8 @@ def test_of_users_held_out_neighbours_know_nothing(data, tmp_path):
     assert 0 < held_out.sum() < data.n_events / 2
     others = events_of(data)
     others[held_out, 2] = others[held_out, 2] % N_ITEMS + 1
-    learned = [build_module(config, one).model.neighbours for one in (data, written(tmp_path / "others", others))]
+    models = [build_module(config, one).model for one in (data, written(tmp_path / "others", others))]
+    learned = [model.components["neighbours"] for model in models]
     assert learned[0].cosine_VK.any()
     assert torch.equal(learned[0].cosine_VK, learned[1].cosine_VK)
     assert torch.equal(learned[0].neighbour_VK, learned[1].neighbour_VK)
@@ -119,7 +120,7 @@ def test_where_the_last_events_are_held_out_neighbours_know_nothing_of_them(data
     config = CONFIG.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 16}})
     tables = []
     for number, version in enumerate((events, others, known)):
-        learned = build_module(config, written(tmp_path / f"version {number}", version)).model.neighbours
+        learned = build_module(config, written(tmp_path / f"version {number}", version)).model.components["neighbours"]
         tables.append((learned.neighbour_VK, learned.cosine_VK))
     assert tables[0][1].any()
     assert all(torch.equal(first, second) for first, second in zip(tables[0], tables[1], strict=True))
@@ -219,7 +220,7 @@ def test_codes_and_groups_of_items_come_from_the_item_table_alone(versions):
 def with_weights(model: PurchaseModel) -> PurchaseModel:
     """Give the categories weights: untrained, they give little, whatever was bought of them."""
     torch.manual_seed(1)
-    torch.nn.init.normal_(model.categories.net.out.weight)
+    torch.nn.init.normal_(model.components["categories"].net.out.weight)
     return model
 
 

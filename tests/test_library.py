@@ -222,6 +222,7 @@ def test_what_may_be_recommended_is_obeyed(model):
 def test_reasons_stand_beside_the_lists_and_in_a_table(model):
     lists = model.recommend([17003, 17004], k=3, reasons=True)
     assert lists["reason"].str.len().min() > 5
+    assert model.recommend([17003, 17004], k=1, reasons=True)["reason"].tolist() == lists["reason"].tolist()[::3]
     table = model.explain(17003, k=3)
     assert table["user_id"].unique().tolist() == [17003.0]
     assert table.drop_duplicates("rank")["text"].tolist() == lists["reason"].tolist()[:3]
@@ -290,6 +291,15 @@ def test_new_purchases_users_and_items_enter_without_training(shop, frame):
     assert all(
         (after[name][: len(value)] == value).all() for name, value in before.items() if name != "item_tower.own.weight"
     )
+
+
+def test_a_frame_without_purchases_changes_nothing(shop, frame):
+    model = recsys.fit(shop, "repeat")
+    for empty in (frame.head(0), pl.from_pandas(frame).lazy().filter(pl.lit(False)), pd.DataFrame()):
+        assert model.update(empty) is model
+        assert model.log is shop
+    with pytest.raises(DataError, match="expected a data frame"):
+        model.update(None)
 
 
 def test_a_model_is_saved_whole_and_opened_again(model, tmp_path):
@@ -398,6 +408,15 @@ def test_fitting_leaves_torch_and_the_working_folder_as_they_were(shop, tmp_path
         (lambda model: recsys.evaluate(model, model.log, folds=0), UsageError, "folds is 0"),
         (lambda model: recsys.evaluate(model, model.log, metrics=["map@13"]), UsageError, "expected some of map@1"),
         (lambda model: recsys.load("nowhere"), RunError, "nowhere is not a saved model: it does not exist"),
+        (lambda model: recsys.load(None), UsageError, "folder is of type NoneType; expected a path; give the folder"),
+        (lambda model: model.save(3), UsageError, "folder is of type int; expected a path"),
+        (lambda model: recsys.fit(model.log, ["repeat"]), UsageError, "system is of type list; expected a name"),
+        (lambda model: recsys.fit(model.log, settings=["a"]), UsageError, "settings is of type list; expected a map"),
+        (lambda model: recsys.fit(model.log, settings={1: 2}), UsageError, "settings holds 1; expected names"),
+        (lambda model: recsys.fit(model.log, progress=3), UsageError, "progress is of type int; expected a function"),
+        (lambda model: recsys.evaluate("m", model.log), UsageError, "model is of type str; expected a model; fit one"),
+        (lambda model: recsys.evaluate(model, model.log, beside=3), UsageError, "beside is of type int; expected a"),
+        (lambda model: recsys.evaluate(model, model.log, metrics=[[]]), UsageError, "metrics holds []; expected names"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_said_in_one_sentence(model, ask, error, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from toy import events_of, toy_data, write_prepared
+from toy import events_of, taken_of, toy_data, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.errors import ConfigError
@@ -136,7 +136,7 @@ def with_categories(tmp_path):
     torch.manual_seed(0)
     model = model_of(data).eval()
     assert model.codes.categories.shape == (41, 2)
-    net = model.categories.net
+    net = model.components["categories"].net
     with torch.no_grad():
         for weight in (net.out.weight, net.context.weight, model.item_bias):
             weight.normal_()
@@ -154,8 +154,8 @@ def test_categories_give_an_item_the_sum_over_its_own_of_what_was_bought_of_them
     with torch.inference_mode():
         query_QD, queries = read_at(data, model, 18_050)
         whole = model.catalogue_logits(query_QD, queries)
-        net, code_R = model.categories.net, queries.category_code_R
-        rule_R = model.categories.is_finest[code_R]
+        net, code_R = model.components["categories"].net, queries.category_code_R
+        rule_R = model.components["categories"].is_finest[code_R]
         score_R = net(queries.category_features_RF, net.context(code_R), rule_R).tolist()
         del model.components["categories"]
         without = model.catalogue_logits(query_QD, queries)
@@ -211,7 +211,7 @@ def test_queries_that_are_taken_keep_their_past_items_and_categories(with_catego
     with torch.inference_mode():
         query_QD, queries = read_at(data, model, 18_050)
         chosen = torch.tensor([4, 29, 4, 0])
-        taken = queries.take(chosen)
+        taken = taken_of(queries, chosen)
         whole = model.catalogue_logits(query_QD, queries)
         of_taken = model.catalogue_logits(query_QD[chosen], taken)
     torch.testing.assert_close(of_taken, whole[chosen])
@@ -253,7 +253,7 @@ def test_categories_that_have_learned_nothing_give_an_item_half_the_lift_of_its_
     categories_VC = torch.from_numpy(fresh.codes.categories)
     with torch.inference_mode():
         _, queries = read_at(data, fresh, 18_050)
-        score_QV = fresh.categories.score(queries, None).of_items(torch.arange(41))
+        score_QV = fresh.components["categories"].score(queries, None).of_items(torch.arange(41))
     expected_QV = torch.zeros_like(score_QV)
     lift_R = queries.category_features_RF[:, CATEGORY_FEATURES.index("lift")]
     for query, code, lift in zip(queries.category_query_R, queries.category_code_R, lift_R, strict=True):
@@ -263,10 +263,10 @@ def test_categories_that_have_learned_nothing_give_an_item_half_the_lift_of_its_
 
 def test_sales_read_categories_where_items_have_some(with_categories, tmp_path):
     _, model = with_categories
-    assert model.sales.of_categories == 0.5
+    assert model.components["sales"].of_categories == 0.5
     undescribed = model_of(toy_data(tmp_path / "plain", n_users=3, n_items=8, n_days=30, seed=0))
-    assert undescribed.sales.of_categories is None
-    assert undescribed.categories is None
+    assert undescribed.components["sales"].of_categories is None
+    assert "categories" not in undescribed.components
 
 
 def test_by_default_a_model_has_the_components_that_fit_the_protocol(with_categories):
@@ -422,8 +422,9 @@ def test_an_item_without_a_sale_teaches_the_component_of_sales_alone(tmp_path):
         logits_of(query_QD).sum().backward()
         return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
 
-    torch.nn.init.normal_(model.sales.net.out.weight)  # begins at 0, through which nothing before it learns
-    assert model.sales.of_categories is not None
+    sales = model.components["sales"]
+    torch.nn.init.normal_(sales.net.out.weight)  # begins at 0, through which nothing before it learns
+    assert sales.of_categories is not None
     own = {name for name, _ in model.named_parameters() if name.startswith("components.sales")}
     assert taught_by(lambda query: model.catalogue_logits(query, queries)[:, cold_N]) == own
 

@@ -61,13 +61,13 @@ def test_within_a_day_items_do_not_come_in_the_order_of_their_ids():
     n = 1_000
     item = np.arange(1, n + 1, dtype=np.int32)
     zeros = np.zeros(n, dtype=np.int32)
-    order = history_order(Events(zeros, item, zeros, None, None, None, None, None))
+    order = history_order(Events(zeros, item, zeros))
     assert abs(np.corrcoef(item[order], np.arange(n))[0, 1]) < 0.1
 
 
 def test_events_without_optional_columns_or_without_rows_can_be_sorted():
     none = np.zeros(0, dtype=np.int32)
-    assert len(history_order(Events(none, none, none, None, None, None, None, None))) == 0
+    assert len(history_order(Events(none, none, none))) == 0
 
 
 def test_baskets_are_numbered_by_first_appearance_and_missing_ones_by_day():
@@ -95,18 +95,18 @@ def test_histories_made_some_users_at_a_time_are_those_made_at_once(monkeypatch,
     events = replace(events, user=events.user * 2 + 1)  # users without events between, before and after the others
     if not with_optional:
         events = replace(events, millisecond=None, price=None, channel=None, quantity=None, basket=None)
-    histories = in_history_order(events, n_users=9, n_threads=2)
+    arrays, n_duplicates = in_history_order(events, n_users=9, n_threads=2)
     whole = events.take(history_order(events))
-    np.testing.assert_array_equal(histories.offsets, offsets_of(events.user, 9))
-    expected = {name: getattr(whole, name) for name in ("item", "day", "price", "channel", "quantity")}
-    expected["basket"] = basket_numbers(whole.user, whole.day, whole.basket, histories.offsets)
-    assert histories.arrays.keys() == {name for name, column in expected.items() if column is not None}
-    for name, array in histories.arrays.items():
+    expected = {name: whole.column(name) for name in ("item", "day", "price", "channel", "quantity")}
+    expected["offsets"] = offsets_of(events.user, 9)
+    expected["basket"] = basket_numbers(whole.user, whole.day, whole.basket, expected["offsets"])
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
         np.testing.assert_array_equal(array, expected[name])
-    assert histories.n_duplicates == count_duplicates(whole)
+    assert n_duplicates == count_duplicates(whole)
 
 
 def test_nobody_and_nothing_make_empty_histories():
     none = np.empty(0, dtype=np.int32)
-    histories = in_history_order(Events(none, none, none, None, None, None, None, None), n_users=0, n_threads=1)
-    assert (histories.offsets.tolist(), len(histories.arrays["item"]), histories.n_duplicates) == ([0], 0, 0)
+    arrays, n_duplicates = in_history_order(Events(none, none, none), n_users=0, n_threads=1)
+    assert (arrays["offsets"].tolist(), len(arrays["item"]), n_duplicates) == ([0], 0, 0)

@@ -11,15 +11,8 @@ from recsys.config import Config, load_config
 from recsys.errors import ConfigError
 from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module
-from recsys.modeling.original.batches import (
-    OriginalBatches,
-    collate,
-    customer_stretches,
-    fold_stretches,
-    tokens,
-    training_stretches,
-)
-from recsys.modeling.original.decoder import SinusoidalPosEmb, Transformer, loss_and_entropy, next_logits, next_targets
+from recsys.modeling.original.batches import history_batches, tokens, whole_histories
+from recsys.modeling.original.decoder import SinusoidalPosEmb, Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.recommender import OriginalRecommender, build_transformer
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 
@@ -94,7 +87,8 @@ def some_tokens(n_rows=3, length=8):
 def test_a_state_does_not_depend_on_later_tokens_by_gradient(model):
     token_BT = some_tokens()
     vectors = model.token_vectors(token_BT).detach().requires_grad_()
-    states = model.decode(vectors, token_BT == 0)
+    model.token_vectors = lambda _: vectors
+    states = model(token_BT)
     for position in range(states.shape[1]):
         (gradient,) = torch.autograd.grad(states[:, position].square().sum(), vectors, retain_graph=True)
         assert gradient[:, position + 1 :].abs().sum().item() == 0
@@ -137,34 +131,44 @@ def data(tmp_path):
     return write_prepared(tmp_path / "toy", events, n_items=30)
 
 
+def batches_of(data, users, max_items, size, *, seed=None):
+    return history_batches(data, whole_histories(data, np.array(users)), max_items, size, seed=seed)
+
+
+def batch_of(data, users, max_items):
+    (batch,) = batches_of(data, users, max_items, 99)
+    return batch
+
+
 def test_a_history_becomes_start_items_end_and_padding(data):
-    batch = collate(data, customer_stretches(data, np.array([0, 1]), 24))
+    batch = batch_of(data, [0, 1], 24)
     assert batch.token_BT.tolist() == [[31, 1, 2, 0], [31, 2, 3, 4]]
     assert batch.target_BT.tolist() == [[1, 2, 32, 0], [2, 3, 4, 32]]
 
 
 def test_a_long_history_is_cut_from_its_end_and_only_the_end_is_marked(data):
-    batch = collate(data, customer_stretches(data, np.array([4]), 4))
+    batch = batch_of(data, [4], 4)
     assert batch.token_BT.tolist() == [[31, 5, 6, 0, 0], [31, 7, 8, 9, 10]]
     assert batch.target_BT.tolist() == [[5, 6, 0, 0, 0], [7, 8, 9, 10, 32]]
 
 
 def test_what_a_fold_knows_is_read_and_not_asked(data):
     fold = make_split(data, config_with("split.protocol=leave_one_out").split).tests[0]
-    stretches = fold_stretches(data, fold, np.ones(len(fold.user_index), dtype=int), 4)
-    batch = collate(data, stretches)
-    assert len(stretches) == len(fold.user_index)
-    assert (batch.target_BT > 0).sum(1).tolist() == [1] * len(stretches)
+    end = whole_histories(data, fold.user_index[:0])
+    end[fold.user_index] = fold.history_end[fold.user_index] + 1
+    (batch,) = history_batches(data, end, 4, 99, known_end=fold.history_end)
+    assert batch.user_B.tolist() == fold.user_index.tolist()
+    assert (batch.target_BT > 0).sum(1).tolist() == [1] * len(fold.user_index)
     assert batch.target_BT.max(1).values.tolist() == fold.target_item.tolist()
 
 
 def test_every_event_is_a_target_once_an_epoch_in_an_order_of_seed_and_epoch(data):
     split = make_split(data, config_with().split)
-    batches = OriginalBatches(data, training_stretches(data, split, 4), 8, seed=1, shuffled=True)
+    batches = history_batches(data, split.train_end, 4, 8, seed=1)
 
     def items_of(epoch: int) -> list[int]:
         batches.epoch = epoch
-        return [int(item) for batch in batches for item in next_targets(batch) if item <= data.n_items]
+        return [int(item) for batch in batches for item in batch.target_BT.flatten() if 0 < item <= data.n_items]
 
     learned = np.repeat(split.train_end > data.offsets[:-1], np.diff(data.offsets))
     assert sorted(items_of(0)) == sorted(data.item[learned].tolist())
@@ -174,15 +178,26 @@ def test_every_event_is_a_target_once_an_epoch_in_an_order_of_seed_and_epoch(dat
 
 
 def test_processes_share_an_epoch_without_overlap(data):
-    stretches = customer_stretches(data, np.arange(20), 4)
     found = []
     for rank in range(3):
-        batches = OriginalBatches(data, stretches, 2)
+        batches = batches_of(data, range(20), 4, 2)
         batches.rank, batches.world_size = rank, 3
         found += [batch.token_BT.tolist() for batch in batches]
         assert len(list(batches)) == len(batches)
-    whole = [batch.token_BT.tolist() for batch in OriginalBatches(data, stretches, 2)]
+    whole = [batch.token_BT.tolist() for batch in batches_of(data, range(20), 4, 2)]
     assert sorted(found) == sorted(whole)
+
+
+def test_processes_take_as_many_steps_each_and_together_every_batch(data):
+    found = []
+    for rank in range(3):
+        batches = batches_of(data, range(20), 4, 8, seed=1)
+        batches.rank, batches.world_size = rank, 3
+        found.append([batch.token_BT.tolist() for batch in batches])
+    whole = [batch.token_BT.tolist() for batch in batches_of(data, range(20), 4, 8, seed=1)]
+    assert len(whole) % 3
+    assert {len(some) for some in found} == {len(batches)} == {-(-len(whole) // 3)}
+    assert all(any(one in some for some in found) for one in whole)
 
 
 def test_loss_and_entropy_of_a_prediction_known_by_hand():
@@ -204,11 +219,11 @@ def test_it_overfits_ten_customers(tmp_path, family):
     vectors = torch.randn(33, 16) if family == "bert" else None
     model = build_transformer(config_with(f"original.family={family}", "original.hidden_size=null"), data, vectors)
     model.eval()  # what is dropped at random would keep the loss above its floor
-    batch = collate(data, customer_stretches(data, np.arange(10), 4))
+    batch = batch_of(data, range(10), 4)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(120):
-        loss = loss_and_entropy(next_logits(model, batch), next_targets(batch))[0].mean()
+        loss = loss_and_entropy(*next_tokens(model, batch))[0].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.fusion import fuse_reciprocal_ranks
 from benchmarks.peers.export import DATASETS, LEAVE_ONE_OUT_PEERS, WEEKLY_PEERS, config_of, events, export_split
 from benchmarks.peers.files import Budget, Events, Recommendations, Split, best, filled, map_at_k, matrix
 from benchmarks.peers.run import PEERS, choose
@@ -18,9 +19,8 @@ from benchmarks.peers.score import write_scores
 from recsys.config import load_config
 from recsys.data.days import day_number
 from recsys.errors import DataError, UsageError
-from recsys.evaluation.metrics import mean_average_precision
+from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import make_split
-from recsys.modeling.recommenders.scored_pairs import fuse_reciprocal_ranks
 from tests.toy import toy_data, write_prepared
 
 N_DAYS = 150
@@ -202,7 +202,7 @@ def test_what_is_chosen_on_is_what_is_scored(folder, data, config):
     fold = make_split(data, config.split).validation
     assert users.tolist() == fold.user_index.tolist()
     item = np.random.default_rng(0).permuted(np.tile(np.arange(data.n_items), (len(users), 1)), axis=1)[:, :12]
-    ours = mean_average_precision((item + 1).astype(np.int32), fold, fold.user_index, 12)
+    ours = average_precisions((item + 1).astype(np.int32), fold, 12).mean()
     assert map_at_k(Recommendations(item, np.zeros(item.shape)), bought, 12) == pytest.approx(ours)
 
 

@@ -163,7 +163,7 @@ def test_of_a_customer_without_a_history_nothing_is_said_of_the_plan(tmp_path: P
     snapshots = Snapshots(log)
     model = fresh_model(snapshots)
     with torch.no_grad():
-        model.sales.net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the plan, more than anything else
+        model.components["sales"].net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the plan, more than anything else
     every, known = np.arange(1, N_ITEMS + 1, dtype=np.int32)[None], log.histories(ASKED).of(slice(0, 1))
     told = {
         name: explain(DecoderRecommender(model, snapshots), Histories(log, known.user_index, end, ASKED), every)
@@ -215,7 +215,7 @@ def test_a_plan_for_the_days_after_the_week_asked_changes_nothing(tmp_path: Path
         log = weekly(tmp_path / name, coming)
         model = fresh_model(Snapshots(log))
         with torch.no_grad():
-            for layer in (model.sales.net.rule, model.past_items.net.rule, model.past_items.net.out):
+            for layer in (model.components["sales"].net.rule, model.past_items.net.rule, model.past_items.net.out):
                 layer.weight.normal_()
         scores[name] = recommend(model, log, ASKED)
     np.testing.assert_array_equal(scores["near"].item, scores["far"].item)

@@ -65,7 +65,7 @@ def finished(*arguments: object) -> dict:
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
-    synthesize(folder / "shop", n_customers=120, n_articles=150, seed=3, end=date(2020, 9, 22), n_days=60)
+    synthesize(folder / "shop", n_customers=120, n_articles=250, seed=3, end=date(2020, 9, 22), n_days=60)
     return folder
 
 

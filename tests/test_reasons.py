@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from test_model import train_steps
-from toy import write_prepared
+from toy import taken_of, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.evaluation.splits import make_split
@@ -19,8 +19,7 @@ from recsys.evaluation.tables import REASONS_SCHEMA
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.components import SEQUENCE
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
-from recsys.modeling.explain import reasons as reasons_module
-from recsys.modeling.explain.leave_one_out import AblatedHistories, Listed, lost_logits
+from recsys.modeling.explain.leave_one_out import Listed, histories_without, lost_logits
 from recsys.modeling.explain.reasons import N_NAMED, explain
 from recsys.modeling.explain.sentences import LEAST_PROMOTION, ReasonTexts, say_reasons, write_reasons
 from recsys.modeling.recommenders.candidates import Candidates, all_items
@@ -178,9 +177,9 @@ def test_what_a_category_gives_is_lost_with_the_purchase_that_it_was_given_for(s
     with torch.no_grad():
         for table in model.item_tower.parameters():
             table.zero_()
-        model.categories.net.out.weight.zero_()
-        model.categories.net.rule.weight.zero_()
-        model.categories.net.out.bias.fill_(2.0)
+        model.components["categories"].net.out.weight.zero_()
+        model.components["categories"].net.rule.weight.zero_()
+        model.components["categories"].net.out.bias.fill_(2.0)
         model.components["co_purchases"].scale_(0)
     reasons = explain(shop.decoder, shop.histories, everything(N_USERS))
     model.load_state_dict(before)
@@ -200,19 +199,19 @@ def test_without_an_item_all_that_is_read_is_that_of_a_history_without_it(shop):
     """Every table of signals, against data written anew; of categories and co-purchases, those of listed items."""
     listed = listed_for(shop, everything(4))
     arrays = listed.reading.arrays
-    ablated = AblatedHistories.from_pairs(listed, arrays.past_query, arrays.past_item)
-    assert len(ablated.queries) == len(arrays.past_query) > 20
+    ablated, asked = histories_without(listed, arrays.past_query, arrays.past_item)
+    assert len(asked) == len(arrays.past_query) > 20
     of_item = ("count", "decayed_60", "age_last")
     for pair, (row, item) in enumerate(zip(arrays.past_query.tolist(), arrays.past_item.tolist(), strict=True)):
         folder = shop.folder / f"read-{row}-{item}"
         sequences, queries = queries_without(shop.decoder, folder, shop.users, row, item)
         length = sequences.item_BT.shape[1]
-        assert torch.equal(ablated.sequences.item_BT[pair, :length], sequences.item_BT[0])
-        assert torch.equal(ablated.sequences.gap_days_BT[pair, :length], sequences.gap_days_BT[0])
-        assert not ablated.sequences.item_BT[pair, length:].any()
-        assert ablated.queries.position_Q[pair] == queries.position_Q[0]
-        assert ablated.queries.days_until_query_Q[pair] == queries.days_until_query_Q[0]
-        without = ablated.queries.take(torch.tensor([pair]))
+        assert torch.equal(ablated.item_BT[pair, :length], sequences.item_BT[0])
+        assert torch.equal(ablated.gap_days_BT[pair, :length], sequences.gap_days_BT[0])
+        assert not ablated.item_BT[pair, length:].any()
+        assert asked.position_Q[pair] == queries.position_Q[0]
+        assert asked.days_until_query_Q[pair] == queries.days_until_query_Q[0]
+        without = taken_of(asked, torch.tensor([pair]))
         assert torch.equal(without.past_item_P, queries.past_item_P)
         columns = [PAST_FEATURES.index(name) for name in of_item]
         torch.testing.assert_close(without.past_features_PF[:, columns], queries.past_features_PF[:, columns])
@@ -244,11 +243,11 @@ def test_of_a_window_full_of_one_item_nothing_is_left_but_the_start(tmp_path):
     with torch.no_grad():
         reading = decoder.read(log.histories(110))
         listed = Listed(model, snapshots.at(110), reading, {}, torch.ones(2, 1, dtype=torch.int64))
-        ablated = AblatedHistories.from_pairs(listed, *(reading.arrays.past_query, reading.arrays.past_item))
-    assert ablated.sequences.item_BT.tolist() == [[6, 0], [6, 3], [6, 1]]
-    assert ablated.sequences.gap_days_BT.tolist() == [[0, 0], [0, 0], [0, 0]]
-    assert ablated.queries.position_Q.tolist() == [0, 1, 1]
-    assert ablated.queries.days_until_query_Q.tolist() == [0, 7, 10]
+        ablated, asked = histories_without(listed, reading.arrays.past_query, reading.arrays.past_item)
+    assert ablated.item_BT.tolist() == [[6, 0], [6, 3], [6, 1]]
+    assert ablated.gap_days_BT.tolist() == [[0, 0], [0, 0], [0, 0]]
+    assert asked.position_Q.tolist() == [0, 1, 1]
+    assert asked.days_until_query_Q.tolist() == [0, 7, 10]
     assert explain(decoder, log.histories(110), np.array([[1, 2], [4, 3]], dtype=np.int32)).past_day.max() == 107
 
 
@@ -322,14 +321,6 @@ def test_reasons_do_not_depend_on_company_nor_on_what_else_is_listed(shop):
     np.testing.assert_allclose(alone.share[0], together.share[7, 2:4], atol=1e-4)
 
 
-def test_the_purchases_tried_first_hold_the_one_that_matters_most(shop, monkeypatch):
-    monkeypatch.setattr(reasons_module, "MOST_LEFT_OUT", 4)
-    fewer = explain(shop.decoder, shop.histories, shop.lists.item[:, :2])
-    new = shop.reasons.count[:, :2] == 0
-    same = fewer.past_item[..., 0] == shop.reasons.past_item[:, :2, 0]
-    assert same[new].mean() > 0.8
-
-
 def test_the_first_reason_that_holds_is_the_reason(shop):
     reasons, groups = shop.reasons, shop.snapshot.codes.groups
     shares_group = (groups[reasons.past_item] == groups[reasons.item][..., None]) & (reasons.past_item > 0)
@@ -345,11 +336,11 @@ def test_what_sales_alone_raise_is_on_the_rise_only_if_it_sells_more(shop):
     model = shop.decoder.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        first = model.sales.net.network[0]
+        first = model.components["sales"].net.network[0]
         first.weight.zero_()
         first.weight[:, 3] = 1.0  # the trend, and nothing else
         first.bias.zero_()
-        model.sales.net.out.weight.fill_(50.0)
+        model.components["sales"].net.out.weight.fill_(50.0)
     reasons = explain(shop.decoder, shop.histories.of(slice(3)), everything(3))
     model.load_state_dict(before)
     sells_more = shop.snapshot.sold(7) > shop.snapshot.sold(28) / 4
@@ -477,7 +468,7 @@ def test_a_reason_says_what_a_score_owes_to_promotions(shop):
     model = build_purchase_model(config, with_promotion.codes, None, with_promotion.n_promoted).eval()
     coming = len(PAST_FEATURES) + model.n_promoted + len(OWN_FEATURES)
     with torch.no_grad():
-        model.sales.net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the promotion, more than anything else
+        model.components["sales"].net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the promotion, more than anything else
         model.past_items.net.rule.weight[:, coming] = 2.0
     histories = [log.histories(DAY) for log in logs]
     reasons, others = (
@@ -518,8 +509,7 @@ def test_what_the_user_table_says_is_read_without_an_item_too(shop):
         reading = decoder.read(shop.histories.of([3, 4, 5]))
         listed = Listed(model, shop.snapshot, reading, {}, torch.ones(3, 1, dtype=torch.int64))
         row, item = reading.arrays.past_query, reading.arrays.past_item
-        ablated = AblatedHistories.from_pairs(listed, row, item)
-        query_PD = model.read(ablated.sequences, ablated.queries)
+        query_PD = model.read(*histories_without(listed, row, item))
         for pair in range(len(row)):
             user = 3 + int(row[pair])
             folder = shop.folder / f"club-{user}-{item[pair]}"
@@ -550,9 +540,9 @@ def test_without_a_date_what_neighbours_give_is_a_term_and_all_terms_add_up_to_t
     np.testing.assert_allclose(reasons.terms.sum(-1), lists.score, rtol=1e-4, atol=1e-4)
     given = terms_of(reasons, "neighbours")
     assert np.unique(given).size > N_USERS
-    decoder.model.neighbours.scale_(0)
+    decoder.model.components["neighbours"].scale_(0)
     without = explain(decoder, histories, lists.item)
-    decoder.model.neighbours.weight.fill_(1)
+    decoder.model.components["neighbours"].weight.fill_(1)
     np.testing.assert_allclose((reasons.terms - without.terms).sum(-1), given, rtol=1e-4, atol=1e-4)
 
 
@@ -576,7 +566,7 @@ def test_without_a_date_the_purchase_named_is_the_one_that_neighbours_were_asked
             kept = torch.arange(len(past_P)) != place
             kept_P = past_P[kept]
             query_P = torch.zeros(len(kept_P), dtype=torch.int64)
-            _, item_C, score_C = decoder.model.neighbours.of_past(query_P, kept_P, age_P[kept])
+            _, item_C, score_C = decoder.model.components["neighbours"].of_past(query_P, kept_P, age_P[kept])
             scores.append(float(score_C[item_C == int(lists.item[user, 0])].sum()))
         if len(past_P) > 1:
             right.append(int(past_P[int(np.argmin(scores))]) == int(reasons.past_item[user, 0, 0]))

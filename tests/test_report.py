@@ -21,8 +21,12 @@ from recsys.evaluation.results import load_scores
 from recsys.evaluation.splits import make_split
 from recsys.reports import charts
 from recsys.reports.customers import choose_customers, load_customers
-from recsys.reports.method import commands, protocol, source_note, training, windows
+from recsys.reports.glossary import windows
 from recsys.reports.page import build_page
+from recsys.reports.sections.again import commands
+from recsys.reports.sections.data import source_note
+from recsys.reports.sections.method import protocol
+from recsys.reports.shell import fill
 from recsys.runs import Run, find_run
 from recsys.storage import write_json
 
@@ -292,7 +296,7 @@ def test_every_protocol_is_told_in_its_own_words(shop, settings, held_out, said)
     config = load_config(None, settings)
     scores = load_scores(Path("reports/small/metrics.json"), "small")
     assert windows(config.split, 2) == held_out
-    assert said in " ".join(protocol(config, scores))
+    assert said in words(protocol(config, scores))
 
 
 def test_every_source_has_a_note():
@@ -331,7 +335,8 @@ def test_each_kind_of_run_says_what_stops_its_training():
         ],
     }
     for sentence, settings in said.items():
-        assert sentence in training(load_config(None, settings))
+        template = '{% from "training_words.html.j2" import how_long %}{{ how_long(config) }}'
+        assert sentence in words(fill(template, config=load_config(None, settings)))
 
 
 def test_scores_on_held_out_customers_are_shown_for_a_published_decoder_only(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from recsys.cli import build_app
 from recsys.errors import DataError
 from recsys.reports import figures
-from recsys.reports.maps import load_maps
+from recsys.reports.item_map.files import load_maps
 from recsys.runs import find_run
 from recsys.storage import write_json
 

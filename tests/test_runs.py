@@ -10,7 +10,7 @@ import pytest
 from recsys import schema
 from recsys.config import Config, dump_config, load_config
 from recsys.errors import DataError, RunError
-from recsys.runs import CONFIG_FILE, INFO_FILE, WEIGHTS_FILE, find_run
+from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, WEIGHTS_FILE, find_run
 from recsys.storage import code_version, write_json, write_text
 
 
@@ -90,6 +90,9 @@ def test_a_training_that_was_stopped_is_called_one_and_how_to_go_on_is_said(work
     folder = make_run("half")
     for file in (INFO_FILE, WEIGHTS_FILE):
         (folder / file).unlink()
+    with pytest.raises(RunError, match=r"has not ended.*recsys train --force --config models/half/config\.yaml"):
+        find_run("half")  # no epoch of it has ended: there is nothing to go on from
+    write_text(folder / CHECKPOINTS / LAST, "an epoch")
     with pytest.raises(RunError, match=r"has not ended.*recsys train --resume --config models/half/config\.yaml"):
         find_run("half")
 

@@ -156,6 +156,11 @@ def test_few_descriptions_are_missing_and_none_is_shared_by_departments(folder: 
     assert described["department_no"].max() == 1
 
 
+def test_a_few_articles_are_enough_where_weeks_have_none(tmp_path: Path) -> None:
+    synthesize(tmp_path, n_customers=50, n_articles=10)
+    assert read(tmp_path, "transactions_train.csv")["article_id"].n_unique() <= 10
+
+
 def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     (tmp_path / "articles.csv").write_text("mine")
     with pytest.raises(OutputExistsError, match="--force"):

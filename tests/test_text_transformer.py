@@ -9,12 +9,13 @@ from safetensors.numpy import load_file, save_file
 from toy import write_prepared
 
 from recsys.config import load_config
+from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.build import build_module
 from recsys.modeling.families import load_decoder
 from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
-from recsys.modeling.original.text_batches import TextBatches, Texts, ask, load_tokenizer, split_rows, tokenise
 from recsys.modeling.original.text_transformer import PositionalEncoding, TextTransformer, text_vectors
+from recsys.modeling.original.texts import Texts, ask, text_batches, tokenise
 from recsys.modeling.train import train
 from recsys.runs import TEXT_VECTORS_FILE, find_run
 
@@ -62,7 +63,7 @@ def tokenizer_folder(tmp_path):
 def texts(tokenizer_folder) -> Texts:
     random = np.random.default_rng(0)
     written = [" ".join(f"w{word}" for word in random.integers(40, size=1 + n % 9)) for n in range(64)]
-    return tokenise(written, load_tokenizer(tokenizer_folder))
+    return tokenise(written, tokenizer_folder)
 
 
 def config(*settings: str, objective: str = "causal"):
@@ -72,7 +73,7 @@ def config(*settings: str, objective: str = "causal"):
 
 
 def test_the_model_prints_as_published():
-    model = TextTransformer(load_config(None, ["text_model.objective=causal"]))
+    model = TextTransformer(config(*[f"text_model.{one}" for one in ("width=128", "n_layers=4")]).text_model, 30_522)
     # Newer PyTorch says of a LayerNorm that it has a bias.
     assert str(model).replace("elementwise_affine=True, bias=True", "elementwise_affine=True") == PRINTED
 
@@ -84,7 +85,7 @@ def test_positions_are_sines_and_cosines_in_turn_over_the_root_of_the_width():
 
 
 def test_texts_are_cut_at_the_longest_length_and_keep_their_end(tokenizer_folder):
-    found = tokenise(["w1 w2 w3 w4 w5", "w9"], load_tokenizer(tokenizer_folder, 5))
+    found = tokenise(["w1 w2 w3 w4 w5", "w9"], tokenizer_folder, 5)
     assert found.batch(np.arange(2)).tolist() == [[BEGIN, 6, 7, 8, END], [BEGIN, 14, END, PADDING, PADDING]]
 
 
@@ -94,7 +95,7 @@ def test_the_next_token_is_asked_for_wherever_there_is_one(texts, objective):
     batch = ask(texts, rows, config(objective=objective).text_model)
     asked = [(place // batch.token_BT.shape[1], place % batch.token_BT.shape[1]) for place in batch.place_M.tolist()]
     assert asked == [(row, column) for row in rows for column in range(texts.lengths[row] - 1)]
-    expected = [int(texts.token[texts.offsets[row] + column + 1]) for row, column in asked]
+    expected = [int(texts.tokens[row][column + 1]) for row, column in asked]
     assert batch.target_M.tolist() == expected
 
 
@@ -108,8 +109,9 @@ def test_only_the_original_reads_padding_and_pads_every_text_to_the_longest_leng
 
 def gradient_of_inputs(texts: Texts, objective: str) -> torch.Tensor:
     """How strongly the logits asked of the third token depend on each token of its text."""
-    model = TextTransformer(config(objective=objective), texts, texts.vocabulary_size).eval()
-    batch = ask(texts, np.array([8]), model.config.text_model)
+    settings = config(objective=objective).text_model
+    model = TextTransformer(settings, texts.vocabulary_size).eval()
+    batch = ask(texts, np.array([8]), settings)
     seen = {}
 
     def keep(_module, _inputs, output):
@@ -130,7 +132,7 @@ def test_a_causal_model_cannot_look_one_place_to_the_right_and_the_original_does
 
 
 def test_an_epoch_holds_every_text_once_in_an_order_of_its_own(texts):
-    batches = TextBatches(texts, np.arange(64), config(objective="causal").text_model, seed=1)
+    batches = text_batches(texts, config(objective="causal").text_model, seed=1)
     first = torch.cat([batch.target_M for batch in batches])
     again = torch.cat([batch.target_M for batch in batches])
     batches.epoch = 1
@@ -141,33 +143,27 @@ def test_an_epoch_holds_every_text_once_in_an_order_of_its_own(texts):
     assert len(first) == batches.n_events - 64
 
 
-def test_held_out_texts_are_a_fifth_and_no_other(texts):
-    learned, held_out = split_rows(100, 0.2, seed=42)
-    assert len(held_out) == 20
-    assert sorted([*learned, *held_out]) == list(range(100))
-
-
 @pytest.mark.parametrize("objective", ["causal", "original"])
 def test_a_vector_depends_on_its_own_text_alone(texts, objective):
     torch.manual_seed(0)
-    model = TextTransformer(config(objective=objective), vocabulary_size=texts.vocabulary_size)
+    model = TextTransformer(config(objective=objective).text_model, texts.vocabulary_size)
     together = text_vectors(model, texts)
-    token, offsets = texts.token[texts.offsets[5] : texts.offsets[6]], np.array([0, texts.lengths[5]])
-    alone = text_vectors(model, Texts(token, offsets, texts.vocabulary_size, PADDING, texts.special))
+    alone = text_vectors(model, Texts([texts.tokens[5]], texts.vocabulary_size, PADDING, texts.special))
     np.testing.assert_allclose(together[5], alone[0], atol=1e-5)
 
 
 def test_a_vector_is_the_mean_over_words_without_the_marks(texts):
-    model = TextTransformer(config(), vocabulary_size=texts.vocabulary_size).eval()
+    model = TextTransformer(config().text_model, texts.vocabulary_size).eval()
     row = 3
-    states = model(texts.batch(np.array([row])))[0]
+    tokens = texts.batch(np.array([row]))
+    states = model(tokens, tokens == PADDING)[0]
     expected = states[1 : texts.lengths[row] - 1].mean(0)
     np.testing.assert_allclose(text_vectors(model, texts)[row], expected.detach(), atol=1e-5)
 
 
 def test_a_text_of_no_word_has_a_vector_too(tokenizer_folder):
-    found = tokenise(["", "w1"], load_tokenizer(tokenizer_folder))
-    vectors = text_vectors(TextTransformer(config(), vocabulary_size=found.vocabulary_size), found)
+    found = tokenise(["", "w1"], tokenizer_folder)
+    vectors = text_vectors(TextTransformer(config().text_model, found.vocabulary_size), found)
     assert np.isfinite(vectors).all()
 
 
@@ -205,7 +201,7 @@ def test_vectors_of_all_texts_are_made_once_and_kept_with_the_run(shop, monkeypa
     found = find_run("words")
     vectors = item_vectors("text", found, found.open_data())
     np.testing.assert_allclose(item_vectors("text", found, found.open_data(), np.array([7, 0])), vectors[[7, 0]])
-    monkeypatch.setattr("recsys.modeling.original.text_vectors.text_vectors", lambda *_: pytest.fail("read anew"))
+    monkeypatch.setattr("recsys.modeling.original.text_transformer.text_vectors", lambda *_: pytest.fail("read anew"))
     np.testing.assert_array_equal(item_vectors("text", found, found.open_data()), vectors)
     np.testing.assert_array_equal(item_vectors("text", found, found.open_data(), np.array([7, 0])), vectors[[7, 0]])
 
@@ -259,6 +255,16 @@ def test_a_run_of_texts_recommends_nothing_and_a_decoder_reads_no_texts(shop):
         item_vectors("text", decoder, found.open_data())
 
 
+def test_held_out_texts_are_a_fifth_and_no_other(shop):
+    module = build_module(shop, open_purchases(shop.data.folder))
+    learned, held_out = (
+        [tuple(row.tolist()) for batch in batches for row in batch.token_BT]
+        for batches in (module.batches, module.held_out)
+    )
+    assert (len(learned), len(held_out)) == (24, 6)  # of sixty items, thirty texts
+    assert not set(learned) & set(held_out)
+
+
 def test_texts_that_are_all_the_same_are_refused(workplace, shop):
     items = pa.table({"item_id": ["1", "2"], "name": ["w1", "w1"]})
     data = write_prepared(workplace / "data/processed/same", [(0, 18_000, 1)], n_items=2, items=items)
@@ -268,7 +274,7 @@ def test_texts_that_are_all_the_same_are_refused(workplace, shop):
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no tokenizer.json; text_model.tokenizer names"):
-        load_tokenizer(tmp_path)
+        tokenise(["w1"], tmp_path)
 
 
 def test_a_head_is_32_wide_and_divides_the_width():

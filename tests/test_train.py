@@ -17,7 +17,7 @@ from recsys.config import Config, dump_config, load_config
 from recsys.console import run as run_app
 from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError, RunError
-from recsys.evaluation.metrics import mean_average_precision
+from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import load_weights, save_weights
@@ -382,7 +382,7 @@ def test_a_run_without_a_date_keeps_its_neighbours_and_what_they_weigh(prepared)
     torch.testing.assert_close(kept["components.neighbours.weight"], weight)
     fold = module.validation.fold
     lists = load_decoder(saved, data).recommend(fold.histories(data), 12, Candidates(all_items(data.n_items)))
-    assert mean_average_precision(lists.item, fold, fold.user_index, 12) == pytest.approx(info["best_value"], abs=1e-6)
+    assert average_precisions(lists.item, fold, 12).mean() == pytest.approx(info["best_value"], abs=1e-6)
 
 
 @pytest.mark.parametrize("components", ["[sales, past_items]", "[sequence]", "[past_items]"])
@@ -396,7 +396,7 @@ def test_a_run_of_some_components_trains_is_saved_loaded_and_recommends(prepared
     assert list(decoder.model.components) == [one for one in components[1:-1].split(", ") if one != "sequence"]
     lists = decoder.recommend(fold.histories(data), 12, Candidates(all_items(data.n_items)))
     value = info.get("kept_value", info["best_value"])
-    assert mean_average_precision(lists.item, fold, fold.user_index, 12) == pytest.approx(value, abs=1e-6)
+    assert average_precisions(lists.item, fold, 12).mean() == pytest.approx(value, abs=1e-6)
     stop_at_epoch(1, config_with("name=halves", *settings), monkeypatch)
     train(config_with("name=halves", *settings), resume=True)
     assert all(torch.equal(weight, weights("halves")[name]) for name, weight in weights("whole").items())

@@ -1,10 +1,12 @@
 """Small prepared data for tests, written in the real format and opened by the real reader."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from safetensors.numpy import save_file
 
 from recsys.data.purchases import open_purchases
@@ -83,3 +85,14 @@ def write_vectors(folder, n_items, *, width):
     )
     (folder / "manifest.json").write_text(json.dumps({"n_vectors": n_items + 3, "dim": width}))
     return vectors
+
+
+def taken_of(queries, query_N):
+    """Return the queries ``query_N`` of a QueryTensors, which may repeat and leave out, in that order."""
+    taken = {name: part[query_N] for name, part in vars(queries).items() if name.endswith("_Q")}
+    for name in ("past_query_P", "category_query_R", "co_purchase_query_C"):
+        of_query = [(getattr(queries, name) == query).nonzero().flatten() for query in query_N]
+        kind, rows = name.split("_query_")[0], torch.cat(of_query)
+        taken |= {other: part[rows] for other, part in vars(queries).items() if other.startswith(kind)}
+        taken[name] = torch.repeat_interleave(torch.tensor([len(rows) for rows in of_query]))
+    return replace(queries, **taken)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.fusion import FUSION_OFFSET, fuse_reciprocal_ranks
 from benchmarks.peers.export import META
 from benchmarks.results import RESULTS, machine, write_section
 from recsys.config import Config
@@ -21,7 +22,6 @@ from recsys.evaluation.splits import Fold, Split, make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.registry import fit_baseline
-from recsys.modeling.recommenders.scored_pairs import FUSION_OFFSET, fuse_reciprocal_ranks
 from recsys.storage import code_version, read_json
 
 #: The rule that the peers are mixed with.

@@ -3,8 +3,7 @@
 A row is counted under the first rule that drops it, in the order of the report.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import narwhals as nw
@@ -15,12 +14,12 @@ import pyarrow.compute as pc
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.days import day_number
-from recsys.data.encode import BAD_DAY, Columns, channel_ranks, encode_columns, ranked
+from recsys.data.encode import BAD_DAY, Columns, encode_columns, ranked, require_few_channels
 from recsys.data.engine import Engine
 from recsys.data.expressions import valid_time
-from recsys.data.ids import ABSENT, UNKNOWN, Ids, distinct_ids, ids_of, with_attributes
+from recsys.data.ids import ABSENT, UNKNOWN, ascending, occurring, ranks_in, texts_of, with_attributes
 from recsys.data.order import Events
-from recsys.data.planned_promotions import promotions_of, require_sold, usable_promotions
+from recsys.data.planned_promotions import require_sold, usable_promotions
 from recsys.data.reading.layout import LINE
 from recsys.data.sources.base import MOST_LOST, Limit, RawTables
 from recsys.errors import DataError
@@ -47,10 +46,6 @@ class Report:
         dropped = {rule: rows for rule, rows in self.dropped.items() if rule not in ASKED_FOR}
         return {name: rows for name, rows in (dropped | self.found).items() if rows}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON can hold it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Cleaned:
@@ -60,145 +55,133 @@ class Cleaned:
     items: pa.Table  # row i for item_index i+1
     users: pa.Table  # row u for user_index u
     report: Report
-    promotions: pa.Table | None = None  # as in :mod:`recsys.schema`; None where the source has none
+    promotions: pa.Table | None = None  # item_id, start, end (dates, or days since 1970), medium, share
     channels: tuple[str, ...] = ()  # names of channels 1, 2, …
 
 
 def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     """Return the events of ``tables`` that can be used and that ``config`` wants, with dense indices.
 
-    Raises:
-        DataError: nothing is left, or ``config.strict`` and there is a finding.
+    DataError where nothing is left, or where ``config.strict`` and there is a finding.
     """
     report = Report()
-    items = known_items = _read_ids(tables, "items", schema.ITEM_ID, engine, report)
-    users = known_users = _read_ids(tables, "users", schema.USER_ID, engine, report)
-    if tables.items is not None and tables.partial_items:
-        items = items.united(distinct_ids(tables.events, schema.ITEM_ID, engine).values)
-    columns, labels = encode_columns(tables, items, users, engine)
-    if (columns["user"] == UNKNOWN).any():
-        # Rare where a table of all customers exists, so that a pass over the ids of all events is mostly saved.
-        users = users.united(distinct_ids(tables.events, schema.USER_ID, engine).values)
-        columns, labels = encode_columns(tables, items, users, engine)
-    known_user = np.asarray(known_users.holds(users.values))
-    kept, most_sold = _apply_rules(columns, tables, config, report)
-    if report.kept < report.rows_read:
-        columns = {name: column[kept] for name, column in columns.items()}
+    item_table, known_items = _read_table(tables, "items", schema.ITEM_ID, engine, report)
+    user_table, known_users = _read_table(tables, "users", schema.USER_ID, engine, report)
+    columns, texts = encode_columns(tables, engine)
+    sold, add_sold = texts.pop(schema.ITEM_ID), tables.items is None or tables.partial_items
+    columns["item"], items, known_item = ranks_in(known_items, sold, add=add_sold)
+    columns["user"], users, known_user = ranks_in(known_users, texts.pop(schema.USER_ID), add=True)
+    mask, wanted = _apply_rules(columns, tables, config, len(items), report)
+    kept = slice(None) if mask.all() else mask  # a slice copies nothing
+    columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, users, known_user, report)
     promotions = None
     if tables.promotions is not None:
         promotions, report.found[BAD_PROMOTION] = usable_promotions(tables.promotions, engine, _origin(tables))
     _refuse_losses(tables, engine, report)
-    _refuse(tables, known_items, config, engine, report)
-    known_item = np.asarray(known_items.holds(items.values)) & (tables.items is not None and not tables.sold_items_only)
-    item_stays = known_item if most_sold is None else np.isin(np.arange(len(items)), most_sold)
-    channel, channels = channel_ranks(columns.get(schema.CHANNEL), labels.get(schema.CHANNEL))
-    basket = columns.get(schema.BASKET_ID)
-    item, item_ids = _compact(columns["item"], items, item_stays)
-    user_stays = known_user & (tables.users is not None and not config.limits_histories)
-    user, user_ids = _compact(columns["user"], users, user_stays)
-    basket = None if basket is None else ranked(basket)[0]
-    named = {name: columns.get(name) for name in ("millisecond", schema.PRICE, schema.QUANTITY)}
-    events = Events(user, item + np.int32(1), columns["day"], channel=channel, basket=basket, **named)
-    item_table = _described(item_ids, tables.items, schema.ITEM_ID, engine)
-    user_table = _described(user_ids, tables.users, schema.USER_ID, engine)
+    _refuse(tables, sold.values, known_items, config, engine, report)
     if promotions is not None:
         require_sold(promotions, items, _origin(tables))
-        promotions = promotions_of(promotions, item_ids)
-    return Cleaned(events, item_table, user_table, report, promotions, channels)
+    if wanted is None:
+        wanted = known_item & (not tables.sold_items_only)
+    item, item_ids = occurring(columns["item"], items, wanted)
+    user, user_ids = occurring(columns["user"], users, known_user & (not config.limits_histories))
+    types = tables.events.collect_schema()
+    labels = {name: ranked(texts.pop(name), kept, types[name]) for name in list(texts)}
+    channel, channels = labels.get(schema.CHANNEL, (None, pa.array([], pa.string())))
+    require_few_channels(len(channels))
+    events = Events(
+        user=user - np.int32(1),
+        item=item,
+        day=columns["day"],
+        millisecond=columns.get("millisecond"),
+        price=columns.get(schema.PRICE),
+        channel=None if channel is None else channel.astype(np.int8),
+        quantity=columns.get(schema.QUANTITY),
+        basket=labels.get(schema.BASKET_ID, (None,))[0],
+    )
+    item_table = with_attributes(item_ids, item_table, schema.ITEM_ID)
+    user_table = with_attributes(user_ids, user_table, schema.USER_ID)
+    return Cleaned(events, item_table, user_table, report, promotions, tuple(channels.to_pylist()))
 
 
-def _read_ids(tables: RawTables, table: str, column: str, engine: Engine, report: Report) -> Ids:
-    """Return the ids of ``table`` (else of the events), noting what its rules and repetitions count."""
+def _read_table(
+    tables: RawTables, table: str, column: str, engine: Engine, report: Report
+) -> tuple[pa.Table, pa.Array]:
+    """Return ``table`` (of no rows where there is none) and its ids, ascending, noting what is amiss with it."""
     frame: nw.LazyFrame[Any] | None = getattr(tables, table)
     if frame is None:
-        return distinct_ids(tables.events, column, engine)
-    rules = {f"_rule_{position}": rule for position, rule in enumerate(tables.rules) if rule.table == table}
-    read = engine.collect(frame.select(column, *(rule.rows.alias(name) for name, rule in rules.items())))
+        none = pa.array([], pa.string())
+        return pa.table({column: none}), none
+    rules = tables.rules_of(table)
+    attributes = [name for name in frame.collect_schema().names() if name != column and not name.startswith("_")]
+    read = engine.collect(frame.select(column, *attributes, *(rule.rows.alias(name) for name, rule in rules.items())))
     for name, rule in rules.items():
         report.found[rule.name] = int(pc.sum(read[name]).as_py() or 0)
-    ids = ids_of(read[column].combine_chunks(), column)
     if not len(read) and not (tables.sold_items_only if table == "items" else tables.partial_users):
         where = f"the table of {table} beside {_origin(tables)}"
         raise DataError(f"{where} has a header and no rows; expected one row an id")
-    report.found |= {f"repeated_{column}_in_{table}": ids.n_repeated, f"missing_{column}_in_{table}": ids.n_absent}
-    return ids
-
-
-def _described(ids: pa.Array, frame: nw.LazyFrame[Any] | None, column: str, engine: Engine) -> pa.Table:
-    """Return ``ids`` beside the attributes that ``frame`` has for them; read last, so that they are held briefly."""
-    if frame is None:
-        return pa.table({column: ids})
-    attributes = [name for name in frame.collect_schema().names() if name != column and not name.startswith("_")]
-    return with_attributes(ids, engine.collect(frame.select(column, *attributes)), column)
+    rows = texts_of(read, column)
+    ids = ascending(rows)
+    n_present = pc.sum(pc.greater(pc.utf8_length(rows), 0)).as_py() or 0
+    report.found[f"repeated_{column}_in_{table}"] = n_present - len(ids)
+    report.found[f"missing_{column}_in_{table}"] = len(rows) - n_present
+    return read.select([column, *attributes]), ids
 
 
 def _apply_rules(
-    columns: Columns, tables: RawTables, config: DataConfig, report: Report
+    columns: Columns, tables: RawTables, config: DataConfig, n_items: int, report: Report
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return which rows (E,) bool stay, and the ranks of the most sold items where only these are wanted."""
-    kept = np.ones(len(columns["day"]), dtype=bool)
-    report.rows_read = len(kept)
-    for rule, drops in _drop_masks(columns, tables, config):
-        _drop(rule, drops, kept, report)
+    """Return which rows (E,) bool stay, and which items (n_items,) bool are the most sold, where only these stay."""
+    user, item, day = columns["user"], columns["item"], columns["day"]
+    kept = np.ones(len(day), dtype=bool)
+    report.rows_read = len(day)
+
+    def drop(rule: str, rows: np.ndarray) -> None:
+        report.dropped[rule] = int(np.count_nonzero(rows & kept))
+        kept[rows] = False
+
+    dropping = {name: rule for name, rule in tables.rules_of("events").items() if rule.drops}
+    drop("missing_user_id", user == ABSENT)
+    # What a map says is no purchase, such as a line of sums, needs neither product nor date.
+    for name in (name for name, rule in dropping.items() if rule.is_stated):
+        drop(dropping[name].name, columns[name])
+    drop("missing_item_id", item == ABSENT)
+    drop("bad_date", day == BAD_DAY)
+    for name in (name for name, rule in dropping.items() if not rule.is_stated):
+        drop(dropping[name].name, columns[name])
+    drop("unknown_item", item == UNKNOWN)
+    if config.start is not None:
+        drop("before_start", day < day_number(config.start))
+    if config.end is not None:
+        drop("from_end_on", day >= day_number(config.end))
     most_sold = None
     if config.top_k_items is not None:
-        most_sold = _most_sold(columns["item"][kept], config.top_k_items)
-        _drop("not_in_top_k_items", ~np.isin(columns["item"], most_sold), kept, report)
+        sold = np.bincount(item[kept], minlength=n_items + 1)[1:]
+        # Of equally many the smallest id.
+        first = np.argsort(-sold, kind="stable")[: min(config.top_k_items, np.count_nonzero(sold))]
+        most_sold = np.isin(np.arange(n_items), first)
+        drop("not_in_top_k_items", ~np.append(False, most_sold)[item])  # items that are UNKNOWN are dropped by now
     if config.limits_histories:
-        _limit_histories(columns["user"], kept, config, report)
+        lengths = np.bincount(user[kept], minlength=user.max(initial=0) + 1)
+        report.before_history_limits = {"events": int(lengths.sum()), "users": int(np.count_nonzero(lengths))}
+        if config.min_history is not None:
+            drop("history_too_short", lengths[user] < config.min_history)
+        if config.max_history is not None:
+            drop("history_too_long", lengths[user] > config.max_history)
     report.kept = int(np.count_nonzero(kept))
     return kept, most_sold
 
 
-def _drop(rule: str, drops: np.ndarray, kept: np.ndarray, report: Report) -> None:
-    report.dropped[rule] = int(np.count_nonzero(drops & kept))
-    kept &= ~drops
-
-
-def _most_sold(items: np.ndarray, k: int) -> np.ndarray:
-    """Return the k values with the most rows in ``items`` (n,); of equally many the smallest, whose id is smallest.
-
-    >>> _most_sold(np.array([3, 1, 1, 0, 3]), 2).tolist()
-    [1, 3]
-    """
-    sold = np.bincount(items)
-    return np.argsort(-sold, kind="stable")[: min(k, np.count_nonzero(sold))]
-
-
-def _limit_histories(user: np.ndarray, kept: np.ndarray, config: DataConfig, report: Report) -> None:
-    """Drop the ``kept`` rows (E,) of every user who has too few or too many of them."""
-    lengths = np.bincount(user[kept])
-    report.before_history_limits = {"events": int(lengths.sum()), "users": int(np.count_nonzero(lengths))}
-    length = np.zeros(len(kept), dtype=np.int64)
-    length[kept] = lengths[user[kept]]
-    if config.min_history is not None:
-        _drop("history_too_short", length < config.min_history, kept, report)
-    if config.max_history is not None:
-        _drop("history_too_long", length > config.max_history, kept, report)
-
-
-def _drop_masks(columns: Columns, tables: RawTables, config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:
-    yield "missing_user_id", columns["user"] == ABSENT
-    dropping = [(n, rule) for n, rule in enumerate(tables.rules) if rule.drops and rule.table == "events"]
-    # What a map says is no purchase, such as a line of sums, needs neither product nor date.
-    yield from ((rule.name, columns[f"rule_{n}"]) for n, rule in dropping if rule.is_stated)
-    yield "missing_item_id", columns["item"] == ABSENT
-    yield "bad_date", columns["day"] == BAD_DAY
-    yield from ((rule.name, columns[f"rule_{n}"]) for n, rule in dropping if not rule.is_stated)
-    yield "unknown_item", columns["item"] == UNKNOWN
-    if config.start is not None:
-        yield "before_start", columns["day"] < day_number(config.start)
-    if config.end is not None:
-        yield "from_end_on", columns["day"] >= day_number(config.end)
-
-
-def _note_findings(columns: Columns, tables: RawTables, users: Ids, known_user: np.ndarray, report: Report) -> None:
+def _note_findings(
+    columns: Columns, tables: RawTables, users: pa.Array, known_user: np.ndarray, report: Report
+) -> None:
     """Count what is amiss in the rows that stay; a negative price becomes NaN, a missing quantity 1."""
     if tables.users is not None and not tables.partial_users:
-        if len(columns["user"]) and not known_user[columns["user"]].any():
+        is_known = known_user[columns["user"] - 1]
+        if len(is_known) and not is_known.any():
             raise _nobody_known(columns["user"], known_user, users, _origin(tables))
-        report.found["unknown_user"] = int(np.count_nonzero(~known_user[columns["user"]]))
+        report.found["unknown_user"] = int(np.count_nonzero(~is_known))
     if schema.PRICE in columns:
         price = columns[schema.PRICE]
         report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
@@ -211,17 +194,17 @@ def _note_findings(columns: Columns, tables: RawTables, users: Ids, known_user: 
         absent = np.isnan(columns[schema.QUANTITY])
         report.found["missing_quantity"] = int(np.count_nonzero(absent))
         columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY] + np.float32(0))
-    for position, rule in enumerate(tables.rules):
-        if not rule.drops and rule.table == "events":
-            report.found[rule.name] = int(np.count_nonzero(columns[f"rule_{position}"]))
+    for name, rule in tables.rules_of("events").items():
+        if not rule.drops:
+            report.found[rule.name] = int(np.count_nonzero(columns[name]))
 
 
-def _nobody_known(user: np.ndarray, known_user: np.ndarray, users: Ids, origin: str) -> DataError:
+def _nobody_known(user: np.ndarray, known_user: np.ndarray, users: pa.Array, origin: str) -> DataError:
     buyers = np.unique(user)
-    there = users.values.filter(pa.array(known_user))
+    there = users.filter(pa.array(known_user))
     shown = f"; there stand {there[0].as_py()!r} and the like" if len(there) else ""
     return DataError(
-        f"none of the {len(buyers):,} customers of {origin}, e.g. {users.values[int(buyers[0])].as_py()!r}, stands in "
+        f"none of the {len(buyers):,} customers of {origin}, e.g. {users[int(buyers[0]) - 1].as_py()!r}, stands in "
         f"the table of users beside it{shown}; name the column of the same ids (users: user_id: COLUMN)"
     )
 
@@ -250,14 +233,23 @@ def _examples(tables: RawTables, limit: Limit, engine: Engine) -> str:
     return ", ".join(f"{row[limit.shown]!r}" + (f" (line {row[LINE]})" if has_line else "") for row in rows)
 
 
-def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Engine, report: Report) -> None:
+def _refuse(
+    tables: RawTables, sold: pa.Array, known_items: pa.Array, config: DataConfig, engine: Engine, report: Report
+) -> None:
     origin = _origin(tables)
     if not report.rows_read:
         raise DataError(f"{origin} has a header and no rows; expected one row a purchase")
-    counts = ", ".join(f"{rule} {rows:,}" for rule, rows in report.dropped.items() if rows)
     if not report.kept:
-        example = _bad_date_example(tables, engine) if report.dropped["bad_date"] else ""
-        example += _unknown_item_example(tables, known_items, engine) if report.dropped["unknown_item"] else ""
+        example = ""
+        if report.dropped["bad_date"] and tables.events.collect_schema()[schema.TIME] == nw.String:
+            bad = tables.events.select(schema.TIME, valid=valid_time(schema.TIME)).filter(nw.col("valid").is_null())
+            found = engine.collect(bad.head(1))[schema.TIME][0].as_py()
+            example = f", e.g. the date {found!r}, expected YYYY-MM-DD"
+        if report.dropped["unknown_item"]:
+            unknown = ascending(sold.filter(pc.invert(pc.is_in(sold, value_set=known_items))))
+            known = known_items[0].as_py()
+            example += f", e.g. the item {unknown[0].as_py()!r}; the item table has {known!r}"
+        counts = ", ".join(f"{rule} {rows:,}" for rule, rows in report.dropped.items() if rows)
         raise DataError(
             f"{origin}: none of the {report.rows_read:,} rows is left (dropped: {counts}){example}; "
             "check the columns, the item table and what is asked for (data.start, data.end, data.min_history, …)"
@@ -269,25 +261,3 @@ def _refuse(tables: RawTables, known_items: Ids, config: DataConfig, engine: Eng
 
 def _origin(tables: RawTables) -> str:
     return ", ".join(str(path) for path in tables.inputs[:1]) or tables.origin
-
-
-def _unknown_item_example(tables: RawTables, known: Ids, engine: Engine) -> str:
-    sold = distinct_ids(tables.events, schema.ITEM_ID, engine).values
-    unknown = sold.filter(pc.invert(known.holds(sold)))
-    return f", e.g. the item {unknown[0].as_py()!r}; the item table has {known.values[0].as_py()!r}"
-
-
-def _bad_date_example(tables: RawTables, engine: Engine) -> str:
-    if tables.events.collect_schema()[schema.TIME] != nw.String:
-        return ""
-    bad = tables.events.select(schema.TIME, valid=valid_time(schema.TIME)).filter(nw.col("valid").is_null())
-    return f", e.g. the date {engine.collect(bad.head(1))[schema.TIME][0].as_py()!r}, expected YYYY-MM-DD"
-
-
-def _compact(ranks: np.ndarray, ids: Ids, stays: np.ndarray) -> tuple[np.ndarray, pa.Array]:
-    """Return ``ranks`` (E,) int32 among the ids that occur or ``stays`` (n,), and only those ids."""
-    stays = stays | (np.bincount(ranks, minlength=len(ids)) > 0)
-    if stays.all():
-        return ranks, ids.values
-    renumbered = (np.cumsum(stays) - 1).astype(np.int32)
-    return renumbered[ranks], ids.values.filter(pa.array(stays))

@@ -1,86 +1,55 @@
-"""Events as numbers: the one pass in which the engine reads every row, and the ranks of the codes that occur."""
+"""Events as numbers: the one pass in which the engine reads every row."""
 
-from typing import Any
+from datetime import date
 
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from narwhals.dtypes import DType
 
 from recsys import schema
-from recsys.data.engine import Engine
-from recsys.data.expressions import day_of, millisecond_of_day, number, valid_time
-from recsys.data.ids import Ids, distinct_ids, joined_rank
+from recsys.data.days import day_number
+from recsys.data.engine import Engine, Texts
+from recsys.data.expressions import day_of, millisecond_of_day, number
+from recsys.data.ids import ascending, occurring, ranks_in
 from recsys.data.sources.base import RawTables
 from recsys.errors import DataError
 
-BAD_DAY = int(np.iinfo(np.int32).min)
+_NO_DATE = date(1, 1, 1)
+BAD_DAY = day_number(_NO_DATE)
 
 Columns = dict[str, np.ndarray]
 
 
-def encode_columns(tables: RawTables, items: Ids, users: Ids, engine: Engine) -> tuple[Columns, dict[str, pa.Array]]:
-    """Return each event as numbers, and the texts of channels and baskets that are text, whose codes are positions.
+def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str, Texts]]:
+    """Return each event as numbers, and its ids, channel and basket as texts.
 
-    Columns of E values: ``user``, ``item`` int32 rank (UNKNOWN, ABSENT) · ``day`` int32 (BAD_DAY) · ``rule_0`` … bool,
-    by position in ``tables.rules`` · where the source has them ``millisecond`` int32, ``price``, ``quantity`` float32
-    (NaN), ``channel``, ``basket_id`` int8 or int64 in the order of the values (:func:`missing_code`).
-
-    Raises:
-        DataError: the time column is neither text nor Date nor Datetime.
+    Columns of E values: ``day`` int32 (BAD_DAY) · bool for each of ``tables.rules_of("events")`` · where the source has
+    them ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN). DataError as of :func:`require_dates`.
     """
     types = dict(tables.events.collect_schema())
-    labels = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and not types[name].is_integer()]
-    codes = [name for name in (schema.CHANNEL, schema.BASKET_ID) if name in types and types[name].is_integer()]
-    # Converted before the ids are looked up: the fewer strings go through that, the less there is to copy.
-    ids = (nw.col(name).cast(nw.String) for name in (schema.USER_ID, schema.ITEM_ID, *labels))
-    rules = {f"rule_{place}": rule.rows for place, rule in enumerate(tables.rules) if rule.table == "events"}
-    frame = tables.events.with_columns(*ids, *(rows.alias(name) for name, rows in rules.items()))
-    numbers = _numbers(types)
-    texts = {name: made for name, made in numbers.items() if types[name] == nw.String}
-    frame = frame.select(
-        schema.USER_ID,
-        schema.ITEM_ID,
-        *labels,
-        *texts,
-        *(each for name, made in numbers.items() if name not in texts for each in made),
-        *(_code(nw.col(name), types[name]).alias(name) for name in codes),
-        *(nw.col(name).fill_null(nw.lit(False)) for name in rules),
-    )
-    frame = joined_rank(frame, items, "item", engine)
-    frame = joined_rank(frame, users, "user", engine)
-    texts_of: dict[str, pa.Array] = {}
-    for name in labels:
-        distinct = distinct_ids(tables.events, name, engine)
-        texts_of[name] = distinct.values
-        frame = joined_rank(frame, distinct, f"_{name}", engine)
-        rank = nw.when(nw.col(f"_{name}") >= 0).then(nw.col(f"_{name}"))
-        frame = frame.with_columns(_code(rank, nw.Int64()).alias(name)).drop(f"_{name}")
-    return _to_numpy(engine.collect_made(frame, texts)), texts_of
-
-
-def _code(values: nw.Expr, dtype: DType) -> nw.Expr:
-    width = nw.Int8 if dtype == nw.Int8 else nw.Int64
-    return values.cast(width).fill_null(nw.lit(missing_code(width()), width))
-
-
-def missing_code(dtype: DType | np.dtype[Any]) -> int:
-    """Return the code of a missing channel or basket: below all values of the type that occur."""
-    return -128 if dtype in (nw.Int8, np.dtype(np.int8)) else -(2**62)
-
-
-def _numbers(types: dict[str, DType]) -> dict[str, list[nw.Expr]]:
-    """Return, by the column that is read, the numbers to be made of it."""
-    dtype = types[schema.TIME]
-    require_dates(dtype, "time column")
-    time = valid_time(schema.TIME) if dtype == nw.String else nw.col(schema.TIME)
-    numbers = {schema.TIME: [day_of(time, dtype).fill_null(nw.lit(BAD_DAY, nw.Int32)).alias("day")]}
-    if dtype != nw.Date:
-        numbers[schema.TIME].append(millisecond_of_day(time, dtype).alias("millisecond"))
+    texts = [name for name in (schema.USER_ID, schema.ITEM_ID, schema.CHANNEL, schema.BASKET_ID) if name in types]
+    time_type = types[schema.TIME]
+    require_dates(time_type, "time column")
+    numbers = {schema.TIME: [day_of(schema.TIME, time_type).fill_null(nw.lit(_NO_DATE)).alias("day")]}
+    if time_type != nw.Date:
+        numbers[schema.TIME].append(millisecond_of_day(schema.TIME, time_type).alias("millisecond"))
     for name in (schema.PRICE, schema.QUANTITY):
         if name in types:
             numbers[name] = [number(name, types[name]).cast(nw.Float32).alias(name)]
-    return numbers
+    made_of_text = {name: made for name, made in numbers.items() if types[name] == nw.String}
+    frame = tables.events.select(
+        *(nw.col(name).cast(nw.String) for name in texts),
+        *made_of_text,
+        *(each for name, made in numbers.items() if name not in made_of_text for each in made),
+        *(rule.rows.fill_null(nw.lit(False)).alias(name) for name, rule in tables.rules_of("events").items()),
+    )
+    columns, coded = engine.collect_columns(frame, texts, made_of_text)
+    columns["day"] = columns["day"].astype("datetime64[D]").astype(np.int32)
+    if "millisecond" in columns and not columns["millisecond"].any():
+        del columns["millisecond"]
+    return columns, coded
 
 
 def require_dates(dtype: DType, what: str) -> None:
@@ -95,47 +64,16 @@ def require_dates(dtype: DType, what: str) -> None:
         raise DataError(f"the {what} holds {dtype}, expected dates such as 2020-09-22; name the date's column")
 
 
-def _to_numpy(table: pa.Table) -> Columns:
-    columns = {}
-    for name in table.column_names:
-        columns[name] = table[name].to_numpy()
-        table = table.drop_columns(name)  # so that only one column at a time is held twice
-    if "millisecond" in columns and not columns["millisecond"].any():
-        del columns["millisecond"]
-    return columns
+def ranked(column: Texts, kept: np.ndarray | slice, dtype: DType) -> tuple[np.ndarray, pa.Array]:
+    """Return the rank (n,) int32 from 1 of a channel or basket in rows ``kept``, 0 where it is missing, and all names.
 
-
-def ranked(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 1-based rank (E,) of ``codes`` (E,) among those that occur, and these, ascending.
-
-    The rank is 0 where the code is missing; it has the codes' own dtype.
-
-    >>> [array.tolist() for array in ranked(np.array([7, 3, 7, missing_code(np.dtype("int64"))]))]
-    [[2, 1, 2, 0], [3, 7]]
+    These are in the order of text, or in that of numbers where ``dtype``, their type in the source, is one of integers.
     """
-    missing = missing_code(codes.dtype)
-    if codes.dtype == np.int8:  # by a table of the 256 values instead of a sort
-        occurs = np.zeros(256, dtype=bool)
-        occurs[codes.view(np.uint8)] = True
-        every = np.arange(256, dtype=np.uint8).view(np.int8)
-        values = np.sort(every[occurs & (every != missing)])
-        return np.searchsorted(values, every, side="right").astype(np.int8)[codes.view(np.uint8)], values
-    values = np.unique(codes)
-    values = values[values != missing]
-    return np.searchsorted(values, codes, side="right").astype(codes.dtype), values
-
-
-def channel_ranks(codes: np.ndarray | None, texts: pa.Array | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return the channels (E,) int8 of ``codes`` (E,), and the names of those from 1 on.
-
-    Where channels are text, the codes are positions in ``texts``; else they are the channels.
-    """
-    if codes is None:
-        return None, ()
-    ranks, values = ranked(codes)
-    require_few_channels(len(values))
-    names = values.astype(str).tolist() if texts is None else texts.take(pa.array(values)).to_pylist()
-    return ranks.astype(np.int8, copy=False), tuple(names)
+    labels = ascending(column.values)
+    if dtype.is_integer():
+        labels = labels.take(pc.array_sort_indices(labels.cast(pa.uint64() if dtype == nw.UInt64 else pa.int64())))
+    ranks, _, _ = ranks_in(labels, column)
+    return occurring(ranks[kept], labels)
 
 
 def require_few_channels(n_channels: int) -> None:

@@ -7,9 +7,9 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import duckdb
 import narwhals as nw
@@ -18,7 +18,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.hash_table import HashTable
 from recsys.data.reading.files import FileForm, open_table
 from recsys.data.reading.layout import TextForm
 from recsys.errors import DataError
@@ -27,12 +26,20 @@ from recsys.errors import DataError
 _COMMAS = FileForm(TextForm(separator=",", header=True))
 
 
+class Texts(NamedTuple):
+    """A column of text, each distinct text held once."""
+
+    codes: np.ndarray  # (E,) int32 position in ``values``, -1 where there is no text
+    values: pa.Array  # (n,) string, without repetition, in no particular order
+
+
 class Engine(ABC):
     """Reads tables lazily and runs Narwhals expressions over them; a context, as it may hold temporary files."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="recsys-")
-        self.scratch = Path(self._folder.name)  # copies of files that are packed, quoted or encoded otherwise
+        self._held = ExitStack()  # what is given back at the end
+        #: For copies of files that are packed, quoted or encoded otherwise.
+        self.scratch = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="recsys-")))
         self.n_records: dict[Path, int | None] = {}  # by scanned file, counted apart from the reading
         self._scanned: dict[str, Path] = {}  # by the place that is read, the file that was asked for
 
@@ -40,7 +47,7 @@ class Engine(ABC):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._folder.cleanup()
+        self._held.close()
 
     @abstractmethod
     def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:
@@ -58,25 +65,21 @@ class Engine(ABC):
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:
         """Return the rows of ``frame``, in no particular order; DataError where a file turns out to be malformed."""
 
-    def collect_made(self, frame: nw.LazyFrame[Any], made: Mapping[str, Sequence[nw.Expr]]) -> pa.Table:
-        """Return the rows of ``frame`` as :meth:`collect` does, texts replaced by what is made of them.
+    def collect_columns(
+        self, frame: nw.LazyFrame[Any], texts: Sequence[str], made: Mapping[str, Sequence[nw.Expr]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Texts]]:
+        """Return the columns (E,) of ``frame`` in one pass, rows in no particular order, and apart from them ``texts``.
 
-        The expressions under a column of ``made`` read nothing but its text, a row at a time, so that an engine may
-        evaluate them once for each distinct text. Only their results are in the table.
+        Each column of ``made`` is replaced by what these expressions make of it. They read nothing but its text, a row
+        at a time, so that an engine may evaluate them once for each distinct text.
         """
-        expressions = [each for of_column in made.values() for each in of_column]
         others = [name for name in frame.collect_schema().names() if name not in made]
-        return self.collect(frame.select(*others, *expressions))
-
-    def looked_up(
-        self, frame: nw.LazyFrame[Any], column: str, table: pa.Table, name: str, missing: int
-    ) -> nw.LazyFrame[Any]:
-        """Return ``frame`` with the text in ``column`` replaced by ``name``: what ``table`` has for it, or ``missing``.
-
-        ``table`` holds ``column``, string without repetition, and ``name``, int32.
-        """
-        joined = frame.join(self.from_arrow(table), on=column, how="left").drop(column)
-        return joined.with_columns(nw.col(name).fill_null(nw.lit(missing, nw.Int32)))
+        table = self.collect(frame.select(*others, *(each for expressions in made.values() for each in expressions)))
+        coded = {}
+        for name in texts:
+            column = table[name].dictionary_encode().combine_chunks()
+            coded[name] = Texts(np.asarray(column.indices.fill_null(-1)), column.dictionary)
+        return {name: table[name].to_numpy() for name in table.column_names if name not in coded}, coded
 
     def scan(self, path: Path) -> nw.LazyFrame[Any]:
         """Return the table in ``path``; every column of a text file is text.
@@ -112,39 +115,27 @@ class PolarsEngine(Engine):
     def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         return nw.from_native(pl.DataFrame(pl.from_arrow(table)).lazy())
 
-    def collect_made(self, frame: nw.LazyFrame[Any], made: Mapping[str, Sequence[nw.Expr]]) -> pa.Table:  # noqa: D102
-        coded = [column for column in made if self._texts_recur(frame, column)]
-        at_once = [each for column in made if column not in coded for each in made[column]]
+    def collect_columns(  # noqa: D102 - as Engine says
+        self, frame: nw.LazyFrame[Any], texts: Sequence[str], made: Mapping[str, Sequence[nw.Expr]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Texts]]:
+        recurring = [name for name in made if self._texts_recur(frame, name)]
+        at_once = [each for name in made if name not in recurring for each in made[name]]
         others = [name for name in frame.collect_schema().names() if name not in made]
-        lazy: pl.LazyFrame = frame.select(*others, *coded, *at_once).to_native()
-        rows = self._collected(lazy.with_columns(pl.col(coded).cast(pl.Categorical)))
-        for column in coded:
-            rows.hstack(_made_once_a_text(rows.drop_in_place(column), made[column]), in_place=True)
-        table: pa.Table = rows.to_arrow()
-        return table
+        lazy: pl.LazyFrame = frame.select(*others, *recurring, *at_once).to_native()
+        rows = self._collected(lazy.with_columns(pl.col(*texts, *recurring).cast(pl.Categorical)))
+        coded = {name: _as_texts(rows.drop_in_place(name)) for name in (*texts, *recurring)}
+        columns = {name: rows.drop_in_place(name).to_numpy() for name in rows.columns}
+        for name in recurring:
+            values = pa.concat_arrays([coded[name].values, pa.nulls(1, pa.string())])  # the last is for code -1
+            once = nw.from_native(pl.DataFrame({name: pl.from_arrow(values)})).select(*made[name])
+            codes = coded.pop(name).codes
+            columns |= {column: once[column].to_numpy()[codes] for column in once.columns}
+        return columns, coded
 
     def _texts_recur(self, frame: nw.LazyFrame[Any], column: str) -> bool:
         """Return whether the first rows suggest that the texts in ``column`` are few, each in many rows."""
         first = self.collect(frame.select(column).head(10_000))[column]
         return len(first) > 0 and 2 * pc.count_distinct(first, mode="all").as_py() < len(first)
-
-    def looked_up(  # noqa: D102 - as Engine says
-        self, frame: nw.LazyFrame[Any], column: str, table: pa.Table, name: str, missing: int
-    ) -> nw.LazyFrame[Any]:
-        # A join, over text or hashes, costs several times as much.
-        hashes = pl.Series(pl.from_arrow(table[column])).hash(seed=0).to_numpy()
-        found = HashTable(hashes, table[name].to_numpy(), missing)
-        # No two texts of the table may share a hash. That a text outside it shares one is left to chance: once in
-        # 400,000 times for the 31.8 million purchases and 1.4 million customers of H&M, if all were of unknown ones.
-        if found.collides:
-            return super().looked_up(frame, column, table, name, missing)
-        value = pl.col(column).map_batches(
-            lambda text: pl.Series(text.name, found.values_of(text.hash(seed=0).to_numpy())),
-            return_dtype=pl.Int32,
-            is_elementwise=True,
-        )
-        lazy: pl.LazyFrame = frame.to_native()
-        return nw.from_native(lazy.select(pl.exclude(column), value.alias(name)))
 
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
         return self._collected(frame.to_native()).to_arrow()
@@ -162,10 +153,7 @@ class DuckDBEngine(Engine):
     def __init__(self) -> None:
         super().__init__()
         self._connection = duckdb.connect(config={"preserve_insertion_order": False, "threads": n_threads()})
-
-    def __exit__(self, *error: object) -> None:
-        self._connection.close()
-        super().__exit__(*error)
+        self._held.callback(self._connection.close)
 
     def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         stored = self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
@@ -202,15 +190,14 @@ def open_engine(name: Literal["polars", "duckdb"]) -> Engine:
     return DuckDBEngine() if name == "duckdb" else PolarsEngine()
 
 
-def _made_once_a_text(coded: pl.Series, expressions: Sequence[nw.Expr]) -> pl.DataFrame:
-    """Return ``expressions`` over the texts in ``coded`` (n,), Categorical, evaluated once for each text."""
-    distinct = coded.unique()
-    once: pl.DataFrame = nw.from_native(distinct.cast(pl.String).to_frame()).select(*expressions).to_native()
-    codes, known = (each.to_physical() for each in (coded, distinct))
-    n_codes = int(np.append(known.drop_nulls().to_numpy(), 0).max()) + 1
-    row_of_code = np.zeros(n_codes + 1, dtype=np.uint32)
-    row_of_code[known.fill_null(n_codes).to_numpy()] = np.arange(len(known))
-    return once[row_of_code][codes.fill_null(n_codes)]  # null has the last code
+def _as_texts(column: pl.Series) -> Texts:
+    """Return a column (E,) of Categorical, whose own codes may lie far apart."""
+    distinct = column.drop_nulls().unique()
+    known = distinct.to_physical().to_numpy()
+    code_of = np.full(int(known.max(initial=0)) + 2, -1, dtype=np.int32)
+    code_of[known] = np.arange(len(known))
+    codes = code_of[column.to_physical().fill_null(len(code_of) - 1).to_numpy()]
+    return Texts(codes, distinct.cast(pl.String).to_arrow().cast(pa.string()))
 
 
 @contextmanager

@@ -17,8 +17,7 @@ _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?"
 _TIME_PATTERN = f"^{_DATE}([T ]{_CLOCK})?$"
 _NUMBER_PATTERN = r"^[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$"
 _WHOLE_PATTERN = r"^-?[0-9]+[.]0+$"
-_LARGEST_WHOLE = 2.0**53  # beyond it a decimal number does not say which whole number was meant
-_DAYS_BEFORE_1970 = 719_468  # from 0000-03-01, the first day of the computation below
+LARGEST_WHOLE = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 
 
 def valid_time(column: str) -> nw.Expr:
@@ -27,32 +26,24 @@ def valid_time(column: str) -> nw.Expr:
     return nw.when(text.str.contains(_TIME_PATTERN)).then(text)
 
 
-def day_of(time: nw.Expr, dtype: DType) -> nw.Expr:
-    """Return the days from 1970-01-01 as Int32 of ``time`` (text of :func:`valid_time`, Date or Datetime).
-
-    Null stays null. Integer arithmetic after Hinnant (2013, "chrono-compatible low-level date algorithms").
-    """
+def day_of(column: str, dtype: DType) -> nw.Expr:
+    """Return the Date of ``column``, which is Date, Datetime, or text as in :func:`valid_time`; null stays null."""
     if dtype == nw.String:
-        year, month, day = (time.str.slice(start, length).cast(nw.Int32) for start, length in ((0, 4), (5, 2), (8, 2)))
-    else:
-        year, month, day = (part.cast(nw.Int32) for part in (time.dt.year(), time.dt.month(), time.dt.day()))
-    # A year that begins in March has its leap day last.
-    march_year = year - nw.when(month <= 2).then(nw.lit(1)).otherwise(nw.lit(0))
-    march_month = (month + 9) % 12
-    day_of_year = (153 * march_month + 2) // 5 + day - 1
-    days = march_year * 365 + march_year // 4 - march_year // 100 + march_year // 400 + day_of_year
-    return (days - _DAYS_BEFORE_1970).cast(nw.Int32)
+        return valid_time(column).str.slice(0, 10).str.to_date(format="%Y-%m-%d")
+    return nw.col(column).cast(nw.Date)
 
 
-def millisecond_of_day(time: nw.Expr, dtype: DType) -> nw.Expr:
-    """Return the milliseconds since midnight as Int32 of ``time`` (text of :func:`valid_time`, Date or Datetime)."""
+def millisecond_of_day(column: str, dtype: DType) -> nw.Expr:
+    """Return the milliseconds since midnight as Int32 of ``column``, as in :func:`day_of`; 0 without a time of day."""
     parts: list[nw.Expr]
     if dtype == nw.String:
+        time = valid_time(column)
         length = time.str.len_chars()
         parts = [nw.when(length >= start + 2).then(time.str.slice(start, 2)) for start in (11, 14, 17)]
         digits = nw.concat_str(time.str.slice(20, 3), nw.lit("000")).str.slice(0, 3)
         parts.append(nw.when(length > 20).then(digits))
     elif dtype == nw.Datetime:
+        time = nw.col(column)
         parts = [time.dt.hour(), time.dt.minute(), time.dt.second(), time.dt.millisecond()]
     else:
         return nw.lit(0, nw.Int32)
@@ -83,7 +74,7 @@ def clean_text(column: str, dtype: DType) -> nw.Expr:
     value = nw.col(column)
     if dtype.is_float():
         wide = value.cast(nw.Float64)
-        whole = wide.is_finite() & (wide.abs() <= _LARGEST_WHOLE) & (wide == wide.floor())
+        whole = wide.is_finite() & (wide.abs() <= LARGEST_WHOLE) & (wide == wide.floor())
         finite = nw.when(wide.is_finite()).then(value).cast(nw.String)
         return nw.when(whole).then(nw.when(whole).then(wide).cast(nw.Int64).cast(nw.String)).otherwise(finite)
     text = value.cast(nw.String).str.strip_chars()

@@ -1,76 +1,72 @@
-"""From data frames to prepared data in memory: the way of ``recsys dataset main`` with a column map, without files."""
+"""From data frames to cleaned events: the way of ``recsys dataset main`` with a column map, without files.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+Whatever Narwhals knows is understood: pandas, Polars (eager or lazy), PyArrow, DuckDB relations.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import pyarrow as pa
 
 from recsys import schema
 from recsys.config import DataConfig
-from recsys.data.arrow_columns import Use
-from recsys.data.assemble import Assembled, assemble
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
 from recsys.data.expressions import clean_text
-from recsys.data.native import FrameStyle, OpenedFrame, column_names, open_frame, require_column
+from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, reason, shown
 from recsys.data.planned_promotions import usable_promotions
 from recsys.data.reading.frame_columns import event_columns, mended_ids
 from recsys.data.sources.base import RawTables, Rule
-from recsys.errors import DataError
+from recsys.errors import DataError, nearest
 
 _EVENTS = "the frame of purchases"
+_PLAN = (schema.START, schema.END, schema.MEDIUM, schema.SHARE)
+_TIMES = (schema.TIME, schema.START, schema.END)
+_NUMBERS = (schema.PRICE, schema.QUANTITY, schema.SHARE)
+_EXPECTED = "expected a data frame of pandas, Polars, PyArrow or DuckDB"
 
 
-@dataclass(frozen=True)
-class Frames:
+class Frames(NamedTuple):
     """The frames somebody gave: purchases, and perhaps what is known of items and users and what is promoted."""
 
-    events: Any
-    items: Any = None
-    users: Any = None
-    promotions: Any = None
+    events: AnyFrame
+    items: AnyFrame = None
+    users: AnyFrame = None
+    promotions: AnyFrame = None
 
 
-def assemble_frames(frames: Frames, columns: Mapping[str, str]) -> tuple[Assembled, FrameStyle, dict[str, Any]]:
-    """Return prepared data, how the frame came, and what validation found; ``columns`` are names by the schema's.
+def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = False) -> tuple[Cleaned, FrameStyle]:
+    """Return what can be used of the frames, and how they came; ``columns`` are names by the schema's.
 
-    Raises:
-        DataError: a frame or a column of it cannot be used, or nothing is left.
+    Of ``newer`` purchases optional columns may be missing, and items and promotions are not looked for in the frame of
+    items: the log to be extended may know them. DataError where a frame cannot be used, or nothing is left.
     """
-    opened = open_frame(frames.events, _EVENTS, columns.values())
+    if newer:
+        _, names = _narwhals_frame(frames.events, _EVENTS)
+        columns = {role: name for role, name in columns.items() if role in schema.EVENT_REQUIRED or name in names}
+    opened = _in_memory(frames.events, _EVENTS, columns.values())
     with PolarsEngine() as engine:
-        tables = _raw_tables(opened, frames, columns, engine)
+        tables, planned = _raw_tables(opened, frames, columns, engine), None
+        if newer:
+            planned = None if tables.promotions is None else usable_promotions(tables.promotions, engine, _EVENTS)[0]
+            tables = replace(tables, promotions=None, partial_items=True, partial_users=True, sold_items_only=False)
         cleaned = clean(tables, DataConfig(), engine)
-    user_dtype, item_dtype = (opened.dtype(columns[role]) for role in (schema.USER_ID, schema.ITEM_ID))
-    style = FrameStyle(opened.backend, user_dtype, item_dtype, dict(columns))
-    return assemble(cleaned), style, cleaned.report.to_dict()
+    return replace(cleaned, promotions=planned) if newer else cleaned, FrameStyle.of(opened, columns)
 
 
-def clean_newer(frames: Frames, columns: Mapping[str, str]) -> tuple[Cleaned, pa.Table | None]:
-    """Return what can be used of newer purchases, whose items need not be in the frame of items, and the promotions.
-
-    Of ``columns`` those that may be missing need not be there; errors are those of :func:`assemble_frames`.
-    """
-    names = column_names(frames.events, _EVENTS)
-    columns = {role: name for role, name in columns.items() if role in schema.EVENT_REQUIRED or name in names}
-    opened = open_frame(frames.events, _EVENTS, columns.values())
-    with PolarsEngine() as engine:
-        tables = _raw_tables(opened, frames, columns, engine)
-        planned = None if tables.promotions is None else usable_promotions(tables.promotions, engine, _EVENTS)[0]
-        tables = replace(tables, promotions=None, partial_items=True, partial_users=True, sold_items_only=False)
-        return clean(tables, DataConfig(), engine), planned
-
-
-def _raw_tables(opened: OpenedFrame, frames: Frames, columns: Mapping[str, str], engine: Engine) -> RawTables:
-    events = engine.from_arrow(_events(opened, columns))
+def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str, str], engine: Engine) -> RawTables:
+    if not len(opened):
+        raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
+    read = {role: _column(opened, name, _use(role), _EVENTS) for role, name in columns.items()}
+    events = engine.from_arrow(pa.table(read))
     roles = {role: role for role in columns}
     mended = mended_ids(roles, events)
     return RawTables(
         events=events.select(*event_columns(roles, events), *(rows.alias(name) for name, rows in mended.items())),
-        items=_described(frames.items, "items", schema.ITEM_ID, columns, engine),
-        users=_described(frames.users, "users", schema.USER_ID, columns, engine),
+        items=_beside(frames.items, "items", schema.ITEM_ID, columns, engine),
+        users=_beside(frames.users, "users", schema.USER_ID, columns, engine),
         promotions=_promotions(frames.promotions, columns, engine),
         rules=tuple(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in mended),
         sold_items_only=frames.items is None,
@@ -78,56 +74,81 @@ def _raw_tables(opened: OpenedFrame, frames: Frames, columns: Mapping[str, str],
     )
 
 
-def _events(opened: OpenedFrame, columns: Mapping[str, str]) -> pa.Table:
-    """Return the columns of events under the schema's names."""
-    if not len(opened.frame):
-        raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
-    uses: dict[str, Use] = {schema.TIME: "time", schema.PRICE: "number", schema.QUANTITY: "number"}
-    return pa.table({role: opened.column(name, uses.get(role, "id")) for role, name in columns.items()})
+def _promotions(frame: AnyFrame, columns: Mapping[str, str], engine: Engine) -> nw.LazyFrame[Any] | None:
+    plans = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
+    if plans is None:
+        return None
+    types = plans.collect_schema()
+    medium = clean_text(schema.MEDIUM, types[schema.MEDIUM]) if schema.MEDIUM in types else nw.lit("promotion")
+    share = nw.col(schema.SHARE) if schema.SHARE in types else nw.lit(1.0)
+    kept = (schema.ITEM_ID, schema.START, schema.END)
+    return plans.select(*kept, medium.alias(schema.MEDIUM), share.alias(schema.SHARE))
 
 
-def _described(
-    frame: Any,  # noqa: ANN401 - of any library
-    table: str,
-    role: str,
-    columns: Mapping[str, str],
-    engine: Engine,
+def _beside(
+    frame: AnyFrame, table: str, role: str, columns: Mapping[str, str], engine: Engine, wanted: Iterable[str] = ()
 ) -> nw.LazyFrame[Any] | None:
-    """Return ids and attributes of items or users; None where no frame was given."""
+    """Return the id ``role`` as text and the columns ``wanted``, all where none is; None where no frame was given.
+
+    The column of ids is called as in the purchases, else by its role. Wanted times must be there.
+    """
     if frame is None:
         return None
-    opened = open_frame(frame, f"the frame of {table}")
-    column = _id_column(opened, columns[role], role)
-    attributes = [name for name in opened.frame.columns if name not in (column, role)]
-    read = {role: opened.column(column, "id")} | {name: opened.column(name, "attribute") for name in attributes}
-    lazy = engine.from_arrow(pa.table(read))
-    return lazy.select(clean_text(role, lazy.collect_schema()[role]).alias(role), *attributes)
+    what = f"the frame of {table}"
+    opened = _in_memory(frame, what)
+    names = opened.columns
+    column = role if columns[role] not in names and role in names else columns[role]
+    for name in (column, *(name for name in wanted if name in _TIMES)):
+        _require_column(name, names, what)
+    uses = {name: _use(name) for name in wanted if name in names} or dict.fromkeys(names, "attribute")
+    read = {name: _column(opened, name, use, what) for name, use in uses.items() if name not in (column, role)}
+    lazy = engine.from_arrow(pa.table({role: _column(opened, column, "id", what)} | read))
+    return lazy.with_columns(clean_text(role, lazy.collect_schema()[role]).alias(role))
 
 
-def _id_column(opened: OpenedFrame, column: str, role: str) -> str:
-    """Return the name of the column of ids: as in the purchases, else the schema's."""
-    names = opened.frame.columns
-    if column not in names and role in names:
-        return role
-    require_column(column, names, opened.what)
-    return column
+def _use(role: str) -> Use:
+    return "time" if role in _TIMES else "number" if role in _NUMBERS else "id"
 
 
-def _promotions(frame: Any, columns: Mapping[str, str], engine: Engine) -> nw.LazyFrame[Any] | None:  # noqa: ANN401
-    """Return what is planned to be promoted; None where no frame was given."""
-    if frame is None:
-        return None
-    opened = open_frame(frame, "the frame of promotions")
-    item = _id_column(opened, columns[schema.ITEM_ID], schema.ITEM_ID)
-    for name in (schema.START, schema.END):
-        require_column(name, opened.frame.columns, opened.what)
-    read = {schema.ITEM_ID: opened.column(item, "id")}
-    read |= {name: opened.column(name, "time") for name in (schema.START, schema.END)}
-    optional: tuple[tuple[str, Use, Any], ...] = ((schema.MEDIUM, "id", "promotion"), (schema.SHARE, "number", 1.0))
-    for name, use, usual in optional:
-        given = name in opened.frame.columns
-        read[name] = opened.column(name, use) if given else pa.array([usual] * len(opened.frame))
-    lazy = engine.from_arrow(pa.table(read))
-    types = lazy.collect_schema()
-    texts = [clean_text(name, types[name]).alias(name) for name in (schema.ITEM_ID, schema.MEDIUM)]
-    return lazy.select(*texts, schema.START, schema.END, schema.SHARE)
+def _column(frame: nw.DataFrame[Any], name: str, use: Use, what: str) -> pa.Array:
+    return column_as_arrow(frame[name], use, f"column {name} of {what}")
+
+
+def _in_memory(frame: AnyFrame, what: str, wanted: Iterable[str] | None = None) -> nw.DataFrame[Any]:
+    """Return ``frame``, lazy or not, in memory, its columns ``wanted`` alone where they are named."""
+    opened, names = _narwhals_frame(frame, what)
+    columns = list(names if wanted is None else wanted)
+    for column in columns:
+        if not isinstance(column, str):
+            raise DataError(f"{what} has a column called {shown(column)}, expected names that are text; rename it")
+        _require_column(column, names, what)
+    try:
+        chosen: nw.DataFrame[Any] | nw.LazyFrame[Any] = opened.select(list(dict.fromkeys(columns)))
+        if isinstance(chosen, nw.LazyFrame):
+            chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
+    except Exception as error:
+        raise DataError(f"{what} cannot be read ({reason(error)}); {_EXPECTED}, and check how it was made") from error
+    return chosen
+
+
+def is_empty(frame: AnyFrame, what: str) -> bool:
+    """Return whether ``frame`` has no row; a DataError says that it is no data frame."""
+    first = _narwhals_frame(frame, what)[0].head(1)
+    return len(first.collect() if isinstance(first, nw.LazyFrame) else first) == 0
+
+
+def _narwhals_frame(frame: AnyFrame, what: str) -> tuple[Any, list[str]]:
+    try:
+        opened: Any = nw.from_native(frame)
+        return opened, opened.collect_schema().names()
+    except TypeError as error:
+        raise DataError(f"{what} is {shown(frame)}; {_EXPECTED}") from error
+    except Exception as error:
+        raise DataError(f"{what} cannot be read ({reason(error)}); {_EXPECTED} whose columns have names") from error
+
+
+def _require_column(column: str, names: list[Any], what: str) -> None:
+    if column not in names:
+        close = nearest(column, names)
+        hint = f"did you mean {close}?" if close else "name one of these"
+        raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")

@@ -1,75 +1,61 @@
 """Dense ids: the index of a row is the rank of its external id among all, as sorted UTF-8 text."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
-
-import narwhals as nw
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.engine import Engine
+from recsys.data.engine import Texts
 
-UNKNOWN, ABSENT = -1, -2  # in place of the rank of an id
-
-
-@dataclass(frozen=True)
-class Ids:
-    """External ids of items, or of users; the rank of an id is its position."""
-
-    column: str
-    values: pa.Array  # (n,) string, ascending, without repetition
-    n_repeated: int = 0  # rows left out because their id had come before
-    n_absent: int = 0  # rows left out because they had no id
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def united(self, values: pa.Array) -> Self:
-        """Return these ids and ``values``."""
-        both = pa.chunked_array([self.values, values.filter(pc.invert(self.holds(values)))]).combine_chunks()
-        return replace(self, values=both.take(pc.array_sort_indices(both)))
-
-    def holds(self, values: pa.Array) -> pa.Array:
-        """Return whether each of ``values`` is one of these ids."""
-        return pc.is_in(values, value_set=self.values)
+UNKNOWN, ABSENT = -1, 0  # in place of the rank of an id
 
 
-def ids_of(rows: pa.Array, column: str) -> Ids:
-    """Return the ids in ``rows`` (n,) of any type, in any order, repeated or absent (null, empty)."""
-    text = rows.cast(pa.string())
-    ascending = pc.all(pc.less(text[:-1], text[1:]), skip_nulls=False).as_py()
-    if ascending and len(text) and text[0].as_py():  # each is there, not empty, and greater than the one before it
-        return Ids(column, text)
-    present = text.filter(pc.greater(pc.utf8_length(text), 0))
+def ascending(ids: pa.Array) -> pa.Array:
+    """Return the different texts in ``ids`` (n,) in ascending order; null and the empty text are left out."""
+    present = ids.filter(pc.greater(pc.utf8_length(ids), 0))
+    if len(present) < 2 or pc.all(pc.less(present[:-1], present[1:])).as_py():
+        return present  # a file is often sorted, and this is fast
     unique = present.unique()
-    unique = unique.take(pc.array_sort_indices(unique))
-    return Ids(column, unique, len(present) - len(unique), len(text) - len(present))
+    return unique.take(pc.array_sort_indices(unique))
 
 
-def distinct_ids(frame: nw.LazyFrame[Any], column: str, engine: Engine) -> Ids:
-    """Return the distinct ids in ``column``."""
-    rows = engine.collect(frame.select(nw.col(column).cast(nw.String)).unique())
-    return ids_of(rows[column].combine_chunks(), column)
+def ranks_in(known: pa.Array, column: Texts, *, add: bool = False) -> tuple[np.ndarray, pa.Array, np.ndarray]:
+    """Return the rank (E,) int32 of each text from 1, the ids that have ranks, and which of these (n,) are ``known``.
 
-
-def joined_rank(frame: nw.LazyFrame[Any], ids: Ids, name: str, engine: Engine) -> nw.LazyFrame[Any]:
-    """Return ``frame`` with the strings of ``ids.column`` replaced by ``name``: their rank, Int32 from 0.
-
-    UNKNOWN stands for an id that is not among ``ids``, ABSENT for null and the empty string.
+    These are the known ids, and where ``add``, those in the column too, ascending. The rank is UNKNOWN for another text
+    and ABSENT for null and the empty one.
     """
-    keys = pa.concat_arrays([ids.values, pa.array([""])])
-    ranks = pa.array(np.append(np.arange(len(ids), dtype=np.int32), np.int32(ABSENT)))
-    frame = frame.with_columns(nw.col(ids.column).fill_null(nw.lit("")))
-    return engine.looked_up(frame, ids.column, pa.table({ids.column: keys, name: ranks}), name, UNKNOWN)
+    ids, is_known = known, np.ones(len(known), dtype=bool)
+    place, absent = places_in(known, column.values), np.asarray(pc.equal(column.values, ""))
+    new = (place < 0) & ~absent
+    if add and new.any():
+        ids = ascending(pa.concat_arrays([known, column.values.filter(pa.array(new))]))
+        is_known, place = np.asarray(pc.is_in(ids, value_set=known)), places_in(ids, column.values)
+    rank = np.where(absent, ABSENT, np.where(place < 0, UNKNOWN, place + 1))
+    return np.append(rank, ABSENT).astype(np.int32)[column.codes], ids, is_known  # code -1 stands for null
+
+
+def occurring(ranks: np.ndarray, ids: pa.Array, stays: np.ndarray | None = None) -> tuple[np.ndarray, pa.Array]:
+    """Return ``ranks`` (E,) int32 among those of ``ids`` (n,) that occur, or ``stays`` (n,), and these ids."""
+    kept = np.bincount(ranks, minlength=len(ids) + 1)[1:] > 0
+    if stays is not None:
+        kept |= stays
+    if kept.all():
+        return ranks, ids
+    return np.append(0, np.cumsum(kept)).astype(np.int32)[ranks], ids.filter(pa.array(kept))
 
 
 def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
     """Return one row for each of ``values`` with the attributes that ``table`` has for it, null where it has none.
 
-    Of several rows with one id the first by all columns is taken.
+    ``column`` is the first of the table. Of several rows with one id the first by all columns is taken.
     """
-    table = id_first(_with_plain_strings(table, column), column)
+    # Engines differ in the types of text: all of it, and ``column`` whatever it is, becomes Arrow's string.
+    text_types = (pa.large_string(), pa.string_view(), pa.null())
+    fields = [
+        field.with_type(pa.string()) if field.name == column or field.type in text_types else field
+        for field in table.schema
+    ]
+    table = table.cast(pa.schema(fields)).replace_schema_metadata()
     if table[column].equals(pa.chunked_array([values])):
         return table
     if pc.count_distinct(table[column]).as_py() < len(table):
@@ -77,21 +63,6 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
         table = table.sort_by([(name, "ascending") for name in table.column_names])
     rows = table.take(pc.index_in(values, value_set=table[column].combine_chunks()))
     return rows.set_column(0, column, values)
-
-
-def id_first(table: pa.Table, column: str) -> pa.Table:
-    """Return ``table`` with the column of ids first."""
-    return table.select([column, *(name for name in table.column_names if name != column)])
-
-
-def _with_plain_strings(table: pa.Table, column: str) -> pa.Table:
-    """Return ``table`` with text, and ``column`` whatever it is, as Arrow's string: engines differ in its types."""
-    text_types = (pa.large_string(), pa.string_view(), pa.null())
-    fields = [
-        field.with_type(pa.string()) if field.name == column or field.type in text_types else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields)).replace_schema_metadata()
 
 
 def texts_of(table: pa.Table, column: str) -> pa.Array:

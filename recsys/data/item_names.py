@@ -39,9 +39,9 @@ class Labels:
         row = item_index - 1
         identifier = short_id(self._ids[row])
         label = "" if self._titles is None else readable(self._titles[row])
-        details = dict.fromkeys(text for text in (readable(column[row]) for column in self._details) if text)
-        details.pop(label, None)
-        return Product(label or f"Item {identifier}", ", ".join(list(details)[:2]), identifier)
+        details = dict.fromkeys(readable(column[row]) for column in self._details)
+        said = [text for text in details if text not in ("", label)]
+        return Product(label or f"Item {identifier}", ", ".join(said[:2]), identifier)
 
 
 def short_id(identifier: object) -> str:
@@ -84,5 +84,4 @@ def long_date(iso: str) -> str:
         day = date.fromisoformat(iso)
     except ValueError:
         return iso
-    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    return f"{day.day} {months[day.month - 1]} {day.year}"
+    return f"{day.day} {day:%b %Y}"

@@ -1,31 +1,40 @@
-"""Data frames of other libraries: read as Arrow tables, ids as text, and answers given back as they came.
+"""Data frames of other libraries: their columns as Arrow, ids as text, and answers given back as they came."""
 
-Whatever Narwhals knows is understood: pandas, Polars (eager or lazy), PyArrow, DuckDB relations.
-"""
-
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, Final, Literal, get_args
+from uuid import UUID
 
 import narwhals as nw
+import numpy as np
 import pyarrow as pa
+from pyarrow import types
 
 from recsys import schema
-from recsys.data.arrow_columns import Use, array_of_ids, column_as_arrow, reason, shown
-from recsys.data.expressions import clean_text
-from recsys.errors import DataError, nearest
+from recsys.data.expressions import LARGEST_WHOLE, clean_text
+from recsys.errors import DataError
 
+AnyFrame = Any  #: A data frame of any library that Narwhals knows: pandas, Polars (also lazy), PyArrow, DuckDB, …
 Backend = Literal["pandas", "polars", "pyarrow"]
+Use = Literal["id", "time", "number", "attribute"]
 Which = Literal["user", "item"]
+
+_TEXT = (types.is_string, types.is_large_string, types.is_string_view)
+_NUMBER = (types.is_integer, types.is_floating, types.is_decimal)
+_TIME = (types.is_date, types.is_timestamp)
+_ALLOWED: Final = {
+    "id": ("text or whole numbers", (*_TEXT, *_NUMBER)),
+    "number": ("numbers", (*_TEXT, *_NUMBER)),
+    "time": ("dates such as 2020-09-22", (*_TEXT, *_TIME)),
+    "attribute": ("text, numbers or dates", (*_TEXT, *_NUMBER, *_TIME, types.is_boolean)),
+}
 
 #: Column names of events where nobody named others.
 SCHEMA_NAMES: Final = {role: role for role in (*schema.EVENT_REQUIRED, *schema.EVENT_OPTIONAL)}
-#: Names that pandas has for types.
-_NARWHALS_NAMES: Final = {
-    **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": f"Float{bits}" for bits in (32, 64)},
-}
-_FRAMES = "expected a data frame of pandas, Polars, PyArrow or DuckDB"
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,17 @@ class FrameStyle:
     """
 
     backend: Backend = "pyarrow"
-    user_dtype: Any = None  # of that library; None stands for text
+    user_dtype: Any = None  # of that library, or its name; None stands for text
     item_dtype: Any = None
     columns: Mapping[str, str] = field(default_factory=lambda: SCHEMA_NAMES)  # name in the schema → name in the frame
+
+    @classmethod
+    def of(cls, frame: nw.DataFrame[Any], columns: Mapping[str, str]) -> "FrameStyle":
+        """Return how ``frame`` came, whose ``columns`` are named by the schema's names."""
+        pandas_or_arrow: Backend = "pandas" if frame.implementation.is_pandas_like() else "pyarrow"
+        natives = (frame[columns[role]].to_native() for role in (schema.USER_ID, schema.ITEM_ID))
+        user, item = (each.type if isinstance(each, pa.ChunkedArray) else each.dtype for each in natives)
+        return cls("polars" if frame.implementation.is_polars() else pandas_or_arrow, user, item, dict(columns))
 
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` reads."""
@@ -51,11 +68,11 @@ class FrameStyle:
         """Return the style that was written; what of it means nothing here is left out, and ids stay text."""
         if not isinstance(about, dict) or about.get("backend") not in get_args(Backend):
             return cls()
-        columns, backend = about.get("columns"), about["backend"]
-        user, item = (_dtype_named(backend, about.get(name)) for name in ("user_dtype", "item_dtype"))
-        return cls(backend, user, item, columns if isinstance(columns, dict) else SCHEMA_NAMES)
+        columns = about.get("columns")
+        known = columns if isinstance(columns, dict) else SCHEMA_NAMES
+        return cls(about["backend"], about.get("user_dtype"), about.get("item_dtype"), known)
 
-    def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Which) -> Any:  # noqa: ANN401 - a series
+    def ids_to_native(self, ids: pa.Array | Iterable[str | None], which: Which) -> Any:  # noqa: ANN401
         """Return external ids (n,), given as text, as a series of the library and the dtype in which they came.
 
         They stay text where the dtype cannot hold them: a missing id, or ``A7`` among whole numbers.
@@ -74,34 +91,19 @@ class FrameStyle:
 
     def to_native(self, columns: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a frame of some library
         """Return a frame of the library in which the purchases came, of arrays or its own series (n,) by name."""
-        series = {name: self._series(column) for name, column in columns.items()}
+        series = dict(columns)
+        for name, column in columns.items():
+            if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
+                series[name] = nw.from_arrow(pa.table({name: column}), backend=self.backend)[name].to_native()
         return nw.from_dict(series, backend=self.backend).to_native()
-
-    def _series(self, column: Any) -> Any:  # noqa: ANN401 - an array or a series
-        if isinstance(column, pa.Array | pa.ChunkedArray) and self.backend != "pyarrow":
-            return nw.from_arrow(pa.table({"column": column}), backend=self.backend)["column"].to_native()
-        return column
-
-
-def _dtype_named(backend: Backend, name: object) -> Any:  # noqa: ANN401 - of some library
-    """Return the dtype that ``str`` calls ``name``; None where it is text, or no plain type."""
-    if not isinstance(name, str):
-        return None
-    try:
-        if backend == "pyarrow":
-            return pa.type_for_alias(name)
-        # A frame of one column of that type, made by the library itself.
-        plain = nw.new_series("id", [], getattr(nw, _NARWHALS_NAMES.get(name, name)), backend=backend)
-        return plain.to_native().dtype
-    except Exception:  # each library has errors of its own; text is the answer then
-        return None
 
 
 def _casts(series: nw.Series[Any], dtype: Any) -> Iterable[Callable[[], Any]]:  # noqa: ANN401 - of some library
     """Yield ways to give text ``dtype``, best first; each may fail."""
     native = series.to_native()
     if not hasattr(native, "astype"):
-        yield lambda: native.cast(dtype)
+        named = isinstance(dtype, str) and series.implementation.is_polars()
+        yield lambda: series.cast(getattr(nw, dtype)).to_native() if named else native.cast(dtype)
         return
     categories = getattr(dtype, "categories", None)
     if categories is not None:  # of numbers, perhaps: text is none of these
@@ -113,102 +115,96 @@ def _casts(series: nw.Series[Any], dtype: Any) -> Iterable[Callable[[], Any]]:  
 
 
 def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - a series, array or list
-    """Return ids (n,) as text, as purchases hold them; ``values`` are a series, an array, or a list that may mix types.
+    """Return ids (n,) as text, as purchases hold them; DataError where they are something else, such as lists.
 
     >>> id_texts([17850, 17850.0, "17850", "017850", 3, None]).to_pylist()
     ['17850', '17850', '17850', '017850', '3', None]
-
-    Raises:
-        DataError: they are something else, such as lists.
     """
-    array = _ids_as_arrow(values, what)
-    frame = nw.from_native(pa.table({"id": array}), eager_only=True)
-    text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
-    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
-
-
-def _ids_as_arrow(values: Any, what: str) -> pa.Array:  # noqa: ANN401 - a series, array or list
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise DataError(f"{what}: found {shown(values)}, expected a list or a series of ids; put it into a list")
     series = nw.from_native(values, series_only=True, pass_through=True)
     if not isinstance(series, nw.Series):
         listed = values if hasattr(values, "dtype") else list(values)
-        series = nw.new_series("id", array_of_ids(listed, what), backend="pyarrow")
-    return column_as_arrow(series, "id", what)
+        series = nw.new_series("id", _from_objects(listed, "id", what), backend="pyarrow")
+    frame = nw.from_native(pa.table({"id": column_as_arrow(series, "id", what)}), eager_only=True)
+    text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
 
-@dataclass(frozen=True)
-class OpenedFrame:
-    """A frame of some library, read into memory column by column."""
+def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
+    """Return a column (n,) of any library as an array of text, numbers or times; messages call it ``what``.
 
-    frame: nw.DataFrame[Any]
-    what: str  # what messages call it
-
-    @property
-    def backend(self) -> Backend:
-        """The library in which answers are given."""
-        implementation = self.frame.implementation
-        if implementation.is_polars():
-            return "polars"
-        return "pandas" if implementation.is_pandas_like() else "pyarrow"
-
-    def dtype(self, column: str) -> Any:  # noqa: ANN401 - of some library
-        """Return the library's own dtype of a column."""
-        native = self.frame[column].to_native()
-        return native.type if isinstance(native, pa.ChunkedArray) else native.dtype
-
-    def column(self, column: str, use: Use) -> pa.Array:
-        """Return a column as Arrow; DataError where it holds what its ``use`` does not allow, such as lists."""
-        what = f"column {column} of {self.what}"
-        try:
-            return column_as_arrow(self.frame[column], use, what)
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(f"{what} cannot be read ({reason(error)}); check its values") from error
-
-
-def open_frame(frame: Any, what: str, wanted: Iterable[str] | None = None) -> OpenedFrame:  # noqa: ANN401 - any frame
-    """Return ``frame``, lazy or not, in memory, its columns ``wanted`` alone where they are named.
-
-    Raises:
-        DataError: it is no data frame, lacks a column, or cannot be read.
+    DataError where it holds what its use does not allow, such as lists, or times of a zone as Python objects.
     """
-    opened, names = _narwhals_frame(frame, what)
-    columns = list(names if wanted is None else wanted)
-    unnamed = next((column for column in columns if not isinstance(column, str)), None)
-    if unnamed is not None:
-        raise DataError(f"{what} has a column called {shown(unnamed)}, expected names that are text; rename it")
-    columns = list(dict.fromkeys(columns))
-    for column in columns:
-        require_column(column, names, what)
     try:
-        chosen = opened.select(columns)
-        if isinstance(chosen, nw.LazyFrame):
-            chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
-    except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_FRAMES}, and check how it was made") from error
-    return OpenedFrame(chosen, what)
+        array = _from_objects(series.to_list(), use, what) if series.dtype == nw.Object else series.to_arrow()
+        if isinstance(array, pa.ChunkedArray):
+            # Chunks of text may be more than 2 GiB together, which Arrow's string cannot hold.
+            array = (array.cast(pa.large_string()) if types.is_string(array.type) else array).combine_chunks()
+        if isinstance(array.type, pa.DictionaryType):
+            array = array.dictionary_decode()
+        if types.is_float16(array.type):
+            array = array.cast(pa.float32())
+        if isinstance(array, pa.ExtensionArray):
+            array = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+        if types.is_null(array.type):
+            array = array.cast(pa.string())
+    except DataError:
+        raise
+    except Exception as error:  # each library has errors of its own
+        raise DataError(f"{what} cannot be read ({reason(error)}); check its values") from error
+    expected, allowed = _ALLOWED[use]
+    if not any(fits(array.type) for fits in allowed):
+        raise DataError(f"{what} holds {series.dtype}, expected {expected}; name another column, or convert it")
+    return array
 
 
-def column_names(frame: Any, what: str) -> list[str]:  # noqa: ANN401 - of any library
-    """Return the names of the columns of ``frame``; a DataError says that it is no data frame."""
-    return _narwhals_frame(frame, what)[1]
+def _from_objects(values: Any, use: Use, what: str) -> pa.Array:  # noqa: ANN401 - an array or a list
+    """Return Python objects as Arrow: text, where they are of several types."""
+    as_text = False
+    if use == "time":
+        zones = {str(value.tzinfo) for value in values if getattr(value, "tzinfo", None) is not None}
+        if zones:
+            raise DataError(
+                f"{what} holds times of the zone {' and '.join(sorted(zones))}, expected the shop's local time without "
+                "a zone; convert it"
+            )
+        # Days beside times would become one or the other: as text each stays what it is.
+        present = [value for value in values if not _is_missing(value)]
+        as_text = bool(present) and all(isinstance(value, date | str) for value in present)
+    if not as_text:
+        try:
+            array = pa.array(values, from_pandas=True)
+            if use != "id" or not isinstance(array, pa.ExtensionArray):
+                return array
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            if use == "time":
+                raise
+    texts = [None if _is_missing(value) else _id_text(value, what) if use == "id" else str(value) for value in values]
+    return pa.array(texts, pa.string())
 
 
-def _narwhals_frame(frame: Any, what: str) -> tuple[Any, list[str]]:  # noqa: ANN401 - of any library
-    try:
-        opened: Any = nw.from_native(frame)
-        return opened, opened.collect_schema().names()
-    except TypeError as error:
-        raise DataError(f"{what} is {shown(frame)}; {_FRAMES}") from error
-    except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_FRAMES} whose columns have names") from error
+def _id_text(value: Any, what: str) -> str:  # noqa: ANN401 - whatever a column of objects holds
+    if isinstance(value, str | UUID | Decimal) or (isinstance(value, Integral) and not isinstance(value, bool)):
+        return str(value)
+    if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) <= LARGEST_WHOLE else str(number)
+    raise DataError(f"{what}: found {shown(value)}, expected text or whole numbers; name the column of ids")
 
 
-def require_column(column: Any, names: list[Any], what: str) -> None:  # noqa: ANN401 - what somebody named
-    """Raise a DataError that names the nearest of ``names`` where ``column`` is not among them."""
-    if column not in names:
-        close = nearest(column, names)
-        hint = f"did you mean {close}?" if close else "name one of these"
-        raise DataError(f"{what} has no column {column}; found {', '.join(map(str, names)) or 'none'}; {hint}")
+def _is_missing(value: Any) -> bool:  # noqa: ANN401 - whatever a column of objects holds
+    if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
+        return True
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, as one short line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def shown(value: Any) -> str:  # noqa: ANN401 - whatever came
+    """Return the type of a value and its beginning, as one short line."""
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:39] + '…'}"

@@ -10,23 +10,21 @@ import pyarrow.compute as pc
 from recsys import schema
 from recsys.data.encode import require_dates
 from recsys.data.engine import Engine
-from recsys.data.expressions import day_of, number, valid_time
-from recsys.data.ids import Ids, texts_of
+from recsys.data.expressions import day_of, number
+from recsys.data.ids import texts_of
 from recsys.errors import DataError
 
 
 def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> tuple[pa.Table, int]:
-    """Return the promotions that can be used, with numbers for days, and how many rows cannot.
+    """Return the promotions that can be used, with their dates, and how many rows cannot.
 
-    Raises:
-        DataError: their days are neither text nor Date nor Datetime, or there are some and none can be used.
+    DataError where the days are neither text nor Date nor Datetime, or there are promotions and none can be used.
     """
     types = frame.collect_schema()
     days = []
     for name in (schema.START, schema.END):
         require_dates(types[name], f"{name} column of promotions")
-        time = valid_time(name) if types[name] == nw.String else nw.col(name)
-        days.append(day_of(time, types[name]).alias(name))
+        days.append(day_of(name, types[name]).alias(name))
     texts = [nw.col(name).cast(nw.String).str.strip_chars().alias(name) for name in (schema.ITEM_ID, schema.MEDIUM)]
     share = number(schema.SHARE, types[schema.SHARE]).cast(nw.Float32).alias(schema.SHARE)
     read = engine.collect(frame.select(*texts, *days, share))
@@ -37,8 +35,7 @@ def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> 
         pc.greater(read[schema.SHARE], 0),
         pc.less_equal(read[schema.SHARE], 1),
     )
-    usable = pc.fill_null(reduce(pc.and_, conditions), fill_value=False)
-    left = read.filter(usable)
+    left = read.filter(reduce(pc.and_, conditions))
     if len(read) and not len(left):
         raise DataError(
             f"none of the {len(read):,} promotions beside {origin} can be used; expected an item, a medium, a "
@@ -47,24 +44,24 @@ def usable_promotions(frame: nw.LazyFrame[Any], engine: Engine, origin: str) -> 
     return left, len(read) - len(left)
 
 
-def require_sold(promotions: pa.Table, items: Ids, origin: str) -> None:
+def require_sold(promotions: pa.Table, items: pa.Array, origin: str) -> None:
     """Raise a DataError where there are promotions and none of them is of one of ``items``."""
     ids = texts_of(promotions, schema.ITEM_ID)
-    if len(ids) and not pc.any(items.holds(ids)).as_py():
+    if len(ids) and not pc.any(pc.is_in(ids, value_set=items)).as_py():
         raise DataError(
             f"none of the {len(ids):,} promotions beside {origin} is of an item that is known there, e.g. "
-            f"{ids[0].as_py()!r}; the items have {items.values[0].as_py()!r}; check the column of their ids"
+            f"{ids[0].as_py()!r}; the items have {items[0].as_py()!r}; check the column of their ids"
         )
 
 
 def promotions_of(promotions: pa.Table, item_ids: pa.Array) -> pa.Table:
     """Return the promotions of ``item_ids`` with their index, in an order that does not depend on the engine."""
-    text = promotions[schema.ITEM_ID].cast(pa.string())
-    index = pc.add(pc.index_in(text, value_set=item_ids), pa.scalar(1, pa.int32()))
+    one = pa.scalar(1, pa.int32())
+    index = pc.add(pc.index_in(promotions[schema.ITEM_ID].cast(pa.string()), value_set=item_ids), one)
     columns = {
         "item_index": index,
         "first_day": promotions[schema.START].cast(pa.int32()),
-        "end_day": pc.add(promotions[schema.END].cast(pa.int32()), pa.scalar(1, pa.int32())),
+        "end_day": pc.add(promotions[schema.END].cast(pa.int32()), one),
         schema.MEDIUM: promotions[schema.MEDIUM].cast(pa.string()),
         schema.SHARE: promotions[schema.SHARE].cast(pa.float32()),
     }

@@ -1,21 +1,20 @@
 """Write cleaned purchases as a folder of flat arrays and tables, whole or not at all."""
 
+from dataclasses import asdict
 from typing import Any
 
 from recsys.config import DataConfig
-from recsys.data.assemble import assemble, write_manifest
+from recsys.data.assemble import assemble, write_folder
 from recsys.data.clean import clean
 from recsys.data.engine import open_engine
 from recsys.data.sources import read_source
-from recsys.storage import replacing, require_absent
+from recsys.storage import require_absent
 
 
 def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
     """Write the prepared data of ``config`` to its folder, whole or not at all, and return the manifest.
 
-    Raises:
-        OutputExistsError: the folder exists and ``force`` is false.
-        DataError: the input cannot be used.
+    OutputExistsError where the folder exists and ``force`` is false, DataError where the input cannot be used.
     """
     require_absent(config.folder, force=force)
     with open_engine(config.engine) as engine:
@@ -25,7 +24,5 @@ def prepare(config: DataConfig, *, force: bool = False) -> dict[str, Any]:
     settings = {"settings": config.model_dump(mode="json"), "window": {"start": config.start, "end": config.end}}
     about = {"source": config.source, **settings, "inputs": inputs, "notes": list(tables.notes)}
     about["stated_rules"] = [rule.name for rule in tables.rules if rule.is_stated]
-    with replacing(config.folder) as folder:
-        folder.mkdir()
-        facts = assemble(cleaned, folder).facts
-        return write_manifest(folder, about | facts, cleaned.report.to_dict())
+    prepared = assemble(cleaned)  # the report learns of duplicates
+    return write_folder(prepared, config.folder, about, asdict(cleaned.report))

@@ -2,7 +2,7 @@
 # Long because: the log, what is known of a user at a day, and how both are made and opened are one contract.
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.data.assemble import Assembled, assembled, write_manifest
-from recsys.data.extend import NewerEvents, Parts, extend, newer_of_log
-from recsys.data.from_frames import Frames, assemble_frames, clean_newer
+from recsys.data.assemble import Prepared, assemble, write_folder, write_prepared
+from recsys.data.extend import events_of_log, extend
+from recsys.data.from_frames import Frames, clean_frames
 from recsys.data.ids import places_in, texts_of
-from recsys.data.native import FrameStyle
+from recsys.data.native import AnyFrame, FrameStyle
 from recsys.data.order import event_positions as event_positions
 from recsys.data.order import user_of_event
 from recsys.errors import DataError
-from recsys.storage import read_json, replacing, require_absent
+from recsys.storage import read_json, require_absent
+
+_DTYPES = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +48,7 @@ class Purchases:
     @classmethod
     def from_frame(
         cls,
-        df: Any,  # noqa: ANN401 - a frame of any library
+        df: AnyFrame,
         *,
         user: str,
         item: str,
@@ -55,9 +57,9 @@ class Purchases:
         quantity: str | None = None,
         basket: str | None = None,
         channel: str | None = None,
-        items: Any = None,  # noqa: ANN401 - a frame of any library
-        users: Any = None,  # noqa: ANN401 - a frame of any library
-        promotions: Any = None,  # noqa: ANN401 - a frame of any library
+        items: AnyFrame = None,
+        users: AnyFrame = None,
+        promotions: AnyFrame = None,
     ) -> Self:
         """Return the purchases in a data frame: what ``recsys dataset main`` prepares of the same rows in a file.
 
@@ -72,17 +74,17 @@ class Purchases:
         (['7', '9'], ['a', 'b'], [2, 1, 2], [0, 2, 3])
 
         Args:
-            df: a row a purchase.
-            user: its column of who bought: text or whole numbers, which become text.
-            item: its column of what was bought, likewise.
-            time: its column of when: dates, times without a zone, or text such as 2024-05-01.
-            price: its column of the price of one piece.
-            quantity: its column of pieces.
-            basket: its column of the receipt; without it a day's purchases are one basket.
-            channel: its column of where it was bought.
+            df: a row a purchase; the other arguments up to ``channel`` name its columns.
+            user: text or whole numbers, which become text.
+            item: likewise.
+            time: dates, times without a zone, or text such as 2024-05-01.
+            price: of one piece.
+            quantity: number of pieces.
+            basket: the receipt; without it a day's purchases are one basket.
+            channel: where it was bought.
             items: a row an item: the id, under the same name or ``item_id``, and attributes. Purchases of items that it
                 lacks are left out.
-            users: a row a user: the id, under the same name or ``user_id``, and attributes.
+            users: a row a user, likewise.
             promotions: what is planned: the item's id, ``start`` and ``end`` (the last day), and perhaps ``medium``
                 and ``share``.
 
@@ -92,8 +94,9 @@ class Purchases:
         roles = {schema.USER_ID: user, schema.ITEM_ID: item, schema.TIME: time, schema.PRICE: price}
         roles |= {schema.QUANTITY: quantity, schema.CHANNEL: channel, schema.BASKET_ID: basket}
         columns = {role: name for role, name in roles.items() if name is not None}
-        data, style, report = assemble_frames(Frames(df, items, users, promotions), columns)
-        return cls._in_memory(data, {"source": "frame", "report": report}, style)
+        cleaned, style = clean_frames(Frames(df, items, users, promotions), columns)
+        prepared = assemble(cleaned)  # the report learns of duplicates
+        return cls._in_memory(prepared, {"source": "frame", "report": asdict(cleaned.report)}, style)
 
     @classmethod
     def without_users(cls, items: pa.Table, style: FrameStyle | None = None) -> Self:
@@ -104,17 +107,17 @@ class Purchases:
         return cls(**arrays, manifest={}, tables=tables, style=style or FrameStyle())
 
     @classmethod
-    def _in_memory(cls, data: Assembled, manifest: dict[str, Any], style: FrameStyle) -> Self:
-        arrays: dict[str, Any] = data.arrays
-        return cls(**arrays, manifest=manifest | data.facts, tables=data.tables, style=style)
+    def _in_memory(cls, prepared: Prepared, manifest: dict[str, Any], style: FrameStyle) -> Self:
+        arrays: dict[str, Any] = dict(prepared.arrays)
+        return cls(**arrays, manifest=manifest | write_prepared(prepared), tables=prepared.tables, style=style)
 
     def extended(
         self,
-        events: Any,  # noqa: ANN401 - a frame of any library, or Purchases
+        events: AnyFrame | Self,
         *,
-        items: Any = None,  # noqa: ANN401 - a frame of any library
-        users: Any = None,  # noqa: ANN401 - a frame of any library
-        promotions: Any = None,  # noqa: ANN401 - a frame of any library
+        items: AnyFrame = None,
+        users: AnyFrame = None,
+        promotions: AnyFrame = None,
     ) -> Self:
         """Return this log with newer events: it equals the log made of all rows at once, but for the numbers of ids.
 
@@ -124,27 +127,22 @@ class Purchases:
         Args:
             events: a frame with the columns that :meth:`from_frame` was given (for a log opened from a folder those of
                 :mod:`recsys.schema`), or another log, whose tables count too. Optional columns may be missing.
-            items: attributes of new items, as in :meth:`from_frame`; null for those it does not name. Known items keep
-                theirs.
+            items: attributes of new items, null for those it does not name; known items keep theirs.
             users: attributes of new users, likewise.
             promotions: further plans, of known or new items.
 
         Raises:
             DataError: as :meth:`from_frame`.
         """
-        report = dict(self.manifest.get("report", {}))
         if isinstance(events, Purchases):
             if any(frame is not None for frame in (items, users, promotions)):
                 raise DataError("items, users and promotions come with a log; expected none of them beside it")
-            newer = newer_of_log(events._parts)
-            added = events.manifest.get("report", {})
+            newer, added = events_of_log(events._prepared), events.manifest.get("report", {})
         else:
-            cleaned, planned = clean_newer(Frames(events, items, users, promotions), self.style.columns)
-            newer = NewerEvents(cleaned.events, cleaned.items, cleaned.users, cleaned.channels, planned)
-            added = cleaned.report.to_dict()
-        parts = extend(self._parts, newer)
-        facts = {"channels": list(parts.channels), "report": _summed(report, added)}
-        return self._in_memory(assembled(parts.arrays, parts.tables), self.manifest | facts, self.style)
+            newer, _ = clean_frames(Frames(events, items, users, promotions), self.style.columns, newer=True)
+            added = asdict(newer.report)
+        report = _summed(self.manifest.get("report", {}), added)
+        return self._in_memory(extend(self._prepared, newer), self.manifest | {"report": report}, self.style)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the prepared data to ``folder``, whole or not at all: :func:`open_purchases` gives them back.
@@ -154,22 +152,17 @@ class Purchases:
         """
         folder = Path(folder)
         require_absent(folder, force=force)
-        report = self.manifest.get("report", {})
-        with replacing(folder) as aside:
-            aside.mkdir()
-            facts = assembled(self._parts.arrays, self._parts.tables, aside).facts
-            write_manifest(aside, self.manifest | facts, report)
+        write_folder(self._prepared, folder, self.manifest, self.manifest.get("report", {}))
 
     @property
-    def _parts(self) -> Parts:
-        """What the log is made of."""
-        arrays = {name: getattr(self, name) for name in (*schema.EVENT_ARRAYS, schema.OFFSETS)}
-        tables = {"items": self.items.to_arrow(), "users": self.users.to_arrow()}
+    def _prepared(self) -> Prepared:
+        arrays = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, dtype in _DTYPES.items()}
+        tables = {"users": self.users.to_arrow(), "items": self.items.to_arrow()}
         if self.promotions is not None:
             tables["promotions"] = self.promotions.to_arrow()
         # Of prepared data that do not name their channels, these are called by their numbers.
         numbers = map(str, range(1, int(self.channel.max(initial=0)) + 1))
-        return Parts(arrays, tables, tuple(self.manifest.get("channels", numbers)))
+        return Prepared(arrays, tables, tuple(self.manifest.get("channels", numbers)))
 
     def __repr__(self) -> str:
         return f"Purchases({self.n_events:,} events, {self.n_users:,} users, {self.n_items:,} items; {self.origin})"
@@ -189,12 +182,10 @@ class Purchases:
         """Number of users U."""
         return len(self.offsets) - 1
 
-    @cached_property
+    @property
     def n_items(self) -> int:
         """Number of items; item_index runs from 1 to this."""
-        if self.folder is not None and self.tables is None:
-            return int(pq.read_metadata(self.folder / "items.parquet").num_rows)
-        return int(self._table("items").num_rows)
+        return len(self.item_ids)
 
     @cached_property
     def first_day(self) -> int:
@@ -224,12 +215,9 @@ class Purchases:
     @cached_property
     def promotions(self) -> nw.DataFrame[Any] | None:
         """Table of planned promotions (see :mod:`recsys.schema`); None where the source does not say."""
-        if self.tables is not None:
-            table = self.tables.get("promotions")
-        else:
-            path = None if self.folder is None else self.folder / "promotions.parquet"
-            table = pq.read_table(path) if path is not None and path.is_file() else None
-        return None if table is None else nw.from_native(table, eager_only=True)
+        found = self.folder is not None and (self.folder / "promotions.parquet").is_file()
+        known = found if self.tables is None else "promotions" in self.tables
+        return nw.from_native(self._table("promotions"), eager_only=True) if known else None
 
     @cached_property
     def item_ids(self) -> pa.Array:
@@ -253,8 +241,7 @@ class Purchases:
         """Return, for each user, the flat position (U,) int64 just after the last event earlier than ``day``."""
         earlier = np.zeros(self.n_events + 1, dtype=np.int64)
         np.cumsum(self.day < day, out=earlier[1:])
-        ends: np.ndarray = self.offsets[:-1] + earlier[self.offsets[1:]] - earlier[self.offsets[:-1]]
-        return ends
+        return np.asarray(self.offsets[:-1] + earlier[self.offsets[1:]] - earlier[self.offsets[:-1]])
 
     def user_of_event(self) -> np.ndarray:
         """Return the user_index (E,) int32 of each event."""
@@ -274,11 +261,9 @@ class Purchases:
 
 @dataclass(frozen=True)
 class Histories:
-    """What is known of some users when a day is asked: events ``offsets[user]:end`` of each, none of the day or later.
+    """What is known of some users (Q) when a day is asked: events ``offsets[user]:end`` of each, none of it or later.
 
     A fold whose targets have no common date asks at the last day of the data and cuts each history by position.
-
-    Shapes: Q users.
     """
 
     log: Purchases
@@ -294,14 +279,12 @@ class Histories:
     @cached_property
     def begin(self) -> np.ndarray:
         """Flat position (Q,) int64 of each user's first event."""
-        first: np.ndarray = self.log.offsets[self.user_index]
-        return first
+        return np.asarray(self.log.offsets[self.user_index])
 
     @property
     def n_events(self) -> np.ndarray:
         """Number of known events (Q,) int64."""
-        counts: np.ndarray = self.end - self.begin
-        return counts
+        return np.asarray(self.end - self.begin)
 
     def of(self, rows: np.ndarray | slice) -> Self:
         """Return the histories at ``rows``: places, a mask or a slice."""
@@ -336,8 +319,7 @@ def open_purchases(folder: str | Path, command: str = "recsys dataset main") -> 
     if not is_prepared(folder):
         raise DataError(f"{folder} holds no prepared data (no manifest.json); run `{command}` first")
     manifest = read_json(folder / "manifest.json")
-    dtypes = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
-    arrays: dict[str, Any] = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
+    arrays: dict[str, Any] = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in _DTYPES.items()}
     offsets, lengths = arrays[schema.OFFSETS], {name: len(arrays[name]) for name in schema.EVENT_ARRAYS}
     if len(offsets) < 2 or set(lengths.values()) != {int(offsets[-1])}:
         raise DataError(

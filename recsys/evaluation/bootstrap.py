@@ -4,8 +4,6 @@ Customers are drawn with replacement, not rows: a customer drawn twice counts tw
 and metric. Systems are compared on the same draws, so that what is easy about a customer cancels in differences.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,52 +18,53 @@ RESAMPLING_SEED: Final = 0
 MAX_DRAWN = 8_000_000
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Values of the customers of one fold.
+def bootstrap(
+    user_index: list[np.ndarray], values: list[np.ndarray], n_resamples: int, seed: int = RESAMPLING_SEED
+) -> np.ndarray:
+    """Return means over customers (1 + R, F, M): as measured, then as they are on R redrawn sets of customers.
 
-    Shapes: Q customers, M columns (one for each system and metric). NaN: the customer has no value and is left out.
-    """
+    Shapes: F folds, M columns (one for each system and metric); of each fold Q distinct customers ``user_index`` (Q,)
+    and their ``values`` (Q, M). A value that is NaN is left out; the mean of none is NaN.
 
-    user_index: np.ndarray  # (Q,) distinct
-    values: np.ndarray  # (Q, M) float
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Means over customers, as measured and as they would be with other customers.
-
-    Shapes: F folds, M columns, R resamples. NaN where no customer has a value.
-    """
-
-    measured: np.ndarray  # (F, M)
-    resampled: np.ndarray  # (R, F, M)
-
-
-def bootstrap(samples: list[Sample], n_resamples: int, seed: int) -> Bootstrap:
-    """Return the means of each fold's columns on the customers measured and on ``n_resamples`` redrawn sets of them.
-
-    >>> sample = Sample(np.array([3, 8]), np.array([[0.0], [1.0]]))
-    >>> bootstrap([sample], 4, seed=0).measured
+    >>> bootstrap([np.array([3, 8])], [np.array([[0.0], [1.0]])], 4)[0]
     array([[0.5]])
     """
-    everyone = np.unique(np.concatenate([sample.user_index for sample in samples]))
-    positions = [np.searchsorted(everyone, sample.user_index) for sample in samples]
-    means_of = [_means_of(sample.values) for sample in samples]
-    measured = np.stack([means(np.ones((1, len(at))))[0] for means, at in zip(means_of, positions, strict=True)])
-    resampled = [
-        np.stack([means(times_RU[:, at]) for means, at in zip(means_of, positions, strict=True)], axis=1)
-        for times_RU in _draws(len(everyone), n_resamples, seed)
-    ]
-    return Bootstrap(measured, np.concatenate(resampled))
+    everyone = np.unique(np.concatenate(user_index))
+    position = [np.searchsorted(everyone, users) for users in user_index]
+    known = [np.isfinite(one) for one in values]
+    filled = [np.where(is_known, one, 0.0) for is_known, one in zip(known, values, strict=True)]
+    # Where all values are known, as of most metrics, counting customers takes half the time.
+    counted = [None if is_known.all() else is_known.astype(float) for is_known in known]
+
+    def means(times_RU: np.ndarray) -> np.ndarray:
+        by_fold = []
+        for at, filled_QM, counted_QM in zip(position, filled, counted, strict=True):
+            times_RQ = times_RU[:, at]
+            total = times_RQ.sum(axis=1, keepdims=True) if counted_QM is None else times_RQ @ counted_QM
+            by_fold.append(ratio(times_RQ @ filled_QM, total))
+        return np.stack(by_fold, axis=1)
+
+    generator, n_users = np.random.default_rng(seed), len(everyone)
+    blocks, block = [means(np.ones((1, n_users)))], max(1, MAX_DRAWN // n_users)
+    for start in range(0, n_resamples, block):
+        drawn = [
+            np.bincount(generator.integers(n_users, size=n_users), minlength=n_users)
+            for _ in range(min(block, n_resamples - start))
+        ]
+        blocks.append(means(np.stack(drawn).astype(float)))
+    return np.concatenate(blocks)
 
 
-def interval(resampled: np.ndarray, confidence: float) -> tuple[float, float] | None:
-    """Return the percentile interval that holds ``confidence`` of the resampled means (R,); None without any."""
+def interval(resampled: np.ndarray) -> tuple[float, float] | tuple[None, None]:
+    """Return the percentile interval that holds :data:`CONFIDENCE` of the means (R,) that are known; None without any.
+
+    >>> interval(np.full(9, 0.25))
+    (0.25, 0.25)
+    """
     known = resampled[np.isfinite(resampled)]
     if not len(known):
-        return None
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+        return None, None
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -77,27 +76,3 @@ def mean_of_folds(values: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(values)
     return ratio(np.where(known, values, 0.0).sum(axis=-2), known.sum(axis=-2))
-
-
-def _draws(n_users: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each customer is drawn, (rows, n_users), in blocks of bounded size."""
-    generator = np.random.default_rng(seed)
-    block = max(1, MAX_DRAWN // n_users)
-    for start in range(0, n_resamples, block):
-        drawn = [
-            np.bincount(generator.integers(n_users, size=n_users), minlength=n_users)
-            for _ in range(min(block, n_resamples - start))
-        ]
-        yield np.stack(drawn).astype(float)
-
-
-def _means_of(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives the means (R, M) of values (Q, M) for weights (R, Q)."""
-    known = np.isfinite(values)
-    filled, is_known = np.where(known, values, 0.0), None if known.all() else known.astype(float)
-
-    def means(weight_RQ: np.ndarray) -> np.ndarray:
-        total = weight_RQ.sum(axis=1, keepdims=True) if is_known is None else weight_RQ @ is_known
-        return ratio(weight_RQ @ filled, total)
-
-    return means

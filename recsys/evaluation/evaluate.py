@@ -11,14 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.console import ForceOption, RunOption, counted, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.metrics import all_metrics
-from recsys.evaluation.results import METRICS_FILE, Cell, Cells, RunCells
+from recsys.evaluation.results import MAIN_METRIC, METRICS_FILE, Cell, RunCells
 from recsys.evaluation.runs import bootstrap_protocol, score_run, settings_of
 from recsys.evaluation.scoring import score_systems
-from recsys.evaluation.tables import lists_of_tables, read_recommendations, read_targets
+from recsys.evaluation.tables import lists_of_tables
 from recsys.runs import Run, find_run
+from recsys.schema import DECODER
 from recsys.storage import require_absent, write_json
 
 #: What public analyses of the competition chosen between a last-week MAP@12 and the private leaderboard's.
@@ -53,23 +54,28 @@ def main(
 def _evaluate_run(chosen: Run, *, force: bool) -> None:
     path = chosen.report_folder / METRICS_FILE
     require_absent(path, force=force)
-    with progress() as bar:
-        task = bar.add_task("scoring segments", total=None)
-        scores = score_run(chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    with counted("scoring segments") as advance:
+        scores = score_run(chosen, advance)
     write_json(path, scores)
     print_scores(scores)
-    if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly":
-        _print_private_score(scores)
+    last = scores["folds"][-1]
+    cell = last["systems"].get(DECODER, {}).get(MAIN_METRIC)
+    if chosen.config.data.source == "hm" and chosen.config.split.protocol == "weekly" and cell is not None:
+        low, high = HM_PRIVATE_SHARE
+        typer.echo(
+            f"The decoder's MAP@12 on the week of {last['start']} is {cell['value']:.4f}. Public analyses of the "
+            f"competition put the private score at {low}-{high} of such a local one: {low * cell['value']:.4f} to "
+            f"{high * cell['value']:.4f}."
+        )
     talk.print(f"wrote {path}; next: recsys report --run {chosen.name}", markup=False)
 
 
 def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, force: bool) -> None:
     if out is not None:
         require_absent(out, force=force)
-    fold = lists_of_tables(read_recommendations(recommendations), read_targets(targets), recommendations.stem)
-    config = Config()
-    protocol = {**bootstrap_protocol(config), "n_users_asked": len(fold.user_index)}
-    scores: RunCells = {"protocol": protocol, **score_systems([fold], settings_of(config))}
+    fold, config = lists_of_tables(recommendations, targets), Config()
+    protocol = bootstrap_protocol(config) | {"n_users_asked": len(fold.user_index)}
+    scores = {"protocol": protocol, **score_systems([fold], settings_of(config))}
     print_scores(scores)
     if out is not None:
         write_json(out, scores)
@@ -78,7 +84,10 @@ def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, 
 
 def print_scores(scores: RunCells) -> None:
     """Print the mean over folds, a row a system, on standard output."""
-    metrics = _shown(scores["systems"])
+    computed = next(iter(scores["systems"].values()))
+    largest = max(int(name.partition("@")[2]) for name in computed)
+    printed = [f"{metric.name}@{largest}" for metric in all_metrics().values() if metric.printed]
+    metrics = [name for name in printed if name in computed]
     table = Table("system")
     for metric in metrics:
         table.add_column(metric.upper().replace("_", " "), no_wrap=True)
@@ -87,30 +96,12 @@ def print_scores(scores: RunCells) -> None:
     Console(width=20 + 26 * len(metrics)).print(table)  # whole numbers, also where the output is piped
 
 
-def _shown(systems: Cells) -> list[str]:
-    names = next(iter(systems.values()))
-    largest = max(int(name.partition("@")[2]) for name in names)
-    printed = (f"{metric.name}@{largest}" for metric in all_metrics().values() if metric.printed)
-    return [name for name in printed if name in names]
-
-
 def value_text(cell: Cell | None) -> str:
     """Return a value with its interval in brackets, where it has one; nothing for None."""
     if cell is None:
         return ""
     value = f"{cell['value']:.4f}"
     return value if cell["low"] is None else f"{value} [{cell['low']:.4f}, {cell['high']:.4f}]"
-
-
-def _print_private_score(scores: RunCells) -> None:
-    last = scores["folds"][-1]
-    value = last["systems"].get("decoder", {}).get("map@12")
-    if value is not None:
-        low, high = (share * value["value"] for share in HM_PRIVATE_SHARE)
-        typer.echo(
-            f"The decoder's MAP@12 on the week of {last['start']} is {value['value']:.4f}. Public analyses of the "
-            f"competition put the private score at 0.83-0.86 of such a local one: {low:.4f} to {high:.4f}."
-        )
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """``metrics.json``: its name, its keys, how it is written, and how it is read, checked on the way in.
 
-The file's stable shape, which :class:`RunCells` writes down for those who make it::
+The file's stable shape::
 
     {"protocol": {…},
      "systems": {"<system>": {"map@12": {"value": x, "low": l, "high": h}, …}},
-     "folds": [{"start": "YYYY-MM-DD", "systems": {…same…}}],
-     "segments": {"<segment>": {"<system>": {…}}}}
+     "differences": {…same, of the first system to each other…},
+     "folds": [{"start": "YYYY-MM-DD", "n_users": n, "systems": {…same…}, "differences": {…same…}}],
+     "segments": {"<segment>": {"<system>": {…}}},
+     "segment_sizes": {"<segment>": n}}
 
-``low`` and ``high`` may be absent or null where a metric has no interval. ``segment_sizes`` and ``differences``
-may be absent; further keys are left alone.
+``low`` and ``high`` may be absent or null where a metric has no interval. In a file that is read, only ``systems``,
+``folds`` and their ``systems`` must be there; further keys are left alone. Each fold of a backtest also says whose
+weights were asked (``run``), and the first day that they have not learned from (``learned_before``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, TypedDict
+
+from pydantic import StrictFloat, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from recsys.errors import RunError
 from recsys.schema import DECODER
@@ -35,37 +40,17 @@ class Cell(TypedDict):
 
 #: system → metric → cell
 Cells = dict[str, dict[str, Cell]]
-
-
-class FoldCells(TypedDict):
-    """The scores of one window as the file holds them."""
-
-    start: str
-    n_users: int
-    systems: Cells
-    differences: Cells
-    run: NotRequired[str]  # of a backtest: whose weights were asked
-    learned_before: NotRequired[str]  # and the first day that they have not learned from, YYYY-MM-DD
-
-
-class RunCells(TypedDict, total=False):
-    """All that the file holds. ``differences`` are those of the first system to each other."""
-
-    protocol: dict[str, Any]
-    systems: Cells
-    differences: Cells
-    folds: list[FoldCells]
-    segments: dict[str, Cells]
-    segment_sizes: dict[str, int]
+#: All that the file holds, for those who make it.
+RunCells = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value and the interval around it; ``low`` and ``high`` are both None where there is none."""
+    """A measured value and the interval around it; ``low`` and ``high`` are None where there is none."""
 
-    value: float
-    low: float | None = None
-    high: float | None = None
+    value: StrictFloat
+    low: StrictFloat | None = None
+    high: StrictFloat | None = None
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -79,24 +64,32 @@ Values = dict[str, Interval]
 Table = dict[str, Values]
 
 
+def _table_or_empty(value: object, read: ValidatorFunctionWrapHandler) -> Table:
+    try:
+        table: Table = read(value)
+    except ValidationError:  # told in another way: differences are no part of what a file must hold
+        return {}
+    return table
+
+
 @dataclass(frozen=True)
 class FoldScores:
     """Scores of one held-out window."""
 
-    start: str
     systems: Table
+    start: str = ""
 
 
 @dataclass(frozen=True)
 class Scores:
     """All of ``metrics.json``, systems in the file's order."""
 
-    protocol: dict[str, Any]
     systems: Table
     folds: list[FoldScores]
-    segments: dict[str, Table]
-    segment_sizes: dict[str, int]
-    differences: Table
+    protocol: dict[str, Any] = field(default_factory=dict)
+    segments: dict[str, Table] = field(default_factory=dict)
+    segment_sizes: dict[str, int] = field(default_factory=dict)
+    differences: Annotated[Table, WrapValidator(_table_or_empty)] = field(default_factory=dict)
 
     @property
     def metrics(self) -> list[str]:
@@ -121,10 +114,9 @@ class Scores:
         return self.systems.get(DECODER, {}).get(f"hit_rate@{self.k}")
 
 
-def to_cell(value: float, bounds: tuple[float, float] | None = None) -> Cell:
+def to_cell(value: float, bounds: tuple[float, float] | tuple[None, None] = (None, None)) -> Cell:
     """Return a value with its interval as the file holds them."""
-    low, high = (None, None) if bounds is None else bounds
-    return {"value": value, "low": low, "high": high}
+    return {"value": value, "low": bounds[0], "high": bounds[1]}
 
 
 def load_scores(path: Path, run: str) -> Scores:
@@ -140,72 +132,20 @@ def load_scores(path: Path, run: str) -> Scores:
             f"predict --folds --run {run}`"
         )
     try:
-        return _scores(read_json(path))
-    except _ShapeError as error:
-        raise RunError(f"{path} does not have the shape of scores: {error}; run `{command} --force` again") from error
+        scores = TypeAdapter(Scores).validate_python(read_json(path))
+        wrong = "" if any(scores.systems.values()) else "systems holds no metric"
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        kind = type(first["input"]).__name__
+        found = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+        if first["type"] == "missing" or first["input"] is None:
+            found = "missing"
+        wrong = f"{place or 'the file'} is {found}, expected {_EXPECTED.get(first['type'], 'a mapping')}"
+    if wrong:
+        raise RunError(f"{path} does not have the shape of scores: {wrong}; run `{command} --force` again")
+    return scores
 
 
-class _ShapeError(ValueError):
-    """A part of the file is not what it should be."""
-
-
-def _scores(value: object) -> Scores:
-    top = _mapping(value, "the file")
-    systems = _table(top.get("systems"), "systems")
-    if not any(systems.values()):
-        raise _ShapeError("systems holds no metric")
-    folds = top.get("folds")
-    if not isinstance(folds, list):
-        raise _ShapeError(f"folds is {_type_of(folds)}, expected a list of windows")
-    windows = [_mapping(fold, f"folds[{number}]") for number, fold in enumerate(folds)]
-    segments = _mapping(top.get("segments", {}), "segments")
-    return Scores(
-        protocol=_mapping(top.get("protocol", {}), "protocol"),
-        systems=systems,
-        folds=[
-            FoldScores(str(window.get("start", "")), _table(window.get("systems"), f"folds[{number}].systems"))
-            for number, window in enumerate(windows)
-        ],
-        segments={name: _table(table, f"segments.{name}") for name, table in segments.items()},
-        segment_sizes=top.get("segment_sizes", {}),
-        differences=_differences(top.get("differences")),
-    )
-
-
-def _table(value: object, where: str) -> Table:
-    return {
-        system: {metric: _interval(cell, f"{where}.{system}.{metric}") for metric, cell in values.items()}
-        for system, values in ((name, _mapping(row, f"{where}.{name}")) for name, row in _mapping(value, where).items())
-    }
-
-
-def _differences(value: object) -> Table:
-    """Return the differences; none where they are absent or told in another way, for they are no part of the shape."""
-    try:
-        return _table(value, "differences")
-    except _ShapeError:
-        return {}
-
-
-def _interval(value: object, where: str) -> Interval:
-    cell = _mapping(value, where)
-    number = _number(cell.get("value"))
-    if number is None:
-        raise _ShapeError(f"{where}.value is {_type_of(cell.get('value'))}, expected a number")
-    low, high = _number(cell.get("low")), _number(cell.get("high"))
-    return Interval(number) if low is None or high is None else Interval(number, low, high)
-
-
-def _mapping(value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _ShapeError(f"{where} is {_type_of(value)}, expected a mapping")
-    return value
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _type_of(value: object) -> str:
-    name = type(value).__name__
-    return "missing" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+#: What is expected where pydantic finds an error of these kinds; everything else is a mapping.
+_EXPECTED = {"list_type": "a list of windows", "float_type": "a number", "string_type": "text"}

@@ -11,7 +11,7 @@ from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import RunError
 from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
 from recsys.evaluation.results import RunCells
-from recsys.evaluation.scoring import FoldLists, Settings, score_segments, score_systems
+from recsys.evaluation.scoring import FoldLists, Settings, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
@@ -22,10 +22,8 @@ from recsys.storage import code_version
 def score_run(run: Run, advance: Callable[[int, int], None] = lambda done, total: None) -> RunCells:
     """Return what ``metrics.json`` holds: every system whose lists were written, on every test fold of the run.
 
-    ``advance`` is called with how many segments are scored, and of how many.
-
-    Raises:
-        RunError: the run has no test folds, or lists are missing for a fold.
+    ``advance`` is called with how many segments are scored, and of how many. A RunError says that the run has no test
+    folds, or that lists are missing for a fold.
     """
     log = run.open_data()
     folds = make_split(log, run.config.split).tests
@@ -46,28 +44,31 @@ def score_folds(
 ) -> RunCells:
     """Return what ``metrics.json`` holds, from folds and the lists of all systems for each."""
     settings = settings_of(config)
-    scores: RunCells = {"protocol": protocol, **score_systems(lists, settings)}
+    scores: RunCells = {"protocol": protocol, **score_systems(lists, settings), "segments": {}, "segment_sizes": {}}
     segments = [target_segments(log, fold) for fold in folds]
-    tables, sizes = score_segments(lists, segments, settings, advance)
-    return {**scores, "segments": tables, "segment_sizes": sizes}
+    for n_done, name in enumerate(segments[0], start=1):
+        found = score_segment(lists, [of_fold[name] for of_fold in segments], settings)
+        scores["segments"][name], scores["segment_sizes"][name] = found
+        advance(n_done, len(segments[0]))
+    return scores
 
 
 def settings_of(config: Config) -> Settings:
     """Return what the configuration asks of the scoring; lists are never longer than ``predict.k``."""
-    chosen = config.evaluation
-    return Settings(tuple(sorted(set(chosen.cutoffs))), chosen.n_bootstrap, CONFIDENCE, RESAMPLING_SEED)
+    return Settings(tuple(sorted(set(config.evaluation.cutoffs))), config.evaluation.n_bootstrap)
 
 
 def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:
     """Return the systems that have lists for every fold, in the order in which reports show them."""
-    systems, command = [], f"recsys predict --folds --run {run.name}"
-    folders = (run.report_folder / "recommendations").glob("*")
-    written = {folder.name for folder in folders if folder.is_dir()}
+    systems = []
+    written = {path.name for path in (run.report_folder / "recommendations").glob("*") if path.is_dir()}
     for system in schema.in_report_order({*schema.SYSTEMS, *written}):
         missing = [fold.name for fold in folds if not run.table_path(system, fold.name).is_file()]
-        if missing and (len(missing) < len(folds) or system == schema.SYSTEMS[0]):
-            path = run.table_path(system, missing[0])
-            raise RunError(f"{path} is missing: the lists of {system} for {missing[0]}; run `{command}` first")
+        if missing and (len(missing) < len(folds) or system == schema.DECODER):
+            raise RunError(
+                f"{run.table_path(system, missing[0])} is missing: the lists of {system} for {missing[0]}; run `recsys "
+                f"predict --folds --run {run.name}` first"
+            )
         if not missing:
             systems.append(system)
     return systems
@@ -130,11 +131,11 @@ def protocol_of(run: Run, log: Purchases, folds: tuple[Fold, ...], lists: list[F
 
 def bootstrap_protocol(config: Config) -> dict[str, Any]:
     """Return how intervals come about."""
-    chosen = config.evaluation
+    settings = settings_of(config)
     return {
-        "cutoffs": list(settings_of(config).cutoffs),
+        "cutoffs": list(settings.cutoffs),
         "bootstrap": {
-            "resamples": chosen.n_bootstrap,
+            "resamples": settings.n_resamples,
             "confidence": CONFIDENCE,
             "seed": RESAMPLING_SEED,
             "unit": "customers, redrawn together for all systems and folds",
@@ -149,14 +150,9 @@ def _sentence(config: Config, candidates: str, starts: list[str]) -> str:
             f"that day, and is scored on what customers bought in the {config.split.horizon_days} days from it on. "
             "Customers who bought nothing then are left out."
         )
-    elif config.split.protocol == "customers":
-        sentence = (
-            f"Every system recommends out of {candidates} to customers it has not learned from, knowing all their "
-            "purchases but the last, and is scored on that one."
-        )
     else:
-        sentence = (
-            f"Every system recommends out of {candidates}, knowing all purchases of a customer but the last, and is "
-            "scored on that one."
-        )
+        of_customers = " to customers it has not learned from, knowing all their purchases"
+        of_all = ", knowing all purchases of a customer"
+        knowing = of_customers if config.split.protocol == "customers" else of_all
+        sentence = f"Every system recommends out of {candidates}{knowing} but the last, and is scored on that one."
     return f"{sentence} Intervals hold {100 * CONFIDENCE:g} % of redrawn customers."

@@ -1,13 +1,19 @@
 """From lists and targets to the tables of ``metrics.json``; knows arrays and names, no files and no model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys.evaluation.bootstrap import Bootstrap, Sample, bootstrap, interval, mean_of_folds
-from recsys.evaluation.metrics import catalogue_coverage_at_k, hits_of, novelty_at_k, user_values
-from recsys.evaluation.results import Cells, FoldCells, RunCells, to_cell
+from recsys.evaluation.bootstrap import bootstrap, interval, mean_of_folds
+from recsys.evaluation.metrics import user_values
+from recsys.evaluation.metrics.base import hits_of
+from recsys.evaluation.metrics.coverage import catalogue_coverage_at_k
+from recsys.evaluation.metrics.novelty import novelty_at_k
+from recsys.evaluation.results import Cells, RunCells, to_cell
+from recsys.evaluation.splits import targets_left
+
+#: A system and a metric at a cutoff.
+Column = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,6 @@ class Settings:
 
     cutoffs: tuple[int, ...]
     n_resamples: int
-    confidence: float
-    seed: int
     averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -50,25 +54,23 @@ def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
     :mod:`recsys.evaluation.bootstrap`). Differences are those of the first system to each of the others, on the same
     draws. Catalogue coverage is a property of all lists together and has no interval.
     """
-    columns, drawn = _draw([_columns(fold, settings) for fold in folds], folds, settings)
-    coverages = [_coverage(fold, settings.cutoffs) for fold in folds]
-    mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
-    by_fold: list[FoldCells] = []
-    for number, (fold, coverage) in enumerate(zip(folds, coverages, strict=True)):
-        means = Bootstrap(drawn.measured[number], drawn.resampled[:, number])
-        by_fold.append(
-            {
-                "start": fold.start,
-                "n_users": len(fold.user_index),
-                "systems": _merged(_table(columns, means, settings), coverage),
-                "differences": _differences(columns, means, settings),
-            }
-        )
-    return {
-        "systems": _merged(_table(columns, mean, settings), _mean_coverage(coverages)),
-        "differences": _differences(columns, mean, settings),
-        "folds": by_fold,
-    }
+    columns, means = _means(folds, settings)
+    coverage = [
+        {
+            (system, f"coverage@{k}"): catalogue_coverage_at_k(items, fold.n_candidates, k)
+            for system, items in fold.lists.items()
+            for k in settings.cutoffs
+        }
+        if fold.n_candidates is not None
+        else {}
+        for fold in folds
+    ]
+    mean_coverage = {column: float(np.mean([of_fold[column] for of_fold in coverage])) for column in coverage[0]}
+    by_fold = [
+        {"start": fold.start, "n_users": len(fold.user_index)} | _cells(columns, means[:, number], coverage[number])
+        for number, fold in enumerate(folds)
+    ]
+    return {**_cells(columns, mean_of_folds(means), mean_coverage), "folds": by_fold}
 
 
 def score_segment(folds: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
@@ -80,109 +82,57 @@ def score_segment(folds: list[FoldLists], chosen: list[np.ndarray], settings: Se
     kept = [fold for fold in kept if len(fold.user_index)]
     if not kept:
         return {}, 0
-    columns, drawn = _draw([_columns(fold, settings, novelty=False) for fold in kept], kept, settings)
-    mean = Bootstrap(mean_of_folds(drawn.measured), mean_of_folds(drawn.resampled))
-    return _table(columns, mean, settings), len(np.unique(np.concatenate([fold.user_index for fold in kept])))
+    columns, means = _means(kept, settings)
+    n_users = len(np.unique(np.concatenate([fold.user_index for fold in kept])))
+    return _cells(columns, mean_of_folds(means), {})["systems"], n_users
 
 
 def only(fold: FoldLists, chosen: np.ndarray) -> FoldLists:
     """Return the fold with the ``chosen`` (n,) targets, without the users who have none of them."""
-    left = np.concatenate([[0], np.cumsum(chosen)])[fold.target_offsets]
-    has = np.diff(left) > 0
-    offsets = np.concatenate([[0], left[1:][has]])
-    lists = {system: items[has] for system, items in fold.lists.items()}
-    return FoldLists(fold.start, fold.user_index[has], offsets, fold.target_item[chosen], lists)
+    has_one, offsets = targets_left(fold.target_offsets, chosen)
+    lists = {system: items[has_one] for system, items in fold.lists.items()}
+    return FoldLists(fold.start, fold.user_index[has_one], offsets, fold.target_item[chosen], lists)
 
 
-def _columns(fold: FoldLists, settings: Settings, *, novelty: bool = True) -> dict[tuple[str, str], np.ndarray]:
-    """Return the values (Q,) of each (system, metric), averages first."""
-    cutoffs = settings.cutoffs
-    columns: dict[tuple[str, str], np.ndarray] = {}
+def _means(folds: list[FoldLists], settings: Settings) -> tuple[list[Column], np.ndarray]:
+    """Return the columns, averages first, and their means with the redrawn ones (1 + R, F, M)."""
+    values = [_values(fold, settings) for fold in folds]
+    columns = list(values[0])
+    stacked = [np.stack([of_fold[column] for column in columns], axis=1) for of_fold in values]
+    return columns, bootstrap([fold.user_index for fold in folds], stacked, settings.n_resamples)
+
+
+def _values(fold: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
+    """Return the values (Q,) of each column, averages first."""
+    values: dict[Column, np.ndarray] = {}
     n_relevant = np.diff(fold.target_offsets)
     for system, items in fold.lists.items():
         hits = hits_of(items, fold.target_offsets, fold.target_item)
-        for metric, values in user_values(hits, n_relevant, cutoffs).items():
-            columns[system, metric] = values
-        if novelty and fold.n_buyers is not None:
-            for k in cutoffs:
-                columns[system, f"novelty@{k}"] = novelty_at_k(items, fold.n_buyers, fold.n_customers, k)
+        values |= {(system, name): one for name, one in user_values(hits, n_relevant, settings.cutoffs).items()}
+        if fold.n_buyers is not None:
+            for k in settings.cutoffs:
+                values[system, f"novelty@{k}"] = novelty_at_k(items, fold.n_buyers, fold.n_customers, k)
     averages = {
-        (name, metric): np.mean([columns[member, metric] for member in members], axis=0)
+        (name, metric): np.mean([values[member, metric] for member in members], axis=0)
         for name, members in settings.averages.items()
-        for system, metric in columns
+        for system, metric in values
         if system == members[0]
     }
-    return averages | columns
+    return averages | values
 
 
-def _draw(
-    columns: list[dict[tuple[str, str], np.ndarray]], folds: list[FoldLists], settings: Settings
-) -> tuple[list[tuple[str, str]], Bootstrap]:
-    names = list(columns[0])
-    samples = [
-        Sample(fold.user_index, np.stack([column[name] for name in names], axis=1))
-        for fold, column in zip(folds, columns, strict=True)
-    ]
-    return names, bootstrap(samples, settings.n_resamples, settings.seed)
-
-
-def _table(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Cells:
-    table: Cells = {}
-    for number, (system, metric) in enumerate(columns):
-        value = float(drawn.measured[number])
-        if np.isfinite(value):
-            ends = interval(drawn.resampled[:, number], settings.confidence)
-            table.setdefault(system, {})[metric] = to_cell(value, ends)
-    return table
-
-
-def _differences(columns: list[tuple[str, str]], drawn: Bootstrap, settings: Settings) -> Cells:
-    """Return the first system's values minus those of each other system."""
-    position = {column: number for number, column in enumerate(columns)}
-    first = columns[0][0]
-    table: Cells = {}
-    for system, metric in columns:
-        ours, theirs = position[first, metric], position[system, metric]
-        value = float(drawn.measured[ours] - drawn.measured[theirs])
-        if system != first and np.isfinite(value):
-            apart = drawn.resampled[:, ours] - drawn.resampled[:, theirs]
-            table.setdefault(system, {})[metric] = to_cell(value, interval(apart, settings.confidence))
-    return table
-
-
-def _coverage(fold: FoldLists, cutoffs: tuple[int, ...]) -> Cells:
-    n_candidates = fold.n_candidates
-    if n_candidates is None:
-        return {}
-    return {
-        system: {f"coverage@{k}": to_cell(catalogue_coverage_at_k(items, n_candidates, k)) for k in cutoffs}
-        for system, items in fold.lists.items()
-    }
-
-
-def _mean_coverage(coverages: list[Cells]) -> Cells:
-    return {
-        system: {
-            metric: to_cell(float(np.mean([cells[system][metric]["value"] for cells in coverages])))
-            for metric in values
-        }
-        for system, values in coverages[0].items()
-    }
-
-
-def _merged(table: Cells, more: Cells) -> Cells:
-    return {system: {**values, **more.get(system, {})} for system, values in table.items()}
-
-
-def score_segments(
-    folds: list[FoldLists],
-    segments: list[dict[str, np.ndarray]],
-    settings: Settings,
-    advance: Callable[[int, int], None],
-) -> tuple[dict[str, Cells], dict[str, int]]:
-    """Return ``segments`` and ``segment_sizes`` as ``metrics.json`` holds them."""
-    tables, sizes = {}, {}
-    for n_done, name in enumerate(segments[0], start=1):
-        tables[name], sizes[name] = score_segment(folds, [segment[name] for segment in segments], settings)
-        advance(n_done, len(segments[0]))
-    return tables, sizes
+def _cells(columns: list[Column], means_RM: np.ndarray, coverage: dict[Column, float]) -> RunCells:
+    """Return ``systems`` and ``differences`` from means as measured (first row) and redrawn (the others)."""
+    systems: Cells = {}
+    differences: Cells = {}
+    first, position = columns[0][0], {column: number for number, column in enumerate(columns)}
+    for (system, metric), number in position.items():
+        wanted = [(systems, means_RM[:, number])]
+        if system != first:
+            wanted.append((differences, means_RM[:, position[first, metric]] - means_RM[:, number]))
+        for table, means in wanted:
+            if np.isfinite(means[0]):
+                table.setdefault(system, {})[metric] = to_cell(float(means[0]), interval(means[1:]))
+    for (system, metric), share in coverage.items():
+        systems[system][metric] = to_cell(share)
+    return {"systems": systems, "differences": differences}

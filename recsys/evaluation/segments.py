@@ -16,12 +16,12 @@ import numpy as np
 from recsys.data.purchases import Purchases, event_positions
 from recsys.evaluation.splits import Fold
 
-HISTORY_LENGTHS: Final = {
+_HISTORY_LENGTHS: Final = {
     "without_history": (0, 0),
     "history_1-4": (1, 4),
     "history_5-19": (5, 19),
     "history_20-99": (20, 99),
-    "history_100+": (100, None),
+    "history_100+": (100, np.inf),
 }
 LAUNCH_DAYS: Final = 28
 HEAD_SHARE: Final = 0.8
@@ -34,33 +34,28 @@ def target_segments(data: Purchases, fold: Fold) -> dict[str, np.ndarray]:
     first_day = np.full(data.n_items + 1, fold.start_day, dtype=np.int64)  # where it was not sold before the date
     np.minimum.at(first_day, known, data.day[position])
     launched = first_day >= fold.start_day - LAUNCH_DAYS
-    counts = np.bincount(known, minlength=data.n_items + 1)
     repeated = bought_before(data, fold)
     n_events = fold.history_end[fold.user_index] - data.offsets[fold.user_index]
     n_of_target = np.repeat(n_events, np.diff(fold.target_offsets))
-    by_history = {
-        name: (n_of_target >= low) & (True if high is None else n_of_target <= high)
-        for name, (low, high) in HISTORY_LENGTHS.items()
-    }
     return {
         "repeated": repeated,
         "new": ~repeated,
-        **by_history,
+        **{name: (least <= n_of_target) & (n_of_target <= most) for name, (least, most) in _HISTORY_LENGTHS.items()},
         "newly_launched": launched[fold.target_item],
-        "tail": ~head_items(counts)[fold.target_item],
+        "tail": ~_head_items(np.bincount(known, minlength=data.n_items + 1))[fold.target_item],
     }
 
 
-def head_items(counts_V: np.ndarray) -> np.ndarray:
+def _head_items(counts_V: np.ndarray) -> np.ndarray:
     """Return (V,) bool: the fewest best sellers that together make 80 % of the sales, ties by item_index.
 
-    >>> head_items(np.array([0, 70, 10, 10, 10])).astype(int)
+    >>> _head_items(np.array([0, 70, 10, 10, 10])).astype(int)
     array([0, 1, 1, 0, 0])
     """
     order = np.argsort(-counts_V, kind="stable")
-    sold_before = np.cumsum(counts_V[order]) - counts_V[order]
+    sold = counts_V[order]
     head = np.zeros(len(counts_V), dtype=bool)
-    head[order] = (sold_before < HEAD_SHARE * counts_V.sum()) & (counts_V[order] > 0)
+    head[order] = (np.cumsum(sold) - sold < HEAD_SHARE * counts_V.sum()) & (sold > 0)
     return head
 
 

@@ -45,19 +45,23 @@ class Fold:
         return Histories(log, np.arange(log.n_users, dtype=np.int32), self.history_end, self.start_day)
 
     def of_users(self, chosen: np.ndarray) -> "Fold":
-        """Return the same asked of some: ``chosen`` (Q,) bool, or ascending places, among ``user_index``."""
-        rows = np.arange(len(self.user_index))[chosen]
-        _, position = event_positions(self.target_offsets[rows], self.target_offsets[rows + 1])
-        offsets = np.concatenate([[0], np.cumsum(np.diff(self.target_offsets)[rows])])
-        item = self.target_item[position]
-        return replace(self, user_index=self.user_index[rows], target_offsets=offsets, target_item=item)
+        """Return the same asked of some: ``chosen`` (Q,) bool, or places, among ``user_index``."""
+        is_chosen = np.zeros(len(self.user_index), dtype=bool)
+        is_chosen[chosen] = True
+        return self.of_targets(np.repeat(is_chosen, np.diff(self.target_offsets)))
 
     def of_targets(self, chosen: np.ndarray) -> "Fold":
         """Return the same with the targets ``chosen`` (n,) bool alone, asked of the users who have one of them."""
-        kept = np.concatenate([[0], np.cumsum(chosen)])[self.target_offsets]
-        has_one = np.diff(kept) > 0
-        offsets, item = np.concatenate([[0], kept[1:][has_one]]), self.target_item[chosen]
+        has_one, offsets = targets_left(self.target_offsets, chosen)
+        item = self.target_item[chosen]
         return replace(self, user_index=self.user_index[has_one], target_offsets=offsets, target_item=item)
+
+
+def targets_left(target_offsets: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return who (Q,) bool has one of the targets ``chosen`` (n,) bool, and their offsets among these alone."""
+    kept = np.concatenate([[0], np.cumsum(chosen)])[target_offsets]
+    has_one = np.diff(kept) > 0
+    return has_one, np.concatenate([[0], kept[1:][has_one]])
 
 
 @dataclass(frozen=True)
@@ -76,23 +80,17 @@ class Split:
 
 
 def make_split(data: Purchases, config: SplitConfig) -> Split:
-    """Return the split that ``config.protocol`` names.
-
-    Raises:
-        DataError: the data hold too few days, users or events for the protocol.
-    """
+    """Return the split that ``config.protocol`` names; DataError where the data hold too little for it."""
     if config.protocol == "weekly":
-        return weekly_split(data, config)
-    if config.protocol == "leave_one_out":
-        return leave_one_out(data)
-    return customer_split(data)
+        return _weekly(data, config)
+    return _leave_one_out(data) if config.protocol == "leave_one_out" else _customers(data)
 
 
-def weekly_split(data: Purchases, config: SplitConfig) -> Split:
+def _weekly(data: Purchases, config: SplitConfig) -> Split:
     """Return ``n_folds`` consecutive test windows at the end of the data and the validation window before them.
 
-    The first fold's window starts ``n_folds`` horizons before the end. Weights learn from events before the
-    validation window only; at each fold the history of every user up to that fold's date is known.
+    Weights learn from events before the validation window only; at each fold the history of every user up to that
+    fold's date is known.
     """
     end = day_number(config.end) if config.end else data.last_day + 1
     horizon = config.horizon_days
@@ -125,18 +123,16 @@ def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
     return _fold(day_date(start_day).isoformat(), start_day, start_day + horizon_days, begin, users, items)
 
 
-def leave_one_out(data: Purchases) -> Split:
+def _leave_one_out(data: Purchases) -> Split:
     """Return the last event of each user as test target and the one before as validation target.
 
-    Users with fewer than three events are learned from whole and not asked. Ties are broken by the order of the
-    prepared arrays. This protocol looks into the future of other users; it exists to compare with the literature.
+    Users with fewer than three events are learned from whole and not asked. This protocol looks into the future of
+    other users; it exists to compare with the literature.
     """
-    lengths = np.diff(data.offsets)
-    users = np.flatnonzero(lengths >= 3).astype(np.int32)
+    ends, day = data.offsets[1:], data.last_day
+    users = np.flatnonzero(np.diff(data.offsets) >= 3).astype(np.int32)
     if not len(users):
         raise DataError("leave-one-out needs users with at least 3 events; none has that many")
-    ends = data.offsets[1:]
-    day = data.last_day
 
     def fold(name: str, back: int) -> Fold:
         known = ends.copy()
@@ -147,18 +143,16 @@ def leave_one_out(data: Purchases) -> Split:
     return Split(validation.history_end, day + 1, validation, (test,))
 
 
-def customer_split(data: Purchases) -> Split:
+def _customers(data: Purchases) -> Split:
     """Return a random split of the users: a fifth of them is never learned from.
 
     Each held-out user with at least two events is asked for the last one; half of them (by the same permutation)
     are the validation fold. Whom the seed draws depends on the number of users alone.
     """
-    shuffled = np.random.default_rng(HELD_OUT_SEED).permutation(data.n_users)
-    n_test = n_held_out(data.n_users)
-    held_out = shuffled[:n_test]
+    n_test, day = n_held_out(data.n_users), data.last_day
+    held_out = np.random.default_rng(HELD_OUT_SEED).permutation(data.n_users)[:n_test]
     train_end = data.offsets[1:].copy()
     train_end[held_out] = data.offsets[held_out]
-    day = data.last_day
 
     def fold(name: str, users: np.ndarray) -> Fold:
         users = np.sort(users[np.diff(data.offsets)[users] >= 2]).astype(np.int32)
@@ -167,20 +161,16 @@ def customer_split(data: Purchases) -> Split:
                 f"protocol customers leaves nobody with two events in its {name} part: {data.n_users} users, "
                 f"{n_test} held out; give more data"
             )
-        known = train_end.copy()
-        known[users] = data.offsets[users + 1] - 1
-        return _fold(name, day, day + 1, known, users, data.item[data.offsets[users + 1] - 1])
+        known, last = train_end.copy(), data.offsets[users + 1] - 1
+        known[users] = last
+        return _fold(name, day, day + 1, known, users, data.item[last])
 
     validation, test = fold("validation", held_out[: n_test // 2]), fold("test", held_out[n_test // 2 :])
     return Split(train_end, day + 1, validation, (test,))
 
 
 def n_held_out(n_users: int) -> int:
-    """Return how many of ``n_users`` the protocol customers never learns from.
-
-    >>> n_held_out(536_628)
-    107326
-    """
+    """Return how many of ``n_users`` the protocol customers never learns from."""
     return round(HELD_OUT_SHARE * n_users)
 
 
@@ -219,12 +209,9 @@ class HistoriesToContinue:
 
 
 def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToContinue:
-    """Return the customers of the last test fold, cut at its date.
+    """Return the customers of the last test fold, cut at its date; DataError where nothing is held out.
 
     Customers that were held out whole are cut in the middle of their history, the larger half known.
-
-    Raises:
-        DataError: as :func:`make_split`, or nothing is held out.
     """
     tests = make_split(data, config).tests
     if not tests:

@@ -57,8 +57,7 @@ def read_continuations(path: Path, data: Purchases) -> tuple[np.ndarray, np.ndar
         DataError: the file is missing or no Parquet, or it names users, items or places that cannot be.
     """
     table = _read(path, (schema.USER_ID, schema.PLACE, schema.ITEM_ID))
-    item = data.item_index_of(table[schema.ITEM_ID].combine_chunks())
-    user = data.user_index_of(table[schema.USER_ID].combine_chunks())
+    user, item = _indices(table, data)
     if not item.all() or (user < 0).any():
         raise DataError(f"{path} names users or items that {data.folder} does not hold; generate it anew")
     place = np.asarray(_counted(path, table, schema.PLACE, "expected 1, 2, 3, …; generate it anew"))
@@ -76,11 +75,11 @@ def _counted(path: Path, table: pa.Table, column: str, expected: str) -> pa.Chun
         numbers = table[column].cast(pa.int64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{path}: column {column} does not hold whole numbers ({error}); {expected}") from error
+    if numbers.null_count:
+        raise DataError(f"{path} holds an empty {column}; {expected}")
     smallest = pc.min(numbers).as_py()
-    if numbers.null_count or smallest < 1:
-        raise DataError(
-            f"{path} holds {f'an empty {column}' if numbers.null_count else f'{column} {smallest}'}; {expected}"
-        )
+    if smallest < 1:
+        raise DataError(f"{path} holds {column} {smallest}; {expected}")
     return numbers
 
 
@@ -104,14 +103,10 @@ def reason_rows(
     past: tuple[np.ndarray, np.ndarray, np.ndarray],
     texts: list[list[str]],
 ) -> pa.Table:
-    """Return the reasons for lists (Q, K) of some users as rows with the original ids.
+    """Return the reasons for lists ``item`` (Q, K) of some users as rows with the original ids.
 
-    Args:
-        histories: those of the users (Q,).
-        item: (Q, K) item_index of what is recommended, best first.
-        reason: (Q, K) position in ``schema.REASONS``.
-        past: item_index, day and share (Q, K, J) of the past purchases named, 0 after the last.
-        texts: the reason in words for each of (Q, K).
+    ``reason`` (Q, K) are positions in ``schema.REASONS``, ``past`` item_index, day and share (Q, K, J) of the past
+    purchases named, 0 after the last, ``texts`` the reasons in words (Q, K).
     """
     log, (past_item, past_day, share) = histories.log, past
     is_named = past_item > 0
@@ -138,13 +133,8 @@ def _encoded(position: np.ndarray, values: pa.Array, absent: np.ndarray | None =
     return pa.DictionaryArray.from_arrays(codes, values.take(pa.array(used.astype(np.int64))))
 
 
-def read_recommendations(path: Path) -> pa.Table:
-    """Return the table user_id string, rank int64, item_id string of a system.
-
-    Raises:
-        DataError: the file is missing or no Parquet, a column is missing, a rank is not a whole number from 1, or a
-            user has two items at one rank.
-    """
+def _recommendations(path: Path) -> pa.Table:
+    """Return the table user_id string, rank int64, item_id string of a system."""
     table = _read(path, (schema.USER_ID, schema.RANK, schema.ITEM_ID))
     rank = _counted(path, table, schema.RANK, "ranks are whole numbers from 1, the best item first")
     table = table.set_column(table.column_names.index(schema.RANK), schema.RANK, rank)
@@ -156,28 +146,18 @@ def read_recommendations(path: Path) -> pa.Table:
     return table
 
 
-def read_targets(path: Path) -> pa.Table:
-    """Return the distinct pairs user_id string, item_id string of what was bought.
-
-    Raises:
-        DataError: the file is missing or no Parquet, empty, or a column is missing.
-    """
-    table = _read(path, (schema.USER_ID, schema.ITEM_ID))
-    return table.group_by([schema.USER_ID, schema.ITEM_ID]).aggregate([])
-
-
 def read_lists(path: Path, data: Purchases, user_index: np.ndarray) -> np.ndarray:
     """Return the lists (Q, K) int32 of ``user_index`` (ascending) as item_index in rank order, padded with 0.
 
     Raises:
-        DataError: as :func:`read_recommendations`, or the table names items or no users that the data know.
+        DataError: the file is missing or no Parquet, a column is missing, a rank is not a whole number from 1, a user
+            has two items at one rank, or the table names items or no users that the data know.
     """
-    table = read_recommendations(path)
-    item = data.item_index_of(table[schema.ITEM_ID].combine_chunks())
+    table = _recommendations(path)
+    user, item = _indices(table, data)
     if not item.all():
         unknown = table[schema.ITEM_ID][int(np.flatnonzero(item == 0)[0])].as_py()
         raise DataError(f"{path} recommends item {unknown!r}, which {data.folder} does not hold; write the lists anew")
-    user = data.user_index_of(table[schema.USER_ID].combine_chunks())
     row = np.minimum(np.searchsorted(user_index, user), len(user_index) - 1)
     row = np.where(user_index[row] == user, row, -1)
     if (row < 0).all():
@@ -185,12 +165,14 @@ def read_lists(path: Path, data: Purchases, user_index: np.ndarray) -> np.ndarra
     return _lists(row, np.asarray(table[schema.RANK]), item, len(user_index))
 
 
-def lists_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -> FoldLists:
-    """Return any two tables in the form that is scored; users without targets are left out.
+def lists_of_tables(lists: Path, bought: Path) -> FoldLists:
+    """Return any two tables, lists and what was bought, in the form that is scored; only buyers are asked.
 
     Raises:
-        DataError: the tables have no user in common.
+        DataError: as :func:`read_lists`, or the tables have no user in common.
     """
+    recommendations, targets = _recommendations(lists), _read(bought, (schema.USER_ID, schema.ITEM_ID))
+    targets = targets.group_by([schema.USER_ID, schema.ITEM_ID]).aggregate([])
     users = pc.unique(targets[schema.USER_ID])
     items = pc.unique(pa.chunked_array(targets[schema.ITEM_ID].chunks + recommendations[schema.ITEM_ID].chunks))
     user = np.asarray(pc.index_in(targets[schema.USER_ID], value_set=users))
@@ -207,8 +189,14 @@ def lists_of_tables(recommendations: pa.Table, targets: pa.Table, system: str) -
         user_index=np.arange(len(users)),
         target_offsets=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]),
         target_item=np.asarray(pc.index_in(targets[schema.ITEM_ID], value_set=items))[order] + 1,
-        lists={system: _lists(row, np.asarray(recommendations[schema.RANK]), item, len(users))},
+        lists={lists.stem: _lists(row, np.asarray(recommendations[schema.RANK]), item, len(users))},
     )
+
+
+def _indices(table: pa.Table, data: Purchases) -> tuple[np.ndarray, np.ndarray]:
+    """Return user_index and item_index of each row, -1 and 0 where the data do not hold the id."""
+    users, items = (table[name].combine_chunks() for name in (schema.USER_ID, schema.ITEM_ID))
+    return data.user_index_of(users), data.item_index_of(items)
 
 
 def _lists(row: np.ndarray, rank: np.ndarray, item: np.ndarray, n_rows: int) -> np.ndarray:
@@ -219,24 +207,23 @@ def _lists(row: np.ndarray, rank: np.ndarray, item: np.ndarray, n_rows: int) -> 
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    """Return ``columns`` of a table, in this order, ids as text; DataError where a column, an id or all rows lack."""
+    expected = ", ".join(columns)
     try:
         found = pq.read_schema(path).names
         missing = [column for column in columns if column not in found]
         if missing:
-            raise DataError(
-                f"{path} lacks {', '.join(missing)}; it has {', '.join(found)}, expected {', '.join(columns)}"
-            )
-        table = pq.read_table(path, columns=list(columns))
+            raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(found)}, expected {expected}")
+        table = pq.read_table(path, columns=list(columns)).select(columns)
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; expected a Parquet table with {', '.join(columns)}") from error
+        raise DataError(f"{path} is missing; expected a Parquet table with {expected}") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a Parquet table ({error}); expected columns {', '.join(columns)}") from error
+        raise DataError(f"{path} is not a Parquet table ({error}); expected columns {expected}") from error
     if not table.num_rows:
-        raise DataError(f"{path} has no rows; expected {', '.join(columns)}")
-    for place, column in enumerate(table.column_names):
+        raise DataError(f"{path} has no rows; expected {expected}")
+    for place, column in enumerate(columns):
         if column in (schema.USER_ID, schema.ITEM_ID):
-            values = table[column].cast(pa.string())
-            if values.null_count:
-                raise DataError(f"{path} has {values.null_count} rows without {column}; remove or complete them")
-            table = table.set_column(place, column, values)
+            table = table.set_column(place, column, table[column].cast(pa.string()))
+            if table[column].null_count:
+                raise DataError(f"{path} has {table[column].null_count} rows without {column}; remove or complete them")
     return table

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -12,18 +13,16 @@ from recsys.config import MODELS_DIR, REPORTS_DIR, Config, load_config
 from recsys.console import ConfigOption, SetOption, run, talk
 from recsys.data.days import day_date
 from recsys.data.prepare import prepare
-from recsys.data.purchases import Purchases, open_purchases
+from recsys.data.purchases import Purchases, is_prepared, open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.evaluate import print_scores
 from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
 from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.lists import systems_of
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.predict import show_fold_lists
+from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.train import train
-from recsys.modeling.training.checkpoint import has_checkpoint
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import in_report_order
 from recsys.storage import write_json
@@ -56,8 +55,7 @@ def main(
 
     Data that are not prepared are prepared first. What stands is not made again, so an interrupted backtest goes on.
     """
-    overrides = {"data.source": source, "name": name}
-    added = [f"{key}={value}" for key, value in overrides.items() if value is not None]
+    added = [f"{key}={value}" for key, value in (("data.source", source), ("name", name)) if value is not None]
     resolved = load_config(config, [*(settings or []), *added])
     keep_freed_memory()
     plan = Backtest.from_config(resolved, weeks, force=force)
@@ -90,7 +88,7 @@ class Backtest:
             raise ConfigError(f"split.protocol is {config.split.protocol}; a backtest asks at dates: set it to weekly")
         if config.family == "text":
             raise ConfigError("text_model.objective is set: a text transformer recommends nothing; leave it out")
-        if not (config.data.folder / "manifest.json").is_file():
+        if not is_prepared(config.data.folder):
             talk.print(f"preparing {config.data.folder}", markup=False)
             prepare(config.data)
         log = open_purchases(config.data.folder, config.data.prepare_command)
@@ -100,6 +98,11 @@ class Backtest:
         except DataError as error:
             raise DataError(str(error).replace("split.n_folds", "--weeks")) from error
         return cls(config, log, tests, force)
+
+    @property
+    def whole(self) -> Run:
+        """What stands for all its runs where its numbers are described."""
+        return Run(MODELS_DIR / self.config.name, self.config, {})
 
     def train_day(self, fold: Fold, weeks_before: int) -> int:
         """Return the first day of the window held out by the weights of ``weeks_before`` windows before a fold."""
@@ -124,28 +127,24 @@ class Backtest:
 def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
     """Return what ``metrics.json`` would hold if each week had been asked of weights trained for it and its followers.
 
-    Args:
-        plan: the weeks.
-        retrain_every: how many weeks one training serves; all of them if None.
+    One training serves ``retrain_every`` weeks; all of them if None.
     """
     log, folds, every = plan.log, plan.folds, retrain_every or len(plan.folds)
     systems = in_report_order(systems_of(plan.config, log))
     scored: list[FoldLists] = []
-    of_models: list[tuple[str, str]] = []
+    models: list[tuple[str, str]] = []
     for first in range(0, len(folds), every):
         served = folds[first : first + every]
         train_day = plan.train_day(served[0], 1)
         run_of_weeks = trained(plan, train_day)
-        show_fold_lists(run_of_weeks, log, served, keep=True)
+        import_module("recsys.modeling.lists").write_fold_lists(run_of_weeks, log, served, keep=True)
         scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
         learned_before = day_date(plan.learned_before(train_day)).isoformat()
-        of_models += [(run_of_weeks.name, learned_before)] * len(served)
-    protocol = protocol_of(whole(plan), log, folds, scored)
+        models += [(run_of_weeks.name, learned_before)] * len(served)
+    protocol = protocol_of(plan.whole, log, folds, scored)
     scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
-    scores["folds"] = [
-        {**fold, "run": name, "learned_before": day}
-        for fold, (name, day) in zip(scores["folds"], of_models, strict=True)
-    ]
+    described = zip(scores["folds"], models, strict=True)
+    scores["folds"] = [{**fold, "run": name, "learned_before": day} for fold, (name, day) in described]
     return scores
 
 
@@ -155,31 +154,25 @@ def trained(plan: Backtest, train_day: int) -> Run:
     Raises:
         RunError: one stands that was made with other settings, or from other data.
     """
-    if train_day not in plan.made:
-        config = plan.model_config(train_day)
-        folder = MODELS_DIR / config.name
-        if plan.force or not (folder / INFO_FILE).is_file():
-            talk.print(
-                f"training {config.name}: it learns from what lies before {day_date(plan.learned_before(train_day))}",
-                markup=False,
-            )
-            shutil.rmtree(REPORTS_DIR / config.name / "recommendations", ignore_errors=True)  # of earlier weights
-            train(config, resume=not plan.force and has_checkpoint(folder), force=True)
-        standing = find_run(str(folder))
-        standing.open_data()
-        # How lists are scored bears on no list.
-        if standing.config.model_copy(update={"evaluation": config.evaluation}) != config:
-            raise RunError(
-                f"{folder} was made with another configuration than the one given; give the same one, another name "
-                "with --run, or --force to make it anew"
-            )
-        plan.made[train_day] = standing
-    return plan.made[train_day]
-
-
-def whole(plan: Backtest) -> Run:
-    """Return what stands for all the runs of a backtest where its numbers are described."""
-    return Run(MODELS_DIR / plan.config.name, plan.config, {})
+    if train_day in plan.made:
+        return plan.made[train_day]
+    config = plan.model_config(train_day)
+    folder = MODELS_DIR / config.name
+    if plan.force or not (folder / INFO_FILE).is_file():
+        learned_before = day_date(plan.learned_before(train_day))
+        talk.print(f"training {config.name}: it learns from what lies before {learned_before}", markup=False)
+        shutil.rmtree(REPORTS_DIR / config.name / "recommendations", ignore_errors=True)  # of earlier weights
+        has_checkpoint = import_module("recsys.modeling.training.checkpoint").has_checkpoint
+        train(config, resume=not plan.force and has_checkpoint(folder), force=True)
+    standing = plan.made[train_day] = find_run(str(folder))
+    standing.open_data()  # refuses other data
+    # How lists are scored bears on no list.
+    if standing.config.model_copy(update={"evaluation": config.evaluation}) != config:
+        raise RunError(
+            f"{folder} was made with another configuration than the one given; give the same one, another name "
+            "with --run, or --force to make it anew"
+        )
+    return standing
 
 
 def _print_weeks(scores: RunCells) -> None:

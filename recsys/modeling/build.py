@@ -1,17 +1,19 @@
-"""What a configuration trains: a fresh module of each family of runs."""
+"""What a configuration trains: a fresh module of each family of runs, and how its training is shown."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import RichProgressBar
 
 from recsys.config import Config
+from recsys.console import TALK_SETTINGS
 from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
-from recsys.modeling.original.module import build_original_module
+from recsys.modeling.original.module import build_original_module, build_text_module
 from recsys.modeling.original.recommender import build_transformer
-from recsys.modeling.original.text_vectors import build_text_transformer
 from recsys.modeling.training.build import build_purchase_module
 from recsys.modeling.training.fit import TrainableModule
 
@@ -25,7 +27,7 @@ def build_module(config: Config, log: Purchases) -> TrainableModule:
     """
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     if config.family == "text":
-        return build_text_transformer(config, log)
+        return build_text_module(config, log)
     split, vectors = make_split(log, config.split), None
     if config.family == "decoder":
         return build_purchase_module(config, log, split)
@@ -53,3 +55,19 @@ def repeatable() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         torch.set_rng_state(state)
+
+
+class TrainingBar(RichProgressBar):
+    """The loss of the step and the validation score, in few letters."""
+
+    def __init__(self) -> None:
+        super().__init__(console_kwargs={**TALK_SETTINGS})
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return what stands beside the bar."""
+        shown = {"train_loss_step": "loss", "val_map@12": "MAP@12"}
+        shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
+        metrics = trainer.callback_metrics
+        return {label: f"{float(metrics[name]):.4f}" for name, label in shown.items() if name in metrics}

@@ -3,10 +3,8 @@
 Only whoever fits or opens a decoder loads this module: a rule needs neither torch nor Lightning.
 """
 
-import shutil
 import tempfile
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +20,14 @@ from recsys.data.native import FrameStyle
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import make_split
-from recsys.evaluation.tables import reason_rows
 from recsys.modeling.build import build_module, repeatable
-from recsys.modeling.decoder.weights import load_weights, save_weights
-from recsys.modeling.explain.reasons import explain
-from recsys.modeling.explain.sentences import ReasonTexts
+from recsys.modeling.decoder.weights import save_weights
+from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
 from recsys.modeling.generation.generate import Continuations, continue_histories
 from recsys.modeling.generation.sampling import SamplingConfig
 from recsys.modeling.lists import with_cold_start
 from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, build_purchase_model
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.training.fit import fit
 from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE, LOG_FILE, SNAPSHOT_FOLDER, WEIGHTS_FILE, Run
@@ -40,17 +36,8 @@ from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
 
-#: What is kept of a run beside its weights.
-_RUN_FILES = (CONFIG_FILE, INFO_FILE, LOG_FILE)
-
-
-class RunFiles:
-    """The folder with what was written while a model was fitted; a temporary one goes when nobody needs it."""
-
-    def __init__(self, folder: Path, *, temporary: bool = False) -> None:
-        self.folder = folder
-        if temporary:
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+#: What the model is, what it learned from, how good it was, what it is not for.
+_CARD = Path(__file__).with_name("card.md")
 
 
 @dataclass(frozen=True)
@@ -61,26 +48,19 @@ class DecoderSystem:
     info: dict[str, Any]  # of run.json
     decoder: DecoderRecommender
     log: Purchases  # of no user where only a snapshot is at hand
-    run_files: "RunFiles"
+    written: Mapping[str, bytes]  # what else stands in the folder of the run, by the file's name
     name: str = DECODER
 
     @property
-    def seen_before(self) -> int | None:
+    def seen_before(self) -> int:
         """First day that has no part in what was learned, nor in what was chosen."""
         return int(self.info["seen_before"])
 
     @property
-    def snapshot_day(self) -> int:
-        """Day of the snapshot, where only that is at hand; else the one after the newest purchase."""
-        snapshots = self.decoder.snapshots
-        return snapshots.day if isinstance(snapshots, Snapshot) else self.log.last_day + 1
-
-    @property
     def last_day(self) -> int:
         """Day of the newest purchase known; of a snapshot alone, the day before its own."""
-        if self.log.n_users:
-            return self.log.last_day
-        return self.snapshot_day - 1
+        snapshots = self.decoder.snapshots
+        return snapshots.day - 1 if isinstance(snapshots, Snapshot) else self.log.last_day
 
     def at(self, day: int) -> Recommender:
         """Return the decoder with the best sellers of ``day`` for users of whom it knows nothing."""
@@ -95,22 +75,20 @@ class DecoderSystem:
         Raises:
             UsageError: only a snapshot is at hand.
         """
-        snapshots = self.decoder.snapshots
+        snapshots, model = self.decoder.snapshots, self.decoder.model
         if not isinstance(snapshots, Snapshots):
             raise UsageError(
                 "the model was saved without histories, so nothing can be added to them; save it with them"
             )
         extended = snapshots.extended(log)
-        model = self.decoder.model
         if log.n_items > self.log.n_items:
             model = model.extended(extended.codes)
         return replace(self, decoder=DecoderRecommender(model, extended, self.decoder.user_codes), log=log)
 
     def save(self, folder: Path, *, histories: bool) -> None:
         """Write run, snapshot of the day after the log, and histories into ``folder``."""
-        for name in _RUN_FILES:
-            if (self.run_files.folder / name).is_file():
-                shutil.copyfile(self.run_files.folder / name, folder / name)
+        for name, content in self.written.items():
+            (folder / name).write_bytes(content)
         about = {"system": self.name, "frame_style": self.log.style.to_json()}
         write_json(folder / INFO_FILE, self.info | about)
         save_weights(self.decoder.model.state_dict(), folder / WEIGHTS_FILE)
@@ -118,15 +96,20 @@ class DecoderSystem:
         snapshot.save(folder / SNAPSHOT_FOLDER)
         if histories and self.log.n_users:
             self.log.save(folder / HISTORIES_FOLDER)
-        write_text(folder / "card.md", _card(self.config, self.info, self.log, snapshot))
+        log = self.log
+        users = f"{log.n_users:,} users, {log.n_events:,} purchases" if log.n_users else "saved without histories"
+        facts = {
+            "components": ", ".join(self.config.model.components or ["all that fit"]),
+            "seen": day_date(self.seen_before),
+            "data": f"{users}, {snapshot.n_items:,} items",
+            "fingerprint": str(log.manifest.get("fingerprint", ""))[:12] or "none",
+            "day": day_date(snapshot.day),
+        }
+        write_text(folder / "card.md", _CARD.read_text(encoding="utf-8").format(**self.info | facts))
 
     def reasons(self, histories: Histories, item: np.ndarray) -> pa.Table:
         """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""
-        reasons = explain(self.decoder, histories, item)
-        snapshot = self.decoder.snapshots.at(histories.day)
-        texts = ReasonTexts(snapshot, has_neighbours=self.decoder.model.neighbours is not None)
-        past = reasons.past_item, reasons.past_day, reasons.share
-        return reason_rows(histories, reasons.item, reasons.reason, past, texts.say(reasons, histories))
+        return reasons_table(ReasonTexts.of_decoder(self.decoder, histories.day), self.decoder, histories, item)
 
     def similar(self, item: int) -> np.ndarray:
         """Return how much like ``item`` every item is (V,) float32: the cosine of their vectors.
@@ -157,11 +140,11 @@ def fit_decoder(
         DataError: the log is too short for the split.
         ConfigError: the configuration does not fit the log.
     """
-    files = RunFiles(Path(tempfile.mkdtemp(prefix="recsys-run-")), temporary=True)
-    with repeatable():
-        module = build_module(config, log)
-        info = fit(config, log, module, files.folder, callbacks=[_Progress(progress)], command="recsys.fit")
-    return replace(open_decoder(Run(files.folder, config, info), log), run_files=files)
+    with tempfile.TemporaryDirectory(prefix="recsys-run-") as folder:
+        with repeatable():
+            module = build_module(config, log)
+            info = fit(config, log, module, Path(folder), callbacks=[_Progress(progress)], command="recsys.fit")
+        return open_decoder(Run(Path(folder), config, info), log)
 
 
 def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:
@@ -182,14 +165,12 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
         source, log = snapshot, Purchases.without_users(snapshot.items.to_arrow(), style)
     else:
         raise DataError(f"{run.folder} has neither histories nor a snapshot; save the model again")
-    n_promoted = 0 if source.promotions is None else len(source.promotions.features)
-    with torch.random.fork_rng(devices=[]):  # what is drawn for a fresh model is overwritten at once
-        model = build_purchase_model(config, source.codes, user_codes, n_promoted)
-    load_weights(model, run.folder / WEIGHTS_FILE)
-    info = run.info
+    decoder, info = load_purchase_decoder(run, source, user_codes), run.info
     if "seen_before" not in info:
         info = info | {"seen_before": make_split(log, config.split).validation.end_day}
-    return DecoderSystem(config, info, DecoderRecommender(model, source, user_codes), log, RunFiles(run.folder))
+    paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
+    written = {path.name: path.read_bytes() for path in paths}
+    return DecoderSystem(config, info, decoder, log, written)
 
 
 class _Progress(pl.Callback):
@@ -200,26 +181,3 @@ class _Progress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         self.advance(trainer.global_step, int(trainer.estimated_stepping_batches))
-
-
-def _card(config: Config, info: dict[str, Any], log: Purchases, snapshot: Snapshot) -> str:
-    """Return the model card: what the model is, what it learned from, how good it was, what it is not for."""
-    seen = day_date(int(info["seen_before"])) if "seen_before" in info else "?"
-    users = f"{log.n_users:,} users, {log.n_events:,} purchases" if log.n_users else "saved without histories"
-    return f"""# {config.name}
-
-A decoder-only transformer and counted components that score what a customer will buy next.
-
-| | |
-|---|---|
-| Components | {", ".join(info.get("components", []) or ["all that fit"])} |
-| Learned from | purchases before {seen} |
-| Data | {users}, {snapshot.n_items:,} items; fingerprint {str(log.manifest.get("fingerprint", ""))[:12] or "none"} |
-| Snapshot | {day_date(snapshot.day)} |
-| {info.get("metric", "metric")} | {info.get("best_value", float("nan")):.4f} on the validation window |
-| Seed | {info.get("seed", config.seed)} |
-| Made | {info.get("created", "")}, code {info.get("code_version", "")}, torch {info.get("torch_version", "")} |
-
-It is meant to order items of this shop for its own customers. It knows nothing of stock, of prices to come or of other
-shops. Lists are only as fresh as the histories and the snapshot: update them.
-"""

@@ -1,10 +1,15 @@
-"""Continue customers' histories item by item: ``recsys generate --run R``."""
+"""Continue customers' histories item by item: ``recsys generate --run R``.
+
+What loads torch is imported when it is needed: the help of the verb needs it not.
+"""
 
 import math
 from dataclasses import asdict
 from datetime import date
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,9 +20,6 @@ from recsys.data.purchases import Histories
 from recsys.errors import UsageError
 from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import continuation_rows
-from recsys.modeling.families import family_of, load_decoder
-from recsys.modeling.generation.generate import continue_histories
-from recsys.modeling.generation.sampling import SamplingConfig
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.candidates import candidates_at
 from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
@@ -25,10 +27,10 @@ from recsys.reports.page import PAGE_FILE as REPORT_FILE
 from recsys.runs import Run, find_run
 from recsys.storage import replacing, require_absent, write_json, write_text
 
-app = typer.Typer()
+if TYPE_CHECKING:
+    from recsys.modeling.generation.sampling import SamplingConfig
 
-#: What each method looks at, of :class:`SamplingConfig`.
-_USED = {"greedy": ("method", "no_repeat"), "sample": ("method", "temperature", "top_k", "top_p", "no_repeat")}
+app = typer.Typer()
 
 
 @app.command()
@@ -75,8 +77,10 @@ def main(
     found = find_run(run_name)
     keep_freed_memory()
     if no_repeat is None:
-        no_repeat = not family_of(found.config).may_repeat
-    sampling = SamplingConfig(method, temperature, top_k, top_p, no_repeat)
+        no_repeat = found.config.family != "original"
+    sampling = import_module("recsys.modeling.generation.sampling").SamplingConfig(
+        method, temperature, top_k, top_p, no_repeat
+    )
     page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
@@ -87,7 +91,7 @@ def main(
 
 def generate(
     found: Run,
-    sampling: SamplingConfig,
+    sampling: "SamplingConfig",
     *,
     max_items: int,
     n_customers: int = 1_000,
@@ -105,7 +109,7 @@ def generate(
     for path in (table, settings, page):
         require_absent(path, force=force)
     data = found.open_data()
-    decoder = load_decoder(found, data)
+    decoder = import_module("recsys.modeling.families").load_decoder(found, data)
     unfinished = histories_to_continue(data, found.config.split)
     drawn = np.random.default_rng(seed).permutation(len(unfinished.user_index))[:n_customers]
     users = unfinished.user_index[np.sort(drawn)]
@@ -113,19 +117,19 @@ def generate(
     histories = Histories(data, users, unfinished.known_end[users], unfinished.day)
     with progress() as bar:
         task = bar.add_task("continuing histories", total=len(users))
-        continued = continue_histories(
-            decoder, histories, max_items, sampling, allowed, seed=seed, advance=lambda n: bar.advance(task, n)
+        continued = import_module("recsys.modeling.generation.generate").continue_histories(
+            decoder, histories, max_items, sampling, allowed, seed=seed, advance=partial(bar.advance, task)
         )
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
         pq.write_table(continuation_rows(data, users, continued.item, continued.log_probability), aside)
-    chosen = {name: value for name, value in asdict(sampling).items() if name in _USED[sampling.method]}
-    request = chosen | {"max_items": max_items, "seed": seed}
+    request = asdict(sampling) | {"max_items": max_items, "seed": seed}
+    if sampling.method == "greedy":
+        request = {name: value for name, value in request.items() if name not in ("temperature", "top_k", "top_p")}
     write_json(settings, request | {"ended_by_the_decoder": int(continued.ended.sum())})
     section = load_continued(found, data)
-    if section is None:
-        raise UsageError(f"{table} vanished while its page was written; run the command again")
-    write_text(page, build_page(found, section, date.today()))
+    if section is not None:  # None without a table, which was written just now
+        write_text(page, build_page(found, section, date.today()))
     return page
 
 

@@ -6,60 +6,35 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from recsys.config import Config
-from recsys.data.days import day_date
+from recsys.console import progress, talk
 from recsys.data.purchases import Histories, Purchases
-from recsys.errors import UsageError
 from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
 from recsys.modeling.families import load_decoder
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.candidates import Candidates, candidates_at
 from recsys.modeling.recommenders.decoder import WithColdStart
-from recsys.modeling.recommenders.registry import can_fit
+from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.recommenders.rules.popularity import Popularity
-from recsys.modeling.recommenders.rules.repeat import Repeat
 from recsys.modeling.rule_system import fit_rule
 from recsys.runs import Run
 from recsys.schema import DECODER
-from recsys.storage import read_json, replacing, write_json
+from recsys.storage import replacing
 
 #: Users whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 
 
-def require_known_day(log: Purchases, day: int) -> None:
-    """Refuse a day before which nothing was bought.
-
-    Raises:
-        UsageError: it is one.
-    """
-    if day <= log.first_day:
-        raise UsageError(
-            f"nothing was bought before {day_date(day)}: the data run from {day_date(log.first_day)} to "
-            f"{day_date(log.last_day)}; choose a later --date"
-        )
-
-
 def fit_system(name: str, run: Run, config: Config, known: Histories) -> Recommender:
-    """Return the system called ``name``, ready to be asked at the day of ``known``, the histories of everybody.
-
-    Raises:
-        ConfigError: there is no such system.
-        RunError: the run's weights do not fit its configuration.
-    """
-    if name == DECODER:
-        return with_cold_start(load_decoder(run, known.log), config, known)
-    return fit_rule(name, config, known)
+    """Return the system called ``name``, ready to be asked at the day of ``known``, the histories of everybody."""
+    if name != DECODER:
+        return fit_rule(name, config, known)
+    return with_cold_start(load_decoder(run, known.log), config, known)
 
 
 def with_cold_start(decoder: Recommender, config: Config, known: Histories) -> WithColdStart:
     """Return a decoder that gives best sellers to users of whom it knows nothing."""
     return WithColdStart(decoder, Popularity.for_cold_start(known, config.predict.segment))
-
-
-def systems_of(config: Config, log: Purchases) -> list[str]:
-    """Return the decoder and those of the configured baselines that can be fitted to ``log``."""
-    return [DECODER, *(name for name in config.baselines.systems if can_fit(name, log, config))]
 
 
 def fold_candidates(fold: Fold, log: Purchases, config: Config) -> Candidates:
@@ -68,31 +43,24 @@ def fold_candidates(fold: Fold, log: Purchases, config: Config) -> Candidates:
     return Candidates(allowed, config.predict.exclude_seen)
 
 
-def write_fold_lists(
-    run: Run,
-    log: Purchases,
-    folds: tuple[Fold, ...],
-    *,
-    keep: bool = False,
-    advance: Callable[[str, int, int], None] = lambda text, done, total: None,
-) -> int:
+def write_fold_lists(run: Run, log: Purchases, folds: tuple[Fold, ...], *, keep: bool = False) -> int:
     """Write the lists of all systems for ``folds``, but for those that stand if ``keep``; return how many were written.
 
     Only users who bought in a fold's window are asked: others have no bearing on the metrics, and no list depends
-    on whom else was asked. ``advance`` is called before each table with its title, and how many of all are done.
+    on whom else was asked. A bar shows how many are done.
     """
-    config = run.config
-    wanted = [(fold, name, run.table_path(name, fold.name)) for fold in folds for name in systems_of(config, log)]
+    config, systems = run.config, systems_of(run.config, log)
+    if len(systems) <= len(config.baselines.systems):
+        talk.print(f"variants are left out: the items have no column {config.baselines.variant_column}")
+    wanted = [(fold, name, run.table_path(name, fold.name)) for fold in folds for name in systems]
     wanted = [table for table in wanted if not (keep and table[2].is_file())]
-    settings_path = run.report_folder / "recommendations" / "choices.json"
-    settings: dict[str, dict[str, float]] = read_json(settings_path) if keep and settings_path.is_file() else {}
-    for number, (fold, name, path) in enumerate(wanted):
-        advance(f"{fold.name} {name}", number, len(wanted))
-        recommender = fit_system(name, run, config, fold.everybody(log))
-        write_lists(recommender, fold.histories(log), config.predict.k, fold_candidates(fold, log, config), path)
-        if isinstance(recommender, Repeat):
-            settings.setdefault(fold.name, {})["half_life_days"] = recommender.half_life_days
-    write_json(settings_path, settings)
+    with progress() as bar:
+        task = bar.add_task("systems × folds", total=len(wanted))
+        for fold, name, path in wanted:
+            bar.update(task, description=f"{fold.name} {name}")
+            recommender = fit_system(name, run, config, fold.everybody(log))
+            write_lists(recommender, fold.histories(log), config.predict.k, fold_candidates(fold, log, config), path)
+            bar.advance(task)
     return len(wanted)
 
 

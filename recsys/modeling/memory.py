@@ -15,14 +15,9 @@ def keep_freed_memory() -> bool:
 
     By default glibc maps every block above 32 MiB anew and unmaps it when it is freed, so each step of training pays
     for the kernel's zeroing of the same hundreds of MB. Kept, the peak of memory is up to a third higher; what it buys
-    is measured in ``docs/decisions.md``.
-
-    Returns:
-        Whether the C library took the settings; other systems than Linux with glibc stay as they are.
+    is measured in ``docs/decisions.md``. Systems other than Linux with glibc stay as they are: False is returned there.
     """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
 
 
@@ -41,9 +36,8 @@ class KeptMemory:
 
         What is in use stays: its size is the new floor.
         """
-        if resident_bytes() <= self.floor_bytes + self.most_bytes:
-            return False
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        has_grown = resident_bytes() > self.floor_bytes + self.most_bytes
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if has_grown else None
         if trim is None:
             return False
         trim(0)

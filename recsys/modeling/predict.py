@@ -1,9 +1,14 @@
-"""Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``."""
+"""Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``.
+
+What loads torch is imported when it is needed: the help of the verb needs it not.
+"""
 
 from dataclasses import asdict
 from datetime import date
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,25 +17,12 @@ from recsys.config import Config
 from recsys.console import ForceOption, RunOption, counted, progress, run, talk
 from recsys.data.days import day_date, day_number
 from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
-from recsys.data.purchases import Histories, Purchases
+from recsys.data.purchases import Histories
 from recsys.errors import ConfigError, UsageError
-from recsys.evaluation.splits import Fold, make_split
+from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import read_lists
-from recsys.modeling.explain.sentences import write_reasons
-from recsys.modeling.families import family_of
-from recsys.modeling.lists import (
-    CHUNK_USERS,
-    fit_system,
-    require_known_day,
-    systems_of,
-    write_fold_lists,
-    write_lists,
-)
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.original.scores import score_customers
-from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.candidates import Candidates, candidates_at, read_item_list, require_enough
-from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
@@ -90,26 +82,30 @@ def main(
     changes = {name: value for name, value in options.items() if value is not None}
     predict = chosen.config.predict.model_copy(update=changes)
     config = chosen.config.model_copy(update={"predict": predict})
-    if reasons and (system != DECODER or not family_of(config).has_reasons):
-        named = system if system != DECODER else f"{chosen.name}, {family_of(config).title}"
+    if reasons and (system != DECODER or config.family != "decoder"):
+        titles = import_module("recsys.modeling.families").TITLES
+        named = system if system != DECODER else f"{chosen.name}, {titles[config.family]}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"
     submission_path, reasons_path = path.with_name("submission.csv"), path.with_name("reasons.parquet")
     for output, is_wanted in ((path, True), (submission_path, submission), (reasons_path, reasons)):
         if is_wanted:
             require_absent(output, force=force)
-    date_asked = None if day is None else _parse_day(day)
-    everybody, recommender = predict_everybody(chosen, config, system, date_asked, (candidates, blocklist), path)
+    try:
+        asked = None if day is None else day_number(date.fromisoformat(day))
+    except ValueError as error:
+        raise ConfigError(f"--date {day!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
+    everybody, recommender = predict_everybody(chosen, config, system, asked, (candidates, blocklist), path)
     if submission:
         write_submission(path, submission_path)
         check_submission(submission_path, everybody.log)
         typer.echo(submission_path)
-    decoder = recommender.decoder if isinstance(recommender, WithColdStart) else None
-    if reasons and isinstance(decoder, DecoderRecommender):
+    if reasons:
         lists = read_lists(path, everybody.log, everybody.user_index)
+        write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
         with progress() as bar:
             task = bar.add_task("reasons", total=len(everybody))
-            write_reasons(decoder, everybody, lists, reasons_path, lambda n: bar.advance(task, n))
+            write_reasons(recommender.decoder, everybody, lists, reasons_path, partial(bar.advance, task))
         typer.echo(reasons_path)
     if system == DECODER and config.family == "original" and config.split.protocol == "customers":
         show_held_out(chosen)
@@ -117,16 +113,11 @@ def main(
 
 def predict_everybody(
     chosen: Run, config: Config, system: str, day: int | None, limits: tuple[Path | None, Path | None], path: Path
-) -> tuple[Histories, Recommender]:
+) -> tuple[Histories, Any]:
     """Write the lists of ``system`` for every customer of a run's data; return their histories, and the system.
 
-    Args:
-        chosen: the run.
-        config: its configuration, changed as asked.
-        system: what recommends.
-        day: days since 1970-01-01; the day after the data if None.
-        limits: files of the items that may be recommended, and of those that never are.
-        path: the table.
+    ``config`` is the run's, changed as asked. ``day`` is the one after the data if None. ``limits`` are files of the
+    items that may be recommended, and of those that never are.
 
     Raises:
         DataError: a list of items cannot be used, or leaves too few items for a customer.
@@ -134,16 +125,21 @@ def predict_everybody(
     """
     log = chosen.open_data()
     day = log.last_day + 1 if day is None else day
-    require_known_day(log, day)
+    if day <= log.first_day:
+        raise UsageError(
+            f"nothing was bought before {day_date(day)}: the data run from {day_date(log.first_day)} to "
+            f"{day_date(log.last_day)}; choose a later --date"
+        )
     only, blocked = (None if file is None else read_item_list(file, log) for file in limits)
     allowed = candidates_at(log, day, config.predict.sold_within_days, only=only, blocked=blocked)
     candidates = Candidates(allowed, config.predict.exclude_seen)
     require_enough(candidates, config.predict.k)  # before anything is loaded
-    everybody = log.histories(day)
-    recommender = fit_system(system, chosen, config, everybody)
+    everybody, lists = log.histories(day), import_module("recsys.modeling.lists")
+    recommender = lists.fit_system(system, chosen, config, everybody)
     with progress() as bar:
-        task = bar.add_task(f"lists of {recommender.name}", total=log.n_users, visible=log.n_users > CHUNK_USERS)
-        write_lists(recommender, everybody, config.predict.k, candidates, path, lambda n: bar.advance(task, n))
+        is_long = log.n_users > lists.CHUNK_USERS
+        task = bar.add_task(f"lists of {recommender.name}", total=log.n_users, visible=is_long)
+        lists.write_lists(recommender, everybody, config.predict.k, candidates, path, partial(bar.advance, task))
     talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {log.n_users:,} customers")
     if day - log.last_day > config.split.horizon_days:
         talk.print(
@@ -157,7 +153,7 @@ def predict_everybody(
 def show_held_out(chosen: Run) -> None:
     """Print the scores of a run on held-out customers, and write them beside its lists as JSON."""
     with counted("held-out customers") as advance:
-        scores = score_customers(chosen, advance)
+        scores = import_module("recsys.modeling.original.scores").score_customers(chosen, advance)
     path = chosen.report_folder / HELD_OUT_FILE
     write_json(path, asdict(scores))
     table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
@@ -172,41 +168,15 @@ def show_held_out(chosen: Run) -> None:
 
 
 def predict_folds(chosen: Run, *, force: bool = False) -> None:
-    """Write the lists of the decoder and of every configured baseline for each test fold of a run.
-
-    Raises:
-        OutputExistsError: lists are there and ``force`` is false.
-    """
+    """Write the lists of the decoder and of every configured baseline for each test fold of a run."""
     log, config = chosen.open_data(), chosen.config
     folds = make_split(log, config.split).tests
     for system in (DECODER, *config.baselines.systems):
         for fold in folds:
             require_absent(chosen.table_path(system, fold.name), force=force)
-    n_tables = show_fold_lists(chosen, log, folds)
+    n_tables = import_module("recsys.modeling.lists").write_fold_lists(chosen, log, folds)
     folder = chosen.report_folder / "recommendations"
     talk.print(f"wrote {n_tables} tables under {folder}; next: recsys evaluate --run {chosen.name}")
-
-
-def show_fold_lists(chosen: Run, log: Purchases, folds: tuple[Fold, ...], *, keep: bool = False) -> int:
-    """Write lists as :func:`write_fold_lists` does, with a bar; return how many tables were written."""
-    if len(systems_of(chosen.config, log)) <= len(chosen.config.baselines.systems):
-        talk.print(f"variants are left out: the items have no column {chosen.config.baselines.variant_column}")
-    with progress() as bar:
-        task = bar.add_task("systems × folds", total=1)
-
-        def advance(text: str, done: int, total: int) -> None:
-            bar.update(task, description=text, completed=done, total=total)
-
-        n_tables = write_fold_lists(chosen, log, folds, keep=keep, advance=advance)
-        bar.update(task, completed=n_tables, total=n_tables)
-    return n_tables
-
-
-def _parse_day(text: str) -> int:
-    try:
-        return day_number(date.fromisoformat(text))
-    except ValueError as error:
-        raise ConfigError(f"--date {text!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
 
 
 if __name__ == "__main__":

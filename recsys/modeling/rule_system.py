@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from recsys.config import Config, dump_config
 from recsys.data.purchases import Histories, Purchases
@@ -22,10 +23,8 @@ class RuleSystem:
     log: Purchases
     _fitted: dict[int, Recommender] = field(default_factory=dict, repr=False)  # of the day asked last
 
-    @property
-    def seen_before(self) -> int | None:
-        """First day that has no part in what was learned; None where everything is counted at the day asked."""
-        return None
+    #: First day that has no part in what was learned: None, as everything is counted at the day asked.
+    seen_before: ClassVar[int | None] = None
 
     @property
     def last_day(self) -> int:
@@ -44,11 +43,7 @@ class RuleSystem:
         return RuleSystem(self.name, self.config, log)
 
     def save(self, folder: Path, *, histories: bool) -> None:
-        """Write what :func:`recsys.load` reads into ``folder``.
-
-        Raises:
-            UsageError: histories are to stay out.
-        """
+        """Write what :func:`recsys.load` reads into ``folder``; a UsageError where histories are to stay out."""
         if not histories:
             raise UsageError(f"{self.name} counts histories and is nothing without them; save it with histories=True")
         write_text(folder / CONFIG_FILE, dump_config(self.config))
@@ -58,11 +53,7 @@ class RuleSystem:
 
 
 def fit_rule(name: str, config: Config, known: Histories) -> Recommender:
-    """Return the rule or classical model called ``name``, fitted to ``known``, the histories of everybody at a day.
-
-    Raises:
-        ConfigError: there is no such system.
-    """
+    """Return the rule or classical model called ``name``, fitted to ``known``, the histories of everybody at a day."""
     try:
         validation = make_split(known.log, config.split).validation
     except DataError:  # a log so short has no window on which a setting could be chosen

@@ -4,28 +4,22 @@ import os
 import shlex
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
-import pytorch_lightning as pl
 import typer
-from pytorch_lightning.callbacks import RichProgressBar
 
 from recsys.config import MODELS_DIR, Config, load_config, load_original
-from recsys.console import TALK_SETTINGS, ConfigOption, ForceOption, SetOption, run, talk
+from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import OutputExistsError
-from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.registry import require_baseline
-from recsys.modeling.training.checkpoint import has_checkpoint, instead_of, require_resumable
-from recsys.modeling.training.fit import fit, require_devices
-from recsys.runs import INFO_FILE
+from recsys.runs import INFO_FILE, has_checkpoint
 from recsys.storage import require_absent
 
 app = typer.Typer(add_completion=False)
-
-_TRAINING_VERBS = ("train", "backtest")
 
 
 @app.command()
@@ -79,8 +73,11 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
         require_baseline(name)  # only later commands run it, but training may take long
     log = open_purchases(config.data.folder, config.data.prepare_command)
     folder = MODELS_DIR / config.name
+    # These load Lightning, which the help of a verb needs not.
+    build, loop = import_module("recsys.modeling.build"), import_module("recsys.modeling.training.fit")
+    checkpoints = import_module("recsys.modeling.training.checkpoint")
     if resume:
-        require_resumable(folder, config)
+        checkpoints.require_resumable(folder, config)
     elif "LOCAL_RANK" not in os.environ:  # another process of a distributed training finds the folder of the first
         if not force and has_checkpoint(folder) and not (folder / INFO_FILE).is_file():
             raise OutputExistsError(
@@ -88,33 +85,21 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
                 "begins anew"
             )
         require_absent(folder, force=force)
-    require_devices(config)
-    with repeatable():
-        module = build_module(config, log)  # before the folder is touched: what does not fit is refused here
-        with nullcontext() if resume else instead_of(folder):
-            bar = _Bar(console_kwargs={**TALK_SETTINGS})
-            return fit(config, log, module, folder, resume=resume, callbacks=[bar], command=_command())
-
-
-class _Bar(RichProgressBar):
-    """The loss of the step and the validation score, in few letters."""
-
-    def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        shown = {"train_loss_step": "loss", "val_map@12": "MAP@12"}
-        shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
-        metrics = trainer.callback_metrics
-        return {label: f"{float(metrics[name]):.4f}" for name, label in shown.items() if name in metrics}
+    loop.require_devices(config)
+    with build.repeatable():
+        module = build.build_module(config, log)  # before the folder is touched: what does not fit is refused here
+        with nullcontext() if resume else checkpoints.instead_of(folder):
+            options = {"resume": resume, "callbacks": [build.TrainingBar()], "command": _command()}
+            info: dict[str, Any] = loop.fit(config, log, module, folder, **options)
+            return info
 
 
 def _command() -> str:
     """Return what was typed: a verb that trains, or its module."""
-    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
-    verb = next((word for word in words if word in _TRAINING_VERBS), None)
-    if verb is not None:
-        words = words[words.index(verb) + 1 :]
-    return shlex.join(["recsys", verb or (program if program in _TRAINING_VERBS else "train"), *words])
+    typed = [Path(sys.argv[0]).stem, *sys.argv[1:]]
+    verb = next((word for word in typed if word in ("train", "backtest")), None)
+    place = typed.index(verb) if verb else 0
+    return shlex.join(["recsys", verb or "train", *typed[place + 1 :]])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Charts of a run: how training went, how the systems compare."""
+"""Charts of a run: how training went, how the systems compare. Each is drawn for a width in inches."""
 
 import csv
 import math
@@ -14,6 +14,7 @@ from recsys.evaluation.results import Interval, Scores, Table
 from recsys.reports import figures
 from recsys.reports import glossary as wording
 from recsys.reports.figures import Line, Mark
+from recsys.schema import DECODER
 
 FIGURES_DIR = REPORTS_DIR / "figures"
 WIDTH = 7.6  # inches
@@ -31,13 +32,24 @@ def read_log(path: Path) -> Log:
         raise RunError(f"{path} is missing: the run was not logged; train it anew with `recsys train`")
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    axis = "step" if rows and "step" in rows[0] else "epoch"
-    columns = [name for name in (rows[0] if rows else []) if name not in ("step", "epoch")]
-    log = {name: _points(rows, axis, name) for name in columns}
-    log = {name: points for name, points in log.items() if len(points[0])}
+    columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in (rows[0] if rows else ())}
+    epochs = columns.pop("epoch", np.full(len(rows), math.nan))
+    axis = columns.pop("step", epochs)
+    log = {}
+    for name, values in columns.items():
+        known = np.isfinite(axis) & np.isfinite(values)
+        if known.any():
+            log[name] = (axis[known], values[known])
     if not log:
         raise RunError(f"{path} holds no logged value; expected columns such as step, train_loss_epoch, val_map@12")
     return log
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return math.nan
 
 
 def curves_figure(log: Log, width: float = WIDTH) -> Figure:
@@ -62,30 +74,33 @@ def _parts(log: Log, name: str) -> list[Line]:
     return lines + ([Line("validation", *validation, colour="second")] if validation else [])
 
 
-def ranking(scores: Scores) -> list[str]:
-    """Return the systems, best first by the main metric; those without it are left out."""
-    return [name for name, _ in ranked(scores.systems, scores.main_metric)]
+def ranked(table: Table, metric: str) -> dict[str, Interval]:
+    """Return the systems that have ``metric`` with its values, best first."""
+    found = {name: values[metric] for name, values in table.items() if metric in values}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1].value))
 
 
 def systems_figure(scores: Scores, width: float = WIDTH) -> Figure:
     """Return the main metric of every system with its interval, best first."""
     metric = scores.main_metric
-    marks = [
-        _mark(name, interval, width, wording.amount(metric, interval.value))
-        for name, interval in ranked(scores.systems, metric)
-    ]
+    found = ranked(scores.systems, metric).items()
+    marks = [_mark(name, interval, wording.amount(metric, interval.value)) for name, interval in found]
     return figures.forest(marks, wording.metric_name(metric), width=width)
 
 
 def folds_figure(scores: Scores, width: float = WIDTH) -> Figure:
     """Return one panel a held-out window, the systems in the order of their overall value."""
     metric = scores.main_metric
-    names = ranking(scores)
+    names = ranked(scores.systems, metric)
     titled = [
-        (long_date(fold.start), [_mark(name, fold.systems.get(name, {}).get(metric), width) for name in names])
+        (long_date(fold.start), [_mark(name, fold.systems.get(name, {}).get(metric)) for name in names])
         for fold in scores.folds
     ]
     return figures.panels(titled, wording.metric_name(metric), width=width)
+
+
+def _mark(name: str, interval: Interval | None, text: str = "") -> Mark:
+    return Mark(wording.system(name).name, interval, text, highlight=name == DECODER)
 
 
 def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
@@ -93,12 +108,12 @@ def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
     metric = scores.main_metric
     marks = [
         Mark(
-            _label(f"against {wording.system(name).name}", width),
+            f"against {wording.system(name).name}",
             lead,
             wording.amount(metric, lead.value, signed=True),
             highlight=wording.side(lead) > 0,
         )
-        for name, lead in reversed(ranked(scores.differences, metric))
+        for name, lead in reversed(ranked(scores.differences, metric).items())
     ]
     title = f"{wording.metric_name(metric)}: decoder minus the other"
     return figures.forest(marks, title, width=width, zero=True) if marks else None
@@ -106,46 +121,13 @@ def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
 
 def segments_figure(scores: Scores, systems: list[str], width: float = WIDTH) -> Figure | None:
     """Return one row a segment with a dot for each of ``systems`` (at most 4); None where there are no segments."""
-    metric = scores.main_metric
+    metric, sizes = scores.main_metric, scores.segment_sizes
     filled = {name: table for name, table in scores.segments.items() if any(metric in row for row in table.values())}
     if not filled:
         return None
-    series: list[tuple[str, list[Interval | None]]] = [
+    series = [
         (wording.system(name).name, [table.get(name, {}).get(metric) for table in filled.values()]) for name in systems
     ]
-    sizes = {name: f" ({wording.ordinary(size)})" for name, size in scores.segment_sizes.items()}
-    rows = [_label(f"{wording.segment(name).name}{sizes.get(name, '')}", width) for name in filled]
+    names = {name: wording.segment(name).name for name in filled}
+    rows = [f"{words} ({wording.ordinary(sizes[name])})" if name in sizes else words for name, words in names.items()]
     return figures.dots(rows, series, wording.metric_name(metric), width=width)
-
-
-def _points(rows: list[dict[str, str]], axis: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(_number(row.get(axis)), _number(row.get(name))) for row in rows]
-    found = [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
-    x, y = zip(*found, strict=True) if found else ((), ())
-    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return math.nan
-
-
-def ranked(table: Table, metric: str) -> list[tuple[str, Interval]]:
-    """Return the systems that have ``metric`` with its values, best first."""
-    found = [(name, values[metric]) for name, values in table.items() if metric in values]
-    return sorted(found, key=lambda pair: -pair[1].value)
-
-
-def _mark(name: str, interval: Interval | None, width: float, text: str = "") -> Mark:
-    return Mark(_label(wording.system(name).name, width), interval, text, highlight=name == "decoder")
-
-
-def _label(text: str, width: float) -> str:
-    """Break a label at its middle blank where the figure is too narrow for it."""
-    blanks = [place for place, letter in enumerate(text) if letter == " "]
-    if width >= figures.NARROW or len(text) < 16 or not blanks:
-        return text
-    middle = min(blanks, key=lambda place: abs(place - len(text) / 2))
-    return f"{text[:middle]}\n{text[middle + 1 :]}"

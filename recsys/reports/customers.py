@@ -1,6 +1,6 @@
 """Twenty customers of the last held-out window: what they had bought, what they were shown, what they then bought."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,14 @@ class Shown:
     hit: bool
     repeat: bool
     reason: str = ""
+
+
+def beside(
+    items: list[int], others: list[int], past: Collection[int], labels: Labels, reasons: Sequence[str] = ()
+) -> list[Shown]:
+    """Return ``items``, padding apart, as they stand beside ``others``, with a reason each if there are ``reasons``."""
+    said = zip(items, reasons or [""] * len(items), strict=True)
+    return [Shown(labels.product(item), item in others, item in past, reason) for item, reason in said if item]
 
 
 #: A day's date, and the products bought on it, each with how often it stands in that day's receipts.
@@ -73,18 +81,14 @@ def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = No
     fold = split.tests[-1]
     path = run.table_path(DECODER, fold.name)
     if not path.is_file():
-        raise RunError(
-            f"{path} is missing: the decoder's lists for {fold.name}; "
-            f"run `recsys predict --folds --run {run.name}` first"
-        )
+        command = f"recsys predict --folds --run {run.name}"
+        raise RunError(f"{path} is missing: the decoder's lists for {fold.name}; run `{command}` first")
     chosen = choose_customers(fold, data, run.config.seed)
     lists = read_lists(path, data, fold.user_index)[chosen]
     labels = Labels(data.items)
-    reasons = why(fold, fold.user_index[chosen], lists) if why else [[""] * lists.shape[1]] * len(chosen)
-    customers = [
-        _customer(data, labels, fold, place, items, said)
-        for place, items, said in zip(chosen, lists.tolist(), reasons, strict=True)
-    ]
+    reasons = why(fold, fold.user_index[chosen], lists) if why else [[]] * len(chosen)
+    told = zip(chosen, lists.tolist(), reasons, strict=True)
+    customers = [_customer(data, labels, fold, place, items, said) for place, items, said in told]
     return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
 
 
@@ -113,37 +117,27 @@ def _customer(
     data: Purchases, labels: Labels, fold: Fold, place: int, items: list[int], reasons: list[str]
 ) -> Customer:
     user = int(fold.user_index[place])
-    begin, end = int(data.offsets[user]), int(fold.history_end[user])
-    past = set(data.item[begin:end].tolist())
+    known = slice(int(data.offsets[user]), int(fold.history_end[user]))
+    item, day = data.item[known], data.day[known]
+    days: list[Day] = []
+    room, n_older = _HISTORY_LINES, len(item)
+    for newest in np.unique(day)[::-1]:
+        if room == 0:
+            break
+        products, counts = (found[:room] for found in np.unique(item[day == newest], return_counts=True))
+        pairs = [(labels.product(int(one)), int(count)) for one, count in zip(products, counts, strict=True)]
+        days.append((long_date(day_date(newest).isoformat()), pairs))
+        room -= len(pairs)
+        n_older -= int(counts.sum())
+    past = set(item.tolist())
     targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
-    days, n_shown = _newest_days(data, labels, begin, end)
-
-    def shown(item: int, others: list[int], reason: str = "") -> Shown:
-        return Shown(labels.product(item), item in others, item in past, reason)
-
-    bought = sorted((shown(item, items) for item in targets), key=lambda one: (not one.hit, not one.repeat))
+    bought = beside(targets, items, past, labels)
     return Customer(
         id=short_id(data.user_ids[user].as_py()),
-        n_purchases=end - begin,
+        n_purchases=len(item),
         days=days,
-        n_older=end - begin - n_shown,
-        recommended=[shown(item, targets, said) for item, said in zip(items, reasons, strict=True) if item],
-        bought=bought[:_BOUGHT_LINES],
+        n_older=n_older,
+        recommended=beside(items, targets, past, labels, reasons),
+        bought=sorted(bought, key=lambda one: (not one.hit, not one.repeat))[:_BOUGHT_LINES],
         n_bought=len(bought),
     )
-
-
-def _newest_days(data: Purchases, labels: Labels, begin: int, end: int) -> tuple[list[Day], int]:
-    """Return the newest days of events ``begin:end`` that fit, newest first, and how many events they show."""
-    days: list[Day] = []
-    lines = n_shown = 0
-    for day in np.unique(data.day[begin:end])[::-1]:
-        items, counts = np.unique(data.item[begin:end][data.day[begin:end] == day], return_counts=True)
-        room = _HISTORY_LINES - lines
-        if room <= 0:
-            break
-        pairs = [(labels.product(int(i)), int(c)) for i, c in zip(items[:room], counts[:room], strict=True)]
-        days.append((long_date(day_date(day).isoformat()), pairs))
-        lines += len(pairs)
-        n_shown += int(counts[:room].sum())
-    return days, n_shown

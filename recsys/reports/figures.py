@@ -6,11 +6,11 @@ the page can show it on a light or a dark ground.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.patheffects as effects
@@ -38,24 +38,13 @@ PALETTE = {
 #: Inches; below this width labels go above their marks and panels below one another.
 NARROW = 5.0
 
-_SETTINGS = {
+_read_style: Any = mpl.rc_params_from_file  # its stub lists every key by name
+_SETTINGS: Any = {
+    **_read_style(Path(__file__).with_name("figures.mplstyle"), use_default_template=False),
     **dict.fromkeys(("axes.titlecolor", "legend.labelcolor", "text.color", "ytick.color"), PALETTE["ink"]),
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), PALETTE["muted"]),
-    **dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top", "ytick.left"), False),
-    "axes.axisbelow": True,
-    "axes.facecolor": "none",
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
     "figure.facecolor": PALETTE["ground"],
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
     "grid.color": PALETTE["grid"],
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "recsys",
-    "text.parse_math": False,  # a product may well have two dollar signs in its name
 }
 _UNDATED: dict[str, str | None] = {"Date": None, "Creator": None}
 
@@ -82,34 +71,31 @@ class Line:
     name_highest: bool = False
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Let Matplotlib draw in the project's style as long as this is open, or in a function that it decorates."""
-    with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]  # the stub lists every key by name
-        yield
+#: Lets Matplotlib draw in the project's style as long as it is open, or in a function that it decorates.
+style = partial(mpl.rc_context, _SETTINGS)
 
 
 @style()
 def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = False) -> Figure:
     """Return one row a mark, its value as a dot, its interval as a line; ``zero`` draws the line of no difference."""
-    figure, (axes,) = _beside(1, width, 0.75 + 0.36 * len(marks))
-    _rows(axes, marks, xlabel, zero=zero)
+    figure, (axes,) = _panels(1, width, 0.75 + 0.36 * len(marks))
+    if zero:
+        axes.axvline(0, color=PALETTE["muted"], lw=1, ls="--")
+    _rows(axes, marks, xlabel, width)
+    if not zero:
+        axes.set_xlim(left=0)
     return figure
 
 
 @style()
 def panels(titled: Sequence[tuple[str, Sequence[Mark]]], xlabel: str, *, width: float) -> Figure:
     """Return one forest a title, on a common axis: beside one another, or below where ``width`` (inches) is narrow."""
-    columns = min(len(titled), 1 if width < NARROW else 3)
-    rows = -(-len(titled) // columns)
-    height = rows * (0.9 + 0.28 * max(len(marks) for _, marks in titled))
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    height = 0.9 + 0.28 * max(len(marks) for _, marks in titled)
+    figure, axes = _panels(len(titled), width, height, most_beside=3, on_common_axes=True)
     for place, (title, marks) in zip(axes, titled, strict=False):
-        _rows(place, marks, xlabel)
+        _rows(place, marks, xlabel, width)
         place.set_title(title)
-    for place in axes[len(titled) :]:
-        place.remove()
+    axes[0].set_xlim(left=0)  # of all panels, once all are drawn: it fixes the right end too
     return figure
 
 
@@ -118,7 +104,7 @@ def dots(
     rows: Sequence[str], series: Sequence[tuple[str, Sequence[Interval | None]]], xlabel: str, *, width: float
 ) -> Figure:
     """Return a row a name with one dot a series, the first series being the one looked at."""
-    figure, (axes,) = _beside(1, width, 1.15 + 0.42 * len(rows))
+    figure, (axes,) = _panels(1, width, 1.15 + 0.42 * len(rows))
     for number, (label, intervals) in enumerate(series):
         colour, shape = PALETTE[("accent", "second", "third", "plain")[number % 4]], "oDs^"[number % 4]
         offset = (number - (len(series) - 1) / 2) * 0.2
@@ -127,7 +113,7 @@ def dots(
             axes.plot(interval.bounds, [place] * 2, color=colour, lw=1.6, alpha=0.7)
         values, places = [interval.value for _, interval in found], [place for place, _ in found]
         axes.plot(values, places, shape, color=colour, ms=6, label=label, ls="none")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), [_broken(name, width) for name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     _finish(axes, xlabel)
     _legend(figure, width)
@@ -137,10 +123,18 @@ def dots(
 @style()
 def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: float) -> Figure:
     """Return one panel a title with its curves, and above them a legend of those that share a panel."""
-    figure, axes = _beside(len(titled), width, 2.7)
+    figure, axes = _panels(len(titled), width, 2.7)
     for place, (title, lines) in zip(axes, titled, strict=True):
         for line in lines:
-            _curve(place, line)
+            colour, (thick, alpha) = PALETTE[line.colour], (0.8, 0.45) if line.faint else (2, 1)
+            marker = "o" if len(line.x) < 40 and not line.faint else None
+            place.plot(line.x, line.y, color=colour, label=line.label, lw=thick, alpha=alpha, marker=marker, ms=4)
+            if line.name_highest:
+                best = int(np.argmax(line.y))
+                highest, align = (line.x[best], line.y[best]), "right" if best > len(line.x) / 2 else "left"
+                place.plot(*highest, "o", color=colour, ms=8)
+                beside: dict[str, Any] = {"textcoords": "offset points", "ha": align, "weight": "bold"}
+                place.annotate(f"best {line.y[best]:.3f}", highest, (0, 8), **beside)
         place.set_title(title)
         _finish(place, xlabel, axis="both")
         place.margins(y=0.15)
@@ -155,7 +149,7 @@ def histograms(titled: Sequence[tuple[str, np.ndarray]], ylabel: str, *, width: 
 
     Values above the 99th percentile are counted in the last bar, so that a few of them do not flatten all others.
     """
-    figure, axes = _beside(len(titled), width, 2.7)
+    figure, axes = _panels(len(titled), width, 2.7)
     for place, (title, values) in zip(axes, titled, strict=True):
         lowest, highest = values.min(), np.percentile(values, 99, method="higher")
         step = max(int(np.ceil((highest - lowest + 1) / 30)), 1)  # at most thirty bars of equal whole width
@@ -171,7 +165,7 @@ def bars(
     rows: Sequence[str], series: Sequence[tuple[str, np.ndarray]], ylabel: str, xlabel: str, *, width: float
 ) -> Figure:
     """Return a group of bars a name of ``rows``, one bar a series; values (len(rows),) are shares of 1."""
-    figure, (axes,) = _beside(1, width, 3.0)
+    figure, (axes,) = _panels(1, width, 3.0)
     thick = 0.8 / len(series)
     for number, (label, values) in enumerate(series):
         left = np.arange(len(rows)) + (number - (len(series) - 1) / 2) * thick
@@ -192,13 +186,19 @@ def grids(
 ) -> Figure:
     """Return one square of shares (C, C) a title, each row, which says what came before, divided by its sum."""
     narrow = width < NARROW
-    figure, axes = _beside(len(titled), width, (width if narrow else width / len(titled)) + 0.9)
+    figure, axes = _panels(len(titled), width, (width if narrow else width / len(titled)) + 0.9)
+    ends, places = (-0.5, len(names) - 0.5), range(len(names))
     for number, (place, (title, share)) in enumerate(zip(axes, titled, strict=True)):
         total = share.sum(axis=1, keepdims=True)
-        _grid(place, np.divide(share, total, out=np.zeros_like(share), where=total > 0))
-        place.set(title=title, xlabel=xlabel)
-        place.set_xticks(range(len(names)), names, rotation=90)
-        place.set_yticks(range(len(names)), names if narrow or not number else [""] * len(names))
+        of_row = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+        for y, x in np.argwhere(of_row > 0):
+            side = np.sqrt(of_row[y, x]) * 0.96  # its area says how large it is, on a light and on a dark ground
+            place.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, color=PALETTE["second"], lw=0))
+        place.set(title=title, xlabel=xlabel, xlim=ends, ylim=ends[::-1], aspect="equal")
+        place.tick_params(labelsize=8)
+        place.grid(True, lw=0.4)
+        place.set_xticks(places, names, rotation=90)
+        place.set_yticks(places, names if narrow or not number else [""] * len(names))
     axes[0].set_ylabel(ylabel)
     return figure
 
@@ -226,11 +226,17 @@ def to_svg(figure: Figure, name: str) -> str:
     return svg.strip()
 
 
-def _beside(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def _panels(
+    n: int, width: float, height: float, most_beside: int = 9, *, on_common_axes: bool = False
+) -> tuple[Figure, np.ndarray]:
     """Return a figure of ``n`` panels of this height beside one another (below where it is narrow), and its axes."""
-    rows, columns = (n, 1) if width < NARROW else (1, n)
+    columns = 1 if width < NARROW else min(n, most_beside)
+    rows = -(-n // columns)
     figure = Figure(figsize=(width, rows * height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, sharex=on_common_axes, sharey=on_common_axes, squeeze=False).ravel()
+    for surplus in axes[n:]:
+        surplus.remove()
+    return figure, axes[:n]
 
 
 def _legend(figure: Figure, width: float, axes: Sequence[Axes] | None = None) -> None:
@@ -242,54 +248,33 @@ def _legend(figure: Figure, width: float, axes: Sequence[Axes] | None = None) ->
         figure.legend(named.values(), named.keys(), loc="outside upper left", ncols=columns)
 
 
-def _grid(axes: Axes, share: np.ndarray) -> None:
-    """Draw each share as a square whose area says how large it is: readable on a light and on a dark ground."""
-    row, column = np.nonzero(share > 0)
-    side = np.sqrt(share[row, column]) * 0.96
-    for y, x, length in zip(row, column, side, strict=True):
-        axes.add_patch(Rectangle((x - length / 2, y - length / 2), length, length, color=PALETTE["second"], lw=0))
-    axes.set(xlim=(-0.5, len(share) - 0.5), ylim=(len(share) - 0.5, -0.5), aspect="equal")
-    axes.tick_params(labelsize=8)
-    axes.grid(True, lw=0.4)
+def _broken(label: str, width: float) -> str:
+    """Break a label at its middle blank where the figure is too narrow for it."""
+    blanks = [place for place, letter in enumerate(label) if letter == " "]
+    if width >= NARROW or len(label) < 16 or not blanks:
+        return label
+    middle = min(blanks, key=lambda place: abs(place - len(label) / 2))
+    return f"{label[:middle]}\n{label[middle + 1 :]}"
 
 
-def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, *, zero: bool = False) -> None:
-    if zero:
-        axes.axvline(0, color=PALETTE["muted"], lw=1, ls="--")
+def _rows(axes: Axes, marks: Sequence[Mark], xlabel: str, width: float) -> None:
+    weights = ["bold" if mark.highlight else "normal" for mark in marks]
     for row, mark in enumerate(marks):
-        if mark.interval is not None:
-            _row(axes, row, mark, mark.interval)
-    axes.set_yticks(range(len(marks)), [mark.label for mark in marks])
-    for label, mark in zip(axes.get_yticklabels(), marks, strict=False):  # panels further right have no labels
-        label.set_fontweight("bold" if mark.highlight else "normal")
+        if mark.interval is None:
+            continue
+        colour, (thick, size) = ("accent", (3.2, 7.5)) if mark.highlight else ("plain", (2.2, 6))
+        axes.plot(mark.interval.bounds, [row, row], color=PALETTE[colour], lw=thick, alpha=0.75)
+        axes.plot(mark.interval.value, row, "o", color=PALETTE[colour], ms=size, clip_on=False)
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+        written = axes.annotate(mark.text, (mark.interval.bounds[1], row), (7, 0), weight=weights[row], **beside)
+        # Over the line of zero.
+        written.set_path_effects([effects.withStroke(linewidth=3, foreground=PALETTE["ground"])])
+    axes.set_yticks(range(len(marks)), [_broken(mark.label, width) for mark in marks])
+    for label, weight in zip(axes.get_yticklabels(), weights, strict=False):  # panels further right have no labels
+        label.set_fontweight(weight)
     axes.set_ylim(len(marks) - 0.4, -0.6)
     axes.margins(x=0.15 if any(mark.text for mark in marks) else 0.06)
     _finish(axes, xlabel)
-    if not zero:
-        axes.set_xlim(left=0)
-
-
-def _row(axes: Axes, row: int, mark: Mark, interval: Interval) -> None:
-    colour = PALETTE["accent" if mark.highlight else "plain"]
-    axes.plot(interval.bounds, [row, row], color=colour, lw=3.2 if mark.highlight else 2.2, alpha=0.75)
-    axes.plot(interval.value, row, "o", color=colour, ms=7.5 if mark.highlight else 6, clip_on=False)
-    end, weight = (interval.bounds[1], row), "bold" if mark.highlight else "normal"
-    written = axes.annotate(
-        mark.text, end, (7, 0), textcoords="offset points", va="center", weight=weight, annotation_clip=False
-    )
-    written.set_path_effects([effects.withStroke(linewidth=3, foreground=PALETTE["ground"])])  # over the line of zero
-
-
-def _curve(axes: Axes, line: Line) -> None:
-    colour, (thick, alpha) = PALETTE[line.colour], (0.8, 0.45) if line.faint else (2, 1)
-    marker = "o" if len(line.x) < 40 and not line.faint else None
-    axes.plot(line.x, line.y, color=colour, label=line.label, lw=thick, alpha=alpha, marker=marker, ms=4)
-    if line.name_highest:
-        best = int(np.argmax(line.y))
-        highest, align = (line.x[best], line.y[best]), "right" if best > len(line.x) / 2 else "left"
-        axes.plot(*highest, "o", color=colour, ms=8)
-        text = f"best {line.y[best]:.3f}"
-        axes.annotate(text, highest, (0, 8), textcoords="offset points", ha=align, weight="bold")
 
 
 def _finish(axes: Axes, xlabel: str, *, axis: Literal["x", "both"] = "x") -> None:

@@ -1,18 +1,15 @@
 """Continued histories as a page shows them: customers one by one, and whether all of them together look real."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from recsys.data.days import day_date
-from recsys.data.item_names import Labels, Product, long_date, short_id
+from recsys.data.item_names import Labels, Product, short_id
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import HistoriesToContinue, histories_to_continue
@@ -28,11 +25,10 @@ from recsys.modeling.generation.realism import (
     without_repeats,
 )
 from recsys.reports import figures
-from recsys.reports.customers import Shown, draw_across
-from recsys.reports.glossary import ordinary
+from recsys.reports.customers import Shown, beside, draw_across
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import MISSING, Attribute
-from recsys.reports.shell import Chart, draw_chart, environment, page_style
+from recsys.reports.shell import Chart, draw_chart, fill
 from recsys.runs import Run
 from recsys.signals.sales import Sales
 from recsys.storage import read_json
@@ -61,15 +57,13 @@ class Person:
 class Continued:
     """Everything the section shows."""
 
-    cut: str  # where the histories end, in words
+    day: str  # where the histories end, if the protocol is weekly
     n_customers: int
-    knows_ends: bool  # whether the decoder was taught where a history ends
-    settings: list[tuple[str, str]]
-    measures: list[tuple[str, list[str]]]
-    columns: list[str]
-    charts: list[Chart]
+    settings: dict[str, Any]
+    series: dict[str, Likeness]  # what was really bought, what was generated, draws from the best sellers
+    distances: dict[str, list[float]]  # of each series to what was really bought, by what is compared
+    charts: dict[str, Chart | None]
     people: list[Person]
-    seed: int
 
 
 def load_continued(run: Run, data: Purchases) -> Continued | None:
@@ -78,37 +72,51 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
     Raises:
         DataError: the table cannot be read, or is of other customers or items than the data.
     """
-    path = run.report_folder / TABLE_FILE
-    if not path.is_file() or not (run.report_folder / SETTINGS_FILE).is_file():
+    path, split = run.report_folder / TABLE_FILE, run.config.split
+    if not path.is_file() or not path.with_name(SETTINGS_FILE).is_file():
         return None
-    settings = _read_settings(run.report_folder / SETTINGS_FILE)
+    settings = _read_settings(path.with_name(SETTINGS_FILE))
     user_index, generated = read_continuations(path, data)
-    cut = histories_to_continue(data, run.config.split)
-    longest = int(settings["max_items"])
+    cut = histories_to_continue(data, split)
+    longest = settings["max_items"]
     if generated.shape[1] > longest or not np.isin(user_index, cut.user_index).all():
         raise DataError(
             f"{path} holds other customers or longer continuations than {SETTINGS_FILE} beside it and the run's split "
             f"say; write both anew with `recsys generate --run {run.name} --force`"
         )
     generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
-    real = _what_followed(data, cut, user_index, longest, distinct=bool(settings["no_repeat"]))
-    sold = _sold(data, cut, run.config.split.protocol)
+    real = _what_followed(data, cut, user_index, longest, distinct=settings["no_repeat"])
     category = _category(data)
-    known = _known(data, cut, user_index, sold, category)
-    sellers = draw_best_sellers(sold, generated, int(settings["seed"]))
-    some = {"really bought": real, "generated": generated, "best sellers": sellers}
-    found = {name: realism(item, known) for name, item in some.items()}
-    return Continued(
-        cut=_cut(cut, run.config.split.protocol),
-        n_customers=len(user_index),
-        knows_ends=run.config.original.family is not None,
-        settings=[(name.replace("_", " "), _said(value)) for name, value in settings.items()],
-        measures=_measures(found),
-        columns=list(found),
-        charts=_charts(found, category),
-        people=_people(data, cut.known_end, user_index, generated, real, run.config.seed),
-        seed=run.config.seed,
+    sold = _sold(data, cut, split.protocol)
+    begin, end = data.offsets[user_index], cut.known_end[user_index]
+    known = Known(
+        past=[np.unique(data.item[b:e]) for b, e in zip(begin, end, strict=True)],
+        newest=np.where(end > begin, data.item[np.maximum(end - 1, 0)], 0),
+        rank=sales_rank(sold),
+        category=np.concatenate([[0], category.code]),
+        n_categories=len(category.values),
     )
+    sellers = draw_best_sellers(sold, generated, settings["seed"])
+    some = {"really bought": real, "generated": generated, "best sellers": sellers}
+    series = {name: realism(item, known) for name, item in some.items()}
+    compared = ("length", "rank_band", "transition") if known.n_categories > 1 else ("length", "rank_band")
+    return Continued(
+        day=day_date(cut.day).isoformat(),
+        n_customers=len(user_index),
+        settings=settings,
+        series=series,
+        distances={
+            name: [distance(getattr(one, name), getattr(series["really bought"], name)) for one in series.values()]
+            for name in compared
+        },
+        charts=_charts(series, category),
+        people=_people(data, cut.known_end, user_index, generated, real, run.config.seed),
+    )
+
+
+def build_page(run: Run, continued: Continued, today: date) -> str:
+    """Return the HTML of the page of continued histories alone."""
+    return fill("generated.html.j2", run=run, continued=continued, today=today.isoformat(), file=TABLE_FILE)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -124,10 +132,15 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def build_page(run: Run, continued: Continued, today: date) -> str:
-    """Return the HTML of the page of continued histories alone."""
-    template = environment().get_template("generated.html.j2")
-    return template.render(run=run, continued=continued, style=page_style(), today=long_date(today.isoformat()))
+def _what_followed(
+    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, longest: int, *, distinct: bool
+) -> np.ndarray:
+    """Return what each customer really bought next (Q, ``longest``) item_index, padded with 0."""
+    begin, end = cut.known_end[user_index], cut.real_end[user_index]
+    item = np.zeros((len(user_index), max(longest, (end - begin).max(initial=0))), dtype=np.int32)
+    row, position = event_positions(begin, end)
+    item[row, position - begin[row]] = data.item[position]
+    return (without_repeats(item) if distinct else item)[:, :longest]
 
 
 def _sold(data: Purchases, cut: HistoriesToContinue, protocol: str) -> np.ndarray:
@@ -138,93 +151,32 @@ def _sold(data: Purchases, cut: HistoriesToContinue, protocol: str) -> np.ndarra
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
 
-def _cut(cut: HistoriesToContinue, protocol: str) -> str:
-    """Return in words where the histories were cut."""
-    if protocol == "weekly":
-        return f"as they were known on {long_date(day_date(cut.day).isoformat())}"
-    return "without the last purchase" if protocol == "leave_one_out" else "cut in the middle"
-
-
-def _what_followed(
-    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, longest: int, *, distinct: bool
-) -> np.ndarray:
-    """Return what each customer really bought next (Q, ``longest``) item_index, padded with 0."""
-    begin, end = cut.known_end[user_index], cut.real_end[user_index]
-    item = np.zeros((len(user_index), int((end - begin).max(initial=1))), dtype=np.int32)
-    row, position = event_positions(begin, end)
-    item[row, position - begin[row]] = data.item[position]
-    if distinct:
-        item = without_repeats(item)
-    item = item[:, :longest]
-    return np.pad(item, ((0, 0), (0, longest - item.shape[1])))
-
-
-def _category(data: Purchases) -> Attribute | None:
+def _category(data: Purchases) -> Attribute:
     try:
         judged = attributes.judged(data.items)
-        return attributes.coloured(data.items, None, judged).largest(_N_CATEGORIES)
     except UsageError:  # items of ids alone
-        return None
+        return Attribute("", [MISSING], np.zeros(data.n_items, dtype=np.int32))
+    return attributes.coloured(data.items, None, judged).largest(_N_CATEGORIES)
 
 
-def _known(
-    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, sold: np.ndarray, category: Attribute | None
-) -> Known:
-    begin, end = data.offsets[user_index], cut.known_end[user_index]
-    code = np.zeros(data.n_items, dtype=np.int64) if category is None else category.code.astype(np.int64)
-    return Known(
-        past=[np.unique(data.item[b:e]) for b, e in zip(begin, end, strict=True)],
-        newest=np.where(end > begin, data.item[np.maximum(end - 1, 0)], 0),
-        rank=sales_rank(sold),
-        category=np.concatenate([[0], code]),
-        n_categories=1 if category is None else len(category.values),
-    )
-
-
-def _measures(found: dict[str, Likeness]) -> list[tuple[str, list[str]]]:
-    real, some = found["really bought"], list(found.values())
-    has_categories = len(real.transition) > 1
-    rows = [
-        ("Items a continuation", [f"{one.mean_length:.2f}" for one in some]),
-        ("Bought before by the customer", [f"{one.bought_before:.1%}" for one in some]),
-        ("Twice in a continuation", [f"{one.repeated:.1%}" for one in some]),
-        ("Among the 100 best sellers", [f"{one.rank_band[:2].sum():.1%}" for one in some]),
-        ("Different items", [f"{ordinary(one.n_distinct)} of {ordinary(one.n_items)}" for one in some]),
-    ]
-    compared = {"length": "length", "rank_band": "popularity"}
-    if has_categories:
-        rows.append(("Next in the same category", [f"{one.same_category:.1%}" for one in some]))
-        compared["transition"] = "transitions"
-    for name, words in compared.items():
-        values = [f"{distance(getattr(one, name), getattr(real, name)):.3f}" for one in some]
-        rows.append((f"Distance to real: {words} (0 equal, 1 nothing shared)", values))
-    return rows
-
-
-def _charts(found: dict[str, Likeness], category: Attribute | None) -> list[Chart]:
-    real_and_ours = list(found.items())[:2]
-    lengths = [str(n) for n in range(len(found["generated"].length))]
+def _charts(series: dict[str, Likeness], category: Attribute) -> dict[str, Chart | None]:
+    real_and_ours = list(series.items())[:2]
+    lengths = [str(n) for n in range(len(series["generated"].length))]
     bands = [f"{low + 1:,}–{high:,}" for low, high in pairwise((0, *RANK_EDGES))] + [f"{RANK_EDGES[-1] + 1:,}…"]
     n_items = [(name, one.length) for name, one in real_and_ours]
-    popularity = [(name, one.rank_band) for name, one in found.items()]
-    drawn: dict[str, tuple[str, Callable[..., Figure]]] = {
-        "length": (
-            "How many items follow, really and generated.",
-            partial(figures.bars, lengths, n_items, "share of customers", "items that follow"),
-        ),
-        "popularity": (
-            "How popular the items are, really bought, generated, and drawn by sales.",
-            partial(figures.bars, bands, popularity, "share of items", "rank by sales before"),
-        ),
-    }
-    if category is not None:
+    ranks = [(name, one.rank_band) for name, one in series.items()]
+    length = (figures.bars, lengths, n_items, "share of customers", "items that follow")
+    popularity = (figures.bars, bands, ranks, "share of items", "rank by sales before")
+    drawn: dict[str, tuple[Any, ...]] = {"length": length, "popularity": popularity}
+    if len(category.values) > 1:
         transitions = [(name, one.transition) for name, one in real_and_ours]
-        drawn["transitions"] = (
-            "From which category to which neighbouring purchases go: the area of a square is the share of its row.",
-            partial(figures.grids, transitions, [_short(name) for name in category.values], "from", "to"),
-        )
-    charts = (draw_chart(f"continued-{name}", alt, draw) for name, (alt, draw) in drawn.items())
-    return [chart for chart in charts if chart is not None]
+        drawn["transitions"] = (figures.grids, transitions, [_short(name) for name in category.values], "from", "to")
+    return {name: draw_chart(f"continued-{name}", *given) for name, given in drawn.items()}
+
+
+def _short(text: str, longest: int = 18) -> str:
+    text = text.capitalize() if text.isupper() and text != MISSING else text
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _people(
@@ -239,20 +191,8 @@ def _people(
     for row in draw_across(order, _N_SHOWN, np.random.default_rng(seed)):
         user = int(user_index[row])
         past = data.item[data.offsets[user] : known_end[user]].tolist()
-        ours, theirs = (items[row][items[row] > 0].tolist() for items in (generated, real))
-        ours, theirs = (
-            [Shown(labels.product(one), one in others, one in past) for one in items]
-            for items, others in ((ours, theirs), (theirs, ours))
-        )
+        ours, theirs = (items[row].tolist() for items in (generated, real))
+        both = beside(ours, theirs, past, labels), beside(theirs, ours, past, labels)
         newest = [labels.product(one) for one in past[::-1][:_HISTORY_LINES]]
-        people.append(Person(short_id(data.user_ids[user].as_py()), len(past), newest, ours, theirs))
+        people.append(Person(short_id(data.user_ids[user].as_py()), len(past), newest, *both))
     return people
-
-
-def _short(text: str, longest: int = 18) -> str:
-    text = "not known" if text == MISSING else text.capitalize() if text.isupper() else text
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _said(value: object) -> str:
-    return {"True": "yes", "False": "no", "None": "–"}.get(str(value), str(value))

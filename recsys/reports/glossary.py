@@ -1,53 +1,63 @@
-"""What systems, metrics and segments are called, and what each means, for a reader who runs a shop."""
+"""What systems, metrics and segments are called, what values look like, and what a run's numbers come to."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
-from recsys.evaluation.metrics import Metric, all_metrics
+import yaml
+
+from recsys.config import SplitConfig
+from recsys.data.item_names import short_id
+from recsys.evaluation.metrics import all_metrics
+from recsys.evaluation.metrics.base import Metric
 from recsys.evaluation.results import Interval, Scores
 from recsys.evaluation.segments import HEAD_SHARE, LAUNCH_DAYS
+from recsys.schema import DECODER
+
+#: By :func:`side`, in the order told: what the decoder does, and to whom where it does so to all others.
+_SIDES = {
+    1: ("beats", "all {} other systems"),
+    0: ("cannot be told apart from", "the {} others"),
+    -1: ("loses to", "all {} other systems"),
+}
 
 
 @dataclass(frozen=True)
 class Term:
-    """A name and one sentence that says what it means."""
+    """A name, one sentence that says what it means, and how a sentence of ours names it."""
 
     name: str
     meaning: str
+    spoken: str = ""
 
 
-_SYSTEMS = {
-    "decoder": Term(
-        "Decoder", "The model of this run: reads a customer's purchases in order and says what comes next."
-    ),
-    "repeat": Term(
-        "Buy again", "What the customer bought most, recent purchases counting more; best sellers after that."
-    ),
-    "variants": Term(
-        "Buy again, or a variant",
-        "What the customer bought most, then other variants of these products, such as colours; then best sellers.",
-    ),
-    "covisitation": Term(
-        "Bought together", "Products often bought by the same customers as the customer's latest ones."
-    ),
-    "item_knn": Term("Similar products", "Products whose buyers resemble the buyers of the customer's own (item-kNN)."),
-    "als": Term("Matrix factorisation", "Tastes and products as vectors learned from who bought what (ALS)."),
-    "popularity_week": Term("Week's best sellers", "The same list for all: what sold most in the week before."),
-    "popularity": Term("All-time best sellers", "The same list for all: what sold most since the data begin."),
-}
-
-_SEGMENTS = {
-    "repeated": Term("Repeat purchases", "only products the customer had bought before count as bought"),
-    "newly_launched": Term("New products", f"only products first sold in the {LAUNCH_DAYS} days before count"),
-    "tail": Term("Slow sellers", f"only products outside those that make {HEAD_SHARE:.0%} of all sales count"),
-    "without_history": Term("New customers", "customers who had bought nothing before"),
-    "new": Term("First-time purchases", "only products new to the customer count"),
-}
+@cache
+def _terms() -> dict[str, dict[str, Term]]:
+    """Return the terms by kind, systems or segments, and by their name in files."""
+    text = (Path(__file__).parent / "glossary.yaml").read_text(encoding="utf-8")
+    kinds = yaml.safe_load(text.format(launch_days=LAUNCH_DAYS, head_share=f"{HEAD_SHARE:.0%}"))
+    return {kind: {name: Term(**texts) for name, texts in terms.items()} for kind, terms in kinds.items()}
 
 
 def system(name: str) -> Term:
     """Return what a system is called; an unknown one keeps its name."""
-    return _SYSTEMS.get(name, Term(_spaced(name), "A system added to this comparison."))
+    return _terms()["systems"].get(name, Term(_spaced(name), "A system added to this comparison."))
+
+
+def segment(name: str) -> Term:
+    """Return what a segment is called and which customers or purchases it holds.
+
+    >>> segment("history_10-49").name
+    '10 to 49 purchases before'
+    """
+    span = re.fullmatch(r"history_(\d+)(?:-(\d+)|\+)", name)
+    if span:
+        low, high = span.groups()
+        many = f"{low} to {high}" if high else f"{low} or more"
+        return Term(f"{many} purchases before", "customers whose history was that long")
+    return _terms()["segments"].get(name, Term(_spaced(name), "as named in the evaluation"))
 
 
 def metric_name(metric: str) -> str:
@@ -61,14 +71,13 @@ def metric_name(metric: str) -> str:
     return f"{_spaced(base) if known is None else known.title}{at}{cutoff}"
 
 
-def metric_meaning(metric: str) -> str | None:
-    """Return the one-sentence definition of a metric; None for one that is not known here."""
-    known = _known(metric)
-    return None if known is None else known.meaning
-
-
 def _known(metric: str) -> Metric | None:
     return all_metrics().get(metric.partition("@")[0])
+
+
+def _spaced(name: str) -> str:
+    words = name.replace("_", " ").replace("@", " @ ").strip()
+    return words[:1].upper() + words[1:]
 
 
 def amount(metric: str, value: float, *, signed: bool = False, near: float | None = None) -> str:
@@ -97,20 +106,6 @@ def bounds(metric: str, interval: Interval, *, signed: bool = False) -> str:
     return f"[{low}, {high}]"
 
 
-def segment(name: str) -> Term:
-    """Return what a segment is called and which customers or purchases it holds.
-
-    >>> segment("history_10-49").name
-    '10 to 49 purchases before'
-    """
-    span = re.fullmatch(r"history_(\d+)(?:-(\d+)|\+)", name)
-    if span:
-        low, high = span.groups()
-        many = f"{low} to {high}" if high else f"{low} or more"
-        return Term(f"{many} purchases before", "customers whose history was that long")
-    return _SEGMENTS.get(name, Term(_spaced(name), "as named in the evaluation"))
-
-
 def ordinary(number: float) -> str:
     """Return a whole number with thousands apart.
 
@@ -129,6 +124,43 @@ def per_hundred(share: float) -> str:
     return f"{100 * share:.{0 if share >= 0.1 else 1}f}"
 
 
+def shown(value: object) -> str:
+    """Return a value as text, a hash shortened."""
+    text = str(value)
+    return short_id(text) if len(text) >= 40 and " " not in text and "/" not in text else text
+
+
+def flattened(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every value of nested JSON as (words, text), so that a report of any shape can be shown.
+
+    >>> list(flattened({"rows": 1200, "dropped": {"bad_date": 3}}))
+    [('Rows', '1,200'), ('Dropped: bad date', '3')]
+    """
+    if isinstance(value, dict) and (value or not prefix):
+        for key, inner in value.items():
+            words = str(key).replace("_", " ")
+            yield from flattened(inner, f"{prefix}: {words}" if prefix else words.capitalize())
+    elif isinstance(value, dict | list):
+        yield prefix, ", ".join(str(part) for part in value) or "none"
+    elif isinstance(value, bool) or value is None:
+        yield prefix, {True: "yes", False: "no", None: "not given"}[value]
+    elif isinstance(value, int):
+        yield prefix, ordinary(value)
+    else:
+        yield prefix, f"{value:,.4g}" if isinstance(value, float) else shown(value)
+
+
+def windows(split: SplitConfig, n_folds: int) -> str:
+    """Return what was held out, such as ``3 held-out weeks``."""
+    if split.protocol == "leave_one_out":
+        return "the last purchase of each customer"
+    if split.protocol == "customers":
+        return "the last purchase of customers never learned from"
+    plural = "" if n_folds == 1 else "s"
+    length = f"week{plural}" if split.horizon_days == 7 else f"window{plural} of {split.horizon_days} days"
+    return f"{n_folds} held-out {length}"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a run's numbers come to: a headline, a sentence, and whether it is good, mixed or bad news."""
@@ -145,12 +177,17 @@ def verdict(scores: Scores, windows: str) -> Verdict:
     intervals) leaves no doubt. ``windows`` says what was held out, such as "3 held-out weeks".
     """
     metric = scores.main_metric
-    rivals = {name: values[metric] for name, values in scores.systems.items() if name != "decoder" and metric in values}
-    own = scores.systems.get("decoder", {}).get(metric)
+    rivals = {name: values[metric] for name, values in scores.systems.items() if name != DECODER and metric in values}
+    own = scores.systems.get(DECODER, {}).get(metric)
     if own is None:
         return Verdict("The decoder has not been scored", f"On {windows}, only the other systems were scored.", "mixed")
-    sides = {name: _side(scores, name, own, other) for name, other in rivals.items()}
-    return Verdict(_headline(sides), _sentence(scores, windows, own, rivals), _tone(sides))
+    sides = {}
+    for name, other in rivals.items():
+        by_intervals = Interval(0, own.bounds[0] - other.bounds[1], own.bounds[1] - other.bounds[0])
+        sides[name] = side(scores.differences.get(name, {}).get(metric, by_intervals))
+    better, worse = 1 in sides.values(), -1 in sides.values()
+    tone = "mixed" if better == worse else "good" if better else "bad"
+    return Verdict(_headline(sides), _sentence(scores, windows, own, rivals), tone)
 
 
 def side(difference: Interval) -> int:
@@ -160,29 +197,30 @@ def side(difference: Interval) -> int:
     return 1 if difference.low > 0 else -1 if difference.high < 0 else 0
 
 
-def _side(scores: Scores, name: str, own: Interval, other: Interval) -> int:
-    """Return :func:`side` of the decoder's lead over ``name``."""
-    difference = scores.differences.get(name, {}).get(scores.main_metric)
-    if difference is None:
-        difference = Interval(0, own.bounds[0] - other.bounds[1], own.bounds[1] - other.bounds[0])
-    return side(difference)
-
-
 def _headline(sides: dict[str, int]) -> str:
     if not sides:
         return "The decoder was scored alone"
-    if len(sides) > 2 and len(set(sides.values())) == 1:
-        every = {
-            1: "beats all {n} other systems",
-            -1: "loses to all {n} other systems",
-            0: "cannot be told apart from the {n} others",
-        }
-        return f"The decoder {every[next(iter(sides.values()))].format(n=len(sides))}"
-    said = ((1, "beats"), (0, "cannot be told apart from"), (-1, "loses to"))
-    parts = [f"{words} {_names(sides, wanted)}" for wanted, words in said if wanted in sides.values()]
+    all_alike = len(sides) > 2 and len(set(sides.values())) == 1
+    parts = [
+        f"{verb} {everyone.format(len(sides)) if all_alike else _names(sides, wanted)}"
+        for wanted, (verb, everyone) in _SIDES.items()
+        if wanted in sides.values()
+    ]
     if len(parts) == 1:
         return f"The decoder {parts[0]}"
     return f"The decoder {', '.join(parts[:-1])} {'but' if 1 in sides.values() else 'and'} {parts[-1]}"
+
+
+def _names(sides: dict[str, int], wanted: int) -> str:
+    """Return the systems on one side, by name where they are few, else how many."""
+    names = [_spoken(name) for name, side in sides.items() if side == wanted]
+    if len(names) > 3:
+        return f"{len(names)} of {len(sides)} systems"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _spoken(name: str) -> str:
+    return system(name).spoken or f"“{system(name).name.lower()}”"
 
 
 def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Interval]) -> str:
@@ -193,32 +231,8 @@ def _sentence(scores: Scores, windows: str, own: Interval, rivals: dict[str, Int
             f"among the decoder's {scores.k} suggestions; its"
         )
     text = f"On {windows}, {whose} {metric_name(metric)} is {amount(metric, own.value)} {bounds(metric, own)}".rstrip()
-    sellers = ["popularity_week", "popularity"]
-    named = [name for name in sellers if name in rivals][:1]
-    best = max(rivals, key=lambda name: rivals[name].value, default=None)
-    named += [best] if best and best not in named else []
-    times = [f"{own.value / rivals[name].value:.3g} times {_quoted(name)}" for name in named if rivals[name].value > 0]
+    sellers = [name for name in ("popularity_week", "popularity") if name in rivals][:1]
+    best = sorted(rivals, key=lambda name: -rivals[name].value)[:1]
+    named = [name for name in dict.fromkeys([*sellers, *best]) if rivals[name].value > 0]
+    times = [f"{own.value / rivals[name].value:.3g} times {_spoken(name)}" for name in named]
     return f"{text}{': ' if times else ''}{' and '.join(times)}."
-
-
-def _tone(sides: dict[str, int]) -> str:
-    better, worse = 1 in sides.values(), -1 in sides.values()
-    return "mixed" if better == worse else "good" if better else "bad"
-
-
-def _names(sides: dict[str, int], wanted: int) -> str:
-    """Return the systems on one side, by name where they are few, else how many."""
-    names = [_quoted(name) for name, side in sides.items() if side == wanted]
-    if len(names) > 3:
-        return f"{len(names)} of {len(sides)} systems"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _quoted(name: str) -> str:
-    words = {"popularity_week": "the week's best sellers", "popularity": "the all-time best sellers"}
-    return words.get(name, f"“{system(name).name.lower()}”")
-
-
-def _spaced(name: str) -> str:
-    words = name.replace("_", " ").replace("@", " @ ").strip()
-    return words[:1].upper() + words[1:]

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import date
+from importlib import import_module
+from pkgutil import iter_modules
 
-from recsys.data.item_names import long_date
 from recsys.data.purchases import Purchases
 from recsys.evaluation.results import METRICS_FILE, Scores
-from recsys.reports import method
+from recsys.reports import sections
 from recsys.reports.charts import Log
 from recsys.reports.customers import Gallery
-from recsys.reports.glossary import ordinary, per_hundred, verdict
-from recsys.reports.sections import all_sections
+from recsys.reports.glossary import verdict, windows
 from recsys.reports.sections.base import Context
-from recsys.reports.shell import environment, page_style
+from recsys.reports.shell import fill
 from recsys.runs import Run
 
 PAGE_FILE = "index.html"
@@ -26,34 +26,20 @@ def build_page(
     Training and maps of the runs ``beside`` are shown too: a text transformer recommends nothing, and has no report.
     """
     context = Context(run, data, scores, log, gallery, today, beside)
-    sections = [
+    files = [import_module(f"{sections.__name__}.{module.name}") for module in iter_modules(sections.__path__)]
+    found = [file.SECTION for file in files if hasattr(file, "SECTION")]
+    shown = [
         (section, section.heading(context) if section.heading else section.title, html)
-        for section in all_sections()
+        for section in sorted(found, key=lambda section: (section.position, section.name))
         if (html := section.render(context)) is not None
     ]
-    template = environment().get_template("report.html.j2")
-    return template.render(
+    return fill(
+        "report.html.j2",
         run=run,
-        style=page_style(),
-        verdict=verdict(scores, method.windows(run.config.split, len(scores.folds))),
-        cards=_cards(run, data, scores),
-        today=long_date(today.isoformat()),
-        sections=sections,
+        data=data,
+        scores=scores,
+        verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
+        today=today.isoformat(),
+        sections=shown,
         file=METRICS_FILE,
     )
-
-
-def _cards(run: Run, data: Purchases, scores: Scores) -> list[tuple[str, str]]:
-    weeks = run.config.split.protocol == "weekly"
-    tested = f"{'weeks' if run.config.split.horizon_days == 7 else 'windows'} tested, none of them learned from"
-    cards = [
-        (ordinary(data.n_users), "customers"),
-        (ordinary(data.n_events), "purchases in their histories"),
-        (ordinary(data.n_items), "products to choose from"),
-        (str(len(scores.folds)), tested if weeks else "held-out part tested"),
-    ]
-    rate = scores.hit_rate
-    if rate is not None:
-        words = f"of 100 customers who bought found at least one purchase among the decoder's {scores.k} suggestions"
-        cards.insert(0, (per_hundred(rate.value), words))
-    return cards

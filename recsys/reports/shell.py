@@ -1,51 +1,58 @@
-"""What all pages of a run share: templates, style, figures in two widths of which the page shows the one that fits."""
+"""What all pages share: templates, and figures in two widths of which a page shows the one that fits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from recsys.data.item_names import long_date
 from recsys.reports import figures
+from recsys.reports.glossary import metric_name, ordinary, per_hundred, segment, system
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _WIDE, _NARROW = 8.4, 3.9  # inches
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure in two widths, and what it shows in words."""
+    """A figure as SVG in two widths, for the macro of ``chart.html.j2``."""
 
-    wide: Markup
-    compact: Markup
-    alt: str
+    wide: str
+    compact: str
 
 
-def environment() -> Environment:
-    """Return the templates, which escape what they are given and refuse what they are not."""
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+@cache
+def _environment() -> Environment:
+    """Return what reads templates; it escapes what they are given, and refuses names that they are not given."""
+    templates = FileSystemLoader(Path(__file__).parent / "templates")
+    found = Environment(
+        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    texts = (long_date, metric_name, ordinary, per_hundred)
+    found.filters.update({function.__name__: function for function in texts})
+    found.globals.update(segment=segment, system=system)
+    return found
 
 
-def page_style() -> Markup:
-    """Return the style sheet that every page holds inside."""
-    return Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+def fill(template: str, **values: Any) -> Markup:  # noqa: ANN401 - whatever a template can show
+    """Return a Jinja template, a text or the name of a file in ``templates``, filled with ``values``, now escaped.
+
+    >>> fill("<p>{{ name }}</p>", name="Bits & Bobs")
+    Markup('<p>Bits &amp; Bobs</p>')
+    """
+    named = template.endswith(".html.j2")
+    found = _environment().get_template(template) if named else _environment().from_string(template)
+    return Markup(found.render(values))  # noqa: S704 - the environment escapes
 
 
-def draw_chart(name: str, alt: str, draw: Callable[..., Figure | None]) -> Chart | None:
-    """Return what ``draw`` gives for a width in inches, its ids beginning with ``name``; None where it gives none."""
-    wide, compact = draw(width=_WIDE), draw(width=_NARROW)
+def draw_chart(name: str, draw: Callable[..., Figure | None], *given: Any) -> Chart | None:  # noqa: ANN401
+    """Return what ``draw`` makes of ``given`` for a width in inches, its ids beginning with ``name``; None for none."""
+    wide, compact = draw(*given, width=_WIDE), draw(*given, width=_NARROW)
     if wide is None or compact is None:
         return None
-    return Chart(_svg(wide, name), _svg(compact, f"{name}-narrow"), alt)
-
-
-def _svg(figure: Figure, name: str) -> Markup:
-    return Markup(figures.to_svg(figure, name))  # noqa: S704 - Matplotlib escapes the text it draws
+    return Chart(figures.to_svg(wide, name), figures.to_svg(compact, f"{name}-narrow"))

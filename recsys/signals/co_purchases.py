@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from recsys.data.purchases import Purchases
 from recsys.signals.past_items import PastItems
 
 CO_PURCHASE_FEATURES = ("lift", "lift_lately", "highest_lift", "past_items", "age_last", "user_items")
@@ -28,20 +29,15 @@ MAX_STEP_DAYS = 28
 _FEWEST_MEETINGS, _PRIOR_BASKETS = 2, 10.0
 
 
-def lift_before(day: int, user: np.ndarray, item: np.ndarray, event_day: np.ndarray, n_rows: int) -> sparse.csr_array:
+def lift_before(day: int, log: Purchases) -> sparse.csr_array:
     """Return the lift (V, V) float32 of what is bought together with each item, known at the start of ``day``.
 
     Of each the ``MAX_CO_PURCHASES`` whose chance it raises most.
-
-    Args:
-        day: days since 1970-01-01.
-        user: (E,) user_index of each event, ascending; a user's events in time order.
-        item: (E,) item_index.
-        event_day: (E,) day of each event.
-        n_rows: V, padding included.
     """
-    known = np.flatnonzero((event_day < day) & (event_day >= day - WINDOW_DAYS))
-    basket, item = _baskets(user[known], item[known], event_day[known], day)
+    n_rows = log.n_items + 1
+    known = np.flatnonzero((log.day < day) & (log.day >= day - WINDOW_DAYS))
+    user = np.searchsorted(log.offsets, known, side="right")
+    basket, item = _baskets(user, log.item[known], (day - 1 - log.day[known]) // WEEK_DAYS)
     n_baskets = max(int(basket.max(initial=-1)) + 1, 1)
     held_V = np.bincount(item, minlength=n_rows)
     often = held_V[item] >= _FEWEST_MEETINGS
@@ -52,11 +48,27 @@ def lift_before(day: int, user: np.ndarray, item: np.ndarray, event_day: np.ndar
     row, column = met.row[pairs], met.col[pairs]
     chance = met.data[pairs] / (held_V[row] + _PRIOR_BASKETS)
     usual = held_V[column] / n_baskets
-    order = np.lexsort((usual - chance, row))
-    begin = np.searchsorted(row[order], np.arange(n_rows))
-    order = order[np.arange(len(order)) - begin[row[order]] < MAX_CO_PURCHASES]
+    order = _first_of_each(row, usual - chance, MAX_CO_PURCHASES)
     lift = (chance[order] / usual[order]).astype(np.float32)
     return sparse.csr_array((lift, (row[order], column[order])), shape=(n_rows, n_rows))
+
+
+def _first_of_each(row: np.ndarray, value: np.ndarray, n: int) -> np.ndarray:
+    """Return the places of the ``n`` lowest values of each row, row by row; ``row`` (N,) is ascending."""
+    order = np.lexsort((value, row))
+    return order[np.arange(len(order)) - np.searchsorted(row, row) < n]
+
+
+def _baskets(user: np.ndarray, item: np.ndarray, week: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return baskets and their distinct items (n,), of each the ``MAX_BASKET`` newest; events are sorted by user."""
+    change = np.ones(len(user), dtype=bool)
+    change[1:] = (user[1:] != user[:-1]) | (week[1:] != week[:-1])
+    basket = np.cumsum(change) - 1
+    last = np.append(np.flatnonzero(change)[1:], len(user)) - 1
+    newest = np.arange(len(user)) > last[basket] - MAX_BASKET
+    n_rows = int(item.max(initial=0)) + 1
+    basket, item = np.divmod(np.unique(basket[newest].astype(np.int64) * n_rows + item[newest]), n_rows)
+    return basket, item
 
 
 def days_counted_for_training(day: np.ndarray, first_day: int) -> np.ndarray:
@@ -68,19 +80,6 @@ def days_counted_for_training(day: np.ndarray, first_day: int) -> np.ndarray:
     step = np.clip(2 ** np.floor(np.log2(age / 8)), 1, MAX_STEP_DAYS).astype(np.int64)
     days: np.ndarray = first_day + age // step * step
     return days
-
-
-def _baskets(user: np.ndarray, item: np.ndarray, day: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return baskets and their distinct items (n,), of each the ``MAX_BASKET`` newest; weeks end at ``end``."""
-    week = (end - 1 - day) // WEEK_DAYS
-    change = np.ones(len(user), dtype=bool)
-    change[1:] = (user[1:] != user[:-1]) | (week[1:] != week[:-1])
-    basket = np.cumsum(change) - 1
-    last = np.append(np.flatnonzero(change)[1:], len(user)) - 1
-    newest = np.arange(len(user)) > last[basket] - MAX_BASKET
-    n_rows = int(item.max(initial=0)) + 1
-    basket, item = np.divmod(np.unique(basket[newest].astype(np.int64) * n_rows + item[newest]), n_rows)
-    return basket, item
 
 
 @dataclass(frozen=True)
@@ -104,60 +103,39 @@ def no_co_purchases() -> CoPurchases:
 def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], day: np.ndarray) -> CoPurchases:
     """Return what is bought together with each query's past items, those that were bought last.
 
-    Args:
-        past: the past items.
-        lift_of_day: the table of lifts (V, V) of each day in ``day``.
-        day: (Q,) int64 day up to which purchases are counted, for each query; not after the query's own.
+    Purchases of everybody are counted up to ``day`` (Q,) int64, which is not after the query's own; ``lift_of_day``
+    holds the table of lifts (V, V) of each.
     """
-    if not len(past.query):
-        return no_co_purchases()
     query, age_last = past.query, past.named("age_last")
-    weights = np.stack([np.expm1(past.named("decayed_60")), np.expm1(past.named("decayed_7"))], axis=1)
-    newest = np.lexsort((age_last, query))
-    begin = np.searchsorted(query, np.arange(len(day)))
-    chosen = newest[np.arange(len(newest)) - begin[query] < MAX_PAST]
-    of_query = np.stack([np.bincount(query, one, len(day)) for one in weights.T], axis=1)
-    share = weights[chosen] / np.maximum(of_query[query[chosen]], 1e-12)
-    place, other, lift, n_rows = _looked_up(past.item[chosen], day[query[chosen]], lift_of_day)
+    chosen = _first_of_each(query, age_last, MAX_PAST)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for one in np.unique(day[query[chosen]]):
+        rows = np.flatnonzero(day[query[chosen]] == one)
+        of_items = lift_of_day[int(one)][past.item[chosen[rows]]]
+        n_rows = of_items.shape[1]
+        found.append((np.repeat(rows, np.diff(of_items.indptr)), of_items.indices, of_items.data))
+    if not any(len(place) for place, _, _ in found):
+        return no_co_purchases()
+    place, other, lift = (np.concatenate(part) for part in zip(*found, strict=True))
     key = query[chosen[place]] * n_rows + other
     order = np.argsort(key, kind="stable")
-    key, place, lift = key[order], place[order], lift[order]
+    key, place, lift = key[order], place[order], lift[order].astype(np.float64)
     starts = np.flatnonzero(np.diff(key, prepend=-1))
-    if not len(starts):
-        return no_co_purchases()
     own_query, own_item = np.divmod(key[starts], n_rows)
-    n_items = np.bincount(query, minlength=len(day))
-    slowly, lately = (np.add.reduceat(share[place, column] * lift, starts) for column in (0, 1))
+
+    def lifted(name: str) -> np.ndarray:
+        """Return the lifts, each weighted by its past item's share of the decayed count ``name``, summed."""
+        weight = np.expm1(past.named(name))
+        share = weight[chosen] / np.maximum(np.bincount(query, weight, len(day))[query[chosen]], 1e-12)
+        total: np.ndarray = np.add.reduceat(share[place] * lift, starts)
+        return total
+
     columns = [
-        np.log1p(slowly),
-        np.log1p(lately),
+        np.log1p(lifted("decayed_60")),
+        np.log1p(lifted("decayed_7")),
         np.log1p(np.maximum.reduceat(lift, starts)),
         np.log1p(np.diff(starts, append=len(key))),
         np.minimum.reduceat(age_last[chosen[place]], starts),
-        np.log1p(n_items[own_query]) / 4,
+        np.log1p(np.bincount(query, minlength=len(day))[own_query]) / 4,
     ]
     return CoPurchases(own_query, own_item, np.stack(columns, axis=1).astype(np.float32))
-
-
-def _looked_up(
-    item: np.ndarray, day: np.ndarray, lift_of_day: Mapping[int, sparse.csr_array]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Return for each entry of the items' rows its place among ``item`` (N,), the other item, the lift; and V."""
-    places, others, lifts, n_rows = [], [], [], 1
-    for one in np.unique(day):
-        rows = np.flatnonzero(day == one)
-        table = lift_of_day[int(one)]
-        n_rows = table.shape[0]
-        first = table.indptr[item[rows]]
-        counts = table.indptr[item[rows] + 1] - first
-        place = np.repeat(rows, counts)
-        entry = np.arange(len(place)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-        places.append(place)
-        others.append(table.indices[entry])
-        lifts.append(table.data[entry])
-    return (
-        np.concatenate(places),
-        np.concatenate(others).astype(np.int64),
-        np.concatenate(lifts).astype(np.float64),
-        n_rows,
-    )

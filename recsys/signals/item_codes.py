@@ -1,6 +1,6 @@
 """What the item table says of items, as numbers: codes of its categorical columns, and groups of like items."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import narwhals as nw
@@ -44,12 +44,14 @@ class ItemCodes:
         codebook = _codebook(items)
         attributes = _apply(codebook, items)
         names = list(codebook)
-        group = _group_column(attributes)
-        groups = np.arange(len(attributes)) if group is None else _groups(attributes[:, group])[0]
-        chosen = _category_columns(attributes)
+        columns = [_groups(column) for column in attributes.T]
+        # Groups are those of the column with the smallest that are large enough.
+        large = [place for place, (_, met) in enumerate(columns) if met >= MIN_GROUP_SIZE]
+        group = min(large, key=lambda place: columns[place][1], default=None)
+        chosen = _category_columns(columns)
         return cls(
             attributes=attributes,
-            groups=groups,
+            groups=np.arange(len(attributes)) if group is None else columns[group][0],
             categories=attributes[:, chosen],
             codebook=codebook,
             group_column=None if group is None else names[group],
@@ -68,21 +70,21 @@ class ItemCodes:
 
     def extended(self, items: nw.DataFrame[Any]) -> Self:
         """Return the codes of these items and of ``items`` (n rows) behind them, by the same codebook."""
-        names = list(self.codebook)
+        names, n_known = list(self.codebook), len(self.groups)
         attributes = np.concatenate([self.attributes, _apply(self.codebook, items)[1:]])
-        first_own = int(self.groups.max(initial=-1)) + 1
-        groups = np.concatenate([self.groups, first_own + np.arange(len(items))])
+        new_groups = int(self.groups.max(initial=-1)) + 1 + np.arange(len(items))
         if self.group_column is not None:
             code = attributes[:, names.index(self.group_column)]
             group_of_code = np.full(self.n_attribute_codes, -1)
-            known = np.arange(len(self.groups))
-            group_of_code[code[known]] = self.groups
-            new = slice(len(self.groups), None)
-            shares = (code[new] > 0) & (group_of_code[code[new]] >= 0)
-            groups[new] = np.where(shares, group_of_code[code[new]], groups[new])
-        chosen = [names.index(name) for name in self.category_columns]
-        return type(self)(
-            attributes, groups, attributes[:, chosen], self.codebook, self.group_column, self.category_columns
+            group_of_code[code[:n_known]] = self.groups
+            group_of_code[0] = -1  # of which nothing is known: a group of its own
+            shared = group_of_code[code[n_known:]]
+            new_groups = np.where(shared >= 0, shared, new_groups)
+        return replace(
+            self,
+            attributes=attributes,
+            groups=np.concatenate([self.groups, new_groups]),
+            categories=attributes[:, [names.index(name) for name in self.category_columns]],
         )
 
 
@@ -128,40 +130,24 @@ def _partition(code: np.ndarray) -> bytes:
     return (np.where(code < 0, -1, by_appearance)).tobytes()
 
 
-def _group_column(codes: np.ndarray) -> int | None:
-    """Return the column of ``codes`` (V, A) with the smallest groups of at least ``MIN_GROUP_SIZE`` items, if any.
-
-    The size is that of the group of an item drawn at random, on average.
-    """
-    best, smallest = None, np.inf
-    for place, column in enumerate(codes.T):
-        group, size = _groups(column)
-        met = float(size[group].mean())
-        if MIN_GROUP_SIZE <= met < smallest:
-            best, smallest = place, met
-    return best
-
-
-def _groups(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the group (V,) int64 of each item by one column of codes, and the size of each group.
+def _groups(column: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the group (V,) int64 of each item by one column of codes, and the mean size of an item's group.
 
     An item of which the column says nothing is a group of its own.
     """
     own = -1 - np.arange(len(column))
     _, group, size = np.unique(np.where(column > 0, column, own), return_inverse=True, return_counts=True)
-    return group.astype(np.int64), size
+    return group.astype(np.int64), float(size[group].mean())
 
 
-def _category_columns(codes: np.ndarray) -> list[int]:
-    """Return the columns of ``codes`` (V, A) with the smallest groups, at most ``MAX_CATEGORIES``, smallest first.
+def _category_columns(columns: list[tuple[np.ndarray, float]]) -> list[int]:
+    """Return the places of the ``columns`` with the smallest groups, at most ``MAX_CATEGORIES``, smallest first.
 
     Of columns that group all items alike, the first. A column that puts nearly every item in a group of its own is
     none, nor is one whose groups are larger than a tenth of the catalogue.
     """
     usable: dict[bytes, tuple[float, int]] = {}
-    for place, column in enumerate(codes.T):
-        group, size = _groups(column)
-        met = float(size[group].mean())
-        if 2 <= met <= len(codes) / 10:
+    for place, (group, met) in enumerate(columns):
+        if 2 <= met <= len(group) / 10:
             usable.setdefault(group.tobytes(), (met, place))
     return [place for _, place in sorted(usable.values())[:MAX_CATEGORIES]]

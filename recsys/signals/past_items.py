@@ -1,72 +1,26 @@
-"""Each user's history as numbers, past item by past item. NumPy only.
-
-Only events before the day asked are read; nothing is fitted.
-"""
+"""Each user's history as numbers, past item by past item: events before the day asked alone, nothing is fitted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys.data.purchases import Purchases
-from recsys.signals.item_codes import ItemCodes
-from recsys.signals.repurchase import REPURCHASE_FEATURES, HazardTables, repurchase_features
+from recsys.data.purchases import Purchases, event_positions
+from recsys.signals.repurchase import REPURCHASE_FEATURES, repurchase_features
 
-PAST_FEATURES = (
-    "count",
-    "decayed_7",
-    "decayed_20",
-    "decayed_60",
-    "decayed_150",
-    "age_last",
-    "age_first",
-    "mean_gap",
-    "overdue",
-    "has_gap",
-    "trips_since_last",
-    "share_of_trips",
-    "share_of_trips_since_first",
-    "quantity",
-    "user_events",
-    "user_trips",
-    "user_days_since_trip",
-    "user_mean_trip_gap",
-    "group_items",
-    "group_count",
-    "group_decayed_20",
-    "group_decayed_60",
-    "group_age_last",
-    "share_of_group",
-    "share_of_group_decayed_60",
-    *REPURCHASE_FEATURES,
-)
-_HALF_LIVES_DAYS = (7.0, 20.0, 60.0, 150.0)
-#: Of ``PAST_FEATURES``, what a pair's own events say.
-_N_PAIR_FEATURES = PAST_FEATURES.index("group_items")
+if TYPE_CHECKING:
+    from recsys.signals.snapshot import Snapshot
 
-
-class CountedItems(Protocol):
-    """What a snapshot says of items at its day."""
-
-    @property
-    def codes(self) -> ItemCodes:
-        """Their codes."""
-        ...
-
-    @property
-    def hazards(self) -> HazardTables:
-        """How soon they are bought again."""
-        ...
-
-    @property
-    def category_rarity(self) -> np.ndarray:
-        """Sales of everything to one of each category (codes,)."""
-        ...
-
-
-#: Snapshots by their day.
-SnapshotsByDay = Mapping[int, CountedItems]
+_HALF_LIVES_DAYS = (7, 20, 60, 150)
+_DECAYED = tuple(f"decayed_{days}" for days in _HALF_LIVES_DAYS)
+_TIMES = ("count", *_DECAYED, "age_last", "age_first", "mean_gap", "overdue", "has_gap")
+_TRIPS = ("trips_since_last", "share_of_trips", "share_of_trips_since_first")
+#: What is the same for all past items of a query.
+USER_FEATURES = ("user_events", "user_trips", "user_days_since_trip", "user_mean_trip_gap")
+_GROUP = ("group_items", "group_count", "group_decayed_20", "group_decayed_60", "group_age_last")
+_SHARES = ("share_of_group", "share_of_group_decayed_60")
+PAST_FEATURES = (*_TIMES, *_TRIPS, "quantity", *USER_FEATURES, *_GROUP, *_SHARES, *REPURCHASE_FEATURES)
 
 
 @dataclass(frozen=True)
@@ -88,39 +42,28 @@ class PastItems:
 
 
 def past_items(
-    snapshots: SnapshotsByDay,
+    snapshots: "Mapping[int, Snapshot]",
     log: Purchases,
     user_index: np.ndarray,
     end: np.ndarray,
     day: np.ndarray,
     promoted: np.ndarray | None,
 ) -> PastItems:
-    """Return what each query's user bought before, item by item.
+    """Return what the user of each query bought before, item by item, out of ``log`` up to flat positions ``end`` (Q,).
 
-    Args:
-        snapshots: of each day in ``day``.
-        log: the purchases.
-        user_index: (Q,) user of each query.
-        end: (Q,) flat position up to which the history is known.
-        day: (Q,) day of each query, days since 1970-01-01; no known event is of this day or later.
-        promoted: (E + 1, K) sums over the log's events before each of how much they were promoted; None where nothing
-            is known of promotions.
+    Each is asked at its ``day`` (Q,), of which and after which no known event is; ``snapshots`` are of these days.
 
-    Returns:
-        One row for each distinct (query, item). Counts enter as logarithms, ages in log-days divided by 4. What
-        begins with ``group`` sums over the user's past items of the same group (``ItemCodes.groups``); what follows
-        is that of :func:`recsys.signals.repurchase.repurchase_features`, and how much was promoted, on average, what
-        the user bought: the item, and everything.
+    Counts enter as logarithms, ages in log-days divided by 4. What begins with ``group`` sums over the user's past
+    items of the same group (``ItemCodes.groups``). With ``promoted`` (E + 1, K), of ``Promotions.sums``, there follows
+    how much was promoted, on average, what the user bought: the item, and everything.
     """
     n_rows = log.n_items + 1
     begin = log.offsets[user_index]
-    counts = end - begin
-    query = np.repeat(np.arange(len(user_index)), counts)
-    position = np.arange(len(query)) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    query, position = event_positions(begin, end)
     key = query * n_rows + log.item[position]
     order = np.argsort(key, kind="stable")  # stable: within a pair, time order stays
     key, position = key[order], position[order]
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, dtype=np.int64)
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
     pair_query, pair_item = np.divmod(key[starts], n_rows)
     trips = _trips(log, begin, end, day)
     of_pairs = _pair_columns(log, position, starts, day[pair_query], trips[pair_query])
@@ -132,12 +75,12 @@ def past_items(
         *repurchase_features(
             hazards, groups, key // n_rows, log.item[position], np.asarray(log.day[position]), starts, np.asarray(day)
         ),
-        *(
-            []
-            if promoted is None
-            else _promoted_columns(promoted, position, starts, begin[pair_query], end[pair_query])
-        ),
     ]
+    if promoted is not None:
+        count = np.diff(starts, append=len(position))
+        of_pair = np.add.reduceat(promoted[position + 1] - promoted[position], starts) / count[:, None]
+        of_query = (promoted[end] - promoted[begin]) / np.maximum(end - begin, 1)[:, None]
+        columns += [*of_pair.T, *of_query[pair_query].T]
     return PastItems(pair_query, pair_item, side_by_side(columns))
 
 
@@ -145,10 +88,8 @@ def _pair_columns(
     log: Purchases, position: np.ndarray, starts: np.ndarray, day: np.ndarray, trips: np.ndarray
 ) -> list[np.ndarray]:
     """Return what the events of each pair say, (P,) a feature; ``starts`` (P,) begins each group in ``position``."""
-    if not len(starts):
-        return [np.zeros(0)] * _N_PAIR_FEATURES
-    lasts = np.append(starts[1:], len(position)) - 1
-    count = lasts - starts + 1
+    count = np.diff(starts, append=len(position))
+    lasts = starts + count - 1
     event_day = log.day[position].astype(np.float32)
     age = np.maximum(np.repeat(day, count) - event_day, 0)
     decayed = [np.log1p(np.add.reduceat(np.exp2(-age / half_life), starts)) for half_life in _HALF_LIVES_DAYS]
@@ -157,9 +98,9 @@ def _pair_columns(
     has_gap = mean_gap > 0
     basket = log.basket[position]
     n_trips, events, since_trip, trip_gap = trips.T
-    change = np.concatenate([[True], basket[1:] != basket[:-1]])
-    change[starts] = True
-    item_trips = np.add.reduceat(change, starts)
+    is_new_trip = np.diff(basket, prepend=-1) != 0
+    is_new_trip[starts] = True
+    item_trips = np.add.reduceat(is_new_trip, starts)
     return [
         np.log1p(count),
         *decayed,
@@ -179,62 +120,31 @@ def _pair_columns(
     ]
 
 
-def _promoted_columns(
-    promoted: np.ndarray, position: np.ndarray, starts: np.ndarray, begin: np.ndarray, end: np.ndarray
-) -> list[np.ndarray]:
-    """Return how much was promoted when it was bought (P,) a feature, of each pair and of each pair's user.
-
-    Args:
-        promoted: (E + 1, K) sums over the events before each.
-        position: (N,) flat positions of the events of all pairs, pair by pair.
-        starts: (P,) where each pair begins there.
-        begin: (P,) flat position at which the user's known history begins.
-        end: (P,) flat position up to which it is known.
-    """
-    n_media = promoted.shape[1]
-    if not len(starts):
-        return [np.zeros(0)] * (2 * n_media)
-    count = np.diff(np.append(starts, len(position)))
-    of_pair = np.add.reduceat(promoted[position + 1] - promoted[position], starts) / count[:, None]
-    of_user = (promoted[end] - promoted[begin]) / np.maximum(end - begin, 1)[:, None]
-    return [*of_pair.T, *of_user.T]
-
-
 def _group_columns(of_pairs: Mapping[str, np.ndarray], query: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
     """Return what a query's past items of one group come to together, (P,) a feature, for each of them.
 
-    Args:
-        of_pairs: features of each pair by name, as :func:`_pair_columns` returns them.
-        query: (P,) int64.
-        group: (P,) int64 group of the item.
+    ``of_pairs`` are features of each pair by name, ``group`` (P,) int64 is that of its item.
     """
     _, place = np.unique(query * (int(group.max(initial=0)) + 1) + group, return_inverse=True)
-    count, decayed_20, decayed_60 = (
-        np.expm1(of_pairs[name].astype(np.float64)) for name in ("count", "decayed_20", "decayed_60")
-    )
+    names = ("count", "decayed_20", "decayed_60")
+    count, decayed_20, decayed_60 = (np.expm1(of_pairs[name].astype(np.float64)) for name in names)
     summed = [np.bincount(place, weights=one)[place] for one in (np.ones(len(place)), count, decayed_20, decayed_60)]
     age_last = np.full(int(place.max(initial=-1)) + 1, np.inf)
     np.minimum.at(age_last, place, of_pairs["age_last"])
-    return [
-        *np.log1p(summed),
-        age_last[place],
-        count / np.maximum(summed[1], 1),
-        decayed_60 / np.maximum(summed[3], 1e-9),
-    ]
+    shares = count / np.maximum(summed[1], 1), decayed_60 / np.maximum(summed[3], 1e-9)
+    return [*np.log1p(summed), age_last[place], *shares]
 
 
 def _trips(log: Purchases, begin: np.ndarray, end: np.ndarray, day: np.ndarray) -> np.ndarray:
     """Return per query (Q, 4): number of baskets, number of events, days since the last, mean days between."""
-    known = end > begin
-    last = np.where(known, end - 1, 0)
-    first = np.where(known, begin, 0)
     if not log.n_events:
         return np.zeros((len(end), 4), dtype=np.float32)
+    known = end > begin
+    first, last = np.where(known, begin, 0), np.where(known, end - 1, 0)
     n_trips = np.where(known, log.basket[last] + 1, 0)
-    span = log.day[last] - log.day[first]
-    return np.stack(
-        [n_trips, end - begin, np.where(known, day - log.day[last], 0), span / np.maximum(n_trips - 1, 1)], axis=1
-    ).astype(np.float32)
+    mean_gap = (log.day[last] - log.day[first]) / np.maximum(n_trips - 1, 1)
+    columns = [n_trips, end - begin, np.where(known, day - log.day[last], 0), mean_gap]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
-import pyarrow as pa
 
 from recsys import schema
+from recsys.data.purchases import Purchases
 
 #: Days ahead, and back, that features tell of.
 DAYS = 7
@@ -28,6 +28,7 @@ class Promotions:
     share: np.ndarray  # (n,) float32 of the places that sell, above 0, at most 1
     media: tuple[str, ...]
     n_rows: int  # V
+    table: nw.DataFrame[Any]  # of which all this was taken
 
     @classmethod
     def from_table(cls, table: nw.DataFrame[Any], n_items: int) -> Self:
@@ -37,14 +38,7 @@ class Promotions:
         columns = [table[name].to_numpy() for name in schema.PROMOTION_COLUMNS if name != schema.MEDIUM]
         order = np.argsort(columns[1], kind="stable")
         item, first_day, end_day, share = (column[order] for column in columns)
-        return cls(item, first_day, end_day, medium[order], share, tuple(media.tolist()), n_items + 1)
-
-    def to_table(self) -> pa.Table:
-        """Return the table that :meth:`from_table` takes."""
-        media = pa.array([self.media[place] for place in self.medium.tolist()], pa.string())
-        columns = {"item_index": self.item, "first_day": self.first_day, "end_day": self.end_day}
-        arrays = {name: pa.array(column) for name, column in columns.items()}
-        return pa.table(arrays | {schema.MEDIUM: media, schema.SHARE: pa.array(self.share)})
+        return cls(item, first_day, end_day, medium[order], share, tuple(media.tolist()), n_items + 1, table)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -56,24 +50,25 @@ class Promotions:
         """Names of the features of a user's past item by promotions, as many as ``features``."""
         return tuple(f"{whose}bought_in_{medium}" for whose in ("", "user_") for medium in self.media)
 
-    def of_events(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
-        """Return the share of places (E, K) float32 in which each purchase's item was promoted on its day."""
-        shares = np.zeros((len(item), len(self.media)), dtype=np.float32)
-        order = np.argsort(day, kind="stable")
-        days, starts = np.unique(day[order], return_index=True)
-        for one, rows in zip(days.tolist(), np.split(order, starts[1:]), strict=True):
-            shares[rows] = self._shares_on(one)[item[rows]]
-        return shares
+    def sums(self, log: Purchases) -> np.ndarray:
+        """Return how much the log's events were promoted, summed over those before each (E + 1, K) float64.
+
+        An event counts by the share of places in which its item was promoted on its day.
+        """
+        sums = np.zeros((log.n_events + 1, len(self.media)))
+        order = np.argsort(log.day, kind="stable")
+        days, starts = np.unique(log.day[order], return_index=True)
+        for day, rows in zip(days.tolist(), np.split(order, starts)[1:], strict=True):
+            sums[rows + 1] = self._shares_on(day)[log.item[rows]]
+        return np.cumsum(sums, axis=0, out=sums)
 
     def at(self, day: int) -> np.ndarray:
         """Return how much each item is promoted (V, F) float32 in the week from ``day`` on, and was in the one before.
 
         Of each medium the share of places, averaged over the seven days. Later days are not read.
         """
-        weeks = [
-            np.mean([self._shares_on(one) for one in range(first, first + DAYS)], axis=0) for first in (day, day - DAYS)
-        ]
-        return np.concatenate(weeks, axis=1)
+        shares = [self._shares_on(one) for one in range(day - DAYS, day + DAYS)]
+        return np.concatenate([np.mean(shares[DAYS:], axis=0), np.mean(shares[:DAYS], axis=0)], axis=1)
 
     def widest(self, day: int) -> np.ndarray:
         """Return in what share of places each item is promoted (V, K) float32 on its best day of the week to come."""

@@ -8,36 +8,18 @@ together; V = n_items + 1 rows of the catalogue, F features of each table.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from recsys.data.purchases import Histories, Purchases
 from recsys.signals.categories import category_history
 from recsys.signals.co_purchases import co_purchases, no_co_purchases
-from recsys.signals.item_codes import ItemCodes
 from recsys.signals.past_items import past_items
-from recsys.signals.promotions import Promotions
-from recsys.signals.snapshot import Snapshot, Snapshots, promoted_sums
+from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 
-
-class SnapshotSource(Protocol):
-    """Whatever has snapshots: those of any day from a log, or the one that was opened from a folder."""
-
-    @property
-    def codes(self) -> ItemCodes:
-        """Codes of the items."""
-        ...
-
-    @property
-    def promotions(self) -> Promotions | None:
-        """What is planned, where anything is known of it."""
-        ...
-
-    def at(self, day: int) -> Snapshot:
-        """Return the snapshot of ``day``."""
-        ...
+#: Those of any day from a log, or the one that was opened from a folder.
+SnapshotSource = Snapshots | Snapshot
 
 
 @dataclass(frozen=True)
@@ -72,24 +54,17 @@ class Queries:
 def query_at(
     snapshots: SnapshotSource, histories: Histories, max_length: int, user_codes: UserCodes | None, *, lifts: bool
 ) -> tuple[Sequences, Queries]:
-    """Return the newest events of each history, and a query at the end of each, at the histories' day.
+    """Return the newest events of each history, in ``max_length`` positions at most, and a query at the end of each.
 
-    Args:
-        snapshots: of the day.
-        histories: who is asked about (Q,); sequence q belongs to query q.
-        max_length: positions of a sequence at most.
-        user_codes: of the users of the log, where the model reads them.
-        lifts: whether co-purchases are read.
+    Sequence q belongs to query q. The model reads ``user_codes`` where there are any, and co-purchases with ``lifts``.
     """
     log, begin, end = histories.log, histories.begin, histories.end
     whole = end - begin < max_length  # room for the start mark too
     first = np.where(whole, begin - 1, end - max_length)
     sequences, _ = assemble(log, histories.user_index, first, end - first, whole, user_codes)
-    day = np.full(len(histories), histories.day, dtype=np.int64)
-    position = end - first - 1
-    rows = np.arange(len(histories))
+    day, rows = np.full(len(histories), histories.day, dtype=np.int64), np.arange(len(histories))
     return sequences, build_queries(
-        snapshots, log, histories.user_index, end, day, rows=rows, position=position, lifts=lifts
+        snapshots, log, histories.user_index, end, day, rows=rows, position=end - first - 1, lifts=lifts
     )
 
 
@@ -106,19 +81,15 @@ def assemble(
     Where ``at_start`` (B,) holds, position 0 is the start mark instead of the event at ``first``.
     """
     steps = np.arange(int(length.max(initial=1)))
-    position_BT = np.clip(first[:, None] + steps, 0, max(log.n_events - 1, 0))
     real_BT = steps < length[:, None]
-    if not log.n_events:
-        real_BT = np.zeros_like(real_BT)
-        item_BT, day_BT = (np.zeros(position_BT.shape, dtype=np.int64) for _ in range(2))
-    else:
-        item_BT = np.where(real_BT, log.item[position_BT], 0).astype(np.int64)
-        day_BT = np.where(real_BT, log.day[position_BT], 0).astype(np.int64)
+    item_BT, day_BT = np.zeros((2, *real_BT.shape), dtype=np.int64)
+    if log.n_events:
+        position_BT = np.clip(first[:, None] + steps, 0, log.n_events - 1)
+        item_BT, day_BT = (np.where(real_BT, part[position_BT], 0).astype(np.int64) for part in (log.item, log.day))
     item_BT[at_start, 0] = log.n_items + 1
     gap_BT: np.ndarray = np.zeros_like(day_BT)
-    gap_BT[:, 1:] = np.where(real_BT[:, 1:], day_BT[:, 1:] - day_BT[:, :-1], 0)
-    if gap_BT.shape[1] > 1:
-        gap_BT[at_start, 1] = 0
+    gap_BT[:, 1:] = np.where(real_BT[:, 1:], np.diff(day_BT), 0)
+    gap_BT[at_start, 1:2] = 0
     codes = np.zeros((len(user_index), 0)) if user_codes is None else user_codes.of(np.asarray(user_index))
     return Sequences(item_BT, gap_BT, codes.astype(np.int64)), day_BT
 
@@ -135,29 +106,25 @@ def build_queries(
     lifts: bool,
     lift_day: np.ndarray | None = None,
 ) -> Queries:
-    """Return queries about histories that end at flat positions ``end`` (Q,), asked at ``day`` (Q,).
+    """Return queries about histories of ``user_index`` (Q,) that are known up to flat positions ``end`` (Q,).
 
-    Args:
-        snapshots: of the days.
-        log: the purchases.
-        user_index: (Q,) user of each query.
-        end: (Q,) flat position up to which the history is known.
-        day: (Q,) days since 1970-01-01; no known event is of this day or later.
-        rows: (Q,) sequence of the batch that each query is about.
-        position: (Q,) position of the last known event there.
-        lifts: whether co-purchases are read.
-        lift_day: (Q,) day up to which co-purchases are counted, by default the very ``day``.
+    Each is asked at its ``day`` (Q,), days since 1970-01-01, of which and after which no known event is. It is about
+    sequence ``rows`` (Q,) of the batch, and the last known event stands at ``position`` (Q,) there. With ``lifts``,
+    co-purchases are read, counted up to ``lift_day`` (Q,), by default the very ``day``.
     """
     day = np.asarray(day)
     days, day_place = np.unique(day, return_inverse=True)
     by_day = {int(one): snapshots.at(int(one)) for one in days}
-    past = past_items(by_day, log, user_index, end, day, _promoted_sums(snapshots, log))
+    if isinstance(snapshots, Snapshots) and snapshots.log is log:
+        promoted = snapshots.promoted_sums
+    else:
+        promoted = None if snapshots.promotions is None else snapshots.promotions.sums(log)
+    past = past_items(by_day, log, user_index, end, day, promoted)
     categories = category_history(past, snapshots.codes.categories, by_day, day)
     together = no_co_purchases()
     if lifts:
         counted = day if lift_day is None else lift_day
-        tables = {int(one): snapshots.at(int(one)).lift for one in np.unique(counted)}
-        together = co_purchases(past, tables, counted)
+        together = co_purchases(past, {int(one): snapshots.at(int(one)).lift for one in np.unique(counted)}, counted)
     known = end > log.offsets[user_index]
     last_day = log.day[np.maximum(end - 1, 0)] if log.n_events else np.zeros(len(end), dtype=np.int64)
     return Queries(
@@ -167,7 +134,7 @@ def build_queries(
         day_place=day_place.astype(np.int64),
         item_features=tuple(snapshot.item_features for snapshot in by_day.values()),
         past_query=past.query,
-        past_item=past.item.astype(np.int64),
+        past_item=past.item,
         past_features=past.features,
         category_query=categories.query,
         category_code=categories.code,
@@ -176,12 +143,3 @@ def build_queries(
         co_purchase_item=together.item,
         co_purchase_features=together.features,
     )
-
-
-def _promoted_sums(snapshots: SnapshotSource, log: Purchases) -> np.ndarray | None:
-    """Return how much the log's events were promoted, as :func:`past_items` takes it."""
-    if snapshots.promotions is None:
-        return None
-    if isinstance(snapshots, Snapshots) and snapshots.log is log:
-        return snapshots.promoted_sums
-    return promoted_sums(snapshots.promotions, log)

@@ -102,16 +102,9 @@ def repurchase_features(
 ) -> list[np.ndarray]:
     """Return ``REPURCHASE_FEATURES`` of each query's past items, (P,) float64 each, as logarithms.
 
-    What begins with ``expected`` is how many purchases to expect in the 7 days (or 28) from the day on.
-
-    Args:
-        hazards: tables of each day in ``day_Q``.
-        group_V: (V,) int64 group of each item.
-        query: (N,) int64 query of each known event, sorted by query, item and time.
-        item: (N,) its item_index.
-        day: (N,) its day.
-        starts: (P,) int64 first event of each (query, item).
-        day_Q: (Q,) day of each query, after each of its events.
+    What begins with ``expected`` is how many purchases to expect in the 7 days (or 28) from the query's day on. Of each
+    known event ``query``, ``item`` and ``day`` (N,) are given, sorted by query, item and time; ``starts`` (P,) is the
+    first of each pair. ``group_V`` is the group of each item.
     """
     if not len(starts):
         return [np.zeros(0)] * len(REPURCHASE_FEATURES)

@@ -21,11 +21,10 @@ class Sales:
 
     def __init__(self, log: Purchases) -> None:
         self.n_rows = log.n_items + 1
-        sale = np.flatnonzero(is_sale(log))
-        order = sale[np.argsort(log.day[sale], kind="stable")]
-        self._day = np.asarray(log.day)[order]
-        self._item = np.asarray(log.item)[order]
-        self._repeated = is_repeat(log)[order]
+        order = np.argsort(log.day, kind="stable")
+        self._bought_day, self._bought_item = log.day[order], log.item[order]
+        order = order[is_sale(log)[order]]
+        self._day, self._item, self._repeated = log.day[order], log.item[order], is_repeat(log)[order]
         self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
 
@@ -33,6 +32,11 @@ class Sales:
         """Return how often each item was sold (V,) int64 on days ``begin_day`` … ``end_day`` - 1."""
         begin, end = np.searchsorted(self._day, [begin_day, end_day])
         return np.bincount(self._item[begin:end], minlength=self.n_rows)
+
+    def bought(self, begin_day: int, end_day: int) -> np.ndarray:
+        """Return how often each item was bought (V,) int64 on these days: what is no sale counts too."""
+        begin, end = np.searchsorted(self._bought_day, [begin_day, end_day])
+        return np.bincount(self._bought_item[begin:end], minlength=self.n_rows)
 
     def features(self, day: int, categories: np.ndarray) -> np.ndarray:
         """Return ``ITEM_FEATURES`` (V, F) float32 of every item at the start of ``day``.
@@ -63,8 +67,7 @@ class Sales:
 def own_columns(n_promoted: int) -> slice | list[int]:
     """Return which item features say what an item sold itself, and how it is promoted.
 
-    Args:
-        n_promoted: features of promotions that are read; 0 reads none, whether the table has them or not.
+    Of promotions ``n_promoted`` features are read; 0 reads none, whether the table has them or not.
     """
     if not n_promoted:
         return slice(0, len(OWN_FEATURES))
@@ -88,23 +91,18 @@ def against_average(sold: np.ndarray) -> np.ndarray:
     return more
 
 
-def is_repeat(log: Purchases) -> np.ndarray:
-    """Return (E,) bool: whether the user had bought the item at an earlier position of the history."""
-    key, order = _by_pair(log)
-    repeated = np.zeros(len(key), dtype=bool)
-    repeated[order[1:]] = key[order[1:]] == key[order[:-1]]
-    return repeated
-
-
 def is_sale(log: Purchases) -> np.ndarray:
     """Return (E,) bool: whether it is the first purchase of the item by the user on the day."""
-    key, order = _by_pair(log)
-    sale = np.ones(len(key), dtype=bool)
-    sale[order[1:]] = (key[order[1:]] != key[order[:-1]]) | (log.day[order[1:]] != log.day[order[:-1]])
-    return sale
+    return ~is_repeat(log, on_same_day=True)
 
 
-def _by_pair(log: Purchases) -> tuple[np.ndarray, np.ndarray]:
-    """Return a key (E,) int64 of user and item of each event, and the order that puts equal ones together, by time."""
+def is_repeat(log: Purchases, *, on_same_day: bool = False) -> np.ndarray:
+    """Return (E,) bool: whether the user had bought the item at an earlier position of the history."""
     key = log.user_of_event().astype(np.int64) * (log.n_items + 1) + log.item
-    return key, np.argsort(key, kind="stable")
+    order = np.argsort(key, kind="stable")
+    later, earlier = order[1:], order[:-1]
+    repeated = np.zeros(len(key), dtype=bool)
+    repeated[later] = key[later] == key[earlier]
+    if on_same_day:
+        repeated[later] &= log.day[later] == log.day[earlier]
+    return repeated

@@ -4,7 +4,6 @@ A :class:`Snapshot` is made once from a log and a day. It can be saved to a fold
 without the log: with it any history can be asked about. :class:`Snapshots` makes those of many days from one log.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,15 +13,13 @@ from typing import Any, Final, Self
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from recsys import schema
 from recsys.data.days import day_date
 from recsys.data.purchases import Purchases
 from recsys.errors import DataError
-from recsys.signals.categories import CategorySales
+from recsys.signals.categories import category_rarity
 from recsys.signals.co_purchases import lift_before
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.promotions import Promotions
@@ -36,13 +33,11 @@ _FILE: Final = "snapshot.json"
 _HAZARDS: Final = ("everyone", "groups", "frailty")
 _LIFT: Final = ("data", "indices", "indptr")
 _SOLD_DAYS: Final = (7, 28)
+#: Array of a snapshot that is saved → what of ItemCodes it holds.
+_CODES: Final = {"attributes": "attributes", "categories": "categories", "item_groups": "groups"}
 #: Arrays of a snapshot that is saved, a file each.
-_ARRAYS: Final = (
-    *("item_features", "category_rarity", *_HAZARDS),
-    *(f"sold_{days}" for days in _SOLD_DAYS),
-    *(f"lift_{name}" for name in _LIFT),
-    *("attributes", "categories", "item_groups"),
-)
+_TABLES = ("item_features", "category_rarity", *_HAZARDS, *(f"lift_{name}" for name in _LIFT))
+_ARRAYS: Final = (*_TABLES, *(f"sold_{days}" for days in _SOLD_DAYS), *_CODES)
 
 
 @dataclass(frozen=True)
@@ -82,8 +77,10 @@ class Snapshot:
 
     @cached_property
     def category_rarity(self) -> np.ndarray:
-        """Sales of everything to one of each category (codes,) float64."""
-        return self.stored["category_rarity"] if self.counts is None else self.counts.category_sales.rarity(self.day)
+        """Purchases of everything to one of each category (codes,) float64, in the week before."""
+        if self.counts is None:
+            return self.stored["category_rarity"]
+        return category_rarity(self.counts.sales.bought(self.day - 7, self.day), self.codes.categories)
 
     @cached_property
     def hazards(self) -> HazardTables:
@@ -98,24 +95,13 @@ class Snapshot:
         if self.counts is None:
             parts = tuple(self.stored[f"lift_{name}"] for name in _LIFT)
             return sparse.csr_array(parts, shape=(self.n_items + 1, self.n_items + 1), copy=False)
-        return self.counts.lift(self.day)
+        return lift_before(self.day, self.counts.log)
 
     def sold(self, days: int) -> np.ndarray:
         """Return how often each item was sold (V,) int64 in the last 7 or 28 ``days``."""
         if self.counts is None:
             return self.stored[f"sold_{days}"]
         return self.counts.sales.sold(self.day - days, self.day)
-
-    @cached_property
-    def item_ids(self) -> pa.Array:
-        """External ids, position i for item_index i+1."""
-        ids = self.items[schema.ITEM_ID].to_arrow().cast(pa.string())
-        return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-
-    def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
-        """Return the item_index (n,) int32 of external ids; 0 where the id is unknown."""
-        place = pc.index_in(item_ids.cast(pa.string()), value_set=self.item_ids)
-        return np.asarray(pc.fill_null(place, -1)).astype(np.int32) + 1
 
     def at(self, day: int) -> "Snapshot":
         """Return the snapshot of ``day``, which is this one.
@@ -131,26 +117,20 @@ class Snapshot:
 
     def save(self, folder: Path) -> None:
         """Write the snapshot to ``folder``, whole or not at all; what stands there is replaced."""
-        arrays = {name: getattr(self, name) for name in ("item_features", "category_rarity")}
-        arrays |= {f"sold_{days}": self.sold(days) for days in _SOLD_DAYS}
-        arrays |= {name: getattr(self.hazards, name) for name in _HAZARDS}
-        arrays |= {f"lift_{name}": getattr(self.lift, name) for name in _LIFT}
-        arrays |= {"attributes": self.codes.attributes, "categories": self.codes.categories}
-        arrays["item_groups"] = self.codes.groups
-        about = {
-            "day": self.day,
-            "codebook": self.codes.codebook,
-            "group_column": self.codes.group_column,
-            "category_columns": list(self.codes.category_columns),
-        }
+        parts = {"item_features": self.item_features, "category_rarity": self.category_rarity}
+        parts |= {f"sold_{days}": self.sold(days) for days in _SOLD_DAYS}
+        parts |= {name: getattr(self.hazards, name) for name in _HAZARDS}
+        parts |= {f"lift_{name}": getattr(self.lift, name) for name in _LIFT}
+        about = vars(self.codes).copy()
+        parts |= {name: about.pop(code) for name, code in _CODES.items()}
         with replacing(folder) as aside:
             aside.mkdir()
-            for name, array in arrays.items():
+            for name, array in parts.items():
                 np.save(aside / f"{name}.npy", np.asarray(array), allow_pickle=False)
             pq.write_table(self.items.to_arrow(), aside / "items.parquet")
             if self.promotions is not None:
-                pq.write_table(self.promotions.to_table(), aside / "promotions.parquet")
-            write_json(aside / _FILE, about)
+                pq.write_table(self.promotions.table.to_arrow(), aside / "promotions.parquet")
+            write_json(aside / _FILE, {"day": self.day} | about)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -161,23 +141,18 @@ class Snapshot:
         """
         if not (folder / _FILE).is_file():
             raise DataError(f"{folder} holds no snapshot (no {_FILE}); write one with `recsys features`")
-        about = read_json(folder / _FILE)
         try:
+            about = read_json(folder / _FILE)
+            day = int(about.pop("day"))
             stored = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
             items = nw.from_native(pq.read_table(folder / "items.parquet"), eager_only=True)
-            codes = ItemCodes(
-                attributes=stored["attributes"],
-                groups=stored["item_groups"],
-                categories=stored["categories"],
-                codebook=about["codebook"],
-                group_column=about["group_column"],
-                category_columns=tuple(about["category_columns"]),
-            )
+            about["category_columns"] = tuple(about["category_columns"])
+            codes = ItemCodes(**{code: stored[name] for name, code in _CODES.items()}, **about)
             planned, promotions = folder / "promotions.parquet", None
             if planned.is_file():
                 table = nw.from_native(pq.read_table(planned), eager_only=True)
                 promotions = Promotions.from_table(table, len(items))
-            snapshot = cls(int(about["day"]), items, codes, promotions, stored=stored)
+            snapshot = cls(day, items, codes, promotions, stored=stored)
             if snapshot.item_features.shape[1] != len(snapshot.feature_names):
                 raise ValueError(f"item_features.npy does not hold {', '.join(snapshot.feature_names)}")
             lengths = {len(snapshot.item_features), len(codes.groups), snapshot.lift.shape[0], len(items) + 1}
@@ -197,19 +172,16 @@ class Snapshots:
     """
 
     def __init__(self, log: Purchases, codes: ItemCodes | None = None, *, promotions: bool = True) -> None:
-        """Take the purchases.
+        """Take the purchases; ``codes`` of its items are by default those that its item table gives.
 
-        Args:
-            log: the purchases.
-            codes: of its items; by default those that its item table gives.
-            promotions: whether promotions are read where the log has any.
+        Promotions are read where the log has any, unless ``promotions`` is false.
         """
         self.log = log
         self.codes = ItemCodes.from_items(log.items) if codes is None else codes
         table = log.promotions if promotions else None
         self.promotions = None if table is None else Promotions.from_table(table, log.n_items)
         self._counts = _Counts(log, self.codes)
-        self._kept: OrderedDict[int, Snapshot] = OrderedDict()
+        self._kept: dict[int, Snapshot] = {}
 
     @property
     def n_promoted(self) -> int:
@@ -218,13 +190,12 @@ class Snapshots:
 
     def at(self, day: int) -> Snapshot:
         """Return what is known of items at the start of ``day``; its tables are not to be written to."""
-        if day in self._kept:
-            self._kept.move_to_end(day)
-            return self._kept[day]
-        snapshot = Snapshot(day, self.log.items, self.codes, self.promotions, self._counts)
-        self._kept[day] = snapshot
+        snapshot = self._kept.pop(day, None)
+        if snapshot is None:
+            snapshot = Snapshot(day, self.log.items, self.codes, self.promotions, self._counts)
+        self._kept[day] = snapshot  # at the end: that of the day used longest ago comes first
         if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
+            del self._kept[next(iter(self._kept))]
         return snapshot
 
     def sold(self, begin_day: int, end_day: int) -> np.ndarray:
@@ -232,15 +203,9 @@ class Snapshots:
         return self._counts.sales.sold(begin_day, end_day)
 
     @cached_property
-    def promoted_sums(self) -> np.ndarray:
-        """Sums (E + 1, K) float64 over the log's events before each of how much they were promoted then, by medium.
-
-        Raises:
-            DataError: nothing is known of promotions.
-        """
-        if self.promotions is None:
-            raise DataError(f"{self.log.origin}: nothing is known of promotions")
-        return promoted_sums(self.promotions, self.log)
+    def promoted_sums(self) -> np.ndarray | None:
+        """How much the log's events were promoted, see :meth:`Promotions.sums`; None where nothing is known of it."""
+        return None if self.promotions is None else self.promotions.sums(self.log)
 
     def extended(self, log: Purchases) -> "Snapshots":
         """Return the snapshots of ``log``, which is this one's log with newer events (:meth:`Purchases.extended`).
@@ -253,35 +218,16 @@ class Snapshots:
         return Snapshots(log, codes, promotions=self.promotions is not None)
 
 
-def promoted_sums(promotions: Promotions, log: Purchases) -> np.ndarray:
-    """Return the sums (E + 1, K) float64 over the events before each of how much they were promoted then, by medium."""
-    shares = promotions.of_events(log.item, log.day)
-    sums: np.ndarray = np.concatenate([np.zeros((1, shares.shape[1])), np.cumsum(shares, axis=0, dtype=np.float64)])
-    return sums
-
-
 class _Counts:
     """What the tables of all days are counted from, each made when it is first needed."""
 
     def __init__(self, log: Purchases, codes: ItemCodes) -> None:
-        self._log, self._codes = log, codes
+        self.log, self._codes = log, codes
 
     @cached_property
     def sales(self) -> Sales:
-        return Sales(self._log)
-
-    @cached_property
-    def category_sales(self) -> CategorySales:
-        return CategorySales(np.asarray(self._log.item), np.asarray(self._log.day), self._codes.categories)
+        return Sales(self.log)
 
     @cached_property
     def repurchases(self) -> Repurchases:
-        return Repurchases(self._log.user_of_event(), self._log.item, self._log.day, self._codes.groups)
-
-    @cached_property
-    def _user_of_event(self) -> np.ndarray:
-        return self._log.user_of_event()
-
-    def lift(self, day: int) -> sparse.csr_array:
-        log = self._log
-        return lift_before(day, self._user_of_event, np.asarray(log.item), np.asarray(log.day), log.n_items + 1)
+        return Repurchases(self.log.user_of_event(), self.log.item, self.log.day, self._codes.groups)

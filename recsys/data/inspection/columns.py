@@ -55,7 +55,7 @@ def describe(frame: pl.DataFrame, name: str) -> Column:
     distinct = values.cast(pl.String).str.strip_chars().alias("text").unique(maintain_order=True).to_frame()
     distinct = distinct.filter(~is_missing(pl.col("text"))).join(counts, on="text", how="left", maintain_order="left")
     n_present = int(distinct["n"].sum())
-    known = {
+    known: dict[str, Any] = {
         "name": name,
         "examples": tuple(distinct["text"].head(3).to_list()),
         "share_missing": 1 - n_present / max(len(values), 1),

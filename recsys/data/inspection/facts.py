@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
 
+import numpy as np
 import polars as pl
 
 from recsys import schema
@@ -50,7 +51,7 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
     times = pl.col(schema.TIME).cast(pl.Datetime("us"))
     first, last = rows.select(times.min().alias("first"), times.max().alias("last")).row(0)
     n_first = rows.select(schema.USER_ID, schema.ITEM_ID).n_unique()
-    gap = None if not len(gaps) else float(gaps.median() or 0)  # type: ignore[arg-type]
+    gap = None if not len(gaps) else float(np.median(gaps.to_numpy()))
     span = (last - first).days + 1
     # A window holds a visit of a customer who comes as often as most do.
     horizon = next((days for days in (7, 14, 30, 60, 90) if gap is not None and gap <= days), 90)
@@ -66,7 +67,7 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
         lacking.append(
             f"{in_window} customers in the last {horizon} days; with fewer than {_FEWEST_IN_WINDOW} nothing is measured"
         )
-    once = float((days.group_by(schema.USER_ID).len()["len"] == 1).mean() or 0)
+    once = float(np.mean(days.group_by(schema.USER_ID).len()["len"].to_numpy() == 1))
     largest, share = str(per_user[schema.USER_ID][0]), per_user["len"][0] / len(rows)
     doubts = []
     if share > _TILL_SHARE and n_users > 1 / _TILL_SHARE * 2:

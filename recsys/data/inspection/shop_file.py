@@ -17,8 +17,8 @@ from recsys.data.reading.files import FileForm
 
 #: Codes of what is no product, in shops that number their products.
 _FEES: Final = (
-    r"(?i)^(post(age)?|dot(com)?( postage)?|m|manual|d|discount|bank ?charges|c2|carriage|s|samples?|cruk|pads|adjust\w*"
-    r"|amazonfee|b|fee|test\w*|gift\w*)$"
+    r"(?i)^(post(age)?|dot(com)?( postage)?|m|manual|d|discount|bank ?charges|c2|carriage|s|samples?|cruk|pads"
+    r"|adjust\w*|amazonfee|b|fee|test\w*|gift\w*)$"
 )
 #: Longer ones stand on a line of their own.
 _LONG_COMMENT: Final = 80

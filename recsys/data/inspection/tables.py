@@ -60,7 +60,7 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
     Raises:
         DataError: a file cannot be read, or is empty.
     """
-    opened = [] if database is None else [([], database)]
+    opened: list[tuple[list[Path], OpenTable]] = [] if database is None else [([], database)]
     groups: dict[tuple[str, ...], list[Path]] = {}
     for path in paths:
         groups.setdefault(tuple(sorted(open_tables([path], form, scratch).columns)), []).append(path)

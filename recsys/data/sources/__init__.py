@@ -22,9 +22,7 @@ def all_sources() -> dict[str, Source]:
 def read_source(config: DataConfig, engine: Engine) -> RawTables:
     """Return the raw tables of ``config.source``, from its usual place unless ``config.raw`` says otherwise.
 
-    Raises:
-        ConfigError: there is no such source; the nearest known one is named.
-        DataError: a file or a column is missing.
+    ConfigError where there is no such source, DataError where a file or a column is missing.
     """
     known = all_sources()
     if config.source not in known:

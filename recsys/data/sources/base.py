@@ -71,6 +71,10 @@ class RawTables:
     partial_items: bool = False  # ``items`` is known to lack some: events with these stay, and are no finding
     partial_users: bool = False  # ``users`` is known to cover only some of them: the others are no finding
 
+    def rules_of(self, table: str) -> dict[str, Rule]:
+        """Return the rules over ``table``, each under a name for the column of rows that it means."""
+        return {f"_rule_{place}": rule for place, rule in enumerate(self.rules) if rule.table == table}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -83,15 +87,14 @@ class Source:
 
 def find_table(folder: Path, name: str) -> Path:
     """Return the first file ``name`` plus suffix in ``folder``; DataError where there is none, or it is empty."""
-    for suffix in SUFFIXES:
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return require_file(path)
-    wanted = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
+    wanted = [f"{name}{suffix}" for suffix in SUFFIXES]
+    found = next((folder / each for each in wanted if (folder / each).is_file()), None)
+    if found is not None:
+        return require_file(found)
     state = "does not exist; it should hold one of"
     if folder.exists():
         state = "holds none of" if folder.is_dir() else "is a file; expected a folder that holds one of"
-    raise DataError(f"{folder} {state} {wanted}; put the file there or name its folder with --raw")
+    raise DataError(f"{folder} {state} {', '.join(wanted)}; put the file there or name its folder with --raw")
 
 
 def require_file(path: Path, form: str = "a table with a header") -> Path:

@@ -29,18 +29,11 @@ _EVENTS = ("household_id", "product_id", "basket_id", "quantity", "sales_value",
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
-    """Return transactions, products and demographics of the installed package (or of ``config.raw`` if it exists).
-
-    Promotions are read where there is a file of them; a folder of one's own may lack it.
-
-    Raises:
-        DataError: the package is not installed, or a file or a column is missing.
-    """
+    """Return the tables of the installed package, or of the folder ``config.raw`` if there is one."""
     folder = config.raw if config.raw and config.raw.is_dir() else package_folder()
-    transactions, products, demographics = (
-        require_file(folder / f"{name}.parquet") for name in ("transactions", "products", "demographics")
-    )
-    promotions = folder / "promotions.parquet"
+    names = ("transactions", "products", "demographics")
+    transactions, products, demographics = (require_file(folder / f"{name}.parquet") for name in names)
+    promotions = folder / "promotions.parquet"  # a folder of one's own may lack it
     return RawTables(
         events=_events(require_columns(engine.scan(transactions), _EVENTS, transactions)),
         items=with_text_id(engine.scan(products), "product_id", schema.ITEM_ID, products),

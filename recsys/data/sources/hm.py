@@ -23,10 +23,8 @@ _CHANNELS = [f"{number:0{width}}" for width in (1, 2) for number in range(10**wi
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
     """Return transactions, articles and customers of ``config.raw``; DataError where a file or column is missing."""
-    folder = config.raw or Path()
-    transactions, articles, customers = (
-        find_table(folder, name) for name in ("transactions_train", "articles", "customers")
-    )
+    names = ("transactions_train", "articles", "customers")
+    transactions, articles, customers = (find_table(config.raw or Path(), name) for name in names)
     return RawTables(
         events=_events(require_columns(engine.scan(transactions), _EVENTS, transactions)),
         items=_with_item_id(require_columns(engine.scan(articles), ("article_id",), articles)),

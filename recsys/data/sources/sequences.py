@@ -19,11 +19,7 @@ _FILE = "sequences.txt"
 
 
 def read(config: DataConfig, engine: Engine) -> RawTables:
-    """Return the events of the text file ``config.raw``, or of ``sequences.txt`` in that folder.
-
-    Raises:
-        DataError: the file is missing or empty, a line has no item, or a user has two lines.
-    """
+    """Return the events of the text file ``config.raw``, or of ``sequences.txt`` there; DataError where it is wrong."""
     place = config.raw or RAW_DIR / "sequences"
     path = require_file(place / _FILE if place.is_dir() or not place.suffix else place, "lines 'user item item …'")
     users, items, lengths = _parse(path)

@@ -1,7 +1,9 @@
 """An invented catalogue in the schema of H&M's ``articles.csv``: what it sells, when, how well, and in what words.
 
-Articles are in *taste order*: by index group, section, department and product. Each of these (a *node* of the tree) is
-one range of positions, and drawing an article from a node is one search in a week's running total of popularity.
+Articles are in *taste order*: by index group, section, department and product. Each of these is one range of positions,
+and drawing an article from a range is one search in a week's running total of popularity.
+
+Shapes: P products, V articles (a product's colours), W weeks of the window.
 """
 
 from dataclasses import dataclass
@@ -9,51 +11,52 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from recsys.data.synthetic.articles import INDEX_GROUPS, PRODUCT_GROUPS, article_columns
 from recsys.errors import UsageError
 
-N_GROUPS = len(INDEX_GROUPS)
 MAX_ARTICLES = 1_000_000
+#: Places in :attr:`Catalogue.low` and :attr:`Catalogue.high`.
+PRODUCT, SECTION, GROUP, EVERYTHING = range(4)
 
-_PRICE_POINTS = np.array([4, 5, 6, 7, 8, 10, 13, 15, 18, 20, 25, 30, 35, 40, 50, 60, 80]) * 100 - 1
 
-
-@dataclass(frozen=True)
-class Tree:
-    """Nodes of taste: departments first, then sections, index groups and the root; each a range of positions.
-
-    Shapes: N nodes, D departments, S sections.
-    """
-
-    low: np.ndarray  # (N,) int64
-    high: np.ndarray  # (N,) int64
-    section_of_department: np.ndarray  # (D,) int64
-    group_of_section: np.ndarray  # (S,) int64
-
-    @property
-    def n_departments(self) -> int:
-        """Number of departments D; node d is department d, and the first section comes next."""
-        return len(self.section_of_department)
-
-    @property
-    def first_group(self) -> int:
-        """Node of the first index group."""
-        return self.n_departments + len(self.group_of_section)
+#: Index group, the top of the tree, its share of the sections, its indexes.
+_INDEX_GROUPS = (
+    ("Women", 0.38, ("Women", "Underwear", "Accessories")),
+    ("Young", 0.14, ("Young",)),
+    ("Men", 0.12, ("Men",)),
+    ("Children", 0.33, ("Baby", "Small", "Large", "Extras")),
+    ("Sport", 0.03, ("Sport",)),
+)
+#: Product group, its share of the products, its middle price in cents, its types.
+_PRODUCT_GROUPS = (
+    ("Upper part", 0.40, 1400, ("Top", "T-shirt", "Shirt", "Blouse", "Jumper", "Cardigan", "Jacket")),
+    ("Lower part", 0.19, 2000, ("Trousers", "Jeans", "Skirt", "Shorts", "Leggings")),
+    ("Whole body", 0.12, 2300, ("Dress", "Jumpsuit", "Overall", "Playsuit")),
+    ("Accessory", 0.11, 1000, ("Bag", "Scarf", "Belt", "Hat", "Earring", "Necklace", "Gloves")),
+    ("Underclothes", 0.10, 1000, ("Bra", "Briefs", "Vest", "Pyjamas", "Socks", "Tights")),
+    ("Footwear", 0.05, 2500, ("Boots", "Sandals", "Trainers", "Slippers")),
+    ("Bathing", 0.03, 1500, ("Swimsuit", "Bikini top", "Swim shorts")),
+)
+#: Type, its group, its share of the products, its middle price.
+_PRODUCT_TYPES = [
+    (name, group, share / len(types), cents) for group, share, cents, types in _PRODUCT_GROUPS for name in types
+]
+_COLOURS = ("Black", "Blue", "White", "Pink", "Grey", "Red", "Beige", "Green", "Yellow", "Purple")
+_SHADES = ("Medium", "Light", "Dark", "Dusty", "Bright")
+_PATTERNS = ("Plain", "Print", "Stripe", "Floral", "Check", "Melange", "Dots", "Lace")
+_GARMENTS = ("Jersey", "Knitwear", "Woven", "Denim", "Outdoor", "Basics", "Dressed", "Under wear")
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Articles in taste order. Shapes: V articles, W weeks of the window."""
+    """Articles in taste order."""
 
-    tree: Tree
     table: pa.Table  # articles.csv, sorted by article_id
     article_id: pa.Array  # (V,) string
-    product_start: np.ndarray  # (V,) int32: position of the product's first article
-    product_size: np.ndarray  # (V,) int32
-    launch_week: np.ndarray  # (V,) int32: first week on sale; negative when before the window
-    end_week: np.ndarray  # (V,) int32: first week no longer on sale
-    price_cents: np.ndarray  # (V,) int32
-    again: np.ndarray  # (V,) float32: how readily the same article is bought again, 0 … 1
+    low: np.ndarray  # (4, V) int64: first article of the same product, section and group, and of everything
+    high: np.ndarray  # (4, V) int64: the one after the last
+    launch_week: np.ndarray  # (V,) int64: first week on sale; negative when before the window
+    end_week: np.ndarray  # (V,) int64: first week no longer on sale
+    price_cents: np.ndarray  # (V,) int64
     popularity: np.ndarray  # (W, V+1) float64: running total in taste order, 0 first
 
     def on_sale(self, article: np.ndarray, week: np.ndarray) -> np.ndarray:
@@ -62,122 +65,142 @@ class Catalogue:
 
 
 def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) -> Catalogue:
-    """Return ``n_articles`` invented articles that are on sale at some time within ``n_weeks`` weeks.
+    """Return invented articles that are on sale at some time within ``n_weeks`` weeks.
 
-    Raises:
-        UsageError: ``n_articles`` is below 10 or beyond what six-digit product codes can number.
+    A UsageError says that ``n_articles`` is below 10 or beyond what six-digit product codes can number.
     """
     if not 10 <= n_articles <= MAX_ARTICLES:
         raise UsageError(f"{n_articles:,} articles were asked for; choose between 10 and {MAX_ARTICLES:,}")
-    sizes = _product_sizes(rng, n_articles)
-    tree, department = _tree(rng, len(sizes), n_articles, sizes)
-    product = np.repeat(np.arange(len(sizes)), sizes)
-    group = rng.choice(len(PRODUCT_GROUPS), size=len(sizes), p=_share([group.share for group in PRODUCT_GROUPS]))
-    launch, end = _life(rng, sizes, n_weeks)
-    code = _product_codes(rng, launch[np.cumsum(sizes) - sizes])
-    start = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    number = np.arange(n_articles) - start + 1
+    # Most products have one colour, a few have dozens.
+    sizes = np.minimum(1 + (rng.pareto(1.6, size=n_articles) * 0.85).astype(np.int64), 75)
+    product = np.repeat(np.arange(n_articles), sizes)[:n_articles]
+    n_products = int(product[-1]) + 1
+
+    n_departments = int(np.clip(n_articles // 120, len(_INDEX_GROUPS), 299))
+    group_of_section = _ascending(rng, n_departments // 5, [share for _, share, _ in _INDEX_GROUPS])
+    section_of_department = _ascending(rng, n_departments, [1.0] * len(group_of_section))
+    department_of_product = np.sort(rng.choice(n_departments, n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
+    department = department_of_product[product]
+    section = section_of_department[department]
+    group = group_of_section[section]
+    nodes = (product, section, group, np.zeros_like(product))
+
+    launch, end = _lives(rng, product, n_weeks)
+    product_type = rng.choice(len(_PRODUCT_TYPES), n_products, p=[share for _, _, share, _ in _PRODUCT_TYPES])
+    middle = np.array([cents for *_, cents in _PRODUCT_TYPES])[product_type]
+    price = np.maximum(np.rint(middle * rng.lognormal(0, 0.45, n_products) / 100), 2).astype(np.int64) * 100 - 1
+    code = 100_000 + rng.choice(900_000, n_products, replace=False)
+    low = np.stack([np.searchsorted(node, node) for node in nodes])
+    number = np.arange(n_articles) - low[PRODUCT] + 1
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
     columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
-    columns |= article_columns(rng, tree.section_of_department, tree.group_of_section, department, group, product)
+    columns |= _described(rng, product_type, department_of_product, product, department, section, group)
     return Catalogue(
-        tree=tree,
         table=pa.table(columns).sort_by("article_id"),
         article_id=article_id,
-        product_start=start.astype(np.int32),
-        product_size=np.repeat(sizes, sizes).astype(np.int32),
+        low=low,
+        high=np.stack([np.searchsorted(node, node, side="right") for node in nodes]),
         launch_week=launch,
         end_week=end,
-        price_cents=_prices(rng, group)[product],
-        again=np.array([group.again for group in PRODUCT_GROUPS], dtype=np.float32)[group][product],
-        popularity=_popularity(rng, group[product], sizes, launch, end, n_weeks),
+        price_cents=price[product],
+        popularity=_popularity(rng, product, launch, end, n_weeks),
     )
 
 
-def _share(weights: list[float]) -> np.ndarray:
-    return np.asarray(np.array(weights) / np.sum(weights))
+def _ascending(rng: np.random.Generator, n: int, weights: list[float]) -> np.ndarray:
+    """Return the parents of ``n`` nodes or more, ascending; each parent has one at least, the others by weight."""
+    extra = rng.choice(len(weights), size=max(n - len(weights), 0), p=np.array(weights) / sum(weights))
+    return np.sort(np.concatenate([np.arange(len(weights)), extra]))
 
 
-def _product_sizes(rng: np.random.Generator, n_articles: int) -> np.ndarray:
-    """Return the number of colours (P,) int64 of each product: most have one, a few have dozens."""
-    sizes = np.minimum(1 + (rng.pareto(1.6, size=n_articles) * 0.85).astype(np.int64), 75)
-    n_products = int(np.searchsorted(np.cumsum(sizes), n_articles)) + 1
-    sizes = sizes[:n_products]
-    sizes[-1] -= sizes.sum() - n_articles
-    return sizes
+def _lives(rng: np.random.Generator, product: np.ndarray, n_weeks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first week on sale and the first week after it (V,).
 
-
-def _tree(rng: np.random.Generator, n_products: int, n_articles: int, sizes: np.ndarray) -> tuple[Tree, np.ndarray]:
-    """Return the tree and the department (P,) of each product, ascending."""
-    n_departments = int(np.clip(n_articles // 120, N_GROUPS, 299))
-    n_sections = int(np.clip(n_departments // 5, N_GROUPS, 57))
-    extra = rng.choice(N_GROUPS, size=n_sections - N_GROUPS, p=_share([group.share for group in INDEX_GROUPS]))
-    group_of_section = np.sort(np.concatenate([np.arange(N_GROUPS), extra]))
-    extra = rng.integers(n_sections, size=n_departments - n_sections)
-    section_of_department = np.sort(np.concatenate([np.arange(n_sections), extra]))
-    department = np.sort(rng.choice(n_departments, size=n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
-
-    of_article = np.repeat(department, sizes)
-    ranges = [np.searchsorted(of_article, np.arange(n_departments + 1))]
-    ranges.append(ranges[0][np.searchsorted(section_of_department, np.arange(n_sections + 1))])
-    ranges.append(ranges[1][np.searchsorted(group_of_section, np.arange(N_GROUPS + 1))])
-    ranges.append(np.array([0, n_articles]))
-    low, high = np.concatenate([r[:-1] for r in ranges]), np.concatenate([r[1:] for r in ranges])
-    return Tree(low, high, section_of_department, group_of_section), department
-
-
-def _life(rng: np.random.Generator, sizes: np.ndarray, n_weeks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first week on sale and the first week after it, (V,) int32 each.
-
-    Most products live a few months, one in eight stays for a year or more. Every article is on sale for at least one
-    week of the window; colours of a product are launched together or a few weeks later.
+    Most products live a few months, one in eight a year or more. Every article is on sale in the window for a week at
+    least; some colours come a few weeks after the first.
     """
-    n_products = len(sizes)
-    short = rng.lognormal(np.log(14), 0.6, size=n_products)
-    long = rng.uniform(40, 160, size=n_products)
+    n_products, n_articles = int(product[-1]) + 1, len(product)
+    short, long = rng.lognormal(np.log(14), 0.6, n_products), rng.uniform(40, 160, n_products)
     weeks = np.maximum(np.where(rng.random(n_products) < 0.12, long, short).astype(np.int64), 3)
-    launch = np.floor(rng.uniform(-weeks + 1, n_weeks)).astype(np.int64)
-    late = np.where(rng.random(sizes.sum()) < 0.3, rng.integers(1, 9, size=sizes.sum()), 0)
-    launch = np.minimum(np.repeat(launch, sizes) + late, n_weeks - 1)
-    end = launch + np.repeat(weeks, sizes)
-    return launch.astype(np.int32), end.astype(np.int32)
-
-
-def _product_codes(rng: np.random.Generator, launch: np.ndarray) -> np.ndarray:
-    """Return distinct six-digit codes (P,) int64 that ascend with the launch, as a shop's numbering does."""
-    drawn = np.sort(rng.choice(850_000, size=len(launch), replace=False)) + 108_775
-    codes = np.empty(len(launch), dtype=np.int64)
-    codes[np.argsort(launch, kind="stable")] = drawn
-    return codes
-
-
-def _prices(rng: np.random.Generator, group: np.ndarray) -> np.ndarray:
-    """Return full prices in cents (P,) int32 on the price points nearest to a draw around the middle of the type."""
-    middle = np.array([group.price_cents for group in PRODUCT_GROUPS])[group]
-    drawn = middle * rng.lognormal(0, 0.45, size=len(group))
-    nearest = np.abs(np.log(drawn)[:, None] - np.log(_PRICE_POINTS)[None, :]).argmin(axis=1)
-    return np.asarray(_PRICE_POINTS[nearest].astype(np.int32))
+    launch = np.floor(rng.uniform(-weeks + 1, n_weeks)).astype(np.int64)[product]
+    launch += np.where(rng.random(n_articles) < 0.3, rng.integers(1, 9, n_articles), 0)
+    launch = np.minimum(launch, n_weeks - 1)
+    return launch, launch + weeks[product]
 
 
 def _popularity(
-    rng: np.random.Generator, group: np.ndarray, sizes: np.ndarray, launch: np.ndarray, end: np.ndarray, n_weeks: int
+    rng: np.random.Generator, product: np.ndarray, launch: np.ndarray, end: np.ndarray, n_weeks: int
 ) -> np.ndarray:
-    """Return running totals of popularity by week (W, V+1): Zipf x life cycle x season, 0 when not on sale.
-
-    Zipf-Mandelbrot over products, ``(rank + 100) ** -0.8``; life cycle ``x ** 0.7 * (1 - x) ** 2`` of the share of life
-    gone, flat for the long-lived; season a yearly cosine with the phase of the product type.
-    """
-    n_articles = len(launch)
-    zipf = (rng.permutation(len(sizes)) + 101.0) ** -0.8
-    weight = np.repeat(zipf, sizes) * rng.lognormal(0, 0.5, size=n_articles)
-    length = (end - launch).astype(np.float64)
-    phase, swing = rng.uniform(0, 1, size=len(PRODUCT_GROUPS)), rng.uniform(0.1, 0.7, size=len(PRODUCT_GROUPS))
-    totals = np.zeros((n_weeks, n_articles + 1))
+    """Return running totals of popularity by week (W, V+1): Zipf over products x life cycle, 0 when not on sale."""
+    zipf = (rng.permutation(int(product[-1]) + 1) + 101.0) ** -0.8
+    weight = zipf[product] * rng.lognormal(0, 0.5, size=len(product))
+    totals = np.zeros((n_weeks, len(product) + 1))
     for week in range(n_weeks):
-        gone = (week + 0.5 - launch) / length
-        alive = (gone > 0) & (gone < 1)
-        gone = np.clip(gone, 0, 1)
-        cycle = np.where(length >= 40, 0.3, gone**0.7 * (1 - gone) ** 2)
-        season = 1 + swing * np.cos(2 * np.pi * (week / 52.18 - phase))
-        np.cumsum(weight * cycle * season[group] * alive, out=totals[week, 1:])
+        gone = np.clip((week + 0.5 - launch) / (end - launch), 0, 1)
+        alive = weight * gone**0.7 * (1 - gone) ** 2
+        # Where so few articles were invented that a week has none, all are sold.
+        np.cumsum(alive if alive.any() else weight, out=totals[week, 1:])
     return totals
+
+
+def _described(
+    rng: np.random.Generator,
+    product_type: np.ndarray,
+    department_of_product: np.ndarray,
+    product: np.ndarray,
+    department: np.ndarray,
+    section: np.ndarray,
+    group: np.ndarray,
+) -> dict[str, pa.Array]:
+    """Return the columns of ``articles.csv`` after the two ids, in Kaggle's order.
+
+    ``product_type`` and ``department_of_product`` are of products (P,), all else of articles (V,). A department has
+    words of its own; one description in 250 is missing.
+    """
+    n_departments = int(department[-1]) + 1
+    words = np.array(_invented_words(rng, 12 * n_departments)).reshape(-1, 12)
+    said = words[department_of_product[:, None], rng.integers(12, size=(len(product_type), 24))].tolist()
+    types = [_PRODUCT_TYPES[number][0] for number in product_type.tolist()]
+    n_words = np.where(rng.random(len(product_type)) < 0.004, 0, rng.integers(6, 25, len(product_type))).tolist()
+    texts = [
+        f"{name} in {own[0]} with {', '.join(own[1:n])}." if n else None
+        for name, own, n in zip(types, said, n_words, strict=True)
+    ]
+    pattern = _unequal(rng, len(_PATTERNS), len(product_type))[product]
+    colour, shade = (_unequal(rng, len(names), len(product)) for names in (_COLOURS, _SHADES))
+    colour_names = [f"{shade_name} {name}" for name in _COLOURS for shade_name in _SHADES]
+    n_indexes = np.array([len(indexes) for *_, indexes in _INDEX_GROUPS])
+    index = (np.cumsum(n_indexes) - n_indexes)[group] + section % n_indexes[group]
+    garment = department % len(_GARMENTS)
+    columns: dict[str, pa.Array] = {}
+    for numbers, first, column, names, place in (
+        ("", 0, "prod_name", [f"{own[0]} {name.lower()}" for name, own in zip(types, said, strict=True)], product),
+        ("product_type_no", 200, "product_type_name", [name for name, *_ in _PRODUCT_TYPES], product_type[product]),
+        ("", 0, "product_group_name", [name for _, name, *_ in _PRODUCT_TYPES], product_type[product]),
+        ("graphical_appearance_no", 1_010_001, "graphical_appearance_name", _PATTERNS, pattern),
+        ("colour_group_code", 1, "colour_group_name", colour_names, len(_SHADES) * colour + shade),
+        ("perceived_colour_value_id", 1, "perceived_colour_value_name", _SHADES, shade),
+        ("perceived_colour_master_id", 1, "perceived_colour_master_name", _COLOURS, colour),
+        ("department_no", 1_101, "department_name", _invented_words(rng, n_departments), department),
+        ("index_code", 1, "index_name", [name for *_, indexes in _INDEX_GROUPS for name in indexes], index),
+        ("index_group_no", 1, "index_group_name", [name for name, *_ in _INDEX_GROUPS], group),
+        ("section_no", 1, "section_name", _invented_words(rng, int(section[-1]) + 1), section),
+        ("garment_group_no", 1_001, "garment_group_name", _GARMENTS, garment),
+        ("", 0, "detail_desc", texts, product),
+    ):
+        if numbers:
+            columns[numbers] = pa.array(first + place).cast(pa.string())
+        columns[column] = pa.array(names, pa.string()).take(pa.array(place))
+    return columns
+
+
+def _invented_words(rng: np.random.Generator, n_words: int) -> list[str]:
+    """Return invented words of three syllables."""
+    syllables = np.array([consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"])
+    return ["".join(word) for word in syllables[rng.integers(len(syllables), size=(n_words, 3))].tolist()]
+
+
+def _unequal(rng: np.random.Generator, n_values: int, n: int) -> np.ndarray:
+    """Return ``n`` draws from the numbers below ``n_values``, of which the first ones are likelier."""
+    weights = 1 / np.arange(2, n_values + 2)
+    return rng.choice(n_values, size=n, p=weights / weights.sum())

@@ -1,7 +1,7 @@
 """What a metric is, and what the files of this folder share.
 
-Shapes: U users, K length of a list. ``hits_UK`` says for each rank whether the item there was bought; ``n_relevant_U``
-how many distinct items the user bought, listed or not.
+Shapes: U users, K length of a list, n targets. ``hits_UK`` says for each rank whether the item there was bought;
+``n_relevant_U`` how many distinct items the user bought, listed or not.
 """
 
 from collections.abc import Callable
@@ -16,21 +16,15 @@ UserMetric = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 class Metric:
     """A metric, and what reports call it."""
 
-    #: Name in ``metrics.json``, before the cutoff: ``map`` of ``map@12``.
-    name: str
-    #: Name in print.
-    title: str
-    #: What it means, in a sentence for a reader who runs a shop.
-    meaning: str
+    name: str  # in ``metrics.json``, before the cutoff: ``map`` of ``map@12``
+    title: str  # in print
+    meaning: str  # in a sentence for a reader who runs a shop
     #: Returns one value (U,) per user from ``hits_UK``, ``n_relevant_U`` and k; its mean is reported. None where hits
     #: do not say it: :mod:`recsys.evaluation.scoring` computes that metric from the lists.
     compute: UserMetric | None = None
-    #: Its place among all metrics in files and tables, in rising order.
-    position: int = 100
-    #: Whether ``recsys evaluate`` prints it; files and reports hold it in any case.
-    printed: bool = False
-    #: Whether it is a share, which reports write in percent.
-    is_share: bool = False
+    position: int = 100  # among all metrics in files and tables, in rising order
+    printed: bool = False  # by ``recsys evaluate``; files and reports hold it in any case
+    is_share: bool = False  # which reports write in percent
 
 
 def ranks(hits_UK: np.ndarray) -> np.ndarray:
@@ -42,3 +36,32 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Return the quotient, of the numerator's shape, NaN where the denominator is 0."""
     result: np.ndarray = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
     return result
+
+
+def hits_of(lists_item_UK: np.ndarray, target_offsets: np.ndarray, target_item: np.ndarray) -> np.ndarray:
+    """Return (U, K) bool: whether the item at each rank is one of the user's targets, at its first occurrence.
+
+    Args:
+        lists_item_UK: (U, K) item_index in rank order; rows are padded with 0, which is never a hit.
+        target_offsets: (U+1,) targets of row u are ``target_item[target_offsets[u]:target_offsets[u + 1]]``.
+        target_item: (n,) item_index, in any order within a user.
+
+    >>> lists = np.array([[7, 5, 7], [5, 9, 0]])
+    >>> hits_of(lists, np.array([0, 2, 3]), np.array([5, 7, 4])).astype(int)
+    array([[1, 1, 0],
+           [0, 0, 0]])
+    """
+    n_rows, length = lists_item_UK.shape
+    if not lists_item_UK.size or not len(target_item):
+        return np.zeros((n_rows, length), dtype=bool)
+    span = max(int(lists_item_UK.max()), int(target_item.max())) + 1
+    rows = np.arange(n_rows, dtype=np.int64)
+    wanted = np.repeat(rows, np.diff(target_offsets)) * span + target_item
+    bought = np.isin(rows[:, None] * span + lists_item_UK, wanted)
+    order = np.argsort(lists_item_UK, axis=1, kind="stable")
+    ordered = np.take_along_axis(lists_item_UK, order, axis=1)
+    again = np.diff(ordered, axis=1, prepend=-1) == 0
+    repeated = np.empty_like(again)
+    np.put_along_axis(repeated, order, again, axis=1)
+    hits: np.ndarray = bought & (lists_item_UK > 0) & ~repeated
+    return hits

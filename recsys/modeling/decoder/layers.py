@@ -4,6 +4,10 @@ Shapes, here and in all of ``modeling``: B sequences, T positions, D width, H he
 N negatives, M positions with a target, Q queries, P pairs of query and past item, K list length.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,6 +15,8 @@ from torch.nn import functional
 N_GAP_BUCKETS = 24
 #: Added to what may not be seen: SiLU and its derivative are exactly 0 there.
 _UNSEEN = -1e4
+#: What a layer has read before, see :meth:`KeyValueCache.keep`.
+LayerMemory: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def gap_bucket(gap_days: Tensor) -> Tensor:
@@ -27,9 +33,8 @@ class PointwiseAttention(nn.Module):
 
     A position sees itself and what came before, or the ``window`` last of these. Zhai et al. (2024, Actions Speak
     Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
-    norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the bias is of buckets of the distance in
-    events alone: days between events are an input of the decoder already. It begins at 1, the sum of all that is seen,
-    instead of near 0, where the norm would divide by next to nothing.
+    norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the distance is one of events alone: days
+    are an input of the decoder already. Its bias begins at 1, as from near 0 the norm would divide by next to nothing.
     """
 
     def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
@@ -40,48 +45,36 @@ class PointwiseAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.bias_HK = nn.Parameter(torch.ones(n_heads, N_GAP_BUCKETS))
 
-    def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, memory: LayerMemory | None = None) -> Tensor:
         """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
         projected, width = functional.silu(self.to_qkv(x_BTD)), x_BTD.shape[-1]
-        mixed_BTD = self.attend(projected[..., width:], memory)
-        out: Tensor = self.to_out(self.norm(mixed_BTD) * projected[..., :width])
-        return out
-
-    def attend(self, qkv_BTE: Tensor, memory: "LayerMemory | None") -> Tensor:
-        """Return the values (B, T, D) as the queries mix them, of queries, keys and values side by side (B, T, 3D)."""
         q, k, v = (
             part.view(*part.shape[:2], self.n_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
-            for part in qkv_BTE.chunk(3, dim=-1)
+            for part in projected[..., width:].chunk(3, dim=-1)
         )
         if memory is not None:
-            k, v, distance = memory.keep(k, v)
-            mixed = self.mix(q, k, v, distance)
+            mixed = self.mix(q, *memory(k, v))
         elif self.window is None or q.shape[2] <= self.window:
-            mixed = self.mix(q, k, v, None)
+            mixed = self.mix(q, k, v)
         else:
             mixed = self._in_blocks(q, k, v, self.window)
-        return mixed.transpose(1, 2).flatten(-2)
+        out: Tensor = self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * projected[..., :width])
+        return out
 
-    def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None) -> Tensor:
+    def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None = None) -> Tensor:
         """Return (B, H, T, d), the sum of the values by their weights.
 
-        Args:
-            q_BHTd: queries.
-            k_BHSd: keys.
-            v_BHSd: values.
-            distance: (T, S) or (B, T, S) int64 how many events a key lies before a query, negative where it may not be
-                seen at all; None where queries and keys are the same T positions.
+        ``distance`` (T, S) or (B, T, S) int64 is how many events a key lies before a query, negative where it may not
+        be seen at all; None where queries and keys are the same T positions.
         """
-        distance = _distances(q_BHTd) if distance is None else distance
+        if distance is None:
+            place_T = torch.arange(q_BHTd.shape[2], device=q_BHTd.device)
+            distance = place_T[:, None] - place_T
+        is_seen = distance >= 0 if self.window is None else (distance >= 0) & (distance < self.window)
         bias = self.bias_HK[:, gap_bucket(distance)].movedim(0, -3)  # (H, T, S) or (B, H, T, S)
-        bias = bias.masked_fill(~self.sees(distance), _UNSEEN)
+        bias = bias.masked_fill(~is_seen.unsqueeze(-3), _UNSEEN)
         # A number for each pair and head of a batch: as few passes over them as can be.
         return functional.silu((q_BHTd / q_BHTd.shape[-1] ** 0.5) @ k_BHSd.mT + bias) @ v_BHSd
-
-    def sees(self, distance: Tensor) -> Tensor:
-        """Return (T, S) or (B, 1, T, S) bool, whether a query sees a key at ``distance`` as in :meth:`mix`."""
-        seen = distance >= 0 if self.window is None else (distance >= 0) & (distance < self.window)
-        return seen if seen.ndim == 2 else seen[:, None]
 
     def _in_blocks(self, q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, size: int) -> Tensor:
         """Mix (B, H, T, d) in blocks of ``size``, each of which sees itself and the block before: 2 · size · T scores.
@@ -91,7 +84,7 @@ class PointwiseAttention(nn.Module):
         n_rows, n_heads, length, head_width = q_BHTd.shape
         # What fills the last block stands behind all that is read.
         q, k, v = (functional.pad(part, (0, 0, 0, -length % size)) for part in (q_BHTd, k_BHTd, v_BHTd))
-        first = self.mix(q[:, :, :size], k[:, :, :size], v[:, :, :size], None)
+        first = self.mix(q[:, :, :size], k[:, :, :size], v[:, :, :size])
         blocks = n_rows, n_heads, -1, size, head_width
         q, k, v = (part.reshape(blocks).transpose(1, 2) for part in (q, k, v))  # (B, blocks, H, size, d)
         k, v = (torch.cat([part[:, :-1], part[:, 1:]], dim=3) for part in (k, v))
@@ -99,12 +92,6 @@ class PointwiseAttention(nn.Module):
         rest = self.mix(q[:, 1:].flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), place[size:, None] - place)
         rest = rest.view(n_rows, -1, n_heads, size, head_width).transpose(1, 2).flatten(2, 3)
         return torch.cat([first, rest], dim=2)[:, :, :length]
-
-
-def _distances(x_BHTd: Tensor) -> Tensor:
-    """Return (T, T) int64, how far each position lies behind each."""
-    place_T = torch.arange(x_BHTd.shape[2], device=x_BHTd.device)
-    return place_T[:, None] - place_T
 
 
 class GatedBlock(nn.Module):
@@ -123,7 +110,7 @@ class GatedBlock(nn.Module):
         self.gate_mlp = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, memory: "LayerMemory | None" = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, memory: LayerMemory | None = None) -> Tensor:
         """Return (B, T, D); with ``memory``, the positions go on from those that it holds."""
         x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), memory))
         h_BTD = self.norm_mlp(x_BTD)
@@ -134,10 +121,8 @@ class GatedBlock(nn.Module):
 class KeyValueCache:
     """Keys and values of the positions already read, so that one more costs one pass over them and no other work.
 
-    Room for all positions is taken at once. Sequences of unequal length are padded on the right when they are first
+    Room for all S positions is taken at once. Sequences of unequal length are padded on the right when they are first
     read; what is padding is never attended to, and what comes later stands behind it.
-
-    Shapes: B sequences, S slots, T positions added, H heads.
     """
 
     def __init__(self, n_layers: int, n_rows: int, n_heads: int, head_width: int, n_slots: int, like: Tensor) -> None:
@@ -145,45 +130,27 @@ class KeyValueCache:
         self.key, self.value = like.new_zeros(shape), like.new_zeros(shape)
         self.real_BS = torch.zeros(n_rows, n_slots, dtype=torch.bool, device=like.device)
         self.n_read = self.n_before = 0
-        self.layers = [LayerMemory(self, number) for number in range(n_layers)]
+        self.layers: list[LayerMemory] = [partial(self.keep, layer) for layer in range(n_layers)]
 
     def add(self, real_BT: Tensor) -> None:
-        """Take the next slots for positions of which ``real_BT`` (B, T) bool are not padding.
-
-        Raises:
-            ValueError: there is no room for them.
-        """
+        """Take the next slots for T positions, of which ``real_BT`` (B, T) bool are not padding, if there is room."""
         n_read = self.n_read + real_BT.shape[1]
         if n_read > self.real_BS.shape[1]:
             raise ValueError(f"the cache has {self.real_BS.shape[1]} slots, {n_read} are needed")
         self.real_BS[:, self.n_read : n_read] = real_BT
         self.n_before, self.n_read = self.n_read, n_read
 
-
-class LayerMemory:
-    """One layer's part of a :class:`KeyValueCache`."""
-
-    def __init__(self, cache: KeyValueCache, layer: int) -> None:
-        self.cache, self.layer = cache, layer
-
-    def keep(self, k_BHTd: Tensor, v_BHTd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keep keys and values of the positions last added; return those of all S that are held, and distances.
+    def keep(self, layer: int, k_BHTd: Tensor, v_BHTd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keep a layer's keys and values of the positions last added; return those of all S held, and distances.
 
         The distances (B, T, S) int64 say how many events a key lies before a query, negative where it is padding or
         comes later. They are counted in events: padding may stand between two of them.
         """
-        cache = self.cache
-        key, value = cache.key[self.layer], cache.value[self.layer]
-        key[:, :, cache.n_before : cache.n_read] = k_BHTd
-        value[:, :, cache.n_before : cache.n_read] = v_BHTd
-        real_BS = cache.real_BS[:, : cache.n_read]
+        key, value = self.key[layer], self.value[layer]
+        key[:, :, self.n_before : self.n_read] = k_BHTd
+        value[:, :, self.n_before : self.n_read] = v_BHTd
+        real_BS = self.real_BS[:, : self.n_read]
         place_BS = real_BS.cumsum(1)
-        distance_BTS = place_BS[:, cache.n_before :, None] - place_BS[:, None]
+        distance_BTS = place_BS[:, self.n_before :, None] - place_BS[:, None]
         distance_BTS = distance_BTS.masked_fill(~real_BS[:, None], -1)
-        return key[:, :, : cache.n_read], value[:, :, : cache.n_read], distance_BTS
-
-    def attend(self, q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor) -> Tensor:
-        """Keep keys and values of the positions last added; return what their queries attend to (B, H, T, d)."""
-        key, value, distance_BTS = self.keep(k_BHTd, v_BHTd)
-        seen_B1TS = distance_BTS[:, None] >= 0
-        return functional.scaled_dot_product_attention(q_BHTd, key, value, attn_mask=seen_B1TS)
+        return key[:, :, : self.n_read], value[:, :, : self.n_read], distance_BTS

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 #: Logits that are held at a time, 32 MB of them: few enough to stay near the processor, enough for fast products.
@@ -13,23 +14,17 @@ _CHUNK_LOGITS = 8_000_000
 def full_softmax_loss(
     query_MD: Tensor, items_VD: Tensor, target_M: Tensor, bias_V: Tensor, *, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return the mean cross-entropy of ``target_M`` (M,) int64 under a softmax over all V rows.
+    """Return the mean cross-entropy of ``target_M`` (M,) int64 under a softmax over all V rows of items.
 
     logit(m, v) = query_m · item_v + bias_v; a row of bias -inf takes no probability. The logits (M, V) never exist
     together: loss and gradients are summed over chunks of queries, so memory grows with M + V and not with their
     product. Under autocast the products are in its precision, sums and softmax in single precision.
 
-    Args:
-        query_MD: float32.
-        items_VD: float32.
-        target_M: rows of ``items_VD``.
-        bias_V: float32.
-        label_smoothing: share of the target that is spread evenly over all rows (Szegedy et al., 2016, Rethinking the
-            Inception Architecture, section 7); needs finite biases.
+    ``label_smoothing`` is the share of the target that is spread evenly over all rows (Szegedy et al., 2016, Rethinking
+    the Inception Architecture, section 7); it needs finite biases.
     """
-    loss: Tensor = _ChunkedSoftmax.apply(  # type: ignore[no-untyped-call]
-        query_MD, items_VD, bias_V, target_M, label_smoothing
-    )
+    tensors = query_MD, items_VD, bias_V, target_M
+    loss: Tensor = _ChunkedSoftmax.apply(*tensors, label_smoothing)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -38,12 +33,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        query_MD: Tensor,
-        items_VD: Tensor,
-        bias_V: Tensor,
-        target_M: Tensor,
-        smoothing: float,
+        ctx: FunctionCtx, query_MD: Tensor, items_VD: Tensor, bias_V: Tensor, target_M: Tensor, smoothing: float
     ) -> Tensor:
         n_queries, n_items = len(query_MD), len(items_VD)
         device = query_MD.device.type
@@ -75,7 +65,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
         return loss / n_queries
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         by_query_MD, by_item_VD, by_bias_V = ctx.saved_tensors  # type: ignore[attr-defined]
         each = slope / ctx.n_queries  # type: ignore[attr-defined]
         return by_query_MD * each, by_item_VD * each, by_bias_V * each, None, None
@@ -111,16 +101,11 @@ class WindowLoss:
     Targets of one query do not compete: under a softmax over all, what a customer is sure to buy could not get more
     than its share among ten others. Each is the mean over the queries that have such a target of the mean over
     these of -log probability.
-
-    Attributes:
-        joint: of all targets, among themselves and everything that was not bought.
-        repeats: of targets bought before, among themselves and the customer's other past items.
-        discoveries: of targets never bought before, among themselves and all other items never bought before.
     """
 
-    joint: Tensor
-    repeats: Tensor
-    discoveries: Tensor
+    joint: Tensor  # of all targets, against everything that was not bought
+    repeats: Tensor  # of targets bought before, against the customer's other past items
+    discoveries: Tensor  # of targets never bought before, against all other items never bought before
 
     @classmethod
     def from_logits(
@@ -128,12 +113,9 @@ class WindowLoss:
     ) -> "WindowLoss":
         """Return the losses of targets among the own items of each query and all others.
 
-        Args:
-            logit_P: logit of each own item: first the customers' past items, then the targets not among them.
-            query_P: (P,) int64 query of each; every query has at least one target.
-            n_past: so many, the first, are past items.
-            target_n: (n,) int64 place of each target among the own items.
-            other_Q: log of the sum of exp(logit) over all items that are nobody's own.
+        Own items (P,) are ``n_past`` past items, then targets not among them; ``query_P`` int64 is the query of each,
+        ``target_n`` (n,) int64 the place of each target. Every query has a target. ``other_Q`` is the log of the sum of
+        exp(logit) over all items that are not the query's own.
         """
         logit_n, query_n, is_past_n, n_queries = logit_P[target_n], query_P[target_n], target_n < n_past, len(other_Q)
         other_P = torch.ones(n_past, dtype=torch.bool, device=target_n.device)
@@ -162,21 +144,14 @@ def ranking_loss(logit_P: Tensor, query_P: Tensor, target_n: Tensor, n_targets_Q
     lists are judged has a gradient. A likelihood spends itself on all targets, this on the top of the list. Unlike
     theirs it ends, softly, at ``RANKED``, and divides as MAP does: who bought new items too cannot reach 0.
 
-    Shapes: P past items of all queries, n targets among them, Q queries, R pairs of a target and a past item.
-
-    Args:
-        logit_P: logits of the past items, query by query.
-        query_P: (P,) int64 query of each, ascending.
-        target_n: (n,) int64 places of the distinct targets among them.
-        n_targets_Q: (Q,) how many targets each query has in all, those never bought before too.
-
-    Returns:
-        The mean over the queries with such a target; 0 without any.
+    It is the mean over the queries with a target among their past items; 0 without any. ``query_P`` (P,) int64 is the
+    query of each past item, ascending; ``target_n`` (n,) int64 are the places of the distinct targets among these;
+    ``n_targets_Q`` counts all targets of a query, those never bought before too.
     """
     n_queries = len(n_targets_Q)
     counts_Q = torch.bincount(query_P, minlength=n_queries)
     query_n = query_P[target_n]
-    # Pairs of a target and each item of its query.
+    # R pairs of a target and each past item of its query.
     length_n = counts_Q[query_n]
     row_R = torch.repeat_interleave(length_n)
     shift_n = (counts_Q.cumsum(0) - counts_Q)[query_n] - (length_n.cumsum(0) - length_n)
@@ -201,13 +176,7 @@ def _mean_of_queries(loss_n: Tensor, query_n: Tensor, n_queries: int) -> Tensor:
 
 
 def log_sum_exp(logit_P: Tensor, query_P: Tensor, n_queries: int) -> Tensor:
-    """Return the log of the sum of exp(logit) (Q,) of each query's rows; -inf for a query without any.
-
-    Args:
-        logit_P: finite logits.
-        query_P: (P,) int64 query of each row.
-        n_queries: Q.
-    """
+    """Return the log of the sum of exp(logit) (Q,) of each query's rows, finite ones; -inf for a query without any."""
     top_Q = logit_P.new_zeros(n_queries).scatter_reduce(0, query_P, logit_P.detach(), "amax", include_self=False)
     sum_Q = torch.zeros_like(top_Q).index_add(0, query_P, (logit_P - top_Q[query_P]).exp())
     empty_Q = torch.bincount(query_P, minlength=n_queries) == 0

@@ -1,35 +1,18 @@
-"""The forms in which a component scores items: each gives the whole catalogue, some items, or single pairs.
+"""The forms in which a component scores items at some queries.
+
+Each gives the whole catalogue (``add_to``), the same items at every query (``of_items``), single pairs of both
+(``of_pairs``), and the mean over the catalogue at each query (``mean_Q``).
 
 Shapes: Q queries, V rows of the catalogue with padding, N items, P pairs of query and item.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-
-class Scores(Protocol):
-    """What one component gives to items at some queries."""
-
-    def add_to(self, logits_QV: Tensor) -> Tensor:
-        """Return the logits (Q, V) of the catalogue with these scores added."""
-        ...
-
-    def of_items(self, item_N: Tensor) -> Tensor:
-        """Return the scores (Q, N) or (1, N) of the items ``item_N`` (N,) int64 at every query."""
-        ...
-
-    def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
-        """Return the scores (P,) of single pairs."""
-        ...
-
-    def mean_Q(self) -> Tensor:
-        """Return the mean (Q,) or (1,) over the catalogue at each query."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -154,3 +137,6 @@ class PairScores:
         """Return the mean (Q,) over the catalogue."""
         total_Q = self.score_C.new_zeros(self.n_queries)
         return total_Q.index_add(0, self.query_C, self.score_C / (self.n_rows - 1))
+
+
+Scores: TypeAlias = ProductScores | DayScores | CategoryScores | PairScores

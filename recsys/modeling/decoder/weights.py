@@ -3,42 +3,29 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys.errors import RunError
 from recsys.storage import replacing
 
 
-def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write a model's ``state_dict`` to ``path``, whole or not at all."""
+def save_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a model's ``state_dict``, or other tensors by name, to ``path``, whole or not at all."""
     with replacing(path) as aside:
-        write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, aside)
-
-
-def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write ``tensors`` to ``path`` as safetensors.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    try:
-        save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:  # no OSError of its own, so a full disk would pass for a bug
-        raise OSError(str(error)) from error
+        try:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+            save_file(tensors, aside, metadata=metadata)
+        except SafetensorError as error:  # no OSError of its own, so a full disk would pass for a bug
+            raise OSError(str(error)) from error
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:
-    """Load weights from ``path`` into ``module``.
-
-    Raises:
-        RunError: the file is not safetensors, or its names or shapes do not fit the module.
-    """
+    """Load weights from ``path`` into ``module``; a RunError where it is not safetensors, or does not fit."""
     expected = module.state_dict()
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        found = load_file(path)
     except Exception as error:
         raise RunError(f"{path} is not a safetensors file ({error}); train again with --force") from error
     for name in sorted(expected.keys() | found.keys()):

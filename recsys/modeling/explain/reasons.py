@@ -25,13 +25,9 @@ leaving out (see :mod:`recsys.modeling.explain.leave_one_out`):
   ``max_length``; the gaps and the wait close over them;
 * all other components are asked again with all purchases of the item cut out of the whole history. What these read of
   the user as a whole (how many purchases and trips, how long since the last, how far apart) stays as it was.
-
-Of more than ``MOST_LEFT_OUT`` items of the newest events, as many are tried: those that
-:func:`recsys.modeling.explain.attribution.attribution` gives most.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -41,19 +37,13 @@ from recsys.data.purchases import Histories
 from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
 from recsys.modeling.decoder.scores import PairScores
-from recsys.modeling.explain.attribution import items_to_leave_out
-from recsys.modeling.explain.leave_one_out import Listed, lost_logits
+from recsys.modeling.explain.leave_one_out import Listed, items_read, lost_logits
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.schema import REASONS
 from recsys.signals.snapshot import Snapshot
 
 #: Past items that a reason names at most, and how much of the first one's effect the others have at least.
 N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
-_REPEAT, _PROMOTED, _RISING, _VARIANT, _OFTEN_AFTER, _POPULAR = range(len(REASONS))
-#: Past items that are left out one by one, at most.
-MOST_LEFT_OUT = 24
-#: What sales are not compared with where an item is new to the user.
-_SALES_AND_PAST = (SalesComponent.name, PastItemComponent.name)
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,6 @@ class Reasons:
     Shapes: N terms; J = ``N_NAMED`` past items, those with the largest share first, 0 after the last.
     """
 
-    user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index
     reason: np.ndarray  # (Q, K) int8 position in schema.REASONS
     term_names: tuple[str, ...]
@@ -86,117 +75,91 @@ def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray,
     model, snapshot = decoder.model, decoder.snapshots.at(histories.day)
     was_training = model.training
     model.eval()
-    # Attributions take gradients: what is read in inference mode would have none.
-    with torch.inference_mode(False), torch.no_grad():
-        # A chunk is as wide as its longest history.
-        order = np.argsort(np.minimum(histories.n_events, model.config.max_length), kind="stable")
-        parts = [
-            _explain(decoder, snapshot, histories.of(some), item[some])
-            for some in (order[begin : begin + chunk] for begin in range(0, max(len(order), 1), chunk))
-        ]
+    # A chunk is as wide as its longest history.
+    order = np.argsort(np.minimum(histories.n_events, model.config.max_length), kind="stable")
+    chunks = (order[begin : begin + chunk] for begin in range(0, max(len(order), 1), chunk))
+    with torch.inference_mode():
+        parts = [_explain(decoder, snapshot, histories.of(some), item[some]) for some in chunks]
     model.train(was_training)
     places = np.argsort(order)
     reason, *others = (np.concatenate(columns)[places] for columns in zip(*parts, strict=True))
-    return Reasons(np.asarray(histories.user_index, dtype=np.int32), item, reason, model.term_names, *others)
+    return Reasons(item, reason, model.term_names, *others)
 
 
 def _explain(
     decoder: DecoderRecommender, snapshot: Snapshot, histories: Histories, item: np.ndarray
 ) -> tuple[np.ndarray, ...]:
+    """Return what :class:`Reasons` holds from ``reason`` on, without the names of the terms."""
     model, reading = decoder.model, decoder.read(histories)
     item_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
-    with torch.inference_mode():
-        terms = model.terms(reading.query_QD, reading.queries)
-        listed = Listed(model, snapshot, reading, terms, item_QK)
-        by_term = _Terms.from_listed(listed)
+    listed = Listed(model, snapshot, reading, model.terms(reading.query_QD, reading.queries), item_QK)
+    terms, raised = _terms(listed)
+    promotion_QV = model.promotion_contribution(reading.query_QD, reading.queries)
+    promotion_QK = promotion_QV.gather(1, item_QK)
+    raised_by_promotion = (promotion_QK - promotion_QV[:, 1:].mean(1, keepdim=True)).float().cpu().numpy()
+    promotion = promotion_QK.float().cpu().numpy()
+
+    def raised_by(name: str) -> np.ndarray:
+        return raised[..., model.term_names.index(name)] if name in model.term_names else np.zeros_like(promotion)
+
     past_item, share = _influences(listed)
     count, _ = _bought(histories, item)
     is_repeat = count > 0
+    above = np.maximum(raised, 0).sum(-1)
     past_item[is_repeat], share[is_repeat] = 0, 0
-    past_item[is_repeat, 0], share[is_repeat, 0] = item[is_repeat], by_term.share_of_past_items()[is_repeat]
+    past_item[is_repeat, 0] = item[is_repeat]
+    share[is_repeat, 0] = (np.maximum(raised_by(PastItemComponent.name), 0) / np.maximum(above, 1e-9))[is_repeat]
     _, past_day = _bought(histories, past_item)
-    named = past_item[..., 0] > 0
+
+    is_known = (histories.n_events > 0)[:, None]
+    by_sales = raised_by(SalesComponent.name)
+    not_compared = (SalesComponent.name, PastItemComponent.name)
+    by_others = raised[..., [name not in not_compared for name in model.term_names]].max(-1)
+    by_all_else = np.maximum(np.maximum(by_others, by_sales - raised_by_promotion), 0)
+    sells_more = snapshot.item_features[item, snapshot.feature_names.index("trend")] > 0
     groups = snapshot.codes.groups
-    of_group = ((groups[past_item] == groups[item][..., None]) & (past_item > 0)).any(-1)
-    is_promoted, is_rising = by_term.promoted_and_rising(snapshot, item, histories.n_events > 0)
-    reason = np.select(
-        [is_repeat, is_promoted, is_rising, of_group, named],
-        [_REPEAT, _PROMOTED, _RISING, _VARIANT, _OFTEN_AFTER],
-        _POPULAR,
-    )
-    return reason.astype(np.int8), by_term.terms, by_term.promotion, count, past_item, past_day, share
+    holds = {
+        "repeat": is_repeat,
+        "promoted": is_known & (promotion > 0) & (raised_by_promotion > by_all_else),
+        "rising": is_known & (by_sales > np.maximum(by_others, 0)) & sells_more,
+        "variant": ((groups[past_item] == groups[item][..., None]) & (past_item > 0)).any(-1),
+        "often_after": past_item[..., 0] > 0,
+    }
+    first = np.select(list(holds.values()), [REASONS.index(name) for name in holds], REASONS.index("popular"))
+    return first.astype(np.int8), terms, promotion, count, past_item, past_day, share
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """The terms of the listed items' logits. N terms."""
-
-    names: tuple[str, ...]
-    terms: np.ndarray  # (Q, K, N) float32
-    raised: np.ndarray  # (Q, K, N) float32: by how much each raises the item
-    promotion: np.ndarray  # (Q, K) float32: what the logit owes to promotions planned for the week asked
-    raised_by_promotion: np.ndarray  # (Q, K) float32
-
-    @classmethod
-    def from_listed(cls, listed: Listed) -> Self:
-        """Read the terms from the scores of the components."""
-        model, item_QK, reading = listed.model, listed.item_QK, listed.reading
-        given: dict[str, Tensor] = {}
-        mean: dict[str, Tensor] = {}
-        for name in model.term_names:
-            scores = listed.terms.get(name)
-            given[name] = listed.given_by(scores)
-            mean[name] = torch.zeros_like(given[name]) if scores is None else scores.mean_Q()[:, None]
-        given["bias"], mean["bias"] = model.item_bias[item_QK], model.item_bias[1:].mean()
-        if model.past_items is not None:
-            given[PastItemComponent.name] = _put_by_past_items(listed, sum(given.values(), torch.zeros(())))
-        terms = torch.stack([given[name] for name in model.term_names], dim=-1)
-        raised = torch.stack([given[name] - mean[name] for name in model.term_names], dim=-1)
-        promotion_QV = model.promotion_contribution(reading.query_QD, reading.queries)
-        promotion_QK = promotion_QV.gather(1, item_QK)
-        raised_by_promotion = promotion_QK - promotion_QV[:, 1:].mean(1, keepdim=True)
-        parts = (part.float().cpu().numpy() for part in (terms, raised, promotion_QK, raised_by_promotion))
-        return cls(model.term_names, *parts)
-
-    def share_of_past_items(self) -> np.ndarray:
-        """Return the share (Q, K) of their term in all that raises each item; 0 where there is no such term."""
-        above = np.maximum(self.raised, 0)
-        share: np.ndarray = self._of(PastItemComponent.name, above) / np.maximum(above.sum(-1), 1e-9)
-        return share
-
-    def promoted_and_rising(
-        self, snapshot: Snapshot, item: np.ndarray, is_known: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return whether promotions raised each ``item`` (Q, K) of users ``is_known`` (Q,) most, or sales that rise."""
-        by_sales = self._of(SalesComponent.name, self.raised)
-        others = [place for place, name in enumerate(self.names) if name not in _SALES_AND_PAST]
-        by_others = self.raised[..., others].max(-1)
-        by_all_else = np.maximum(np.maximum(by_others, by_sales - self.raised_by_promotion), 0)
-        is_promoted = is_known[:, None] & (self.promotion > 0) & (self.raised_by_promotion > by_all_else)
-        sells_more = snapshot.item_features[item, snapshot.feature_names.index("trend")] > 0
-        return is_promoted, is_known[:, None] & (by_sales > np.maximum(by_others, 0)) & sells_more
-
-    def _of(self, name: str, table: np.ndarray) -> np.ndarray:
-        return table[..., self.names.index(name)] if name in self.names else np.zeros(table.shape[:2], np.float32)
+def _terms(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
+    """Return the terms (Q, K, N) float32 of the listed items' logits, and by how much each raises its item."""
+    model = listed.model
+    scores = [listed.terms.get(name) for name in model.term_names]
+    given = dict(zip(model.term_names, map(listed.given_by, scores), strict=True))
+    given["bias"] = model.item_bias[listed.item_QK]
+    if model.past_items is not None:
+        given[PastItemComponent.name] = _put_by_past_items(
+            listed, model.past_items, sum(given.values(), torch.zeros(()))
+        )
+    mean = {name: one.mean_Q()[:, None] for name, one in listed.terms.items()} | {"bias": model.item_bias[1:].mean()}
+    raised = [given[name] - mean.get(name, 0) for name in model.term_names]
+    terms_QKN, raised_QKN = (torch.stack(parts, dim=-1) for parts in (list(given.values()), raised))
+    return terms_QKN.float().cpu().numpy(), raised_QKN.float().cpu().numpy()
 
 
-def _put_by_past_items(listed: Listed, replaced_QK: Tensor) -> Tensor:
+def _put_by_past_items(listed: Listed, component: PastItemComponent, replaced_QK: Tensor) -> Tensor:
     """Return what the past items' own logits put in the place of ``replaced_QK``, less these; 0 for other items."""
-    queries, past_items = listed.reading.queries, listed.model.past_items
-    if past_items is None or not len(queries.past_query_P):
+    queries = listed.reading.queries
+    if not len(queries.past_query_P):
         return torch.zeros_like(replaced_QK)
-    logit_P = past_items.logits(queries, listed.reading.query_QD)
-    pairs = queries.past_query_P, queries.past_item_P
-    shape = len(queries), listed.n_rows
-    is_past_QK = listed.given_by(PairScores(*pairs, torch.ones_like(logit_P), *shape)) > 0
-    return torch.where(is_past_QK, listed.given_by(PairScores(*pairs, logit_P, *shape)) - replaced_QK, 0)
+    logit_P = component.logits(queries, listed.reading.query_QD)
+    own = PairScores(queries.past_query_P, queries.past_item_P, logit_P, len(queries), listed.n_rows)
+    is_past_QK = listed.given_by(replace(own, score_C=torch.ones_like(logit_P))) > 0
+    return torch.where(is_past_QK, listed.given_by(own) - replaced_QK, 0)
 
 
 def _influences(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
     """Return the past items (Q, K, J) int32 whose loss would cost each item most, and their shares float32."""
-    row, left_out = items_to_leave_out(listed, MOST_LEFT_OUT)
-    with torch.inference_mode():
-        lost_PK = lost_logits(listed, row, left_out).clamp(min=0).float().cpu().numpy()
+    row, left_out = items_read(listed)
+    lost_PK = lost_logits(listed, row, left_out).clamp(min=0).float().cpu().numpy()
     past_item = np.zeros((*listed.item_QK.shape, N_NAMED), dtype=np.int32)
     share = np.zeros((*listed.item_QK.shape, N_NAMED), dtype=np.float32)
     for query in range(len(past_item)):

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.days import day_date
@@ -29,8 +31,8 @@ class ReasonTexts:
     def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False) -> None:
         self._bought_with = "often bought with" if has_neighbours else "often after"
         self._labels = Labels(snapshot.items)
-        self._group_column = snapshot.codes.group_column
-        self._group_values = None if self._group_column is None else snapshot.items[self._group_column].to_list()
+        self._group_column = column = snapshot.codes.group_column
+        self._group_values = None if column is None else snapshot.items[column].to_list()
         self._sold_7, self._sold_28 = snapshot.sold(7), snapshot.sold(28)
         names = ("never_sold", "category_sold_7")
         of_items = (snapshot.item_features[:, snapshot.feature_names.index(name)] > 0 for name in names)
@@ -39,23 +41,29 @@ class ReasonTexts:
         self._media = () if promotions is None else promotions.media
         self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)
 
+    @classmethod
+    def of_decoder(cls, decoder: DecoderRecommender, day: int) -> Self:
+        """Return what says the reasons of ``decoder`` at a day."""
+        return cls(decoder.snapshots.at(day), has_neighbours="neighbours" in decoder.model.components)
+
     def say(self, reasons: Reasons, histories: Histories) -> list[list[str]]:
         """Return a sentence for each of (Q, K) ``reasons`` of ``histories`` (Q); an empty one for padding."""
         n_users, k = reasons.item.shape
         is_known = (histories.n_events > 0).tolist()
-        return [[self._say(reasons, row, place, is_known[row]) for place in range(k)] for row in range(n_users)]
+        return [[self._say(reasons, (row, place), is_known[row]) for place in range(k)] for row in range(n_users)]
 
-    def _say(self, reasons: Reasons, row: int, place: int, is_known: bool) -> str:
-        item = int(reasons.item[row, place])
+    def _say(self, reasons: Reasons, place: tuple[int, int], is_known: bool) -> str:
+        item, reason = int(reasons.item[place]), REASONS[reasons.reason[place]]
         if not item:
             return ""
-        reason = REASONS[reasons.reason[row, place]]
-        named = [int(past) for past in reasons.past_item[row, place] if past]
-        dated = [self._dated(*pair) for pair in zip(named, reasons.past_day[row, place].tolist(), strict=False)]
+        past = zip(reasons.past_item[place].tolist(), reasons.past_day[place].tolist(), strict=True)
+        days = [(past_item, long_date(day_date(day).isoformat())) for past_item, day in past if past_item]
+        dated = [f"{self._labels.product(past_item).label} ({day})" for past_item, day in days]
+        after = f"{', '.join(dated[:-1])} and {dated[-1]}" if len(dated) > 1 else "".join(dated)
         if reason == "repeat":
-            count, last = int(reasons.count[row, place]), _date(reasons.past_day[row, place, 0])
+            count, last = int(reasons.count[place]), days[0][1]
             bought = f"bought {count:,} times, last on {last}" if count > 1 else f"bought once, on {last}"
-            is_promoted = reasons.promotion_contribution[row, place] >= LEAST_PROMOTION
+            is_promoted = reasons.promotion_contribution[place] >= LEAST_PROMOTION
             return f"{bought}; {self._promotion(item)}" if is_promoted else bought
         if reason == "promoted":
             return self._promotion(item)
@@ -63,9 +71,9 @@ class ReasonTexts:
             a_week = self._sold_28[item] / 4
             return f"on the rise: {self._sold_7[item]:,} sold in the last 7 days, {a_week:,.1f} a week in the last 28"
         if reason == "variant":
-            return f"another {self._group(item)}, after {_listed(dated)}"
+            return f"another {self._group(item)}, after {after}"
         if reason == "often_after":
-            return f"{self._bought_with} {_listed(dated)}"
+            return f"{self._bought_with} {after}"
         if self._never_sold[item]:
             return f"not sold yet{': others of its kind sell well' if self._category_sells[item] else ''}"
         if is_known:
@@ -76,11 +84,12 @@ class ReasonTexts:
         """Return how an item is promoted in the week from the day on: each medium's best day, the widest first."""
         shares: list[float] = self._widest[item].tolist()
         by_share = sorted(zip(shares, self._media, strict=True), reverse=True)
-        listed = [f"{readable(medium)} {_percent(share)}" for share, medium in by_share if share > 0]
-        return f"promoted in the week to come: {', '.join(listed)}"
-
-    def _dated(self, item: int, day: int) -> str:
-        return f"{self._labels.product(item).label} ({_date(day)})"
+        media = [
+            f"{readable(medium)} in {'less than 1' if share < 0.01 else round(100 * share)} % of the shops"
+            for share, medium in by_share
+            if share > 0
+        ]
+        return f"promoted in the week to come: {', '.join(media)}"
 
     def _group(self, item: int) -> str:
         """Return the value that an item shares with its group, in words where it is one."""
@@ -88,6 +97,13 @@ class ReasonTexts:
         if any(letter.isalpha() for letter in value):
             return value
         return f"item of the same {str(self._group_column).replace('_', ' ')}"
+
+
+def reasons_table(texts: ReasonTexts, decoder: DecoderRecommender, histories: Histories, item: np.ndarray) -> pa.Table:
+    """Return why ``item`` (Q, K) is recommended for each of ``histories`` (Q): the table of :mod:`recsys.schema`."""
+    reasons = explain(decoder, histories, item)
+    past = reasons.past_item, reasons.past_day, reasons.share
+    return reason_rows(histories, reasons.item, reasons.reason, past, texts.say(reasons, histories))
 
 
 def write_reasons(
@@ -99,46 +115,17 @@ def write_reasons(
 ) -> None:
     """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table.
 
-    It is written whole or not at all, and replaces what stands there. Its columns are those of :mod:`recsys.schema`.
-    ``advance`` is called with the number of users whose reasons were written since the last call.
+    It is written whole or not at all, and replaces what stands there. ``advance`` is called with the number of users
+    whose reasons were written since the last call.
     """
-    texts = _texts(decoder, histories)
+    texts = ReasonTexts.of_decoder(decoder, histories.day)
     with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):
             users = histories.of(slice(begin, begin + CHUNK_USERS))
-            reasons = explain(decoder, users, item[begin : begin + CHUNK_USERS])
-            past = reasons.past_item, reasons.past_day, reasons.share
-            rows = reason_rows(users, reasons.item, reasons.reason, past, texts.say(reasons, users))
-            writer.write_table(rows)
+            writer.write_table(reasons_table(texts, decoder, users, item[begin : begin + CHUNK_USERS]))
             advance(len(users))
 
 
 def say_reasons(decoder: DecoderRecommender, histories: Histories, item: np.ndarray) -> list[list[str]]:
     """Return why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q), in words."""
-    return _texts(decoder, histories).say(explain(decoder, histories, item), histories)
-
-
-def _texts(decoder: DecoderRecommender, histories: Histories) -> ReasonTexts:
-    return ReasonTexts(decoder.snapshots.at(histories.day), has_neighbours=decoder.model.neighbours is not None)
-
-
-def _percent(share: float) -> str:
-    """Return a share of the shops in words.
-
-    >>> _percent(0.5), _percent(0.001)
-    ('in 50 % of the shops', 'in less than 1 % of the shops')
-    """
-    return f"in {'less than 1' if share < 0.01 else round(100 * share)} % of the shops"
-
-
-def _date(day: int) -> str:
-    return long_date(day_date(day).isoformat())
-
-
-def _listed(names: list[str]) -> str:
-    """Return names as a list in words.
-
-    >>> _listed(["a"]), _listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return ReasonTexts.of_decoder(decoder, histories.day).say(explain(decoder, histories, item), histories)

@@ -92,7 +92,6 @@ def continue_histories(
         )
     model = decoder.model
     blocked_V = torch.from_numpy(~allowed)
-    blocked_V[END] = False
     was_training = model.training
     model.eval()
     parts = []
@@ -101,7 +100,7 @@ def continue_histories(
             some = histories.of(slice(begin, begin + chunk))
             reader = decoder.reader(some, n_context=longest - max_items, n_new=max_items)
             uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in some.user_index])
-            item, log_probability = _sample(reader, max_items, sampling, blocked_V, torch.from_numpy(uniform))
+            item, log_probability = _sample(reader, sampling, blocked_V, torch.from_numpy(uniform))
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
             advance(len(some))
     model.train(was_training)
@@ -109,17 +108,19 @@ def continue_histories(
     return Continuations(histories.user_index.astype(np.int32), items, log_probabilities, items[:, -1] == END)
 
 
-def _sample(
-    reader: Reader, max_items: int, sampling: SamplingConfig, blocked_V: Tensor, uniform_QL: Tensor
-) -> tuple[Tensor, Tensor]:
+def _sample(reader: Reader, sampling: SamplingConfig, blocked_V: Tensor, uniform_QL: Tensor) -> tuple[Tensor, Tensor]:
     """Return items and their log-probabilities (Q, L) of one sequence a row."""
     item_QL = torch.zeros(uniform_QL.shape, dtype=torch.int64)
     log_probability_QL = torch.zeros(uniform_QL.shape)
     ended_Q = torch.zeros(len(uniform_QL), dtype=torch.bool)
-    for step in range(max_items):
+    for step in range(uniform_QL.shape[1]):
         if step:
             reader.extend(item_QL[:, step - 1])
-        logits_QV = _permitted(reader.logits_RV, blocked_V, item_QL[:, :step], sampling)
+        logits_QV = reader.logits_RV.masked_fill(blocked_V, -torch.inf)
+        if sampling.no_repeat:
+            logits_QV = logits_QV.scatter(1, item_QL[:, :step], -torch.inf)
+        # An end comes behind an item only, and may come again where a row has ended: no repeat rules it out.
+        logits_QV[:, END] = reader.logits_RV[:, END] if step else -torch.inf
         chosen_Q = choose(logits_QV, sampling, uniform_QL[:, step]).masked_fill(ended_Q, END)
         log_p_Q = logits_QV.log_softmax(-1).gather(1, chosen_Q[:, None])[:, 0]
         ended_Q |= chosen_Q == END
@@ -128,14 +129,3 @@ def _sample(
         if bool(ended_Q.all()):
             break
     return item_QL, log_probability_QL
-
-
-def _permitted(logits_RV: Tensor, blocked_V: Tensor, taken_RS: Tensor, sampling: SamplingConfig) -> Tensor:
-    """Return the logits with -inf for what may not come: blocked items, repeats if unwanted, an end before any item."""
-    logits_RV = logits_RV.masked_fill(blocked_V, -torch.inf)
-    end_R = logits_RV[:, END].clone()
-    if sampling.no_repeat:
-        logits_RV = logits_RV.scatter(1, taken_RS, -torch.inf)
-    # END stands where a row has ended, and may always come again there.
-    logits_RV[:, END] = end_R if taken_RS.shape[1] else -torch.inf
-    return logits_RV

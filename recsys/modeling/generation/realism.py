@@ -75,10 +75,9 @@ def realism(item: np.ndarray, known: Known) -> Likeness:
     n_rows, longest = item.shape
     row, place = np.nonzero(item)
     flat = item[row, place]
-    n_items = len(flat)
+    n_items, n_own = len(flat), int(np.count_nonzero(without_repeats(item)))
     length = np.bincount((item > 0).sum(1), minlength=longest + 1) / max(n_rows, 1)
     old = sum(int(np.isin(items[items > 0], past).sum()) for items, past in zip(item, known.past, strict=True))
-    n_own = sum(len(np.unique(items[items > 0])) for items in item)
     band = np.bincount(np.searchsorted(RANK_EDGES, known.rank[flat]), minlength=len(RANK_EDGES) + 1)
     before = np.concatenate([known.newest[:, None], item[:, :-1]], axis=1)[row, place]
     both = before > 0

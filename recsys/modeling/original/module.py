@@ -1,34 +1,43 @@
-"""The LightningModule of the original architectures: loss and entropy a step, Adam, warm-up and linear decay."""
+"""The LightningModules of the original architectures: what they learn from, their losses and learning rates."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from recsys.config import Config
 from recsys.data.purchases import Purchases
-from recsys.evaluation.splits import Split
-from recsys.modeling.original.batches import (
-    OriginalBatch,
-    OriginalBatches,
-    customer_stretches,
-    fold_stretches,
-    training_stretches,
-)
-from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_logits, next_targets
-from recsys.modeling.original.text_batches import TextBatches
+from recsys.errors import DataError
+from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE, Split
+from recsys.modeling.decoder.losses import full_softmax_loss
+from recsys.modeling.original.batches import EpochBatches, OriginalBatch, history_batches, whole_histories
+from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_tokens
+from recsys.modeling.original.text_transformer import TextTransformer
+from recsys.modeling.original.texts import TextBatch, text_batches, tokenised_items
+
+#: Share of the target that is spread over all tokens, as in the original: losses compare only where it is the same.
+_LABEL_SMOOTHING: Final = 0.1
+#: Places whose logits are made at a time where a held-out text is judged.
+_CHUNK_PLACES = 256
 
 
 class EpochModule(pl.LightningModule):
     """Learns from ``batches`` and is validated on ``held_out``; a resumed run equals an uninterrupted one."""
 
     validation_mode: Literal["min", "max"] = "min"
-    config: Config
-    batches: OriginalBatches | TextBatches
-    held_out: OriginalBatches | TextBatches
+
+    def __init__(self, config: Config, model: nn.Module, batches: EpochBatches, held_out: EpochBatches) -> None:
+        super().__init__()
+        self.config, self.model, self.batches, self.held_out = config, model, batches, held_out
+
+    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a run keeps of this module's ``state``."""
+        return {name.removeprefix("model."): value for name, value in state.items()}
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, already assembled."""
@@ -38,7 +47,7 @@ class EpochModule(pl.LightningModule):
         """Return the validation batches, already assembled, with the same queries every epoch."""
         return self._loader(self.held_out)
 
-    def _loader(self, batches: OriginalBatches | TextBatches) -> DataLoader[Any]:
+    def _loader(self, batches: EpochBatches) -> DataLoader[Any]:
         batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(batches, batch_size=None)
 
@@ -50,20 +59,27 @@ class EpochModule(pl.LightningModule):
         """Fix dropout by seed, step and process."""
         torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
 
+    def scheduled(self, optimizer: torch.optim.Optimizer, *, falls: bool) -> OptimizerLRScheduler:
+        """Return ``optimizer`` with a learning rate that rises linearly, then ``falls`` linearly to 0 or stays."""
+        training = self.config.training
+        total = max(len(self.batches) * training.epochs, 1)
+        warmup = max(round(training.warmup_fraction * total), 1)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return max(total - step, 0) / max(total - warmup, 1) if falls else 1.0
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
 
 class OriginalModule(EpochModule):
     """Fit a :class:`Transformer` to the next token at every position that is not padding."""
 
+    model: Transformer
     validation_metric = "val_loss_epoch"
     log_every_n_steps = 1
-
-    def __init__(self, config: Config, model: Transformer, batches: OriginalBatches, held_out: OriginalBatches) -> None:
-        super().__init__()
-        self.config, self.model, self.batches, self.held_out = config, model, batches, held_out
-
-    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``."""
-        return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
     def training_step(self, batch: OriginalBatch) -> Tensor:
         """Return the cross-entropy of the next token."""
@@ -74,7 +90,7 @@ class OriginalModule(EpochModule):
         self._measured("val", batch)
 
     def _measured(self, part: str, batch: OriginalBatch) -> Tensor:
-        loss_M, entropy_M = loss_and_entropy(next_logits(self.model, batch), next_targets(batch))
+        loss_M, entropy_M = loss_and_entropy(*next_tokens(self.model, batch))
         loss = loss_M.mean()
         # Weighted by targets, so that an epoch's value is the mean over positions and not over batches.
         for name, value in (("loss", loss.detach()), ("entropy", entropy_M.mean())):
@@ -82,25 +98,11 @@ class OriginalModule(EpochModule):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam (with decoupled weight decay, where asked), lr rising linearly, then falling linearly to 0."""
+        """Return Adam, with decoupled weight decay where asked."""
         training = self.config.training
-        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=training.lr, weight_decay=training.weight_decay)
-        total = max(len(self.batches) * training.epochs, 1)
-        warmup = max(round(training.warmup_fraction * total), 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, warmup, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def lr_factor(step: int, warmup: int, total: int) -> float:
-    """Return the share of the highest learning rate at ``step``: up to 1 over ``warmup`` steps, down to 0 at ``total``.
-
-    >>> [lr_factor(step, 2, 6) for step in range(7)]
-    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(total - step, 0) / max(total - warmup, 1)
+        return self.scheduled(optimizer, falls=True)
 
 
 def build_original_module(config: Config, data: Purchases, split: Split, model: Transformer) -> OriginalModule:
@@ -109,14 +111,63 @@ def build_original_module(config: Config, data: Purchases, split: Split, model: 
     Under protocol customers, validation reads whole histories of held-out customers; under the others, whatever follows
     the history that the validation fold knows.
     """
-    chosen, fold = config.original, split.validation
-    if config.split.protocol == "customers":
-        held_out = customer_stretches(data, fold.user_index, chosen.seq_max_len)
-    else:
-        last = config.split.protocol == "leave_one_out"
-        end = fold.history_end + 1 if last else data.ends_before(fold.end_day)
-        n_targets = (end - fold.history_end)[fold.user_index]
-        held_out = fold_stretches(data, fold, n_targets, chosen.seq_max_len)
-    learned = training_stretches(data, split, chosen.seq_max_len)
-    batches = OriginalBatches(data, learned, chosen.batch_size, seed=config.seed, shuffled=True)
-    return OriginalModule(config, model, batches, OriginalBatches(data, held_out, chosen.batch_size))
+    fold, known_end = split.validation, None
+    end = whole_histories(data, fold.user_index)
+    if config.split.protocol != "customers":
+        known_end, last = fold.history_end, config.split.protocol == "leave_one_out"
+        ends = known_end + 1 if last else data.ends_before(fold.end_day)
+        end[fold.user_index] = ends[fold.user_index]
+    sizes = config.original.seq_max_len, config.original.batch_size
+    batches = history_batches(data, split.train_end, *sizes, seed=config.seed)
+    return OriginalModule(config, model, batches, history_batches(data, end, *sizes, known_end=known_end))
+
+
+class TextModule(EpochModule):
+    """Fit a :class:`TextTransformer` to the next token of texts, as ``config.text_model.objective`` has it."""
+
+    model: TextTransformer
+    validation_metric = "val_loss"
+    log_every_n_steps = 10
+
+    def training_step(self, batch: TextBatch) -> Tensor:
+        """Return the smoothed cross-entropy of what the batch asks."""
+        states_MD, head = self.model.states_at(batch), self.model.output_layer
+        loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=_LABEL_SMOOTHING)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))
+        return loss
+
+    def validation_step(self, batch: TextBatch) -> None:
+        """Log the loss that training has, and beside it cross-entropy without smoothing and the share said right."""
+        states_MD, n_targets = self.model.states_at(batch), len(batch.target_M)
+        sums = dict.fromkeys(("val_loss", "val_cross_entropy", "val_accuracy"), 0.0)
+        # The logits of all places at once would be gigabytes.
+        for begin in range(0, n_targets, _CHUNK_PLACES):
+            places = slice(begin, begin + _CHUNK_PLACES)
+            logits_CV, target_C = self.model.output_layer(states_MD[places]).float(), batch.target_M[places]
+            for name, smoothing in (("val_loss", _LABEL_SMOOTHING), ("val_cross_entropy", 0.0)):
+                sums[name] += float(cross_entropy(logits_CV, target_C, reduction="sum", label_smoothing=smoothing))
+            sums["val_accuracy"] += float((logits_CV.argmax(-1) == target_C).sum())
+        means = {name: total / max(n_targets, 1) for name, total in sums.items()}
+        self.log_dict(means, batch_size=n_targets, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam; early stopping ends the run, so the rate stays up."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.training.lr, fused=True)
+        return self.scheduled(optimizer, falls=False)
+
+
+def build_text_module(config: Config, data: Purchases) -> TextModule:
+    """Return a fresh text transformer with batches of the distinct texts of the items.
+
+    Raises:
+        ConfigError: there is no tokenizer.
+        DataError: the items have no text, or only one.
+    """
+    texts, _ = tokenised_items(config, data)
+    if len(texts) < 2:
+        raise DataError(f"{data.folder}: found {len(texts)} distinct item texts, expected at least 2 to learn from")
+    order = np.random.default_rng(HELD_OUT_SEED).permutation(len(texts))
+    n_held_out = min(max(round(HELD_OUT_SHARE * len(texts)), 1), len(texts) - 1)
+    learned = text_batches(texts.take(order[n_held_out:]), config.text_model, config.seed)
+    held_out = text_batches(texts.take(order[:n_held_out]), config.text_model, config.seed + 1)
+    return TextModule(config, TextTransformer(config.text_model, texts.vocabulary_size), learned, held_out)

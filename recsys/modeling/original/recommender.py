@@ -1,4 +1,4 @@
-"""An original architecture as a system that can be asked for lists; it never recommends a special token."""
+"""An original decoder as a system that can be asked for lists; it never recommends a special token."""
 
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import WEIGHTS_FILE, Run
 
+#: Width of the original decoder on ids.
+_ID_WIDTH = 256
+
 
 class OriginalRecommender:
     """Rank the catalogue by what is likely to follow the newest events; the date asked plays no part."""
@@ -33,43 +36,39 @@ class OriginalRecommender:
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "OriginalReader":
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
-        return OriginalReader(self, histories, n_context=n_context, n_new=n_new)
+        return OriginalReader(self.model, histories, n_context, n_new)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         """Return the ``k`` best allowed items for each of ``histories``."""
+        model, n_rows = self.model, histories.log.n_items + 1
+        blocked_V = torch.from_numpy(~candidates.allowed).to(model.fc_out.weight.device)
         items = np.zeros((len(histories), k), dtype=np.int32)
         scores = np.zeros((len(histories), k), dtype=np.float32)
-        was_training = self.model.training
-        self.model.eval()
+        was_training = model.training
+        model.eval()
         with torch.inference_mode():
             for begin in range(0, len(histories), self.chunk):
                 rows = slice(begin, begin + self.chunk)
                 some = histories.of(rows)
-                logits_QV = self.logits(some)
-                logits_QV[:, torch.from_numpy(~candidates.allowed).to(logits_QV.device)] = -torch.inf
+                token_BT, newest_Q = _newest_tokens(model, some, self.seq_max_len)
+                state_QD = model(token_BT)[torch.arange(len(some), device=token_BT.device), newest_Q]
+                logits_QV = model.fc_out(state_QD)[:, :n_rows]
+                logits_QV[:, blocked_V] = -torch.inf
                 if candidates.exclude_seen:
                     row, position = some.events()
                     logits_QV[row, some.log.item[position].astype(np.int64)] = -torch.inf
                 top = logits_QV.topk(k, dim=-1)
                 items[rows], scores[rows] = top.indices.cpu().numpy(), top.values.float().cpu().numpy()
-        self.model.train(was_training)
+        model.train(was_training)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), items, scores)
-
-    def logits(self, histories: Histories) -> Tensor:
-        """Return logits (Q, V) after the newest events: of padding and items, of no other special token."""
-        token_BT, newest_Q = _newest_tokens(self.model, histories, self.seq_max_len)
-        state_QD = self.model.states(token_BT)[torch.arange(len(histories), device=token_BT.device), newest_Q]
-        logits: Tensor = self.model.fc_out(state_QD)[:, : histories.log.n_items + N_SPECIAL - 2]
-        return logits
 
 
 class OriginalReader:
-    """An original architecture: it knows the end of a history, and no dates."""
+    """An original decoder that has read some histories: it knows their end, and no dates."""
 
-    def __init__(self, decoder: OriginalRecommender, histories: Histories, *, n_context: int, n_new: int) -> None:
+    def __init__(self, model: Transformer, histories: Histories, n_context: int, n_new: int) -> None:
         """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
-        self.model = model = decoder.model
-        self.n_items = histories.log.n_items
+        self.model, self.n_items = model, histories.log.n_items
         token_BT, self.newest_R = _newest_tokens(model, histories, n_context)
         self.cache = model.new_cache(len(histories), token_BT.shape[1] + n_new)
         position_BT = torch.arange(token_BT.shape[1], device=token_BT.device).expand_as(token_BT)
@@ -82,9 +81,9 @@ class OriginalReader:
         self.logits_RV = self._logits(self.model.extend(item_R[:, None], self.newest_R[:, None], self.cache)[:, 0])
 
     def _logits(self, state_RD: Tensor) -> Tensor:
+        """Return the logits (R, V) of the end of the history, in the place of padding, and of the items."""
         logits_RV: Tensor = self.model.fc_out(state_RD)
-        stop = end_token(self.n_items)
-        return torch.cat([logits_RV[:, stop : stop + 1], logits_RV[:, 1 : self.n_items + 1]], dim=1)
+        return torch.cat([logits_RV[:, end_token(self.n_items), None], logits_RV[:, 1 : self.n_items + 1]], dim=1)
 
 
 def _newest_tokens(model: Transformer, histories: Histories, n_newest: int) -> tuple[Tensor, Tensor]:
@@ -94,12 +93,8 @@ def _newest_tokens(model: Transformer, histories: Histories, n_newest: int) -> t
     return token_BT, torch.from_numpy(histories.end - begin).to(token_BT.device)
 
 
-#: Width of the original decoder on ids.
-_ID_WIDTH = 256
-
-
 def load_transformer(run: Run, data: Purchases) -> Transformer:
-    """Return the original architecture that a run fitted, with its weights and, where it reads any, its text vectors.
+    """Return the original decoder that a run fitted, with its weights and, where it reads any, its text vectors.
 
     Raises:
         RunError: the run's weights do not fit its configuration.
@@ -126,7 +121,7 @@ def tensor_shape(path: Path, name: str, title: str) -> list[int]:
 
 
 def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = None) -> Transformer:
-    """Return the original architecture for ``data``, on frozen ``vectors`` (V, D) where the family is bert.
+    """Return the original decoder for ``data``, on frozen ``vectors`` (V, D) where the family is bert.
 
     Raises:
         ConfigError: ``num_embeds``, ``hidden_size`` or ``num_heads`` does not fit; the message says what does.

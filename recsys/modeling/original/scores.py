@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
-from recsys.modeling.original.batches import OriginalBatch, OriginalBatches, customer_stretches
-from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_logits, next_targets
+from recsys.modeling.original.batches import OriginalBatch, history_batches, whole_histories
+from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.recommender import load_transformer
 from recsys.runs import Run
 
@@ -71,52 +72,53 @@ def recalls(
     _, whose = np.unique(customer, return_inverse=True)
     worst = np.zeros(whose.max() + 1, dtype=np.int64)
     np.maximum.at(worst, whose, rank)
-    next_item = {k: float((rank <= k).mean()) for k in cutoffs}
-    return next_item, {k: float((worst <= k).mean()) for k in cutoffs}
+    of_purchases, of_customers = ({k: float((one <= k).mean()) for k in cutoffs} for one in (rank, worst))
+    return of_purchases, of_customers
 
 
 def score_held_out(
     model: Transformer,
-    batches: OriginalBatches,
-    cutoffs: Sequence[int] = CUTOFFS,
+    data: Purchases,
+    user_index: np.ndarray,
+    max_items: int,
+    batch_size: int,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> HeldOutScores:
-    """Return the scores of ``model`` on the whole histories in ``batches``, one sequence after another.
+    """Return the scores of ``model`` on whole histories, read in sequences of ``max_items``.
 
     ``advance`` is called with how many batches are scored, and of how many.
     """
     device = model.fc_out.weight.device
+    batches = history_batches(data, whole_histories(data, user_index), max_items, batch_size)
     parts: list[tuple[Tensor, ...]] = []
-    first_row = 0
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for batch in batches:
-            moved = OriginalBatch(batch.token_BT.to(device), batch.target_BT.to(device))
-            logits_MV, target_M = next_logits(model, moved), next_targets(moved)
-            rank_M = target_ranks(logits_MV, target_M, batches.data.n_items)
-            row_M = first_row + moved.target_BT.nonzero()[:, 0]
-            parts.append((rank_M, row_M, *loss_and_entropy(logits_MV, target_M)))
-            first_row += len(batch.token_BT)
+            moved = OriginalBatch(*(part.to(device) for part in vars(batch).values()))
+            logits_MV, target_M = next_tokens(model, moved)
+            rank_M, user_M = (
+                target_ranks(logits_MV, target_M, data.n_items),
+                moved.user_B[moved.target_BT.nonzero()[:, 0]],
+            )
+            parts.append((rank_M, user_M, *loss_and_entropy(logits_MV, target_M)))
             advance(len(parts), len(batches))
     model.train(was_training)
-    rank, row, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    # A long history is several sequences, but one customer.
-    customer = np.searchsorted(batches.data.offsets, batches.stretches.begin, side="right")[row]
-    next_item, whole_sequence = recalls(rank, customer, cutoffs)
+    rank, user, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    next_item, whole_sequence = recalls(rank, user, CUTOFFS)
     return HeldOutScores(
         loss=float(loss.mean(dtype=np.float64)),
         entropy=float(entropy.mean(dtype=np.float64)),
         recall_next_item=next_item,
         recall_whole_sequence=whole_sequence,
-        n_customers=len(np.unique(customer)),
+        n_customers=len(np.unique(user)),
         n_purchases=int((rank > 0).sum()),
     )
 
 
 def score_customers(run: Run, advance: Callable[[int, int], None] = lambda done, total: None) -> HeldOutScores:
-    """Return what an original architecture scores on the customers that its run neither learned from nor chose by."""
+    """Return what an original decoder scores on the customers that its run neither learned from nor chose by."""
     data, chosen = run.open_data(), run.config.original
     users = make_split(data, run.config.split).tests[0].user_index
-    batches = OriginalBatches(data, customer_stretches(data, users, chosen.seq_max_len), chosen.batch_size)
-    return score_held_out(load_transformer(run, data), batches, advance=advance)
+    model = load_transformer(run, data)
+    return score_held_out(model, data, users, chosen.seq_max_len, chosen.batch_size, advance)

@@ -1,29 +1,30 @@
 """The text transformer: learns from the catalogue's texts alone, and gives every item a vector for the item map."""
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Final
 
 import numpy as np
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from recsys.config import Config
-from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
-from recsys.modeling.decoder.losses import full_softmax_loss
-from recsys.modeling.original.module import EpochModule
-from recsys.modeling.original.text_batches import MAX_TOKENS, TextBatch, TextBatches, Texts, split_rows
+from recsys.config import TextModelConfig
+from recsys.data.purchases import Purchases
+from recsys.modeling.decoder.weights import load_weights
+from recsys.modeling.original.embeddings import read_vectors, write_vectors
+from recsys.modeling.original.recommender import tensor_shape
+from recsys.modeling.original.texts import MAX_TOKENS, TextBatch, Texts, tokenised_items
+from recsys.runs import TEXT_VECTORS_FILE, WEIGHTS_FILE, Run
+from recsys.storage import file_hash, replacing
 
 #: Share of activations dropped while training, as in the original.
 _DROPOUT: Final = 0.2
-#: Share of the target that is spread over all tokens, as in the original: losses compare only where it is the same.
-_LABEL_SMOOTHING: Final = 0.1
 #: Tokens, padding included, that are read at a time when items get their vectors.
 _CHUNK_TOKENS = 16_384
-#: Places whose logits are made at a time where a held-out text is judged.
-_CHUNK_PLACES = 256
+#: Raised whenever the same weights and texts would give other vectors.
+_MAKING = 1
 
 
 class PositionalEncoding(nn.Module):
@@ -50,37 +51,21 @@ class PositionalEncoding(nn.Module):
         return encoded
 
 
-class TextTransformer(EpochModule):
-    """Read an item's text; learn by saying the next token, as ``config.objective`` has it.
+class TextTransformer(nn.Module):
+    """Read an item's text; ``config.objective`` says which positions each sees."""
 
-    Without texts it can be loaded and asked for vectors, but not trained.
-    """
-
-    validation_metric = "val_loss"
-    log_every_n_steps = 10
-
-    def __init__(self, config: Config, texts: Texts | None = None, vocabulary_size: int = 30_522) -> None:
+    def __init__(self, config: TextModelConfig, vocabulary_size: int) -> None:
         super().__init__()
-        self.config, text_model = config, config.text_model
-        self.objective = text_model.objective
-        self.item_embeddings = nn.Embedding(vocabulary_size, text_model.width)
-        self.positional_encoding = PositionalEncoding(text_model.width, _DROPOUT, MAX_TOKENS)
-        width, n_heads = text_model.width, text_model.n_heads
+        self.objective = config.objective
+        self.item_embeddings = nn.Embedding(vocabulary_size, config.width)
+        self.positional_encoding = PositionalEncoding(config.width, _DROPOUT, MAX_TOKENS)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, n_heads, dropout=_DROPOUT, batch_first=True)
-            for _ in range(text_model.n_layers)
+            nn.TransformerEncoderLayer(config.width, config.n_heads, dropout=_DROPOUT, batch_first=True)
+            for _ in range(config.n_layers)
         )
-        self.output_layer = nn.Linear(text_model.width, vocabulary_size)
-        if texts is not None:
-            learned, held_out = split_rows(len(texts), HELD_OUT_SHARE, HELD_OUT_SEED)
-            self.batches = TextBatches(texts, learned, text_model, config.seed)
-            self.held_out = TextBatches(texts, held_out, text_model, config.seed + 1)
+        self.output_layer = nn.Linear(config.width, vocabulary_size)
 
-    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``: all, since it is the model (and prints as published)."""
-        return state
-
-    def forward(self, token_BT: Tensor, is_padding_BT: Tensor | None = None) -> Tensor:
+    def forward(self, token_BT: Tensor, is_padding_BT: Tensor) -> Tensor:
         """Return the last layer's states (B, T, D); ``is_padding_BT`` bool are positions that nobody may attend to."""
         x_BTD: Tensor = self.positional_encoding(self.item_embeddings(token_BT))
         n_tokens = token_BT.shape[1]
@@ -91,42 +76,49 @@ class TextTransformer(EpochModule):
             x_BTD = layer(x_BTD, src_mask=later_TT, src_key_padding_mask=is_padding_BT)
         return x_BTD
 
-    def target_states(self, batch: TextBatch) -> Tensor:
+    def states_at(self, batch: TextBatch) -> Tensor:
         """Return the states (M, D) at the places of the targets: logits are made there alone, which saves most work."""
         states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
         return states_BTD.flatten(0, 1)[batch.place_M]
 
-    def training_step(self, batch: TextBatch) -> Tensor:
-        """Return the smoothed cross-entropy of what the batch asks."""
-        head = self.output_layer
-        states_MD = self.target_states(batch)
-        loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=_LABEL_SMOOTHING)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))
-        return loss
 
-    def validation_step(self, batch: TextBatch) -> None:
-        """Log the loss that training has, and beside it cross-entropy without smoothing and the share said right."""
-        states_MD, n_targets = self.target_states(batch), len(batch.target_M)
-        smoothed, plain, right = 0.0, 0.0, 0.0
-        # The logits of all places at once would be gigabytes.
-        chunks = torch.split(states_MD, _CHUNK_PLACES), torch.split(batch.target_M, _CHUNK_PLACES)
-        for states_CD, target_C in zip(*chunks, strict=True):
-            logits_CV = self.output_layer(states_CD).float()
-            loss_sum = partial(nn.functional.cross_entropy, logits_CV, target_C, reduction="sum")
-            smoothed += float(loss_sum(label_smoothing=_LABEL_SMOOTHING))
-            plain += float(loss_sum())
-            right += float((logits_CV.argmax(-1) == target_C).sum())
-        values = {"val_loss": smoothed, "val_cross_entropy": plain, "val_accuracy": right}
-        means = {name: value / max(n_targets, 1) for name, value in values.items()}
-        self.log_dict(means, batch_size=n_targets, sync_dist=True)
+def run_text_vectors(
+    run: Run,
+    data: Purchases,
+    rows: np.ndarray | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Return the vector (R, D) float32 of each item ``rows`` + 1, or of all, by the text transformer of a run.
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam with a linear warm-up; early stopping ends the run, so the rate stays up afterwards."""
-        training = self.config.training
-        optimizer = torch.optim.Adam(self.parameters(), lr=training.lr, fused=True)
-        warmup = max(round(training.warmup_fraction * len(self.batches) * training.epochs), 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    Vectors of all texts are kept beside the weights, and read from there as long as weights, texts and tokens are those
+    that they were made from. For some ``rows`` whose vectors are not there, only their texts are read; nothing is kept.
+
+    Raises:
+        RunError: the run's weights are no text transformer's.
+        RecsysError: the vectors cannot be written.
+    """
+    weights, kept, config = run.folder / WEIGHTS_FILE, run.folder / TEXT_VECTORS_FILE, run.config.text_model
+    texts, text_of_item = tokenised_items(run.config, data)
+    wanted = text_of_item if rows is None else text_of_item[rows]
+    # All that decides the vectors: weights, shape of the model, tokens of the distinct texts.
+    settings = [_MAKING, file_hash(weights), config.model_dump(mode="json")]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    offsets = np.cumsum([0, *texts.lengths])
+    for array in (torch.cat(texts.tokens).int().numpy(), offsets, texts.special.numpy()):
+        digest.update(array.tobytes())
+    vectors = read_vectors(kept, (len(texts), config.width), digest.hexdigest())
+    if vectors is None:
+        model = TextTransformer(config, tensor_shape(weights, "item_embeddings.weight", "text transformer")[0])
+        load_weights(model, weights)
+        if rows is not None:
+            used, wanted = np.unique(wanted, return_inverse=True)
+            texts = texts.take(used)
+        vectors = text_vectors(model, texts, advance)
+        if rows is None:
+            with replacing(kept) as aside:
+                write_vectors(vectors, aside, digest.hexdigest())
+    result: np.ndarray = vectors[wanted]
+    return result
 
 
 def text_vectors(
@@ -142,10 +134,10 @@ def text_vectors(
     vectors = np.zeros((len(texts), model.output_layer.in_features), dtype=np.float32)
     with torch.inference_mode():
         for rows in _chunks(texts.lengths):
-            token_BT = texts.batch(rows).to(model.device)
+            token_BT = texts.batch(rows).to(model.output_layer.weight.device)
             is_padding_BT = token_BT == texts.padding
             states_BTD = model(token_BT, is_padding_BT)
-            counted_BT = texts.is_word(token_BT)
+            counted_BT = ~torch.isin(token_BT, texts.special.to(token_BT.device))
             counted_BT = torch.where(counted_BT.any(1, keepdim=True), counted_BT, ~is_padding_BT)
             weight_BT1 = counted_BT.unsqueeze(-1).to(states_BTD.dtype)
             mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)

@@ -11,10 +11,7 @@ from recsys.modeling.recommenders.candidates import Candidates
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Ranked items for each user, best first.
-
-    Shapes: Q users, K items each. Every row is full: K distinct allowed items.
-    """
+    """Ranked items for each of Q users, best first. Every row is full: K distinct allowed items."""
 
     user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,17 +19,6 @@ class Candidates:
 
     allowed: np.ndarray  # (V,) bool over item_index, V = n_items + 1; position 0 (padding) is False
     exclude_seen: bool = False  # whether a user's own past items are left out of that user's list
-
-
-class ItemIds(Protocol):
-    """Whatever knows the ids of items: a log, or a snapshot."""
-
-    @property
-    def item_ids(self) -> pa.Array:
-        """External ids, position i for item_index i+1."""
-
-    def item_index_of(self, item_ids: pa.Array) -> np.ndarray:
-        """Return the item_index of external ids; 0 where the id is unknown."""
 
 
 def all_items(n_items: int) -> np.ndarray:
@@ -74,7 +62,7 @@ def candidates_at(
     return allowed
 
 
-def read_item_list(path: Path, known: ItemIds) -> np.ndarray:
+def read_item_list(path: Path, log: Purchases) -> np.ndarray:
     """Return the item_index (n,) of the item ids in a file: text with one a line, or Parquet with ``item_id``.
 
     Raises:
@@ -94,31 +82,27 @@ def read_item_list(path: Path, known: ItemIds) -> np.ndarray:
         ) from error
     if not len(ids):
         raise DataError(f"{path} holds no item ids; expected one a line")
-    return known_items(ids, known, str(path))
+    return known_items(ids, log, str(path))
 
 
-def known_items(ids: pa.Array, known: ItemIds, origin: str) -> np.ndarray:
+def known_items(ids: pa.Array, log: Purchases, origin: str) -> np.ndarray:
     """Return the item_index (n,) of ``ids``.
 
     Raises:
         DataError: one is not known; ``origin`` says where it was written.
     """
-    index = known.item_index_of(ids)
+    index = log.item_index_of(ids)
     unknown = np.flatnonzero(index == 0)
     if len(unknown):
         raise DataError(
             f"{origin}: {len(unknown)} of {len(ids)} items are unknown, such as {ids[int(unknown[0])].as_py()!r}; "
-            f"expected ids as in the source, such as {known.item_ids[0].as_py()!r}"
+            f"expected ids as in the source, such as {log.item_ids[0].as_py()!r}"
         )
     return index
 
 
 def require_enough(candidates: Candidates, k: int) -> None:
-    """Refuse lists longer than the items that may be recommended.
-
-    Raises:
-        DataError: fewer than ``k`` items are allowed.
-    """
+    """Refuse lists longer than the items that may be recommended with a DataError."""
     n_allowed = int(np.count_nonzero(candidates.allowed))
     if n_allowed < k:
         raise DataError(

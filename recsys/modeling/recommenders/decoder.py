@@ -10,9 +10,11 @@ from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.recommenders.base import Recommendations, Recommender
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
 from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.runs import WEIGHTS_FILE, Run
 from recsys.schema import DECODER
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.queries import Queries, SnapshotSource, query_at
@@ -24,7 +26,6 @@ from recsys.signals.user_codes import UserCodes
 class Reading:
     """Some histories as the model reads them: made once, and enough for lists, reasons and continuations."""
 
-    histories: Histories
     sequences: SequenceTensors
     queries: QueryTensors
     query_QD: Tensor | None  # None where the model has no transformer
@@ -86,12 +87,11 @@ class DecoderRecommender:
 
     def read(self, histories: Histories, max_length: int | None = None) -> Reading:
         """Return ``histories`` as the model reads them, at most ``max_length`` positions of each."""
-        device = self.model.item_bias.device
+        device, longest = self.model.item_bias.device, max_length or self.model.config.max_length
         codes = None if histories.given else self.user_codes
-        longest = self.model.config.max_length if max_length is None else max_length
         sequences, queries = query_at(self.snapshots, histories, longest, codes, lifts=self.model.reads_lifts)
         read = SequenceTensors.from_arrays(sequences, device), QueryTensors.from_arrays(queries, device)
-        return Reading(histories, *read, self.model.read(*read), queries)
+        return Reading(*read, self.model.read(*read), queries)
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,15 @@ class PurchaseReader:
 
     def __init__(self, decoder: DecoderRecommender, histories: Histories, *, n_context: int, n_new: int) -> None:
         """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
-        self.model = model = decoder.model
-        item_tower, transformer = model.transformer()
-        self._tower, self._transformer = item_tower, transformer
+        self.model = decoder.model
+        self._tower, self._transformer = self.model.transformer()
         reading = decoder.read(histories, n_context)
-        sequences, self.queries = reading.sequences, reading.queries
-        item_BT = sequences.item_BT
+        self.queries, item_BT, gap_BT = reading.queries, reading.sequences.item_BT, reading.sequences.gap_days_BT
         self.newest_R, self.gap_R = self.queries.position_Q, self.queries.days_until_query_Q
-        self.cache = transformer.new_cache(len(histories), item_BT.shape[1] + n_new)
+        self.cache = self._transformer.new_cache(len(histories), item_BT.shape[1] + n_new)
         position_BT = torch.arange(item_BT.shape[1]).expand_as(item_BT)
-        state_BTD = transformer.extend(
-            model.inputs(sequences), sequences.gap_days_BT, position_BT, item_BT > 0, self.cache
-        )
+        input_BTD = self.model.inputs(reading.sequences)
+        state_BTD = self._transformer.extend(input_BTD, gap_BT, position_BT, item_BT > 0, self.cache)
         self.logits_RV = self._logits(state_BTD[self.queries.row_Q, self.newest_R], self.gap_R)
 
     def extend(self, item_R: Tensor) -> None:
@@ -178,3 +175,12 @@ def signals_of(config: Config, log: Purchases) -> tuple[Snapshots, UserCodes | N
     """Return what a model of the settings ``config`` reads beside the log itself."""
     user_codes = UserCodes.from_users(log.users) if config.model.customer else None
     return Snapshots(log, promotions=config.model.promotions), user_codes
+
+
+def load_purchase_decoder(run: Run, snapshots: SnapshotSource, user_codes: UserCodes | None) -> DecoderRecommender:
+    """Return our decoder of a run over ``snapshots``; a RunError says where the weights do not fit."""
+    n_promoted = 0 if snapshots.promotions is None else len(snapshots.promotions.features)
+    with torch.random.fork_rng(devices=[]):  # what is drawn for a fresh model is overwritten at once
+        model = build_purchase_model(run.config, snapshots.codes, user_codes, n_promoted)
+    load_weights(model, run.folder / WEIGHTS_FILE)
+    return DecoderRecommender(model, snapshots, user_codes)

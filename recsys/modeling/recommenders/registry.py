@@ -1,8 +1,9 @@
 """All rules and classical models by name: NumPy, SciPy and `implicit`, no training loop of ours."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Final
+from typing import Final
 
 from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
@@ -10,27 +11,31 @@ from recsys.errors import ConfigError
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.rules import FitFunction, LogCheck
 from recsys.schema import DECODER, in_report_order
+
+#: Fits a system to what is known of everybody at a day. It may choose its settings on the fold, where there is one.
+FitFunction = Callable[[Histories, Config, Fold | None], Recommender]
 
 
 def collect_systems() -> dict[str, FitFunction]:
     """Return what fits each system of ``rules``, by name, in the order in which reports show them.
 
-    Systems that reports know come first, others follow by name.
-
     Raises:
         ConfigError: two files hold a system of the same name.
     """
-    systems: dict[str, FitFunction] = _collect("SYSTEMS")
+    systems: dict[str, FitFunction] = {}
+    for module in iter_modules(rules.__path__):
+        found = getattr(import_module(f"{rules.__name__}.{module.name}"), "SYSTEMS", {})
+        if twice := systems.keys() & found.keys():
+            raise ConfigError(f"{module.name}.py holds {', '.join(twice)}, as another file of rules does; rename one")
+        systems |= found
     return {name: systems[name] for name in in_report_order(systems)}
 
 
 def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
     """Return the baseline ``name`` fitted to ``known``, the histories of everybody at a day.
 
-    Of ``config``, ``baselines``, ``seed`` and ``predict.segment`` are read. Settings are chosen on the fold
-    ``validation``, with what was known at its day; None takes middle values.
+    Settings are chosen on the fold ``validation``, with what was known at its day; None takes middle values.
 
     Raises:
         ConfigError: there is no such baseline.
@@ -40,39 +45,21 @@ def fit_baseline(name: str, known: Histories, config: Config, validation: Fold |
     return BASELINES[name](known, config, validation)
 
 
-def can_fit(name: str, log: Purchases, config: Config) -> bool:
-    """Return whether ``log`` holds what the baseline ``name`` needs: variants need an item column that names products.
-
-    Raises:
-        ConfigError: there is no such baseline.
-    """
-    require_baseline(name)
-    return name not in _CAN_FIT or _CAN_FIT[name](log, config)
+def systems_of(config: Config, log: Purchases) -> list[str]:
+    """Return the decoder and the configured baselines, which exist; variants only where ``log`` has their column."""
+    has_variants = config.baselines.variant_column in log.items.columns
+    for name in config.baselines.systems:
+        require_baseline(name)
+    return [DECODER, *(name for name in config.baselines.systems if name != "variants" or has_variants)]
 
 
 def require_baseline(name: str) -> None:
-    """Refuse a name that no file of ``rules`` holds.
-
-    Raises:
-        ConfigError: there is no such baseline.
-    """
+    """Refuse a name that no file of ``rules`` holds with a ConfigError."""
     if name not in BASELINES:
         raise ConfigError(
             f"there is no system {name!r} among the rules; beside {DECODER} there are {', '.join(BASELINES)}"
         )
 
 
-def _collect(attribute: str) -> dict[str, Any]:
-    """Return the dictionary ``attribute`` of every file of ``rules`` that has one, all in one."""
-    collected: dict[str, Any] = {}
-    for module in iter_modules(rules.__path__):
-        entries = getattr(import_module(f"{rules.__name__}.{module.name}"), attribute, {})
-        if twice := collected.keys() & entries.keys():
-            raise ConfigError(f"{module.name}.py holds {', '.join(twice)}, as another file of rules does; rename one")
-        collected |= entries
-    return collected
-
-
 #: How each baseline is fitted, by the name under which it is reported.
 BASELINES: Final = collect_systems()
-_CAN_FIT: Final[dict[str, LogCheck]] = _collect("CAN_FIT")

@@ -4,7 +4,7 @@ Nothing here is ever as large as users × items: pairs (user, item) that have a 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from recsys.data.purchases import Histories
 #: Users of a chunk at most, and their events at most: together they bound memory at a few hundred megabytes.
 MAX_USERS = 8_192
 MAX_EVENTS = 2_000_000
-#: Added to every rank in a fusion, so that first ranks do not decide alone (60 in the paper).
-FUSION_OFFSET = 60
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,11 @@ class Pairs:
         return Pairs(self.row[keep], self.item[keep], self.score[keep], self.last[keep])
 
 
-def united(first: Pairs, second: Pairs) -> Pairs:
-    """Return the pairs of both; no (row, item) may be in both."""
-    columns = {
-        field.name: np.concatenate([getattr(part, field.name) for part in (first, second)]) for field in fields(Pairs)
-    }
-    return Pairs(**columns).where(np.argsort(columns["row"], kind="stable"))
+def united(*parts: Pairs) -> Pairs:
+    """Return the pairs of all parts; no (row, item) may be in two of them."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    together = Pairs(*(np.concatenate(column) for column in columns))
+    return together.where(np.argsort(together.row, kind="stable"))
 
 
 def user_chunks(histories: Histories, max_events: int = MAX_EVENTS) -> Iterator[slice]:
@@ -60,12 +57,8 @@ def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: n
     key = row * (int(item.max()) + 1) + item
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    first, score, last = (
-        order[starts],
-        np.add.reduceat(weight[order], starts),
-        np.maximum.reduceat(position[order], starts),
-    )
-    return Pairs(row[first], item[first], score, last)
+    score, last = np.add.reduceat(weight[order], starts), np.maximum.reduceat(position[order], starts)
+    return Pairs(row[order[starts]], item[order[starts]], score, last)
 
 
 def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,24 +87,6 @@ def _within_reach(pairs: Pairs, n_rows: int, k: int) -> np.ndarray:
         reach[row] = np.partition(score, len(score) - k)[len(score) - k]
     kept: np.ndarray = pairs.score >= np.repeat(reach, np.diff(bounds))
     return kept
-
-
-def fuse_reciprocal_ranks(lists: tuple[np.ndarray, ...], k: int) -> np.ndarray:
-    """Return the ``k`` best items (Q, k) int32 of several lists per user, each (Q, any length) padded with 0.
-
-    An item's score is the sum over the lists that hold it of ``1 / (60 + rank)`` (Cormack, Clarke and Büttcher 2009,
-    "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods"). Of equal scores the item that
-    stands in an earlier list comes first, then the smaller item_index. Rows with fewer distinct items end in 0.
-
-    >>> fuse_reciprocal_ranks((np.array([[1, 2]]), np.array([[3, 2]])), 3)
-    array([[2, 1, 3]], dtype=int32)
-    """
-    parts = []
-    for number, items in enumerate(lists):
-        row, rank = np.nonzero(items)
-        parts.append((row, items[row, rank], 1 / (FUSION_OFFSET + 1 + rank), np.full(len(row), -number)))
-    together = sum_pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    return top_k(together, len(lists[0]), k)[0]
 
 
 def unseen(pairs: Pairs, seen_row: np.ndarray, seen_item: np.ndarray) -> np.ndarray:

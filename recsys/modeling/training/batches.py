@@ -13,20 +13,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from recsys.data.purchases import Windows, cut_windows, event_positions
-from recsys.evaluation.splits import Fold, Split, window_fold
-from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
+from recsys.config import Config
+from recsys.data.purchases import cut_windows, event_positions
+from recsys.evaluation.splits import Split, window_fold
+from recsys.modeling.decoder.inputs import OnDevice, QueryTensors, SequenceTensors
 from recsys.signals.co_purchases import days_counted_for_training
-from recsys.signals.queries import Queries, assemble, build_queries
+from recsys.signals.queries import assemble, build_queries
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
 #: Whole-window queries a batch at most: each scores the catalogue, so they bound the memory of a step.
 MOST_QUERIES: Final = 400
+#: Queries, and about so many rows of item features, by which components are scaled.
+_N_SCALED_BY, _N_ROWS_SCALED_BY = 2000, 200_000
+#: Queries over whose catalogues the even chance of past items is taken.
+_N_WEIGHED = 256
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(OnDevice):
     """What one training step sees."""
 
     sequences: SequenceTensors
@@ -35,17 +40,6 @@ class Batch:
     queries: QueryTensors
     target_query_n: Tensor  # int64 query of each target of the queries
     target_item_n: Tensor  # int64
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """Return the same on ``device``."""
-        return Batch(
-            self.sequences.to(device),
-            self.target_BT.to(device),
-            self.days_until_next_BT.to(device),
-            self.queries.to(device),
-            self.target_query_n.to(device),
-            self.target_item_n.to(device),
-        )
 
 
 def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[np.ndarray]:
@@ -70,45 +64,22 @@ class TrainingBatches(IterableDataset[Batch]):
     """
 
     def __init__(
-        self,
-        snapshots: Snapshots,
-        split: Split,
-        *,
-        user_codes: UserCodes | None,
-        lifts: bool,
-        max_length: int,
-        batch_tokens: int,
-        query_windows: int,
-        horizon_days: int,
-        seed: int,
-        recent_days: int | None = None,
-        batch_queries: int = MOST_QUERIES,
+        self, config: Config, snapshots: Snapshots, split: Split, user_codes: UserCodes | None, *, lifts: bool
     ) -> None:
-        """Take the log with its snapshots, and what of it is learned from.
-
-        Args:
-            snapshots: of the log.
-            split: up to where each history may be learned from.
-            user_codes: of the users, where the model reads them.
-            lifts: whether co-purchases are read.
-            max_length: positions T of a window.
-            batch_tokens: events a batch, padding included.
-            query_windows: windows before the cutoff that are asked for.
-            horizon_days: length of a window in days.
-            seed: of the order.
-            recent_days: learn from the last n days before the cutoff only.
-            batch_queries: queries a batch at most.
-        """
+        """Take the log with its snapshots, up to where it may be learned from, and what is read beside it."""
         self.snapshots, self.log, self.split = snapshots, snapshots.log, split
         self.user_codes, self.lifts = user_codes, lifts
-        recent = self.log.offsets[:-1] if recent_days is None else self.log.ends_before(split.train_day - recent_days)
+        training, has_dates = config.training, config.split.protocol == "weekly"
+        recent = self.log.offsets[:-1]
+        if has_dates and training.recent_days is not None:
+            recent = self.log.ends_before(split.train_day - training.recent_days)
+        self.max_events = config.model.max_length - 1
         self.first_target = np.minimum(recent, split.train_end)
-        self.windows = cut_windows(self.first_target, split.train_end, max_length - 1)
-        self.max_events = max_length - 1
-        self.batch_tokens, self.batch_queries = max(batch_tokens, max_length), batch_queries
-        self.query_windows, self.horizon_days = query_windows, horizon_days
-        self.seed, self.rank, self.world_size = seed, 0, 1
-        self.epoch = 0
+        self.windows = cut_windows(self.first_target, split.train_end, self.max_events)
+        self.batch_tokens = max(training.batch_tokens, config.model.max_length)
+        self.query_windows, self.horizon_days = training.query_windows if has_dates else 0, config.split.horizon_days
+        self.batch_queries = MOST_QUERIES
+        self.seed, self.epoch, self.rank, self.world_size = config.seed, 0, 0, 1
         self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0)))
 
     @property
@@ -129,48 +100,60 @@ class TrainingBatches(IterableDataset[Batch]):
         for number in order[self.rank :: self.world_size]:
             yield self._collate(np.sort(packed[number]), queries, random)
 
-    def first_queries(self, n_queries: int = 2000) -> QueryTensors:
-        """Return some queries of the first epoch, at most ``n_queries``: what components are scaled by."""
+    def first_inputs(self) -> tuple[QueryTensors, QueryTensors, Tensor] | None:
+        """Return queries of the first epoch, a few of them, and item features (n, F) float32 at its days.
+
+        None where there is no query: the protocol has no dates, or no window is to be asked about.
+        """
         random = np.random.default_rng((self.seed, 0))
         queries = self._fold_queries(random)
-        chosen = random.permutation(len(queries.window))[:n_queries]
-        rows, position = np.arange(len(chosen)), np.zeros(len(chosen), dtype=np.int64)
-        return QueryTensors.from_arrays(self._build(queries, chosen, rows, position))
+        chosen = random.permutation(len(queries.window))[:_N_SCALED_BY]
+        if not len(chosen):
+            return None
+        place = np.zeros(len(chosen), dtype=np.int64)  # components read no sequences
+        some, few = (self._query_tensors(queries, chosen[:n], place[:n], place[:n]) for n in (_N_SCALED_BY, _N_WEIGHED))
+        rows = np.concatenate([self.snapshots.at(int(day)).item_features[1:] for day in np.unique(queries.day)])
+        return some, few, torch.from_numpy(rows[:: max(len(rows) // _N_ROWS_SCALED_BY, 1)])
 
-    def item_rows(self, n_rows: int = 200_000) -> Tensor:
-        """Return the item features (n, F) float32 at the days of the first epoch, about ``n_rows`` of them."""
-        days = np.unique(self._fold_queries(np.random.default_rng((self.seed, 0))).day)
-        tables = [self.snapshots.at(int(day)).item_features[1:] for day in days]
-        n_features = self.snapshots.at(self.split.train_day).item_features.shape[1]
-        rows = np.concatenate([np.zeros((0, n_features), dtype=np.float32), *tables])
-        return torch.from_numpy(rows[:: max(len(rows) // n_rows, 1)])
-
-    def _build(self, queries: "_FoldQueries", chosen: np.ndarray, rows: np.ndarray, position: np.ndarray) -> Queries:
+    def _query_tensors(
+        self, queries: "_FoldQueries", chosen: np.ndarray, rows: np.ndarray, position: np.ndarray
+    ) -> QueryTensors:
+        """Return the queries ``chosen``, each about a position of one of the rows of a batch."""
         day = queries.day[chosen]
-        return build_queries(
-            self.snapshots,
-            self.log,
-            queries.user_index[chosen],
-            queries.end[chosen],
-            day,
-            rows=rows,
-            position=position,
-            lifts=self.lifts,
-            lift_day=days_counted_for_training(day, self.log.first_day),
-        )
+        lift_day = days_counted_for_training(day, self.log.first_day)
+        known = self.snapshots, self.log, queries.user_index[chosen], queries.end[chosen], day
+        arrays = build_queries(*known, rows=rows, position=position, lifts=self.lifts, lift_day=lift_day)
+        return QueryTensors.from_arrays(arrays)
 
     def _fold_queries(self, random: np.random.Generator) -> "_FoldQueries":
         """Ask at ``query_windows`` days, a horizon apart, the newest as late as its whole window may be learned from.
 
         The days shift by a random number of days each epoch, so that every weekday is asked; by fewer where the data
-        are so short that no day would be left.
+        are so short that no day would be left. A user is asked who has a window that reaches the day.
         """
-        newest = self.split.train_day - self.horizon_days
-        n_shifts = min(self.horizon_days, max(newest - self.log.first_day, 1))
+        log, windows, horizon = self.log, self.windows, self.horizon_days
+        newest = self.split.train_day - horizon
+        n_shifts = min(horizon, max(newest - log.first_day, 1))
         shift = int(random.integers(n_shifts)) if self.query_windows else 0
-        days = [newest - shift - back * self.horizon_days for back in range(self.query_windows)]
-        folds = [window_fold(self.log, day, self.horizon_days) for day in days if day > self.log.first_day]
-        return _FoldQueries.from_folds(folds, self.windows, self.first_target, self.max_events)
+        columns, items, n_targets = [np.zeros((5, 0), dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0
+        for start_day in (newest - shift - back * horizon for back in range(self.query_windows)):
+            if start_day <= log.first_day:
+                break
+            fold = window_fold(log, start_day, horizon)
+            edges, day = fold.target_offsets + n_targets, np.full(len(fold.user_index), start_day)
+            columns.append(np.stack([fold.user_index, fold.history_end[fold.user_index], day, edges[:-1], edges[1:]]))
+            items.append(fold.target_item.astype(np.int64))
+            n_targets += len(fold.target_item)
+        queries = np.concatenate(columns, axis=1)
+        user, end = queries[:2]
+        first, behind = windows.first_of_user[user], windows.first_of_user[user + 1]
+        n_known = end - self.first_target[user]
+        oldest = windows.length[np.minimum(first, len(windows.length) - 1)]
+        window = first + np.maximum(-(-(n_known - oldest) // self.max_events), 0)
+        reaches = (n_known >= 0) & (window < behind)
+        order = np.flatnonzero(reaches)[np.argsort(window[reaches], kind="stable")]
+        user, end, day, target_begin, target_end = queries[:, order]
+        return _FoldQueries(window[order], user, end, day, target_begin, target_end, np.concatenate(items))
 
     def _collate(self, rows: np.ndarray, queries: "_FoldQueries", random: np.random.Generator) -> Batch:
         log, windows = self.log, self.windows
@@ -185,16 +168,16 @@ class TrainingBatches(IterableDataset[Batch]):
         wait_BT = np.where(has_target_BT, log.day[position_BT] - days_BT, 0)
         wait_BT[at_start, 0] = 0
         chosen = queries.choose(rows, self.batch_queries, random)
-        row = np.searchsorted(rows, queries.window[chosen])
-        position = queries.end[chosen] - windows.start[queries.window[chosen]]
-        target_query, target_item = queries.targets(chosen)
+        window = queries.window[chosen]
+        position = queries.end[chosen] - windows.start[window]
+        target_query, place = event_positions(queries.target_begin[chosen], queries.target_end[chosen])
         return Batch(
             sequences=SequenceTensors.from_arrays(sequences),
             target_BT=torch.from_numpy(target_BT),
             days_until_next_BT=torch.from_numpy(wait_BT.astype(np.int64)),
-            queries=QueryTensors.from_arrays(self._build(queries, chosen, row, position)),
+            queries=self._query_tensors(queries, chosen, np.searchsorted(rows, window), position),
             target_query_n=torch.from_numpy(target_query),
-            target_item_n=torch.from_numpy(target_item),
+            target_item_n=torch.from_numpy(queries.target_item[place]),
         )
 
 
@@ -208,29 +191,7 @@ class _FoldQueries:
     day: np.ndarray  # (A,)
     target_begin: np.ndarray  # (A,) targets are target_item[begin:end]
     target_end: np.ndarray  # (A,)
-    target_item: np.ndarray
-
-    @classmethod
-    def from_folds(
-        cls, folds: list[Fold], windows: Windows, first_target: np.ndarray, max_events: int
-    ) -> "_FoldQueries":
-        """Gather the queries of ``folds`` whose user has a window that reaches the day."""
-        shifts = np.cumsum([0] + [len(fold.target_item) for fold in folds])
-        empty = np.zeros(0, dtype=np.int64)
-        user = np.concatenate([empty, *(fold.user_index for fold in folds)]).astype(np.int64)
-        end = np.concatenate([empty, *(fold.history_end[fold.user_index] for fold in folds)])
-        day = np.concatenate([empty, *(np.full(len(fold.user_index), fold.start_day) for fold in folds)])
-        edges = [fold.target_offsets + shift for fold, shift in zip(folds, shifts, strict=False)]
-        target_begin = np.concatenate([empty, *(edge[:-1] for edge in edges)])
-        target_end = np.concatenate([empty, *(edge[1:] for edge in edges)])
-        n_known = end - first_target[user]
-        n_windows = windows.first_of_user[user + 1] - windows.first_of_user[user]
-        oldest = windows.length[np.minimum(windows.first_of_user[user], len(windows.length) - 1)]
-        window = windows.first_of_user[user] + np.maximum(-(-(n_known - oldest) // max_events), 0)
-        keep = (n_windows > 0) & (n_known >= 0) & (window < windows.first_of_user[user + 1])
-        order = np.flatnonzero(keep)[np.argsort(window[keep], kind="stable")]
-        items = np.concatenate([empty, *(fold.target_item for fold in folds)]).astype(np.int64)
-        return cls(window[order], user[order], end[order], day[order], target_begin[order], target_end[order], items)
+    target_item: np.ndarray  # int64
 
     def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
         """Return the queries that windows ``rows`` answer: whole days at random until ``at_most`` are taken.
@@ -239,12 +200,6 @@ class _FoldQueries:
         """
         first, last = np.searchsorted(self.window, rows), np.searchsorted(self.window, rows, side="right")
         answered = event_positions(first, last)[1]
-        days = random.permutation(np.unique(self.day[answered]))
-        rank_of_day = {int(day): rank for rank, day in enumerate(days)}
-        rank = np.array([rank_of_day[int(day)] for day in self.day[answered]], dtype=np.int64)
-        return np.sort(answered[np.argsort(rank, kind="stable")[:at_most]])
-
-    def targets(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (query, item) int64 of all targets of the chosen queries; query counts within ``chosen``."""
-        query, place = event_positions(self.target_begin[chosen], self.target_end[chosen])
-        return query, self.target_item[place]
+        days, day_place = np.unique(self.day[answered], return_inverse=True)
+        rank_of_day = np.argsort(random.permutation(len(days)))
+        return np.sort(answered[np.argsort(rank_of_day[day_place], kind="stable")[:at_most]])

@@ -1,10 +1,9 @@
 """Temperatures of the components, fitted to the validation window: what was learned by heart weighs less.
 
-Components trained for many epochs on the same windows become overconfident. Each (the transformer's product, the bias,
-sales, categories, …) therefore gets one factor, and past items one shift, by which the held-out purchases become most
-likely: temperature scaling (Guo et al., 2017) with a temperature a component, or stacked generalisation (Wolpert, 1992)
-of the components. The factors are then folded into the weights of the model, so nothing that asks it needs to know of
-them.
+Components trained for many epochs on the same windows become overconfident. Each term of the logit therefore gets one
+factor, and past items one shift, by which the held-out purchases become most likely: temperature scaling (Guo et al.,
+2017) with a temperature a component, or stacked generalisation (Wolpert, 1992) of the components. The factors are then
+folded into the weights of the model, so nothing that asks it needs to know of them.
 """
 
 import copy
@@ -51,9 +50,8 @@ def fit_temperatures(
 ) -> Tensor:
     """Return the logarithms of the factors, and the shift, that make the targets of ``fold`` most likely.
 
-    They are in the order of :func:`temperature_names`, float32; zeros change nothing. Of many users some are drawn, by
-    ``seed``: at most 1,024, fewer where the catalogue is large. With ``exclude_seen``, where lists leave out past items
-    and no target is one, these are in the way of none.
+    They are in the order of :func:`temperature_names`, float32; zeros change nothing. Of many users some are drawn by
+    ``seed``. With ``exclude_seen``, where lists leave out past items and no target is one, these are in nobody's way.
     """
     model = decoder.model
     n_queries = max(min(_MOST_QUERIES, _MOST_ENTRIES // model.n_items), _FEWEST_QUERIES)
@@ -180,8 +178,10 @@ class _Chunk:
         other, slope = [], []
         for block in self._blocks:
             logits_BI = flat_I.expand(block.n_rows, -1)
-            for term, table_QI in self.tables.items():
-                logits_BI = torch.addcmul(logits_BI, factors[term], table_QI[block.rows])
+            for number, (term, table_QI) in enumerate(self.tables.items()):
+                # The first makes a table of its own, to which the others are added in place.
+                add = logits_BI.addcmul_ if number else logits_BI.addcmul
+                logits_BI = add(factors[term], table_QI[block.rows])
             logits_BI = logits_BI if self.tables else logits_BI.clone()
             for term, (place, score_C) in block.pairs.items():
                 logits_BI[place] += factors[term] * score_C

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pytorch_lightning.plugins.io import CheckpointIO
 from safetensors import safe_open
@@ -15,11 +15,9 @@ from torch import Tensor
 
 from recsys.config import Config
 from recsys.errors import RunError
-from recsys.modeling.decoder.weights import write_tensors
-from recsys.runs import config_in
-from recsys.storage import replacing
+from recsys.modeling.decoder.weights import save_weights
+from recsys.runs import CHECKPOINTS, LAST, config_in, has_checkpoint
 
-CHECKPOINTS, LAST = "checkpoints", "last.safetensors"
 _HEADER = "checkpoint"
 
 
@@ -27,29 +25,25 @@ class SafetensorsCheckpointIO(CheckpointIO):
     """Write and read Lightning's nested checkpoint dictionary as one safetensors file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Write ``checkpoint`` to ``path``, whole or not at all.
-
-        Raises:
-            TypeError: it holds something that is neither a tensor nor representable as JSON.
-        """
+        """Write ``checkpoint`` to ``path``, whole or not at all; a TypeError if it holds more than tensors and JSON."""
         tensors: dict[str, Tensor] = {}
         header = json.dumps(_encode(checkpoint, tensors))
-        with replacing(Path(path)) as aside:
-            write_tensors(tensors, aside, {_HEADER: header})
+        save_weights(tensors, Path(path), {_HEADER: header})
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Return the checkpoint in ``path``, tensors on the CPU.
-
-        Raises:
-            RunError: the file is missing, cut short, or not one of ours.
-        """
+        """Return the checkpoint in ``path``, tensors on the CPU; a RunError if it is missing or cut short."""
         try:
             with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})[_HEADER])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
-            return cast("dict[str, Any]", _decode(header, tensors))
+                made = {"tensor": file.get_tensor, "dict": dict, "tuple": tuple, "list": list}
+
+                def decoded(tagged: dict[str, Any]) -> object:  # called from the inside out
+                    ((tag, value),) = tagged.items()
+                    return made[tag](value)
+
+                checkpoint: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER], object_hook=decoded)
+            return checkpoint
         except Exception as error:  # safetensors raises a bare Exception type of its own for any damage
             raise RunError(f"{path} is not a whole checkpoint ({error}); remove it and train with --force") from error
 
@@ -58,27 +52,17 @@ class SafetensorsCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Return whether a run folder holds an epoch to go on from."""
-    return (folder / CHECKPOINTS / LAST).is_file()
-
-
 def next_epoch(folder: Path) -> int:
     """Return the number, from 0, of the first epoch that a run folder has not finished."""
     return int(SafetensorsCheckpointIO().load_checkpoint(folder / CHECKPOINTS / LAST)["epoch"]) + 1
 
 
 def require_resumable(folder: Path, config: Config) -> None:
-    """Refuse to go on with a training that left no epoch, or that began with other settings.
-
-    Raises:
-        RunError: it did.
-    """
+    """Refuse, by a RunError, to go on with a training that left no epoch, or that began with other settings."""
     if not has_checkpoint(folder):
         raise RunError(f"{folder} has no {CHECKPOINTS}/{LAST} to go on from; train without --resume")
-    before = config_in(folder)
     # More epochs may be asked for; anything else would make the result neither this run nor that one.
-    then, now = (one.model_dump(mode="json") for one in (before, config))
+    then, now = (one.model_dump(mode="json") for one in (config_in(folder), config))
     changed = [
         f"{section}.{key} was {then[section][key]}, is {value}"
         for section, values in now.items()
@@ -135,17 +119,3 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - an
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"a checkpoint may hold tensors and plain values, found {type(value).__name__}")
-
-
-def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any nested checkpoint value
-    """Undo :func:`_encode`."""
-    match value:
-        case {"tensor": name}:
-            return tensors[name]
-        case {"dict": pairs}:
-            return {_decode(key, tensors): _decode(item, tensors) for key, item in pairs}
-        case {"tuple": items}:
-            return tuple(_decode(item, tensors) for item in items)
-        case {"list": items}:
-            return [_decode(item, tensors) for item in items]
-    return value

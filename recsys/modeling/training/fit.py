@@ -4,14 +4,14 @@ import csv
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import MixedPrecision, Precision
 
@@ -20,22 +20,14 @@ from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, RunError
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.memory import KeptMemory
-from recsys.modeling.training.checkpoint import CHECKPOINTS, LAST, SafetensorsCheckpointIO, has_checkpoint, next_epoch
+from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO, next_epoch
 from recsys.modeling.training.module import PurchaseModule
-from recsys.runs import CONFIG_FILE, INFO_FILE, LOG_FILE, WEIGHTS_FILE
+from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, LOG_FILE, WEIGHTS_FILE, has_checkpoint
 from recsys.storage import code_version, replacing, write_json, write_text
 
 _TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
 #: Largest norm of the gradient: the usual 1, which cuts the jumps of the first steps.
 _GRADIENT_CLIP: Final = 1.0
-
-
-class TrainingBatchesSize(Protocol):
-    """What every module's batches say of themselves."""
-
-    @property
-    def n_events(self) -> int:
-        """Events, or tokens, of an epoch."""
 
 
 class TrainableModule(Protocol):
@@ -54,14 +46,11 @@ class TrainableModule(Protocol):
         """Steps between two logged ones."""
 
     @property
-    def batches(self) -> TrainingBatchesSize:
-        """What is learned from."""
+    def batches(self) -> Any:  # noqa: ANN401 - of any family
+        """What is learned from: ``n_events`` events, or tokens, an epoch."""
 
     def weights(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return what a run keeps of the module's ``state``."""
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Return the weights."""
 
 
 def fit(
@@ -74,20 +63,14 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     command: str = "",
 ) -> dict[str, Any]:
-    """Fit ``module`` and write its run to ``folder``; return what ``run.json`` holds.
+    """Fit ``module`` to ``log`` and write its run to ``folder``, which may exist; return what ``run.json`` holds.
 
-    Args:
-        config: the configuration of the run.
-        log: what it learns from.
-        module: as :func:`recsys.modeling.build.build_module` returns it.
-        folder: of the run; it may exist.
-        resume: go on from the last finished epoch there.
-        callbacks: Lightning's, such as a progress bar.
-        command: what was typed, for the run's records.
+    With ``resume`` it goes on from the last finished epoch there. ``command`` is what was typed, for the records.
 
     Raises:
         RunError: the training was interrupted.
     """
+    lightning = cast("pl.LightningModule", module)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     best = _checkpoint(folder, "best", module.validation_metric, module.validation_mode)
@@ -97,17 +80,16 @@ def fit(
         _quiet_lightning()
         trainer = _trainer(config, folder, best, module, callbacks)
         try:
-            trainer.fit(
-                cast("pl.LightningModule", module),
-                ckpt_path=folder / CHECKPOINTS / LAST if resume else None,
-                weights_only=True,
-            )
+            trainer.fit(lightning, ckpt_path=folder / CHECKPOINTS / LAST if resume else None, weights_only=True)
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
             if not trainer.interrupted:
                 raise
     seconds = time.perf_counter() - began
     if trainer.interrupted:
-        raise RunError(f"training was interrupted; {_how_to_go_on(folder)}")
+        how = "no epoch was finished, so there is nothing to go on from; train anew"
+        if has_checkpoint(folder):
+            how = f"go on with: recsys train --resume --config {folder / CONFIG_FILE}"
+        raise RunError(f"training was interrupted; {how}")
     metric, device = module.validation_metric, trainer.strategy.root_device
     value = trainer.callback_metrics[_TRAINING_METRIC] if metric is None else best.best_model_score or 0
     n_epochs = trainer.current_epoch - first_epoch
@@ -120,7 +102,7 @@ def fit(
         "torch_version": torch.__version__,
         "data_folder": str(log.folder or ""),
         "data_fingerprint": log.fingerprint,
-        "n_parameters": sum(weights.numel() for weights in module.parameters() if weights.requires_grad),
+        "n_parameters": sum(weights.numel() for weights in lightning.parameters() if weights.requires_grad),
         "metric": metric or _TRAINING_METRIC,
         "best_value": float(value),
         "epochs_run": trainer.current_epoch,
@@ -133,22 +115,6 @@ def fit(
     if trainer.is_global_zero:
         _finish(folder, Path(best.best_model_path), module, info)
     return info
-
-
-def _how_to_go_on(folder: Path) -> str:
-    if has_checkpoint(folder):
-        return f"go on with: recsys train --resume --config {folder / CONFIG_FILE}"
-    return "no epoch was finished, so there is nothing to go on from; train anew"
-
-
-class _BoundMemory(pl.Callback):
-    """Keeps what freed memory piles up within bounds."""
-
-    def __init__(self) -> None:
-        self._kept = KeptMemory()
-
-    def on_train_batch_end(self, *_: object) -> None:
-        self._kept.bound()
 
 
 class _ValidateUntrained(pl.Callback):
@@ -185,12 +151,7 @@ def _checkpoint(
 ) -> ModelCheckpoint:
     """Return what keeps the best epoch by ``metric``; without one the newest: ``save_last`` keeps the newest best."""
     checkpoint = ModelCheckpoint(
-        dirpath=folder / CHECKPOINTS,
-        filename=stem,
-        monitor=metric,
-        mode=mode,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+        folder / CHECKPOINTS, stem, metric, mode=mode, save_on_train_epoch_end=True, enable_version_counter=False
     )
     checkpoint.FILE_EXTENSION = ".safetensors"
     return checkpoint
@@ -201,14 +162,16 @@ def _trainer(
 ) -> pl.Trainer:
     training, metric = config.training, module.validation_metric
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
-    own = [best, _ValidateUntrained(best), _checkpoint(folder, Path(LAST).stem), _BoundMemory()]
+    kept = KeptMemory()
+    bounded = LambdaCallback(on_train_batch_end=lambda *_: kept.bound())
+    own = [best, _ValidateUntrained(best), _checkpoint(folder, Path(LAST).stem), bounded]
     if metric is not None:
-        own.append(
-            EarlyStopping(metric, 0, training.patience, mode=module.validation_mode, check_on_train_epoch_end=True)
-        )
+        mode = module.validation_mode
+        own.append(EarlyStopping(metric, 0, training.patience, mode=mode, check_on_train_epoch_end=True))
     plugins: list[Any] = [SafetensorsCheckpointIO()]
     if training.precision == "bfloat16" or (training.precision == "auto" and on_gpu):
         plugins.append(_MixedPrecision("bf16-mixed", "cuda" if on_gpu else "cpu"))
+    csv_log = CSVLogger(folder, name="log", flush_logs_every_n_steps=50)
     return pl.Trainer(
         accelerator=training.accelerator,
         devices=training.devices,
@@ -216,10 +179,7 @@ def _trainer(
         gradient_clip_val=_GRADIENT_CLIP,
         callbacks=[*own, *callbacks],
         plugins=plugins,
-        logger=[
-            CSVLogger(folder, name="log", flush_logs_every_n_steps=50),
-            TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False),
-        ],
+        logger=[csv_log, TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False)],
         log_every_n_steps=module.log_every_n_steps,
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -230,11 +190,7 @@ def _trainer(
 
 
 def require_devices(config: Config) -> None:
-    """Refuse devices that are not there, while a run that stands in the folder is still whole.
-
-    Raises:
-        ConfigError: they are not.
-    """
+    """Refuse devices that are not there by a ConfigError, while a run that stands in the folder is still whole."""
     training, n_gpus = config.training, torch.cuda.device_count()
     if training.accelerator == "gpu" and not (n_gpus or torch.backends.mps.is_available()):
         raise ConfigError("training.accelerator is gpu, but none is found here; take auto or cpu, or check the driver")

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from recsys.config import Config
+from recsys.data.purchases import event_positions
 from recsys.evaluation.splits import Fold
 from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.losses import WindowLoss, full_softmax_loss, ranking_loss, sampled_softmax_loss
@@ -54,7 +55,8 @@ class PurchaseModule(pl.LightningModule):
         self.register_buffer("gain_is_sure", torch.tensor(True))
         self.gain_is_sure: Tensor
         log, end = batches.log, batches.split.train_end
-        counts_V = torch.from_numpy(_count_items(log.item, log.offsets, end, log.n_items + 1))
+        learned = log.item[event_positions(log.offsets[:-1], end)[1]]
+        counts_V = torch.from_numpy(np.bincount(learned, minlength=log.n_items + 1))
         # What was not sold is no negative of the next item. Windows draw it too, so that the sales component alone
         # learns from it how rarely an item sells for the first time.
         self.loss = config.training.loss_over(log.n_items)
@@ -73,10 +75,6 @@ class PurchaseModule(pl.LightningModule):
         self.batches.rank, self.batches.world_size = self.trainer.global_rank, self.trainer.world_size
         return torch.utils.data.DataLoader(self.batches, batch_size=None)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch: Lightning does not look into tuples of frozen dataclasses."""
-        return batch.to(device)
-
     def on_train_epoch_start(self) -> None:
         """Fix the order of the epoch by seed and epoch."""
         self.batches.epoch = self.current_epoch
@@ -88,24 +86,21 @@ class PurchaseModule(pl.LightningModule):
     def training_step(self, batch: Batch) -> Tensor | None:
         """Return the loss: what comes next at every position, and what the window holds at every query."""
         self.model.tie_cold_item_bias()
-        training, n_queries = self.config.training, len(batch.queries)
-        losses = []
-        states_BTD = None
+        training, n_queries, n_targets = self.config.training, len(batch.queries), int((batch.target_BT > 0).sum())
+        losses, states_BTD = [], None
         if self.model.decoder is not None:
             states_BTD = self.model.states(batch.sequences)
             next_loss = self.next_item_loss(states_BTD, batch)
             losses.append(training.next_weight * next_loss)
-        n_targets = int((batch.target_BT > 0).sum())
+            self.log("train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets)
         if n_queries:
             window, ranking = self.window_losses(states_BTD, batch)
             apart = training.apart_weight * (window.repeats + window.discoveries)
             losses.append(window.joint + apart + training.ranking_weight * ranking)
             self.log("train_window_loss", window.joint, on_step=True, on_epoch=True, batch_size=n_queries)
-            self.log("train_repeats_loss", window.repeats, on_epoch=True, on_step=False, batch_size=n_queries)
-            self.log("train_discoveries_loss", window.discoveries, on_epoch=True, on_step=False, batch_size=n_queries)
-            self.log("train_ranking_loss", ranking, on_epoch=True, on_step=False, batch_size=n_queries)
-        if self.model.decoder is not None:
-            self.log("train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets)
+            parts = {"repeats": window.repeats, "discoveries": window.discoveries, "ranking": ranking}
+            parts = {f"train_{name}_loss": part for name, part in parts.items()}
+            self.log_dict(parts, on_epoch=True, on_step=False, batch_size=n_queries)
         # Without a transformer a batch whose windows answer no query teaches nothing, and makes no step of its own.
         loss = torch.stack(losses).sum() if losses else self.model.item_bias.sum() * 0
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets)
@@ -156,13 +151,15 @@ class PurchaseModule(pl.LightningModule):
         self, query_QD: Tensor | None, queries: QueryTensors, own: QueryPositives
     ) -> tuple[Tensor, Tensor]:
         """Return the same, the sum over other items estimated by importance sampling (Bengio & Senécal, 2008)."""
-        model, new, device = self.model, slice(own.n_past, None), self.model.item_bias.device
+        model, device = self.model, self.model.item_bias.device
         terms = model.terms(query_QD, queries)
-        past_P = model.past_logits(query_QD, queries, terms)
-        new_P = model.pair_logits(terms, own.query_P[new], own.item_P[new])
-        n_negatives = self.n_window_negatives
-        negative_N = self.sampler.sample(n_negatives).to(device)
-        expected_N = self.sampler.log_q(negative_N.cpu()).to(device) + math.log(n_negatives)
+        if model.past_items is None:
+            past_P = model.pair_logits(terms, queries.past_query_P, queries.past_item_P)
+        else:
+            past_P = model.past_items.logits(queries, query_QD)
+        new_P = model.pair_logits(terms, own.query_P[own.n_past :], own.item_P[own.n_past :])
+        negative_N = self.sampler.sample(self.n_window_negatives).to(device)
+        expected_N = self.sampler.log_q(negative_N.cpu()).to(device) + math.log(self.n_window_negatives)
         negative_QN = model.shared_logits(terms, negative_N) - expected_N
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(queries)), -torch.inf)
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
@@ -225,13 +222,12 @@ class PurchaseModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and what makes items' vectors) with linear warm-up, then cosine."""
         training = self.config.training
-
-        def is_decayed(name: str, parameter: Tensor) -> bool:
-            own = parameter.ndim > 1 and not name.startswith("item_tower.")
-            return own and not name.rpartition(".")[2].startswith("bias")
-
-        decayed = [p for name, p in self.model.named_parameters() if is_decayed(name, p)]
-        others = [p for name, p in self.model.named_parameters() if not is_decayed(name, p)]
+        decayed: list[Tensor] = []
+        others: list[Tensor] = []
+        for name, parameter in self.model.named_parameters():
+            is_bias = name.rpartition(".")[2].startswith("bias")
+            is_decayed = parameter.ndim > 1 and not is_bias and not name.startswith("item_tower.")
+            (decayed if is_decayed else others).append(parameter)
         groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.98), fused=True)
         total = max(len(self.batches) * training.epochs, 1)
@@ -244,11 +240,3 @@ def _lr_factor(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.05 + 0.475 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1)))
-
-
-def _count_items(item: np.ndarray, offsets: np.ndarray, end: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return how often each item occurs (n_rows,) among events ``offsets[u]:end[u]``."""
-    change = np.zeros(len(item) + 1, dtype=np.int64)
-    np.add.at(change, offsets[:-1], 1)
-    np.add.at(change, end, -1)
-    return np.bincount(item[np.cumsum(change[:-1]) > 0], minlength=n_rows)

@@ -12,8 +12,7 @@ from recsys.modeling.decoder.inputs import QueryTensors
 class MixedSampler:
     """Draw items with replacement, half by popularity and half uniformly.
 
-    log_q is the log of the expected number of draws up to a constant shared by all items, as the correction of sampled
-    softmax needs (Yi et al., 2019, Sampling-Bias-Corrected Neural Modeling).
+    log_q corrects sampled softmax (Yi et al., 2019, Sampling-Bias-Corrected Neural Modeling).
     """
 
     def __init__(self, counts_V: Tensor, *, only_sold: bool = False) -> None:
@@ -21,7 +20,6 @@ class MixedSampler:
         allowed = (counts_V > 0).double() if only_sold else torch.ones_like(counts_V, dtype=torch.float64)
         allowed[0] = 0
         probability = (allowed / allowed.sum() + counts_V.double() / counts_V.sum().clamp(min=1)) / 2
-        probability[0] = 0
         probability /= probability.sum()
         self._cumulative = probability.cumsum(0)
         self._log_q = probability.clamp(min=1e-30).log().float()
@@ -55,9 +53,9 @@ class QueryPositives:
         is_past_n = torch.zeros_like(target_key_n, dtype=torch.bool)
         if len(past_key_P):
             is_past_n = past_key_P[target_n.clamp(max=len(past_key_P) - 1)] == target_key_n
-        new_query_n, new_item_n = target_query_n[~is_past_n], target_item_n[~is_past_n]
-        target_n[~is_past_n] = len(past_key_P) + torch.arange(len(new_item_n), device=target_n.device)
-        query_P, item_P = torch.cat([queries.past_query_P, new_query_n]), torch.cat([queries.past_item_P, new_item_n])
+        query_P = torch.cat([queries.past_query_P, target_query_n[~is_past_n]])
+        item_P = torch.cat([queries.past_item_P, target_item_n[~is_past_n]])
+        target_n[~is_past_n] = torch.arange(len(past_key_P), len(item_P), device=target_n.device)
         return cls(query_P, item_P, target_n, len(past_key_P))
 
     def contains(self, item_N: Tensor, n_queries: int) -> Tensor:

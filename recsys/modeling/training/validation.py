@@ -29,10 +29,9 @@ class Validation:
     def average_precisions(self, model: PurchaseModel) -> tuple[np.ndarray, Tensor]:
         """Return AP@12 of each user of the fold (Q,), and the temperatures with which it is that.
 
-        A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high.
-        Users of whom the model knows nothing are not validated on (NaN): others' lists are not for them. What is most
-        likely need not rank best, so the temperatures are taken only where that ranks better. The model in training
-        stays as it was: a copy is scaled, as the run's weights will be.
+        A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high. Users
+        of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
+        not rank best, so the temperatures, those of a copy, are taken only where that ranks better.
         """
         validated_Q, fold, histories = self._validated(model)
         excludes = self.config.predict.exclude_seen
@@ -72,4 +71,4 @@ class Validation:
             # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
             return np.zeros(len(fold.user_index))
         listed = np.where(np.isneginf(lists.score), 0, lists.item)  # too few were left: the rest is no recommendation
-        return average_precisions(listed, fold, lists.user_index, K)
+        return average_precisions(listed, fold, K)

@@ -1,6 +1,7 @@
 """What is known of items, as categories: which columns a map is coloured by, judged by and labelled with."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import narwhals as nw
@@ -29,6 +30,11 @@ class Attribute:
     values: list[str]
     code: np.ndarray  # (n_items,) int32, position in values
 
+    @property
+    def title(self) -> str:
+        """The column's name as a reader sees it."""
+        return self.name.removesuffix("_name").replace("_", " ")
+
     def largest(self, n: int) -> "Attribute":
         """Return the same with all but the ``n`` largest categories put together, where there are more than n + 1."""
         if len(self.values) <= n + 1:
@@ -44,15 +50,9 @@ def judged(items: nw.DataFrame[Any]) -> list[Attribute]:
     Raises:
         UsageError: no column of the items makes categories.
     """
-    names = [name for name in _JUDGED if name in items.columns]
-    names += [name for name in items.columns if name not in names and name != schema.ITEM_ID]
-    fitting: list[Attribute] = []
-    for name in names:
-        if name.endswith(_CODES) or len(fitting) == _N_JUDGED:
-            continue
-        attribute = read(items, name)
-        if 2 <= len(attribute.values) <= max(len(items) / 5, 2):
-            fitting.append(attribute)
+    names = dict.fromkeys([*(name for name in _JUDGED if name in items.columns), *items.columns])
+    found = (read(items, name) for name in names if name != schema.ITEM_ID and not name.endswith(_CODES))
+    fitting = list(islice((one for one in found if 2 <= len(one.values) <= max(len(items) / 5, 2)), _N_JUDGED))
     if not fitting:
         raise UsageError(
             f"no column makes categories to colour a map by; found {', '.join(items.columns)}, expected one of words "
@@ -85,6 +85,4 @@ def read(items: nw.DataFrame[Any], name: str) -> Attribute:
     texts = np.array([str(value if value is not None else "").strip() or MISSING for value in items[name].to_list()])
     values, code, count = np.unique(texts, return_inverse=True, return_counts=True)
     order = np.argsort(-count, kind="stable")
-    position = np.empty(len(order), dtype=np.int32)
-    position[order] = np.arange(len(order), dtype=np.int32)
-    return Attribute(name, values[order].tolist(), position[code])
+    return Attribute(name, values[order].tolist(), np.argsort(order).astype(np.int32)[code])

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,30 +13,16 @@ from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
 from recsys.reports.item_map import attributes
-from recsys.reports.item_map.attributes import Attribute
-from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, Embeddings, MapFiles, map_files
-from recsys.reports.item_map.layout import (
-    Advance,
-    Layout,
-    compute_layout,
-    fingerprint,
-    plane,
-    read_layout,
-    unit_vectors,
-    write_layout,
-)
+from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, MapFiles, Quality, map_files
+from recsys.reports.item_map.layout import Advance, kept_layout, plane, unit_vectors
 from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
-from recsys.runs import Run
+from recsys.runs import Embeddings, Run
 from recsys.storage import read_json, replacing, require_absent, write_json, write_text
 
 #: Items whose neighbours are looked at on the whole map.
 _N_QUERIED = 1_000
-_NOTE = (
-    "Each point is an item; near ones are alike by these vectors. Distances between groups, and their sizes, mean "
-    "nothing (t-SNE). Point at an item to read what it is; a click in the legend hides a group."
-)
 
 
 @dataclass(frozen=True)
@@ -72,18 +59,9 @@ def draw_map(
 ) -> DrawnMap:
     """Write points, pictures and page of the map of ``embeddings``, and the table of quality; return where they lie.
 
-    Points of the same vectors are not computed anew. The table keeps the rows of earlier maps of the run.
-
-    Args:
-        run: the run whose vectors are drawn.
-        embeddings: which of them.
-        figures_folder: where pictures go.
-        vectors: where they come from.
-        colour_by: column of the legend; a fitting one by default.
-        beside: other runs, whose vectors are compared in the table too.
-        n_compared: items, drawn at random, on which the table compares.
-        force: replace what is there.
-        advance: called with the name of a map as its points are computed, iterations done, and of all.
+    The legend is of the column ``colour_by``, by default of a fitting one. The table compares, on ``n_compared`` items
+    drawn at random, with the vectors of the runs ``beside`` too, and keeps the rows of earlier maps of the run. Points
+    of the same vectors are not computed anew; ``advance`` is called as points are.
 
     Raises:
         OutputExistsError: a file of the map is there and ``force`` is not given.
@@ -91,20 +69,15 @@ def draw_map(
         DataError: vectors are missing, or there are too few items.
         UsageError: the items have no fitting column, or the extra ``text`` is not installed.
     """
-    files = map_files(run, embeddings, figures_folder)
+    files, seed = map_files(run, embeddings, figures_folder), run.config.seed
     for path in (files.page, files.whole, files.few):
         require_absent(path, force=force)
     data = run.open_data()
     judged = attributes.judged(data.items)
     legend = attributes.coloured(data.items, colour_by, judged)
-    seed = run.config.seed
     drawn = vectors.of_run(embeddings, run, data, None)
     points = unit_vectors(drawn)
-    made_from = fingerprint(points, seed)
-    layout = read_layout(files.points, made_from)
-    if layout is None:
-        layout = compute_layout(points, seed, advance)
-        write_layout(files.points, layout, data.item_ids, made_from)
+    layout = kept_layout(files.points, points, data.item_ids, seed, advance)
     order = np.random.default_rng(seed).permutation(len(points))
     few, some = np.sort(order[:N_FEW]), np.sort(order[:n_compared])
     plane_of_few = plane(points[few], seed, f"map of {len(few)}", advance)
@@ -113,11 +86,21 @@ def draw_map(
     figures.save(picture(layout.plane, legend, judged[0], f"{len(points):,} items, {by}"), files.whole, "png")
     figures.save(picture(plane_of_few, legend_of_few, words_of_few, f"{len(few)} items, {by}"), files.few, "png")
     title = f"{len(points):,} items by {by}"
-    write_text(files.page, render(layout, attributes.names(data.items), legend, judged, title=title, note=_NOTE))
+    write_text(files.page, render(layout, attributes.names(data.items), legend, judged, title=title))
+
     others, not_compared = _others(embeddings, run, data, beside, some, vectors)
-    compared = {embeddings: drawn[some]} | others
-    quality = _write_quality(run, embeddings, compared, layout, points, judged, some, advance)
-    return DrawnMap(files, quality, not_compared)
+    of_all = {one.name: one.code for one in judged}
+    of_some = {name: code[some] for name, code in of_all.items()}
+    measured = partial(measures, n_queried=_N_QUERIED, seed=seed)
+    rows: Quality = {}
+    for name, compared in ({embeddings: drawn[some]} | others).items():
+        sample = unit_vectors(compared)
+        is_drawn = name == embeddings and len(some) == len(points)  # the very same vectors
+        on_map = layout.plane if is_drawn else plane(sample, seed, f"compare {name}", advance)
+        rows[name] = {"n_items": len(some)} | measured(sample, on_map, of_some)
+    if len(some) < len(points):
+        rows[f"{embeddings}, all items"] = {"n_items": len(points)} | measured(points, layout.plane, of_all)
+    return DrawnMap(files, _write_quality(run, rows, len(some)), not_compared)
 
 
 def _others(
@@ -152,40 +135,18 @@ def _others(
     return result | {"random": random.standard_normal((len(some), 64), dtype=np.float32)}, not_compared
 
 
-def _write_quality(
-    run: Run,
-    embeddings: Embeddings,
-    compared: dict[str, np.ndarray],
-    layout: Layout,
-    points: np.ndarray,
-    judged: list[Attribute],
-    some: np.ndarray,
-    advance: Advance,
-) -> Path:
-    seed, path = run.config.seed, run.report_folder / QUALITY_FILE
-    of_some = {one.name: one.code[some] for one in judged}
-    rows: dict[str, dict[str, float]] = {}
-    for name, vectors in compared.items():
-        sample = unit_vectors(vectors)
-        drawn = name == embeddings and len(some) == len(points)  # of the very same vectors
-        on_map = layout.plane if drawn else plane(sample, seed, f"compare {name}", advance)
-        rows[name] = {"n_items": len(some)} | measures(sample, on_map, of_some, n_queried=_N_QUERIED, seed=seed)
-    if len(some) < len(points):
-        of_all = {one.name: one.code for one in judged}
-        whole = measures(points, layout.plane, of_all, n_queried=_N_QUERIED, seed=seed)
-        rows[f"{embeddings}, all items"] = {"n_items": len(points)} | whole
-    about = {"data": str(run.info["data_fingerprint"]), "n_compared": len(some), "n_asked": _N_QUERIED, "seed": seed}
+def _write_quality(run: Run, rows: Quality, n_compared: int) -> Path:
+    """Write ``rows``, and those of earlier maps that were measured alike, as JSON, and as CSV beside it."""
+    path = run.report_folder / QUALITY_FILE
+    fingerprint, seed = str(run.info["data_fingerprint"]), run.config.seed
+    about = {"data": fingerprint, "n_compared": n_compared, "n_asked": _N_QUERIED, "seed": seed}
     before = read_json(path) if path.is_file() else {}
     if {name: before.get(name) for name in about} == about:
         rows = before["rows"] | rows
     write_json(path, about | {"rows": rows})
-    _write_table(path.with_suffix(".csv"), rows)
+    columns = dict.fromkeys(name for row in rows.values() for name in row)
+    with replacing(path.with_suffix(".csv")) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, ["embeddings", *columns])
+        writer.writeheader()
+        writer.writerows({"embeddings": name} | row for name, row in rows.items())
     return path
-
-
-def _write_table(path: Path, rows: dict[str, dict[str, float]]) -> None:
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    with replacing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["embeddings", *columns])
-        writer.writerows([name, *(row.get(column, "") for column in columns)] for name, row in rows.items())

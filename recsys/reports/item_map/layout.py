@@ -80,8 +80,8 @@ def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: 
         UsageError: the extra ``text`` is not installed.
     """
     few = np.sort(np.random.default_rng(seed).permutation(len(points))[:SPACE_ITEMS])
-    on_plane = plane(points, seed, advance=advance)
     points = _reduced(points, seed)
+    on_plane = plane(points, seed, advance=advance)
     found = _embed(points[few], 3, seed, partial(advance, "map in space"))
     space = np.zeros((len(points), 3), dtype=np.float32)
     space[few] = found
@@ -126,24 +126,22 @@ def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
     return reduced
 
 
-def fingerprint(points: np.ndarray, seed: int) -> str:
-    """Return a hash that is equal for equal vectors and seed."""
-    return hashlib.sha256(np.ascontiguousarray(points).tobytes() + str((points.shape, seed)).encode()).hexdigest()
+def kept_layout(
+    path: Path, points: np.ndarray, item_ids: pa.Array, seed: int, advance: Advance = lambda *_: None
+) -> Layout:
+    """Return the map in ``path`` where it was made from the same ``points`` (N, D); else compute it and write it there.
 
-
-def write_layout(path: Path, layout: Layout, item_ids: pa.Array, made_from: str) -> None:
-    """Write the points by item id, and the :func:`fingerprint` that they were ``made_from``."""
+    Raises:
+        As :func:`compute_layout`.
+    """
+    made_from = hashlib.sha256(np.ascontiguousarray(points).tobytes() + str((points.shape, seed)).encode()).hexdigest()
+    if path.is_file():
+        table = pq.read_table(path)
+        if (table.schema.metadata or {}).get(_FINGERPRINT) == made_from.encode():
+            kept = np.stack([table[name].to_numpy() for name in _COLUMNS], axis=1)
+            return Layout(kept[:, :2], kept[:, 2:])
+    layout = compute_layout(points, seed, advance)
     table = pa.table({schema.ITEM_ID: item_ids, **layout.columns()})
     with replacing(path) as aside:
         pq.write_table(table.replace_schema_metadata({_FINGERPRINT: made_from.encode()}), aside)
-
-
-def read_layout(path: Path, made_from: str) -> Layout | None:
-    """Return the points in ``path``; None where there are none, or they were made from something else."""
-    if not path.is_file():
-        return None
-    table = pq.read_table(path)
-    if (table.schema.metadata or {}).get(_FINGERPRINT) != made_from.encode():
-        return None
-    points = np.stack([table[name].to_numpy() for name in _COLUMNS], axis=1)
-    return Layout(points[:, :2], points[:, 2:])
+    return layout

@@ -3,7 +3,7 @@
 Shapes: N items, D width, A attributes, Q items queried, K neighbours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
@@ -20,23 +20,23 @@ def nearest(points: np.ndarray, queried: np.ndarray, k: int = N_NEIGHBOURS) -> n
     Exact Euclidean distance among all ``points`` (N, D); equal distances in the order of the points.
     """
     found = np.zeros((len(queried), k), dtype=np.int64)
-    for begin in range(0, len(queried), _CHUNK):
-        rows = queried[begin : begin + _CHUNK]
-        distance = squared_distances(points, rows)
-        distance[np.arange(len(rows)), rows] = np.inf
-        some = np.argpartition(distance, min(2 * k, distance.shape[1] - 1), axis=1)[:, : 2 * k]
-        some.sort(axis=1)
-        order = np.argsort(np.take_along_axis(distance, some, axis=1), axis=1, kind="stable")[:, :k]
-        found[begin : begin + len(rows)] = np.take_along_axis(some, order, axis=1)
+    for some, distance in _squared_distances(points, queried, own=np.inf):
+        candidates = np.argpartition(distance, min(2 * k, distance.shape[1] - 1), axis=1)[:, : 2 * k]
+        candidates.sort(axis=1)
+        order = np.argsort(np.take_along_axis(distance, candidates, axis=1), axis=1, kind="stable")[:, :k]
+        found[some] = np.take_along_axis(candidates, order, axis=1)
     return found
 
 
-def squared_distances(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return squared Euclidean distances (R, N) of points ``rows`` (R,) to all ``points`` (N, D), at least 0."""
+def _squared_distances(points: np.ndarray, queried: np.ndarray, own: float) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield squared distances (R, N) of some of ``queried`` (Q,), at least 0, to all ``points``; ``own`` to itself."""
     norms = np.square(points).sum(axis=1)
-    distance: np.ndarray = norms[rows][:, None] + norms - 2 * (points[rows] @ points.T)
-    np.maximum(distance, 0, out=distance)
-    return distance
+    for begin in range(0, len(queried), _CHUNK):
+        rows = queried[begin : begin + _CHUNK]
+        distance = norms[rows][:, None] + norms - 2 * (points[rows] @ points.T)
+        np.maximum(distance, 0, out=distance)
+        distance[np.arange(len(rows)), rows] = own
+        yield slice(begin, begin + len(rows)), distance
 
 
 def purity(neighbour: np.ndarray, queried: np.ndarray, category: np.ndarray) -> float:
@@ -57,13 +57,10 @@ def trustworthiness(points: np.ndarray, layout: np.ndarray, queried: np.ndarray,
     """
     on_map, n = nearest(layout, queried, k), len(points)
     penalty = 0
-    for begin in range(0, len(queried), _CHUNK):
-        rows = queried[begin : begin + _CHUNK]
-        distance = squared_distances(points, rows)
-        distance[np.arange(len(rows)), rows] = -1.0
-        theirs = np.take_along_axis(distance, on_map[begin : begin + len(rows)], axis=1)
-        ordered = np.sort(distance, axis=1)
-        rank = np.stack([np.searchsorted(row, own) for row, own in zip(ordered, theirs, strict=True)])
+    for some, distance in _squared_distances(points, queried, own=-1.0):
+        theirs = np.take_along_axis(distance, on_map[some], axis=1)
+        pairs = zip(np.sort(distance, axis=1), theirs, strict=True)
+        rank = np.stack([np.searchsorted(ordered, near) for ordered, near in pairs])
         penalty += int(np.maximum(rank - k, 0).sum())
     return 1 - 2 * penalty / (len(queried) * k * (2 * n - 3 * k - 1))
 
@@ -89,8 +86,7 @@ def measures(
     """
     queried = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_queried])
     near, near_on_map = nearest(points, queried), nearest(layout, queried)
-    pairs = categories.items()
-    found = {f"purity_{name}": purity(near, queried, category) for name, category in pairs}
-    found |= {f"map_purity_{name}": purity(near_on_map, queried, category) for name, category in pairs}
-    found |= {f"nmi_{name}": clustering_agreement(points, category, seed) for name, category in pairs}
+    found = {f"purity_{name}": purity(near, queried, category) for name, category in categories.items()}
+    found |= {f"map_purity_{name}": purity(near_on_map, queried, category) for name, category in categories.items()}
+    found |= {f"nmi_{name}": clustering_agreement(points, category, seed) for name, category in categories.items()}
     return found | {"trustworthiness": trustworthiness(points, layout, queried)}

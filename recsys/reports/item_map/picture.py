@@ -32,29 +32,22 @@ def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) 
     ``words`` are categories written beside the points, or, on a map of many items, where theirs crowd.
     """
     figure = Figure(figsize=(8.6, 6.2), layout="constrained")
-    axes = figure.subplots()
-    _points(axes, plane, legend.largest(N_CATEGORIES))
-    axes.set(title=title, xticks=[], yticks=[], aspect="equal")
-    axes.margins(0.02 if len(plane) > _FEW else 0.08)
-    axes.spines["bottom"].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    heading = legend.name.removesuffix("_name").replace("_", " ")
-    figure.legend(handles, labels, loc="outside right upper", title=heading, alignment="left", fontsize=8.5)
-    (_name_points if len(plane) <= _FEW else _write_words)(axes, plane, words)
-    return figure
-
-
-def _points(axes: Axes, plane: np.ndarray, shown: Attribute) -> None:
-    """Draw the points in an order of chance, so that no category lies on top of all others."""
-    colours = np.array(COLOURS)[shown.code]
-    order = np.random.default_rng(0).permutation(len(plane))
+    axes, is_few, shown = figure.subplots(), len(plane) <= _FEW, legend.largest(N_CATEGORIES)
+    order = np.random.default_rng(0).permutation(len(plane))  # so that no category lies on top of all others
+    size, colours = float(np.clip(16_000 / len(plane), 0.8, 40)), np.array(COLOURS)[shown.code[order]]
     x, y = plane[order].T
-    size, alpha = float(np.clip(16_000 / len(plane), 0.8, 40)), 0.9 if len(plane) <= _FEW else 0.7
-    axes.scatter(x, y, s=size, c=colours[order], alpha=alpha, linewidths=0, rasterized=True)
+    axes.scatter(x, y, s=size, c=colours, alpha=0.9 if is_few else 0.7, linewidths=0, rasterized=True)
     counts = np.bincount(shown.code, minlength=len(shown.values))
     for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
         if count:
             axes.plot([], [], "o", ms=7, mew=0, color=colour, label=f"{_short(value, 26)} ({count:,})")
+    axes.set(title=title, xticks=[], yticks=[], aspect="equal")
+    axes.margins(0.08 if is_few else 0.02)
+    axes.spines["bottom"].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", title=legend.title, alignment="left", fontsize=8.5)
+    (_name_points if is_few else _write_words)(axes, plane, words)
+    return figure
 
 
 def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
@@ -70,15 +63,19 @@ def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
 
 def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
     """Write the largest categories where their items are densest, none over another."""
-    largest = np.argsort(-np.bincount(words.code), kind="stable")[: 2 * _N_WORDS]
-    cell = np.ptp(plane, axis=0) / _N_SQUARES
-    places = [(code, _densest(plane[words.code == code], cell)) for code in largest if (words.code == code).any()]
-    # In the middle of its items, or, at the picture's edge or where another stands, to one side of it.
-    written = [
-        axes.annotate(_short(words.values[code]), (x, y), ha=align, va="center", fontsize=8.5, weight="bold")
-        for code, (x, y) in places
-        for align in ("center", "left", "right")
-    ]
+    counts = np.bincount(words.code)
+    square = np.floor(plane / (np.ptp(plane, axis=0) / _N_SQUARES)).astype(np.int64)
+    bold: dict[str, Any] = {"va": "center", "fontsize": 8.5, "weight": "bold"}
+    written: list[Annotation] = []
+    for code in np.argsort(-counts, kind="stable")[: 2 * _N_WORDS]:
+        if not counts[code]:
+            break
+        own = words.code == code
+        _, member, count = np.unique(square[own], axis=0, return_inverse=True, return_counts=True)
+        x, y = plane[own][member == count.argmax()].mean(axis=0)
+        # In the middle of its items, or, at the picture's edge or where another stands, to one side of it.
+        sides = ("center", "left", "right")
+        written += [axes.annotate(_short(words.values[code]), (x, y), ha=align, **bold) for align in sides]
     for text in written:
         text.set_path_effects([effects.withStroke(linewidth=2.6, foreground=PALETTE["ground"])])
     _keep_apart(axes, written, np.zeros((0, 2)))
@@ -104,26 +101,15 @@ def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> 
     for text in texts:
         # With room to the next, so that two names are not read as one, and without the line from the text to its point.
         box, place = Text.get_window_extent(text).padded(3), (float(text.xy[0]), float(text.xy[1]))
-        whole = bool(np.all(np.array(box.min) >= room.min) and np.all(np.array(box.max) <= room.max))
-        free = whole and not any(box.overlaps(other) for other in kept) and not _covers(box, dots)
-        if free and place not in named:
+        low, high = np.array(box.min), np.array(box.max)
+        is_whole = bool((low >= room.min).all() and (high <= room.max).all())
+        covers_dots = ((dots > low - 3) & (dots < high + 3)).all(axis=1).any()
+        is_free = not covers_dots and not any(box.overlaps(other) for other in kept)
+        if is_whole and is_free and place not in named:
             kept.append(box)
             named.add(place)
         else:
             text.remove()
-
-
-def _covers(box: Bbox, dots: np.ndarray) -> bool:
-    inside = (dots > np.array(box.min) - 3) & (dots < np.array(box.max) + 3)
-    return bool(inside.all(axis=-1).any())
-
-
-def _densest(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return the mean (2,) of the points in the fullest square of a grid."""
-    square = np.floor(points / cell).astype(np.int64)
-    _, member, count = np.unique(square, axis=0, return_inverse=True, return_counts=True)
-    mean: np.ndarray = points[member == count.argmax()].mean(axis=0)
-    return mean
 
 
 def _short(text: str, longest: int = 22) -> str:

@@ -3,28 +3,39 @@
 from markupsafe import Markup
 
 from recsys.config import dump_config
-from recsys.reports import method
+from recsys.reports.glossary import flattened, shown
 from recsys.reports.sections.base import Context, Section, fill
+from recsys.runs import Run
 
-_TEMPLATE = """
-{% from "tables.html.j2" import pairs %}
-<p class="lede">With the same code, data and seed these commands give the same figures.</p>
-<pre>{{ commands | join("\n") }}</pre>
-{{ pairs("What made this run.", facts) }}
-<details class="more"><summary>The whole configuration</summary>
-<pre>{{ config }}</pre>
-</details>
-"""
+#: Keys of run.json that come first, in this order, with their words; other keys follow.
+_FACTS = {
+    "command": "Trained with",
+    "created": "Trained on",
+    "seed": "Seed",
+    "code_version": "Code version",
+    "data_fingerprint": "Data fingerprint",
+}
+
+
+def commands(run: Run) -> list[str]:
+    """Return the commands that make this page again, the recorded training command first.
+
+    One that only went on with a training, or named no configuration (what is prepared then decides which model is
+    meant), does not make it again: the run's own configuration does.
+    """
+    trained = str(run.info.get("command"))
+    if "--config" not in trained or "--resume" in trained:
+        trained = f"recsys train --config models/{run.name}/config.yaml"
+    others = ("predict --folds", "evaluate", "report")
+    return [trained, *(f"recsys {verb} --run {run.name}" for verb in others)]
 
 
 def _render(context: Context) -> Markup:
-    run = context.run
-    return fill(
-        _TEMPLATE,
-        commands=method.commands(run),
-        facts=method.run_facts(run, context.today),
-        config=dump_config(run.config),
-    )
+    run, info = context.run, context.run.info
+    facts = [(words, shown(info[key])) for key, words in _FACTS.items() if key in info]
+    facts += flattened({key: value for key, value in info.items() if key not in _FACTS})
+    facts.append(("This page written", context.today.isoformat()))
+    return fill("sections/again.html.j2", commands=commands(run), facts=facts, config=dump_config(run.config))
 
 
 SECTION = Section("again", "Do it again", 110, _render)

@@ -1,19 +1,21 @@
-"""What a section is, and what it is given."""
+"""What a section is, what it is given, and what sections share: templates, charts, tables of scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from recsys.data.purchases import Purchases
-from recsys.evaluation.results import Scores
+from recsys.evaluation.results import Scores, Table
 from recsys.reports.charts import Log
 from recsys.reports.customers import Gallery
-from recsys.reports.glossary import metric_name
-from recsys.reports.shell import environment
+from recsys.reports.glossary import amount, bounds, metric_name
+from recsys.reports.shell import draw_chart, fill
 from recsys.runs import Run
+
+__all__ = ["Context", "ScoreCell", "Section", "draw_chart", "fill", "score_cells", "score_rows"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,6 @@ class Context:
         """Whether whole windows are held out."""
         return self.run.config.split.protocol == "weekly"
 
-    @property
-    def over_all(self) -> str:
-        """Words that follow a value which is a mean over windows."""
-        return " over all windows" if self.is_weekly else ""
-
 
 @dataclass(frozen=True)
 class Section:
@@ -59,10 +56,28 @@ class Section:
     heading: Callable[[Context], str] | None = None
 
 
-def fill(template: str, **values: Any) -> Markup:  # noqa: ANN401 - whatever a template can show
-    """Return the Jinja ``template`` filled with ``values``, which are escaped.
+class ScoreCell(NamedTuple):
+    """A value in a table, its interval, and whether it is the best of those beside it."""
 
-    >>> fill("<p>{{ name }}</p>", name="Bits & Bobs")
-    Markup('<p>Bits &amp; Bobs</p>')
-    """
-    return Markup(environment().from_string(template).render(values))  # noqa: S704 - the environment escapes
+    value: str
+    bounds: str = ""
+    best: bool = False
+
+
+def score_cells(table: Table, metric: str, systems: Sequence[str]) -> list[ScoreCell | None]:
+    """Return a cell a system, None where it has no value; the highest is the best, unless all are equal."""
+    found = [table.get(name, {}).get(metric) for name in systems]
+    values = {one.value for one in found if one is not None}
+    best = max(values) if len(values) > 1 else None
+    return [
+        None if one is None else ScoreCell(amount(metric, one.value), bounds(metric, one), one.value == best)
+        for one in found
+    ]
+
+
+def score_rows(
+    columns: Sequence[tuple[Table, str]], systems: Sequence[str]
+) -> list[tuple[str, tuple[ScoreCell | None, ...]]]:
+    """Return a row a system: its name, and its cell of each column, which is of a table and a metric."""
+    cells = [score_cells(table, metric, systems) for table, metric in columns]
+    return list(zip(systems, zip(*cells, strict=True), strict=True))

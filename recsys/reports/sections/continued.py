@@ -5,15 +5,10 @@ from markupsafe import Markup
 from recsys.reports.generated import load_continued
 from recsys.reports.sections.base import Context, Section, fill
 
-_TEMPLATE = """
-{% from "chart.html.j2" import chart %}
-{% include "continued.html.j2" %}
-"""
-
 
 def _render(context: Context) -> Markup | None:
     continued = load_continued(context.run, context.data)
-    return None if continued is None else fill(_TEMPLATE, continued=continued)
+    return None if continued is None else fill("sections/continued.html.j2", run=context.run, continued=continued)
 
 
 SECTION = Section("continued", "Histories continued", 80, _render)

@@ -2,28 +2,29 @@
 
 from markupsafe import Markup
 
-from recsys.reports import method
+from recsys.config import Config
+from recsys.data.days import day_date
+from recsys.data.sources import all_sources
+from recsys.reports.glossary import flattened
 from recsys.reports.sections.base import Context, Section, fill
 from recsys.storage import read_json
 
-_TEMPLATE = """
-{% from "tables.html.j2" import pairs %}
-<p class="note">{{ note }}</p>
-{{ pairs("What the decoder and the rules saw.", facts) }}
-{% if report %}
-{{ pairs("What was found when the raw purchases were read, and what was dropped by which rule.", report) }}
-{% endif %}
-"""
+
+def source_note(config: Config) -> str:
+    """Return where the data come from and what must be said wherever they are used."""
+    source = all_sources().get(config.data.source)
+    return config.data.source if source is None else source.note
 
 
 def _render(context: Context) -> Markup:
-    folder = context.data.folder
-    path = None if folder is None else folder / "report.json"
+    data = context.data
+    path = data.folder and data.folder / "report.json"
     return fill(
-        _TEMPLATE,
-        note=method.source_note(context.run.config),
-        facts=method.data_facts(context.data, context.run.config),
-        report=list(method.flattened(read_json(path))) if path is not None and path.is_file() else [],
+        "sections/data.html.j2",
+        note=source_note(context.run.config),
+        context=context,
+        days=[day_date(day).isoformat() for day in (data.first_day, data.last_day)],
+        report=list(flattened(read_json(path))) if path is not None and path.is_file() else [],
     )
 
 

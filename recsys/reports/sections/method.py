@@ -2,37 +2,40 @@
 
 from markupsafe import Markup
 
-from recsys.evaluation.results import METRICS_FILE
-from recsys.reports import method
-from recsys.reports.glossary import metric_meaning, metric_name
+from recsys.config import Config
+from recsys.evaluation.bootstrap import CONFIDENCE
+from recsys.evaluation.metrics import all_metrics
+from recsys.evaluation.results import METRICS_FILE, Scores
+from recsys.evaluation.splits import HELD_OUT_SEED, HELD_OUT_SHARE
+from recsys.reports.glossary import flattened, windows
 from recsys.reports.sections.base import Context, Section, fill
 
-_TEMPLATE = """
-{% from "tables.html.j2" import pairs %}
-<ol class="steps">{% for sentence in protocol %}<li>{{ sentence }}</li>{% endfor %}</ol>
-<h3>What the metrics say</h3>
-<dl class="terms">{% for name, meaning in definitions %}<dt>{{ name }}</dt><dd>{{ meaning }}</dd>{% endfor %}</dl>
-<p class="lede">A number after @ is how much of the list is looked at: {{ metric }} looks at the first {{ k or "few" }}
-products.</p>
-{% if recorded %}
-<details class="more"><summary>The protocol as the evaluation recorded it</summary>
-{{ pairs("From " ~ file ~ ".", recorded) }}
-</details>
-{% endif %}
-"""
+
+def protocol(config: Config, scores: Scores) -> Markup:
+    """Return, as items of a list, how lists were made and scored."""
+    asked, left = (scores.protocol.get(key) for key in ("n_users_asked", "n_users_left_out"))
+    n_asked = list(zip(asked, left, strict=False)) if isinstance(asked, list) and isinstance(left, list) else None
+    return fill(
+        "protocol.html.j2",
+        config=config,
+        scores=scores,
+        windows=windows(config.split, len(scores.folds)),
+        n_asked=n_asked,
+        confidence=CONFIDENCE,
+        held_out_share=HELD_OUT_SHARE,
+        held_out_seed=HELD_OUT_SEED,
+    )
 
 
 def _render(context: Context) -> Markup:
     scores = context.scores
-    names = dict.fromkeys(metric.partition("@")[0] for metric in scores.metrics)
-    definitions = [(metric_name(name), metric_meaning(name)) for name in names]
+    known, names = all_metrics(), dict.fromkeys(metric.partition("@")[0] for metric in scores.metrics)
     return fill(
-        _TEMPLATE,
-        protocol=method.protocol(context.run.config, scores),
-        definitions=[(name, meaning) for name, meaning in definitions if meaning],
-        metric=context.metric,
-        k=scores.k,
-        recorded=list(method.flattened(scores.protocol)),
+        "sections/method.html.j2",
+        context=context,
+        protocol=protocol(context.run.config, scores),
+        definitions=[known[name] for name in names if name in known],
+        recorded=list(flattened(scores.protocol)),
         file=METRICS_FILE,
     )
 

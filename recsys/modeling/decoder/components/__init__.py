@@ -14,31 +14,21 @@ SEQUENCE = "sequence"
 
 def component_classes() -> dict[str, type[Component]]:
     """Return all components by name, in the order in which they stand in the model."""
-    classes: list[type[Component]] = []
-    for module in iter_modules(__path__):
-        if module.name != "base":
-            members = vars(import_module(f"{__name__}.{module.name}")).values()
-            classes += [
-                member
-                for member in members
-                if isinstance(member, type) and issubclass(member, Component) and member is not Component
-            ]
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    members = [member for module in modules for member in vars(module).values() if isinstance(member, type)]
+    classes = [member for member in members if issubclass(member, Component) and member is not Component]
     return {one.name: one for one in sorted(classes, key=lambda one: (one.position, one.name))}
 
 
 def chosen_components(wanted: tuple[str, ...] | None, sizes: Sizes, *, has_dates: bool) -> list[type[Component]]:
-    """Return the components of a model, without the transformer.
-
-    Args:
-        wanted: names as ``model.components`` lists them; None takes all that fit.
-        sizes: what they are built from.
-        has_dates: whether the protocol asks at dates.
+    """Return the components of a model, without the transformer: the ``wanted``, or all that fit.
 
     Raises:
-        ConfigError: there is no such component, or it does not fit the protocol.
+        ConfigError: there is no such component, or it does not fit a protocol that asks at dates, or one that does not.
     """
     classes = component_classes()
-    fitting = {name: one for name, one in classes.items() if one.needs in ("anything", _needs(has_dates))}
+    needs = ("anything", "dates" if has_dates else "no_dates")
+    fitting = {name: one for name, one in classes.items() if one.needs in needs}
     for name in wanted or ():
         if name not in classes and name != SEQUENCE:
             raise ConfigError(f"model.components names {name!r}; expected some of {', '.join([SEQUENCE, *classes])}")
@@ -50,7 +40,3 @@ def chosen_components(wanted: tuple[str, ...] | None, sizes: Sizes, *, has_dates
                 f"model.components names {name!r}, which {why}; expected some of {', '.join([SEQUENCE, *fitting])}"
             )
     return [one for name, one in fitting.items() if (wanted is None or name in wanted) and one.fits(sizes)]
-
-
-def _needs(has_dates: bool) -> str:
-    return "dates" if has_dates else "no_dates"

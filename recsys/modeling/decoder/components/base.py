@@ -3,7 +3,6 @@
 Scores are float32 under autocast too: they are summed, and small differences of their sums decide.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -21,77 +20,11 @@ _BLOCK = 8192
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a component is built from.
+    """What a component is built from."""
 
-    Attributes:
-        width: D of the decoder's queries; 0 where there is no decoder.
-        codes: of the items.
-        n_promoted: item features that tell of promotions; past items have as many.
-    """
-
-    width: int
-    codes: ItemCodes
-    n_promoted: int = 0
-
-    @property
-    def n_rows(self) -> int:
-        """Rows V of the catalogue, padding included."""
-        return len(self.codes.groups)
-
-
-class Component(nn.Module):
-    """A part of the logit: it scores items at queries.
-
-    A component is one file of this folder, with a class of these attributes; its name is what ``model.components``
-    lists.
-
-    Attributes:
-        name: what configuration, calibration, reasons and ablation call it.
-        title: the same in words.
-        needs: dates, where it looks at what is known at the day asked; no_dates, where it counts whole histories and
-            would know the window asked for; anything, where both will do.
-        position: where it stands among the others.
-        reads_lifts: whether it reads co-purchases, which take time to look up.
-        learns_from_cold_items: whether items that were not sold in the training part teach it.
-        begins_as_rule: whether it ranks before any training.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    needs: ClassVar[Literal["dates", "no_dates", "anything"]] = "dates"
-    position: ClassVar[int] = 100
-    reads_lifts: ClassVar[bool] = False
-    learns_from_cold_items: ClassVar[bool] = False
-    begins_as_rule: ClassVar[bool] = True
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-
-    @classmethod
-    def fits(cls, sizes: Sizes) -> bool:
-        """Return whether there is anything to score by."""
-        return True
-
-    def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
-        """Scale the inputs as the first queries of a training ask for.
-
-        Args:
-            queries: some queries.
-            item_rows_NF: item features of items drawn at training days.
-        """
-
-    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> Scores | None:
-        """Return what items get at ``queries``; None where none gets anything.
-
-        Args:
-            queries: Q of them.
-            query_QD: the decoder's query of each; None where there is no decoder.
-        """
-        raise NotImplementedError
-
-    def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``, in the weights."""
-        raise NotImplementedError
+    width: int  # D of the decoder's queries; 0 where there is no decoder
+    codes: ItemCodes  # of the V rows of the catalogue
+    n_promoted: int = 0  # item features that tell of promotions; past items have as many
 
 
 class Scale(nn.Module):
@@ -103,14 +36,10 @@ class Scale(nn.Module):
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
-        self.register_buffer("mean_F", torch.zeros(n_features))
-        self.register_buffer("deviation_F", torch.ones(n_features))
-        self.register_buffer("low_F", torch.full((n_features,), -torch.inf))
-        self.register_buffer("high_F", torch.full((n_features,), torch.inf))
-        self.mean_F: Tensor
-        self.deviation_F: Tensor
-        self.low_F: Tensor
-        self.high_F: Tensor
+        self.mean_F = nn.Buffer(torch.zeros(n_features))
+        self.deviation_F = nn.Buffer(torch.ones(n_features))
+        self.low_F = nn.Buffer(torch.full((n_features,), -torch.inf))
+        self.high_F = nn.Buffer(torch.full((n_features,), torch.inf))
 
     def fit(self, rows_PF: Tensor) -> None:
         """Take mean, deviation and range of ``rows_PF`` (P, F); of what never varies, only the mean."""
@@ -118,7 +47,7 @@ class Scale(nn.Module):
             self.mean_F.copy_(rows_PF.mean(0))
             deviation_F = rows_PF.std(0)
             varies_F = deviation_F > 1e-6
-            self.deviation_F.copy_(torch.where(varies_F, deviation_F, torch.ones_like(deviation_F)))
+            self.deviation_F.copy_(torch.where(varies_F, deviation_F, 1))
             self.low_F.copy_(torch.where(varies_F, rows_PF.amin(0), self.mean_F))
             self.high_F.copy_(torch.where(varies_F, rows_PF.amax(0), self.mean_F))
 
@@ -138,20 +67,20 @@ class RuleAndNetwork(nn.Module):
         names: tuple[str, ...],
         rule: dict[str, float],
         hidden: tuple[int, ...],
-        make_context: Callable[[], tuple[nn.Module, int] | None] = lambda: None,
+        context_width: int = 0,
+        make_context: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
         """Take the features' names, the rule's weights (0 for the others), and the widths of the hidden layers.
 
-        ``make_context`` returns a module whose output, of the width beside it, is read beside the features.
+        Where it has a width, the output of the module that ``make_context`` returns is read beside the features.
         """
         super().__init__()
         self.rule = nn.Linear(len(names), 1, bias=False)
         with torch.no_grad():
             self.rule.weight.copy_(torch.tensor([[rule.get(name, 0.0) for name in names]]))
         self.scale = Scale(len(names))
-        context = make_context()
-        self.context = None if context is None else context[0]
-        widths = (len(names) + (0 if context is None else context[1]), *hidden)
+        self.context = make_context() if context_width else None
+        widths = (len(names) + context_width, *hidden)
         layers: list[nn.Module] = []
         for before, after in zip(widths, hidden, strict=False):
             layers += [nn.Linear(before, after), nn.GELU()]
@@ -165,23 +94,18 @@ class RuleAndNetwork(nn.Module):
     ) -> Tensor:
         """Return the scores (N,) float32.
 
-        Args:
-            features_NF: (N, F).
-            context_NC: (N, C) what is read beside them.
-            rule_share_N: (N,) how much the rule counts; 1 everywhere by default.
+        ``context_NC`` is read beside the features; ``rule_share_N`` is how much the rule counts, 1 by default.
         """
-
-        def score(features_NF: Tensor, *others: Tensor) -> Tensor:
-            read_NF = self.scale(features_NF)
+        scores = []
+        for begin in range(0, max(len(features_NF), 1), _BLOCK):
+            rows = slice(begin, begin + _BLOCK)
+            read_NF, rule_N1 = self.scale(features_NF[rows]), self.rule(features_NF[rows])
             if context_NC is not None:
-                read_NF = torch.cat([read_NF, others[0]], dim=-1)
-            rule_N1 = self.rule(features_NF)
+                read_NF = torch.cat([read_NF, context_NC[rows]], dim=-1)
             if rule_share_N is not None:
-                rule_N1 = rule_N1 * others[-1][:, None]
-            score_N: Tensor = (rule_N1 + self.out(self.network(read_NF))).squeeze(-1).float()
-            return score_N
-
-        return in_blocks(score, features_NF, *(part for part in (context_NC, rule_share_N) if part is not None))
+                rule_N1 = rule_N1 * rule_share_N[rows, None]
+            scores.append((rule_N1 + self.out(self.network(read_NF))).squeeze(-1).float())
+        return torch.cat(scores)
 
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
@@ -189,15 +113,50 @@ class RuleAndNetwork(nn.Module):
         for weight in (self.rule.weight, *self.out.parameters()):
             weight.mul_(factor)
 
-    @torch.no_grad()
-    def init_even_chance(self, rows_PF: Tensor, n_queries: int, log_partition: float) -> None:
-        """Shift all scores so that ``rows_PF`` of ``n_queries`` weigh, together, as much as ``log_partition`` says."""
-        if len(rows_PF):
-            shift = log_partition + math.log(n_queries) - float(self.rule(rows_PF).logsumexp(0))
-            self.out.bias.fill_(shift)
 
+class Component(nn.Module):
+    """A part of the logit: it scores items at queries.
 
-def in_blocks(score: Callable[..., Tensor], *tables: Tensor) -> Tensor:
-    """Return ``score(*tables)``, (N,) of tables of N rows, made of ``_BLOCK`` rows at a time."""
-    begins = range(0, max(len(tables[0]), 1), _BLOCK)
-    return torch.cat([score(*(table[begin : begin + _BLOCK] for table in tables)) for begin in begins])
+    A component is one file of this folder, with a class of these attributes; its name is what ``model.components``
+    lists.
+
+    Attributes:
+        name: what configuration, calibration, reasons and ablation call it.
+        needs: dates, where it looks at what is known at the day asked; no_dates, where it counts whole histories and
+            would know the window asked for; anything, where both will do.
+        position: where it stands among the others.
+        reads_lifts: whether it reads co-purchases, which take time to look up.
+        learns_from_cold_items: whether items that were not sold in the training part teach it.
+        begins_as_rule: whether it ranks before any training.
+        net: what it scores with, where that is a rule and a network.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[Literal["dates", "no_dates", "anything"]] = "dates"
+    position: ClassVar[int] = 100
+    reads_lifts: ClassVar[bool] = False
+    learns_from_cold_items: ClassVar[bool] = False
+    begins_as_rule: ClassVar[bool] = True
+    net: RuleAndNetwork
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+
+    @classmethod
+    def fits(cls, sizes: Sizes) -> bool:
+        """Return whether there is anything to score by."""
+        return True
+
+    def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
+        """Scale the inputs as the first queries of a training ask for, and item features at some of its days."""
+
+    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> Scores | None:
+        """Return what items get at Q ``queries``; None where none gets anything.
+
+        ``query_QD`` is the decoder's query of each, None where there is no decoder.
+        """
+        raise NotImplementedError
+
+    def scale_(self, factor: float) -> None:
+        """Multiply every score by ``factor``, in the weights: here those of ``net``."""
+        self.net.scale_(factor)

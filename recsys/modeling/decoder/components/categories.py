@@ -18,7 +18,6 @@ class CategoryComponent(Component):
     """
 
     name = "categories"
-    title = "its categories"
     position = 30
 
     def __init__(self, sizes: Sizes) -> None:
@@ -27,21 +26,19 @@ class CategoryComponent(Component):
         self.n_codes = sizes.codes.n_category_codes
         is_finest = torch.zeros(self.n_codes)
         is_finest[categories_VC[:, 0]] = 1
-        self.register_buffer("is_finest", is_finest, persistent=False)
-        self.is_finest: Tensor
-        self.register_buffer("categories_VC", categories_VC, persistent=False)
-        self.categories_VC: Tensor
-        self.net = RuleAndNetwork(CATEGORY_FEATURES, {"lift": 0.5}, (32,), self._code_vectors)
+        self.is_finest = nn.Buffer(is_finest, persistent=False)
+        self.categories_VC = nn.Buffer(categories_VC, persistent=False)
+        self.net = RuleAndNetwork(CATEGORY_FEATURES, {"lift": 0.5}, (32,), _CODE_WIDTH, self._code_vectors)
 
     @classmethod
     def fits(cls, sizes: Sizes) -> bool:
         """Return whether items have categories."""
         return sizes.codes.n_category_codes > 0
 
-    def _code_vectors(self) -> tuple[nn.Module, int]:
+    def _code_vectors(self) -> nn.Module:
         vectors = nn.Embedding(self.n_codes, _CODE_WIDTH)
         nn.init.zeros_(vectors.weight)
-        return vectors, _CODE_WIDTH
+        return vectors
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
         """Scale the inputs."""
@@ -61,7 +58,3 @@ class CategoryComponent(Component):
         row_of_code = torch.zeros(self.n_codes, dtype=torch.int64, device=score_R.device)
         row_of_code[code_U] = torch.arange(1, len(code_U) + 1, device=score_R.device)
         return CategoryScores(score_UQ, row_of_code, self.categories_VC)
-
-    def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``."""
-        self.net.scale_(factor)

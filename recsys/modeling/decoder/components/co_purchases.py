@@ -12,13 +12,12 @@ class CoPurchaseComponent(Component):
     """Begin with half the logarithm of how much likelier past items make an item, and learn what differs."""
 
     name = "co_purchases"
-    title = "what is bought together with it"
     position = 40
     reads_lifts = True
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
-        self.n_rows = sizes.n_rows
+        self.n_rows = len(sizes.codes.groups)
         self.net = RuleAndNetwork(CO_PURCHASE_FEATURES, {"lift": 0.5}, (16,))
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
@@ -31,7 +30,3 @@ class CoPurchaseComponent(Component):
             return None
         score_C = self.net(queries.co_purchase_features_CF)
         return PairScores(queries.co_purchase_query_C, queries.co_purchase_item_C, score_C, len(queries), self.n_rows)
-
-    def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``."""
-        self.net.scale_(factor)

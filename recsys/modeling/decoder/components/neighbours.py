@@ -1,7 +1,7 @@
 """Score of every item that users bought who bought the user's past items too, whenever that was."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.modeling.decoder.components.base import Component, Sizes
 from recsys.modeling.decoder.inputs import QueryTensors
@@ -23,7 +23,6 @@ class NeighbourComponent(Component):
     """
 
     name = "neighbours"
-    title = "what users of its past items bought"
     needs = "no_dates"
     position = 50
     begins_as_rule = False
@@ -35,14 +34,11 @@ class NeighbourComponent(Component):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
-        n_rows = sizes.n_rows
+        n_rows = len(sizes.codes.groups)
         n_neighbours = min(self.max_neighbours, n_rows, max(self.max_entries // n_rows, 1))
-        self.register_buffer("weight", torch.ones(()))
-        self.weight: Tensor
-        self.register_buffer("neighbour_VK", torch.zeros(n_rows, n_neighbours, dtype=torch.int32))
-        self.neighbour_VK: Tensor
-        self.register_buffer("cosine_VK", torch.zeros(n_rows, n_neighbours))
-        self.cosine_VK: Tensor
+        self.weight = nn.Buffer(torch.ones(()))
+        self.neighbour_VK = nn.Buffer(torch.zeros(n_rows, n_neighbours, dtype=torch.int32))
+        self.cosine_VK = nn.Buffer(torch.zeros(n_rows, n_neighbours))
 
     def set_neighbours(self, neighbour_VK: Tensor, cosine_VK: Tensor) -> None:
         """Take the neighbours of each item, int32, and their cosines; 0 where there are fewer."""
@@ -55,7 +51,6 @@ class NeighbourComponent(Component):
         query_C, item_C, score_C = self.of_past(queries.past_query_P, queries.past_item_P, age_P)
         return PairScores(query_C, item_C, score_C, len(queries), len(self.neighbour_VK)) if len(query_C) else None
 
-    @torch.no_grad()
     def scale_(self, factor: float) -> None:
         """Multiply every score by ``factor``."""
         self.weight.mul_(factor)
@@ -63,10 +58,7 @@ class NeighbourComponent(Component):
     def of_past(self, query_P: Tensor, item_P: Tensor, age_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, item and score (C,) of all neighbours that are not past items, sorted by the first two.
 
-        Args:
-            query_P: (P,) int64 query of each past item, ascending.
-            item_P: (P,) int64 its item_index.
-            age_P: (P,) float how long ago it was bought last, in any unit; of the same age, the one that stands first.
+        Queries ascend; ages are how long ago a past item was bought last, in any unit, and equal ones stand in order.
         """
         n_rows = len(self.neighbour_VK)
         order_P = torch.argsort(age_P, stable=True)

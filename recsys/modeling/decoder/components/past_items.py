@@ -1,5 +1,7 @@
 """Logit of a user's past item from a summary of the whole history, the item's sales, and the decoder's query."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,6 @@ class PastItemComponent(Component):
     """
 
     name = "past_items"
-    title = "its own past purchases"
     position = 20
 
     def __init__(self, sizes: Sizes) -> None:
@@ -29,12 +30,8 @@ class PastItemComponent(Component):
         self.n_past = len(PAST_FEATURES) + sizes.n_promoted
         names = (*PAST_FEATURES, *promoted, *OWN_FEATURES, *promoted)
         rule = {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1}
-        self.net = RuleAndNetwork(
-            names,
-            rule,
-            (96, 96),
-            lambda: (nn.Linear(sizes.width, _QUERY_WIDTH), _QUERY_WIDTH) if sizes.width else None,
-        )
+        query_width = _QUERY_WIDTH if sizes.width else 0
+        self.net = RuleAndNetwork(names, rule, (96, 96), query_width, lambda: nn.Linear(sizes.width, query_width))
 
     def rows(self, queries: QueryTensors, item_features_PF: Tensor | None = None) -> Tensor:
         """Return what is read of each past item (P, F); of its item features, by default, those of its day."""
@@ -55,24 +52,21 @@ class PastItemComponent(Component):
 
     def promotion_contribution(self, queries: QueryTensors, query_QD: Tensor | None) -> Tensor:
         """Return what each logit (P,) owes to promotions planned for the week asked."""
-        planned_PF = queries.past_item_features()
-        unplanned_PF = planned_PF.clone()
+        unplanned_PF = queries.past_item_features()  # a copy
         unplanned_PF[:, coming_columns(self.n_promoted)] = 0
-        return self.logits(queries, query_QD, planned_PF) - self.logits(queries, query_QD, unplanned_PF)
+        return self.logits(queries, query_QD) - self.logits(queries, query_QD, unplanned_PF)
 
     @torch.no_grad()
     def init_even_chance(self, queries: QueryTensors, log_partition: float) -> None:
-        """Give past items an even chance beside the catalogue.
+        """Let a user's past items together weigh as much as a catalogue whose log of the sum of exp(logit) is given.
 
-        A catalogue whose logits have ``log_partition`` as log of the sum of exp then weighs as much as a user's past
-        items together; from 0 they would have to climb a way that a short training does not go.
+        From 0 they would have to climb a way that a short training does not go.
         """
-        self.net.init_even_chance(self.rows(queries), len(torch.unique(queries.past_query_P)), log_partition)
-
-    @torch.no_grad()
-    def scale_(self, factor: float) -> None:
-        """Multiply every logit by ``factor``."""
-        self.net.scale_(factor)
+        rows_PF = self.rows(queries)
+        if len(rows_PF):
+            n_queries = len(torch.unique(queries.past_query_P))
+            shift = log_partition + math.log(n_queries) - float(self.net.rule(rows_PF).logsumexp(0))
+            self.net.out.bias.fill_(shift)
 
     @torch.no_grad()
     def shift_(self, shift: float) -> None:

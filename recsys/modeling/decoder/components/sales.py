@@ -16,7 +16,6 @@ class SalesComponent(Component):
     """
 
     name = "sales"
-    title = "what it sells"
     position = 10
     learns_from_cold_items = True
 
@@ -51,6 +50,6 @@ class SalesComponent(Component):
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
         """Multiply every score by ``factor``."""
-        self.net.scale_(factor)
+        super().scale_(factor)
         if self.of_categories is not None:
             self.of_categories.mul_(factor)

@@ -12,7 +12,6 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.item_knn import N_THREADS, count_matrix
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
@@ -37,38 +36,28 @@ class LeastSquares(PersonalRecommender):
 
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
         """Return the best ``k`` allowed items of each user with a history."""
-        is_fitted = np.zeros(len(histories), dtype=bool)  # whether the user had a history at the fit
+        n_rows = len(self.model.item_factors)
+        items = np.flatnonzero(candidates.allowed[:n_rows])
+        has_factor = np.zeros(len(histories), dtype=bool)  # whether the user had a history at the fit
         if not histories.given:
             old = histories.user_index < len(self.model.user_factors)
-            is_fitted[old] = self.model.user_factors[histories.user_index[old]].any(axis=1)
-        has_history = histories.n_events > 0
-        return united(
-            self._best(histories, np.flatnonzero(has_history & is_fitted), k, candidates, is_fitted=True),
-            self._best(histories, np.flatnonzero(has_history & ~is_fitted), k, candidates, is_fitted=False),
-        )
-
-    def _best(
-        self, histories: Histories, rows: np.ndarray, k: int, candidates: Candidates, *, is_fitted: bool
-    ) -> Pairs:
-        """Return the best ``k`` allowed items of the histories at ``rows`` (n,), all of them fitted, or none."""
-        n_fitted_items = len(self.model.item_factors)
-        items = np.flatnonzero(candidates.allowed[:n_fitted_items])
-        if not len(rows) or not len(items):
-            nothing = np.zeros(0, dtype=np.int64)
-            return Pairs(nothing, nothing, np.zeros(0), nothing)
-        some = histories.of(rows)
-        with threadpool_limits(1, "blas"):
-            item, score = self.model.recommend(
-                some.user_index,
-                _log_counts(some, n_fitted_items),
-                N=k,
-                filter_already_liked_items=candidates.exclude_seen,
-                recalculate_user=not is_fitted,
-                items=items,
-            )
-        filled = score > np.finfo(np.float32).min  # where fewer than k are left, the rest is marked so
-        row = np.repeat(rows, item.shape[1])[filled.ravel()]
-        return Pairs(row, item[filled], score[filled], np.zeros(len(row), dtype=np.int64))
+            has_factor[old] = self.model.user_factors[histories.user_index[old]].any(axis=1)
+        nothing = np.zeros(0, dtype=np.int64)
+        parts = [Pairs(nothing, nothing, np.zeros(0), nothing)]
+        for is_fitted in (True, False):
+            rows = np.flatnonzero((histories.n_events > 0) & (has_factor == is_fitted))
+            if not len(rows) or not len(items):
+                continue
+            some = histories.of(rows)
+            options = {"N": k, "filter_already_liked_items": candidates.exclude_seen, "items": items}
+            with threadpool_limits(1, "blas"):
+                item, score = self.model.recommend(
+                    some.user_index, _log_counts(some, n_rows), recalculate_user=not is_fitted, **options
+                )
+            filled = score > np.finfo(np.float32).min  # where fewer than k are left, the rest is marked so
+            row = np.repeat(rows, item.shape[1])[filled.ravel()]
+            parts.append(Pairs(row, item[filled], score[filled], np.zeros(len(row), dtype=np.int64)))
+        return united(*parts)
 
 
 def _log_counts(histories: Histories, n_rows: int) -> csr_matrix:
@@ -88,4 +77,4 @@ def _als(known: Histories, config: Config, validation: Fold | None) -> LeastSqua
     return LeastSquares(model, fit_popularity_week(known, config))
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"als": _als}
+SYSTEMS: Final = {"als": _als}

@@ -11,7 +11,6 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs, top_k
@@ -33,15 +32,13 @@ class Neighbours(PersonalRecommender):
 
     The weight of an event is ``2 ** (-age_days / half_life_days)``; events older than ``days`` days have none, nor have
     items that were not fitted. Only the user's 300 latest events count.
-
-    Shapes: V = n_items + 1 at the fit.
     """
 
     name: str
-    similarity: csr_matrix  # (V, V) float32, row i holds the items that go with item i
+    similarity: csr_matrix  # (V, V) float32 at the fit, row i holds the items that go with item i
     fallback: Popularity
     half_life_days: float = np.inf
-    days: int | None = None
+    days: float = np.inf
     max_events = 50_000
 
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
@@ -49,12 +46,10 @@ class Neighbours(PersonalRecommender):
         row, position = histories.events()
         item = histories.log.item[position]
         age_days = np.maximum(histories.day - histories.log.day[position], 0)
-        counted = (histories.end[row] - position <= MAX_QUERY_EVENTS) & (item < self.similarity.shape[0])
-        if self.days is not None:
-            counted &= age_days <= self.days
+        n_rows = self.similarity.shape[0]
+        counted = (histories.end[row] - position <= MAX_QUERY_EVENTS) & (item < n_rows) & (age_days <= self.days)
         weight = np.exp2(-age_days[counted] / self.half_life_days).astype(np.float32)
-        shape = (len(histories), self.similarity.shape[0])
-        weights = csr_matrix((weight, (row[counted], item[counted])), shape=shape)
+        weights = csr_matrix((weight, (row[counted], item[counted])), shape=(len(histories), n_rows))
         scores = csr_matrix(weights @ self.similarity)
         scored_row = np.repeat(np.arange(len(histories), dtype=np.int64), np.diff(scores.indptr))
         return Pairs(scored_row, scores.indices, scores.data, np.zeros(len(scored_row), dtype=np.int64))
@@ -66,8 +61,7 @@ def _covisitation(known: Histories, config: Config, validation: Fold | None) -> 
     A visit is one user's purchases of one week among the last 90 days; it counts at most 100 distinct items, the
     latest. Weeks are seven days, counted back from ``known.day``. With ``n_ij`` visits that hold both i and j and
     ``n_i`` that hold i, the similarity is the cosine ``n_ij / sqrt(n_i n_j)``, kept for the ``N_NEIGHBOURS`` largest of
-    each item. An item is similar to itself (cosine 1), so that repeat purchases count. Order and distance inside a
-    visit do not matter.
+    each item. An item is similar to itself (cosine 1), so that repeat purchases count.
     """
     similarity = _nearest(_cosine_weights(_visits(known, COVISITATION_DAYS)), N_NEIGHBOURS)
     fallback = fit_popularity_week(known, config)
@@ -133,4 +127,4 @@ def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
     return similarity
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"covisitation": _covisitation, "item_knn": _item_knn}
+SYSTEMS: Final = {"covisitation": _covisitation, "item_knn": _item_knn}

@@ -31,16 +31,13 @@ class PersonalRecommender(ABC):
         item = np.zeros((len(histories), k), dtype=np.int32)
         score = np.zeros((len(histories), k), dtype=np.float32)
         for part in user_chunks(histories, self.max_events):
-            item[part], score[part] = self._lists(histories.of(part), k, candidates)
+            some = histories.of(part)
+            pairs = self.score(some, k, candidates)
+            pairs = pairs.where(candidates.allowed[pairs.item])
+            if candidates.exclude_seen:
+                seen_row, position = some.events()
+                pairs = pairs.where(unseen(pairs, seen_row, some.log.item[position]))
+            item[part], score[part] = top_k(pairs, len(some), k)
+            place = self.fallback.fill(item[part], some, candidates)
+            score[part] = np.where(place > 0, -place / len(candidates.allowed), score[part])
         return Recommendations(histories.user_index, item, score)
-
-    def _lists(self, histories: Histories, k: int, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-        """Return items (Q, k) int32 and their scores (Q, k) float32."""
-        pairs = self.score(histories, k, candidates)
-        pairs = pairs.where(candidates.allowed[pairs.item])
-        if candidates.exclude_seen:
-            seen_row, position = histories.events()
-            pairs = pairs.where(unseen(pairs, seen_row, histories.log.item[position]))
-        item, score = top_k(pairs, len(histories), k)
-        place = self.fallback.fill(item, histories, candidates)
-        return item, np.where(place > 0, -place / len(candidates.allowed), score).astype(np.float32)

@@ -13,7 +13,6 @@ from recsys.errors import DataError
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.scored_pairs import user_chunks
 from recsys.signals.sales import is_sale
 
@@ -83,30 +82,37 @@ class Popularity:
 
         ``item`` (Q, k) int32 are the distinct allowed item_index of the Q users in rank order, padded with 0 at the
         end. Returned is the place (Q, k) in the ranking, from 1, of each item that was filled in; 0 where the list was
-        kept.
-
-        Raises:
-            DataError: exclusions leave a user fewer than k items.
+        kept. A DataError says where exclusions leave a user fewer than k items.
         """
+        k, allowed, segment_Q = item.shape[1], candidates.allowed, self._segments(histories)
         taken_row, rank = np.nonzero(item)
         taken_item = item[taken_row, rank]
         if candidates.exclude_seen:
             seen_row, position = histories.events()
             taken_row = np.concatenate([taken_row, seen_row])
             taken_item = np.concatenate([taken_item, histories.log.item[position]])
-        place = np.zeros(item.shape, dtype=np.int64)
-        segment = self._segments(histories)
-        newer = np.arange(self.counts.shape[1], len(candidates.allowed), dtype=np.int32)
-        for number in np.unique(segment):
-            order = np.concatenate([self.order[number], newer])
-            members = np.flatnonzero(segment == number)
-            mine = segment[taken_row] == number
-            _fill(item, place, order[candidates.allowed[order]], members, taken_row[mine], taken_item[mine])
+        # A ranking is only looked at as deep as the user with the most taken items can need.
+        deepest = k + int(np.bincount(taken_row, minlength=1).max())
+        newer = np.arange(self.counts.shape[1], len(allowed), dtype=np.int32)
+        rankings = (np.concatenate([order, newer]) for order in self.order)
+        pool_SP = np.stack([ranking[allowed[ranking]][:deepest] for ranking in rankings])
+        depth_SV = np.full((len(pool_SP), len(allowed)), -1)
+        depth_SV[np.arange(len(pool_SP))[:, None], pool_SP] = np.arange(pool_SP.shape[1])
+        depth = depth_SV[segment_Q[taken_row], taken_item]
+        free_QP = np.ones((len(item), pool_SP.shape[1]), dtype=bool)
+        free_QP[taken_row[depth >= 0], depth[depth >= 0]] = False
+        n_kept_Q = np.count_nonzero(item, axis=1)
+        turn_QP = np.cumsum(free_QP, axis=1, dtype=np.int32)
+        row, depth = np.nonzero(free_QP & (turn_QP <= (k - n_kept_Q)[:, None]))
+        rank = n_kept_Q[row] + turn_QP[row, depth] - 1
+        item[row, rank] = pool_SP[segment_Q[row], depth]
         if not item.all():
             raise DataError(
-                f"a customer has bought nearly all items that may be recommended: fewer than {item.shape[1]} are left; "
+                f"a customer has bought nearly all items that may be recommended: fewer than {k} are left; "
                 "lower predict.k, set predict.exclude_seen=false or raise predict.sold_within_days"
             )
+        place = np.zeros(item.shape, dtype=np.int64)
+        place[row, rank] = depth + 1
         return place
 
     def _segments(self, histories: Histories) -> np.ndarray:
@@ -161,31 +167,6 @@ def _order(counts_V: np.ndarray, everybody_V: np.ndarray, ever_V: np.ndarray) ->
     return (np.lexsort((-ever_V[1:], -everybody_V[1:], -counts_V[1:])) + 1).astype(np.int32)
 
 
-def _fill(
-    item: np.ndarray, place: np.ndarray, pool: np.ndarray, members: np.ndarray, taken_row: np.ndarray, taken: np.ndarray
-) -> None:
-    """Put the first free items of ``pool`` (best first) into the empty ranks of the rows ``members``, in place.
-
-    The pool is only looked at as deep as the user with the most taken items can need.
-    """
-    k = item.shape[1]
-    n_taken = np.bincount(taken_row, minlength=len(item))[members]
-    pool = pool[: k + int(n_taken.max(initial=0))]
-    row_of = np.zeros(len(item), dtype=np.int64)
-    row_of[members] = np.arange(len(members))
-    depth_of = np.full(int(max(taken.max(initial=0), pool.max(initial=0))) + 1, -1, dtype=np.int64)
-    depth_of[pool] = np.arange(len(pool))
-    within = depth_of[taken] >= 0
-    free = np.ones((len(members), len(pool)), dtype=bool)
-    free[row_of[taken_row[within]], depth_of[taken[within]]] = False
-    n_kept = np.count_nonzero(item[members], axis=1)
-    turn = np.cumsum(free, axis=1, dtype=np.int32)
-    row, depth = np.nonzero(free & (turn <= (k - n_kept)[:, None]))
-    rank = n_kept[row] + turn[row, depth] - 1
-    item[members[row], rank] = pool[depth]
-    place[members[row], rank] = depth + 1
-
-
 def fit_popularity_week(known: Histories, config: Config, validation: Fold | None = None) -> Popularity:
     """Return what sold in the last week: a baseline of its own, and what fills the lists of all others."""
     return Popularity.fit("popularity_week", known, days=WEEK_DAYS, segment=config.predict.segment)
@@ -195,4 +176,4 @@ def _popularity(known: Histories, config: Config, validation: Fold | None) -> Po
     return Popularity.fit("popularity", known, segment=config.predict.segment)
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"popularity_week": fit_popularity_week, "popularity": _popularity}
+SYSTEMS: Final = {"popularity_week": fit_popularity_week, "popularity": _popularity}

@@ -7,10 +7,9 @@ import numpy as np
 
 from recsys.config import Config
 from recsys.data.purchases import Histories
-from recsys.evaluation.metrics import mean_average_precision
+from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.rules import FitFunction
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
@@ -54,9 +53,9 @@ def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Rep
 
     def quality(half_life_days: float) -> float:
         lists = Repeat(half_life_days, fallback_then).recommend(histories, k, candidates)
-        return mean_average_precision(lists.item, validation, lists.user_index, k)
+        return float(average_precisions(lists.item, validation, k).mean())
 
     return Repeat(max(HALF_LIVES_DAYS, key=quality), fallback)
 
 
-SYSTEMS: Final[dict[str, FitFunction]] = {"repeat": fit_repeat}
+SYSTEMS: Final = {"repeat": fit_repeat}

@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.config import Config
-from recsys.data.purchases import Histories, Purchases, event_positions
+from recsys.data.purchases import Histories, event_positions
 from recsys.errors import DataError
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.rules import FitFunction, LogCheck
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.recommenders.rules.repeat import Repeat, fit_repeat
@@ -40,8 +39,6 @@ class Variants(PersonalRecommender):
         """Return each user's own items as the repeat rule scores them, and below them their variants."""
         own = self.repeat.score(histories, k, candidates)
         fitted = own.where(own.item < len(self.product))
-        if not len(fitted.row):
-            return own
         liked = sum_pairs(fitted.row, self.product[fitted.item], fitted.score, fitted.last)
         place, position = event_positions(self.bounds[liked.item], self.bounds[liked.item + 1])
         item = self.item[position]
@@ -58,7 +55,7 @@ class Variants(PersonalRecommender):
 def _variants(known: Histories, config: Config, validation: Fold | None) -> Variants:
     """Return the rule for products that a column of the items tells apart."""
     log, column = known.log, config.baselines.variant_column
-    if not _has_variants(log, config):
+    if column not in log.items.columns:
         raise DataError(
             f"{log.origin}: the items have no column {column!r} that tells variants of one product, they have "
             f"{', '.join(log.items.columns)}; name one as baselines.variant_column, or leave variants out of "
@@ -73,9 +70,4 @@ def _variants(known: Histories, config: Config, validation: Fold | None) -> Vari
     return Variants(repeat, product, item, bounds, repeat.fallback)
 
 
-def _has_variants(log: Purchases, config: Config) -> bool:
-    return config.baselines.variant_column in log.items.columns
-
-
-SYSTEMS: Final[dict[str, FitFunction]] = {"variants": _variants}
-CAN_FIT: Final[dict[str, LogCheck]] = {"variants": _has_variants}
+SYSTEMS: Final = {"variants": _variants}
