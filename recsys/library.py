@@ -31,7 +31,7 @@ from recsys.data.frames import FrameStyle, given_histories, id_texts
 from recsys.data.from_frames import is_empty
 from recsys.data.native import Which
 from recsys.data.purchases import Histories, Purchases, open_purchases
-from recsys.errors import DataError, OutputExistsError, RunError, UsageError
+from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
@@ -265,7 +265,7 @@ class Model:
         """
         histories = self._histories(users, history, date)
         lists = self._lists(histories, k, candidates, exclude, exclude_seen)
-        columns = self._columns(histories, lists.item) | {SCORE: lists.score.ravel()}
+        columns = self._columns(histories, lists.item) | {SCORE: lists.score[lists.item > 0]}
         if reasons:
             columns[REASON] = self._reason_texts(histories, lists.item)
         return self.log.style.to_native(columns)
@@ -330,7 +330,7 @@ class Model:
         continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
         columns = self._columns(histories, continued.item)
         named = {USER_ID: columns[USER_ID], PLACE: columns[RANK], ITEM_ID: columns[ITEM_ID]}
-        return self.log.style.to_native(named | {LOG_PROBABILITY: continued.log_probability.ravel()})
+        return self.log.style.to_native(named | {LOG_PROBABILITY: continued.log_probability[continued.item > 0]})
 
     def update(self, events: Frame | Purchases, *, items: Frame = None, users: Frame = None) -> "Model":
         """Take newer purchases into histories and sales, without training, and return this model.
@@ -355,9 +355,7 @@ class Model:
         _require(folder=folder)
         folder = Path(folder)
         require_absent(folder, force=force)
-        if folder.exists() and not (folder / INFO_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputExistsError(f"{folder} holds no model, so it is not replaced; choose another folder")
-        with replacing(folder) as aside:
+        with replacing(folder, INFO_FILE) as aside:
             aside.mkdir()
             self.system.save(aside, histories=histories)
 
@@ -431,15 +429,15 @@ class Model:
 
     def _columns(self, histories: Histories, item: np.ndarray) -> dict[str, Any]:
         """Return user, rank and item of lists (Q, K), padded with 0, as columns."""
-        style, k = self.log.style, item.shape[1]
+        style, (row, place) = self.log.style, np.nonzero(item)
         users = pa.nulls(len(histories), pa.string())
         if not histories.given:
             users = histories.log.user_ids.take(pa.array(histories.user_index))
-        user_ids = users.take(pa.array(np.repeat(np.arange(len(histories)), k)))
-        item_ids = self.log.item_ids.take(pa.array(item.ravel().astype(np.int64) - 1))
+        user_ids = users.take(pa.array(row))
+        item_ids = self.log.item_ids.take(pa.array(item[row, place].astype(np.int64) - 1))
         return {
             USER_ID: style.ids_to_native(user_ids, "user"),
-            RANK: np.tile(np.arange(1, k + 1), len(histories)),
+            RANK: place + 1,
             ITEM_ID: style.ids_to_native(item_ids, "item"),
         }
 

@@ -50,6 +50,11 @@ class Run:
         """Folder of everything that is said about the run."""
         return REPORTS_DIR / self.name
 
+    @property
+    def identity(self) -> str:
+        """What tells this training from any other of its name: lists bear it."""
+        return " ".join(str(self.info.get(key, "")) for key in ("created", "seed", "data_fingerprint"))
+
     def table_path(self, system: str, fold_name: str) -> Path:
         """Return where the lists of ``system`` for a fold are kept."""
         return self.report_folder / "recommendations" / system / f"{fold_name}.parquet"

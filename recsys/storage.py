@@ -22,12 +22,16 @@ def require_absent(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, marker: str | None = None) -> Iterator[Path]:
     """Yield a temporary sibling of the file or folder ``path``; on success rename it to ``path``, else remove it.
 
-    An existing folder is moved aside first and removed only when the new one stands in its place. A RecsysError says
-    that the disk is full or the place cannot be written; what stood at ``path`` stays.
+    Of a folder ``marker`` is a file that only we write into it: without one no folder is replaced, for it is somebody
+    else's. It is moved aside first and removed only when the new one stands in its place. An OutputExistsError says
+    what stands there; a RecsysError that the disk is full or the place cannot be written: what stood there stays.
     """
+    if path.is_dir() and any(path.iterdir()) and not (marker and (path / marker).is_file()):
+        what = f"holds other files (no {marker})" if marker else "is a folder, expected a file"
+        raise OutputExistsError(f"{path} {what}; nothing is removed that recsys did not write: name another place")
     aside, old = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.{end}") for end in ("part", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def assemble(cleaned: Cleaned) -> Prepared:
 
 def write_folder(prepared: Prepared, folder: Path, about: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Write ``prepared`` to ``folder``, whole or not at all, and what validation found; return the manifest."""
-    with replacing(folder) as aside:
+    with replacing(folder, "manifest.json") as aside:
         aside.mkdir()
         manifest = about | write_prepared(prepared, aside) | {"code_version": code_version()}
         manifest |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), "report": report}

@@ -1,5 +1,6 @@
 """Names a person can read, for items of any catalogue: chosen from whatever attributes the source has."""
 
+import re
 from datetime import date
 from fnmatch import fnmatch
 from typing import Any, NamedTuple
@@ -41,17 +42,19 @@ class Labels:
         label = "" if self._titles is None else readable(self._titles[row])
         details = dict.fromkeys(readable(column[row]) for column in self._details)
         said = [text for text in details if text not in ("", label)]
-        return Product(label or f"Item {identifier}", ", ".join(said[:2]), identifier)
+        # An id that is a word names the item itself.
+        own = f"Item {identifier}" if re.fullmatch("[0-9a-f]+…?", identifier) else identifier
+        return Product(label or own, ", ".join(said[:2]), identifier)
 
 
 def short_id(identifier: object) -> str:
-    """Return an id shortened to its beginning where it is too long to read, such as H&M's 64 hexadecimal digits.
+    """Return an id shortened to its beginning where it is a hash, such as H&M's 64 hexadecimal digits.
 
-    >>> short_id("0108775015"), short_id("00000dbacae5abe5e23885899a1fa442")
-    ('0108775015', '00000dba…')
+    >>> short_id("CARD-0000-0000-0003"), short_id("00000dbacae5abe5e23885899a1fa442")
+    ('CARD-0000-0000-0003', '00000dba…')
     """
     text = str(identifier)
-    return text if len(text) <= 14 else f"{text[:8]}…"
+    return f"{text[:8]}…" if re.fullmatch("[0-9a-f]{32,}", text) else text
 
 
 def _matches(names: list[str], patterns: tuple[str, ...]) -> list[str]:

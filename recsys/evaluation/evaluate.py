@@ -74,6 +74,13 @@ def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, 
     if out is not None:
         require_absent(out, force=force)
     fold, config = lists_of_tables(recommendations, targets), Config()
+    (lists,) = fold.lists.values()
+    if without := int((lists == 0).all(axis=1).sum()):
+        talk.print(
+            f"{without:,} of {len(lists):,} customers who bought have no list and count as misses", style="yellow"
+        )
+    shorter = config.predict.model_copy(update={"k": min(lists.shape[1], config.predict.k)})
+    config = config.model_copy(update={"predict": shorter})
     protocol = bootstrap_protocol(config) | {"n_users_asked": len(fold.user_index)}
     scores = {"protocol": protocol, **score_systems([fold], settings_of(config))}
     print_scores(scores)

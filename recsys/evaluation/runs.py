@@ -54,8 +54,10 @@ def score_folds(
 
 
 def settings_of(config: Config) -> Settings:
-    """Return what the configuration asks of the scoring; lists are never longer than ``predict.k``."""
-    return Settings(tuple(sorted(set(config.evaluation.cutoffs))), config.evaluation.n_bootstrap)
+    """Return what the configuration asks of the scoring: no cutoff beyond ``predict.k``, the length of the lists."""
+    k = config.predict.k
+    cutoffs = {cutoff for cutoff in config.evaluation.cutoffs if cutoff <= k} or {k}
+    return Settings(tuple(sorted(cutoffs)), config.evaluation.n_bootstrap)
 
 
 def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:
@@ -76,7 +78,9 @@ def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:
 
 def lists_of_run(run: Run, log: Purchases, fold: Fold, systems: list[str]) -> FoldLists:
     """Return a fold with the lists that a run's ``systems`` wrote for it."""
-    lists = {system: read_lists(run.table_path(system, fold.name), log, fold.user_index) for system in systems}
+    lists = {
+        system: read_lists(run.table_path(system, fold.name), log, fold.user_index, run.identity) for system in systems
+    }
     return lists_of_fold(log, fold, lists, run.config.predict.sold_within_days)
 
 

@@ -17,6 +17,8 @@ _ID = pa.dictionary(pa.int32(), pa.string())
 RECOMMENDATIONS_SCHEMA = pa.schema(
     [(schema.USER_ID, _ID), (schema.RANK, pa.int32()), (schema.ITEM_ID, _ID), (schema.SCORE, pa.float32())]
 )
+#: Under which a table of lists names the training that made it (:attr:`recsys.runs.Run.identity`).
+MADE_BY = b"recsys_made_by"
 #: Continued histories: the place of an item counts from 1; log_probability is the decoder's own, before any cut.
 CONTINUATIONS_SCHEMA = pa.schema(
     [(schema.USER_ID, _ID), (schema.PLACE, pa.int32()), (schema.ITEM_ID, _ID), (schema.LOG_PROBABILITY, pa.float32())]
@@ -34,6 +36,10 @@ REASONS_SCHEMA = pa.schema(
         (schema.TEXT, pa.string()),
     ]
 )
+
+
+#: Ranks beyond it are never judged, and a list is a row of a dense table.
+_MOST_RANKS = 1_000
 
 
 def continuation_rows(
@@ -84,14 +90,13 @@ def _counted(path: Path, table: pa.Table, column: str, expected: str) -> pa.Chun
 
 
 def recommendation_rows(data: Purchases, user_index: np.ndarray, item: np.ndarray, score: np.ndarray) -> pa.Table:
-    """Return lists (Q, K) of ``user_index`` (Q,) as rows with the original ids, in the order of users and ranks."""
-    n_users, k = item.shape
-    row = np.repeat(np.arange(n_users, dtype=np.int32), k)
+    """Return lists (Q, K), padded with 0, of ``user_index`` (Q,) as rows with the original ids, by user and rank."""
+    row, place = np.nonzero(item)
     columns = [
-        pa.DictionaryArray.from_arrays(pa.array(row), data.user_ids.take(pa.array(user_index))),
-        pa.array(np.tile(np.arange(1, k + 1, dtype=np.int32), n_users)),
-        _encoded(item.ravel() - 1, data.item_ids),
-        pa.array(score.astype(np.float32).ravel()),
+        pa.DictionaryArray.from_arrays(pa.array(row.astype(np.int32)), data.user_ids.take(pa.array(user_index))),
+        pa.array(place.astype(np.int32) + 1),
+        _encoded(item[row, place] - 1, data.item_ids),
+        pa.array(score[row, place].astype(np.float32)),
     ]
     return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
 
@@ -143,17 +148,27 @@ def _recommendations(path: Path) -> pa.Table:
     if shared:
         user, place, n_items = (shared[0][name] for name in (schema.USER_ID, schema.RANK, "count_all"))
         raise DataError(f"{path}: user {user!r} has {n_items} items at rank {place}; expected one a rank")
-    return table
+    best = table.group_by(schema.USER_ID).aggregate([(schema.RANK, "min")])
+    late = best.filter(pc.greater(best[f"{schema.RANK}_min"], 1))
+    if 2 * len(late) > len(best):
+        user, place = late[schema.USER_ID][0].as_py(), late[f"{schema.RANK}_min"][0].as_py()
+        raise DataError(f"{path}: the best rank of user {user!r} is {place:,}; ranks count from 1 for each user")
+    return table.filter(pc.less_equal(table[schema.RANK], _MOST_RANKS))
 
 
-def read_lists(path: Path, data: Purchases, user_index: np.ndarray) -> np.ndarray:
+def read_lists(path: Path, data: Purchases, user_index: np.ndarray, made_by: str | None = None) -> np.ndarray:
     """Return the lists (Q, K) int32 of ``user_index`` (ascending) as item_index in rank order, padded with 0.
+
+    ``made_by`` is the identity of the run that must have made them, where the table names one.
 
     Raises:
         DataError: the file is missing or no Parquet, a column is missing, a rank is not a whole number from 1, a user
             has two items at one rank, or the table names items or no users that the data know.
     """
     table = _recommendations(path)
+    maker = (pq.read_schema(path).metadata or {}).get(MADE_BY)
+    if made_by is not None and maker not in (None, made_by.encode()):
+        raise DataError(f"{path} was made by another training of this name; run `recsys predict --folds --force` first")
     user, item = _indices(table, data)
     if not item.all():
         unknown = table[schema.ITEM_ID][int(np.flatnonzero(item == 0)[0])].as_py()
@@ -184,6 +199,11 @@ def lists_of_tables(lists: Path, bought: Path) -> FoldLists:
             f"targets of {targets[schema.USER_ID][0].as_py()!r}; user_id must be written the same way in both"
         )
     item = np.asarray(pc.index_in(recommendations[schema.ITEM_ID], value_set=items)) + 1
+    if not pc.any(pc.is_in(recommendations[schema.ITEM_ID], value_set=pc.unique(targets[schema.ITEM_ID]))).as_py():
+        raise DataError(
+            f"the tables have no item in common: recommended is {recommendations[schema.ITEM_ID][0].as_py()!r}, bought "
+            f"was {targets[schema.ITEM_ID][0].as_py()!r}; item_id must be written the same way in both"
+        )
     return FoldLists(
         start="",
         user_index=np.arange(len(users)),

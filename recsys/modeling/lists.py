@@ -9,7 +9,7 @@ from recsys.config import Config
 from recsys.console import progress, talk
 from recsys.data.purchases import Histories, Purchases
 from recsys.evaluation.splits import Fold
-from recsys.evaluation.tables import RECOMMENDATIONS_SCHEMA, recommendation_rows
+from recsys.evaluation.tables import MADE_BY, RECOMMENDATIONS_SCHEMA, recommendation_rows
 from recsys.modeling.families import load_decoder
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.candidates import Candidates, candidates_at
@@ -59,7 +59,14 @@ def write_fold_lists(run: Run, log: Purchases, folds: tuple[Fold, ...], *, keep:
         for fold, name, path in wanted:
             bar.update(task, description=f"{fold.name} {name}")
             recommender = fit_system(name, run, config, fold.everybody(log))
-            write_lists(recommender, fold.histories(log), config.predict.k, fold_candidates(fold, log, config), path)
+            write_lists(
+                recommender,
+                fold.histories(log),
+                config.predict.k,
+                fold_candidates(fold, log, config),
+                path,
+                made_by=run.identity,
+            )
             bar.advance(task)
     return len(wanted)
 
@@ -71,11 +78,19 @@ def write_lists(
     candidates: Candidates,
     path: Path,
     advance: Callable[[int], None] = lambda n_users: None,
-) -> None:
-    """Write the lists of ``histories`` to a Parquet table with the original ids, in chunks, whole or not at all."""
-    with replacing(path) as aside, pq.ParquetWriter(aside, RECOMMENDATIONS_SCHEMA) as writer:
+    made_by: str = "",
+) -> int:
+    """Write the lists of ``histories`` to a Parquet table with the original ids, in chunks, whole or not at all.
+
+    ``made_by`` is the identity of the run that the table is to name. Returned is how many users get fewer than ``k``.
+    """
+    n_short, columns = 0, RECOMMENDATIONS_SCHEMA.with_metadata({MADE_BY: made_by} if made_by else None)
+    with replacing(path) as aside, pq.ParquetWriter(aside, columns) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):
             some = histories.of(slice(begin, begin + CHUNK_USERS))
             lists = recommender.recommend(some, k, candidates)
-            writer.write_table(recommendation_rows(histories.log, lists.user_index, lists.item, lists.score))
+            rows = recommendation_rows(histories.log, lists.user_index, lists.item, lists.score)
+            writer.write_table(rows.cast(columns))
+            n_short += int((lists.item == 0).any(axis=1).sum())
             advance(len(some))
+    return n_short

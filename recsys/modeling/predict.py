@@ -3,6 +3,7 @@
 What loads torch is imported when it is needed: the help of the verb needs it not.
 """
 
+import tempfile
 from dataclasses import asdict
 from datetime import date
 from functools import partial
@@ -16,6 +17,7 @@ from rich.table import Table
 from recsys.config import Config
 from recsys.console import ForceOption, RunOption, counted, progress, run, talk
 from recsys.data.days import day_date, day_number
+from recsys.data.exports import export_lists, require_ending
 from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
 from recsys.data.purchases import Histories
 from recsys.errors import ConfigError, UsageError
@@ -60,7 +62,10 @@ def main(
     folds: Annotated[
         bool, typer.Option("--folds", help="Write the lists of all systems for the run's test folds instead.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Table to write; under reports/<run> by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Table to write: .parquet, .csv or .xlsx; under reports/<run> by default."),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Write recommendations for every customer at a date.
@@ -87,6 +92,7 @@ def main(
         named = system if system != DECODER else f"{chosen.name}, {titles[config.family]}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"
+    require_ending(path)
     submission_path, reasons_path = path.with_name("submission.csv"), path.with_name("reasons.parquet")
     for output, is_wanted in ((path, True), (submission_path, submission), (reasons_path, reasons)):
         if is_wanted:
@@ -95,20 +101,31 @@ def main(
         asked = None if day is None else day_number(date.fromisoformat(day))
     except ValueError as error:
         raise ConfigError(f"--date {day!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
-    everybody, recommender = predict_everybody(chosen, config, system, asked, (candidates, blocklist), path)
+    with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
+        table = path if path.suffix == ".parquet" else Path(scratch) / "lists.parquet"
+        everybody, recommender = predict_everybody(chosen, config, system, asked, (candidates, blocklist), table)
+        if reasons:
+            _write_reasons(recommender, everybody, table, reasons_path)
+        if submission:
+            write_submission(table, submission_path)
+        if table != path:
+            export_lists(table, everybody.log, path, reasons_path if reasons else None)
+    typer.echo(path)
     if submission:
-        write_submission(path, submission_path)
         check_submission(submission_path, everybody.log)
         typer.echo(submission_path)
     if reasons:
-        lists = read_lists(path, everybody.log, everybody.user_index)
-        write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
-        with progress() as bar:
-            task = bar.add_task("reasons", total=len(everybody))
-            write_reasons(recommender.decoder, everybody, lists, reasons_path, partial(bar.advance, task))
         typer.echo(reasons_path)
     if system == DECODER and config.family == "original" and config.split.protocol == "customers":
         show_held_out(chosen)
+
+
+def _write_reasons(recommender: Any, everybody: Histories, table: Path, path: Path) -> None:  # noqa: ANN401 - a system
+    lists = read_lists(table, everybody.log, everybody.user_index)
+    write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
+    with progress() as bar:
+        task = bar.add_task("reasons", total=len(everybody))
+        write_reasons(recommender.decoder, everybody, lists, path, partial(bar.advance, task))
 
 
 def predict_everybody(
@@ -139,14 +156,17 @@ def predict_everybody(
     with progress() as bar:
         is_long = log.n_users > lists.CHUNK_USERS
         task = bar.add_task(f"lists of {recommender.name}", total=log.n_users, visible=is_long)
-        lists.write_lists(recommender, everybody, config.predict.k, candidates, path, partial(bar.advance, task))
+        n_short = lists.write_lists(
+            recommender, everybody, config.predict.k, candidates, path, partial(bar.advance, task)
+        )
     talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {log.n_users:,} customers")
+    if n_short:
+        talk.print(f"{n_short:,} of them get a shorter list: nothing else that may be recommended is left for them")
     if day - log.last_day > config.split.horizon_days:
         talk.print(
             f"the data end on {day_date(log.last_day)}, {day - log.last_day:,} days before that: nothing is known "
             "of what was bought since"
         )
-    typer.echo(path)
     return everybody, recommender
 
 

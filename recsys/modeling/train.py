@@ -13,10 +13,10 @@ import typer
 from recsys.config import MODELS_DIR, Config, load_config, load_original
 from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
 from recsys.data.purchases import is_prepared, open_purchases
-from recsys.errors import OutputExistsError
+from recsys.errors import ConfigError, OutputExistsError
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.registry import require_baseline
-from recsys.runs import INFO_FILE, has_checkpoint
+from recsys.runs import CONFIG_FILE, INFO_FILE, has_checkpoint
 from recsys.storage import require_absent
 
 app = typer.Typer(add_completion=False)
@@ -72,7 +72,14 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     for name in config.baselines.systems:
         require_baseline(name)  # only later commands run it, but training may take long
     log = open_purchases(config.data.folder, config.data.prepare_command)
+    if config.family != "text" and log.n_items < config.predict.k:
+        raise ConfigError(
+            f"the data hold {log.n_items} items, but lists of {config.predict.k} are asked for; say predict.k: "
+            f"{max(log.n_items - 1, 1)} (--set predict.k={max(log.n_items - 1, 1)})"
+        )
     folder = MODELS_DIR / config.name
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_FILE).is_file():
+        raise OutputExistsError(f"{folder} holds other files than a run's, so it is not replaced; choose another name")
     # These load Lightning, which the help of a verb needs not.
     build, loop = import_module("recsys.modeling.build"), import_module("recsys.modeling.training.fit")
     checkpoints = import_module("recsys.modeling.training.checkpoint")

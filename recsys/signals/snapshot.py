@@ -123,7 +123,7 @@ class Snapshot:
         parts |= {f"lift_{name}": getattr(self.lift, name) for name in _LIFT}
         about = vars(self.codes).copy()
         parts |= {name: about.pop(code) for name, code in _CODES.items()}
-        with replacing(folder) as aside:
+        with replacing(folder, _FILE) as aside:
             aside.mkdir()
             for name, array in parts.items():
                 np.save(aside / f"{name}.npy", np.asarray(array), allow_pickle=False)

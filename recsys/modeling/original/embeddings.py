@@ -127,7 +127,7 @@ def write_embeddings(
         "code_version": code_version(),
         "texts_per_second": round(n_new / seconds, 1) if n_new else None,
     }
-    with replacing(folder) as aside:
+    with replacing(folder, _MANIFEST) as aside:
         aside.mkdir()
         write_vectors(vectors, aside / _VECTORS)
         pq.write_table(pa.table({schema.ITEM_ID: data.item_ids, "row": rows}), aside / _IDS)

@@ -11,7 +11,7 @@ from recsys.modeling.recommenders.candidates import Candidates
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Ranked items for each of Q users, best first. Every row is full: K distinct allowed items."""
+    """Ranked items for each of Q users, best first: K distinct allowed items, then 0 where no more are left."""
 
     user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
-from recsys.errors import DataError
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates, require_enough
@@ -82,7 +81,7 @@ class Popularity:
 
         ``item`` (Q, k) int32 are the distinct allowed item_index of the Q users in rank order, padded with 0 at the
         end. Returned is the place (Q, k) in the ranking, from 1, of each item that was filled in; 0 where the list was
-        kept. A DataError says where exclusions leave a user fewer than k items.
+        kept. Where exclusions leave a user fewer than k items the list ends with 0.
         """
         k, allowed, segment_Q = item.shape[1], candidates.allowed, self._segments(histories)
         taken_row, rank = np.nonzero(item)
@@ -106,11 +105,6 @@ class Popularity:
         row, depth = np.nonzero(free_QP & (turn_QP <= (k - n_kept_Q)[:, None]))
         rank = n_kept_Q[row] + turn_QP[row, depth] - 1
         item[row, rank] = pool_SP[segment_Q[row], depth]
-        if not item.all():
-            raise DataError(
-                f"a customer has bought nearly all items that may be recommended: fewer than {k} are left; "
-                "lower predict.k, set predict.exclude_seen=false or raise predict.sold_within_days"
-            )
         place = np.zeros(item.shape, dtype=np.int64)
         place[row, rank] = depth + 1
         return place
