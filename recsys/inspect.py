@@ -161,8 +161,8 @@ def _show_facts(facts: Facts, read: ReadBack) -> None:
             talk.print(f"  left out: {n_rows:,} rows ({name})", markup=False)
     gap = "nobody came twice" if facts.gap_days is None else f"half of all gaps are at most {facts.gap_days:g} days"
     talk.print(
-        f"{facts.n_rows:,} purchases of {facts.n_items:,} products by {facts.n_users:,} customers, {facts.first:%Y-%m-%d} "
-        f"to {facts.last:%Y-%m-%d}; {gap}; {facts.share_repeats:.0%} of purchases are repeats"
+        f"{facts.n_rows:,} purchases of {facts.n_items:,} products by {facts.n_users:,} customers, "
+        f"{facts.first:%Y-%m-%d} to {facts.last:%Y-%m-%d}; {gap}; {facts.share_repeats:.0%} of purchases are repeats"
     )
     talk.print(f"lists for the next {facts.horizon_days} days; {facts.n_folds} test windows of that length")
     for doubt in facts.doubts:

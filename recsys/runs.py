@@ -25,6 +25,8 @@ SNAPSHOT_FOLDER = "snapshot"
 HISTORIES_FOLDER = "histories"
 #: What the run's text transformer says of every distinct text, with the mark of what it was made from.
 TEXT_VECTORS_FILE = "text_vectors.safetensors"
+#: Which system serves the shop, and why, in the report folder.
+CHOICE_FILE = "choice.json"
 #: Scores on held-out customers, in the report folder of a run of an original architecture.
 HELD_OUT_FILE = "held_out.json"
 #: Vectors of items that a map may be drawn of. text: by the text transformer that the run fitted; bert: the stored text

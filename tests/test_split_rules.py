@@ -70,7 +70,8 @@ def test_articles_keep_their_texts_and_customers_their_attributes(made_up, workp
     data = open_purchases(Path("data/processed/hm-split"))
     articles = pd.read_csv(made_up / "articles.csv", dtype=str).set_index("article_id")
     customers = pd.read_csv(made_up / "customers.csv", dtype=str).set_index("customer_id")
-    assert data.items["detail_desc"].to_list() == articles.detail_desc[data.item_ids.to_pylist()].to_list()
+    texts = articles.detail_desc[data.item_ids.to_pylist()].fillna("")
+    assert data.items["detail_desc"].fill_null("").to_list() == texts.to_list()
     ages = pd.Series(data.users["age"].to_list(), dtype=object).fillna("")
     assert ages.to_list() == customers.age[data.user_ids.to_pylist()].fillna("").to_list()
 

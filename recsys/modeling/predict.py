@@ -42,7 +42,9 @@ def main(
     k: Annotated[
         int | None, typer.Option("--k", min=1, help="Items a customer; the run's predict.k by default.")
     ] = None,
-    system: Annotated[str, typer.Option("--system", help=f"{DECODER}, {', '.join(BASELINES)}.")] = DECODER,
+    system: Annotated[
+        str, typer.Option("--system", help=f"{DECODER}, {', '.join(BASELINES)}; chosen: what --folds chose.")
+    ] = DECODER,
     sold_within_days: Annotated[
         int | None, typer.Option("--sold-within-days", min=1, help="Candidates: items sold in the last n days.")
     ] = None,
@@ -74,6 +76,8 @@ def main(
     """
     chosen = find_run(run_name)
     keep_freed_memory()
+    if system == "chosen":
+        system = import_module("recsys.modeling.choice").chosen_system(chosen)
     if folds:
         given = (day, k, sold_within_days, candidates, blocklist, exclude_seen, out)
         if reasons or any(value is not None for value in given):
@@ -196,6 +200,13 @@ def predict_folds(chosen: Run, *, force: bool = False) -> None:
             require_absent(chosen.table_path(system, fold.name), force=force)
     n_tables = import_module("recsys.modeling.lists").write_fold_lists(chosen, log, folds)
     folder = chosen.report_folder / "recommendations"
+    if config.split.protocol == "weekly":
+        choice = import_module("recsys.modeling.choice").choose_system(chosen, log)
+        lead = f"{choice.difference:+.4f} ± {choice.standard_error:.4f} {choice.metric.upper()}"
+        talk.print(
+            f"for these customers: {choice.system} (validation window, {choice.n_customers:,} customers: the decoder "
+            f"minus {choice.best_rule} {lead}); recsys predict --system chosen serves it"
+        )
     talk.print(f"wrote {n_tables} tables under {folder}; next: recsys evaluate --run {chosen.name}")
 
 

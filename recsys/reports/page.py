@@ -13,7 +13,8 @@ from recsys.reports.customers import Gallery
 from recsys.reports.glossary import verdict, windows
 from recsys.reports.sections.base import Context
 from recsys.reports.shell import fill
-from recsys.runs import Run
+from recsys.runs import CHOICE_FILE, Run
+from recsys.storage import read_json
 
 PAGE_FILE = "index.html"
 
@@ -41,5 +42,6 @@ def build_page(
         verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
         today=today.isoformat(),
         sections=shown,
+        choice=read_json(choice) if (choice := run.report_folder / CHOICE_FILE).is_file() else None,
         file=METRICS_FILE,
     )
