@@ -1,8 +1,8 @@
 """Purchases written in any mixture of forms, and read again: ``python -m benchmarks.forms --forms 2000``.
 
 Each form is a draw of separator, quoting, encoding, date form, decimal sign, header, order of columns, line ends,
-packing and dirt. A file must come back as the purchases that were written, or end in one line that says what is asked. Anything
-else is a silent difference, or a traceback; both must be 0.
+packing and dirt. A file must come back as the purchases that were written, or end in one line that says what is
+asked. Anything else is a silent difference, or a traceback; both must be 0.
 """
 
 import argparse
@@ -307,8 +307,8 @@ def main() -> None:
     lines = [
         "## Purchases in any form",
         "",
-        f"`python -m benchmarks.forms --forms {arguments.forms} --first {arguments.first}`, {datetime.now(UTC):%Y-%m-%d}, "
-        f"commit {code_version()}, {machine()}, {time.perf_counter() - began:,.0f} s.",
+        f"`python -m benchmarks.forms --forms {arguments.forms} --first {arguments.first}`, "
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {code_version()}, {machine()}, {time.perf_counter() - began:,.0f} s.",
         "",
         "| outcome | forms |",
         "|---|---:|",

@@ -22,6 +22,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "inspect": Verb("recsys.inspect", "Say what a shop's files hold, and write the configuration that reads them."),
+    "run": Verb("recsys.run", "Do everything on a shop's files: inspect, prepare, train, score, lists, report."),
     "dataset": Verb("recsys.dataset", "Turn raw purchases into sequences; download or synthesize raw data."),
     "features": Verb("recsys.features", "Write what is counted about items at a date as a folder of its own."),
     "train": Verb("recsys.modeling.train", "Train the decoder on prepared sequences."),

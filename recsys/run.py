@@ -56,7 +56,7 @@ def main(
         ["train", "--config", str(path), *again],
         ["predict", "--folds", "--run", name, *again],
         ["evaluate", "--run", name, *again],
-        ["predict", "--run", name, "--system", "chosen", *again],
+        ["predict", "--run", name, "--system", "chosen", "--out", f"{name}-lists.csv", *again],
         ["report", "--run", name, *again],
     ):
         talk.print(f"\nrecsys {' '.join(words)}", style="bold", markup=False)
