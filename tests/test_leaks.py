@@ -20,7 +20,6 @@ from recsys.config import Config, DataConfig, SplitConfig, TrainingConfig
 from recsys.data.days import day_date
 from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
-from recsys.errors import DataError
 from recsys.evaluation.splits import make_split, window_fold
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.model import PurchaseModel
@@ -401,17 +400,16 @@ def test_an_evening_belongs_to_the_day_that_is_written_and_a_zone_is_never_guess
     times += ["2024-01-06T23:30:00Z", "2024-01-06 23:30-05:00"]
     rows = [{"u": "c", "i": f"i{place}", "t": time, "b": "r"} for place, time in enumerate(times)]
     data = prepared(rows, "late", engine=engine)
-    assert [day_date(day).isoformat() for day in data.day] == ["2024-01-01", "2024-01-06", "2024-01-07"]
-    assert data.ends_before((date(2024, 1, 7) - date(1970, 1, 1)).days).tolist() == [2]
-    report = data.manifest["report"]
-    assert (report["rows_read"], report["dropped"]["bad_date"]) == (6, 3)  # an offset is counted, not moved to a day
+    # The clock is taken as it is written, with an offset or without: no time is moved to another day.
+    assert [day_date(day).isoformat() for day in data.day] == ["2024-01-01", *["2024-01-06"] * 4, "2024-01-07"]
+    assert data.ends_before((date(2024, 1, 7) - date(1970, 1, 1)).days).tolist() == [5]
 
 
 @pytest.mark.parametrize("engine", ["polars", "duckdb"])
-def test_a_column_of_times_with_a_zone_is_refused(workplace, engine):
+def test_a_column_of_times_with_a_zone_holds_that_zones_days_or_those_of_the_shop(workplace, engine):
     times = pa.array([1_704_583_800_000] * 2, pa.timestamp("ms", tz="America/New_York"))
     pq.write_table(pa.table({"u": ["a", "b"], "i": ["x", "y"], "t": times}), "zoned.parquet")
-    Path("zoned.yaml").write_text("{user_id: u, item_id: i, time: t}")
-    config = DataConfig(source="table", raw=Path("zoned.parquet"), columns=Path("zoned.yaml"), engine=engine)
-    with pytest.raises(DataError, match="zone"):
-        prepare(config)
+    roles = {"user_id": "u", "item_id": "i", "time": "t"}
+    for stated, day in (({}, "2024-01-06"), ({"timezone": "Europe/Berlin"}, "2024-01-07")):
+        config = DataConfig(source="table", raw=Path("zoned.parquet"), columns=roles | stated, engine=engine)
+        assert prepare(config, force=True)["first_day"] == day

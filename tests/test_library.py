@@ -341,7 +341,7 @@ def test_a_rule_without_histories_is_not_saved(shop, tmp_path):
 
 def test_only_a_model_is_replaced(model, tmp_path):
     (tmp_path / "notes.txt").write_text("of somebody")
-    with pytest.raises(OutputExistsError, match="holds no model"):
+    with pytest.raises(OutputExistsError, match="holds other files"):
         model.save(tmp_path, force=True)
     assert (tmp_path / "notes.txt").read_text() == "of somebody"
     model.save(tmp_path / "m")

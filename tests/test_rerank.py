@@ -55,7 +55,7 @@ def test_it_is_scored_beside_the_decoder(place):
     found = find_run("toy")
     scores, ours = score_reranked(found, n_candidates=20, n_rounds=10), score_run(found)
     assert list(scores["systems"]) == ["decoder", "rerank"]
-    assert scores["systems"]["decoder"]["map@12"] == ours["systems"]["decoder"]["map@12"]
+    assert scores["systems"]["decoder"]["map@5"] == ours["systems"]["decoder"]["map@5"]
     assert [fold["start"] for fold in scores["folds"]] == [fold["start"] for fold in ours["folds"]]
     for lists in tables().values():
         assert all(len(set(row)) == len(row) == 5 for row in lists["rerank"])

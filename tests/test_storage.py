@@ -49,7 +49,7 @@ def write_half(target: Path, interruption: type[BaseException]) -> None:
 
 
 def write_half_a_folder(target: Path) -> None:
-    with replacing(target) as aside:
+    with replacing(target, "old.npy") as aside:
         aside.mkdir()
         (aside / "new.npy").touch()
         raise ValueError("half")
@@ -79,7 +79,7 @@ def test_a_replaced_folder_holds_only_what_is_new(tmp_path):
     target = tmp_path / "prepared"
     target.mkdir()
     (target / "old.npy").touch()
-    with replacing(target) as aside:
+    with replacing(target, "old.npy") as aside:
         aside.mkdir()
         (aside / "new.npy").touch()
     assert names(tmp_path) == ["prepared"]
@@ -110,7 +110,7 @@ try:
     elif sys.argv[1] == "file":
         write_text(Path("table.csv"), "new" * 10_000)
     else:
-        with replacing(Path("prepared")) as aside:
+        with replacing(Path("prepared"), "item.npy") as aside:
             aside.mkdir()
             (aside / "item.npy").write_bytes(bytes(10_000))
 except RecsysError as error:
@@ -144,7 +144,7 @@ def test_a_link_to_a_folder_is_replaced_and_what_it_pointed_to_stays(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "old.npy").touch()
     (tmp_path / "prepared").symlink_to("elsewhere")
-    with replacing(tmp_path / "prepared") as aside:
+    with replacing(tmp_path / "prepared", "old.npy") as aside:
         aside.mkdir()
     assert names(tmp_path) == ["elsewhere", "prepared"]
     assert names(tmp_path / "elsewhere") == ["old.npy"]

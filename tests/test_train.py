@@ -445,7 +445,9 @@ def test_a_repeatable_context_leaves_torch_as_it_was():
 def test_a_catalogue_smaller_than_a_list_is_learned_from(workplace):
     toy_data(workplace / "data" / "processed", n_users=30, n_items=5, n_days=60, seed=4)
     for name, settings in (("dated", ()), ("undated", UNDATED)):
-        assert 0 < train(config_with(f"name={name}", *settings))["best_value"] <= 1
+        with pytest.raises(ConfigError, match="hold 5 items, but lists of"):
+            train(config_with(f"name={name}", *settings))
+        assert 0 < train(config_with(f"name={name}", "predict.k=4", *settings))["best_value"] <= 1
 
 
 UNTIL_TEST = ("training.until=test", "training.epochs=3", "training.patience=1")

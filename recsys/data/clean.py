@@ -26,6 +26,8 @@ from recsys.errors import DataError
 
 #: Rules that carry out what the configuration asks for: no fault of the data.
 ASKED_FOR = ("before_start", "from_end_on", "not_in_top_k_items", "history_too_short", "history_too_long")
+#: Of so many users one should not have so large a share of the rows, and not so many of them come but once.
+_MANY_USERS, _TILL_SHARE, _ONCE_SHARE = 20, 0.2, 0.9
 #: What promotions that cannot be used are counted under.
 BAD_PROMOTION = "bad_promotion"
 
@@ -197,6 +199,15 @@ def _note_findings(
     for name, rule in tables.rules_of("events").items():
         if not rule.drops:
             report.found[rule.name] = int(np.count_nonzero(columns[name]))
+    rows_of_user = np.bincount(columns["user"], minlength=1)
+    if np.count_nonzero(rows_of_user) >= _MANY_USERS and rows_of_user.max() > _TILL_SHARE * len(columns["user"]):
+        report.found["rows_of_one_user"] = int(rows_of_user.max())  # a till, or everybody without a card
+    if tables.limits:  # somebody's own file, whose columns may be taken for what they are not
+        days = np.unique(columns["user"].astype(np.int64) * 2**32 + columns["day"])
+        on_days = np.bincount(days >> 32, minlength=1)
+        n_once = int(np.count_nonzero(on_days == 1))
+        if np.count_nonzero(on_days) >= _MANY_USERS and n_once > _ONCE_SHARE * np.count_nonzero(on_days):
+            report.found["users_seen_on_one_day"] = n_once  # is it the customer's id, or the order's?
 
 
 def _nobody_known(user: np.ndarray, known_user: np.ndarray, users: pa.Array, origin: str) -> DataError:

@@ -56,8 +56,9 @@ def score_folds(
 def settings_of(config: Config) -> Settings:
     """Return what the configuration asks of the scoring: no cutoff beyond ``predict.k``, the length of the lists."""
     k = config.predict.k
-    cutoffs = {cutoff for cutoff in config.evaluation.cutoffs if cutoff <= k} or {k}
-    return Settings(tuple(sorted(cutoffs)), config.evaluation.n_bootstrap)
+    return Settings(
+        tuple(sorted({min(cutoff, k) for cutoff in config.evaluation.cutoffs})), config.evaluation.n_bootstrap
+    )
 
 
 def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:

@@ -48,36 +48,15 @@ def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
         raise UsageError(
             f"{shown}: the environment has no variable {error}; set it, or write the name of one that is set"
         ) from error
+    stored = scratch / f"{len(list(scratch.iterdir()))}.parquet"
+    engine = None
     try:
         engine = sql.create_engine(_read_only(address))
         with engine.connect() as connection:
             _refuse_writing(connection, sql)
-            if form.query is None:
-                known = sql.inspect(connection)
-                tables = [*known.get_table_names(), *known.get_view_names()]
-                if form.table not in tables:
-                    what = "names no table" if form.table is None else f"has no table {form.table}"
-                    raise DataError(
-                        f"{shown} {what}; found {', '.join(tables) or 'none'}; say table: NAME or query: SELECT …"
-                    )
-                chosen = sql.select(sql.text("*")).select_from(sql.table(form.table))
-            else:
-                chosen = sql.text(form.query)
+            chosen = sql.text(form.query) if form.query else _whole_table(connection, form.table, shown, sql)
             result = connection.execution_options(stream_results=True, max_row_buffer=_ROWS).execute(chosen)
-            stored, n_rows = scratch / f"{len(list(scratch.iterdir()))}.parquet", 0
-            names = [str(name) for name in result.keys()]  # noqa: SIM118 - no mapping
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise DataError(
-                    f"{shown} gives two columns called {twice[0]}; call one of them otherwise (SELECT … AS …)"
-                )
-            schema = pa.schema([(name, pa.string()) for name in names])
-            with pq.ParquetWriter(stored, schema, compression="lz4") as writer:
-                for rows in result.partitions(_ROWS):
-                    columns = [
-                        pa.array([_text(value) for value in column], pa.string()) for column in zip(*rows, strict=True)
-                    ]
-                    writer.write_batch(pa.record_batch(columns, schema=schema))
-                    n_rows += len(rows)
+            n_rows = _store(result, stored, shown)
     except sql.exc.SQLAlchemyError as error:
         reason = one_line(error).replace(address, shown)
         raise DataError(
@@ -88,9 +67,32 @@ def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
             f"{shown} needs the driver {error.name}; pip install 'recsys[sql]', or pip install {error.name}"
         ) from error
     finally:
-        if "engine" in locals():
+        if engine is not None:
             engine.dispose()
     return OpenTable(pl.scan_parquet(stored, glob=False), shown, n_rows)
+
+
+def _whole_table(connection: Any, table: str | None, shown: str, sql: Any) -> Any:  # noqa: ANN401 - SQLAlchemy is an extra
+    known = sql.inspect(connection)
+    tables = [*known.get_table_names(), *known.get_view_names()]
+    if table not in tables:
+        what = "names no table" if table is None else f"has no table {table}"
+        raise DataError(f"{shown} {what}; found {', '.join(tables) or 'none'}; say table: NAME or query: SELECT …")
+    return sql.select(sql.text("*")).select_from(sql.table(table))
+
+
+def _store(result: Any, stored: Path, shown: str) -> int:  # noqa: ANN401 - SQLAlchemy is an extra
+    """Write the rows of a result as text to a Parquet file, and return how many they are."""
+    names, n_rows = [str(name) for name in result.keys()], 0  # noqa: SIM118 - no mapping
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{shown} gives two columns called {twice[0]}; call one of them otherwise (SELECT … AS …)")
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with pq.ParquetWriter(stored, schema, compression="lz4") as writer:
+        for rows in result.partitions(_ROWS):
+            columns = [pa.array([_text(value) for value in column], pa.string()) for column in zip(*rows, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            n_rows += len(rows)
+    return n_rows
 
 
 def _read_only(url: str) -> str:
