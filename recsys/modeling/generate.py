@@ -28,7 +28,7 @@ from recsys.runs import Run, find_run
 from recsys.storage import replacing, require_absent, write_json, write_text
 
 if TYPE_CHECKING:
-    from recsys.modeling.generation.sampling import SamplingConfig
+    from recsys.modeling.generation.generate import SamplingConfig
 
 app = typer.Typer()
 
@@ -78,7 +78,7 @@ def main(
     keep_freed_memory()
     if no_repeat is None:
         no_repeat = found.config.family != "original"
-    sampling = import_module("recsys.modeling.generation.sampling").SamplingConfig(
+    sampling = import_module("recsys.modeling.generation.generate").SamplingConfig(
         method, temperature, top_k, top_p, no_repeat
     )
     page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)

@@ -15,8 +15,7 @@ from recsys.config import Config, TextModelConfig
 from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, UsageError
 from recsys.modeling.original.batches import EpochBatches
-from recsys.modeling.original.embeddings import item_texts
-from recsys.modeling.original.encoder import packaged_model
+from recsys.modeling.original.embeddings import item_texts, packaged_model
 
 #: Tokens of a text at most, marks of begin and end included; the original pads every text to as many.
 MAX_TOKENS: Final = 90
