@@ -16,10 +16,8 @@ ID_DROPOUT: Final = 0.1
 class ItemTower(nn.Module):
     """vector[item] = own[item] + the mean of attribute[value] over what the item table may say of it.
 
-    The own part is left out at random while training, so that attributes learn to place an item without it, and
-    with them an item that nobody has bought yet (Volkovs et al., 2017, DropoutNet).
-
-    Shapes: N rows (padding, the items, the start mark), A attributes of an item, D width.
+    The own part is left out at random while training, so that attributes learn to place an item that nobody has
+    bought yet (Volkovs et al., 2017, DropoutNet). N rows: padding, the items, the start mark; A attributes.
     """
 
     def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float = ID_DROPOUT) -> None:
@@ -46,10 +44,7 @@ class ItemTower(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Turn a sequence of item vectors and day gaps into one state per position, and states into queries at a date.
-
-    A position's state depends on that event and earlier ones only; padding stands on the right, so it changes nothing.
-    """
+    """Turn item vectors and day gaps into one state per position, which sees no later one, and states into queries."""
 
     def __init__(self, config: ModelConfig, *, has_dates: bool = True) -> None:
         super().__init__()
@@ -79,7 +74,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Return the state (B, T, D) after each further event, given those that ``cache`` holds; it then holds these.
 
-        ``position_BT`` int64 is the place of each event in its sequence, from 0; ``real_BT`` is False at padding.
+        ``position_BT`` int64 counts from 0; ``real_BT`` is False at padding.
         """
         cache.add(real_BT)
         x_BTD = self._inputs(item_vectors_BTD, gap_days_BT, position_BT)

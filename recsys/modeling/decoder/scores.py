@@ -17,7 +17,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class ProductScores:
-    """Products of queries and item vectors. Vectors are made when they are asked for: of few items, only theirs."""
+    """Products of queries and item vectors, which are made when they are asked for: of few items, only theirs."""
 
     query_QD: Tensor
     vectors_of: Callable[[Tensor], Tensor]  # items (…) int64 to vectors (…, D)

@@ -6,8 +6,6 @@ from pkgutil import iter_modules
 from recsys.errors import ConfigError
 from recsys.modeling.decoder.components.base import Component, Sizes
 
-__all__ = ["SEQUENCE", "Component", "Sizes", "chosen_components", "component_classes"]
-
 #: What ``model.components`` calls the transformer: its query times the item's vector. The model itself holds it.
 SEQUENCE = "sequence"
 
@@ -23,8 +21,7 @@ def component_classes() -> dict[str, type[Component]]:
 def chosen_components(wanted: tuple[str, ...] | None, sizes: Sizes, *, has_dates: bool) -> list[type[Component]]:
     """Return the components of a model, without the transformer: the ``wanted``, or all that fit.
 
-    Raises:
-        ConfigError: there is no such component, or it does not fit a protocol that asks at dates, or one that does not.
+    A ConfigError where there is no such component, or it does not fit a protocol that ``has_dates``, or has not.
     """
     classes = component_classes()
     needs = ("anything", "dates" if has_dates else "no_dates")
@@ -33,9 +30,8 @@ def chosen_components(wanted: tuple[str, ...] | None, sizes: Sizes, *, has_dates
         if name not in classes and name != SEQUENCE:
             raise ConfigError(f"model.components names {name!r}; expected some of {', '.join([SEQUENCE, *classes])}")
         if name in classes and name not in fitting:
-            why = "looks at a date, which this split.protocol does not have"
-            if has_dates:
-                why = "counts whole histories, among them the windows that split.protocol weekly asks for"
+            of_histories = "counts whole histories, among them the windows that split.protocol weekly asks for"
+            why = of_histories if has_dates else "looks at a date, which this split.protocol does not have"
             raise ConfigError(
                 f"model.components names {name!r}, which {why}; expected some of {', '.join([SEQUENCE, *fitting])}"
             )

@@ -14,12 +14,9 @@ _AGE = PAST_FEATURES.index("age_last")
 class NeighbourComponent(Component):
     """Item-kNN (Sarwar et al., 2001; Deshpande and Karypis, 2004) beside the decoder, where no date is asked.
 
-    The score is the logarithm of 1 + 1000 s, where s sums over past items, the newest first, the cosine of the sets of
-    users of the two. The sets are those of the training part, and stored with the weights. No loss reads the component:
-    each pair that training asks for is in the counts itself, by the very user asked, and would be learned as sure.
-    Held-out purchases say what it weighs.
-
-    Shapes: V rows of the catalogue with padding, K neighbours of each, P past items.
+    The score is log(1 + 1000 s), where s sums over past items, the newest first, the cosine of the sets of users of the
+    two in the training part. No loss reads it: each pair that training asks for is in the counts itself, by the very
+    user asked, and would be learned as sure. Held-out purchases say what it weighs. K neighbours of each item.
     """
 
     name = "neighbours"
@@ -58,7 +55,7 @@ class NeighbourComponent(Component):
     def of_past(self, query_P: Tensor, item_P: Tensor, age_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, item and score (C,) of all neighbours that are not past items, sorted by the first two.
 
-        Queries ascend; ages are how long ago a past item was bought last, in any unit, and equal ones stand in order.
+        Queries ascend; ages, in any unit, say how long ago a past item was bought last.
         """
         n_rows = len(self.neighbour_VK)
         order_P = torch.argsort(age_P, stable=True)
@@ -78,11 +75,8 @@ class NeighbourComponent(Component):
 
 
 def _added_up(key_N: Tensor, strength_N: Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
-    """Return the keys below ``n_keys`` with any strength, ascending, and the sums of their strengths, at least 0 each.
-
-    In a table of all keys where it is not much larger than what goes in, which is ten times as fast as sorting.
-    """
-    if n_keys <= 8 * len(key_N):
+    """Return the keys below ``n_keys`` with any strength, ascending, and the sums of their strengths, all >= 0."""
+    if n_keys <= 8 * len(key_N):  # ten times as fast as sorting
         table = strength_N.new_zeros(n_keys).index_add_(0, key_N, strength_N)
         key_C = table.nonzero().squeeze(-1)
         return key_C, table[key_C]
