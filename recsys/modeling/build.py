@@ -25,9 +25,7 @@ from recsys.modeling.training.module import PurchaseModule
 def build_module(config: Config, log: Purchases) -> TrainableModule:
     """Return a fresh module, seeded, over the training part of ``log``.
 
-    Raises:
-        ConfigError: the configuration does not fit the data.
-        DataError: the data are too short for the split, or what the model reads beside them is missing.
+    A ConfigError where the configuration does not fit, a DataError where the data are too short or lack something.
     """
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     if config.family == "text":
@@ -62,8 +60,7 @@ def build_purchase_module(config: Config, log: Purchases, split: Split) -> Purch
 def repeatable() -> Iterator[None]:
     """Let equal runs give equal weights while the context lasts: else threads that add gradients race for the order.
 
-    A GPU only warns where it has no such way. Memory not yet written need not be filled for it. Torch is left as it was
-    found, its random numbers too.
+    A GPU only warns where it has no such way. Torch is left as it was found, its random numbers too.
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

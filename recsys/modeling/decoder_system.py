@@ -1,7 +1,4 @@
-"""Our decoder with the log and the snapshots it reads: fitted, opened, extended, asked, saved.
-
-Only whoever fits or opens a decoder loads this module: a rule needs neither torch nor Lightning.
-"""
+"""Our decoder with the log and the snapshots it reads: fitted, opened, extended, asked, saved."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -69,16 +66,10 @@ class DecoderSystem:
         return WithColdStart(self.decoder, Popularity.from_counts("cold_start", sold))
 
     def extended(self, log: Purchases) -> "DecoderSystem":
-        """Return the same weights over ``log``, which is this one's log with newer events; new items enter by codes.
-
-        Raises:
-            UsageError: only a snapshot is at hand.
-        """
+        """Return the same weights over ``log``, this one's with newer events; a UsageError without a log."""
         snapshots, model = self.decoder.snapshots, self.decoder.model
         if not isinstance(snapshots, Snapshots):
-            raise UsageError(
-                "the model was saved without histories, so nothing can be added to them; save it with them"
-            )
+            raise UsageError("the model was saved without histories, so none can be added to; save it with them")
         extended = snapshots.extended(log)
         if log.n_items > self.log.n_items:
             model = model.extended(extended.codes)
@@ -111,11 +102,7 @@ class DecoderSystem:
         return reasons_table(ReasonTexts.of_decoder(self.decoder, histories.day), self.decoder, histories, item)
 
     def similar(self, item: int) -> np.ndarray:
-        """Return how much like ``item`` every item is (V,) float32: the cosine of their vectors.
-
-        Raises:
-            UsageError: the model has no transformer, so its items have no vectors.
-        """
+        """Return the cosine (V,) float32 of all vectors with that of ``item``; a UsageError without a transformer."""
         if self.decoder.model.decoder is None:
             raise UsageError("the model has no component sequence, so its items have no vectors to compare")
         with torch.inference_mode():
@@ -135,9 +122,7 @@ def fit_decoder(
 ) -> DecoderSystem:
     """Return our decoder fitted to ``log`` as ``recsys train`` fits it; ``progress`` hears of steps done, and of all.
 
-    Raises:
-        DataError: the log is too short for the split.
-        ConfigError: the configuration does not fit the log.
+    A DataError where the log is too short for the split, a ConfigError where the configuration does not fit it.
     """
     with tempfile.TemporaryDirectory(prefix="recsys-run-") as folder:
         with repeatable():
@@ -147,12 +132,7 @@ def fit_decoder(
 
 
 def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:
-    """Return the decoder of a run over ``log``, or over ``snapshot`` alone.
-
-    Raises:
-        RunError: the weights do not fit the configuration.
-        DataError: there is neither log nor snapshot.
-    """
+    """Return the decoder of a run over ``log``, or over ``snapshot`` alone; a DataError where there is neither."""
     config, user_codes = run.config, None
     source: Snapshots | Snapshot
     if log is not None:

@@ -25,11 +25,8 @@ def item_vectors(
 ) -> np.ndarray:
     """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``.
 
-    ``advance`` is called with how many texts were read, and of how many.
-
-    Raises:
-        RunError: the run fitted no such model.
-        DataError: the stored text vectors are missing, or do not cover the items.
+    ``advance`` is called with how many texts were read, and of how many. A RunError where the run fitted no such model,
+    a DataError where the stored text vectors are missing or do not cover the items.
     """
     family = run.config.family
     if embeddings == "text" and family != "text":
@@ -57,12 +54,7 @@ def item_vectors(
 def untrained_text_vectors(
     config: Config, log: Purchases, rows: np.ndarray, advance: Callable[[int, int], None] = lambda done, total: None
 ) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet.
-
-    Raises:
-        ConfigError: there is no tokenizer.
-        DataError: the items have no texts.
-    """
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet."""
     texts, text_of_item = tokenised_items(config, log)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -178,7 +178,7 @@ class PurchaseModel(nn.Module):
         return self.item_tower, self.decoder
 
     def inputs(self, sequences: SequenceTensors) -> Tensor:
-        """Return what the decoder reads of each event (B, T, D): its item; and at position 0, which all see, the user."""
+        """Return what the decoder reads of each event (B, T, D): its item; the user at position 0, which all see."""
         x_BTD: Tensor = self.transformer()[0](sequences.item_BT)
         if self.user_codes is not None and sequences.user_codes_BK.shape[1]:  # of histories that are given, no codes
             user_BD = self.user_codes(sequences.user_codes_BK)

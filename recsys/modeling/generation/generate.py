@@ -1,7 +1,6 @@
 """Histories continued item by item, by any decoder of ours, at a cost that grows linearly with the length.
 
-All decoders are asked through the same small interface: logits of what comes first, then logits of what comes after
-the item just taken. Column ``END`` stands for the end of the history; padding and start marks have no column.
+Column ``END`` of the logits stands for the end of the history; padding and start marks have no column.
 
 Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items at most.
 """
@@ -45,8 +44,7 @@ class Continuations:
 class Reader(Protocol):
     """A decoder that has read some histories and goes on from them."""
 
-    #: (R, V) of what comes next; V = n_items + 1.
-    logits_RV: Tensor
+    logits_RV: Tensor  # of what comes next
 
     def extend(self, item_R: Tensor) -> None:
         """Read one more item (R,) int64 of each row; ``END`` keeps the row's place and means nothing."""
@@ -78,20 +76,11 @@ def continue_histories(
     chunk: int = 64,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Continuations:
-    """Return the continuations of ``histories``, each of 1 to ``max_items`` items.
+    """Return the continuations of ``histories``, each of 1 to ``max_items`` L items.
 
-    Args:
-        decoder: the system of a run, as :func:`recsys.modeling.families.load_decoder` returns it.
-        histories: what is known, and the day asked.
-        max_items: the longest continuation L.
-        sampling: how an item is chosen.
-        allowed: (V,) bool over item_index: what may be generated.
-        seed: of the draws; a user's depend on the seed and the user alone.
-        chunk: users continued together.
-        advance: called with the number of users done.
-
-    Raises:
-        UsageError: ``max_items`` does not fit behind a history, or is more than there are items where none may repeat.
+    ``allowed`` (V,) bool over item_index says what may be generated. A user's draws depend on ``seed`` and the user
+    alone. ``advance`` is called with the number of users done since the last call. A UsageError where ``max_items``
+    does not fit behind a history, or is more than there are items where none may repeat.
     """
     longest, name = decoder.longest
     if not 1 <= max_items < longest:

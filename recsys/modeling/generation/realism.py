@@ -32,8 +32,7 @@ class Likeness:
     rank_band: np.ndarray  # (len(RANK_EDGES) + 1,) share of the items in each band of ranks by sales
     n_distinct: int  # different items in all continuations together
     n_items: int  # items in all continuations together
-    #: (C, C) share of each (category, next category) among neighbouring purchases, from the last one known on.
-    transition: np.ndarray
+    transition: np.ndarray  # (C, C) share of each (category, next category), from the last purchase known on
 
     @property
     def mean_length(self) -> float:

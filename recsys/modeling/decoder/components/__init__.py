@@ -6,6 +6,8 @@ from pkgutil import iter_modules
 from recsys.errors import ConfigError
 from recsys.modeling.decoder.components.base import Component, Sizes
 
+__all__ = ["SEQUENCE", "Component", "Sizes", "chosen_components", "component_classes"]
+
 #: What ``model.components`` calls the transformer: its query times the item's vector. The model itself holds it.
 SEQUENCE = "sequence"
 
