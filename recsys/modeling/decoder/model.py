@@ -174,7 +174,9 @@ class PurchaseModel(nn.Module):
     def transformer(self) -> tuple[ItemTower, Decoder]:
         """Return what makes item vectors, and what reads sequences; a UsageError where there is no ``sequence``."""
         if self.item_tower is None or self.decoder is None:
-            raise UsageError("the model has no component sequence: it reads no sequences, and items have no vectors")
+            raise UsageError(
+                "the model has no component sequence: it reads no sequences, and its items have no vectors"
+            )
         return self.item_tower, self.decoder
 
     def inputs(self, sequences: SequenceTensors) -> Tensor:

@@ -3,7 +3,7 @@
     logit = bias + Σ component(query, item)
 
 The terms are those of ``PurchaseModel.term_names``. That of the past items is what they put in the place of all others,
-less these; 0 for what is new to the user. A softmax does not see what is added to all items alike: so a term *raises* an
+less these; 0 for what is new to the user. A softmax does not see what is added to all items alike: a term *raises* an
 item by as much as it lies above its mean over the catalogue.
 
 The reason is the first that holds:

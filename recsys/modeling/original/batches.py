@@ -2,8 +2,6 @@
 
 A history longer than a sequence is cut, from its end backwards, into several; each begins with ``<sos>``, and only the
 one that holds the history's end has ``<eos>``. So every event is a target exactly once.
-
-Shapes: B sequences, T positions, W sequences of an epoch.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +30,7 @@ def end_token(n_items: int) -> int:
 class EpochBatches(IterableDataset[Any]):
     """Batches of sequences of ``length`` (W,): with a ``seed``, those of like length in an order of seed and epoch.
 
-    Without one they come in order, for measuring. With several processes, each takes every n-th batch.
+    Without one they come in order. With several processes, each takes every n-th batch.
     """
 
     def __init__(
@@ -81,10 +79,7 @@ def history_batches(
     known_end: np.ndarray | None = None,
     seed: int | None = None,
 ) -> EpochBatches:
-    """Return batches of sequences of the events of each user before ``end`` (U,).
-
-    All of them are targets, and at ``end`` that the history ends; with ``known_end`` (U,) only those from there on.
-    """
+    """Return batches of each user's events before ``end`` (U,), and of that end; targets begin at ``known_end`` (U,)."""
     windows = cut_windows(data.offsets[:-1], end, max_items)
     kept = np.arange(len(windows.start))
     if known_end is not None:

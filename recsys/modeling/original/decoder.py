@@ -1,9 +1,7 @@
 """The original architectures: a decoder on article ids, and the same on frozen text vectors of articles.
 
-Pre-norm blocks (Xiong et al., 2020) under a causal mask and a padding mask, sinusoidal positions (Vaswani et al., 2017,
-section 3.5). Module names, sizes and their order are the original ones; so are PyTorch's initial weights.
-
-Shapes: B sequences, T positions, D width, V rows of the vocabulary, M positions with a target.
+Pre-norm blocks (Xiong et al., 2020), sinusoidal positions (Vaswani et al., 2017, section 3.5). Module names, sizes and
+their order are the original ones. Shapes as in :mod:`recsys.modeling.decoder.layers`.
 """
 
 import math
@@ -71,10 +69,9 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """What follows each position of ``<sos> item … item <eos>``.
+    """What follows each position of ``<sos> item … item <eos>``, tokens of :mod:`recsys.modeling.original.batches`.
 
-    Tokens are item_index 1 … n_items and the special ones of :mod:`recsys.modeling.original.batches`. With ``vectors``
-    (V, D) there is no embedding layer: each token is its row of them, saved with the weights and never learned.
+    With ``vectors`` (V, D), each token is its row of them, saved with the weights and never learned.
     """
 
     vectors: Tensor
@@ -113,10 +110,7 @@ class Transformer(nn.Module):
         return KeyValueCache(len(self.blocks), n_rows, n_heads, weight.shape[1] // n_heads, n_slots, weight)
 
     def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
-        """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
-
-        Tokens stand at ``position_BT`` of their sequences, from 0; padding, on the right, is never attended to.
-        """
+        """Return the state (B, T, D) after each further token, at ``position_BT`` from 0; ``cache`` then holds it."""
         cache.add(token_BT != PADDING)
         x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):

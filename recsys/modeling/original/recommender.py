@@ -94,11 +94,7 @@ def _newest_tokens(model: Transformer, histories: Histories, n_newest: int) -> t
 
 
 def load_transformer(run: Run, data: Purchases) -> Transformer:
-    """Return the original decoder that a run fitted, with its weights and, where it reads any, its text vectors.
-
-    Raises:
-        RunError: the run's weights do not fit its configuration.
-    """
+    """Return the original decoder that a run fitted, with its weights and, where it reads any, its text vectors."""
     path, vectors = run.folder / WEIGHTS_FILE, None
     if run.config.original.family == "bert":
         vectors = torch.zeros(tensor_shape(path, "vectors", "text vectors"))
@@ -108,11 +104,7 @@ def load_transformer(run: Run, data: Purchases) -> Transformer:
 
 
 def tensor_shape(path: Path, name: str, title: str) -> list[int]:
-    """Return the shape of the tensor ``name`` among the weights in ``path``.
-
-    Raises:
-        RunError: there is none; ``title`` says of what.
-    """
+    """Return the shape of the tensor ``name`` in ``path``; a RunError where there is none, of what ``title`` says."""
     try:
         with safe_open(path, framework="np") as file:
             return list(file.get_slice(name).get_shape())
@@ -121,11 +113,7 @@ def tensor_shape(path: Path, name: str, title: str) -> list[int]:
 
 
 def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = None) -> Transformer:
-    """Return the original decoder for ``data``, on frozen ``vectors`` (V, D) where the family is bert.
-
-    Raises:
-        ConfigError: ``num_embeds``, ``hidden_size`` or ``num_heads`` does not fit; the message says what does.
-    """
+    """Return the original decoder for ``data``, on frozen ``vectors`` (V, D) where the family is bert."""
     chosen, n_tokens = config.original, data.n_items + N_SPECIAL
     if chosen.num_embeds not in (None, n_tokens):
         raise ConfigError(

@@ -60,8 +60,7 @@ def recalls(
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Return Recall@k by cutoff, over purchases and over whole sequences; all NaN where there is no purchase.
 
-    ``rank`` (M,) int64 is that of each target, from 1, and ``customer`` (M,) whose it is. Special tokens, of rank 0, do
-    not count.
+    ``rank`` (M,) int64 is that of each target, from 1, or 0 of a special token; ``customer`` (M,) says whose it is.
 
     >>> recalls(np.array([1, 3, 0, 1]), np.array([7, 7, 7, 8]), [1, 3])
     ({1: 0.6666666666666666, 3: 1.0}, {1: 0.5, 3: 1.0})
@@ -84,10 +83,7 @@ def score_held_out(
     batch_size: int,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> HeldOutScores:
-    """Return the scores of ``model`` on whole histories, read in sequences of ``max_items``.
-
-    ``advance`` is called with how many batches are scored, and of how many.
-    """
+    """Return the scores of ``model`` on whole histories, read in sequences of ``max_items``."""
     device = model.fc_out.weight.device
     batches = history_batches(data, whole_histories(data, user_index), max_items, batch_size)
     parts: list[tuple[Tensor, ...]] = []
@@ -97,10 +93,8 @@ def score_held_out(
         for batch in batches:
             moved = OriginalBatch(*(part.to(device) for part in vars(batch).values()))
             logits_MV, target_M = next_tokens(model, moved)
-            rank_M, user_M = (
-                target_ranks(logits_MV, target_M, data.n_items),
-                moved.user_B[moved.target_BT.nonzero()[:, 0]],
-            )
+            user_M = moved.user_B[moved.target_BT.nonzero()[:, 0]]
+            rank_M = target_ranks(logits_MV, target_M, data.n_items)
             parts.append((rank_M, user_M, *loss_and_entropy(logits_MV, target_M)))
             advance(len(parts), len(batches))
     model.train(was_training)

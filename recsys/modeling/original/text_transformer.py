@@ -30,8 +30,7 @@ _MAKING = 1
 class PositionalEncoding(nn.Module):
     """Add to each position its sines (even columns) and cosines (odd columns), divided by √D, then drop out.
 
-    ``PE[t, 2i] = sin(t / 10000^(2i/D))``, ``PE[t, 2i+1] = cos(t / 10000^(2i/D))`` (Vaswani et al., 2017, Attention Is
-    All You Need, section 3.5); the division by √D, as in the original system, is a deviation from the paper.
+    Vaswani et al. (2017, section 3.5), but for the division by √D, which the original system has.
     """
 
     encoding_TD: Tensor
@@ -92,10 +91,6 @@ def run_text_vectors(
 
     Vectors of all texts are kept beside the weights, and read from there as long as weights, texts and tokens are those
     that they were made from. For some ``rows`` whose vectors are not there, only their texts are read; nothing is kept.
-
-    Raises:
-        RunError: the run's weights are no text transformer's.
-        RecsysError: the vectors cannot be written.
     """
     weights, kept, config = run.folder / WEIGHTS_FILE, run.folder / TEXT_VECTORS_FILE, run.config.text_model
     texts, text_of_item = tokenised_items(run.config, data)
@@ -126,8 +121,7 @@ def text_vectors(
 ) -> np.ndarray:
     """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
 
-    A text without a word has the mean over all that is no padding. Independent of what else is in a batch.
-    ``advance`` is called with how many texts were read, and of how many.
+    A text without a word has the mean over all that is no padding.
     """
     model.eval()
     n_read = 0

@@ -98,8 +98,7 @@ class DecoderRecommender:
 class WithColdStart:
     """A decoder as users meet it: those of whom it knows nothing get what most of their segment bought this week.
 
-    It knows the history, and where it reads the user table, what stands there of a user without one. Items that fill a
-    list score below the decoder's own, by their rank among the best sellers.
+    Items that fill a list score below the decoder's own, by their rank among the best sellers.
     """
 
     decoder: Recommender
@@ -126,13 +125,11 @@ class WithColdStart:
 class PurchaseReader:
     """Our decoder, asked at a day: what is bought in the window that begins then, item by item.
 
-    Each item that was taken is read as bought on that day, after the same wait as the first, in the same basket. What
-    every item sold and what the user had bought before are those known at the day. The decoder was not taught where a
-    basket ends, so the end of a history never comes.
+    Each item that was taken is read as bought on that day, in the same basket; what items sold and what the user had
+    bought stay those known at the day. It was not taught where a basket ends: the end of a history never comes.
     """
 
     def __init__(self, decoder: DecoderRecommender, histories: Histories, *, n_context: int, n_new: int) -> None:
-        """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         self.model = decoder.model
         self._tower, self._transformer = self.model.transformer()
         reading = decoder.read(histories, n_context)

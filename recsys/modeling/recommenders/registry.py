@@ -18,11 +18,7 @@ FitFunction = Callable[[Histories, Config, Fold | None], Recommender]
 
 
 def collect_systems() -> dict[str, FitFunction]:
-    """Return what fits each system of ``rules``, by name, in the order in which reports show them.
-
-    Raises:
-        ConfigError: two files hold a system of the same name.
-    """
+    """Return what fits each system of ``rules``, by name, in the order in which reports show them."""
     systems: dict[str, FitFunction] = {}
     for module in iter_modules(rules.__path__):
         found = getattr(import_module(f"{rules.__name__}.{module.name}"), "SYSTEMS", {})
@@ -36,10 +32,6 @@ def fit_baseline(name: str, known: Histories, config: Config, validation: Fold |
     """Return the baseline ``name`` fitted to ``known``, the histories of everybody at a day.
 
     Settings are chosen on the fold ``validation``, with what was known at its day; None takes middle values.
-
-    Raises:
-        ConfigError: there is no such baseline.
-        DataError: the baseline is variants and the items have no ``baselines.variant_column``.
     """
     require_baseline(name)
     return BASELINES[name](known, config, validation)

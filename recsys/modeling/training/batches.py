@@ -43,9 +43,9 @@ class Batch(OnDevice):
 
 
 def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Return batches of window indices whose padded size, rows × (longest + 1), stays within ``budget`` positions.
+    """Return batches of windows, like lengths together, whose rows × (longest + 1) stay within ``budget`` positions.
 
-    Windows of like length go together; which of them is random, but the number of batches is always the same.
+    Which go together is random, but the number of batches is always the same.
     """
     order = np.lexsort((random.random(len(length)), length))
     batches, begin = [], 0
@@ -58,10 +58,7 @@ def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[n
 
 
 class TrainingBatches(IterableDataset[Batch]):
-    """All events and queries of a training period, one epoch an iteration, in an order fixed by seed and epoch.
-
-    With several processes, each takes every n-th batch.
-    """
+    """All events and queries of a training period, an epoch an iteration; of n processes each takes every n-th batch."""
 
     def __init__(
         self, config: Config, snapshots: Snapshots, split: Split, user_codes: UserCodes | None, *, lifts: bool
@@ -101,10 +98,7 @@ class TrainingBatches(IterableDataset[Batch]):
             yield self._collate(np.sort(packed[number]), queries, random)
 
     def first_inputs(self) -> tuple[QueryTensors, QueryTensors, Tensor] | None:
-        """Return queries of the first epoch, a few of them, and item features (n, F) float32 at its days.
-
-        None where there is no query: the protocol has no dates, or no window is to be asked about.
-        """
+        """Return queries of the first epoch or None, a few of them, and item features (n, F) float32 at its days."""
         random = np.random.default_rng((self.seed, 0))
         queries = self._fold_queries(random)
         chosen = random.permutation(len(queries.window))[:_N_SCALED_BY]

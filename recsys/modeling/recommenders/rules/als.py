@@ -26,8 +26,7 @@ class LeastSquares(PersonalRecommender):
     """Scores ``user_factor · item_factor``; the factor of a fitted user stays, whatever was bought since.
 
     Weighted matrix factorisation for implicit feedback (Hu, Koren and Volinsky 2008) on ``log(1 + count)``. Users who
-    were not fitted get the factor that solves their own history against the item factors. Items that were not fitted
-    have no score. Users without history get what sold last week.
+    were not fitted get the factor that solves their own history against the item factors.
     """
 
     model: Any  # implicit.cpu.als.AlternatingLeastSquares

@@ -22,10 +22,7 @@ CHOICE_K: Final = 12
 
 @dataclass(frozen=True)
 class Repeat(PersonalRecommender):
-    """Own past items by ``sum over purchases of 2 ** (-age_days / half_life_days)``, then what sold last week.
-
-    Equal scores are ordered by the last purchase, latest first.
-    """
+    """Own past items by ``sum over purchases of 2 ** (-age_days / half_life_days)``, then what sold last week."""
 
     half_life_days: float
     fallback: Popularity
@@ -39,11 +36,7 @@ class Repeat(PersonalRecommender):
 
 
 def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Repeat:
-    """Return the repeat rule with the half-life that is best on ``validation``, or the middle one without it.
-
-    The half-life is chosen by MAP@12 out of the whole catalogue, with what was known at the fold's day; of equals the
-    first.
-    """
+    """Return the repeat rule with the half-life of the best MAP@12 on ``validation``, or the middle one without it."""
     fallback = fit_popularity_week(known, config)
     if validation is None:
         return Repeat(HALF_LIVES_DAYS[len(HALF_LIVES_DAYS) // 2], fallback)

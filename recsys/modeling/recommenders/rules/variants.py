@@ -23,9 +23,7 @@ class Variants(PersonalRecommender):
     """Own past items as the repeat rule orders them, then other variants of these products, then what sold last week.
 
     Variants are ordered by the sum of the repeat rule's scores of their product, those of one product by what sold last
-    week; variants that nobody bought that week are left to the filling.
-
-    Shapes: V = n_items + 1 at the fit, G products, n items that have one.
+    week. V = n_items + 1 at the fit, G products, n items that have one.
     """
 
     repeat: Repeat
