@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 
 from recsys.config import Config
 from recsys.data.days import day_date
@@ -129,7 +129,10 @@ def fit_decoder(
     with tempfile.TemporaryDirectory(prefix="recsys-run-") as folder:
         with repeatable():
             module = build_module(config, log)
-            info = fit(config, log, module, Path(folder), callbacks=[_Progress(progress)], command="recsys.fit")
+            heard = LambdaCallback(
+                on_train_batch_end=lambda loop, *_: progress(loop.global_step, int(loop.estimated_stepping_batches))
+            )
+            info = fit(config, log, module, Path(folder), callbacks=[heard], command="recsys.fit")
         return open_decoder(Run(Path(folder), config, info), log)
 
 
@@ -152,13 +155,3 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
     written = {path.name: path.read_bytes() for path in paths}
     return DecoderSystem(config, info, decoder, log, written)
-
-
-class _Progress(pl.Callback):
-    """Calls back after every step."""
-
-    def __init__(self, advance: Callable[[int, int], None]) -> None:
-        self.advance = advance
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        self.advance(trainer.global_step, int(trainer.estimated_stepping_batches))

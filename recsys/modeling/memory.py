@@ -20,14 +20,10 @@ def keep_freed_memory() -> bool:
     return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
 
 
-#: What may pile up before it is given back: steps of unlike sizes leave holes that nothing fits into.
-MOST_KEPT_BYTES = 3 * 2**30
-
-
 class KeptMemory:
-    """Bounds what :func:`keep_freed_memory` keeps, where the C library can give it back."""
+    """Bounds what :func:`keep_freed_memory` keeps: steps of unlike sizes leave holes that nothing fits into."""
 
-    def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
+    def __init__(self, most_bytes: int = 3 * 2**30) -> None:
         self.most_bytes, self.floor_bytes = most_bytes, resident_bytes()
 
     def bound(self) -> bool:

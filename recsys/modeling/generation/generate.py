@@ -57,9 +57,8 @@ class Continues(Protocol):
     def model(self) -> nn.Module:
         """What it asks."""
 
-    @property
-    def longest(self) -> tuple[int, str]:
-        """How many positions it was trained on, and the setting that says so."""
+    #: How many positions it was trained on, and the setting that says so.
+    longest: tuple[int, str]
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> Reader:
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""

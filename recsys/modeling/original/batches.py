@@ -79,7 +79,7 @@ def history_batches(
     known_end: np.ndarray | None = None,
     seed: int | None = None,
 ) -> EpochBatches:
-    """Return batches of each user's events before ``end`` (U,), and of that end; targets begin at ``known_end`` (U,)."""
+    """Return batches of each user's events before ``end`` (U,), and of that end; targets are from ``known_end`` on."""
     windows = cut_windows(data.offsets[:-1], end, max_items)
     kept = np.arange(len(windows.start))
     if known_end is not None:

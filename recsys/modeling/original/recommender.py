@@ -28,11 +28,7 @@ class OriginalRecommender:
 
     def __init__(self, model: Transformer, seq_max_len: int, *, chunk: int = 256) -> None:
         self.model, self.seq_max_len, self.chunk = model, seq_max_len, chunk
-
-    @property
-    def longest(self) -> tuple[int, str]:
-        """How many positions the decoder was trained on, and the setting that says so."""
-        return self.seq_max_len, "original.seq_max_len"
+        self.longest = seq_max_len, "original.seq_max_len"
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "OriginalReader":
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""

@@ -26,4 +26,4 @@ class Recommender(Protocol):
         """Name under which reports show the system."""
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``, at their day; a DataError if there are fewer."""
+        """Return the ``k`` best allowed items of each history, at its day; a DataError where there are fewer."""

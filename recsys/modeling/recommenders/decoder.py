@@ -45,6 +45,7 @@ class DecoderRecommender:
     ) -> None:
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
         self.user_codes = user_codes if model.user_codes is not None else None
+        self.longest = model.config.max_length, "model.max_length"
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         """Return the ``k`` best allowed items for each of ``histories``."""
@@ -68,11 +69,6 @@ class DecoderRecommender:
                 score_QK[rows] = top.values.float().cpu().numpy()
         self.model.train(was_training)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
-
-    @property
-    def longest(self) -> tuple[int, str]:
-        """How many positions the decoder was trained on, and the setting that says so."""
-        return self.model.config.max_length, "model.max_length"
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""

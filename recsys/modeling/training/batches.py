@@ -58,7 +58,7 @@ def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[n
 
 
 class TrainingBatches(IterableDataset[Batch]):
-    """All events and queries of a training period, an epoch an iteration; of n processes each takes every n-th batch."""
+    """All events and queries of a training period, an epoch an iteration; each of n processes takes every n-th batch."""
 
     def __init__(
         self, config: Config, snapshots: Snapshots, split: Split, user_codes: UserCodes | None, *, lifts: bool
@@ -73,16 +73,12 @@ class TrainingBatches(IterableDataset[Batch]):
         self.max_events = config.model.max_length - 1
         self.first_target = np.minimum(recent, split.train_end)
         self.windows = cut_windows(self.first_target, split.train_end, self.max_events)
+        self.n_events = int(self.windows.length.sum())  # targets of an epoch, over all processes
         self.batch_tokens = max(training.batch_tokens, config.model.max_length)
         self.query_windows, self.horizon_days = training.query_windows if has_dates else 0, config.split.horizon_days
         self.batch_queries = MOST_QUERIES
         self.seed, self.epoch, self.rank, self.world_size = config.seed, 0, 0, 1
         self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0)))
-
-    @property
-    def n_events(self) -> int:
-        """Events that are targets of an epoch, over all processes."""
-        return int(self.windows.length.sum())
 
     def __len__(self) -> int:
         """Return the number of batches of this process in an epoch."""
