@@ -23,10 +23,7 @@ from recsys.modeling.training.module import PurchaseModule
 
 
 def build_module(config: Config, log: Purchases) -> TrainableModule:
-    """Return a fresh module, seeded, over the training part of ``log``.
-
-    A ConfigError where the configuration does not fit, a DataError where the data are too short or lack something.
-    """
+    """Return a fresh module, seeded, over the training part of ``log``."""
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     if config.family == "text":
         return build_text_module(config, log)

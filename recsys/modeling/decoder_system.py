@@ -1,7 +1,7 @@
 """Our decoder with the log and the snapshots it reads: fitted, opened, extended, asked, saved."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import LambdaCallback
 
 from recsys.config import Config
+from recsys.console import Advance, unheard
 from recsys.data.days import day_date
 from recsys.data.native import FrameStyle
 from recsys.data.purchases import Histories, Purchases
@@ -119,13 +120,8 @@ class DecoderSystem:
         return continue_histories(self.decoder, histories, n, sampling, allowed, seed=seed)
 
 
-def fit_decoder(
-    config: Config, log: Purchases, progress: Callable[[int, int], None] = lambda done, total: None
-) -> DecoderSystem:
-    """Return our decoder fitted to ``log`` as ``recsys train`` fits it; ``progress`` hears of steps done, and of all.
-
-    A DataError where the log is too short for the split, a ConfigError where the configuration does not fit it.
-    """
+def fit_decoder(config: Config, log: Purchases, progress: Advance = unheard) -> DecoderSystem:
+    """Return our decoder fitted to ``log`` as ``recsys train`` fits it; ``progress`` hears of steps."""
     with tempfile.TemporaryDirectory(prefix="recsys-run-") as folder:
         with repeatable():
             module = build_module(config, log)

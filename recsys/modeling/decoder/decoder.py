@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from recsys.config import ModelConfig
 from recsys.modeling.decoder.layers import N_GAP_BUCKETS, GatedBlock, KeyValueCache, gap_bucket
 
-#: Share of items without an own part in a training step: enough for attributes to learn to place an item alone, while
-#: nine in ten items still learn their own part.
+#: Share of items without an own part in a training step: enough for attributes to learn to place an item alone.
 ID_DROPOUT: Final = 0.1
 
 
@@ -72,10 +71,7 @@ class Decoder(nn.Module):
     def extend(
         self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position_BT: Tensor, real_BT: Tensor, cache: KeyValueCache
     ) -> Tensor:
-        """Return the state (B, T, D) after each further event, given those that ``cache`` holds; it then holds these.
-
-        ``position_BT`` int64 counts from 0; ``real_BT`` is False at padding.
-        """
+        """Return the state (B, T, D) after each further event, at ``position_BT`` from 0; ``cache`` then holds it."""
         cache.add(real_BT)
         x_BTD = self._inputs(item_vectors_BTD, gap_days_BT, position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):

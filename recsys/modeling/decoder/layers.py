@@ -138,7 +138,7 @@ class KeyValueCache:
     def keep(self, layer: int, k_BHTd: Tensor, v_BHTd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keep a layer's keys and values of the positions last added; return those of all S held, and distances.
 
-        The distances (B, T, S) int64 count the events from key to query, negative where the key is padding or later.
+        Distances (B, T, S) int64 as :meth:`PointwiseAttention.mix` takes them.
         """
         key, value = self.key[layer], self.value[layer]
         key[:, :, self.n_before : self.n_read] = k_BHTd

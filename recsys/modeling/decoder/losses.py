@@ -95,8 +95,7 @@ class WindowLoss:
     """What was bought in the windows asked about, each target against all that was not bought in its window; and apart.
 
     Targets of one query do not compete: under a softmax over all, what a customer is sure to buy could not get more
-    than its share among ten others. Each is the mean over the queries that have such a target of the mean over
-    these of -log probability.
+    than its share among ten others. Each loss is a mean over queries of the mean over their targets.
     """
 
     joint: Tensor  # of all targets, against everything that was not bought
@@ -139,8 +138,7 @@ def ranking_loss(logit_P: Tensor, query_P: Tensor, target_n: Tensor, n_targets_Q
     lists are judged has a gradient. Unlike theirs it ends, softly, at ``RANKED``, and divides as MAP does: who bought
     new items too (``n_targets_Q`` counts them) cannot reach 0.
 
-    It is the mean over the queries with a target among their past items; 0 without any. ``query_P`` (P,) int64 ascends;
-    ``target_n`` (n,) int64 are the places of the distinct targets in it.
+    ``query_P`` (P,) int64 ascends; ``target_n`` (n,) int64 are places in it. Mean over queries that have one, else 0.
     """
     n_queries = len(n_targets_Q)
     counts_Q = torch.bincount(query_P, minlength=n_queries)

@@ -75,10 +75,7 @@ class PurchaseModel(nn.Module):
 
     @torch.no_grad()
     def extended(self, codes: ItemCodes) -> "PurchaseModel":
-        """Return a model of the same weights over more items, those of ``codes``, which begin with this one's.
-
-        An item that came in has no own vector and the mean bias of the others.
-        """
+        """Return the same weights over the items of ``codes``; new ones have no own vector, and the mean bias."""
         n_user_codes = 1 if self.user_codes is None else self.user_codes.num_embeddings
         longer = PurchaseModel(
             self.config, codes, has_dates=self.has_dates, n_user_codes=n_user_codes, n_promoted=self.n_promoted
@@ -126,10 +123,8 @@ class PurchaseModel(nn.Module):
 
     @torch.no_grad()
     def init_from_training(self, counts_V: Tensor) -> None:
-        """Take how often each item was sold in the training part, (V,) with 0 at padding, before any training.
-
-        Else items not sold yet would be learned as what nobody ever buys: as negatives they only ever lose.
-        """
+        """Take how often each item was sold in the training part, (V,) with 0 at padding, before any training."""
+        # Items not sold yet would be learned as what nobody ever buys: as negatives they only ever lose.
         cold_U = (counts_V == 0).nonzero().flatten()[1:]
         self.cold_items_U = cold_U if len(cold_U) else None
         if self.item_tower is not None:

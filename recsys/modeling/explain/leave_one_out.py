@@ -1,7 +1,6 @@
 """Histories without one of their items: what the model reads of them, and what other items lose.
 
-Shapes: Q histories, K listed items of each, P pairs of a history and one of its past items, T positions, V rows of the
-catalogue.
+Shapes: Q histories, K listed items of each, P pairs of a history and a past item, T positions, V catalogue rows.
 """
 
 from dataclasses import dataclass, replace
@@ -139,10 +138,7 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
 
 
 def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[SequenceTensors, Tensor, Tensor]:
-    """Return the sequences ``row_P`` without ``item_P``, the position (P,) of each last event, and the days since (P,).
-
-    Gaps and the wait close over what is cut out.
-    """
+    """Return sequences without ``item_P``, gaps closed, the position (P,) of each last event, and days since (P,)."""
     queries = listed.reading.queries
     whole = {name: part[row_P] for name, part in vars(listed.reading.sequences).items()}
     kept_PT = (whole["item_BT"] > 0) & (whole["item_BT"] != item_P[:, None])

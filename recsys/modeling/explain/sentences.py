@@ -91,7 +91,6 @@ class ReasonTexts:
         return f"promoted in the week to come: {', '.join(media)}"
 
     def _group(self, item: int) -> str:
-        """Return what an item shares with its group, in words."""
         value = readable(self._group_values[item - 1]) if self._group_values is not None else ""
         if any(letter.isalpha() for letter in value):
             return value

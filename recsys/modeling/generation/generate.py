@@ -158,9 +158,7 @@ def keep_likeliest(logits_QV: Tensor, top_k: int | None, top_p: float | None) ->
 
 
 def draw(logits_QV: Tensor, uniform_Q: Tensor) -> Tensor:
-    """Return a column (Q,) int64 of each row, drawn with the softmax's probabilities by ``uniform_Q`` in [0, 1).
-
-    Each row's draw depends on its own logits and number only, so no draw depends on who else is asked.
+    """Return a column (Q,) int64 of each row, drawn with the softmax's probabilities by its own of ``uniform_Q``.
 
     >>> draw(torch.tensor([[0.0, 0.0, -torch.inf]] * 2), torch.tensor([0.4, 0.6])).tolist()
     [0, 1]

@@ -33,16 +33,8 @@ class Likeness:
     n_distinct: int  # different items in all continuations together
     n_items: int  # items in all continuations together
     transition: np.ndarray  # (C, C) share of each (category, next category), from the last purchase known on
-
-    @property
-    def mean_length(self) -> float:
-        """Items a continuation."""
-        return float(self.length @ np.arange(len(self.length)))
-
-    @property
-    def same_category(self) -> float:
-        """Share of neighbouring purchases within one category."""
-        return float(np.trace(self.transition))
+    mean_length: float  # items a continuation
+    same_category: float  # share of neighbouring purchases within one category
 
 
 def sales_rank(sold: np.ndarray) -> np.ndarray:
@@ -82,6 +74,7 @@ def realism(item: np.ndarray, known: Known) -> Likeness:
     both = before > 0
     pair = known.category[before[both]] * known.n_categories + known.category[flat[both]]
     transition = np.bincount(pair, minlength=known.n_categories**2).reshape(known.n_categories, -1)
+    transition = transition / max(int(transition.sum()), 1)
     return Likeness(
         length=length,
         bought_before=old / max(n_items, 1),
@@ -89,7 +82,9 @@ def realism(item: np.ndarray, known: Known) -> Likeness:
         rank_band=band / max(n_items, 1),
         n_distinct=len(np.unique(flat)),
         n_items=n_items,
-        transition=transition / max(int(transition.sum()), 1),
+        transition=transition,
+        mean_length=float(length @ np.arange(longest + 1)),
+        same_category=float(np.trace(transition)),
     )
 
 

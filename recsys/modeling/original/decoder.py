@@ -69,10 +69,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """What follows each position of ``<sos> item … item <eos>``, tokens of :mod:`recsys.modeling.original.batches`.
-
-    With ``vectors`` (V, D), each token is its row of them, saved with the weights and never learned.
-    """
+    """What follows each position of ``<sos> item … item <eos>``; ``vectors`` (V, D) of tokens are never learned."""
 
     vectors: Tensor
 

@@ -14,7 +14,7 @@ import importlib.util
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -30,6 +30,7 @@ from safetensors.numpy import save_file
 
 from recsys import schema
 from recsys.config import INTERIM_DIR, Config
+from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import ConfigError, DataError, UsageError
 from recsys.storage import code_version, read_json, replacing, require_absent, write_json
@@ -79,10 +80,7 @@ def embeddings_folder(config: Config) -> Path:
 
 
 def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
-    """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), of each item_index 1 … V, of ``<sos>`` and ``<eos>``.
-
-    A DataError where the folder holds no embeddings, or they do not cover the V items of ``data``.
-    """
+    """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), each item_index 1 … V, ``<sos>`` and ``<eos>``."""
     if not (folder / _MANIFEST).is_file():
         others = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
         encoder = read_json(others[0]).get("encoder") if others else None
@@ -109,13 +107,10 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
     return result
 
 
-def write_embeddings(
-    config: Config, *, force: bool = False, advance: Callable[[int, int], None] = lambda done, total: None
-) -> dict[str, Any]:
+def write_embeddings(config: Config, *, force: bool = False, advance: Advance = unheard) -> dict[str, Any]:
     """Encode the texts of the items of ``config.data`` into :func:`embeddings_folder`; return the manifest.
 
-    Finished chunks of an interrupted call with the same texts and weights are not encoded again. ``advance`` is called
-    with how many texts are encoded, and of how many; the first time with those that were before.
+    Finished chunks of an interrupted call with the same texts and weights are not encoded again.
     """
     folder = embeddings_folder(config)
     require_absent(folder, force=force)
@@ -158,9 +153,7 @@ def write_embeddings(
     return manifest
 
 
-def _encode(
-    texts: Sequence[str], encoder: Encoder, unfinished: Path, advance: Callable[[int, int], None]
-) -> tuple[np.ndarray, int]:
+def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path, advance: Advance) -> tuple[np.ndarray, int]:
     """Return the vectors (n, D) float32 of ``texts``, kept chunk by chunk in ``unfinished``, and how many are new."""
     parts = {
         unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)

@@ -106,12 +106,9 @@ class OriginalModule(EpochModule):
 
 
 def build_original_module(config: Config, data: Purchases, split: Split, model: Transformer) -> OriginalModule:
-    """Return ``model`` with batches of the training part and of the validation part of ``data``.
-
-    Validation reads whole histories of held-out customers, or under other protocols what follows those that it knows.
-    """
+    """Return ``model`` with batches of the training part and of the validation part of ``data``."""
     fold, known_end = split.validation, None
-    end = whole_histories(data, fold.user_index)
+    end = whole_histories(data, fold.user_index)  # of held-out customers; of others, what the fold does not know
     if config.split.protocol != "customers":
         known_end, last = fold.history_end, config.split.protocol == "leave_one_out"
         ends = known_end + 1 if last else data.ends_before(fold.end_day)

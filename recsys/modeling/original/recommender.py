@@ -17,9 +17,6 @@ from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import WEIGHTS_FILE, Run
 
-#: Width of the original decoder on ids.
-_ID_WIDTH = 256
-
 
 class OriginalRecommender:
     """Rank the catalogue by what is likely to follow the newest events; the date asked plays no part."""
@@ -63,7 +60,6 @@ class OriginalReader:
     """An original decoder that has read some histories: it knows their end, and no dates."""
 
     def __init__(self, model: Transformer, histories: Histories, n_context: int, n_new: int) -> None:
-        """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         self.model, self.n_items = model, histories.log.n_items
         token_BT, self.newest_R = _newest_tokens(model, histories, n_context)
         self.cache = model.new_cache(len(histories), token_BT.shape[1] + n_new)
@@ -116,7 +112,7 @@ def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = 
             f"original.num_embeds is {chosen.num_embeds}, but {data.origin} holds {data.n_items} items and there are "
             f"{N_SPECIAL} special tokens; set num_embeds: {n_tokens}, or leave it out"
         )
-    width = (chosen.hidden_size or _ID_WIDTH) if vectors is None else vectors.shape[1]
+    width = (chosen.hidden_size or 256) if vectors is None else vectors.shape[1]
     if chosen.hidden_size not in (None, width):
         raise ConfigError(
             f"original.hidden_size is {chosen.hidden_size}, but the text vectors of {data.origin} are {width} wide; "

@@ -33,10 +33,7 @@ class Reading:
 
 
 class DecoderRecommender:
-    """The trained model as a system that can be asked: exact top-k over the whole catalogue, in chunks of users.
-
-    Chunks are small, as several passes go over all scores of one (``docs/decisions.md``, "in blocks").
-    """
+    """Exact top-k over the whole catalogue, in chunks: small, as several passes go over all scores of one."""
 
     name = DECODER
 
@@ -92,10 +89,7 @@ class DecoderRecommender:
 
 @dataclass(frozen=True)
 class WithColdStart:
-    """A decoder as users meet it: those of whom it knows nothing get what most of their segment bought this week.
-
-    Items that fill a list score below the decoder's own, by their rank among the best sellers.
-    """
+    """A decoder as users meet it: those of whom it knows nothing get what most of their segment bought this week."""
 
     decoder: Recommender
     cold_start: Popularity

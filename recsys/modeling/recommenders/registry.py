@@ -29,10 +29,7 @@ def collect_systems() -> dict[str, FitFunction]:
 
 
 def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
-    """Return the baseline ``name`` fitted to ``known``, the histories of everybody at a day.
-
-    Settings are chosen on the fold ``validation``, with what was known at its day; None takes middle values.
-    """
+    """Return the baseline ``name`` fitted to ``known``; settings are chosen on ``validation``, or middle ones taken."""
     require_baseline(name)
     return BASELINES[name](known, config, validation)
 
@@ -53,5 +50,4 @@ def require_baseline(name: str) -> None:
         )
 
 
-#: How each baseline is fitted, by the name under which it is reported.
 BASELINES: Final = collect_systems()

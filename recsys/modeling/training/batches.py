@@ -43,10 +43,7 @@ class Batch(OnDevice):
 
 
 def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Return batches of windows, like lengths together, whose rows × (longest + 1) stay within ``budget`` positions.
-
-    Which go together is random, but the number of batches is always the same.
-    """
+    """Return batches of windows of like length, always as many, of rows × (longest + 1) <= ``budget`` positions."""
     order = np.lexsort((random.random(len(length)), length))
     batches, begin = [], 0
     size = length[order] + 1
@@ -58,12 +55,11 @@ def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[n
 
 
 class TrainingBatches(IterableDataset[Batch]):
-    """All events and queries of a training period, an epoch an iteration; each of n processes takes every n-th batch."""
+    """All events and queries of a training period, an epoch an iteration; of n processes, each takes every n-th."""
 
     def __init__(
         self, config: Config, snapshots: Snapshots, split: Split, user_codes: UserCodes | None, *, lifts: bool
     ) -> None:
-        """Take the log with its snapshots, up to where it may be learned from, and what is read beside it."""
         self.snapshots, self.log, self.split = snapshots, snapshots.log, split
         self.user_codes, self.lifts = user_codes, lifts
         training, has_dates = config.training, config.split.protocol == "weekly"
@@ -81,11 +77,9 @@ class TrainingBatches(IterableDataset[Batch]):
         self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0)))
 
     def __len__(self) -> int:
-        """Return the number of batches of this process in an epoch."""
         return self._n_packed // self.world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the epoch ``self.epoch``."""
         random = np.random.default_rng((self.seed, self.epoch))
         packed = pack(self.windows.length, self.batch_tokens, random)
         order = random.permutation(len(packed))[: len(self) * self.world_size]
@@ -118,8 +112,7 @@ class TrainingBatches(IterableDataset[Batch]):
     def _fold_queries(self, random: np.random.Generator) -> "_FoldQueries":
         """Ask at ``query_windows`` days, a horizon apart, the newest as late as its whole window may be learned from.
 
-        The days shift by a random number of days each epoch, so that every weekday is asked; by fewer where the data
-        are so short that no day would be left. A user is asked who has a window that reaches the day.
+        They shift at random each epoch, so that every weekday is asked. A user is asked whose window reaches the day.
         """
         log, windows, horizon = self.log, self.windows, self.horizon_days
         newest = self.split.train_day - horizon
@@ -184,10 +177,7 @@ class _FoldQueries:
     target_item: np.ndarray  # int64
 
     def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
-        """Return the queries that windows ``rows`` answer: whole days at random until ``at_most`` are taken.
-
-        Whole days, because what every item sold by a day is computed once for all queries at it.
-        """
+        """Return the queries that windows ``rows`` answer, until ``at_most`` are taken, day by day: a day is costly."""
         first, last = np.searchsorted(self.window, rows), np.searchsorted(self.window, rows, side="right")
         answered = event_positions(first, last)[1]
         days, day_place = np.unique(self.day[answered], return_inverse=True)

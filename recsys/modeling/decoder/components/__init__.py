@@ -21,10 +21,7 @@ def component_classes() -> dict[str, type[Component]]:
 
 
 def chosen_components(wanted: tuple[str, ...] | None, sizes: Sizes, *, has_dates: bool) -> list[type[Component]]:
-    """Return the components of a model, without the transformer: the ``wanted``, or all that fit.
-
-    A ConfigError where there is no such component, or it does not fit a protocol that ``has_dates``, or has not.
-    """
+    """Return the components but the transformer: the ``wanted``, or all that fit; a ConfigError where one does not."""
     classes = component_classes()
     needs = ("anything", "dates" if has_dates else "no_dates")
     fitting = {name: one for name, one in classes.items() if one.needs in needs}

@@ -56,10 +56,7 @@ class Scale(nn.Module):
 
 
 class RuleAndNetwork(nn.Module):
-    """A score that begins as a rule of thumb and learns what differs: w · features + network(scaled features, context).
-
-    The network's last layer begins at zero, so no seed begins with the wrong order.
-    """
+    """A score that begins as a rule of thumb, whatever the seed: w · features + network(scaled features, context)."""
 
     def __init__(
         self,
@@ -69,7 +66,6 @@ class RuleAndNetwork(nn.Module):
         context_width: int = 0,
         make_context: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
-        """Take the features' names, the rule's weights (0 for the others), and the widths of the hidden layers."""
         super().__init__()
         self.rule = nn.Linear(len(names), 1, bias=False)
         with torch.no_grad():

@@ -12,10 +12,7 @@ _CODE_WIDTH = 8
 
 
 class CategoryComponent(Component):
-    """Begin, for an item's finest category, with half the log of its share of the user's purchases over that of sales.
-
-    Other categories begin with nothing. It learns what differs.
-    """
+    """Begin, for an item's finest category, with half the log of its share of the user's purchases over that of all."""
 
     name = "categories"
     position = 30

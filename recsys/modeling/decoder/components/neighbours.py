@@ -53,10 +53,7 @@ class NeighbourComponent(Component):
         self.weight.mul_(factor)
 
     def of_past(self, query_P: Tensor, item_P: Tensor, age_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, item and score (C,) of all neighbours that are not past items, sorted by the first two.
-
-        Queries ascend; ages, in any unit, say how long ago a past item was bought last.
-        """
+        """Return query, item and score (C,) of all neighbours that are not past items, sorted; ``query_P`` ascends."""
         n_rows = len(self.neighbour_VK)
         order_P = torch.argsort(age_P, stable=True)
         order_P = order_P[torch.argsort(query_P[order_P], stable=True)]

@@ -66,7 +66,6 @@ def _log_counts(histories: Histories, n_rows: int) -> csr_matrix:
 
 
 def _als(known: Histories, config: Config, validation: Fold | None) -> LeastSquares:
-    """Return the factors of the purchases in ``known``, the histories of everybody."""
     counts = _log_counts(known, known.log.n_items + 1)
     factors, seed = config.baselines.als_factors, config.seed
     # implicit runs its own threads: BLAS threads beneath them would slow it down, and it warns about them

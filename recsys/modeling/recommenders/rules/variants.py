@@ -51,7 +51,6 @@ class Variants(PersonalRecommender):
 
 
 def _variants(known: Histories, config: Config, validation: Fold | None) -> Variants:
-    """Return the rule for products that a column of the items tells apart."""
     log, column = known.log, config.baselines.variant_column
     if column not in log.items.columns:
         raise DataError(
