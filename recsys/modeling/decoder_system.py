@@ -33,9 +33,6 @@ from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
 
-#: What the model is, what it learned from, how good it was, what it is not for.
-_CARD = Path(__file__).with_name("card.md")
-
 
 @dataclass(frozen=True)
 class DecoderSystem:
@@ -98,7 +95,8 @@ class DecoderSystem:
             "fingerprint": str(log.manifest.get("fingerprint", ""))[:12] or "none",
             "day": day_date(snapshot.day),
         }
-        write_text(folder / "card.md", _CARD.read_text(encoding="utf-8").format(**self.info | facts))
+        card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+        write_text(folder / "card.md", card.format(**self.info | facts))
 
     def reasons(self, histories: Histories, item: np.ndarray) -> pa.Table:
         """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""

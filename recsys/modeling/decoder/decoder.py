@@ -1,15 +1,10 @@
 """The two towers: item vectors, and a causal transformer over purchases that is asked at a date."""
 
-from typing import Final
-
 import torch
 from torch import Tensor, nn
 
 from recsys.config import ModelConfig
 from recsys.modeling.decoder.layers import N_GAP_BUCKETS, GatedBlock, KeyValueCache, gap_bucket
-
-#: Share of items without an own part in a training step: enough for attributes to learn to place an item alone.
-ID_DROPOUT: Final = 0.1
 
 
 class ItemTower(nn.Module):
@@ -19,7 +14,7 @@ class ItemTower(nn.Module):
     bought yet (Volkovs et al., 2017, DropoutNet). N rows: padding, the items, the start mark; A attributes.
     """
 
-    def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float = ID_DROPOUT) -> None:
+    def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float = 0.1) -> None:
         """Take N, D, the codes (N, A) int64 over all columns, 0 where nothing is known, and the share left out."""
         super().__init__()
         self.id_dropout = id_dropout

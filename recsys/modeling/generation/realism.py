@@ -74,7 +74,7 @@ def realism(item: np.ndarray, known: Known) -> Likeness:
     both = before > 0
     pair = known.category[before[both]] * known.n_categories + known.category[flat[both]]
     transition = np.bincount(pair, minlength=known.n_categories**2).reshape(known.n_categories, -1)
-    transition = transition / max(int(transition.sum()), 1)
+    share = transition / max(int(transition.sum()), 1)
     return Likeness(
         length=length,
         bought_before=old / max(n_items, 1),
@@ -82,9 +82,9 @@ def realism(item: np.ndarray, known: Known) -> Likeness:
         rank_band=band / max(n_items, 1),
         n_distinct=len(np.unique(flat)),
         n_items=n_items,
-        transition=transition,
+        transition=share,
         mean_length=float(length @ np.arange(longest + 1)),
-        same_category=float(np.trace(transition)),
+        same_category=float(np.trace(share)),
     )
 
 

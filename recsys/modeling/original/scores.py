@@ -20,8 +20,6 @@ from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next
 from recsys.modeling.original.recommender import load_transformer
 from recsys.runs import Run
 
-CUTOFFS = (1, 5, 10)
-
 
 @dataclass(frozen=True)
 class HeldOutScores:
@@ -92,7 +90,7 @@ def score_held_out(
             advance(len(parts), len(batches))
     model.train(was_training)
     rank, user, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    next_item, whole_sequence = recalls(rank, user, CUTOFFS)
+    next_item, whole_sequence = recalls(rank, user, (1, 5, 10))
     return HeldOutScores(
         loss=float(loss.mean(dtype=np.float64)),
         entropy=float(entropy.mean(dtype=np.float64)),

@@ -149,13 +149,8 @@ def build_purchase_model(
     config: Config, codes: ItemCodes, user_codes: UserCodes | None, n_promoted: int
 ) -> PurchaseModel:
     """Return our model, not trained; ``n_promoted`` item features tell of promotions."""
-    return PurchaseModel(
-        config.model,
-        codes,
-        has_dates=config.split.protocol == "weekly",
-        n_user_codes=1 if user_codes is None else user_codes.n_codes,
-        n_promoted=n_promoted,
-    )
+    has_dates, n_user_codes = config.split.protocol == "weekly", 1 if user_codes is None else user_codes.n_codes
+    return PurchaseModel(config.model, codes, has_dates=has_dates, n_user_codes=n_user_codes, n_promoted=n_promoted)
 
 
 def signals_of(config: Config, log: Purchases) -> tuple[Snapshots, UserCodes | None]:

@@ -6,7 +6,6 @@ Position 0 of a window holds the event before it (a start mark where there is no
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from recsys.signals.queries import assemble, build_queries
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
-#: Whole-window queries a batch at most: each scores the catalogue, so they bound the memory of a step.
-MOST_QUERIES: Final = 400
 #: Queries, and about so many rows of item features, by which components are scaled.
 _N_SCALED_BY, _N_ROWS_SCALED_BY = 2000, 200_000
 #: Queries over whose catalogues the even chance of past items is taken.
@@ -72,7 +69,7 @@ class TrainingBatches(IterableDataset[Batch]):
         self.n_events = int(self.windows.length.sum())  # targets of an epoch, over all processes
         self.batch_tokens = max(training.batch_tokens, config.model.max_length)
         self.query_windows, self.horizon_days = training.query_windows if has_dates else 0, config.split.horizon_days
-        self.batch_queries = MOST_QUERIES
+        self.batch_queries = 400  # at most: each scores the catalogue, so they bound the memory of a step
         self.seed, self.epoch, self.rank, self.world_size = config.seed, 0, 0, 1
         self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0)))
 

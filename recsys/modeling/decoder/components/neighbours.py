@@ -8,8 +8,6 @@ from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.scores import PairScores
 from recsys.signals.past_items import PAST_FEATURES
 
-_AGE = PAST_FEATURES.index("age_last")
-
 
 class NeighbourComponent(Component):
     """Item-kNN (Sarwar et al., 2001; Deshpande and Karypis, 2004) beside the decoder, where no date is asked.
@@ -44,7 +42,7 @@ class NeighbourComponent(Component):
 
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> PairScores | None:
         """Return the scores of all neighbours that are not past items."""
-        age_P = queries.past_features_PF[:, _AGE]
+        age_P = queries.past_features_PF[:, PAST_FEATURES.index("age_last")]
         query_C, item_C, score_C = self.of_past(queries.past_query_P, queries.past_item_P, age_P)
         return PairScores(query_C, item_C, score_C, len(queries), len(self.neighbour_VK)) if len(query_C) else None
 

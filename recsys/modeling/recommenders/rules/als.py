@@ -17,9 +17,6 @@ from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, united
 
-#: Alternations: the default of `implicit`.
-ITERATIONS: Final = 15
-
 
 @dataclass(frozen=True)
 class LeastSquares(PersonalRecommender):
@@ -70,7 +67,7 @@ def _als(known: Histories, config: Config, validation: Fold | None) -> LeastSqua
     factors, seed = config.baselines.als_factors, config.seed
     # implicit runs its own threads: BLAS threads beneath them would slow it down, and it warns about them
     with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(factors, iterations=ITERATIONS, num_threads=N_THREADS, random_state=seed)
+        model = AlternatingLeastSquares(factors, iterations=15, num_threads=N_THREADS, random_state=seed)
         model.fit(counts, show_progress=False)
     return LeastSquares(model, fit_popularity_week(known, config))
 

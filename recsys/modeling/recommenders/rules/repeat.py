@@ -16,8 +16,6 @@ from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
 
 #: Half-lives that are tried on the validation window, each about twice the last; the longest counts all alike.
 HALF_LIVES_DAYS: Final = (7.0, 15.0, 30.0, 60.0, 120.0, 240.0, 100_000.0)
-#: Length of the lists on which the half-life is chosen.
-CHOICE_K: Final = 12
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Rep
     fallback = fit_popularity_week(known, config)
     if validation is None:
         return Repeat(HALF_LIVES_DAYS[len(HALF_LIVES_DAYS) // 2], fallback)
-    histories, k = validation.histories(known.log), min(CHOICE_K, known.log.n_items)
+    histories, k = validation.histories(known.log), min(12, known.log.n_items)
     fallback_then = fit_popularity_week(validation.everybody(known.log), config)
     candidates = Candidates(all_items(known.log.n_items))
 
