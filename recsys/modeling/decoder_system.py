@@ -36,7 +36,7 @@ from recsys.storage import write_json, write_text
 
 @dataclass(frozen=True)
 class DecoderSystem:
-    """A trained decoder over a log, or over a snapshot alone: then it can be asked about given histories only."""
+    """A trained decoder over a log, or over a snapshot alone: then it is asked about given histories only."""
 
     config: Config
     info: dict[str, Any]  # of run.json

@@ -115,10 +115,7 @@ class GatedBlock(nn.Module):
 
 
 class KeyValueCache:
-    """Keys and values of the positions already read, so that one more costs one pass over them and no other work.
-
-    Room for all S is taken at once. Padding is never attended to, and what comes later stands behind it.
-    """
+    """Keys and values of the positions already read, so that one more costs one pass over them; room for S at once."""
 
     def __init__(self, n_layers: int, n_rows: int, n_heads: int, head_width: int, n_slots: int, like: Tensor) -> None:
         shape = (n_layers, n_rows, n_heads, n_slots, head_width)
@@ -136,10 +133,7 @@ class KeyValueCache:
         self.n_before, self.n_read = self.n_read, n_read
 
     def keep(self, layer: int, k_BHTd: Tensor, v_BHTd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keep a layer's keys and values of the positions last added; return those of all S held, and distances.
-
-        Distances (B, T, S) int64 as :meth:`PointwiseAttention.mix` takes them.
-        """
+        """Keep a layer's keys and values of the positions last added; return all held, and distances (B, T, S)."""
         key, value = self.key[layer], self.value[layer]
         key[:, :, self.n_before : self.n_read] = k_BHTd
         value[:, :, self.n_before : self.n_read] = v_BHTd

@@ -72,10 +72,7 @@ class DayScores:
 
 @dataclass(frozen=True)
 class CategoryScores:
-    """A score of each category that somebody has bought, query by query; an item gets the sum over its categories.
-
-    Shapes: U such categories, C categories of an item.
-    """
+    """A score of each of U categories that somebody bought, by query; an item gets the sum over its C categories."""
 
     score_UQ: Tensor  # row 0 is 0: a category that is in nobody's past
     row_of_code: Tensor  # (codes,) int64 row of each category's code

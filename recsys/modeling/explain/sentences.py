@@ -111,10 +111,7 @@ def write_reasons(
     path: Path,
     advance: Callable[[int], None] = lambda n_users: None,
 ) -> None:
-    """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table.
-
-    ``advance`` is called with the number of users whose reasons were written since the last call.
-    """
+    """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table."""
     texts = ReasonTexts.of_decoder(decoder, histories.day)
     with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):

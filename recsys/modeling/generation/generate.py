@@ -1,7 +1,5 @@
 """Histories continued item by item, by any decoder of ours, at a cost that grows linearly with the length.
 
-Column ``END`` of the logits stands for the end of the history; padding and start marks have no column.
-
 Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items at most.
 """
 

@@ -74,10 +74,7 @@ def _item_knn(known: Histories, config: Config, validation: Fold | None) -> Neig
 
 
 def nearest_by_cosine(known: Histories, n_neighbours: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the items (V, K) int32 whose buyers are most like those of each, and the cosines (V, K) float32.
-
-    Each buyer counts once. 0 where fewer than ``n_neighbours`` K were bought with an item.
-    """
+    """Return the items (V, K) int32 whose buyers are most like those of each, and cosines float32; 0 after the last."""
     n_rows = known.log.n_items + 1
     nearest = _nearest(_cosine_weights(count_matrix(known, n_rows)), n_neighbours + 1).tocoo()
     pairs = Pairs(nearest.row, nearest.col, nearest.data, np.zeros(nearest.nnz, dtype=np.int64))
