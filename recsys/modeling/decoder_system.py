@@ -1,4 +1,4 @@
-"""Our decoder with the log and the snapshots it reads: fitted, opened, extended, asked, saved."""
+"""Our decoder with the log and the snapshots it reads. Loaded for a decoder alone: a rule needs no torch."""
 
 import tempfile
 from collections.abc import Mapping

@@ -10,8 +10,8 @@ from recsys.modeling.decoder.layers import N_GAP_BUCKETS, GatedBlock, KeyValueCa
 class ItemTower(nn.Module):
     """vector[item] = own[item] + the mean of attribute[value] over what the item table may say of it.
 
-    The own part is left out at random while training, so that attributes learn to place an item that nobody has
-    bought yet (Volkovs et al., 2017, DropoutNet). N rows: padding, the items, the start mark; A attributes.
+    A tenth of the own parts is left out at random while training, so that attributes learn to place an item that nobody
+    has bought yet (Volkovs et al., 2017, DropoutNet). N rows: padding, the items, the start mark; A attributes.
     """
 
     def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float = 0.1) -> None:
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
     def extend(
         self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position_BT: Tensor, real_BT: Tensor, cache: KeyValueCache
     ) -> Tensor:
-        """Return the state (B, T, D) after each further event, at ``position_BT`` from 0; ``cache`` then holds it."""
+        """Return the state (B, T, D) after each event behind those in ``cache``, which then holds these as well."""
         cache.add(real_BT)
         x_BTD = self._inputs(item_vectors_BTD, gap_days_BT, position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):

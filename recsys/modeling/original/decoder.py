@@ -104,7 +104,7 @@ class Transformer(nn.Module):
         return KeyValueCache(len(self.blocks), n_rows, n_heads, weight.shape[1] // n_heads, n_slots, weight)
 
     def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
-        """Return the state (B, T, D) after each further token, at ``position_BT`` from 0; ``cache`` then holds it."""
+        """Return the state (B, T, D) after each token behind those in ``cache``, which then holds these as well."""
         cache.add(token_BT != PADDING)
         x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):

@@ -174,7 +174,7 @@ class _FoldQueries:
     target_item: np.ndarray  # int64
 
     def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
-        """Return the queries that windows ``rows`` answer, until ``at_most`` are taken, day by day: a day is costly."""
+        """Return ``at_most`` queries that windows ``rows`` answer, whole days at random: these share their counts."""
         first, last = np.searchsorted(self.window, rows), np.searchsorted(self.window, rows, side="right")
         answered = event_positions(first, last)[1]
         days, day_place = np.unique(self.day[answered], return_inverse=True)

@@ -12,7 +12,7 @@ _CODE_WIDTH = 8
 
 
 class CategoryComponent(Component):
-    """Begin, for an item's finest category, with half the log of its share of the user's purchases over that of all."""
+    """Begin with half the log of how much likelier the user buys an item's finest category than others do."""
 
     name = "categories"
     position = 30

@@ -58,6 +58,7 @@ class PastItemComponent(Component):
     @torch.no_grad()
     def init_even_chance(self, queries: QueryTensors, log_partition: float) -> None:
         """Let a user's past items together weigh as much as a catalogue whose log of the sum of exp(logit) is given."""
+        # From 0 they would have to climb a way that a short training does not go.
         rows_PF = self.rows(queries)
         if len(rows_PF):
             n_queries = len(torch.unique(queries.past_query_P))
