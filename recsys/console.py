@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ TALK_SETTINGS: dict[str, Any] = {"stderr": True} | (
 )
 
 talk = Console(highlight=False, soft_wrap=True, **TALK_SETTINGS)
+
+#: What is called with how much is done, and of how much.
+Advance: TypeAlias = Callable[[int, int], None]
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file that names a whole run.")]
 SetOption = Annotated[
@@ -39,9 +42,13 @@ def progress() -> Progress:
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times, console=talk)
 
 
+def unheard(done: int, total: int) -> None:
+    """Tell nobody how much is done."""
+
+
 @contextmanager
-def counted(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what shows a bar once it is called: with how much is done, and of how much."""
+def counted(title: str) -> Iterator[Advance]:
+    """Yield what shows a bar once it is called."""
     bar = progress()
     task = bar.add_task(title)
 

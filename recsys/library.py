@@ -326,7 +326,7 @@ class Model:
         n, seed = _whole("n", n), _whole("seed", seed, least=0)
         generate = self._able("generate", "continue histories")
         histories = self._histories(user, None, date)
-        sampling = import_module("recsys.modeling.generation.sampling").SamplingConfig(method=method, no_repeat=True)
+        sampling = import_module("recsys.modeling.generation.generate").SamplingConfig(method=method, no_repeat=True)
         continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
         columns = self._columns(histories, continued.item)
         named = {USER_ID: columns[USER_ID], PLACE: columns[RANK], ITEM_ID: columns[ITEM_ID]}

@@ -18,13 +18,14 @@ from recsys.data.purchases import open_purchases
 from recsys.dataset import app
 from recsys.errors import ConfigError, DataError, OutputExistsError
 from recsys.modeling.original.embeddings import (
+    PACKAGED,
     SPECIAL_TEXTS,
     embeddings_folder,
     item_texts,
     load_embeddings,
+    load_encoder,
     write_embeddings,
 )
-from recsys.modeling.original.encoder import PACKAGED, load_encoder
 from tests.toy import write_prepared
 
 pytest.importorskip("sentence_transformers", reason="the extra text is not installed")

@@ -9,8 +9,7 @@ from recsys.config import ModelConfig
 from recsys.errors import UsageError
 from recsys.modeling.decoder.layers import KeyValueCache
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.generation.generate import continue_histories
-from recsys.modeling.generation.sampling import END, SamplingConfig, draw, keep_likeliest
+from recsys.modeling.generation.generate import END, SamplingConfig, continue_histories, draw, keep_likeliest
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
 from recsys.modeling.original.recommender import OriginalRecommender

@@ -9,22 +9,21 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from recsys.config import Config
 from recsys.console import TALK_SETTINGS
-from recsys.data.purchases import Purchases
-from recsys.evaluation.splits import make_split
+from recsys.data.purchases import Histories, Purchases
+from recsys.evaluation.splits import Split, make_split
+from recsys.modeling.decoder.components.neighbours import NeighbourComponent
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.module import build_original_module, build_text_module
 from recsys.modeling.original.recommender import build_transformer
-from recsys.modeling.training.build import build_purchase_module
+from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
+from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
+from recsys.modeling.training.batches import TrainingBatches
 from recsys.modeling.training.fit import TrainableModule
+from recsys.modeling.training.module import PurchaseModule
 
 
 def build_module(config: Config, log: Purchases) -> TrainableModule:
-    """Return a fresh module, seeded, over the training part of ``log``.
-
-    Raises:
-        ConfigError: the configuration does not fit the data.
-        DataError: the data are too short for the split, or what the model reads beside them is missing.
-    """
+    """Return a fresh module, seeded, over the training part of ``log``."""
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     if config.family == "text":
         return build_text_module(config, log)
@@ -36,12 +35,29 @@ def build_module(config: Config, log: Purchases) -> TrainableModule:
     return build_original_module(config, log, split, build_transformer(config, log, vectors))
 
 
+def build_purchase_module(config: Config, log: Purchases, split: Split) -> PurchaseModule:
+    """Return our model and what trains it on ``log``; random numbers are torch's, as they were seeded."""
+    held_out = config.training.until == "validation"
+    split = split if held_out else split.with_validation_learned(log)
+    snapshots, user_codes = signals_of(config, log)
+    model = build_purchase_model(config, snapshots.codes, user_codes, snapshots.n_promoted)
+    batches = TrainingBatches(config, snapshots, split, user_codes, lifts=model.reads_lifts)
+    first_inputs = batches.first_inputs()
+    if first_inputs is not None:
+        model.init_scales(*first_inputs)
+    neighbours = model.component(NeighbourComponent)
+    if neighbours is not None:
+        everybody = Histories(log, log.histories(split.train_day).user_index, split.train_end, split.train_day)
+        nearest = nearest_by_cosine(everybody, neighbours.cosine_VK.shape[1])
+        neighbours.set_neighbours(*(torch.from_numpy(part) for part in nearest))
+    return PurchaseModule(config, model, batches, split.validation if held_out else None)
+
+
 @contextmanager
 def repeatable() -> Iterator[None]:
     """Let equal runs give equal weights while the context lasts: else threads that add gradients race for the order.
 
-    A GPU only warns where it has no such way. Memory not yet written need not be filled for it. Torch is left as it was
-    found, its random numbers too.
+    A GPU only warns where it has no such way. Torch is left as it was found, its random numbers too.
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

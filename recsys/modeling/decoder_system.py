@@ -1,20 +1,18 @@
-"""Our decoder with the log and the snapshots it reads: fitted, opened, extended, asked, saved.
-
-Only whoever fits or opens a decoder loads this module: a rule needs neither torch nor Lightning.
-"""
+"""Our decoder with the log and the snapshots it reads. Loaded for a decoder alone: a rule needs no torch."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 
 from recsys.config import Config
+from recsys.console import Advance, unheard
 from recsys.data.days import day_date
 from recsys.data.native import FrameStyle
 from recsys.data.purchases import Histories, Purchases
@@ -23,8 +21,7 @@ from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
-from recsys.modeling.generation.generate import Continuations, continue_histories
-from recsys.modeling.generation.sampling import SamplingConfig
+from recsys.modeling.generation.generate import Continuations, SamplingConfig, continue_histories
 from recsys.modeling.lists import with_cold_start
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder
@@ -36,13 +33,10 @@ from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
 
-#: What the model is, what it learned from, how good it was, what it is not for.
-_CARD = Path(__file__).with_name("card.md")
-
 
 @dataclass(frozen=True)
 class DecoderSystem:
-    """A trained decoder over a log, or over a snapshot alone: then it can be asked about given histories only."""
+    """A trained decoder over a log, or over a snapshot alone: then it is asked about given histories only."""
 
     config: Config
     info: dict[str, Any]  # of run.json
@@ -70,11 +64,7 @@ class DecoderSystem:
         return WithColdStart(self.decoder, Popularity.from_counts("cold_start", sold))
 
     def extended(self, log: Purchases) -> "DecoderSystem":
-        """Return the same weights over ``log``, which is this one's log with newer events; new items enter by codes.
-
-        Raises:
-            UsageError: only a snapshot is at hand.
-        """
+        """Return the same weights over ``log``, this one's with newer events; a UsageError without a log."""
         snapshots, model = self.decoder.snapshots, self.decoder.model
         if not isinstance(snapshots, Snapshots):
             raise UsageError(
@@ -105,18 +95,15 @@ class DecoderSystem:
             "fingerprint": str(log.manifest.get("fingerprint", ""))[:12] or "none",
             "day": day_date(snapshot.day),
         }
-        write_text(folder / "card.md", _CARD.read_text(encoding="utf-8").format(**self.info | facts))
+        card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+        write_text(folder / "card.md", card.format(**self.info | facts))
 
     def reasons(self, histories: Histories, item: np.ndarray) -> pa.Table:
         """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""
         return reasons_table(ReasonTexts.of_decoder(self.decoder, histories.day), self.decoder, histories, item)
 
     def similar(self, item: int) -> np.ndarray:
-        """Return how much like ``item`` every item is (V,) float32: the cosine of their vectors.
-
-        Raises:
-            UsageError: the model has no transformer, so its items have no vectors.
-        """
+        """Return the cosine (V,) float32 of all vectors with that of ``item``; a UsageError without a transformer."""
         if self.decoder.model.decoder is None:
             raise UsageError("the model has no component sequence, so its items have no vectors to compare")
         with torch.inference_mode():
@@ -131,29 +118,20 @@ class DecoderSystem:
         return continue_histories(self.decoder, histories, n, sampling, allowed, seed=seed)
 
 
-def fit_decoder(
-    config: Config, log: Purchases, progress: Callable[[int, int], None] = lambda done, total: None
-) -> DecoderSystem:
-    """Return our decoder fitted to ``log`` as ``recsys train`` fits it; ``progress`` hears of steps done, and of all.
-
-    Raises:
-        DataError: the log is too short for the split.
-        ConfigError: the configuration does not fit the log.
-    """
+def fit_decoder(config: Config, log: Purchases, progress: Advance = unheard) -> DecoderSystem:
+    """Return our decoder fitted to ``log`` as ``recsys train`` fits it; ``progress`` hears of steps."""
     with tempfile.TemporaryDirectory(prefix="recsys-run-") as folder:
         with repeatable():
             module = build_module(config, log)
-            info = fit(config, log, module, Path(folder), callbacks=[_Progress(progress)], command="recsys.fit")
+            heard = LambdaCallback(
+                on_train_batch_end=lambda loop, *_: progress(loop.global_step, int(loop.estimated_stepping_batches))
+            )
+            info = fit(config, log, module, Path(folder), callbacks=[heard], command="recsys.fit")
         return open_decoder(Run(Path(folder), config, info), log)
 
 
 def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:
-    """Return the decoder of a run over ``log``, or over ``snapshot`` alone.
-
-    Raises:
-        RunError: the weights do not fit the configuration.
-        DataError: there is neither log nor snapshot.
-    """
+    """Return the decoder of a run over ``log``, or over ``snapshot`` alone; a DataError where there is neither."""
     config, user_codes = run.config, None
     source: Snapshots | Snapshot
     if log is not None:
@@ -171,13 +149,3 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
     written = {path.name: path.read_bytes() for path in paths}
     return DecoderSystem(config, info, decoder, log, written)
-
-
-class _Progress(pl.Callback):
-    """Calls back after every step."""
-
-    def __init__(self, advance: Callable[[int, int], None]) -> None:
-        self.advance = advance
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        self.advance(trainer.global_step, int(trainer.estimated_stepping_batches))

@@ -1,7 +1,4 @@
-"""The families of runs: what messages call each, and how the decoder of one is loaded.
-
-Nothing here imports Lightning, which takes longer to load than a small run takes to answer.
-"""
+"""The families of runs; without Lightning, which takes longer to load than a small run takes to answer."""
 
 from typing import Final
 
@@ -11,16 +8,12 @@ from recsys.modeling.original.recommender import OriginalRecommender, load_trans
 from recsys.modeling.recommenders.decoder import DecoderRecommender, load_purchase_decoder, signals_of
 from recsys.runs import Run
 
-#: By ``Config.family``.
+#: What messages call a ``Config.family``.
 TITLES: Final = {"decoder": "our decoder", "original": "an original decoder", "text": "a text transformer"}
 
 
 def load_decoder(run: Run, log: Purchases) -> DecoderRecommender | OriginalRecommender:
-    """Return the decoder of a run, with its weights, as a system that can be asked for lists and continuations.
-
-    Raises:
-        RunError: the run's weights do not fit its configuration, or its family recommends nothing.
-    """
+    """Return the decoder of a run as a system for lists and continuations; a RunError where it is none."""
     config = run.config
     if config.family == "text":
         raise RunError(

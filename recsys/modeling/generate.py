@@ -1,7 +1,4 @@
-"""Continue customers' histories item by item: ``recsys generate --run R``.
-
-What loads torch is imported when it is needed: the help of the verb needs it not.
-"""
+"""Continue customers' histories: ``recsys generate --run R``. The help of the verb loads no torch."""
 
 import math
 from dataclasses import asdict
@@ -28,7 +25,7 @@ from recsys.runs import Run, find_run
 from recsys.storage import replacing, require_absent, write_json, write_text
 
 if TYPE_CHECKING:
-    from recsys.modeling.generation.sampling import SamplingConfig
+    from recsys.modeling.generation.generate import SamplingConfig
 
 app = typer.Typer()
 
@@ -78,7 +75,7 @@ def main(
     keep_freed_memory()
     if no_repeat is None:
         no_repeat = found.config.family != "original"
-    sampling = import_module("recsys.modeling.generation.sampling").SamplingConfig(
+    sampling = import_module("recsys.modeling.generation.generate").SamplingConfig(
         method, temperature, top_k, top_p, no_repeat
     )
     page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
@@ -98,13 +95,7 @@ def generate(
     seed: int = 42,
     force: bool = False,
 ) -> Path:
-    """Continue histories of held-out customers; write the table, its settings and the page, whose path is returned.
-
-    Raises:
-        OutputExistsError: they were written before and ``force`` is false.
-        UsageError: the lengths asked for do not fit the decoder or the items.
-        DataError: nothing is held out.
-    """
+    """Continue histories of held-out customers; write the table, its settings and the page, whose path is returned."""
     table, settings, page = (found.report_folder / name for name in (TABLE_FILE, SETTINGS_FILE, PAGE_FILE))
     for path in (table, settings, page):
         require_absent(path, force=force)

@@ -1,11 +1,10 @@
 """Vectors of all items, out of a run or of the data: what the item map is drawn from, and what is alike."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from recsys.config import Config
+from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
 from recsys.modeling.decoder.model import PurchaseModel
@@ -17,20 +16,9 @@ from recsys.runs import Embeddings, Run
 
 
 def item_vectors(
-    embeddings: Embeddings,
-    run: Run,
-    log: Purchases,
-    rows: np.ndarray | None = None,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    embeddings: Embeddings, run: Run, log: Purchases, rows: np.ndarray | None = None, advance: Advance = unheard
 ) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``.
-
-    ``advance`` is called with how many texts were read, and of how many.
-
-    Raises:
-        RunError: the run fitted no such model.
-        DataError: the stored text vectors are missing, or do not cover the items.
-    """
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``."""
     family = run.config.family
     if embeddings == "text" and family != "text":
         raise RunError(
@@ -54,15 +42,8 @@ def item_vectors(
     return vectors if rows is None else vectors[rows]
 
 
-def untrained_text_vectors(
-    config: Config, log: Purchases, rows: np.ndarray, advance: Callable[[int, int], None] = lambda done, total: None
-) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet.
-
-    Raises:
-        ConfigError: there is no tokenizer.
-        DataError: the items have no texts.
-    """
+def untrained_text_vectors(config: Config, log: Purchases, rows: np.ndarray, advance: Advance = unheard) -> np.ndarray:
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet."""
     texts, text_of_item = tokenised_items(config, log)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

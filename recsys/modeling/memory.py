@@ -11,31 +11,23 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the process reuse the memory of freed tensors instead of giving it back to the system after each step.
+    """Let the process reuse the memory of freed tensors; return False on systems other than Linux with glibc.
 
-    By default glibc maps every block above 32 MiB anew and unmaps it when it is freed, so each step of training pays
-    for the kernel's zeroing of the same hundreds of MB. Kept, the peak of memory is up to a third higher; what it buys
-    is measured in ``docs/decisions.md``. Systems other than Linux with glibc stay as they are: False is returned there.
+    By default glibc maps every block above 32 MiB anew, so each step of training pays for the kernel's zeroing of the
+    same hundreds of MB. Kept, the peak is up to a third higher (``docs/decisions.md`` has what it buys).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
 
 
-#: What may pile up before it is given back: steps of unlike sizes leave holes that nothing fits into.
-MOST_KEPT_BYTES = 3 * 2**30
-
-
 class KeptMemory:
-    """Bounds what :func:`keep_freed_memory` keeps, where the C library can give it back."""
+    """Bounds what :func:`keep_freed_memory` keeps: steps of unlike sizes leave holes that nothing fits into."""
 
-    def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
+    def __init__(self, most_bytes: int = 3 * 2**30) -> None:
         self.most_bytes, self.floor_bytes = most_bytes, resident_bytes()
 
     def bound(self) -> bool:
-        """Give freed memory back if the process has grown by ``most_bytes`` since; return whether it did.
-
-        What is in use stays: its size is the new floor.
-        """
+        """Give freed memory back if the process has grown by ``most_bytes``; return whether it did."""
         has_grown = resident_bytes() > self.floor_bytes + self.most_bytes
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if has_grown else None
         if trim is None:

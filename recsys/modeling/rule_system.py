@@ -16,14 +16,14 @@ from recsys.storage import write_json, write_text
 
 @dataclass(frozen=True)
 class RuleSystem:
-    """A rule by name, over a log. Nothing of it is learned ahead, so it has seen no window that it is asked for."""
+    """A rule by name, over a log."""
 
     name: str
     config: Config
     log: Purchases
     _fitted: dict[int, Recommender] = field(default_factory=dict, repr=False)  # of the day asked last
 
-    #: First day that has no part in what was learned: None, as everything is counted at the day asked.
+    #: No window that it is asked for was seen before: everything is counted at the day asked.
     seen_before: ClassVar[int | None] = None
 
     @property

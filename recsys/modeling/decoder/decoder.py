@@ -1,28 +1,20 @@
 """The two towers: item vectors, and a causal transformer over purchases that is asked at a date."""
 
-from typing import Final
-
 import torch
 from torch import Tensor, nn
 
 from recsys.config import ModelConfig
 from recsys.modeling.decoder.layers import N_GAP_BUCKETS, GatedBlock, KeyValueCache, gap_bucket
 
-#: Share of items without an own part in a training step: enough for attributes to learn to place an item alone, while
-#: nine in ten items still learn their own part.
-ID_DROPOUT: Final = 0.1
-
 
 class ItemTower(nn.Module):
     """vector[item] = own[item] + the mean of attribute[value] over what the item table may say of it.
 
-    The own part is left out at random while training, so that attributes learn to place an item without it, and
-    with them an item that nobody has bought yet (Volkovs et al., 2017, DropoutNet).
-
-    Shapes: N rows (padding, the items, the start mark), A attributes of an item, D width.
+    A tenth of the own parts is left out at random while training, so that attributes learn to place an item that nobody
+    has bought yet (Volkovs et al., 2017, DropoutNet). N rows: padding, the items, the start mark; A attributes.
     """
 
-    def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float = ID_DROPOUT) -> None:
+    def __init__(self, n_rows: int, width: int, attributes_NA: Tensor, id_dropout: float = 0.1) -> None:
         """Take N, D, the codes (N, A) int64 over all columns, 0 where nothing is known, and the share left out."""
         super().__init__()
         self.id_dropout = id_dropout
@@ -46,10 +38,7 @@ class ItemTower(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Turn a sequence of item vectors and day gaps into one state per position, and states into queries at a date.
-
-    A position's state depends on that event and earlier ones only; padding stands on the right, so it changes nothing.
-    """
+    """Turn item vectors and day gaps into one state per position, which sees no later one, and states into queries."""
 
     def __init__(self, config: ModelConfig, *, has_dates: bool = True) -> None:
         super().__init__()
@@ -77,10 +66,7 @@ class Decoder(nn.Module):
     def extend(
         self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, position_BT: Tensor, real_BT: Tensor, cache: KeyValueCache
     ) -> Tensor:
-        """Return the state (B, T, D) after each further event, given those that ``cache`` holds; it then holds these.
-
-        ``position_BT`` int64 is the place of each event in its sequence, from 0; ``real_BT`` is False at padding.
-        """
+        """Return the state (B, T, D) after each event behind those in ``cache``, which then holds these as well."""
         cache.add(real_BT)
         x_BTD = self._inputs(item_vectors_BTD, gap_days_BT, position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):

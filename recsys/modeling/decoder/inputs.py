@@ -20,7 +20,10 @@ class OnDevice:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same on ``device``."""
-        moved = {name: _moved(part, device) for name, part in vars(self).items()}
+        moved = {
+            name: tuple(one.to(device) for one in part) if isinstance(part, tuple) else part.to(device)
+            for name, part in vars(self).items()
+        }
         return replace(self, **moved)  # type: ignore[type-var]
 
 
@@ -60,10 +63,6 @@ class QueryTensors(OnDevice):
         if len(self.item_features) == 1:
             return self.item_features[0][self.past_item_P]
         return torch.stack(self.item_features)[self.day_place_Q[self.past_query_P], self.past_item_P]
-
-
-def _moved(part: Any, device: torch.device | str) -> Any:  # noqa: ANN401 - whatever a field may hold
-    return tuple(one.to(device) for one in part) if isinstance(part, tuple) else part.to(device)
 
 
 def _tensors(part: Any, device: torch.device | str) -> Any:  # noqa: ANN401 - an array or a tuple of arrays

@@ -33,8 +33,8 @@ class PointwiseAttention(nn.Module):
 
     A position sees itself and what came before, or the ``window`` last of these. Zhai et al. (2024, Actions Speak
     Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
-    norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the distance is one of events alone: days
-    are an input of the decoder already. Its bias begins at 1, as from near 0 the norm would divide by next to nothing.
+    norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the distance counts events: days are
+    an input already. Its bias begins at 1: from near 0 the norm would divide by next to nothing.
     """
 
     def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
@@ -64,8 +64,8 @@ class PointwiseAttention(nn.Module):
     def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None = None) -> Tensor:
         """Return (B, H, T, d), the sum of the values by their weights.
 
-        ``distance`` (T, S) or (B, T, S) int64 is how many events a key lies before a query, negative where it may not
-        be seen at all; None where queries and keys are the same T positions.
+        ``distance`` ((B,) T, S) int64 is how many events a key lies before a query, negative where it may not be seen;
+        None where queries and keys are the same T positions.
         """
         if distance is None:
             place_T = torch.arange(q_BHTd.shape[2], device=q_BHTd.device)
@@ -77,10 +77,7 @@ class PointwiseAttention(nn.Module):
         return functional.silu((q_BHTd / q_BHTd.shape[-1] ** 0.5) @ k_BHSd.mT + bias) @ v_BHSd
 
     def _in_blocks(self, q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, size: int) -> Tensor:
-        """Mix (B, H, T, d) in blocks of ``size``, each of which sees itself and the block before: 2 · size · T scores.
-
-        The last ``size`` positions of any query lie in these two. Blocks are rows of a batch that share one mask.
-        """
+        """Mix (B, H, T, d) in blocks of ``size``, each of which sees itself and the one before: 2 · size · T scores."""
         n_rows, n_heads, length, head_width = q_BHTd.shape
         # What fills the last block stands behind all that is read.
         q, k, v = (functional.pad(part, (0, 0, 0, -length % size)) for part in (q_BHTd, k_BHTd, v_BHTd))
@@ -95,10 +92,9 @@ class PointwiseAttention(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """Block whose parts are gated by what they read: x + attention(norm(x)), then x + σ(W norm(x)) · mlp(norm(x)).
+    """x + attention(norm(x)), then x + σ(W norm(x)) · mlp(norm(x)), whose gate begins half open.
 
-    The norm stands before each part (Xiong et al., 2020). :class:`PointwiseAttention` has its gate inside. The gate of
-    the feed-forward part is a sigmoid (Borisyuk et al., 2024, LiGR), and begins half open.
+    Xiong et al. (2020) put the norm before each part, Borisyuk et al. (2024, LiGR) gate the feed-forward one.
     """
 
     def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
@@ -119,11 +115,7 @@ class GatedBlock(nn.Module):
 
 
 class KeyValueCache:
-    """Keys and values of the positions already read, so that one more costs one pass over them and no other work.
-
-    Room for all S positions is taken at once. Sequences of unequal length are padded on the right when they are first
-    read; what is padding is never attended to, and what comes later stands behind it.
-    """
+    """Keys and values of the positions already read, so that one more costs one pass over them; room for S at once."""
 
     def __init__(self, n_layers: int, n_rows: int, n_heads: int, head_width: int, n_slots: int, like: Tensor) -> None:
         shape = (n_layers, n_rows, n_heads, n_slots, head_width)
@@ -141,11 +133,7 @@ class KeyValueCache:
         self.n_before, self.n_read = self.n_read, n_read
 
     def keep(self, layer: int, k_BHTd: Tensor, v_BHTd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keep a layer's keys and values of the positions last added; return those of all S held, and distances.
-
-        The distances (B, T, S) int64 say how many events a key lies before a query, negative where it is padding or
-        comes later. They are counted in events: padding may stand between two of them.
-        """
+        """Keep a layer's keys and values of the positions last added; return all held, and distances (B, T, S)."""
         key, value = self.key[layer], self.value[layer]
         key[:, :, self.n_before : self.n_read] = k_BHTd
         value[:, :, self.n_before : self.n_read] = v_BHTd

@@ -16,12 +16,9 @@ def full_softmax_loss(
 ) -> Tensor:
     """Return the mean cross-entropy of ``target_M`` (M,) int64 under a softmax over all V rows of items.
 
-    logit(m, v) = query_m · item_v + bias_v; a row of bias -inf takes no probability. The logits (M, V) never exist
-    together: loss and gradients are summed over chunks of queries, so memory grows with M + V and not with their
-    product. Under autocast the products are in its precision, sums and softmax in single precision.
-
-    ``label_smoothing`` is the share of the target that is spread evenly over all rows (Szegedy et al., 2016, Rethinking
-    the Inception Architecture, section 7); it needs finite biases.
+    logit(m, v) = query_m · item_v + bias_v; a row of bias -inf takes no probability. Loss and gradients are summed over
+    chunks of queries, so memory grows with M + V. Under autocast the products are in its precision, sums and softmax in
+    single precision. ``label_smoothing`` (Szegedy et al., 2016, section 7) needs finite biases.
     """
     tensors = query_MD, items_VD, bias_V, target_M
     loss: Tensor = _ChunkedSoftmax.apply(*tensors, label_smoothing)  # type: ignore[no-untyped-call]
@@ -84,8 +81,7 @@ def sampled_softmax_loss(
 ) -> Tensor:
     """Return the mean cross-entropy of each target among itself and negatives shared by all positions.
 
-    Logits are corrected by -log q (Bengio & Senécal, 2008; Yi et al., 2019), so that with many negatives the loss
-    tends to the full softmax's up to a constant. A negative that is the position's own target is masked.
+    Logits are corrected by -log q (Bengio & Senécal, 2008; Yi et al., 2019). A position's own target is no negative.
     """
     positive_M = (query_MD * target_MD).sum(-1) + target_bias_M - target_log_q_M
     negatives_MN = torch.addmm(negative_bias_N - negative_log_q_N, query_MD, negative_ND.T)
@@ -99,8 +95,7 @@ class WindowLoss:
     """What was bought in the windows asked about, each target against all that was not bought in its window; and apart.
 
     Targets of one query do not compete: under a softmax over all, what a customer is sure to buy could not get more
-    than its share among ten others. Each is the mean over the queries that have such a target of the mean over
-    these of -log probability.
+    than its share among ten others. Each loss is a mean over queries of the mean over their targets.
     """
 
     joint: Tensor  # of all targets, against everything that was not bought
@@ -113,9 +108,8 @@ class WindowLoss:
     ) -> "WindowLoss":
         """Return the losses of targets among the own items of each query and all others.
 
-        Own items (P,) are ``n_past`` past items, then targets not among them; ``query_P`` int64 is the query of each,
-        ``target_n`` (n,) int64 the place of each target. Every query has a target. ``other_Q`` is the log of the sum of
-        exp(logit) over all items that are not the query's own.
+        Own items (P,) are ``n_past`` past items, then targets not among them; ``target_n`` (n,) int64 are places among
+        them. Every query has a target. ``other_Q`` is the log of the sum of exp(logit) over all items not its own.
         """
         logit_n, query_n, is_past_n, n_queries = logit_P[target_n], query_P[target_n], target_n < n_past, len(other_Q)
         other_P = torch.ones(n_past, dtype=torch.bool, device=target_n.device)
@@ -141,12 +135,10 @@ def ranking_loss(logit_P: Tensor, query_P: Tensor, target_n: Tensor, n_targets_Q
     """Return 1 - average precision at ``RANKED`` of each query's past items in the order of their logits, smoothed.
 
     Smooth-AP (Brown et al., 2020): in the ranks a step between two logits is a sigmoid, so that the metric by which
-    lists are judged has a gradient. A likelihood spends itself on all targets, this on the top of the list. Unlike
-    theirs it ends, softly, at ``RANKED``, and divides as MAP does: who bought new items too cannot reach 0.
+    lists are judged has a gradient. Unlike theirs it ends, softly, at ``RANKED``, and divides as MAP does: who bought
+    new items too (``n_targets_Q`` counts them) cannot reach 0.
 
-    It is the mean over the queries with a target among their past items; 0 without any. ``query_P`` (P,) int64 is the
-    query of each past item, ascending; ``target_n`` (n,) int64 are the places of the distinct targets among these;
-    ``n_targets_Q`` counts all targets of a query, those never bought before too.
+    ``query_P`` (P,) int64 ascends; ``target_n`` (n,) int64 are places in it. Mean over queries that have one, else 0.
     """
     n_queries = len(n_targets_Q)
     counts_Q = torch.bincount(query_P, minlength=n_queries)

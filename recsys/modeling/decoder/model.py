@@ -26,23 +26,16 @@ class PurchaseModel(nn.Module):
     """Score every item of the catalogue for a history at a day.
 
     logit(query, item) = bias[item] + Σ component(query, item). For a past item the component ``past_items``, where
-    there is one, stands in the place of all others. The transformer is the component ``sequence``:
-    query · vector[item].
-
-    An item without a sale in the training part has no own vector, and the mean bias of those with one: what it shares
-    with them by its attributes and categories places it.
+    there is one, stands in the place of all others. ``sequence`` is the transformer: query · vector[item].
+    An item without a sale in the training part has no own vector, and the mean bias of those with one.
     """
 
     def __init__(
         self, config: ModelConfig, codes: ItemCodes, *, has_dates: bool, n_user_codes: int = 1, n_promoted: int = 0
     ) -> None:
-        """Build the components that ``config.components`` lists, not trained.
+        """Build what ``config.components`` lists; a ConfigError where one does not exist, or does not fit the protocol.
 
-        ``has_dates`` says whether the protocol asks at dates. The model reads ``n_user_codes`` codes of users, of which
-        0 says nothing, and ``n_promoted`` item features that tell of promotions.
-
-        Raises:
-            ConfigError: a component does not exist, or does not fit the protocol.
+        Of ``n_user_codes`` codes of users 0 says nothing; ``n_promoted`` item features tell of promotions.
         """
         super().__init__()
         self.config, self.codes, self.has_dates, self.n_promoted = config, codes, has_dates, n_promoted
@@ -82,11 +75,7 @@ class PurchaseModel(nn.Module):
 
     @torch.no_grad()
     def extended(self, codes: ItemCodes) -> "PurchaseModel":
-        """Return a model of the same weights over more items, those of ``codes``, which begin with this one's.
-
-        An item that came in has no own vector and the mean bias of the others: its attributes, its categories and what
-        it sells place it.
-        """
+        """Return the same weights over the items of ``codes``; new ones have no own vector, and the mean bias."""
         n_user_codes = 1 if self.user_codes is None else self.user_codes.num_embeddings
         longer = PurchaseModel(
             self.config, codes, has_dates=self.has_dates, n_user_codes=n_user_codes, n_promoted=self.n_promoted
@@ -107,7 +96,7 @@ class PurchaseModel(nn.Module):
 
     @property
     def past_items(self) -> PastItemComponent | None:
-        """The component that scores past items, if it is one of the model's."""
+        """The component that scores past items, if there is one."""
         return self.component(PastItemComponent)
 
     @property
@@ -134,10 +123,8 @@ class PurchaseModel(nn.Module):
 
     @torch.no_grad()
     def init_from_training(self, counts_V: Tensor) -> None:
-        """Take how often each item was sold in the training part, (V,) with 0 at padding, before any training.
-
-        Else items that are not sold yet would be learned as what nobody ever buys: as negatives they only ever lose.
-        """
+        """Take how often each item was sold in the training part, (V,) with 0 at padding, before any training."""
+        # Items not sold yet would be learned as what nobody ever buys: as negatives they only ever lose.
         cold_U = (counts_V == 0).nonzero().flatten()[1:]
         self.cold_items_U = cold_U if len(cold_U) else None
         if self.item_tower is not None:
@@ -149,8 +136,7 @@ class PurchaseModel(nn.Module):
         for component in self.components.values():
             component.init_scales(queries, item_rows_NF)
         if self.past_items is not None:
-            # The log of the sum of exp(logit) over the catalogue, by the components alone: bias and transformer begin
-            # near 0.
+            # By the components alone: bias and transformer begin near 0.
             logits_QV = self.item_bias.new_zeros(len(few), self.n_items + 1)
             terms = self.terms(None, few)
             for name in sorted(terms, key=self._learns_from_cold, reverse=True):
@@ -189,11 +175,7 @@ class PurchaseModel(nn.Module):
         return self.item_tower, self.decoder
 
     def inputs(self, sequences: SequenceTensors) -> Tensor:
-        """Return what the decoder reads of each event (B, T, D): its item, and at first the user.
-
-        The user stands at position 0, whether that is the start mark or the oldest event of a longer history, so every
-        position sees it; a user without history has no other.
-        """
+        """Return what the decoder reads of each event (B, T, D): its item; the user at position 0, which all see."""
         x_BTD: Tensor = self.transformer()[0](sequences.item_BT)
         if self.user_codes is not None and sequences.user_codes_BK.shape[1]:  # of histories that are given, no codes
             user_BD = self.user_codes(sequences.user_codes_BK)
@@ -241,10 +223,7 @@ class PurchaseModel(nn.Module):
     def _added_up(
         self, terms: dict[str, Scores], bias_QN: Tensor, sold_N: Tensor | None, add: Callable[[Scores, Tensor], Tensor]
     ) -> Tensor:
-        """Return the bias and all terms added up (Q, N).
-
-        Where ``sold_N`` (N,) bool is False, only the terms of components that learn from cold items have a gradient.
-        """
+        """Return bias and terms added up (Q, N); where ``sold_N`` is False, only what learns from cold items learns."""
         logits_QN = bias_QN
         for learns_from_cold in (False, True):
             for name, scores in terms.items():

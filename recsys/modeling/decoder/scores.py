@@ -17,7 +17,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class ProductScores:
-    """Products of queries and item vectors. Vectors are made when they are asked for: of few items, only theirs."""
+    """Products of queries and item vectors, which are made when they are asked for: of few items, only theirs."""
 
     query_QD: Tensor
     vectors_of: Callable[[Tensor], Tensor]  # items (…) int64 to vectors (…, D)
@@ -72,10 +72,7 @@ class DayScores:
 
 @dataclass(frozen=True)
 class CategoryScores:
-    """A score of each category that somebody has bought, query by query; an item gets the sum over its categories.
-
-    Shapes: U such categories, C categories of an item.
-    """
+    """A score of each of U categories that somebody bought, by query; an item gets the sum over its C categories."""
 
     score_UQ: Tensor  # row 0 is 0: a category that is in nobody's past
     row_of_code: Tensor  # (codes,) int64 row of each category's code

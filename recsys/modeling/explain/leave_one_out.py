@@ -1,7 +1,6 @@
 """Histories without one of their items: what the model reads of them, and what other items lose.
 
-Shapes: Q histories, K listed items of each, P pairs of a history and one of its past items, T positions, V rows of the
-catalogue.
+Shapes: Q histories, K listed items of each, P pairs of a history and a past item, T positions, V catalogue rows.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +38,7 @@ class Listed:
 
     @property
     def n_rows(self) -> int:
-        """Rows V of the catalogue; as an item_index of a sequence it marks the start of a history."""
+        """V, which as an item of a sequence marks the start of a history."""
         return self.model.n_items + 1
 
     @cached_property
@@ -60,10 +59,7 @@ class Listed:
         return sparse.csr_array((lift.data[kept], places), shape=self.snapshot.lift.shape)
 
     def given_by(self, scores: Scores | None, row_P: Tensor | None = None) -> Tensor:
-        """Return what the scores of a component give to the listed items (Q, K); 0 where nobody gets anything.
-
-        Where they are scores of pairs, ``row_P`` (P,) int64 is the history of each, and the result (P, K).
-        """
+        """Return what a component gives to the listed items (Q, K), or to those (P, K) of the histories ``row_P``."""
         item_QK = self.item_QK if row_P is None else self.item_QK[row_P]
         if scores is None:
             return torch.zeros(item_QK.shape, device=item_QK.device)
@@ -84,8 +80,7 @@ def items_read(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
 def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
     """Return what each listed item loses (P, K) once ``item`` (P,) is left out of the histories ``row`` (P,).
 
-    Each is scored as an item that is new to the user: past items too, whose own component says nothing here. What a
-    component gives to everybody alike on a day is not lost.
+    Past items too are scored as if they were new to the user. What a component gives to everybody is not lost.
     """
     whole = {
         name: listed.given_by(scores) for name, scores in listed.terms.items() if not isinstance(scores, DayScores)
@@ -107,9 +102,8 @@ def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
 def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tuple[SequenceTensors, QueryTensors]:
     """Return the histories ``row`` (P,) int64, each without its ``item`` (P,) int64, as the model reads them.
 
-    It is cut out of the newest events, and out of the whole history. What is said of the user as a whole
-    (``user_events`` and the like among ``categories.CATEGORY_FEATURES``) stays as it was: a purchase less, nothing
-    else. Of categories and co-purchases, those of the listed items are counted: a tenth of the work.
+    What is said of the user as a whole (``user_events`` and the like) stays as it was. Of categories and co-purchases,
+    those of the listed items are counted: a tenth of the work.
     """
     snapshot, arrays, whole = listed.snapshot, listed.reading.arrays, listed.reading.queries
     begin, end = (np.searchsorted(arrays.past_query, row, side=side) for side in ("left", "right"))
@@ -144,10 +138,7 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
 
 
 def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[SequenceTensors, Tensor, Tensor]:
-    """Return the sequences ``row_P`` (P,) without ``item_P`` (P,): gaps and the wait close over what is cut out.
-
-    And the position (P,) of the last event of each, and the days (P,) from that event to the query.
-    """
+    """Return sequences without ``item_P``, gaps closed, the position (P,) of each last event, and days since (P,)."""
     queries = listed.reading.queries
     whole = {name: part[row_P] for name, part in vars(listed.reading.sequences).items()}
     kept_PT = (whole["item_BT"] > 0) & (whole["item_BT"] != item_P[:, None])
@@ -159,7 +150,7 @@ def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[S
     days_PT = all_days_PT.gather(1, order_PT)
     gap_PT = torch.zeros_like(item_PT)
     gap_PT[:, 1:] = torch.where(real_PT[:, 1:], days_PT.diff(dim=1), 0)
-    # The first event has no gap, whether it stands behind the start mark or not.
+    # The first event has no gap, also behind the start mark.
     gap_PT[item_PT[:, 0] == listed.n_rows, 1:2] = 0
     # Of a window full of one item nothing is left: it is read like a history that only begins.
     item_PT[n_kept_P == 0, 0] = listed.n_rows

@@ -2,9 +2,9 @@
 
     logit = bias + Σ component(query, item)
 
-The terms are those of ``PurchaseModel.term_names``. The last one, where the model has it, is that of the past items:
-what their component puts in the place of all others, less these; 0 for what is new to the user. A softmax does not see
-what is added to all items alike. So a term *raises* an item by as much as it lies above its mean over the catalogue.
+The terms are those of ``PurchaseModel.term_names``. That of the past items is what they put in the place of all others,
+less these; 0 for what is new to the user. A softmax does not see what is added to all items alike: a term *raises* an
+item by as much as it lies above its mean over the catalogue.
 
 The reason is the first that holds:
 
@@ -18,13 +18,8 @@ The reason is the first that holds:
     popular      no purchase raised it, or nothing is known of the user, who is then shown the week's best sellers
 
 A repeat names the purchases of the item itself. Anything else names the past item without which the item's logit would
-be lowest, and others with at least ``LEAST_OF_FIRST`` of that effect, ``N_NAMED`` in all. The effect is found by
-leaving out (see :mod:`recsys.modeling.explain.leave_one_out`):
-
-* the decoder is asked again with all events of one past item cut out of the events that it reads, which are the newest
-  ``max_length``; the gaps and the wait close over them;
-* all other components are asked again with all purchases of the item cut out of the whole history. What these read of
-  the user as a whole (how many purchases and trips, how long since the last, how far apart) stays as it was.
+be lowest, and others with at least ``LEAST_OF_FIRST`` of that effect, ``N_NAMED`` in all: the decoder is asked again
+without the item among the events that it reads, all other components without it in the whole history.
 """
 
 from dataclasses import dataclass, replace
@@ -48,10 +43,7 @@ N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why each of K items is recommended to each of Q users.
-
-    Shapes: N terms; J = ``N_NAMED`` past items, those with the largest share first, 0 after the last.
-    """
+    """Why each of K items is recommended to each of Q users, by N terms and J = ``N_NAMED`` past items, 0 for none."""
 
     item: np.ndarray  # (Q, K) int32 item_index
     reason: np.ndarray  # (Q, K) int8 position in schema.REASONS
@@ -61,17 +53,13 @@ class Reasons:
     count: np.ndarray  # (Q, K) int64: how often the user had bought the item
     past_item: np.ndarray  # (Q, K, J) int32 item_index
     past_day: np.ndarray  # (Q, K, J) int32 day of its latest purchase
-    #: (Q, K, J) float32. Of a repeat, what the component of past items gave of all that raised the item, 0 without one;
-    #: else what leaving the past item out takes from the logit, of what all past items with such an effect take one by
-    #: one.
+    #: (Q, K, J) float32, falling. Of a repeat, what the component of past items gave of all that raised the item; else
+    #: what leaving the past item out takes from the logit, of what all past items take one by one.
     share: np.ndarray
 
 
 def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray, *, chunk: int = 64) -> Reasons:
-    """Return why ``item`` (Q, K) int32 item_index is recommended for each of ``histories`` (Q), at their day.
-
-    What is said of a user does not depend on who else is asked about, nor of an item on what else is listed.
-    """
+    """Return why ``item`` (Q, K) int32 item_index is recommended for each of ``histories`` (Q), at their day."""
     model, snapshot = decoder.model, decoder.snapshots.at(histories.day)
     was_training = model.training
     model.eval()
@@ -89,7 +77,7 @@ def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray,
 def _explain(
     decoder: DecoderRecommender, snapshot: Snapshot, histories: Histories, item: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Return what :class:`Reasons` holds from ``reason`` on, without the names of the terms."""
+    """Return what :class:`Reasons` holds from ``reason`` on, but for ``term_names``."""
     model, reading = decoder.model, decoder.read(histories)
     item_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
     listed = Listed(model, snapshot, reading, model.terms(reading.query_QD, reading.queries), item_QK)

@@ -20,8 +20,7 @@ from recsys.storage import replacing
 
 #: Users whose reasons are found, and written, at a time.
 CHUNK_USERS = 1024
-#: What a repeat's logit owes at least to a promotion that is named with it: a tenth, by which the odds rise by about a
-#: tenth.
+#: What a repeat's logit owes at least to a promotion that is named with it: the odds rise by about a tenth.
 LEAST_PROMOTION = 0.1
 
 
@@ -92,7 +91,6 @@ class ReasonTexts:
         return f"promoted in the week to come: {', '.join(media)}"
 
     def _group(self, item: int) -> str:
-        """Return the value that an item shares with its group, in words where it is one."""
         value = readable(self._group_values[item - 1]) if self._group_values is not None else ""
         if any(letter.isalpha() for letter in value):
             return value
@@ -113,11 +111,7 @@ def write_reasons(
     path: Path,
     advance: Callable[[int], None] = lambda n_users: None,
 ) -> None:
-    """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table.
-
-    It is written whole or not at all, and replaces what stands there. ``advance`` is called with the number of users
-    whose reasons were written since the last call.
-    """
+    """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table."""
     texts = ReasonTexts.of_decoder(decoder, histories.day)
     with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):

@@ -1,14 +1,11 @@
 """Histories continued item by item, by any decoder of ours, at a cost that grows linearly with the length.
 
-All decoders are asked through the same small interface: logits of what comes first, then logits of what comes after
-the item just taken. Column ``END`` stands for the end of the history; padding and start marks have no column.
-
 Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items at most.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +13,20 @@ from torch import Tensor, nn
 
 from recsys.data.purchases import Histories
 from recsys.errors import UsageError
-from recsys.modeling.generation.sampling import END, SamplingConfig, choose
+
+#: item_index of padding: no item, so in logits and in what is generated it means that nothing follows.
+END = 0
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How an item is chosen."""
+
+    method: Literal["greedy", "sample"] = "sample"  # the likeliest item, or a draw
+    temperature: float = 1.0  # above 0: logits are divided by it before a draw
+    top_k: int | None = None  # draw among this many of the likeliest only
+    top_p: float | None = None  # only among the likeliest that add up to this, the one that reaches it included
+    no_repeat: bool = False  # an item is not generated twice for a user
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,7 @@ class Continuations:
 class Reader(Protocol):
     """A decoder that has read some histories and goes on from them."""
 
-    #: (R, V) of what comes next; V = n_items + 1.
-    logits_RV: Tensor
+    logits_RV: Tensor  # of what comes next
 
     def extend(self, item_R: Tensor) -> None:
         """Read one more item (R,) int64 of each row; ``END`` keeps the row's place and means nothing."""
@@ -46,9 +55,8 @@ class Continues(Protocol):
     def model(self) -> nn.Module:
         """What it asks."""
 
-    @property
-    def longest(self) -> tuple[int, str]:
-        """How many positions it was trained on, and the setting that says so."""
+    #: How many positions it was trained on, and the setting that says so.
+    longest: tuple[int, str]
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> Reader:
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
@@ -65,20 +73,11 @@ def continue_histories(
     chunk: int = 64,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Continuations:
-    """Return the continuations of ``histories``, each of 1 to ``max_items`` items.
+    """Return the continuations of ``histories``, each of 1 to ``max_items`` L items.
 
-    Args:
-        decoder: the system of a run, as :func:`recsys.modeling.families.load_decoder` returns it.
-        histories: what is known, and the day asked.
-        max_items: the longest continuation L.
-        sampling: how an item is chosen.
-        allowed: (V,) bool over item_index: what may be generated.
-        seed: of the draws; a user's depend on the seed and the user alone.
-        chunk: users continued together.
-        advance: called with the number of users done.
-
-    Raises:
-        UsageError: ``max_items`` does not fit behind a history, or is more than there are items where none may repeat.
+    ``allowed`` (V,) bool over item_index says what may be generated. A user's draws depend on ``seed`` and the user
+    alone. ``advance`` is called with the number of users done since the last call. A UsageError where ``max_items``
+    does not fit behind a history, or is more than there are items where none may repeat.
     """
     longest, name = decoder.longest
     if not 1 <= max_items < longest:
@@ -129,3 +128,46 @@ def _sample(reader: Reader, sampling: SamplingConfig, blocked_V: Tensor, uniform
         if bool(ended_Q.all()):
             break
     return item_QL, log_probability_QL
+
+
+def keep_likeliest(logits_QV: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """Return the logits with -inf wherever ``top_k`` or ``top_p`` (Holtzman et al., 2020) rules an item out.
+
+    The likeliest item of a row always stays; of equal ones at the edge, some.
+
+    >>> logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
+    >>> keep_likeliest(logits, 2, None).exp()
+    tensor([[0.5000, 0.3000, 0.0000]])
+    >>> keep_likeliest(logits, None, 0.4).exp()
+    tensor([[0.5000, 0.0000, 0.0000]])
+    """
+    if top_k is None and top_p is None:
+        return logits_QV
+    n_kept = logits_QV.shape[1] if top_k is None else min(top_k, logits_QV.shape[1])
+    kept = logits_QV.topk(n_kept, dim=-1)  # falling
+    values = kept.values
+    if top_p is not None:
+        probability = values.softmax(-1) if top_k is not None else logits_QV.softmax(-1).gather(1, kept.indices)
+        before = probability.double().cumsum(-1) - probability
+        late = before >= top_p
+        late[:, 0] = False
+        values = values.masked_fill(late, -torch.inf)
+    return torch.full_like(logits_QV, -torch.inf).scatter(1, kept.indices, values)
+
+
+def draw(logits_QV: Tensor, uniform_Q: Tensor) -> Tensor:
+    """Return a column (Q,) int64 of each row, drawn with the softmax's probabilities by its own of ``uniform_Q``.
+
+    >>> draw(torch.tensor([[0.0, 0.0, -torch.inf]] * 2), torch.tensor([0.4, 0.6])).tolist()
+    [0, 1]
+    """
+    cumulative_QV = logits_QV.double().softmax(-1).cumsum(-1)
+    threshold_Q1 = uniform_Q.double()[:, None] * cumulative_QV[:, -1:]
+    return torch.searchsorted(cumulative_QV, threshold_Q1, right=True).squeeze(1).clamp(max=logits_QV.shape[1] - 1)
+
+
+def choose(logits_QV: Tensor, sampling: SamplingConfig, uniform_Q: Tensor) -> Tensor:
+    """Return the next column (Q,) int64 of each row."""
+    if sampling.method == "greedy":
+        return logits_QV.argmax(-1)
+    return draw(keep_likeliest(logits_QV / sampling.temperature, sampling.top_k, sampling.top_p), uniform_Q)

@@ -32,18 +32,9 @@ class Likeness:
     rank_band: np.ndarray  # (len(RANK_EDGES) + 1,) share of the items in each band of ranks by sales
     n_distinct: int  # different items in all continuations together
     n_items: int  # items in all continuations together
-    #: (C, C) share of each (category, next category) among neighbouring purchases, from the last one known on.
-    transition: np.ndarray
-
-    @property
-    def mean_length(self) -> float:
-        """Items a continuation."""
-        return float(self.length @ np.arange(len(self.length)))
-
-    @property
-    def same_category(self) -> float:
-        """Share of neighbouring purchases within one category."""
-        return float(np.trace(self.transition))
+    transition: np.ndarray  # (C, C) share of each (category, next category), from the last purchase known on
+    mean_length: float  # items a continuation
+    same_category: float  # share of neighbouring purchases within one category
 
 
 def sales_rank(sold: np.ndarray) -> np.ndarray:
@@ -83,6 +74,7 @@ def realism(item: np.ndarray, known: Known) -> Likeness:
     both = before > 0
     pair = known.category[before[both]] * known.n_categories + known.category[flat[both]]
     transition = np.bincount(pair, minlength=known.n_categories**2).reshape(known.n_categories, -1)
+    share = transition / max(int(transition.sum()), 1)
     return Likeness(
         length=length,
         bought_before=old / max(n_items, 1),
@@ -90,7 +82,9 @@ def realism(item: np.ndarray, known: Known) -> Likeness:
         rank_band=band / max(n_items, 1),
         n_distinct=len(np.unique(flat)),
         n_items=n_items,
-        transition=transition / max(int(transition.sum()), 1),
+        transition=share,
+        mean_length=float(length @ np.arange(longest + 1)),
+        same_category=float(np.trace(share)),
     )
 
 

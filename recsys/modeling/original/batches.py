@@ -2,8 +2,6 @@
 
 A history longer than a sequence is cut, from its end backwards, into several; each begins with ``<sos>``, and only the
 one that holds the history's end has ``<eos>``. So every event is a target exactly once.
-
-Shapes: B sequences, T positions, W sequences of an epoch.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,27 +28,21 @@ def end_token(n_items: int) -> int:
 
 
 class EpochBatches(IterableDataset[Any]):
-    """Batches of sequences of ``length`` (W,): with a ``seed``, those of like length in an order of seed and epoch.
-
-    Without one they come in order, for measuring. With several processes, each takes every n-th batch.
-    """
+    """Batches of sequences: with a ``seed``, of like length in an order of seed and epoch, else as they come."""
 
     def __init__(
         self, length: np.ndarray, batch_size: int, collate: Callable[[np.ndarray], Any], seed: int | None = None
     ) -> None:
-        """Let ``collate`` make a batch of the places of its sequences."""
         self.length, self.batch_size, self.collate, self.seed = length, batch_size, collate, seed
         self.n_batches = -(-len(length) // batch_size)
         self.n_events = int(length.sum())  # or tokens, of an epoch, over all processes
         self.epoch, self.rank, self.world_size = 0, 0, 1
 
     def __len__(self) -> int:
-        """Return the number of batches of this process in an epoch."""
         # While learning, every process takes as many steps as the others: some batches come twice.
         return len(range(self.rank if self.seed is None else 0, self.n_batches, self.world_size))
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the batches of the epoch ``self.epoch``."""
         size, rows, order = self.batch_size, np.arange(len(self.length)), np.arange(self.n_batches)
         if self.seed is not None:
             random = np.random.default_rng((self.seed, self.epoch))
@@ -81,10 +73,7 @@ def history_batches(
     known_end: np.ndarray | None = None,
     seed: int | None = None,
 ) -> EpochBatches:
-    """Return batches of sequences of the events of each user before ``end`` (U,).
-
-    All of them are targets, and at ``end`` that the history ends; with ``known_end`` (U,) only those from there on.
-    """
+    """Return batches of each user's events before ``end`` (U,), and of that end; targets are from ``known_end`` on."""
     windows = cut_windows(data.offsets[:-1], end, max_items)
     kept = np.arange(len(windows.start))
     if known_end is not None:

@@ -1,13 +1,11 @@
 """The original architectures: a decoder on article ids, and the same on frozen text vectors of articles.
 
-Pre-norm blocks (Xiong et al., 2020) under a causal mask and a padding mask, sinusoidal positions (Vaswani et al., 2017,
-section 3.5). Module names, sizes and their order are the original ones; so are PyTorch's initial weights.
-
-Shapes: B sequences, T positions, D width, V rows of the vocabulary, M positions with a target.
+Pre-norm blocks (Xiong et al., 2020), sinusoidal positions (Vaswani et al., 2017, section 3.5). Module names, sizes and
+their order are the original ones. Shapes as in :mod:`recsys.modeling.decoder.layers`.
 """
 
 import math
-from typing import Final, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +13,6 @@ from torch.nn import functional
 
 from recsys.modeling.decoder.layers import KeyValueCache, LayerMemory
 from recsys.modeling.original.batches import PADDING, OriginalBatch
-
-#: Share of attention weights dropped while training, as in the original.
-_DROPOUT: Final = 0.1
 
 
 class SinusoidalPosEmb(nn.Module):
@@ -41,7 +36,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.multihead_attn = nn.MultiheadAttention(width, n_heads, _DROPOUT, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(width, n_heads, dropout=0.1, batch_first=True)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ELU(), nn.Linear(4 * width, width))
 
@@ -71,11 +66,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """What follows each position of ``<sos> item … item <eos>``.
-
-    Tokens are item_index 1 … n_items and the special ones of :mod:`recsys.modeling.original.batches`. With ``vectors``
-    (V, D) there is no embedding layer: each token is its row of them, saved with the weights and never learned.
-    """
+    """What follows each position of ``<sos> item … item <eos>``; ``vectors`` (V, D) of tokens are never learned."""
 
     vectors: Tensor
 
@@ -113,10 +104,7 @@ class Transformer(nn.Module):
         return KeyValueCache(len(self.blocks), n_rows, n_heads, weight.shape[1] // n_heads, n_slots, weight)
 
     def extend(self, token_BT: Tensor, position_BT: Tensor, cache: KeyValueCache) -> Tensor:
-        """Return the state (B, T, D) after each further token, given those that ``cache`` holds; it then holds these.
-
-        Tokens stand at ``position_BT`` of their sequences, from 0; padding, on the right, is never attended to.
-        """
+        """Return the state (B, T, D) after each token behind those in ``cache``, which then holds these as well."""
         cache.add(token_BT != PADDING)
         x_BTD: Tensor = self.token_vectors(token_BT) + self.pos_emb(position_BT)
         for block, memory in zip(self.blocks, cache.layers, strict=True):

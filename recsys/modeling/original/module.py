@@ -106,13 +106,9 @@ class OriginalModule(EpochModule):
 
 
 def build_original_module(config: Config, data: Purchases, split: Split, model: Transformer) -> OriginalModule:
-    """Return ``model`` with batches of the training part and of the validation part of ``data``.
-
-    Under protocol customers, validation reads whole histories of held-out customers; under the others, whatever follows
-    the history that the validation fold knows.
-    """
+    """Return ``model`` with batches of the training part and of the validation part of ``data``."""
     fold, known_end = split.validation, None
-    end = whole_histories(data, fold.user_index)
+    end = whole_histories(data, fold.user_index)  # of held-out customers; of others, what the fold does not know
     if config.split.protocol != "customers":
         known_end, last = fold.history_end, config.split.protocol == "leave_one_out"
         ends = known_end + 1 if last else data.ends_before(fold.end_day)
@@ -157,12 +153,7 @@ class TextModule(EpochModule):
 
 
 def build_text_module(config: Config, data: Purchases) -> TextModule:
-    """Return a fresh text transformer with batches of the distinct texts of the items.
-
-    Raises:
-        ConfigError: there is no tokenizer.
-        DataError: the items have no text, or only one.
-    """
+    """Return a fresh text transformer with batches of the distinct texts of the items."""
     texts, _ = tokenised_items(config, data)
     if len(texts) < 2:
         raise DataError(f"{data.folder}: found {len(texts)} distinct item texts, expected at least 2 to learn from")

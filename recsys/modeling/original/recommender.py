@@ -17,9 +17,6 @@ from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.recommenders.candidates import Candidates
 from recsys.runs import WEIGHTS_FILE, Run
 
-#: Width of the original decoder on ids.
-_ID_WIDTH = 256
-
 
 class OriginalRecommender:
     """Rank the catalogue by what is likely to follow the newest events; the date asked plays no part."""
@@ -28,11 +25,7 @@ class OriginalRecommender:
 
     def __init__(self, model: Transformer, seq_max_len: int, *, chunk: int = 256) -> None:
         self.model, self.seq_max_len, self.chunk = model, seq_max_len, chunk
-
-    @property
-    def longest(self) -> tuple[int, str]:
-        """How many positions the decoder was trained on, and the setting that says so."""
-        return self.seq_max_len, "original.seq_max_len"
+        self.longest = seq_max_len, "original.seq_max_len"
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "OriginalReader":
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
@@ -67,7 +60,6 @@ class OriginalReader:
     """An original decoder that has read some histories: it knows their end, and no dates."""
 
     def __init__(self, model: Transformer, histories: Histories, n_context: int, n_new: int) -> None:
-        """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         self.model, self.n_items = model, histories.log.n_items
         token_BT, self.newest_R = _newest_tokens(model, histories, n_context)
         self.cache = model.new_cache(len(histories), token_BT.shape[1] + n_new)
@@ -94,11 +86,7 @@ def _newest_tokens(model: Transformer, histories: Histories, n_newest: int) -> t
 
 
 def load_transformer(run: Run, data: Purchases) -> Transformer:
-    """Return the original decoder that a run fitted, with its weights and, where it reads any, its text vectors.
-
-    Raises:
-        RunError: the run's weights do not fit its configuration.
-    """
+    """Return the original decoder that a run fitted, with its weights and, where it reads any, its text vectors."""
     path, vectors = run.folder / WEIGHTS_FILE, None
     if run.config.original.family == "bert":
         vectors = torch.zeros(tensor_shape(path, "vectors", "text vectors"))
@@ -108,11 +96,7 @@ def load_transformer(run: Run, data: Purchases) -> Transformer:
 
 
 def tensor_shape(path: Path, name: str, title: str) -> list[int]:
-    """Return the shape of the tensor ``name`` among the weights in ``path``.
-
-    Raises:
-        RunError: there is none; ``title`` says of what.
-    """
+    """Return the shape of the tensor ``name`` in ``path``; a RunError where there is none, of what ``title`` says."""
     try:
         with safe_open(path, framework="np") as file:
             return list(file.get_slice(name).get_shape())
@@ -121,18 +105,14 @@ def tensor_shape(path: Path, name: str, title: str) -> list[int]:
 
 
 def build_transformer(config: Config, data: Purchases, vectors: Tensor | None = None) -> Transformer:
-    """Return the original decoder for ``data``, on frozen ``vectors`` (V, D) where the family is bert.
-
-    Raises:
-        ConfigError: ``num_embeds``, ``hidden_size`` or ``num_heads`` does not fit; the message says what does.
-    """
+    """Return the original decoder for ``data``, on frozen ``vectors`` (V, D) where the family is bert."""
     chosen, n_tokens = config.original, data.n_items + N_SPECIAL
     if chosen.num_embeds not in (None, n_tokens):
         raise ConfigError(
             f"original.num_embeds is {chosen.num_embeds}, but {data.origin} holds {data.n_items} items and there are "
             f"{N_SPECIAL} special tokens; set num_embeds: {n_tokens}, or leave it out"
         )
-    width = (chosen.hidden_size or _ID_WIDTH) if vectors is None else vectors.shape[1]
+    width = (chosen.hidden_size or 256) if vectors is None else vectors.shape[1]
     if chosen.hidden_size not in (None, width):
         raise ConfigError(
             f"original.hidden_size is {chosen.hidden_size}, but the text vectors of {data.origin} are {width} wide; "

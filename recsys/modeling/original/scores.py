@@ -1,29 +1,24 @@
 """What the original system was scored by: loss, entropy and Recall@k on customers that were held out.
 
-Recall@k, next item
-    the share of purchases that were among the ``k`` most likely items, each asked with the true purchases before it
-Recall@k, whole sequence
-    the share of customers all of whose purchases were
-
-Ranks count items only: special tokens are neither asked for nor take a place in a list. Loss and entropy are means over
-all positions that are not padding, the end of a history included, as in training.
+Recall@k of the next item is the share of purchases that were among the ``k`` likeliest items, each asked with the true
+purchases before it; of the whole sequence, that of customers all of whose purchases were. Special tokens are neither
+asked for nor ranked. Loss and entropy are means over all positions but padding, as in training.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
 from recsys.modeling.original.batches import OriginalBatch, history_batches, whole_histories
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.recommender import load_transformer
 from recsys.runs import Run
-
-CUTOFFS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -39,9 +34,7 @@ class HeldOutScores:
 
 
 def target_ranks(logits_MV: Tensor, target_M: Tensor, n_items: int) -> Tensor:
-    """Return the rank (M,) int64, from 1, of each target among the items; 0 where the target is no item.
-
-    Of equal scores the lower item_index comes first.
+    """Return the rank (M,) int64, from 1, of each target among the items, of equals the lower first; 0 of no item.
 
     >>> target_ranks(torch.tensor([[9.0, 2, 1, 2, 9, 9], [9.0, 2, 1, 2, 9, 9]]), torch.tensor([3, 5]), 3).tolist()
     [2, 0]
@@ -58,10 +51,7 @@ def target_ranks(logits_MV: Tensor, target_M: Tensor, n_items: int) -> Tensor:
 def recalls(
     rank: np.ndarray, customer: np.ndarray, cutoffs: Sequence[int]
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Return Recall@k by cutoff, over purchases and over whole sequences; all NaN where there is no purchase.
-
-    ``rank`` (M,) int64 is that of each target, from 1, and ``customer`` (M,) whose it is. Special tokens, of rank 0, do
-    not count.
+    """Return Recall@k by cutoff over purchases of :func:`target_ranks`, and over customers; NaN without a purchase.
 
     >>> recalls(np.array([1, 3, 0, 1]), np.array([7, 7, 7, 8]), [1, 3])
     ({1: 0.6666666666666666, 3: 1.0}, {1: 0.5, 3: 1.0})
@@ -82,12 +72,9 @@ def score_held_out(
     user_index: np.ndarray,
     max_items: int,
     batch_size: int,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    advance: Advance = unheard,
 ) -> HeldOutScores:
-    """Return the scores of ``model`` on whole histories, read in sequences of ``max_items``.
-
-    ``advance`` is called with how many batches are scored, and of how many.
-    """
+    """Return the scores of ``model`` on whole histories, read in sequences of ``max_items``."""
     device = model.fc_out.weight.device
     batches = history_batches(data, whole_histories(data, user_index), max_items, batch_size)
     parts: list[tuple[Tensor, ...]] = []
@@ -97,15 +84,13 @@ def score_held_out(
         for batch in batches:
             moved = OriginalBatch(*(part.to(device) for part in vars(batch).values()))
             logits_MV, target_M = next_tokens(model, moved)
-            rank_M, user_M = (
-                target_ranks(logits_MV, target_M, data.n_items),
-                moved.user_B[moved.target_BT.nonzero()[:, 0]],
-            )
+            user_M = moved.user_B[moved.target_BT.nonzero()[:, 0]]
+            rank_M = target_ranks(logits_MV, target_M, data.n_items)
             parts.append((rank_M, user_M, *loss_and_entropy(logits_MV, target_M)))
             advance(len(parts), len(batches))
     model.train(was_training)
     rank, user, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    next_item, whole_sequence = recalls(rank, user, CUTOFFS)
+    next_item, whole_sequence = recalls(rank, user, (1, 5, 10))
     return HeldOutScores(
         loss=float(loss.mean(dtype=np.float64)),
         entropy=float(entropy.mean(dtype=np.float64)),
@@ -116,7 +101,7 @@ def score_held_out(
     )
 
 
-def score_customers(run: Run, advance: Callable[[int, int], None] = lambda done, total: None) -> HeldOutScores:
+def score_customers(run: Run, advance: Advance = unheard) -> HeldOutScores:
     """Return what an original decoder scores on the customers that its run neither learned from nor chose by."""
     data, chosen = run.open_data(), run.config.original
     users = make_split(data, run.config.split).tests[0].user_index

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import TextModelConfig
+from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.original.embeddings import read_vectors, write_vectors
@@ -28,11 +29,7 @@ _MAKING = 1
 
 
 class PositionalEncoding(nn.Module):
-    """Add to each position its sines (even columns) and cosines (odd columns), divided by √D, then drop out.
-
-    ``PE[t, 2i] = sin(t / 10000^(2i/D))``, ``PE[t, 2i+1] = cos(t / 10000^(2i/D))`` (Vaswani et al., 2017, Attention Is
-    All You Need, section 3.5); the division by √D, as in the original system, is a deviation from the paper.
-    """
+    """Add sines (even columns) and cosines (Vaswani et al., 2017, section 3.5), here over √D; then drop out."""
 
     encoding_TD: Tensor
 
@@ -83,19 +80,11 @@ class TextTransformer(nn.Module):
 
 
 def run_text_vectors(
-    run: Run,
-    data: Purchases,
-    rows: np.ndarray | None = None,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    run: Run, data: Purchases, rows: np.ndarray | None = None, advance: Advance = unheard
 ) -> np.ndarray:
     """Return the vector (R, D) float32 of each item ``rows`` + 1, or of all, by the text transformer of a run.
 
-    Vectors of all texts are kept beside the weights, and read from there as long as weights, texts and tokens are those
-    that they were made from. For some ``rows`` whose vectors are not there, only their texts are read; nothing is kept.
-
-    Raises:
-        RunError: the run's weights are no text transformer's.
-        RecsysError: the vectors cannot be written.
+    Those of all are kept beside the weights, and read from there while weights, texts and tokens are the same.
     """
     weights, kept, config = run.folder / WEIGHTS_FILE, run.folder / TEXT_VECTORS_FILE, run.config.text_model
     texts, text_of_item = tokenised_items(run.config, data)
@@ -121,14 +110,8 @@ def run_text_vectors(
     return result
 
 
-def text_vectors(
-    model: TextTransformer, texts: Texts, advance: Callable[[int, int], None] = lambda done, total: None
-) -> np.ndarray:
-    """Return the vector (n, D) float32 of each text: the mean of the last layer over its words.
-
-    A text without a word has the mean over all that is no padding. Independent of what else is in a batch.
-    ``advance`` is called with how many texts were read, and of how many.
-    """
+def text_vectors(model: TextTransformer, texts: Texts, advance: Advance = unheard) -> np.ndarray:
+    """Return the vector (n, D) float32 of each text: the mean of the last layer over its words, or else its marks."""
     model.eval()
     n_read = 0
     vectors = np.zeros((len(texts), model.output_layer.in_features), dtype=np.float32)

@@ -15,8 +15,7 @@ from recsys.config import Config, TextModelConfig
 from recsys.data.purchases import Purchases
 from recsys.errors import ConfigError, UsageError
 from recsys.modeling.original.batches import EpochBatches
-from recsys.modeling.original.embeddings import item_texts
-from recsys.modeling.original.encoder import packaged_model
+from recsys.modeling.original.embeddings import item_texts, packaged_model
 
 #: Tokens of a text at most, marks of begin and end included; the original pads every text to as many.
 MAX_TOKENS: Final = 90
@@ -59,12 +58,7 @@ class TextBatch:
 
 
 def tokenise(texts: Sequence[str], folder: Path, max_tokens: int = MAX_TOKENS) -> Texts:
-    """Return the tokens of ``texts`` by the WordPiece tokenizer in ``folder``, between its marks of begin and end.
-
-    Raises:
-        ConfigError: the folder has no tokenizer.json, or its tokenizer knows no [PAD].
-        UsageError: the extra ``text`` is not installed.
-    """
+    """Return the tokens of ``texts`` by the WordPiece tokenizer in ``folder``, between its marks of begin and end."""
     if importlib.util.find_spec("tokenizers") is None:
         raise UsageError("the text transformer needs tokenizers; run `pip install 'recsys[text]'`")
     path = folder / "tokenizer.json"
@@ -97,7 +91,7 @@ def text_batches(texts: Texts, config: TextModelConfig, seed: int) -> EpochBatch
 
 
 def ask(texts: Texts, rows: np.ndarray, config: TextModelConfig) -> TextBatch:
-    """Return a batch of ``rows`` that asks for the next token; ``config.objective`` says what each position sees."""
+    """Return a batch of ``rows`` that asks for the next token."""
     token_BT = texts.batch(rows)
     if config.objective == "original":
         token_BT = nn.functional.pad(token_BT, (0, MAX_TOKENS - token_BT.shape[1]), value=texts.padding)

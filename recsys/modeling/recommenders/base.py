@@ -26,8 +26,4 @@ class Recommender(Protocol):
         """Name under which reports show the system."""
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``, at their day.
-
-        Raises:
-            DataError: fewer than ``k`` items may be recommended to a user.
-        """
+        """Return the ``k`` best allowed items of each history, at its day; a DataError where there are fewer."""

@@ -33,10 +33,7 @@ class Reading:
 
 
 class DecoderRecommender:
-    """The trained model as a system that can be asked: exact top-k over the whole catalogue, in chunks of users.
-
-    Chunks are small, as several passes go over all scores of one (``docs/decisions.md``, "in blocks").
-    """
+    """Exact top-k over the whole catalogue, in chunks: small, as several passes go over all scores of one."""
 
     name = DECODER
 
@@ -45,6 +42,7 @@ class DecoderRecommender:
     ) -> None:
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
         self.user_codes = user_codes if model.user_codes is not None else None
+        self.longest = model.config.max_length, "model.max_length"
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         """Return the ``k`` best allowed items for each of ``histories``."""
@@ -69,11 +67,6 @@ class DecoderRecommender:
         self.model.train(was_training)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
 
-    @property
-    def longest(self) -> tuple[int, str]:
-        """How many positions the decoder was trained on, and the setting that says so."""
-        return self.model.config.max_length, "model.max_length"
-
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         return PurchaseReader(self, histories, n_context=n_context, n_new=n_new)
@@ -96,11 +89,7 @@ class DecoderRecommender:
 
 @dataclass(frozen=True)
 class WithColdStart:
-    """A decoder as users meet it: those of whom it knows nothing get what most of their segment bought this week.
-
-    It knows the history, and where it reads the user table, what stands there of a user without one. Items that fill a
-    list score below the decoder's own, by their rank among the best sellers.
-    """
+    """A decoder as users meet it: those of whom it knows nothing get what most of their segment bought this week."""
 
     decoder: Recommender
     cold_start: Popularity
@@ -126,13 +115,11 @@ class WithColdStart:
 class PurchaseReader:
     """Our decoder, asked at a day: what is bought in the window that begins then, item by item.
 
-    Each item that was taken is read as bought on that day, after the same wait as the first, in the same basket. What
-    every item sold and what the user had bought before are those known at the day. The decoder was not taught where a
-    basket ends, so the end of a history never comes.
+    Each item that was taken is read as bought on that day, in the same basket; what items sold and what the user had
+    bought stay those known at the day. It was not taught where a basket ends: the end of a history never comes.
     """
 
     def __init__(self, decoder: DecoderRecommender, histories: Histories, *, n_context: int, n_new: int) -> None:
-        """Read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         self.model = decoder.model
         self._tower, self._transformer = self.model.transformer()
         reading = decoder.read(histories, n_context)
@@ -162,13 +149,8 @@ def build_purchase_model(
     config: Config, codes: ItemCodes, user_codes: UserCodes | None, n_promoted: int
 ) -> PurchaseModel:
     """Return our model, not trained; ``n_promoted`` item features tell of promotions."""
-    return PurchaseModel(
-        config.model,
-        codes,
-        has_dates=config.split.protocol == "weekly",
-        n_user_codes=1 if user_codes is None else user_codes.n_codes,
-        n_promoted=n_promoted,
-    )
+    has_dates, n_user_codes = config.split.protocol == "weekly", 1 if user_codes is None else user_codes.n_codes
+    return PurchaseModel(config.model, codes, has_dates=has_dates, n_user_codes=n_user_codes, n_promoted=n_promoted)
 
 
 def signals_of(config: Config, log: Purchases) -> tuple[Snapshots, UserCodes | None]:

@@ -18,11 +18,7 @@ FitFunction = Callable[[Histories, Config, Fold | None], Recommender]
 
 
 def collect_systems() -> dict[str, FitFunction]:
-    """Return what fits each system of ``rules``, by name, in the order in which reports show them.
-
-    Raises:
-        ConfigError: two files hold a system of the same name.
-    """
+    """Return what fits each system of ``rules``, by name, in the order in which reports show them."""
     systems: dict[str, FitFunction] = {}
     for module in iter_modules(rules.__path__):
         found = getattr(import_module(f"{rules.__name__}.{module.name}"), "SYSTEMS", {})
@@ -33,14 +29,7 @@ def collect_systems() -> dict[str, FitFunction]:
 
 
 def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
-    """Return the baseline ``name`` fitted to ``known``, the histories of everybody at a day.
-
-    Settings are chosen on the fold ``validation``, with what was known at its day; None takes middle values.
-
-    Raises:
-        ConfigError: there is no such baseline.
-        DataError: the baseline is variants and the items have no ``baselines.variant_column``.
-    """
+    """Return the baseline ``name`` fitted to ``known``; settings are chosen on ``validation``, or middle ones taken."""
     require_baseline(name)
     return BASELINES[name](known, config, validation)
 
@@ -61,5 +50,4 @@ def require_baseline(name: str) -> None:
         )
 
 
-#: How each baseline is fitted, by the name under which it is reported.
 BASELINES: Final = collect_systems()

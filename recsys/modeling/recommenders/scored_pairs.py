@@ -1,7 +1,4 @@
-"""What the baselines share: scored pairs, and the best of them, in chunks of users.
-
-Nothing here is ever as large as users × items: pairs (user, item) that have a score are kept as flat arrays.
-"""
+"""What the baselines share: pairs (user, item) that have a score, as flat arrays never as large as users × items."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +14,7 @@ MAX_EVENTS = 2_000_000
 
 @dataclass(frozen=True)
 class Pairs:
-    """Items that have a score for a user, rows ascending; each (row, item) once.
-
-    Shapes: n pairs. Between equal scores the larger ``last`` wins, then the smaller item_index.
-    """
+    """Items that have a score for a user, rows ascending, each (row, item) once; of equals the larger ``last`` wins."""
 
     row: np.ndarray  # (n,) int64, row of the histories
     item: np.ndarray  # (n,) int item_index

@@ -6,7 +6,6 @@ Position 0 of a window holds the event before it (a start mark where there is no
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from recsys.signals.queries import assemble, build_queries
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
-#: Whole-window queries a batch at most: each scores the catalogue, so they bound the memory of a step.
-MOST_QUERIES: Final = 400
 #: Queries, and about so many rows of item features, by which components are scaled.
 _N_SCALED_BY, _N_ROWS_SCALED_BY = 2000, 200_000
 #: Queries over whose catalogues the even chance of past items is taken.
@@ -43,10 +40,7 @@ class Batch(OnDevice):
 
 
 def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Return batches of window indices whose padded size, rows × (longest + 1), stays within ``budget`` positions.
-
-    Windows of like length go together; which of them is random, but the number of batches is always the same.
-    """
+    """Return batches of windows of like length, always as many, of rows × (longest + 1) <= ``budget`` positions."""
     order = np.lexsort((random.random(len(length)), length))
     batches, begin = [], 0
     size = length[order] + 1
@@ -58,15 +52,11 @@ def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[n
 
 
 class TrainingBatches(IterableDataset[Batch]):
-    """All events and queries of a training period, one epoch an iteration, in an order fixed by seed and epoch.
-
-    With several processes, each takes every n-th batch.
-    """
+    """All events and queries of a training period, an epoch an iteration; of n processes, each takes every n-th."""
 
     def __init__(
         self, config: Config, snapshots: Snapshots, split: Split, user_codes: UserCodes | None, *, lifts: bool
     ) -> None:
-        """Take the log with its snapshots, up to where it may be learned from, and what is read beside it."""
         self.snapshots, self.log, self.split = snapshots, snapshots.log, split
         self.user_codes, self.lifts = user_codes, lifts
         training, has_dates = config.training, config.split.protocol == "weekly"
@@ -76,23 +66,17 @@ class TrainingBatches(IterableDataset[Batch]):
         self.max_events = config.model.max_length - 1
         self.first_target = np.minimum(recent, split.train_end)
         self.windows = cut_windows(self.first_target, split.train_end, self.max_events)
+        self.n_events = int(self.windows.length.sum())  # targets of an epoch, over all processes
         self.batch_tokens = max(training.batch_tokens, config.model.max_length)
         self.query_windows, self.horizon_days = training.query_windows if has_dates else 0, config.split.horizon_days
-        self.batch_queries = MOST_QUERIES
+        self.batch_queries = 400  # at most: each scores the catalogue, so they bound the memory of a step
         self.seed, self.epoch, self.rank, self.world_size = config.seed, 0, 0, 1
         self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0)))
 
-    @property
-    def n_events(self) -> int:
-        """Events that are targets of an epoch, over all processes."""
-        return int(self.windows.length.sum())
-
     def __len__(self) -> int:
-        """Return the number of batches of this process in an epoch."""
         return self._n_packed // self.world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the epoch ``self.epoch``."""
         random = np.random.default_rng((self.seed, self.epoch))
         packed = pack(self.windows.length, self.batch_tokens, random)
         order = random.permutation(len(packed))[: len(self) * self.world_size]
@@ -101,10 +85,7 @@ class TrainingBatches(IterableDataset[Batch]):
             yield self._collate(np.sort(packed[number]), queries, random)
 
     def first_inputs(self) -> tuple[QueryTensors, QueryTensors, Tensor] | None:
-        """Return queries of the first epoch, a few of them, and item features (n, F) float32 at its days.
-
-        None where there is no query: the protocol has no dates, or no window is to be asked about.
-        """
+        """Return queries of the first epoch or None, a few of them, and item features (n, F) float32 at its days."""
         random = np.random.default_rng((self.seed, 0))
         queries = self._fold_queries(random)
         chosen = random.permutation(len(queries.window))[:_N_SCALED_BY]
@@ -128,8 +109,7 @@ class TrainingBatches(IterableDataset[Batch]):
     def _fold_queries(self, random: np.random.Generator) -> "_FoldQueries":
         """Ask at ``query_windows`` days, a horizon apart, the newest as late as its whole window may be learned from.
 
-        The days shift by a random number of days each epoch, so that every weekday is asked; by fewer where the data
-        are so short that no day would be left. A user is asked who has a window that reaches the day.
+        They shift at random each epoch, so that every weekday is asked. A user is asked whose window reaches the day.
         """
         log, windows, horizon = self.log, self.windows, self.horizon_days
         newest = self.split.train_day - horizon
@@ -194,10 +174,7 @@ class _FoldQueries:
     target_item: np.ndarray  # int64
 
     def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
-        """Return the queries that windows ``rows`` answer: whole days at random until ``at_most`` are taken.
-
-        Whole days, because what every item sold by a day is computed once for all queries at it.
-        """
+        """Return ``at_most`` queries that windows ``rows`` answer, whole days at random: these share their counts."""
         first, last = np.searchsorted(self.window, rows), np.searchsorted(self.window, rows, side="right")
         answered = event_positions(first, last)[1]
         days, day_place = np.unique(self.day[answered], return_inverse=True)

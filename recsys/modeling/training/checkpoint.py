@@ -86,11 +86,8 @@ def require_resumable(folder: Path, config: Config) -> None:
 
 @contextmanager
 def instead_of(folder: Path) -> Iterator[None]:
-    """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from.
-
-    In distributed training the process that starts the others does it.
-    """
-    if not folder.exists() or "LOCAL_RANK" in os.environ:
+    """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from."""
+    if not folder.exists() or "LOCAL_RANK" in os.environ:  # the process that starts the others has done it
         yield
         return
     old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")

@@ -10,10 +10,7 @@ from recsys.modeling.decoder.inputs import QueryTensors
 
 
 class MixedSampler:
-    """Draw items with replacement, half by popularity and half uniformly.
-
-    log_q corrects sampled softmax (Yi et al., 2019, Sampling-Bias-Corrected Neural Modeling).
-    """
+    """Draw items with replacement, half by popularity, half uniformly; ``log_q`` corrects for it (Yi et al., 2019)."""
 
     def __init__(self, counts_V: Tensor, *, only_sold: bool = False) -> None:
         """Take how often each item was sold, (V,) with 0 at padding; ``only_sold`` never draws what was not."""

@@ -21,11 +21,7 @@ def component_classes() -> dict[str, type[Component]]:
 
 
 def chosen_components(wanted: tuple[str, ...] | None, sizes: Sizes, *, has_dates: bool) -> list[type[Component]]:
-    """Return the components of a model, without the transformer: the ``wanted``, or all that fit.
-
-    Raises:
-        ConfigError: there is no such component, or it does not fit a protocol that asks at dates, or one that does not.
-    """
+    """Return the components but the transformer: the ``wanted``, or all that fit; a ConfigError where one does not."""
     classes = component_classes()
     needs = ("anything", "dates" if has_dates else "no_dates")
     fitting = {name: one for name, one in classes.items() if one.needs in needs}
@@ -33,9 +29,8 @@ def chosen_components(wanted: tuple[str, ...] | None, sizes: Sizes, *, has_dates
         if name not in classes and name != SEQUENCE:
             raise ConfigError(f"model.components names {name!r}; expected some of {', '.join([SEQUENCE, *classes])}")
         if name in classes and name not in fitting:
-            why = "looks at a date, which this split.protocol does not have"
-            if has_dates:
-                why = "counts whole histories, among them the windows that split.protocol weekly asks for"
+            of_histories = "counts whole histories, among them the windows that split.protocol weekly asks for"
+            why = of_histories if has_dates else "looks at a date, which this split.protocol does not have"
             raise ConfigError(
                 f"model.components names {name!r}, which {why}; expected some of {', '.join([SEQUENCE, *fitting])}"
             )

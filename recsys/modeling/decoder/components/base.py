@@ -31,7 +31,6 @@ class Scale(nn.Module):
     """Inputs of mean 0 and deviation 1, as far as the rows that it was fitted to go, and never beyond these.
 
     What never varied there stays 0: a weight on it would be learned as a constant, and act as chance once it varies.
-    The scales are weights of the model like any other: fitted once to the training part and stored with it.
     """
 
     def __init__(self, n_features: int) -> None:
@@ -57,10 +56,7 @@ class Scale(nn.Module):
 
 
 class RuleAndNetwork(nn.Module):
-    """A score that begins as a rule of thumb and learns what differs: w · features + network(scaled features, context).
-
-    The network's last layer begins at zero, so no seed begins with the wrong order.
-    """
+    """A score that begins as a rule of thumb, whatever the seed: w · features + network(scaled features, context)."""
 
     def __init__(
         self,
@@ -70,10 +66,6 @@ class RuleAndNetwork(nn.Module):
         context_width: int = 0,
         make_context: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
-        """Take the features' names, the rule's weights (0 for the others), and the widths of the hidden layers.
-
-        Where it has a width, the output of the module that ``make_context`` returns is read beside the features.
-        """
         super().__init__()
         self.rule = nn.Linear(len(names), 1, bias=False)
         with torch.no_grad():
@@ -92,10 +84,7 @@ class RuleAndNetwork(nn.Module):
     def forward(
         self, features_NF: Tensor, context_NC: Tensor | None = None, rule_share_N: Tensor | None = None
     ) -> Tensor:
-        """Return the scores (N,) float32.
-
-        ``context_NC`` is read beside the features; ``rule_share_N`` is how much the rule counts, 1 by default.
-        """
+        """Return the scores (N,) float32; ``rule_share_N`` is how much the rule counts, 1 by default."""
         scores = []
         for begin in range(0, max(len(features_NF), 1), _BLOCK):
             rows = slice(begin, begin + _BLOCK)
@@ -115,29 +104,17 @@ class RuleAndNetwork(nn.Module):
 
 
 class Component(nn.Module):
-    """A part of the logit: it scores items at queries.
+    """A part of the logit: it scores items at queries. One file of this folder holds one such class."""
 
-    A component is one file of this folder, with a class of these attributes; its name is what ``model.components``
-    lists.
-
-    Attributes:
-        name: what configuration, calibration, reasons and ablation call it.
-        needs: dates, where it looks at what is known at the day asked; no_dates, where it counts whole histories and
-            would know the window asked for; anything, where both will do.
-        position: where it stands among the others.
-        reads_lifts: whether it reads co-purchases, which take time to look up.
-        learns_from_cold_items: whether items that were not sold in the training part teach it.
-        begins_as_rule: whether it ranks before any training.
-        net: what it scores with, where that is a rule and a network.
-    """
-
+    #: What ``model.components``, calibration, reasons and ablation call it.
     name: ClassVar[str]
+    #: no_dates: it counts whole histories, and would know the window that is asked for at a date.
     needs: ClassVar[Literal["dates", "no_dates", "anything"]] = "dates"
-    position: ClassVar[int] = 100
-    reads_lifts: ClassVar[bool] = False
-    learns_from_cold_items: ClassVar[bool] = False
-    begins_as_rule: ClassVar[bool] = True
-    net: RuleAndNetwork
+    position: ClassVar[int] = 100  # among the others
+    reads_lifts: ClassVar[bool] = False  # co-purchases, which take time to look up
+    learns_from_cold_items: ClassVar[bool] = False  # items that were not sold in the training part
+    begins_as_rule: ClassVar[bool] = True  # it ranks before any training
+    net: RuleAndNetwork  # what it scores with, where that is a rule and a network
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -151,10 +128,7 @@ class Component(nn.Module):
         """Scale the inputs as the first queries of a training ask for, and item features at some of its days."""
 
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> Scores | None:
-        """Return what items get at Q ``queries``; None where none gets anything.
-
-        ``query_QD`` is the decoder's query of each, None where there is no decoder.
-        """
+        """Return what items get at ``queries``, None if nothing; ``query_QD`` is None where there is no decoder."""
         raise NotImplementedError
 
     def scale_(self, factor: float) -> None:

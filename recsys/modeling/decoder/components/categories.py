@@ -12,10 +12,7 @@ _CODE_WIDTH = 8
 
 
 class CategoryComponent(Component):
-    """Begin with half the logarithm of how much larger a category's share of a user's purchases is than of all sales.
-
-    That of an item's finest category; of others with nothing. It learns what differs.
-    """
+    """Begin with half the log of how much likelier the user buys an item's finest category than others do."""
 
     name = "categories"
     position = 30
@@ -50,8 +47,7 @@ class CategoryComponent(Component):
         if not len(code_R) or self.net.context is None:
             return None
         score_R = self.net(queries.category_features_RF, self.net.context(code_R), self.is_finest[code_R])
-        # Of all categories, those that somebody here has bought: a table of all would be as large as users times
-        # products.
+        # Those that somebody here has bought: a table of all would be as large as users times products.
         code_U, place_R = torch.unique(code_R, return_inverse=True)
         score_UQ = score_R.new_zeros(len(code_U) + 1, len(queries))
         score_UQ = score_UQ.index_put((place_R + 1, queries.category_query_R), score_R)

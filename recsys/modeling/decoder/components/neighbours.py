@@ -8,18 +8,13 @@ from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.scores import PairScores
 from recsys.signals.past_items import PAST_FEATURES
 
-_AGE = PAST_FEATURES.index("age_last")
-
 
 class NeighbourComponent(Component):
     """Item-kNN (Sarwar et al., 2001; Deshpande and Karypis, 2004) beside the decoder, where no date is asked.
 
-    The score is the logarithm of 1 + 1000 s, where s sums over past items, the newest first, the cosine of the sets of
-    users of the two. The sets are those of the training part, and stored with the weights. No loss reads the component:
-    each pair that training asks for is in the counts itself, by the very user asked, and would be learned as sure.
-    Held-out purchases say what it weighs.
-
-    Shapes: V rows of the catalogue with padding, K neighbours of each, P past items.
+    The score is log(1 + 1000 s), where s sums over past items, the newest first, the cosine of the sets of users of the
+    two in the training part. No loss reads it: each pair that training asks for is in the counts itself, by the very
+    user asked, and would be learned as sure. Held-out purchases say what it weighs. K neighbours of each item.
     """
 
     name = "neighbours"
@@ -47,7 +42,7 @@ class NeighbourComponent(Component):
 
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> PairScores | None:
         """Return the scores of all neighbours that are not past items."""
-        age_P = queries.past_features_PF[:, _AGE]
+        age_P = queries.past_features_PF[:, PAST_FEATURES.index("age_last")]
         query_C, item_C, score_C = self.of_past(queries.past_query_P, queries.past_item_P, age_P)
         return PairScores(query_C, item_C, score_C, len(queries), len(self.neighbour_VK)) if len(query_C) else None
 
@@ -56,10 +51,7 @@ class NeighbourComponent(Component):
         self.weight.mul_(factor)
 
     def of_past(self, query_P: Tensor, item_P: Tensor, age_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, item and score (C,) of all neighbours that are not past items, sorted by the first two.
-
-        Queries ascend; ages are how long ago a past item was bought last, in any unit, and equal ones stand in order.
-        """
+        """Return query, item and score (C,) of all neighbours that are not past items, sorted; ``query_P`` ascends."""
         n_rows = len(self.neighbour_VK)
         order_P = torch.argsort(age_P, stable=True)
         order_P = order_P[torch.argsort(query_P[order_P], stable=True)]
@@ -78,11 +70,8 @@ class NeighbourComponent(Component):
 
 
 def _added_up(key_N: Tensor, strength_N: Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
-    """Return the keys below ``n_keys`` with any strength, ascending, and the sums of their strengths, at least 0 each.
-
-    In a table of all keys where it is not much larger than what goes in, which is ten times as fast as sorting.
-    """
-    if n_keys <= 8 * len(key_N):
+    """Return the keys below ``n_keys`` with any strength, ascending, and the sums of their strengths, all >= 0."""
+    if n_keys <= 8 * len(key_N):  # ten times as fast as sorting
         table = strength_N.new_zeros(n_keys).index_add_(0, key_N, strength_N)
         key_C = table.nonzero().squeeze(-1)
         return key_C, table[key_C]

@@ -16,8 +16,7 @@ _QUERY_WIDTH = 32
 class PastItemComponent(Component):
     """Stand in the place of all other components for past items, so one softmax covers the catalogue and the own past.
 
-    It begins as the rule "buy again what you bought, the more often and the later the sooner", what sells more first
-    where that says nothing, and learns what differs.
+    It begins as the rule "again what you bought, the more often and the later the sooner"; sales break ties.
     """
 
     name = "past_items"
@@ -34,7 +33,7 @@ class PastItemComponent(Component):
         self.net = RuleAndNetwork(names, rule, (96, 96), query_width, lambda: nn.Linear(sizes.width, query_width))
 
     def rows(self, queries: QueryTensors, item_features_PF: Tensor | None = None) -> Tensor:
-        """Return what is read of each past item (P, F); of its item features, by default, those of its day."""
+        """Return what is read of each past item (P, F), with the item features of its day by default."""
         of_items_PF = queries.past_item_features() if item_features_PF is None else item_features_PF
         return torch.cat([queries.past_features_PF[:, : self.n_past], of_items_PF[:, self.columns]], dim=-1)
 
@@ -58,10 +57,8 @@ class PastItemComponent(Component):
 
     @torch.no_grad()
     def init_even_chance(self, queries: QueryTensors, log_partition: float) -> None:
-        """Let a user's past items together weigh as much as a catalogue whose log of the sum of exp(logit) is given.
-
-        From 0 they would have to climb a way that a short training does not go.
-        """
+        """Let a user's past items together weigh as much as a catalogue whose log of the sum of exp(logit) is given."""
+        # From 0 they would have to climb a way that a short training does not go.
         rows_PF = self.rows(queries)
         if len(rows_PF):
             n_queries = len(torch.unique(queries.past_query_P))

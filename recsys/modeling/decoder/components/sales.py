@@ -10,7 +10,7 @@ from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, coming_columns, ow
 
 
 class SalesComponent(Component):
-    """Begin as the rule of thumb that every item sells next week as it did in the last, and learn what differs.
+    """Begin as the rule that every item sells next week as in the last; learn what differs.
 
     An item that never sold gets a share of what its categories sold, which begins at a half and is learned too.
     """

@@ -17,17 +17,13 @@ from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, united
 
-#: Alternations: the default of `implicit`.
-ITERATIONS: Final = 15
-
 
 @dataclass(frozen=True)
 class LeastSquares(PersonalRecommender):
     """Scores ``user_factor · item_factor``; the factor of a fitted user stays, whatever was bought since.
 
     Weighted matrix factorisation for implicit feedback (Hu, Koren and Volinsky 2008) on ``log(1 + count)``. Users who
-    were not fitted get the factor that solves their own history against the item factors. Items that were not fitted
-    have no score. Users without history get what sold last week.
+    were not fitted get the factor that solves their own history against the item factors.
     """
 
     model: Any  # implicit.cpu.als.AlternatingLeastSquares
@@ -67,12 +63,11 @@ def _log_counts(histories: Histories, n_rows: int) -> csr_matrix:
 
 
 def _als(known: Histories, config: Config, validation: Fold | None) -> LeastSquares:
-    """Return the factors of the purchases in ``known``, the histories of everybody."""
     counts = _log_counts(known, known.log.n_items + 1)
     factors, seed = config.baselines.als_factors, config.seed
     # implicit runs its own threads: BLAS threads beneath them would slow it down, and it warns about them
     with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(factors, iterations=ITERATIONS, num_threads=N_THREADS, random_state=seed)
+        model = AlternatingLeastSquares(factors, iterations=15, num_threads=N_THREADS, random_state=seed)
         model.fit(counts, show_progress=False)
     return LeastSquares(model, fit_popularity_week(known, config))
 

@@ -30,8 +30,7 @@ MAX_QUERY_EVENTS = 300
 class Neighbours(PersonalRecommender):
     """Scores ``sum over the user's events of weight × similarity[item, ·]``, then what sold last week.
 
-    The weight of an event is ``2 ** (-age_days / half_life_days)``; events older than ``days`` days have none, nor have
-    items that were not fitted. Only the user's 300 latest events count.
+    The weight of an event is ``2 ** (-age_days / half_life_days)``, 0 where it is older than ``days`` days.
     """
 
     name: str
@@ -58,10 +57,9 @@ class Neighbours(PersonalRecommender):
 def _covisitation(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
     """Return co-visitation: items that the same users buy in the same week.
 
-    A visit is one user's purchases of one week among the last 90 days; it counts at most 100 distinct items, the
-    latest. Weeks are seven days, counted back from ``known.day``. With ``n_ij`` visits that hold both i and j and
-    ``n_i`` that hold i, the similarity is the cosine ``n_ij / sqrt(n_i n_j)``, kept for the ``N_NEIGHBOURS`` largest of
-    each item. An item is similar to itself (cosine 1), so that repeat purchases count.
+    A visit is one user's purchases of one of the last weeks, seven days each, counted back from ``known.day``. With
+    ``n_ij`` visits that hold both i and j and ``n_i`` that hold i, the similarity is the cosine ``n_ij / sqrt(n_i
+    n_j)``. An item is similar to itself (cosine 1), so that repeat purchases count.
     """
     similarity = _nearest(_cosine_weights(_visits(known, COVISITATION_DAYS)), N_NEIGHBOURS)
     fallback = fit_popularity_week(known, config)
@@ -76,11 +74,7 @@ def _item_knn(known: Histories, config: Config, validation: Fold | None) -> Neig
 
 
 def nearest_by_cosine(known: Histories, n_neighbours: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the items (V, K) int32 whose buyers are most like those of each, and the cosines (V, K) float32.
-
-    With ``n_ij`` users who bought both and ``n_i`` who bought i, each counted once: ``n_ij / sqrt(n_i n_j)``. 0 where
-    fewer than ``n_neighbours`` K were bought with an item.
-    """
+    """Return the items (V, K) int32 whose buyers are most like those of each, and cosines float32; 0 after the last."""
     n_rows = known.log.n_items + 1
     nearest = _nearest(_cosine_weights(count_matrix(known, n_rows)), n_neighbours + 1).tocoo()
     pairs = Pairs(nearest.row, nearest.col, nearest.data, np.zeros(nearest.nnz, dtype=np.int64))

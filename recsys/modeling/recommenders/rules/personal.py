@@ -12,10 +12,7 @@ from recsys.modeling.recommenders.scored_pairs import MAX_EVENTS, Pairs, top_k, 
 
 
 class PersonalRecommender(ABC):
-    """A baseline that scores some items of each user above 0 and leaves the rest to popularity.
-
-    Items that are filled in get scores from -1 to 0 by their place in the popularity ranking, below all others.
-    """
+    """A baseline that scores some items of each user above 0; popularity fills in the rest, from -1 to 0."""
 
     name: str
     fallback: Popularity

@@ -16,16 +16,11 @@ from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
 
 #: Half-lives that are tried on the validation window, each about twice the last; the longest counts all alike.
 HALF_LIVES_DAYS: Final = (7.0, 15.0, 30.0, 60.0, 120.0, 240.0, 100_000.0)
-#: Length of the lists on which the half-life is chosen.
-CHOICE_K: Final = 12
 
 
 @dataclass(frozen=True)
 class Repeat(PersonalRecommender):
-    """Own past items by ``sum over purchases of 2 ** (-age_days / half_life_days)``, then what sold last week.
-
-    Equal scores are ordered by the last purchase, latest first.
-    """
+    """Own past items by ``sum over purchases of 2 ** (-age_days / half_life_days)``, then what sold last week."""
 
     half_life_days: float
     fallback: Popularity
@@ -39,15 +34,11 @@ class Repeat(PersonalRecommender):
 
 
 def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Repeat:
-    """Return the repeat rule with the half-life that is best on ``validation``, or the middle one without it.
-
-    The half-life is chosen by MAP@12 out of the whole catalogue, with what was known at the fold's day; of equals the
-    first.
-    """
+    """Return the repeat rule with the half-life of the best MAP@12 on ``validation``, or the middle one without it."""
     fallback = fit_popularity_week(known, config)
     if validation is None:
         return Repeat(HALF_LIVES_DAYS[len(HALF_LIVES_DAYS) // 2], fallback)
-    histories, k = validation.histories(known.log), min(CHOICE_K, known.log.n_items)
+    histories, k = validation.histories(known.log), min(12, known.log.n_items)
     fallback_then = fit_popularity_week(validation.everybody(known.log), config)
     candidates = Candidates(all_items(known.log.n_items))
 

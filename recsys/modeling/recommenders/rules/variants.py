@@ -23,9 +23,7 @@ class Variants(PersonalRecommender):
     """Own past items as the repeat rule orders them, then other variants of these products, then what sold last week.
 
     Variants are ordered by the sum of the repeat rule's scores of their product, those of one product by what sold last
-    week; variants that nobody bought that week are left to the filling.
-
-    Shapes: V = n_items + 1 at the fit, G products, n items that have one.
+    week. V = n_items + 1 at the fit, G products, n items that have one.
     """
 
     repeat: Repeat
@@ -53,7 +51,6 @@ class Variants(PersonalRecommender):
 
 
 def _variants(known: Histories, config: Config, validation: Fold | None) -> Variants:
-    """Return the rule for products that a column of the items tells apart."""
     log, column = known.log, config.baselines.variant_column
     if column not in log.items.columns:
         raise DataError(
