@@ -23,8 +23,8 @@ def bootstrap(
 ) -> np.ndarray:
     """Return means over customers (1 + R, F, M): as measured, then as they are on R redrawn sets of customers.
 
-    Shapes: F folds, M columns (one for each system and metric); of each fold Q distinct customers ``user_index`` (Q,)
-    and their ``values`` (Q, M). A value that is NaN is left out; the mean of none is NaN.
+    Of each of F folds: distinct customers ``user_index`` (Q,) and their ``values`` (Q, M), a column for each system and
+    metric. A value that is NaN is left out; the mean of none is NaN.
 
     >>> bootstrap([np.array([3, 8])], [np.array([[0.0], [1.0]])], 4)[0]
     array([[0.5]])

@@ -23,7 +23,7 @@ from recsys.evaluation.tables import continuation_rows
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.candidates import candidates_at
 from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
-from recsys.reports.page import PAGE_FILE as REPORT_FILE
+from recsys.reports.shell import REPORT_FILE
 from recsys.runs import Run, find_run
 from recsys.storage import replacing, require_absent, write_json, write_text
 

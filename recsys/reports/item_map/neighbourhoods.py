@@ -80,9 +80,8 @@ def measures(
 ) -> dict[str, float]:
     """Return all measures of vectors ``points`` (N, D) and their ``layout`` (N, 2) under stable names.
 
-    ``purity_<attribute>`` among the vectors, ``map_purity_<attribute>`` on the map, ``nmi_<attribute>``, and
-    ``trustworthiness``. ``categories`` names the category (N,) of each item by each attribute. The neighbours of
-    ``n_queried`` items, drawn by ``seed``, are looked at. Scale the vectors to length 1 for the cosine.
+    ``categories`` (N,) are those of the items by each attribute; the neighbours of ``n_queried`` items, drawn by
+    ``seed``, are looked at. Scale the vectors to length 1 for the cosine.
     """
     queried = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_queried])
     near, near_on_map = nearest(points, queried), nearest(layout, queried)
