@@ -34,7 +34,7 @@ class FoldLists:
 class Settings:
     """Which numbers are wanted.
 
-    A system in ``averages`` has no lists: its value for a customer is the mean of those of the systems named there, such
+    A system in ``averages`` has no lists: a customer's value is the mean of those of the systems named there, such
     as one decoder per seed. It stands before all others, paired with each.
     """
 
