@@ -196,7 +196,7 @@ def evaluate(
 
 
 class Model:
-    """A fitted system that can be asked, explained, continued, updated and saved. :func:`fit` and :func:`load` make it.
+    """A fitted system to be asked, explained, continued, updated and saved, which :func:`fit` and :func:`load` make.
 
     Frames come back in the kind in which the purchases came, ids with the dtype of their column.
     """
@@ -418,7 +418,6 @@ class Model:
         }
 
     def _reason_texts(self, histories: Histories, item: np.ndarray) -> pa.Array:
-        """Return a sentence for each item of lists (Q, K), flat."""
         table: pa.Table = self._able("reasons", "say why")(histories, item)
         user, rank = np.asarray(table[USER_ID].combine_chunks().indices), np.asarray(table[RANK])
         # An item has a row for each purchase that carried it, all with one text.
@@ -461,7 +460,6 @@ def _require(**given: object) -> None:
 
 
 def _names(argument: str, values: Iterable[str]) -> list[str]:
-    """Return the names in an argument; one alone is a list too."""
     names = [values] if isinstance(values, str) else list(values)
     for name in names:
         if not isinstance(name, str):

@@ -56,11 +56,7 @@ def bootstrap(
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float] | tuple[None, None]:
-    """Return the percentile interval that holds :data:`CONFIDENCE` of the means (R,) that are known; None without any.
-
-    >>> interval(np.full(9, 0.25))
-    (0.25, 0.25)
-    """
+    """Return the percentile interval that holds :data:`CONFIDENCE` of the means (R,) that are known, if any is."""
     known = resampled[np.isfinite(resampled)]
     if not len(known):
         return None, None

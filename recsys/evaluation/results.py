@@ -112,11 +112,6 @@ class Scores:
         return self.systems.get(DECODER, {}).get(f"hit_rate@{self.k}")
 
 
-def to_cell(value: float, bounds: tuple[float, float] | tuple[None, None] = (None, None)) -> Cell:
-    """Return a value with its interval as the file holds them."""
-    return {"value": value, "low": bounds[0], "high": bounds[1]}
-
-
 def load_scores(path: Path, run: str) -> Scores:
     """Return what the evaluation of ``run`` wrote to ``path``; RunError where it is missing or of another shape."""
     command = f"recsys evaluate --run {run}"

@@ -9,7 +9,7 @@ from recsys.evaluation.metrics import user_values
 from recsys.evaluation.metrics.base import hits_of
 from recsys.evaluation.metrics.coverage import catalogue_coverage_at_k
 from recsys.evaluation.metrics.novelty import novelty_at_k
-from recsys.evaluation.results import Cells, RunCells, to_cell
+from recsys.evaluation.results import Cell, Cells, RunCells
 from recsys.evaluation.splits import targets_left
 
 #: A system and a metric at a cutoff.
@@ -94,7 +94,6 @@ def _means(folds: list[FoldLists], settings: Settings) -> tuple[list[Column], np
 
 
 def _values(fold: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
-    """Return the values (Q,) of each column, averages first."""
     values: dict[Column, np.ndarray] = {}
     n_relevant = np.diff(fold.target_offsets)
     for system, items in fold.lists.items():
@@ -122,7 +121,8 @@ def _cells(columns: list[Column], means_RM: np.ndarray, coverage: dict[Column, f
             wanted.append((differences, means_RM[:, position[first, metric]] - means_RM[:, number]))
         for table, means in wanted:
             if np.isfinite(means[0]):
-                table.setdefault(system, {})[metric] = to_cell(float(means[0]), interval(means[1:]))
+                low, high = interval(means[1:])
+                table.setdefault(system, {})[metric] = Cell(value=float(means[0]), low=low, high=high)
     for (system, metric), share in coverage.items():
-        systems[system][metric] = to_cell(share)
+        systems[system][metric] = Cell(value=share, low=None, high=None)
     return {"systems": systems, "differences": differences}

@@ -1,8 +1,4 @@
-"""What may be learned from and what is asked: global time cutoffs, customer splits, leave-one-out.
-
-Every protocol yields the same thing, a :class:`Split`: for each user a flat position up to which events may be
-learned from, and folds, each with the position up to which a user's history is known, a date, and targets.
-"""
+"""What may be learned from and what is asked: every protocol (weekly, customers, leave-one-out) yields a Split."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,10 +18,7 @@ HELD_OUT_SEED: Final = 42
 
 @dataclass(frozen=True)
 class Fold:
-    """Users asked at a date, what is known of all users by then, and what the asked ones bought.
-
-    Shapes: U users of the data, Q users asked, n targets. Targets are distinct items per user, ascending.
-    """
+    """Q users asked at a date, what is known of all U users by then, and the n distinct items the asked ones bought."""
 
     name: str
     start_day: int  # the date asked; events of this day and later are not known
@@ -33,7 +26,7 @@ class Fold:
     history_end: np.ndarray  # (U,) int64: events offsets[u]:history_end[u] are known
     user_index: np.ndarray  # (Q,) int32, ascending: users with at least one target
     target_offsets: np.ndarray  # (Q+1,) int64
-    target_item: np.ndarray  # (n,) int32 item_index
+    target_item: np.ndarray  # (n,) int32 item_index, ascending within a user
 
     def histories(self, log: Purchases) -> Histories:
         """Return what is known of the fold's users at its day."""
@@ -176,7 +169,6 @@ def with_split_rules(data: DataConfig) -> DataConfig:
 
 
 def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray, items: np.ndarray) -> Fold:
-    """Return the fold of (user, item) pairs, sorted by user."""
     user_index, counts = np.unique(users, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Fold(name, start, end, known, user_index.astype(np.int32), offsets, items.astype(np.int32))

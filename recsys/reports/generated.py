@@ -67,11 +67,7 @@ class Continued:
 
 
 def load_continued(run: Run, data: Purchases) -> Continued | None:
-    """Return the continued histories of a run; None where ``recsys generate`` has not written any.
-
-    Raises:
-        DataError: the table cannot be read, or is of other customers or items than the data.
-    """
+    """Return the continued histories of a run, DataError where they are of other data; None where none are written."""
     path, split = run.report_folder / TABLE_FILE, run.config.split
     if not path.is_file() or not path.with_name(SETTINGS_FILE).is_file():
         return None

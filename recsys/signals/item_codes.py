@@ -44,7 +44,9 @@ class ItemCodes:
         # Groups are those of the column with the smallest that are large enough.
         large = [place for place, (_, met) in enumerate(columns) if met >= MIN_GROUP_SIZE]
         group = min(large, key=lambda place: columns[place][1], default=None)
-        chosen = _category_columns(columns)
+        # Categories are columns whose groups hold 2 items at least on average, and a tenth of all at most.
+        usable = [(met, place) for place, (_, met) in enumerate(columns) if 2 <= met <= len(attributes) / 10]
+        chosen = [place for _, place in sorted(usable)[:MAX_CATEGORIES]]
         return cls(
             attributes=attributes,
             groups=np.arange(len(attributes)) if group is None else columns[group][0],
@@ -131,15 +133,3 @@ def _groups(column: np.ndarray) -> tuple[np.ndarray, float]:
     own = -1 - np.arange(len(column))
     _, group, size = np.unique(np.where(column > 0, column, own), return_inverse=True, return_counts=True)
     return group.astype(np.int64), float(size[group].mean())
-
-
-def _category_columns(columns: list[tuple[np.ndarray, float]]) -> list[int]:
-    """Return the places of the ``columns`` with the smallest groups, at most ``MAX_CATEGORIES``, smallest first.
-
-    Of columns that group all items alike, the first. Groups hold 2 items at least on average, a tenth of all at most.
-    """
-    usable: dict[bytes, tuple[float, int]] = {}
-    for place, (group, met) in enumerate(columns):
-        if 2 <= met <= len(group) / 10:
-            usable.setdefault(group.tobytes(), (met, place))
-    return [place for _, place in sorted(usable.values())[:MAX_CATEGORIES]]

@@ -1,7 +1,7 @@
 """What a metric is, and what the files of this folder share.
 
-Shapes: U users, K length of a list, n targets. ``hits_UK`` says for each rank whether the item there was bought;
-``n_relevant_U`` how many distinct items the user bought, listed or not.
+``hits_UK`` says for each user and rank whether the item there was bought; ``n_relevant_U`` how many distinct items the
+user bought, listed or not.
 """
 
 from collections.abc import Callable
@@ -39,13 +39,10 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 def hits_of(lists_item_UK: np.ndarray, target_offsets: np.ndarray, target_item: np.ndarray) -> np.ndarray:
     """Return (U, K) bool: whether the item at each rank is one of the user's targets, at its first occurrence.
 
-    Lists are padded with 0, which is never a hit. Targets of row u are ``target_item[target_offsets[u]:target_offsets[u
-    + 1]]``, in any order.
+    Lists (U, K) are padded with 0, which is never a hit; targets are those of a ``Fold``, in any order within a user.
 
-    >>> lists = np.array([[7, 5, 7], [5, 9, 0]])
-    >>> hits_of(lists, np.array([0, 2, 3]), np.array([5, 7, 4])).astype(int)
-    array([[1, 1, 0],
-           [0, 0, 0]])
+    >>> hits_of(np.array([[7, 5, 7], [5, 9, 0]]), np.array([0, 2, 3]), np.array([5, 7, 4])).tolist()
+    [[True, True, False], [False, False, False]]
     """
     n_rows, length = lists_item_UK.shape
     if not lists_item_UK.size or not len(target_item):
