@@ -32,14 +32,11 @@ class FoldLists:
 
 @dataclass(frozen=True)
 class Settings:
-    """Which numbers are wanted.
-
-    A system in ``averages`` has no lists: a customer's value is the mean of those of the systems named there, such
-    as one decoder per seed. It stands before all others, paired with each.
-    """
+    """Which numbers are wanted."""
 
     cutoffs: tuple[int, ...]
     n_resamples: int
+    #: Systems without lists, each before all others: the mean, by customer, of those named, such as a decoder per seed.
     averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -22,8 +22,8 @@ from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import continuation_rows
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.candidates import candidates_at
-from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
-from recsys.reports.shell import REPORT_FILE
+from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, load_continued
+from recsys.reports.shell import REPORT_FILE, fill
 from recsys.runs import Run, find_run
 from recsys.storage import replacing, require_absent, write_json, write_text
 
@@ -129,7 +129,8 @@ def generate(
     write_json(settings, request | {"ended_by_the_decoder": int(continued.ended.sum())})
     section = load_continued(found, data)
     if section is not None:  # None without a table, which was written just now
-        write_text(page, build_page(found, section, date.today()))
+        today = date.today().isoformat()
+        write_text(page, fill("generated.html.j2", run=found, continued=section, today=today, file=TABLE_FILE))
     return page
 
 

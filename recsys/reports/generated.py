@@ -1,7 +1,6 @@
 """Continued histories as a page shows them: customers one by one, and whether all of them together look real."""
 
 from dataclasses import dataclass
-from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from recsys.reports import figures
 from recsys.reports.customers import Shown, beside, draw_across
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import MISSING, Attribute
-from recsys.reports.shell import Chart, draw_chart, fill
+from recsys.reports.shell import Chart, draw_chart
 from recsys.runs import Run
 from recsys.signals.sales import Sales
 from recsys.storage import read_json
@@ -108,11 +107,6 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
         charts=_charts(series, category),
         people=_people(data, cut.known_end, user_index, generated, real, run.config.seed),
     )
-
-
-def build_page(run: Run, continued: Continued, today: date) -> str:
-    """Return the HTML of the page of continued histories alone."""
-    return fill("generated.html.j2", run=run, continued=continued, today=today.isoformat(), file=TABLE_FILE)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

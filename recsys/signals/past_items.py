@@ -60,9 +60,8 @@ def past_items(
     """Return what the user of each query bought before, item by item, out of ``log`` up to flat positions ``end`` (Q,).
 
     All known events are before the query's ``day`` (Q,); ``snapshots`` are of these days. Counts enter as logarithms,
-    ages in log-days divided by 4. What begins with ``group`` sums over the user's past items of the same group. With
-    ``promoted`` (E + 1, K), of ``Promotions.sums``, there follows how much the item was promoted when the user bought
-    it, and everything the user bought, on average.
+    ages in log-days divided by 4. What begins with ``group`` sums over the user's past items of the same group. Last
+    come, from ``promoted`` (E + 1, K) of ``Promotions.sums``, the mean promotion of the item's and of all purchases.
     """
     n_rows = log.n_items + 1
     begin = log.offsets[user_index]

@@ -1,8 +1,5 @@
 """What a model reads of users at a day: sequences of their newest events, and summaries of their whole histories.
 
-Queries are made once for a chunk of users, from snapshots and histories, wherever these come from: a log, a data frame,
-a request. :mod:`recsys.modeling.decoder.inputs` makes tensors of them.
-
 Shapes: B sequences, T positions, Q queries, S distinct days, P past items, R categories, C co-purchases of all queries
 together; V = n_items + 1 rows of the catalogue, F features of each table.
 """

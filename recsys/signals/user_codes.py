@@ -1,8 +1,4 @@
-"""What the user table says of users, as codes of its columns: age band, membership, postal area and the like.
-
-The table stands beside the purchases and has no dates; like the item table it is taken to be known before any cut, for
-users who have not bought yet as well. No purchase has a part in a code.
-"""
+"""What the user table says of users, as codes of its columns; having no dates, it is taken as known before any cut."""
 
 from dataclasses import dataclass
 from typing import Any, Self

@@ -28,8 +28,7 @@ _N_QUERIED = 1_000
 class VectorSource:
     """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model."""
 
-    #: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,); of all
-    #: items where ``rows`` is None.
+    #: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,), else all.
     of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
     #: Returns those of a text transformer that has learned nothing yet.
     untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]

@@ -1,7 +1,7 @@
 """Vectors of items → points on a plane and in space, by t-SNE; kept as a table, since it takes minutes.
 
-t-SNE puts near one another what is near among the vectors; distances between far groups, and sizes of groups, say
-nothing. (van der Maaten and Hinton, 2008, Visualizing data using t-SNE; openTSNE: Poličar et al., 2024.)
+Distances between far groups, and sizes of groups, say nothing. (van der Maaten and Hinton, 2008, Visualizing data
+using t-SNE; openTSNE: Poličar et al., 2024.)
 """
 
 import hashlib
