@@ -174,18 +174,8 @@ def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray,
     return Fold(name, start, end, known, user_index.astype(np.int32), offsets, items.astype(np.int32))
 
 
-@dataclass(frozen=True)
-class HistoriesToContinue:
-    """Histories of Q users that a decoder may go on with: events ``offsets[u]:known_end[u]``, and how they went on."""
-
-    day: int  # the date asked; where the protocol knows none, the last one of the data
-    user_index: np.ndarray  # (Q,) int32, ascending
-    known_end: np.ndarray  # (U,) int64
-    real_end: np.ndarray  # (U,) int64; events up to here came after
-
-
-def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToContinue:
-    """Return the customers of the last test fold, cut at its date; DataError where nothing is held out.
+def histories_to_continue(data: Purchases, config: SplitConfig) -> tuple[Fold, np.ndarray]:
+    """Return the last test fold, and the flat position (U,) up to which its histories really went on.
 
     Customers that were held out whole are cut in the middle of their history, the larger half known.
     """
@@ -193,10 +183,11 @@ def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToCo
     if not tests:
         raise DataError("nothing is held out (split.n_folds is 0), so no history has a known end to go on from")
     fold = tests[-1]
-    known_end = fold.history_end.copy()
     if config.protocol == "weekly":
-        return HistoriesToContinue(fold.start_day, fold.user_index, known_end, data.ends_before(fold.end_day))
+        return fold, data.ends_before(fold.end_day)
     if config.protocol == "customers":
         begin, end = data.offsets[fold.user_index], data.offsets[fold.user_index + 1]
+        known_end = fold.history_end.copy()
         known_end[fold.user_index] = end - (end - begin) // 2
-    return HistoriesToContinue(fold.start_day, fold.user_index, known_end, data.offsets[1:].copy())
+        fold = replace(fold, history_end=known_end)
+    return fold, data.offsets[1:]

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import typer
 
 from recsys.console import ForceOption, RunOption, progress, run, talk
-from recsys.data.purchases import Histories
 from recsys.errors import UsageError
 from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import continuation_rows
@@ -110,19 +109,18 @@ def generate(
         require_absent(path, force=force)
     data = found.open_data()
     decoder = import_module("recsys.modeling.families").load_decoder(found, data)
-    unfinished = histories_to_continue(data, found.config.split)
-    drawn = np.random.default_rng(seed).permutation(len(unfinished.user_index))[:n_customers]
-    users = unfinished.user_index[np.sort(drawn)]
-    allowed = candidates_at(data, unfinished.day, found.config.predict.sold_within_days)
-    histories = Histories(data, users, unfinished.known_end[users], unfinished.day)
+    fold, _ = histories_to_continue(data, found.config.split)
+    drawn = np.random.default_rng(seed).permutation(len(fold.user_index))[:n_customers]
+    histories = fold.histories(data).of(np.sort(drawn))
+    allowed = candidates_at(data, fold.start_day, found.config.predict.sold_within_days)
     with progress() as bar:
-        task = bar.add_task("continuing histories", total=len(users))
+        task = bar.add_task("continuing histories", total=len(histories))
         continued = import_module("recsys.modeling.generation.generate").continue_histories(
             decoder, histories, max_items, sampling, allowed, seed=seed, advance=partial(bar.advance, task)
         )
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
-        pq.write_table(continuation_rows(data, users, continued.item, continued.log_probability), aside)
+        pq.write_table(continuation_rows(data, histories.user_index, continued.item, continued.log_probability), aside)
     request = asdict(sampling) | {"max_items": max_items, "seed": seed}
     if sampling.method == "greedy":
         request = {name: value for name, value in request.items() if name not in ("temperature", "top_k", "top_p")}
