@@ -25,9 +25,6 @@ def bootstrap(
 
     Of each of F folds: distinct customers ``user_index`` (Q,) and their ``values`` (Q, M), a column for each system and
     metric. A value that is NaN is left out; the mean of none is NaN.
-
-    >>> bootstrap([np.array([3, 8])], [np.array([[0.0], [1.0]])], 4)[0]
-    array([[0.5]])
     """
     everyone = np.unique(np.concatenate(user_index))
     position = [np.searchsorted(everyone, users) for users in user_index]

@@ -47,11 +47,7 @@ def system(name: str) -> Term:
 
 
 def segment(name: str) -> Term:
-    """Return what a segment is called and which customers or purchases it holds.
-
-    >>> segment("history_10-49").name
-    '10 to 49 purchases before'
-    """
+    """Return what a segment is called and which customers or purchases it holds."""
     span = re.fullmatch(r"history_(\d+)(?:-(\d+)|\+)", name)
     if span:
         low, high = span.groups()

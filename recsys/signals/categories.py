@@ -38,9 +38,6 @@ def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarra
     From the coarsest category to the finest, each the mean over its items, drawn towards the category before it, the
     coarsest towards the mean of everything ("Data analysis using Stein's estimator", Efron and Morris 1975, but by a
     fixed weight). A code of 0 says nothing.
-
-    >>> sold_by_category(np.array([0, 6, 0, 0]), np.array([[0], [1], [1], [0]])).round(2).tolist()
-    [2.0, 2.5, 2.5, 2.0]
     """
     expected_V = np.full(len(sold_V), sold_V[1:].mean() if len(sold_V) > 1 else 0.0)
     for code_V in categories_VC.T[::-1]:

@@ -75,9 +75,6 @@ def against_average(sold: np.ndarray) -> np.ndarray:
     """Return how much more than the average item each sold (V,), as a logarithm; one sale is added to all.
 
     So neither a busy week nor a log that has only begun moves all items at once.
-
-    >>> against_average(np.array([0, 0, 3, 0])).round(2).tolist()  # row 0 is padding; the mean of 1, 4, 1 is 2
-    [-0.69, -0.69, 0.69, -0.69]
     """
     more: np.ndarray = np.log1p(sold) - np.log1p(sold[1:].sum() / max(len(sold) - 1, 1))
     return more

@@ -6,7 +6,11 @@ from recsys.evaluation.metrics.base import Metric, ratio
 
 
 def hit_rate_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) -> np.ndarray:
-    """Return (U,) 1 where at least one of the first ``k`` items was bought, else 0."""
+    """Return (U,) 1 where at least one of the first ``k`` items was bought, else 0.
+
+    >>> hit_rate_at_k(np.array([[False, True], [True, True]]), np.array([1, 2]), 1)
+    array([0., 1.])
+    """
     return ratio(hits_UK[:, :k].any(axis=1).astype(float), n_relevant_U > 0)
 
 
