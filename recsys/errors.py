@@ -33,11 +33,7 @@ class OutputExistsError(UsageError):
 
 
 def nearest(name: object, known: Iterable[object]) -> str | None:
-    """Return which of the ``known`` names is written most like ``name``, whatever the case; None where none is.
-
-    >>> nearest("Wdith", ["width", "n_layers"])
-    'width'
-    """
+    """Return which of the ``known`` names is written most like ``name``, whatever the case; None where none is."""
     lower = {str(each).lower(): str(each) for each in known}
     close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
     return lower[close[0]] if close else None

@@ -81,21 +81,18 @@ def fit(
     settings: Mapping[str, object] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> "Model":
-    """Return ``system`` fitted to the purchases of a shop, as ``recsys train`` would.
+    """Return ``system`` fitted to a shop's purchases, as ``recsys train`` would.
+
+    ConfigError: there is no such system, or a setting does not fit. DataError: the purchases are too few or too short.
 
     Args:
         shop: the purchases.
         system: decoder, or a rule or classical model: repeat, als, item_knn, popularity, …
         epochs: passes over the purchases at most; ``training.epochs`` by default.
         seed: of all random numbers.
-        until: validation holds out the test windows and the window before them, by which the best epoch is chosen;
-            end learns from everything and keeps the last epoch, for serving.
+        until: validation holds out the test windows, and one before to choose an epoch; end, for serving, nothing.
         settings: other settings, as ``recsys train --set`` takes them, such as ``{"model.width": 32}``.
         progress: called with the number of steps done, and of all.
-
-    Raises:
-        ConfigError: there is no such system, or a setting does not fit.
-        DataError: the purchases are too few or too short for what is asked.
     """
     settings = {} if settings is None else settings
     _require(shop=shop, system=system, settings=settings, progress=progress)
@@ -123,9 +120,7 @@ def fit(
 def load(folder: str | Path) -> "Model":
     """Open a model that was saved to ``folder``, or a run of ``recsys train``.
 
-    Raises:
-        RunError: the folder holds no model, or a part of it is damaged.
-        DataError: its histories are not where they were.
+    A RunError says that there is none, or that it is damaged; a DataError that its histories are gone.
     """
     _require(folder=folder)
     folder = Path(folder)
@@ -158,14 +153,9 @@ def evaluate(
 
     ``shop`` are the purchases that the model knows, or newer ones. Each of the last ``folds`` windows of
     ``split.horizon_days`` is asked for at its first day; rules are fitted to what was known then. ``metrics`` are names
-    such as ``map@12``, all that are computed by default.
-
-    Returns:
-        A frame with ``system, metric, value, low, high, difference, difference_low, difference_high, n_users``:
-        paired bootstrap intervals over users, differences of the model minus the system of the row.
-
-    Raises:
-        UsageError: the model has learned from one of the windows.
+    such as ``map@12``, all by default. The frame holds ``system, metric, value, low, high, difference, difference_low,
+    difference_high, n_users``: paired bootstrap intervals over users, and the model minus the system of the row. A
+    UsageError says that the model has learned from one of the windows.
     """
     _require(model=model, shop=shop, beside=beside, metrics=metrics)
     beside, asked = _names("beside", beside), _names("metrics", metrics)
@@ -206,7 +196,7 @@ def evaluate(
 
 
 class Model:
-    """A fitted system that can be asked, explained, continued, updated and saved. :func:`fit` and :func:`load` make it.
+    """A fitted system to be asked, explained, continued, updated and saved, which :func:`fit` and :func:`load` make.
 
     Frames come back in the kind in which the purchases came, ids with the dtype of their column.
     """
@@ -244,7 +234,10 @@ class Model:
         exclude_seen: bool | None = None,
         reasons: bool = False,
     ) -> Frame:
-        """Return the ``k`` best items for each of ``users``, or for somebody with the ``history`` given.
+        """Return the ``k`` best items a user: a frame of user, ``rank`` from 1, item, ``score`` and maybe ``reason``.
+
+        DataError: an id is not known, or fewer than ``k`` items may be recommended. UsageError: users and a history are
+        both given, or the system cannot say why.
 
         Args:
             users: ids; everybody by default.
@@ -254,14 +247,7 @@ class Model:
             candidates: ids of the only items that may be recommended.
             exclude: ids of items that are never recommended.
             exclude_seen: whether to leave out what a user has bought; ``predict.exclude_seen`` by default.
-            reasons: whether to say in a column ``reason`` why each item is recommended.
-
-        Returns:
-            A frame with the user, ``rank`` from 1, the item, ``score`` and perhaps ``reason``.
-
-        Raises:
-            DataError: an id is not known, or fewer than ``k`` items may be recommended.
-            UsageError: users and a history are both given, or the system cannot say why.
+            reasons: whether to say why each item is recommended.
         """
         histories = self._histories(users, history, date)
         lists = self._lists(histories, k, candidates, exclude, exclude_seen)
@@ -273,9 +259,7 @@ class Model:
     def similar_items(self, item: Ids, k: int = 10) -> Frame:
         """Return the ``k`` items most like ``item`` by the decoder's item vectors: the item, ``rank`` and ``score``.
 
-        Raises:
-            DataError: the item is not known.
-            UsageError: the system knows no likeness of items.
+        UsageError: the system knows no likeness of items.
         """
         index = int(known_items(id_texts([item], "the item"), self.log, "similar_items")[0])
         score_V = self._able("similar", "say which items are alike")(index)
@@ -288,11 +272,7 @@ class Model:
     def explain(self, user: Ids, k: int = 3, *, date: Day | None = None) -> Frame:
         """Return why the ``k`` best items are recommended to ``user``: a row for each purchase that carried one.
 
-        The columns are those of the reasons table of :mod:`recsys.schema`.
-
-        Raises:
-            DataError: the user is not known.
-            UsageError: the system cannot say why.
+        The columns are those of the reasons table of :mod:`recsys.schema`. UsageError: the system cannot say why.
         """
         histories = self._histories(user, None, date)
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
@@ -317,9 +297,7 @@ class Model:
     ) -> Frame:
         """Return how the user's history may go on: the user, ``place`` from 1, the item, ``log_probability``.
 
-        Raises:
-            DataError: the user is not known.
-            UsageError: the system continues no histories, or ``n`` items do not fit.
+        UsageError: the system continues no histories, or ``n`` items do not fit.
         """
         if method not in ("sample", "greedy"):
             raise UsageError(f"method is {method!r}; expected sample or greedy")
@@ -336,9 +314,7 @@ class Model:
         """Take newer purchases into histories and sales, without training, and return this model.
 
         New users and items enter at once, items by the attributes in ``items``. A frame without a row changes nothing.
-
-        Raises:
-            DataError: as :meth:`Purchases.from_frame`.
+        Errors are those of :meth:`Purchases.from_frame`.
         """
         if isinstance(events, Purchases) or not is_empty(events, "the frame of purchases"):
             self.system = self.system.extended(self.log.extended(events, items=items, users=users))
@@ -347,10 +323,8 @@ class Model:
     def save(self, folder: str | Path, *, histories: bool = True, force: bool = False) -> None:
         """Write the model to ``folder``, whole or not at all: weights, settings, snapshot, histories and a card.
 
-        Without ``histories`` it knows no users, only items, and is asked about histories that are given.
-
-        Raises:
-            OutputExistsError: the folder exists and ``force`` is false.
+        Without ``histories`` it knows no users, only items, and is asked about histories that are given. An
+        OutputExistsError says that the folder exists, if ``force`` is false.
         """
         _require(folder=folder)
         folder = Path(folder)
@@ -442,7 +416,6 @@ class Model:
         }
 
     def _reason_texts(self, histories: Histories, item: np.ndarray) -> pa.Array:
-        """Return a sentence for each item of lists (Q, K), flat."""
         table: pa.Table = self._able("reasons", "say why")(histories, item)
         user, rank = np.asarray(table[USER_ID].combine_chunks().indices), np.asarray(table[RANK])
         # An item has a row for each purchase that carried it, all with one text.
@@ -485,7 +458,6 @@ def _require(**given: object) -> None:
 
 
 def _names(argument: str, values: Iterable[str]) -> list[str]:
-    """Return the names in an argument; one alone is a list too."""
     names = [values] if isinstance(values, str) else list(values)
     for name in names:
         if not isinstance(name, str):

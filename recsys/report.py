@@ -1,7 +1,9 @@
 """Write one self-contained HTML page about a run: ``recsys report --run R``."""
 
+from collections.abc import Sequence
 from datetime import date
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Annotated
 
 import numpy as np
@@ -9,13 +11,16 @@ import typer
 
 from recsys.console import ForceOption, RunOption, run, talk
 from recsys.data.purchases import Purchases
-from recsys.evaluation.results import METRICS_FILE, load_scores
+from recsys.evaluation.results import METRICS_FILE, Scores, load_scores
 from recsys.evaluation.splits import Fold, make_split
-from recsys.reports.charts import read_log
-from recsys.reports.customers import Why, load_customers
-from recsys.reports.page import PAGE_FILE, build_page
-from recsys.runs import LOG_FILE, Run, find_run
-from recsys.storage import require_absent, write_text
+from recsys.reports import sections
+from recsys.reports.charts import Log, read_log
+from recsys.reports.customers import Gallery, Why, load_customers
+from recsys.reports.glossary import verdict, windows
+from recsys.reports.sections.base import Context
+from recsys.reports.shell import REPORT_FILE, fill
+from recsys.runs import CHOICE_FILE, LOG_FILE, Run, find_run
+from recsys.storage import read_json, require_absent, write_text
 
 app = typer.Typer()
 
@@ -34,7 +39,7 @@ def main(
 ) -> None:
     """Write reports/<run>/index.html: one page that opens from disk, made to be shown to whoever runs the shop."""
     found = find_run(run_name)
-    path = found.report_folder / PAGE_FILE
+    path = found.report_folder / REPORT_FILE
     require_absent(path, force=force)
     scores = load_scores(found.report_folder / METRICS_FILE, found.name)
     log = read_log(found.folder / LOG_FILE)
@@ -45,6 +50,31 @@ def main(
     write_text(path, build_page(found, data, scores, log, gallery, date.today(), others))
     talk.print(f"Report written; open it in a browser ({path.stat().st_size / 1e6:.1f} MB, works offline):")
     typer.echo(path)
+
+
+def build_page(
+    run: Run, data: Purchases, scores: Scores, log: Log, gallery: Gallery, today: date, beside: Sequence[Run] = ()
+) -> str:
+    """Return the HTML of a run's report: a headline, key figures, and the sections that have something to show."""
+    context = Context(run, data, scores, log, gallery, today, beside)
+    files = [import_module(f"{sections.__name__}.{module.name}") for module in iter_modules(sections.__path__)]
+    found = [file.SECTION for file in files if hasattr(file, "SECTION")]
+    shown = [
+        (section, section.heading(context) if section.heading else section.title, html)
+        for section in sorted(found, key=lambda section: (section.position, section.name))
+        if (html := section.render(context)) is not None
+    ]
+    return fill(
+        "report.html.j2",
+        run=run,
+        data=data,
+        scores=scores,
+        verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
+        today=today.isoformat(),
+        sections=shown,
+        choice=read_json(choice) if (choice := run.report_folder / CHOICE_FILE).is_file() else None,
+        file=METRICS_FILE,
+    )
 
 
 def _why(run: Run, log: Purchases) -> Why | None:

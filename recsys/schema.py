@@ -5,10 +5,8 @@ Raw tables (a source returns them, the engine validates them)
         ``user_id`` string · ``item_id`` string · ``time`` string (``YYYY-MM-DD``, optionally followed by
         ``[T ]HH:MM[:SS[.fff]]``), Date or Datetime · optional ``price``, ``quantity`` (string or number) ·
         optional ``channel``, ``basket_id`` (string or integer)
-    items
-        ``item_id`` string · any further columns are attributes, kept as they are
-    users
-        ``user_id`` string · any further columns are attributes, kept as they are
+    items, users
+        ``item_id``, ``user_id`` string · any further columns are attributes, kept as they are
     promotions (optional: what was planned before its days, see :mod:`recsys.signals.promotions`)
         ``item_id`` string · ``start``, ``end`` date, the last day included · ``medium`` string · ``share`` number, of
         the places that sell, above 0 and at most 1

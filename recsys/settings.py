@@ -24,11 +24,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 def validated(
     settings: dict[str, Any], section: type[AnySection], origin: str, command_line: dict[str, Any] | None = None
 ) -> AnySection:
-    """Return ``settings`` as a ``section``.
-
-    A ConfigError says which key is unknown (with the nearest known one) or which value does not fit, and whether it
-    comes from ``origin`` or the ``command_line``.
-    """
+    """Return ``settings`` as a ``section``; a ConfigError says what does not fit, and where it came from."""
     try:
         return section.model_validate(settings)
     except ValidationError as error:
@@ -62,7 +58,6 @@ _EXPECTED = {
 
 
 def _section_at(section: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel]:
-    """Return the section within ``section`` that holds the key ``place`` leads to."""
     for part in place:
         if isinstance(part, str):
             annotation = section.model_fields[part].annotation
@@ -72,7 +67,7 @@ def _section_at(section: type[BaseModel], place: tuple[str | int, ...]) -> type[
 
 
 def _holds(settings: Any, keys: tuple[str | int, ...]) -> bool:  # noqa: ANN401 - a value of a configuration
-    """Return whether ``settings`` say something at the place that ``keys`` name, or at one that holds it."""
+    """Return whether ``settings`` say something at ``keys``, or at a place that holds them."""
     for key in keys:
         if not isinstance(settings, dict):
             return True
@@ -127,7 +122,6 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
 
 
 def _put(settings: dict[str, Any], key: str, value: Any, origin: str) -> None:  # noqa: ANN401 - a value of YAML
-    """Write ``value`` under a dotted ``key`` into nested ``settings``."""
     *parents, leaf = key.split(".")
     for parent in parents:
         settings = settings.setdefault(parent, {})

@@ -84,15 +84,15 @@ def test_the_summary_of_an_item_is_that_of_the_past_items_that_it_is_bought_with
     users = np.arange(60)
     past, lifts = past_and_lifts(data, users, data.ends_before(day), np.full(60, day))
     together, lift = co_purchases(past, lifts, np.full(60, day)), lifts[day].toarray()
-    assert len(together.item) > 60
-    assert np.array_equal(np.lexsort((together.item, together.query)), np.arange(len(together.item)))
+    assert len(together.code) > 60
+    assert np.array_equal(np.lexsort((together.code, together.query)), np.arange(len(together.code)))
     column = {name: together.features[:, place] for place, name in enumerate(CO_PURCHASE_FEATURES)}
     for user in (0, 7, 31):
         own = past.item[past.query == user]
         mine = together.query == user
         raises = lift[own] > 0
-        assert together.item[mine].tolist() == np.flatnonzero(raises.any(0)).tolist()
-        items = together.item[mine]
+        assert together.code[mine].tolist() == np.flatnonzero(raises.any(0)).tolist()
+        items = together.code[mine]
         np.testing.assert_allclose(column["past_items"][mine], np.log1p(raises.sum(0)[items]), rtol=1e-5)
         np.testing.assert_allclose(column["highest_lift"][mine], np.log1p(lift[own].max(0)[items]), rtol=1e-5)
         decayed = np.array([sum(2 ** (-(day - data.day[e]) / 60) for e in bought(data, user, i, day)) for i in own])
@@ -116,7 +116,7 @@ def test_a_user_alone_has_the_co_purchases_that_it_has_among_others(tmp_path):
         past, lifts = past_and_lifts(data, np.array([user]), end[[user]], day[[user]])
         alone = co_purchases(past, lifts, day[[user]])
         mine = together.query == user
-        assert np.array_equal(together.item[mine], alone.item)
+        assert np.array_equal(together.code[mine], alone.code)
         np.testing.assert_allclose(together.features[mine], alone.features, rtol=1e-5)
 
 
@@ -127,4 +127,4 @@ def test_without_a_past_nothing_is_bought_together_with_it(tmp_path):
     assert co_purchases(past, lifts, nobody).features.shape == no_co_purchases().features.shape
     new = np.array([0])
     past, lifts = past_and_lifts(data, new, data.offsets[new], day)
-    assert len(co_purchases(past, lifts, day).item) == 0
+    assert len(co_purchases(past, lifts, day).code) == 0

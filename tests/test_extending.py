@@ -24,10 +24,10 @@ from recsys.modeling.decoder.components import component_classes
 from recsys.modeling.recommenders.candidates import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model, signals_of
 from recsys.modeling.recommenders.registry import collect_systems
+from recsys.report import build_page
 from recsys.reports import glossary
 from recsys.reports.charts import read_log
 from recsys.reports.customers import load_customers
-from recsys.reports.page import build_page
 from recsys.runs import find_run
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"

@@ -53,7 +53,7 @@ def choice_for(run, **options):
 def test_it_writes_a_table_its_settings_and_a_page(trained, data):
     page = generate(trained, choice_for(trained), max_items=5, n_customers=15)
     table = pq.read_table(trained.report_folder / "generated.parquet").to_pydict()
-    asked = histories_to_continue(data, trained.config.split)
+    asked, _ = histories_to_continue(data, trained.config.split)
     known = {data.user_ids[int(user)].as_py() for user in asked.user_index}
     assert set(table["user_id"]) <= known
     assert len(set(table["user_id"])) == min(15, len(known))
@@ -83,13 +83,13 @@ def test_equal_commands_write_equal_tables_and_none_replaces_another_unasked(tra
 def test_the_page_shows_what_was_really_bought_next(trained, data):
     generate(trained, choice_for(trained, method="greedy"), max_items=6, n_customers=10_000)
     shown = load_continued(trained, data)
-    asked = histories_to_continue(data, trained.config.split)
+    asked, real_end = histories_to_continue(data, trained.config.split)
     assert shown.n_customers == len(asked.user_index)
     by_id = {data.user_ids[int(user)].as_py(): int(user) for user in asked.user_index}
     assert len(shown.people) == min(20, len(by_id))
     for person in shown.people:
         user = by_id[person.id]
-        begin, cut, end = data.offsets[user], asked.known_end[user], asked.real_end[user]
+        begin, cut, end = data.offsets[user], asked.history_end[user], real_end[user]
         assert person.n_known == cut - begin
         after = [data.item_ids[int(item) - 1].as_py() for item in data.item[cut:end]]
         if trained.name == "ours":
@@ -154,7 +154,7 @@ def test_settings_that_cannot_be_are_refused_in_one_line(trained, data, settings
 @pytest.mark.parametrize("place", [[1, 1], [1, 3], [0, 1], [1, None], ["a", "b"], [1.5, 2.0]])
 def test_places_that_cannot_be_are_refused_in_one_line(trained, data, place):
     generate(trained, choice_for(trained), max_items=4)
-    user = data.user_ids[int(histories_to_continue(data, trained.config.split).user_index[0])].as_py()
+    user = data.user_ids[int(histories_to_continue(data, trained.config.split)[0].user_index[0])].as_py()
     rows = {"user_id": [user] * 2, "place": place, "item_id": data.item_ids.to_pylist()[:2]}
     pq.write_table(pa.table(rows), trained.report_folder / "generated.parquet")
     with pytest.raises(DataError, match="place"):
@@ -162,17 +162,17 @@ def test_places_that_cannot_be_are_refused_in_one_line(trained, data, place):
 
 
 def test_histories_are_cut_where_the_protocol_says(data):
-    weekly = histories_to_continue(data, SplitConfig(n_folds=2))
-    assert weekly.day == data.last_day - 6
+    weekly, real_end = histories_to_continue(data, SplitConfig(n_folds=2))
+    assert weekly.start_day == data.last_day - 6
     for user in weekly.user_index:
         days = data.day[data.offsets[user] : data.offsets[user + 1]]
-        assert weekly.known_end[user] == data.offsets[user] + (days < weekly.day).sum()
-        assert weekly.real_end[user] > weekly.known_end[user]
-    halved = histories_to_continue(data, SplitConfig(protocol="customers"))
-    n_known = (halved.known_end - data.offsets[:-1])[halved.user_index]
-    n_after = (halved.real_end - halved.known_end)[halved.user_index]
+        assert weekly.history_end[user] == data.offsets[user] + (days < weekly.start_day).sum()
+        assert real_end[user] > weekly.history_end[user]
+    halved, real_end = histories_to_continue(data, SplitConfig(protocol="customers"))
+    n_known = (halved.history_end - data.offsets[:-1])[halved.user_index]
+    n_after = (real_end - halved.history_end)[halved.user_index]
     assert set(np.unique(n_known - n_after)) <= {0, 1}
-    last = histories_to_continue(data, SplitConfig(protocol="leave_one_out"))
-    assert ((last.real_end - last.known_end)[last.user_index] == 1).all()
+    last, real_end = histories_to_continue(data, SplitConfig(protocol="leave_one_out"))
+    assert ((real_end - last.history_end)[last.user_index] == 1).all()
     with pytest.raises(DataError, match="n_folds is 0"):
         histories_to_continue(data, SplitConfig(n_folds=0))

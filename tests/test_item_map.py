@@ -260,7 +260,6 @@ def test_the_command_writes_points_pictures_a_page_and_a_table_and_says_where(ru
     assert set(rows) >= {"items", "random", "items, all items"}
     assert rows["items"]["purity_product_type_name"] > 0.95 > 0.6 > rows["random"]["purity_product_type_name"]
     assert rows["items, all items"]["n_items"] == N_ITEMS
-    assert Path("reports/shop/map-quality.csv").read_text().startswith("embeddings,n_items,purity_product_type_name")
 
 
 def test_points_of_the_same_vectors_are_not_computed_again(run, monkeypatch):

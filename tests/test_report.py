@@ -19,10 +19,10 @@ from recsys.data.purchases import open_purchases
 from recsys.errors import OutputExistsError, RunError
 from recsys.evaluation.results import load_scores
 from recsys.evaluation.splits import make_split
+from recsys.report import build_page
 from recsys.reports import charts
 from recsys.reports.customers import choose_customers, load_customers
 from recsys.reports.glossary import windows
-from recsys.reports.page import build_page
 from recsys.reports.sections.again import commands
 from recsys.reports.sections.data import source_note
 from recsys.reports.sections.method import protocol

@@ -23,11 +23,8 @@ def bootstrap(
 ) -> np.ndarray:
     """Return means over customers (1 + R, F, M): as measured, then as they are on R redrawn sets of customers.
 
-    Shapes: F folds, M columns (one for each system and metric); of each fold Q distinct customers ``user_index`` (Q,)
-    and their ``values`` (Q, M). A value that is NaN is left out; the mean of none is NaN.
-
-    >>> bootstrap([np.array([3, 8])], [np.array([[0.0], [1.0]])], 4)[0]
-    array([[0.5]])
+    Of each of F folds: distinct customers ``user_index`` (Q,) and their ``values`` (Q, M), a column for each system and
+    metric. A value that is NaN is left out; the mean of none is NaN.
     """
     everyone = np.unique(np.concatenate(user_index))
     position = [np.searchsorted(everyone, users) for users in user_index]
@@ -56,11 +53,7 @@ def bootstrap(
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float] | tuple[None, None]:
-    """Return the percentile interval that holds :data:`CONFIDENCE` of the means (R,) that are known; None without any.
-
-    >>> interval(np.full(9, 0.25))
-    (0.25, 0.25)
-    """
+    """Return the percentile interval that holds :data:`CONFIDENCE` of the means (R,) that are known, if any is."""
     known = resampled[np.isfinite(resampled)]
     if not len(known):
         return None, None

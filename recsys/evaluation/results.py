@@ -9,9 +9,9 @@ The file's stable shape::
      "segments": {"<segment>": {"<system>": {…}}},
      "segment_sizes": {"<segment>": n}}
 
-``low`` and ``high`` may be absent or null where a metric has no interval. In a file that is read, only ``systems``,
-``folds`` and their ``systems`` must be there; further keys are left alone. Each fold of a backtest also says whose
-weights were asked (``run``), and the first day that they have not learned from (``learned_before``).
+``low`` and ``high`` may be absent or null where a metric has no interval. Of a file that is read, only ``systems``,
+``folds`` and their ``systems`` must be there. Each fold of a backtest also says whose weights were asked (``run``), and
+the first day that they have not learned from (``learned_before``).
 """
 
 from dataclasses import dataclass, field
@@ -58,10 +58,8 @@ class Interval:
         return (self.value if self.low is None else self.low, self.value if self.high is None else self.high)
 
 
-#: metric → interval
-Values = dict[str, Interval]
 #: system → metric → interval
-Table = dict[str, Values]
+Table = dict[str, dict[str, Interval]]
 
 
 def _table_or_empty(value: object, read: ValidatorFunctionWrapHandler) -> Table:
@@ -114,17 +112,8 @@ class Scores:
         return self.systems.get(DECODER, {}).get(f"hit_rate@{self.k}")
 
 
-def to_cell(value: float, bounds: tuple[float, float] | tuple[None, None] = (None, None)) -> Cell:
-    """Return a value with its interval as the file holds them."""
-    return {"value": value, "low": bounds[0], "high": bounds[1]}
-
-
 def load_scores(path: Path, run: str) -> Scores:
-    """Return what the evaluation of ``run`` wrote to ``path``.
-
-    Raises:
-        RunError: the file is missing, or it does not have the shape described above.
-    """
+    """Return what the evaluation of ``run`` wrote to ``path``; RunError where it is missing or of another shape."""
     command = f"recsys evaluate --run {run}"
     if not path.is_file():
         raise RunError(

@@ -9,7 +9,7 @@ from recsys.evaluation.metrics import user_values
 from recsys.evaluation.metrics.base import hits_of
 from recsys.evaluation.metrics.coverage import catalogue_coverage_at_k
 from recsys.evaluation.metrics.novelty import novelty_at_k
-from recsys.evaluation.results import Cells, RunCells, to_cell
+from recsys.evaluation.results import Cell, Cells, RunCells
 from recsys.evaluation.splits import targets_left
 
 #: A system and a metric at a cutoff.
@@ -18,10 +18,7 @@ Column = tuple[str, str]
 
 @dataclass(frozen=True)
 class FoldLists:
-    """The users of one fold, what they bought, and what each system recommended to them.
-
-    Shapes: Q users, n targets, K items of a list, V = n_items + 1.
-    """
+    """Q users of one fold, the n targets they bought, and the lists of K items that each system recommended to them."""
 
     start: str
     user_index: np.ndarray  # (Q,)
@@ -29,30 +26,25 @@ class FoldLists:
     target_item: np.ndarray  # (n,)
     lists: dict[str, np.ndarray]  # system → (Q, K) item_index, padded with 0
     n_candidates: int | None = None  # for coverage; left out where it is not known
-    n_buyers: np.ndarray | None = None  # (V,) customers who bought each item before, for novelty
+    n_buyers: np.ndarray | None = None  # (n_items + 1,) customers who bought each item before, for novelty
     n_customers: int = 0  # customers among whom those buyers are counted
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Which numbers are wanted.
-
-    A system in ``averages`` has no lists of its own: its value for a customer is the mean of the values of the systems
-    named there, such as one decoder per seed. It stands before all others, and customers are redrawn afterwards, so it
-    stays paired with every system.
-    """
+    """Which numbers are wanted."""
 
     cutoffs: tuple[int, ...]
     n_resamples: int
+    #: Systems without lists, each before all others: the mean, by customer, of those named, such as a decoder per seed.
     averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
     """Return ``systems``, ``folds`` and ``differences`` as ``metrics.json`` holds them.
 
-    ``systems`` is the mean over folds; its intervals redraw customers, not rows (see
-    :mod:`recsys.evaluation.bootstrap`). Differences are those of the first system to each of the others, on the same
-    draws. Catalogue coverage is a property of all lists together and has no interval.
+    ``systems`` is the mean over folds; differences are those of the first to each of the others, on the same draws.
+    Catalogue coverage is a property of all lists together and has no interval.
     """
     columns, means = _means(folds, settings)
     coverage = [
@@ -74,10 +66,7 @@ def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
 
 
 def score_segment(folds: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
-    """Return the systems' table when only the ``chosen`` targets of each fold count, and how many users have any.
-
-    A user of several folds counts once in the size. A segment without users has an empty table.
-    """
+    """Return the systems' table, empty without users, by the ``chosen`` targets alone, and how many users have any."""
     kept = [only(fold, mask) for fold, mask in zip(folds, chosen, strict=True)]
     kept = [fold for fold in kept if len(fold.user_index)]
     if not kept:
@@ -95,7 +84,6 @@ def only(fold: FoldLists, chosen: np.ndarray) -> FoldLists:
 
 
 def _means(folds: list[FoldLists], settings: Settings) -> tuple[list[Column], np.ndarray]:
-    """Return the columns, averages first, and their means with the redrawn ones (1 + R, F, M)."""
     values = [_values(fold, settings) for fold in folds]
     columns = list(values[0])
     stacked = [np.stack([of_fold[column] for column in columns], axis=1) for of_fold in values]
@@ -103,7 +91,6 @@ def _means(folds: list[FoldLists], settings: Settings) -> tuple[list[Column], np
 
 
 def _values(fold: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
-    """Return the values (Q,) of each column, averages first."""
     values: dict[Column, np.ndarray] = {}
     n_relevant = np.diff(fold.target_offsets)
     for system, items in fold.lists.items():
@@ -122,7 +109,6 @@ def _values(fold: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
 
 
 def _cells(columns: list[Column], means_RM: np.ndarray, coverage: dict[Column, float]) -> RunCells:
-    """Return ``systems`` and ``differences`` from means as measured (first row) and redrawn (the others)."""
     systems: Cells = {}
     differences: Cells = {}
     first, position = columns[0][0], {column: number for number, column in enumerate(columns)}
@@ -132,7 +118,8 @@ def _cells(columns: list[Column], means_RM: np.ndarray, coverage: dict[Column, f
             wanted.append((differences, means_RM[:, position[first, metric]] - means_RM[:, number]))
         for table, means in wanted:
             if np.isfinite(means[0]):
-                table.setdefault(system, {})[metric] = to_cell(float(means[0]), interval(means[1:]))
+                low, high = interval(means[1:])
+                table.setdefault(system, {})[metric] = Cell(value=float(means[0]), low=low, high=high)
     for (system, metric), share in coverage.items():
-        systems[system][metric] = to_cell(share)
+        systems[system][metric] = Cell(value=share, low=None, high=None)
     return {"systems": systems, "differences": differences}

@@ -1,4 +1,4 @@
-"""Which purchases and customers are looked at apart. Every segment is a sampling of targets, known at the fold's date.
+"""Which purchases and customers are looked at apart. Every segment is a choice of targets, known at the fold's date.
 
 A customer counts in a segment if at least one of the customer's targets does; only those targets count as relevant.
 

@@ -1,8 +1,4 @@
-"""What may be learned from and what is asked: global time cutoffs, customer splits, leave-one-out.
-
-Every protocol yields the same thing, a :class:`Split`: for each user a flat position up to which events may be
-learned from, and folds, each with the position up to which a user's history is known, a date, and targets.
-"""
+"""What may be learned from and what is asked: every protocol (weekly, customers, leave-one-out) yields a Split."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,8 +10,7 @@ from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import DataError
 
-#: Share of the users whom the protocol customers, or of the texts that the text transformer, never learns from: the
-#: original held out a fifth.
+#: Share of users (of texts) that the protocol customers (the text transformer) never learns from, as the original's.
 HELD_OUT_SHARE: Final = 0.2
 #: What draws them. It is no setting, so runs of any seed are scored on the same users.
 HELD_OUT_SEED: Final = 42
@@ -23,10 +18,7 @@ HELD_OUT_SEED: Final = 42
 
 @dataclass(frozen=True)
 class Fold:
-    """Users asked at a date, what is known of all users by then, and what the asked ones bought.
-
-    Shapes: U users of the data, Q users asked, n targets. Targets are distinct items per user, ascending.
-    """
+    """Q users asked at a date, what is known of all U users by then, and the n distinct items the asked ones bought."""
 
     name: str
     start_day: int  # the date asked; events of this day and later are not known
@@ -34,7 +26,7 @@ class Fold:
     history_end: np.ndarray  # (U,) int64: events offsets[u]:history_end[u] are known
     user_index: np.ndarray  # (Q,) int32, ascending: users with at least one target
     target_offsets: np.ndarray  # (Q+1,) int64
-    target_item: np.ndarray  # (n,) int32 item_index
+    target_item: np.ndarray  # (n,) int32 item_index, ascending within a user
 
     def histories(self, log: Purchases) -> Histories:
         """Return what is known of the fold's users at its day."""
@@ -87,11 +79,7 @@ def make_split(data: Purchases, config: SplitConfig) -> Split:
 
 
 def _weekly(data: Purchases, config: SplitConfig) -> Split:
-    """Return ``n_folds`` consecutive test windows at the end of the data and the validation window before them.
-
-    Weights learn from events before the validation window only; at each fold the history of every user up to that
-    fold's date is known.
-    """
+    """Return ``n_folds`` consecutive test windows at the end of the data and the validation window before them."""
     end = day_number(config.end) if config.end else data.last_day + 1
     horizon = config.horizon_days
     starts = [end - horizon * back for back in range(config.n_folds, 0, -1)]
@@ -113,10 +101,7 @@ def _weekly(data: Purchases, config: SplitConfig) -> Split:
 
 
 def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
-    """Return the fold that asks at ``start_day`` for everything bought in the ``horizon_days`` from it on.
-
-    Where nobody bought anything, nobody is asked.
-    """
+    """Return the fold that asks at ``start_day`` for everything bought in the ``horizon_days`` from it on."""
     begin, end = data.ends_before(start_day), data.ends_before(start_day + horizon_days)
     user, position = event_positions(begin, end)
     users, items = np.divmod(np.unique(user * (data.n_items + 1) + data.item[position]), data.n_items + 1)
@@ -126,8 +111,7 @@ def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
 def _leave_one_out(data: Purchases) -> Split:
     """Return the last event of each user as test target and the one before as validation target.
 
-    Users with fewer than three events are learned from whole and not asked. This protocol looks into the future of
-    other users; it exists to compare with the literature.
+    Users with fewer than three events are not asked. It looks into the future of other users, as the literature does.
     """
     ends, day = data.offsets[1:], data.last_day
     users = np.flatnonzero(np.diff(data.offsets) >= 3).astype(np.int32)
@@ -144,10 +128,9 @@ def _leave_one_out(data: Purchases) -> Split:
 
 
 def _customers(data: Purchases) -> Split:
-    """Return a random split of the users: a fifth of them is never learned from.
+    """Return a random split of the users: a fifth of them is never learned from, half of it the validation fold.
 
-    Each held-out user with at least two events is asked for the last one; half of them (by the same permutation)
-    are the validation fold. Whom the seed draws depends on the number of users alone.
+    Those with at least two events are asked for the last. Whom the seed draws depends on the number of users alone.
     """
     n_test, day = n_held_out(data.n_users), data.last_day
     held_out = np.random.default_rng(HELD_OUT_SEED).permutation(data.n_users)[:n_test]
@@ -177,8 +160,6 @@ def n_held_out(n_users: int) -> int:
 def with_split_rules(data: DataConfig) -> DataConfig:
     """Return ``data`` with the rules of ``dataset main --split`` wherever it does not say otherwise itself.
 
-    The 1,000 most sold items, histories of 2 to 10 purchases of these, H&M's tables; the name tells the source.
-
     >>> with_split_rules(DataConfig(max_history=20)).folder.as_posix()
     'data/processed/hm-split'
     """
@@ -188,28 +169,13 @@ def with_split_rules(data: DataConfig) -> DataConfig:
 
 
 def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray, items: np.ndarray) -> Fold:
-    """Return the fold of (user, item) pairs, sorted by user."""
     user_index, counts = np.unique(users, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Fold(name, start, end, known, user_index.astype(np.int32), offsets, items.astype(np.int32))
 
 
-@dataclass(frozen=True)
-class HistoriesToContinue:
-    """Histories that a decoder may be asked to go on with, and how they really went on.
-
-    Shapes: U users of the data, Q users asked. Events ``offsets[u]:known_end[u]`` are known, those up to
-    ``real_end[u]`` came after.
-    """
-
-    day: int  # the date asked; where the protocol knows none, the last one of the data
-    user_index: np.ndarray  # (Q,) int32, ascending
-    known_end: np.ndarray  # (U,) int64
-    real_end: np.ndarray  # (U,) int64
-
-
-def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToContinue:
-    """Return the customers of the last test fold, cut at its date; DataError where nothing is held out.
+def histories_to_continue(data: Purchases, config: SplitConfig) -> tuple[Fold, np.ndarray]:
+    """Return the last test fold, and the flat position (U,) up to which its histories really went on.
 
     Customers that were held out whole are cut in the middle of their history, the larger half known.
     """
@@ -217,10 +183,11 @@ def histories_to_continue(data: Purchases, config: SplitConfig) -> HistoriesToCo
     if not tests:
         raise DataError("nothing is held out (split.n_folds is 0), so no history has a known end to go on from")
     fold = tests[-1]
-    known_end = fold.history_end.copy()
     if config.protocol == "weekly":
-        return HistoriesToContinue(fold.start_day, fold.user_index, known_end, data.ends_before(fold.end_day))
+        return fold, data.ends_before(fold.end_day)
     if config.protocol == "customers":
         begin, end = data.offsets[fold.user_index], data.offsets[fold.user_index + 1]
+        known_end = fold.history_end.copy()
         known_end[fold.user_index] = end - (end - begin) // 2
-    return HistoriesToContinue(fold.start_day, fold.user_index, known_end, data.offsets[1:].copy())
+        fold = replace(fold, history_end=known_end)
+    return fold, data.offsets[1:]

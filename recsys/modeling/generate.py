@@ -13,14 +13,13 @@ import pyarrow.parquet as pq
 import typer
 
 from recsys.console import ForceOption, RunOption, progress, run, talk
-from recsys.data.purchases import Histories
 from recsys.errors import UsageError
 from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import continuation_rows
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.candidates import candidates_at
-from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, build_page, load_continued
-from recsys.reports.page import PAGE_FILE as REPORT_FILE
+from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, load_continued
+from recsys.reports.shell import REPORT_FILE, fill
 from recsys.runs import Run, find_run
 from recsys.storage import replacing, require_absent, write_json, write_text
 
@@ -101,26 +100,26 @@ def generate(
         require_absent(path, force=force)
     data = found.open_data()
     decoder = import_module("recsys.modeling.families").load_decoder(found, data)
-    unfinished = histories_to_continue(data, found.config.split)
-    drawn = np.random.default_rng(seed).permutation(len(unfinished.user_index))[:n_customers]
-    users = unfinished.user_index[np.sort(drawn)]
-    allowed = candidates_at(data, unfinished.day, found.config.predict.sold_within_days)
-    histories = Histories(data, users, unfinished.known_end[users], unfinished.day)
+    fold, _ = histories_to_continue(data, found.config.split)
+    drawn = np.random.default_rng(seed).permutation(len(fold.user_index))[:n_customers]
+    histories = fold.histories(data).of(np.sort(drawn))
+    allowed = candidates_at(data, fold.start_day, found.config.predict.sold_within_days)
     with progress() as bar:
-        task = bar.add_task("continuing histories", total=len(users))
+        task = bar.add_task("continuing histories", total=len(histories))
         continued = import_module("recsys.modeling.generation.generate").continue_histories(
             decoder, histories, max_items, sampling, allowed, seed=seed, advance=partial(bar.advance, task)
         )
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
-        pq.write_table(continuation_rows(data, users, continued.item, continued.log_probability), aside)
+        pq.write_table(continuation_rows(data, histories.user_index, continued.item, continued.log_probability), aside)
     request = asdict(sampling) | {"max_items": max_items, "seed": seed}
     if sampling.method == "greedy":
         request = {name: value for name, value in request.items() if name not in ("temperature", "top_k", "top_p")}
     write_json(settings, request | {"ended_by_the_decoder": int(continued.ended.sum())})
     section = load_continued(found, data)
     if section is not None:  # None without a table, which was written just now
-        write_text(page, build_page(found, section, date.today()))
+        today = date.today().isoformat()
+        write_text(page, fill("generated.html.j2", run=found, continued=section, today=today, file=TABLE_FILE))
     return page
 
 

@@ -23,11 +23,7 @@ Log = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def read_log(path: Path) -> Log:
-    """Return the numeric columns of a training log, each without its empty cells, over the step (else the epoch).
-
-    Raises:
-        RunError: the file is missing, or has no row with a number beside its step and epoch.
-    """
+    """Return the numeric columns of a training log, each without its empty cells, over the step (else the epoch)."""
     if not path.is_file():
         raise RunError(f"{path} is missing: the run was not logged; train it anew with `recsys train`")
     with path.open(newline="", encoding="utf-8") as stream:
@@ -66,7 +62,6 @@ def curves_figure(log: Log, width: float = WIDTH) -> Figure:
 
 
 def _parts(log: Log, name: str) -> list[Line]:
-    """Return the lines of what was logged as ``train_<name>`` and ``val_<name>``, a step and an epoch."""
     steps = log.get(f"train_{name}_step")
     training, validation = (log.get(f"{part}_{name}_epoch", log.get(f"{part}_{name}")) for part in ("train", "val"))
     lines = [Line("training, a step", *steps, faint=True)] if steps else []

@@ -1,7 +1,6 @@
 """Charts of scores and training logs, drawn with Matplotlib: each function returns a figure of the width asked for.
 
-Colours come from one palette. A figure written as SVG for a page names its colours as CSS variables instead, so that
-the page can show it on a light or a dark ground.
+In the SVG of a page colours are CSS variables, so that it can be shown on a light or a dark ground.
 """
 
 import io

@@ -1,7 +1,6 @@
 """Continued histories as a page shows them: customers one by one, and whether all of them together look real."""
 
 from dataclasses import dataclass
-from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,15 @@ from recsys.data.days import day_date
 from recsys.data.item_names import Labels, Product, short_id
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import DataError, UsageError
-from recsys.evaluation.splits import HistoriesToContinue, histories_to_continue
+from recsys.evaluation.splits import Fold, histories_to_continue
 from recsys.evaluation.tables import read_continuations
-from recsys.modeling.generation.realism import (
-    RANK_EDGES,
-    Known,
-    Likeness,
-    distance,
-    draw_best_sellers,
-    realism,
-    sales_rank,
-    without_repeats,
-)
+from recsys.modeling.generation import realism
+from recsys.modeling.generation.realism import RANK_EDGES, Likeness, without_repeats
 from recsys.reports import figures
 from recsys.reports.customers import Shown, beside, draw_across
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import MISSING, Attribute
-from recsys.reports.shell import Chart, draw_chart, fill
+from recsys.reports.shell import Chart, draw_chart
 from recsys.runs import Run
 from recsys.signals.sales import Sales
 from recsys.storage import read_json
@@ -67,56 +58,48 @@ class Continued:
 
 
 def load_continued(run: Run, data: Purchases) -> Continued | None:
-    """Return the continued histories of a run; None where ``recsys generate`` has not written any.
-
-    Raises:
-        DataError: the table cannot be read, or is of other customers or items than the data.
-    """
+    """Return the continued histories of a run, DataError where they are of other data; None where none are written."""
     path, split = run.report_folder / TABLE_FILE, run.config.split
     if not path.is_file() or not path.with_name(SETTINGS_FILE).is_file():
         return None
     settings = _read_settings(path.with_name(SETTINGS_FILE))
     user_index, generated = read_continuations(path, data)
-    cut = histories_to_continue(data, split)
+    fold, real_end = histories_to_continue(data, split)
     longest = settings["max_items"]
-    if generated.shape[1] > longest or not np.isin(user_index, cut.user_index).all():
+    if generated.shape[1] > longest or not np.isin(user_index, fold.user_index).all():
         raise DataError(
             f"{path} holds other customers or longer continuations than {SETTINGS_FILE} beside it and the run's split "
             f"say; write both anew with `recsys generate --run {run.name} --force`"
         )
     generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
-    real = _what_followed(data, cut, user_index, longest, distinct=settings["no_repeat"])
+    begin, end = data.offsets[user_index], fold.history_end[user_index]
+    real = _what_followed(data, end, real_end[user_index], longest, distinct=settings["no_repeat"])
     category = _category(data)
-    sold = _sold(data, cut, split.protocol)
-    begin, end = data.offsets[user_index], cut.known_end[user_index]
-    known = Known(
+    sold = _sold(data, fold, split.protocol)
+    known = realism.Known(
         past=[np.unique(data.item[b:e]) for b, e in zip(begin, end, strict=True)],
         newest=np.where(end > begin, data.item[np.maximum(end - 1, 0)], 0),
-        rank=sales_rank(sold),
+        rank=realism.sales_rank(sold),
         category=np.concatenate([[0], category.code]),
         n_categories=len(category.values),
     )
-    sellers = draw_best_sellers(sold, generated, settings["seed"])
+    sellers = realism.draw_best_sellers(sold, generated, settings["seed"])
     some = {"really bought": real, "generated": generated, "best sellers": sellers}
-    series = {name: realism(item, known) for name, item in some.items()}
+    series = {name: realism.realism(item, known) for name, item in some.items()}
     compared = ("length", "rank_band", "transition") if known.n_categories > 1 else ("length", "rank_band")
+    bought = series["really bought"]
     return Continued(
-        day=day_date(cut.day).isoformat(),
+        day=day_date(fold.start_day).isoformat(),
         n_customers=len(user_index),
         settings=settings,
         series=series,
         distances={
-            name: [distance(getattr(one, name), getattr(series["really bought"], name)) for one in series.values()]
+            name: [realism.distance(getattr(one, name), getattr(bought, name)) for one in series.values()]
             for name in compared
         },
         charts=_charts(series, category),
-        people=_people(data, cut.known_end, user_index, generated, real, run.config.seed),
+        people=_people(data, fold.history_end, user_index, generated, real, run.config.seed),
     )
-
-
-def build_page(run: Run, continued: Continued, today: date) -> str:
-    """Return the HTML of the page of continued histories alone."""
-    return fill("generated.html.j2", run=run, continued=continued, today=today.isoformat(), file=TABLE_FILE)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -132,22 +115,19 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _what_followed(
-    data: Purchases, cut: HistoriesToContinue, user_index: np.ndarray, longest: int, *, distinct: bool
-) -> np.ndarray:
-    """Return what each customer really bought next (Q, ``longest``) item_index, padded with 0."""
-    begin, end = cut.known_end[user_index], cut.real_end[user_index]
-    item = np.zeros((len(user_index), max(longest, (end - begin).max(initial=0))), dtype=np.int32)
+def _what_followed(data: Purchases, begin: np.ndarray, end: np.ndarray, longest: int, *, distinct: bool) -> np.ndarray:
+    """Return what each customer really bought from ``begin`` to ``end`` (Q, ``longest``), padded with 0."""
+    item = np.zeros((len(begin), max(longest, (end - begin).max(initial=0))), dtype=np.int32)
     row, position = event_positions(begin, end)
     item[row, position - begin[row]] = data.item[position]
     return (without_repeats(item) if distinct else item)[:, :longest]
 
 
-def _sold(data: Purchases, cut: HistoriesToContinue, protocol: str) -> np.ndarray:
+def _sold(data: Purchases, fold: Fold, protocol: str) -> np.ndarray:
     """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
-    if protocol == "weekly" and (sold := Sales(data).sold(cut.day - _RECENT_DAYS, cut.day)).any():
+    if protocol == "weekly" and (sold := Sales(data).sold(fold.start_day - _RECENT_DAYS, fold.start_day)).any():
         return sold
-    _, position = event_positions(data.offsets[:-1], cut.known_end)
+    _, position = event_positions(data.offsets[:-1], fold.history_end)
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
 

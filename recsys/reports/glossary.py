@@ -47,11 +47,7 @@ def system(name: str) -> Term:
 
 
 def segment(name: str) -> Term:
-    """Return what a segment is called and which customers or purchases it holds.
-
-    >>> segment("history_10-49").name
-    '10 to 49 purchases before'
-    """
+    """Return what a segment is called and which customers or purchases it holds."""
     span = re.fullmatch(r"history_(\d+)(?:-(\d+)|\+)", name)
     if span:
         low, high = span.groups()
@@ -61,11 +57,7 @@ def segment(name: str) -> Term:
 
 
 def metric_name(metric: str) -> str:
-    """Return how a metric is printed.
-
-    >>> metric_name("map@12")
-    'MAP@12'
-    """
+    """Return how a metric is printed, such as MAP@12."""
     base, at, cutoff = metric.partition("@")
     known = _known(metric)
     return f"{_spaced(base) if known is None else known.title}{at}{cutoff}"
@@ -107,11 +99,7 @@ def bounds(metric: str, interval: Interval, *, signed: bool = False) -> str:
 
 
 def ordinary(number: float) -> str:
-    """Return a whole number with thousands apart.
-
-    >>> ordinary(1469307)
-    '1,469,307'
-    """
+    """Return a whole number with thousands apart."""
     return f"{number:,.0f}"
 
 
@@ -171,10 +159,9 @@ class Verdict:
 
 
 def verdict(scores: Scores, windows: str) -> Verdict:
-    """Return the verdict on the decoder that the numbers allow, in favour of it or not.
+    """Return the verdict on the decoder that the numbers allow; ``windows`` are such as "3 held-out weeks".
 
-    "Beats" and "loses to" are said only where the interval of the difference (where the file has none: the two
-    intervals) leaves no doubt. ``windows`` says what was held out, such as "3 held-out weeks".
+    "Beats" and "loses to" are said only where the interval of the difference (else both intervals) leaves no doubt.
     """
     metric = scores.main_metric
     rivals = {name: values[metric] for name, values in scores.systems.items() if name != DECODER and metric in values}
@@ -212,7 +199,6 @@ def _headline(sides: dict[str, int]) -> str:
 
 
 def _names(sides: dict[str, int], wanted: int) -> str:
-    """Return the systems on one side, by name where they are few, else how many."""
     names = [_spoken(name) for name, side in sides.items() if side == wanted]
     if len(names) > 3:
         return f"{len(names)} of {len(sides)} systems"

@@ -14,6 +14,7 @@ from recsys.data.item_names import long_date
 from recsys.reports import figures
 from recsys.reports.glossary import metric_name, ordinary, per_hundred, segment, system
 
+REPORT_FILE = "index.html"
 _WIDE, _NARROW = 8.4, 3.9  # inches
 
 
@@ -28,10 +29,8 @@ class Chart:
 @cache
 def _environment() -> Environment:
     """Return what reads templates; it escapes what they are given, and refuses names that they are not given."""
-    templates = FileSystemLoader(Path(__file__).parent / "templates")
-    found = Environment(
-        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     texts = (long_date, metric_name, ordinary, per_hundred)
     found.filters.update({function.__name__: function for function in texts})

@@ -1,12 +1,11 @@
-"""Categories of items: how rarely each sells at a day, what its items sell, what a user bought of it. NumPy only."""
+"""Categories of items: how rarely each sells at a day, what its items sell, what a user bought of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys.signals.past_items import PAST_FEATURES, USER_FEATURES, PastItems, side_by_side
+from recsys.signals.past_items import PAST_FEATURES, USER_FEATURES, PastItems, Summaries, side_by_side
 
 if TYPE_CHECKING:
     from recsys.signals.snapshot import Snapshot
@@ -15,16 +14,15 @@ _SUMS = ("items", *PAST_FEATURES[:5], "discoveries_20", "discoveries_60")
 _AGES = ("age_last", "age_first", "age_discovery")
 CATEGORY_FEATURES = (*_SUMS, *_AGES, "items_a_purchase", "share", "share_60", "lift", *USER_FEATURES)
 
-#: Items at the estimate of the next coarser category that a category is taken to hold beside its own. On days of H&M
-#: that are no test days, 1, 2 and 5 place hidden items alike.
+#: Items at the next coarser category's estimate that are added to a category's own. On days of H&M that are no test
+#: days, 1, 2 and 5 place hidden items alike.
 PRIOR_ITEMS = 2.0
 
 
 def category_rarity(bought_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarray:
-    """Return purchases of everything to one of each category (codes,) float64.
+    """Return purchases of everything to one of each category (codes,) float64; 0 for code 0 and codes of no item.
 
-    One is added to what was bought of every item: a category of which nothing was is as rare as it has few items. The
-    rarity of code 0 is 0, as is that of what no item has. ``categories_VC`` are ``ItemCodes.categories``.
+    One is added to what was bought of every item: a category of which nothing was is as rare as it has few items.
     """
     weight_V = 1.0 + bought_V
     weight_V[0] = 0
@@ -38,11 +36,8 @@ def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarra
     """Return what an item of each item's categories sells on average (V,) float64: what a new one may sell.
 
     From the coarsest category to the finest, each the mean over its items, drawn towards the category before it, the
-    coarsest towards the mean of everything. Shrinkage as in "Data analysis using Stein's estimator" (Efron and Morris,
-    1975), by a fixed weight and not one estimated from the data. A code of 0 says nothing.
-
-    >>> sold_by_category(np.array([0, 6, 0, 0]), np.array([[0], [1], [1], [0]])).round(2).tolist()
-    [2.0, 2.5, 2.5, 2.0]
+    coarsest towards the mean of everything ("Data analysis using Stein's estimator", Efron and Morris 1975, but by a
+    fixed weight). A code of 0 says nothing.
     """
     expected_V = np.full(len(sold_V), sold_V[1:].mean() if len(sold_V) > 1 else 0.0)
     for code_V in categories_VC.T[::-1]:
@@ -53,25 +48,12 @@ def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarra
     return expected_V
 
 
-@dataclass(frozen=True)
-class CategoryHistory:
-    """Categories of items among each query's past, with a summary of the purchases of each.
-
-    Shapes: R (query, category) pairs, sorted; F features named in ``CATEGORY_FEATURES``.
-    """
-
-    query: np.ndarray  # (R,) int64
-    code: np.ndarray  # (R,) int64, as in ``ItemCodes.categories``
-    features: np.ndarray  # (R, F) float32
-
-
 def category_history(
     past: PastItems, categories: np.ndarray, snapshots: "Mapping[int, Snapshot]", day: np.ndarray
-) -> CategoryHistory:
-    """Return what each query's past items of one category come to together, for every category of theirs.
+) -> Summaries:
+    """Return what a query's past items of one category come to together: ``CATEGORY_FEATURES`` of each category.
 
-    ``categories`` (V, C) int64 are codes of each item, 0 where nothing is known; ``snapshots`` are those of each
-    query's ``day`` (Q,).
+    ``categories`` (V, C) int64 are codes of each item, 0 where nothing is known; ``snapshots`` are of the ``day`` (Q,).
     """
     n_codes = int(categories.max(initial=0)) + 1
     code_PC = categories[past.item]
@@ -81,8 +63,7 @@ def category_history(
     query, code = key // n_codes, key % n_codes
 
     def summed(one: np.ndarray) -> np.ndarray:
-        total: np.ndarray = np.bincount(place, weights=one[pair], minlength=len(key))
-        return total
+        return np.bincount(place, weights=one[pair], minlength=len(key))
 
     def least(one: np.ndarray) -> np.ndarray:
         lowest = np.full(len(key), np.inf)
@@ -109,4 +90,4 @@ def category_history(
         np.log1p(share * rarity),
         *(past.named(name)[first_pair] for name in USER_FEATURES),
     ]
-    return CategoryHistory(query, code, side_by_side(columns))
+    return Summaries(query, code, side_by_side(columns))

@@ -2,18 +2,16 @@
 
 A week of a user is one basket: the distinct items bought in it. How often two items meet in one, against how often they
 would if baskets were drawn from what sells, is the lift of one by the other (Brin, Motwani and Silverstein 1997,
-"Beyond Market Baskets"). All of it is counted before the day that is asked for; nothing is learned. NumPy and SciPy
-only.
+"Beyond Market Baskets"). All of it is counted before the day that is asked for; nothing is learned.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
 from recsys.data.purchases import Purchases
-from recsys.signals.past_items import PastItems
+from recsys.signals.past_items import PastItems, Summaries
 
 CO_PURCHASE_FEATURES = ("lift", "lift_lately", "highest_lift", "past_items", "age_last", "user_items")
 #: Past items of a user whose co-purchases are looked up, those bought last; at most.
@@ -30,10 +28,7 @@ _FEWEST_MEETINGS, _PRIOR_BASKETS = 2, 10.0
 
 
 def lift_before(day: int, log: Purchases) -> sparse.csr_array:
-    """Return the lift (V, V) float32 of what is bought together with each item, known at the start of ``day``.
-
-    Of each the ``MAX_CO_PURCHASES`` whose chance it raises most.
-    """
+    """Return the lift (V, V) float32 by each item, before ``day``, of the items whose chance it raises most."""
     n_rows = log.n_items + 1
     known = np.flatnonzero((log.day < day) & (log.day >= day - WINDOW_DAYS))
     user = np.searchsorted(log.offsets, known, side="right")
@@ -72,7 +67,7 @@ def _baskets(user: np.ndarray, item: np.ndarray, week: np.ndarray) -> tuple[np.n
 
 
 def days_counted_for_training(day: np.ndarray, first_day: int) -> np.ndarray:
-    """Return for each ``day`` (Q,) one at it or not long before: an epoch asks at any, and few are counted.
+    """Return for each ``day`` (Q,) one at it or not long before: an epoch asks at any day, and few are counted.
 
     At most an eighth of the log so far stays out, and never ``MAX_STEP_DAYS``: steps double as the log grows.
     """
@@ -82,29 +77,16 @@ def days_counted_for_training(day: np.ndarray, first_day: int) -> np.ndarray:
     return days
 
 
-@dataclass(frozen=True)
-class CoPurchases:
-    """Items that are bought together with a query's past items, with a summary of how.
-
-    Shapes: C (query, item) pairs, sorted; F features named in ``CO_PURCHASE_FEATURES``.
-    """
-
-    query: np.ndarray  # (C,) int64
-    item: np.ndarray  # (C,) int64 item_index
-    features: np.ndarray  # (C, F) float32
-
-
-def no_co_purchases() -> CoPurchases:
+def no_co_purchases() -> Summaries:
     """Return those of nobody."""
     none = np.zeros(0, dtype=np.int64)
-    return CoPurchases(none, none, np.zeros((0, len(CO_PURCHASE_FEATURES)), dtype=np.float32))
+    return Summaries(none, none, np.zeros((0, len(CO_PURCHASE_FEATURES)), dtype=np.float32))
 
 
-def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], day: np.ndarray) -> CoPurchases:
-    """Return what is bought together with each query's past items, those that were bought last.
+def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], day: np.ndarray) -> Summaries:
+    """Return ``CO_PURCHASE_FEATURES`` of what is bought together with each query's past items, those bought last.
 
-    Purchases of everybody are counted up to ``day`` (Q,) int64, which is not after the query's own; ``lift_of_day``
-    holds the table of lifts (V, V) of each.
+    Purchases of everybody are counted up to ``day`` (Q,) int64, not after the query's own, by ``lift_of_day`` (V, V).
     """
     query, age_last = past.query, past.named("age_last")
     chosen = _first_of_each(query, age_last, MAX_PAST)
@@ -138,4 +120,4 @@ def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], d
         np.minimum.reduceat(age_last[chosen[place]], starts),
         np.log1p(np.bincount(query, minlength=len(day))[own_query]) / 4,
     ]
-    return CoPurchases(own_query, own_item, np.stack(columns, axis=1).astype(np.float32))
+    return Summaries(own_query, own_item, np.stack(columns, axis=1).astype(np.float32))

@@ -21,10 +21,7 @@ Codebook = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class ItemCodes:
-    """Codes of items by a codebook, which keeps its meaning when new items are added.
-
-    Shapes: V = n_items + 1 rows, row 0 is padding; A columns, possibly none; C of them are categories.
-    """
+    """Codes of V = n_items + 1 items (row 0 is padding) by a codebook, which keeps its meaning as items are added."""
 
     attributes: np.ndarray  # (V, A) int64, counted over all columns from 1; 0 says that nothing is known
     groups: np.ndarray  # (V,) int64 what a user takes in place of an item, or beside it
@@ -37,9 +34,8 @@ class ItemCodes:
     def from_items(cls, items: nw.DataFrame[Any]) -> Self:
         """Choose the columns of an item table that describe items, and number their values.
 
-        A value that no other item has says nothing. Columns that name an item rather than describe it (a description,
-        a name) are left out, as are those with a single value, and those that say again what a column before said (a
-        number beside its name).
+        A value that no other item has says nothing. Left out are columns that name an item (a description, a name),
+        those with a single value, and those that say again what a column before said (a number beside its name).
         """
         codebook = _codebook(items)
         attributes = _apply(codebook, items)
@@ -48,7 +44,9 @@ class ItemCodes:
         # Groups are those of the column with the smallest that are large enough.
         large = [place for place, (_, met) in enumerate(columns) if met >= MIN_GROUP_SIZE]
         group = min(large, key=lambda place: columns[place][1], default=None)
-        chosen = _category_columns(columns)
+        # Categories are columns whose groups hold 2 items at least on average, and a tenth of all at most.
+        usable = [(met, place) for place, (_, met) in enumerate(columns) if 2 <= met <= len(attributes) / 10]
+        chosen = [place for _, place in sorted(usable)[:MAX_CATEGORIES]]
         return cls(
             attributes=attributes,
             groups=np.arange(len(attributes)) if group is None else columns[group][0],
@@ -131,23 +129,7 @@ def _partition(code: np.ndarray) -> bytes:
 
 
 def _groups(column: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the group (V,) int64 of each item by one column of codes, and the mean size of an item's group.
-
-    An item of which the column says nothing is a group of its own.
-    """
+    """Return the group (V,) int64 of each item by a column of codes (code 0: its own), and the mean size of these."""
     own = -1 - np.arange(len(column))
     _, group, size = np.unique(np.where(column > 0, column, own), return_inverse=True, return_counts=True)
     return group.astype(np.int64), float(size[group].mean())
-
-
-def _category_columns(columns: list[tuple[np.ndarray, float]]) -> list[int]:
-    """Return the places of the ``columns`` with the smallest groups, at most ``MAX_CATEGORIES``, smallest first.
-
-    Of columns that group all items alike, the first. A column that puts nearly every item in a group of its own is
-    none, nor is one whose groups are larger than a tenth of the catalogue.
-    """
-    usable: dict[bytes, tuple[float, int]] = {}
-    for place, (group, met) in enumerate(columns):
-        if 2 <= met <= len(group) / 10:
-            usable.setdefault(group.tobytes(), (met, place))
-    return [place for _, place in sorted(usable.values())[:MAX_CATEGORIES]]

@@ -24,11 +24,19 @@ PAST_FEATURES = (*_TIMES, *_TRIPS, "quantity", *USER_FEATURES, *_GROUP, *_SHARES
 
 
 @dataclass(frozen=True)
-class PastItems:
-    """Distinct past items of each query with a summary of the whole history of each.
+class Summaries:
+    """What is known of each query's categories, or of what is bought together with its past items: N pairs, sorted."""
 
-    Shapes: P (query, item) pairs, sorted by query then item; F features named in ``PAST_FEATURES`` and, where
-    promotions are known, ``Promotions.past_features``.
+    query: np.ndarray  # (N,) int64 position of the query, ascending
+    code: np.ndarray  # (N,) int64 code of the category, or item_index
+    features: np.ndarray  # (N, F) float32
+
+
+@dataclass(frozen=True)
+class PastItems:
+    """Distinct past items of each query: P pairs, sorted by query then item.
+
+    Its features are ``PAST_FEATURES`` and, where promotions are known, ``Promotions.past_features``.
     """
 
     query: np.ndarray  # (P,) int64 position of the query, ascending
@@ -51,11 +59,9 @@ def past_items(
 ) -> PastItems:
     """Return what the user of each query bought before, item by item, out of ``log`` up to flat positions ``end`` (Q,).
 
-    Each is asked at its ``day`` (Q,), of which and after which no known event is; ``snapshots`` are of these days.
-
-    Counts enter as logarithms, ages in log-days divided by 4. What begins with ``group`` sums over the user's past
-    items of the same group (``ItemCodes.groups``). With ``promoted`` (E + 1, K), of ``Promotions.sums``, there follows
-    how much was promoted, on average, what the user bought: the item, and everything.
+    All known events are before the query's ``day`` (Q,); ``snapshots`` are of these days. Counts enter as logarithms,
+    ages in log-days divided by 4. What begins with ``group`` sums over the user's past items of the same group. Last
+    come, from ``promoted`` (E + 1, K) of ``Promotions.sums``, the mean promotion of the item's and of all purchases.
     """
     n_rows = log.n_items + 1
     begin = log.offsets[user_index]
@@ -121,10 +127,7 @@ def _pair_columns(
 
 
 def _group_columns(of_pairs: Mapping[str, np.ndarray], query: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
-    """Return what a query's past items of one group come to together, (P,) a feature, for each of them.
-
-    ``of_pairs`` are features of each pair by name, ``group`` (P,) int64 is that of its item.
-    """
+    """Return what a query's past items of one group come to together, (P,) a feature; ``group`` (P,) is the item's."""
     _, place = np.unique(query * (int(group.max(initial=0)) + 1) + group, return_inverse=True)
     names = ("count", "decayed_20", "decayed_60")
     count, decayed_20, decayed_60 = (np.expm1(of_pairs[name].astype(np.float64)) for name in names)
@@ -148,10 +151,7 @@ def _trips(log: Purchases, begin: np.ndarray, end: np.ndarray, day: np.ndarray) 
 
 
 def side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Return columns (P,) as one table (P, F) float32.
-
-    Written column by column and turned at the end: a sixth of the time of ``numpy.stack``, which goes back and forth.
-    """
+    """Return columns (P,) as a table (P, F) float32; turned at the end, in a sixth of the time of ``numpy.stack``."""
     table_FP = np.empty((len(columns), len(columns[0])), dtype=np.float32)
     for row_P, column in zip(table_FP, columns, strict=True):
         row_P[:] = column

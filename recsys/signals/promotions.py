@@ -1,4 +1,4 @@
-"""What the seller planned to advertise and to display, known before the days it is for. NumPy only."""
+"""What the seller planned to advertise and to display, known before the days it is for."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,7 @@ DAYS = 7
 
 @dataclass(frozen=True)
 class Promotions:
-    """Promotions of items, by days and medium.
-
-    Shapes: n promotions, sorted by their first day; K media; V = n_items + 1 rows, row 0 is padding.
-    """
+    """n promotions of items in K media, sorted by their first day; V = n_items + 1 rows, row 0 is padding."""
 
     item: np.ndarray  # (n,) int32 item_index
     first_day: np.ndarray  # (n,) int32 days since 1970-01-01
@@ -51,10 +48,7 @@ class Promotions:
         return tuple(f"{whose}bought_in_{medium}" for whose in ("", "user_") for medium in self.media)
 
     def sums(self, log: Purchases) -> np.ndarray:
-        """Return how much the log's events were promoted, summed over those before each (E + 1, K) float64.
-
-        An event counts by the share of places in which its item was promoted on its day.
-        """
+        """Return in what shares of places the log's events were promoted, summed up to each (E + 1, K) float64."""
         sums = np.zeros((log.n_events + 1, len(self.media)))
         order = np.argsort(log.day, kind="stable")
         days, starts = np.unique(log.day[order], return_index=True)
@@ -63,10 +57,7 @@ class Promotions:
         return np.cumsum(sums, axis=0, out=sums)
 
     def at(self, day: int) -> np.ndarray:
-        """Return how much each item is promoted (V, F) float32 in the week from ``day`` on, and was in the one before.
-
-        Of each medium the share of places, averaged over the seven days. Later days are not read.
-        """
+        """Return the mean share of places (V, F) float32 by medium, of the week from ``day`` on and the one before."""
         shares = [self._shares_on(one) for one in range(day - DAYS, day + DAYS)]
         return np.concatenate([np.mean(shares[DAYS:], axis=0), np.mean(shares[:DAYS], axis=0)], axis=1)
 
@@ -76,14 +67,13 @@ class Promotions:
         return most
 
     @cached_property
-    def _longest(self) -> int:
-        """Days that the longest promotion takes."""
+    def _longest_days(self) -> int:
         return int((self.end_day - self.first_day).max(initial=0))
 
     def _shares_on(self, day: int) -> np.ndarray:
         """Return the share of places (V, K) float32 in which each item is promoted on ``day``."""
         # One that runs today began no longer ago than the longest takes.
-        oldest = int(np.searchsorted(self.first_day, day - self._longest, side="right"))
+        oldest = int(np.searchsorted(self.first_day, day - self._longest_days, side="right"))
         begun = slice(oldest, int(np.searchsorted(self.first_day, day, side="right")))
         runs = oldest + np.flatnonzero(self.end_day[begun] > day)
         place = self.item[runs].astype(np.int64) * len(self.media) + self.medium[runs]

@@ -1,8 +1,5 @@
 """What a model reads of users at a day: sequences of their newest events, and summaries of their whole histories.
 
-Queries are made once for a chunk of users, from snapshots and histories, wherever these come from: a log, a data frame,
-a request. NumPy only; :mod:`recsys.modeling.decoder.inputs` makes tensors of them.
-
 Shapes: B sequences, T positions, Q queries, S distinct days, P past items, R categories, C co-purchases of all queries
 together; V = n_items + 1 rows of the catalogue, F features of each table.
 """
@@ -54,10 +51,7 @@ class Queries:
 def query_at(
     snapshots: SnapshotSource, histories: Histories, max_length: int, user_codes: UserCodes | None, *, lifts: bool
 ) -> tuple[Sequences, Queries]:
-    """Return the newest events of each history, in ``max_length`` positions at most, and a query at the end of each.
-
-    Sequence q belongs to query q. The model reads ``user_codes`` where there are any, and co-purchases with ``lifts``.
-    """
+    """Return the newest events of each history, in ``max_length`` positions at most, and a query at the end of each."""
     log, begin, end = histories.log, histories.begin, histories.end
     whole = end - begin < max_length  # room for the start mark too
     first = np.where(whole, begin - 1, end - max_length)
@@ -106,11 +100,10 @@ def build_queries(
     lifts: bool,
     lift_day: np.ndarray | None = None,
 ) -> Queries:
-    """Return queries about histories of ``user_index`` (Q,) that are known up to flat positions ``end`` (Q,).
+    """Return queries about histories of ``user_index`` (Q,), known up to flat positions ``end`` (Q,).
 
-    Each is asked at its ``day`` (Q,), days since 1970-01-01, of which and after which no known event is. It is about
-    sequence ``rows`` (Q,) of the batch, and the last known event stands at ``position`` (Q,) there. With ``lifts``,
-    co-purchases are read, counted up to ``lift_day`` (Q,), by default the very ``day``.
+    All known events are before the query's ``day`` (Q,), in days since 1970-01-01. The last one stands at ``position``
+    (Q,) of sequence ``rows`` (Q,). With ``lifts``, co-purchases are counted up to ``lift_day`` (Q,), else ``day``.
     """
     day = np.asarray(day)
     days, day_place = np.unique(day, return_inverse=True)
@@ -140,6 +133,6 @@ def build_queries(
         category_code=categories.code,
         category_features=categories.features,
         co_purchase_query=together.query,
-        co_purchase_item=together.item,
+        co_purchase_item=together.code,
         co_purchase_features=together.features,
     )

@@ -4,7 +4,7 @@ A hazard: purchases of an item a day, by the days since the user's last one, of 
 who has not come back yet counts as Kaplan and Meier (1958, "Nonparametric Estimation from Incomplete Observations")
 count them. On it a factor each of the item, the user, and the user with the item: the purchases that came
 against those expected, drawn towards 1 (gamma frailties, Clayton 1978, "A Model for Association in Bivariate Life
-Tables"). All of it is counted before the day that is asked for; nothing is learned. NumPy only.
+Tables"). All of it is counted before the day that is asked for; nothing is learned.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-REPURCHASE_FEATURES = (
-    "expected_everyone",
-    "expected_group",
-    "expected_item",
-    "user_frailty",
-    "frailty",
-    "expected",
-    "expected_28",
-)
+_EXPECTED = ("expected_everyone", "expected_group", "expected_item")
+REPURCHASE_FEATURES = (*_EXPECTED, "user_frailty", "frailty", "expected", "expected_28")
 #: Between two of these, in days since the last purchase, the rate is constant.
 _EDGES_DAYS = np.array([0, 1, 3, 5, 7, 9, 11, 14, 18, 22, 28, 36, 46, 60, 80, 110, 150, 220, 400])
 _WIDTH_DAYS = np.diff(_EDGES_DAYS)
@@ -36,10 +29,7 @@ _NEVER = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class HazardTables:
-    """How soon items are bought again, known at a day.
-
-    Shapes: G groups, V = n_items + 1, K + 1 edges of K pieces.
-    """
+    """How soon items are bought again, known at a day: of G groups, V = n_items + 1 items, at the edges of K pieces."""
 
     everyone: np.ndarray  # (1, K+1) float32 purchases to expect from the last one up to each edge
     groups: np.ndarray  # (G, K+1) float32
@@ -69,11 +59,8 @@ class Repurchases:
         following[same] = start[same + 1]
         kept = np.flatnonzero(following > start)  # two on one day are one purchase
         kept = kept[np.argsort(start[kept], kind="stable")]
-        self._item, self._start, self._following = (
-            (key[kept] % len(group)).astype(np.int32),
-            start[kept],
-            following[kept],
-        )
+        self._item = (key[kept] % len(group)).astype(np.int32)
+        self._start, self._following = start[kept], following[kept]
 
     def hazards(self, day: int) -> HazardTables:
         """Return the hazard tables known at the start of ``day``."""
@@ -102,9 +89,8 @@ def repurchase_features(
 ) -> list[np.ndarray]:
     """Return ``REPURCHASE_FEATURES`` of each query's past items, (P,) float64 each, as logarithms.
 
-    What begins with ``expected`` is how many purchases to expect in the 7 days (or 28) from the query's day on. Of each
-    known event ``query``, ``item`` and ``day`` (N,) are given, sorted by query, item and time; ``starts`` (P,) is the
-    first of each pair. ``group_V`` is the group of each item.
+    What begins with ``expected`` is how many purchases to expect in the 7 days (or 28) from the query's day on. Known
+    events (N,) are given sorted by query, item and time; ``starts`` (P,) is the first of each pair.
     """
     if not len(starts):
         return [np.zeros(0)] * len(REPURCHASE_FEATURES)

@@ -1,4 +1,4 @@
-"""What each item sold before any day, counted once and read at many days. NumPy only."""
+"""What each item sold before any day, counted once and read at many days."""
 
 import numpy as np
 
@@ -12,11 +12,9 @@ ITEM_FEATURES = (*OWN_FEATURES, "category_sold_7")
 
 
 class Sales:
-    """Sales of every item before any day.
+    """Sales of every item before any day, in V = n_items + 1 rows (row 0 is padding).
 
     What a user buys twice on one day is one sale: asked for is who buys an item, not how many pieces.
-
-    Shapes: V = n_items + 1 rows, row 0 is padding.
     """
 
     def __init__(self, log: Purchases) -> None:
@@ -39,10 +37,7 @@ class Sales:
         return np.bincount(self._bought_item[begin:end], minlength=self.n_rows)
 
     def features(self, day: int, categories: np.ndarray) -> np.ndarray:
-        """Return ``ITEM_FEATURES`` (V, F) float32 of every item at the start of ``day``.
-
-        ``categories`` (V, C) int64 are those of :class:`recsys.signals.item_codes.ItemCodes`.
-        """
+        """Return ``ITEM_FEATURES`` (V, F) float32 at the start of ``day``; ``categories`` (V, C) are codes."""
         sold_7, sold_28 = self.sold(day - 7, day), self.sold(day - 28, day)
         end = np.searchsorted(self._day, day)
         sold_all = np.bincount(self._item[:end], minlength=self.n_rows)
@@ -65,10 +60,7 @@ class Sales:
 
 
 def own_columns(n_promoted: int) -> slice | list[int]:
-    """Return which item features say what an item sold itself, and how it is promoted.
-
-    Of promotions ``n_promoted`` features are read; 0 reads none, whether the table has them or not.
-    """
+    """Return which item features say what an item sold itself, and, by ``n_promoted`` of them, how it is promoted."""
     if not n_promoted:
         return slice(0, len(OWN_FEATURES))
     return [*range(len(OWN_FEATURES)), *range(len(ITEM_FEATURES), len(ITEM_FEATURES) + n_promoted)]
@@ -80,12 +72,9 @@ def coming_columns(n_promoted: int) -> slice:
 
 
 def against_average(sold: np.ndarray) -> np.ndarray:
-    """Return how much more than the average item each item sold (V,), as a logarithm; one sale is added to all.
+    """Return how much more than the average item each sold (V,), as a logarithm; one sale is added to all.
 
-    Against the average, so that neither a busy week nor a log that has only begun moves all items at once.
-
-    >>> against_average(np.array([0, 0, 3, 0])).round(2).tolist()  # row 0 is padding; the mean of 1, 4, 1 is 2
-    [-0.69, -0.69, 0.69, -0.69]
+    So neither a busy week nor a log that has only begun moves all items at once.
     """
     more: np.ndarray = np.log1p(sold) - np.log1p(sold[1:].sum() / max(len(sold) - 1, 1))
     return more

@@ -42,10 +42,7 @@ _ARRAYS: Final = (*_TABLES, *(f"sold_{days}" for days in _SOLD_DAYS), *_CODES)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known of items at the start of ``day``. Each table is counted when it is first read.
-
-    Shapes: V = n_items + 1 rows, row 0 is padding.
-    """
+    """What is known of V = n_items + 1 items (row 0 is padding) at the start of ``day``; counted when first read."""
 
     day: int
     items: nw.DataFrame[Any]  # item table, row i for item_index i+1
@@ -104,11 +101,7 @@ class Snapshot:
         return self.counts.sales.sold(self.day - days, self.day)
 
     def at(self, day: int) -> "Snapshot":
-        """Return the snapshot of ``day``, which is this one.
-
-        Raises:
-            DataError: it is of another day.
-        """
+        """Return the snapshot of ``day``, which is this one, or a DataError says of which day it is."""
         if day != self.day:
             raise DataError(
                 f"the snapshot is of {day_date(self.day)}, asked was {day_date(day)}; make one of that day from the log"
@@ -134,11 +127,7 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open a snapshot that was saved to ``folder``, memory-mapped.
-
-        Raises:
-            DataError: the folder holds none, or a part of it is missing or damaged.
-        """
+        """Open a snapshot that was saved to ``folder``, memory-mapped; DataError where there is no whole one."""
         if not (folder / _FILE).is_file():
             raise DataError(f"{folder} holds no snapshot (no {_FILE}); write one with `recsys features`")
         try:
@@ -166,16 +155,10 @@ class Snapshot:
 
 
 class Snapshots:
-    """Snapshots of any day, made from one log; the ``MAX_KEPT`` used last are kept.
-
-    What is sorted once for all days is made when it is first needed.
-    """
+    """Snapshots of any day, made from one log; the ``MAX_KEPT`` used last are kept."""
 
     def __init__(self, log: Purchases, codes: ItemCodes | None = None, *, promotions: bool = True) -> None:
-        """Take the purchases; ``codes`` of its items are by default those that its item table gives.
-
-        Promotions are read where the log has any, unless ``promotions`` is false.
-        """
+        """Take the purchases; ``codes`` are by default made of its item table, ``promotions`` read if it has any."""
         self.log = log
         self.codes = ItemCodes.from_items(log.items) if codes is None else codes
         table = log.promotions if promotions else None
@@ -208,10 +191,7 @@ class Snapshots:
         return None if self.promotions is None else self.promotions.sums(self.log)
 
     def extended(self, log: Purchases) -> "Snapshots":
-        """Return the snapshots of ``log``, which is this one's log with newer events (:meth:`Purchases.extended`).
-
-        Codes of items keep their meaning; items that came in get codes by the same codebook.
-        """
+        """Return the snapshots of ``log``, this one's log extended by newer events; items get codes by one codebook."""
         codes = self.codes
         if log.n_items > self.log.n_items:
             codes = codes.extended(log.items[self.log.n_items :])

@@ -1,8 +1,4 @@
-"""What the user table says of users, as codes of its columns: age band, membership, postal area and the like.
-
-The table stands beside the purchases and has no dates; like the item table it is taken to be known before any cut, for
-users who have not bought yet as well. No purchase has a part in a code.
-"""
+"""What the user table says of users, as codes of its columns; having no dates, it is taken as known before any cut."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,12 +17,10 @@ MIN_USERS = 20
 
 @dataclass(frozen=True)
 class UserCodes:
-    """Codes of the columns of a user table.
+    """Codes of U users in C columns of a user table, counted over all columns from 1.
 
-    A code counts over all columns from 1. A missing value has a code of its own; 0 says nothing: the value is rare. A
-    column in which no two users differ, or no value is common, has no codes.
-
-    Shapes: U users, C columns, possibly none.
+    A missing value has a code of its own; 0 says nothing: the value is rare. A column in which no two users differ, or
+    no value is common, is left out.
     """
 
     codes: np.ndarray  # (U, C) int32
@@ -66,10 +60,7 @@ class UserCodes:
 
 
 def _values(column: nw.Series[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct values of a column as strings, sorted, "" for missing, and the place (U,) of each user's.
-
-    Of numbers with many values these are bands.
-    """
+    """Return the distinct values (bands of many numbers) as text, sorted, "" where missing, and users' places (U,)."""
     # Not sorted user by user: a postal code of 64 letters for each of a million is a third of a gigabyte.
     if column.dtype.is_float():
         column = column.fill_nan(None)

@@ -1,15 +1,13 @@
 """What a metric is, and what the files of this folder share.
 
-Shapes: U users, K length of a list, n targets. ``hits_UK`` says for each rank whether the item there was bought;
-``n_relevant_U`` how many distinct items the user bought, listed or not.
+``hits_UK`` says for each user and rank whether the item there was bought; ``n_relevant_U`` how many distinct items the
+user bought, listed or not.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-UserMetric = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Metric:
     meaning: str  # in a sentence for a reader who runs a shop
     #: Returns one value (U,) per user from ``hits_UK``, ``n_relevant_U`` and k; its mean is reported. None where hits
     #: do not say it: :mod:`recsys.evaluation.scoring` computes that metric from the lists.
-    compute: UserMetric | None = None
+    compute: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None
     position: int = 100  # among all metrics in files and tables, in rising order
     printed: bool = False  # by ``recsys evaluate``; files and reports hold it in any case
     is_share: bool = False  # which reports write in percent
@@ -41,15 +39,10 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 def hits_of(lists_item_UK: np.ndarray, target_offsets: np.ndarray, target_item: np.ndarray) -> np.ndarray:
     """Return (U, K) bool: whether the item at each rank is one of the user's targets, at its first occurrence.
 
-    Args:
-        lists_item_UK: (U, K) item_index in rank order; rows are padded with 0, which is never a hit.
-        target_offsets: (U+1,) targets of row u are ``target_item[target_offsets[u]:target_offsets[u + 1]]``.
-        target_item: (n,) item_index, in any order within a user.
+    Lists (U, K) are padded with 0, which is never a hit; targets are those of a ``Fold``, in any order within a user.
 
-    >>> lists = np.array([[7, 5, 7], [5, 9, 0]])
-    >>> hits_of(lists, np.array([0, 2, 3]), np.array([5, 7, 4])).astype(int)
-    array([[1, 1, 0],
-           [0, 0, 0]])
+    >>> hits_of(np.array([[7, 5, 7], [5, 9, 0]]), np.array([0, 2, 3]), np.array([5, 7, 4])).tolist()
+    [[True, True, False], [False, False, False]]
     """
     n_rows, length = lists_item_UK.shape
     if not lists_item_UK.size or not len(target_item):

@@ -8,9 +8,8 @@ from recsys.evaluation.metrics.base import Metric, ratio
 def novelty_at_k(lists_item_UK: np.ndarray, n_buyers_V: np.ndarray, n_users: int, k: int) -> np.ndarray:
     """Return (U,) the mean of ``-log2(share of the users who bought the item before)`` over the first ``k`` items.
 
-    In bits: 0 for what everybody buys, 10 for what one in 1,024 buys (mean self-information: Zhou et al. 2010,
-    "Solving the apparent diversity-accuracy dilemma of recommender systems"). Items without buyers count as having
-    one. Users without recommendations have no value (NaN).
+    In bits (mean self-information: Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of recommender
+    systems"). Items without buyers count as having one. Users without recommendations have no value (NaN).
 
     >>> novelty_at_k(np.array([[1, 2], [2, 0]]), np.array([0, 8, 2]), 8, 2)  # (0 + 2) / 2 bits, and 2 bits
     array([1., 2.])

@@ -129,7 +129,7 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
         "category_code_R": categories.code,
         "category_features_RF": categories.features,
         "co_purchase_query_C": together.query,
-        "co_purchase_item_C": together.item,
+        "co_purchase_item_C": together.code,
         "co_purchase_features_CF": together.features,
     }
     tensors: dict[str, Any] = {name: torch.from_numpy(array).to(row_P.device) for name, array in changed.items()}

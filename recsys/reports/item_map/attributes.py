@@ -43,12 +43,9 @@ class Attribute:
 
 
 def judged(items: nw.DataFrame[Any]) -> list[Attribute]:
-    """Return the attributes, at most three, by which neighbours are compared.
+    """Return the attributes, at most three, by which neighbours are compared; UsageError where there is none.
 
     Known names are taken first; then columns of words, in the table's order, of 2 to n_items / 5 values.
-
-    Raises:
-        UsageError: no column of the items makes categories.
     """
     names = dict.fromkeys([*(name for name in _JUDGED if name in items.columns), *items.columns])
     found = (read(items, name) for name in names if name != schema.ITEM_ID and not name.endswith(_CODES))
@@ -62,11 +59,7 @@ def judged(items: nw.DataFrame[Any]) -> list[Attribute]:
 
 
 def coloured(items: nw.DataFrame[Any], column: str | None, others: list[Attribute]) -> Attribute:
-    """Return the attribute of the legend: ``column``, else a known one, else the fewest of ``others``.
-
-    Raises:
-        UsageError: there is no such column.
-    """
+    """Return the attribute of the legend: ``column``, else a known one, else that of ``others`` with fewest values."""
     if column is not None and (column not in items.columns or column == schema.ITEM_ID):
         raise UsageError(f"the items have no column {column} to colour by; found {', '.join(items.columns)}")
     name = column or next((name for name in _COLOURED if name in items.columns), None)

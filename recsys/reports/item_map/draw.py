@@ -1,6 +1,5 @@
 """Make the files of a map: points, pictures, page, and the table that says how good it is beside others."""
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
 from recsys.runs import Embeddings, Run
-from recsys.storage import read_json, replacing, require_absent, write_json, write_text
+from recsys.storage import read_json, require_absent, write_json, write_text
 
 #: Items whose neighbours are looked at on the whole map.
 _N_QUERIED = 1_000
@@ -29,8 +28,7 @@ _N_QUERIED = 1_000
 class VectorSource:
     """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model."""
 
-    #: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,); of all
-    #: items where ``rows`` is None.
+    #: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,), else all.
     of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
     #: Returns those of a text transformer that has learned nothing yet.
     untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
@@ -61,13 +59,8 @@ def draw_map(
 
     The legend is of the column ``colour_by``, by default of a fitting one. The table compares, on ``n_compared`` items
     drawn at random, with the vectors of the runs ``beside`` too, and keeps the rows of earlier maps of the run. Points
-    of the same vectors are not computed anew; ``advance`` is called as points are.
-
-    Raises:
-        OutputExistsError: a file of the map is there and ``force`` is not given.
-        RunError: the run has no such vectors, or a run ``beside`` is of other items.
-        DataError: vectors are missing, or there are too few items.
-        UsageError: the items have no fitting column, or the extra ``text`` is not installed.
+    of the same vectors are not computed anew; ``advance`` is called as points are. RunError: a run has no such vectors
+    or other items; DataError: vectors are missing, or too few; UsageError: no fitting column, or no extra ``text``.
     """
     files, seed = map_files(run, embeddings, figures_folder), run.config.seed
     for path in (files.page, files.whole, files.few):
@@ -106,10 +99,7 @@ def draw_map(
 def _others(
     embeddings: Embeddings, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: VectorSource
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return what to compare with, for the items ``some``, and why what could not be: reasons by name.
-
-    Compared are other runs, BERT where there is one, an untrained transformer, and random vectors.
-    """
+    """Return the vectors to compare with, by name, of the items ``some``, and why other names have none."""
     result: dict[str, np.ndarray] = {}
     for other in beside:
         own: Embeddings = "items" if other.config.text_model.objective is None else "text"
@@ -136,7 +126,7 @@ def _others(
 
 
 def _write_quality(run: Run, rows: Quality, n_compared: int) -> Path:
-    """Write ``rows``, and those of earlier maps that were measured alike, as JSON, and as CSV beside it."""
+    """Write ``rows``, and those of earlier maps that were measured alike."""
     path = run.report_folder / QUALITY_FILE
     fingerprint, seed = str(run.info["data_fingerprint"]), run.config.seed
     about = {"data": fingerprint, "n_compared": n_compared, "n_asked": _N_QUERIED, "seed": seed}
@@ -144,9 +134,4 @@ def _write_quality(run: Run, rows: Quality, n_compared: int) -> Path:
     if {name: before.get(name) for name in about} == about:
         rows = before["rows"] | rows
     write_json(path, about | {"rows": rows})
-    columns = dict.fromkeys(name for row in rows.values() for name in row)
-    with replacing(path.with_suffix(".csv")) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, ["embeddings", *columns])
-        writer.writeheader()
-        writer.writerows({"embeddings": name} | row for name, row in rows.items())
     return path

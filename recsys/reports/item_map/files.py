@@ -59,13 +59,7 @@ class Maps:
 
 
 def load_maps(run: Run, shown_by: Run | None = None) -> Maps | None:
-    """Return the maps that ``recsys plots map`` drew of a run; None where there are none.
-
-    Pages to explore are addressed from the report of the run itself, or of the run ``shown_by``.
-
-    Raises:
-        DataError: a picture is no PNG.
-    """
+    """Return the maps that ``recsys plots map`` drew of a run, addressed from the report of ``shown_by``, if any."""
     maps = []
     for embeddings, title in TITLES.items():
         files = map_files(run, embeddings, FIGURES_DIR)

@@ -1,7 +1,7 @@
 """Vectors of items → points on a plane and in space, by t-SNE; kept as a table, since it takes minutes.
 
-t-SNE puts near one another what is near among the vectors; distances between far groups, and sizes of groups, say
-nothing. (van der Maaten and Hinton, 2008, Visualizing data using t-SNE; openTSNE: Poličar et al., 2024.)
+Distances between far groups, and sizes of groups, say nothing. (van der Maaten and Hinton, 2008, Visualizing data
+using t-SNE; openTSNE: Poličar et al., 2024.)
 """
 
 import hashlib
@@ -57,9 +57,6 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     """Return ``vectors`` (N, D) less their mean, scaled to length 1, float32: their distance is then that of angles.
 
     The mean says nothing of an item, and in a transformer's states it is most of the length.
-
-    Raises:
-        DataError: a value is not finite.
     """
     if not np.isfinite(vectors).all():
         raise DataError("the item vectors hold values that are not finite; train the run again with --force")
@@ -70,14 +67,10 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
 
 
 def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: None) -> Layout:
-    """Return the map of ``points`` (N, D).
+    """Return the map of ``points`` (N, D); DataError where they are fewer than ``MIN_ITEMS``.
 
     Equal for equal seeds on one machine with one number of threads: sums in another order differ in their last digits,
     which t-SNE magnifies.
-
-    Raises:
-        DataError: there are fewer than ``MIN_ITEMS`` points.
-        UsageError: the extra ``text`` is not installed.
     """
     few = np.sort(np.random.default_rng(seed).permutation(len(points))[:SPACE_ITEMS])
     points = _reduced(points, seed)
@@ -92,7 +85,7 @@ def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: 
 
 
 def plane(points: np.ndarray, seed: int, name: str = "map", advance: Advance = lambda *_: None) -> np.ndarray:
-    """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map; see :func:`compute_layout`."""
+    """Return the place (N, 2) float32 of each of ``points`` (N, D) on a map."""
     return np.asarray(_embed(_reduced(points, seed), 2, seed, partial(advance, name)), dtype=np.float32)
 
 
@@ -129,11 +122,7 @@ def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
 def kept_layout(
     path: Path, points: np.ndarray, item_ids: pa.Array, seed: int, advance: Advance = lambda *_: None
 ) -> Layout:
-    """Return the map in ``path`` where it was made from the same ``points`` (N, D); else compute it and write it there.
-
-    Raises:
-        As :func:`compute_layout`.
-    """
+    """Return the map in ``path`` where it was made from the same ``points`` (N, D); else compute and write it."""
     made_from = hashlib.sha256(np.ascontiguousarray(points).tobytes() + str((points.shape, seed)).encode()).hexdigest()
     if path.is_file():
         table = pq.read_table(path)

@@ -1,7 +1,4 @@
-"""How good vectors, and a map drawn from them, are: do like items stand together? Definitions on plain arrays.
-
-Shapes: N items, D width, A attributes, Q items queried, K neighbours.
-"""
+"""How good vectors (N, D), and a map drawn from them, are: do like items stand together, as Q of them are queried?"""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,10 +12,7 @@ _CHUNK = 512
 
 
 def nearest(points: np.ndarray, queried: np.ndarray, k: int = N_NEIGHBOURS) -> np.ndarray:
-    """Return the ``k`` nearest other points (Q, K) int64 of each of ``queried`` (Q,), nearest first.
-
-    Exact Euclidean distance among all ``points`` (N, D); equal distances in the order of the points.
-    """
+    """Return the ``k`` nearest others (Q, k) int64 of the ``queried`` points, nearest first, level ones in order."""
     found = np.zeros((len(queried), k), dtype=np.int64)
     for some, distance in _squared_distances(points, queried, own=np.inf):
         candidates = np.argpartition(distance, min(2 * k, distance.shape[1] - 1), axis=1)[:, : 2 * k]
@@ -40,11 +34,7 @@ def _squared_distances(points: np.ndarray, queried: np.ndarray, own: float) -> I
 
 
 def purity(neighbour: np.ndarray, queried: np.ndarray, category: np.ndarray) -> float:
-    """Return the mean share of each item's neighbours (Q, K) that have its own ``category`` (N,).
-
-    >>> purity(np.array([[1, 2], [0, 2]]), np.array([0, 1]), np.array([7, 7, 8]))
-    0.5
-    """
+    """Return the mean share of each item's neighbours (Q, K) that have its own ``category`` (N,)."""
     return float((category[neighbour] == category[queried][:, None]).mean())
 
 
@@ -66,10 +56,7 @@ def trustworthiness(points: np.ndarray, layout: np.ndarray, queried: np.ndarray,
 
 
 def clustering_agreement(points: np.ndarray, category: np.ndarray, seed: int) -> float:
-    """Return the normalised mutual information of ``category`` (N,) and as many k-means clusters as it has values.
-
-    0 says that the clusters know nothing of the category, 1 that they are the same partition.
-    """
+    """Return the normalised mutual information of ``category`` (N,) and as many k-means clusters as it has values."""
     n_clusters = min(len(np.unique(category)), len(points))
     means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3, batch_size=2048).fit(points)
     return float(normalized_mutual_info_score(category, means.labels_))
@@ -80,9 +67,8 @@ def measures(
 ) -> dict[str, float]:
     """Return all measures of vectors ``points`` (N, D) and their ``layout`` (N, 2) under stable names.
 
-    ``purity_<attribute>`` among the vectors, ``map_purity_<attribute>`` on the map, ``nmi_<attribute>``, and
-    ``trustworthiness``. ``categories`` names the category (N,) of each item by each attribute. The neighbours of
-    ``n_queried`` items, drawn by ``seed``, are looked at. Scale the vectors to length 1 for the cosine.
+    ``categories`` (N,) are those of the items by each attribute; the neighbours of ``n_queried`` items, drawn by
+    ``seed``, are looked at. Scale the vectors to length 1 for the cosine.
     """
     queried = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_queried])
     near, near_on_map = nearest(points, queried), nearest(layout, queried)

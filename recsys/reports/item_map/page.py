@@ -17,10 +17,7 @@ from recsys.reports.shell import fill
 def render(
     layout: Layout, names: Sequence[str], legend: Attribute, attributes: Sequence[Attribute], *, title: str
 ) -> str:
-    """Return the page, its points coloured by ``legend`` at first, and by any of the ``attributes`` at choice.
-
-    All of these and the name of the item are shown of the point under the pointer.
-    """
+    """Return the page, its points coloured by ``legend`` at first, and by any of the ``attributes`` at choice."""
     all_attributes = {one.name: one for one in (legend, *attributes)}
     distinct, code = np.unique(np.array(names), return_inverse=True)
     data = {

@@ -27,10 +27,7 @@ _EDGE = 8  # pixels at the picture's edge without words
 
 @style()
 def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) -> Figure:
-    """Return the map ``plane`` (N, 2) coloured by ``legend``; beyond nine categories, the smaller ones share a colour.
-
-    ``words`` are categories written beside the points, or, on a map of many items, where theirs crowd.
-    """
+    """Return the map ``plane`` (N, 2) coloured by ``legend``, with ``words`` beside points, or where theirs crowd."""
     figure = Figure(figsize=(8.6, 6.2), layout="constrained")
     axes, is_few, shown = figure.subplots(), len(plane) <= _FEW, legend.largest(N_CATEGORIES)
     order = np.random.default_rng(0).permutation(len(plane))  # so that no category lies on top of all others
@@ -84,10 +81,7 @@ def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
 
 
 def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> None:
-    """Remove texts that touch the edge, or lie over the legend, an earlier text or one of ``points`` (N, 2).
-
-    A place that has a text keeps no second one.
-    """
+    """Remove texts that touch the edge, lie over the legend, an earlier text or ``points`` (N, 2), or share a place."""
     figure = axes.get_figure(root=True)
     if figure is None:
         return

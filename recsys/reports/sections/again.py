@@ -18,10 +18,9 @@ _FACTS = {
 
 
 def commands(run: Run) -> list[str]:
-    """Return the commands that make this page again, the recorded training command first.
+    """Return the commands that make this page again: training as recorded, or by the run's configuration, comes first.
 
-    One that only went on with a training, or named no configuration (what is prepared then decides which model is
-    meant), does not make it again: the run's own configuration does.
+    A command that went on with a training, or named no configuration, would not make the same run.
     """
     trained = str(run.info.get("command"))
     if "--config" not in trained or "--resume" in trained:

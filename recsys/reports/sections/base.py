@@ -45,12 +45,9 @@ class Context:
 class Section:
     """A section of the page."""
 
-    #: Its address in the page.
-    name: str
-    #: What the list of sections calls it; its heading too, unless ``heading`` gives another.
-    title: str
-    #: Its place on the page, in rising order.
-    position: int
+    name: str  # its address in the page
+    title: str  # in the list of sections; its heading too, unless ``heading`` gives another
+    position: int  # on the page, in rising order
     #: Returns its HTML below the heading, as :func:`fill` makes it; None where there is nothing to show.
     render: Callable[[Context], Markup | None]
     heading: Callable[[Context], str] | None = None
