@@ -30,6 +30,7 @@ _SCIENTIFIC: Final = r"^[0-9]([.,][0-9]+)?[eE][+][0-9]+$"
 _MOST_FILES: Final = 20
 _LARGEST_WHOLE: Final = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 _TEXT_OF_TIME: Final = "_time_text"
+_TIME: Final = "_time"
 
 
 class RoleReader:
@@ -44,6 +45,7 @@ class RoleReader:
         self.frame = self._with_time_text(frame)
         self.formats = self._time_forms()
         self.decimal = self._decimal_sign()
+        self.frame = self._with_values()
 
     def _require(self, place: str, folder: Path) -> None:
         """Raise a DataError that names the map's key when a column is not in the file."""
@@ -102,25 +104,47 @@ class RoleReader:
             self.notes.append("numbers have a decimal comma")
         return sign
 
+    def _with_values(self) -> pl.LazyFrame:
+        """Return the frame with what its texts mean: times, numbers and clean ids, each distinct text read once."""
+        columns, frame, types = self.columns, self.frame, self.frame.collect_schema()
+        if self.formats and types[_TEXT_OF_TIME] == pl.String:
+            time = time_of(pl.col(_TEXT_OF_TIME), self.formats, columns.timezone).alias(_TIME)
+            frame = _joined_by_text(frame, _TEXT_OF_TIME, [time])
+        numbers = {getattr(columns, role) for role in _NUMBERS} | {
+            rule.column for rule in columns.drop if _compares(rule)
+        }
+        texts = {column for role, column in columns.roles().items() if role not in _NUMBERS}
+        texts |= {rule.column for rule in columns.drop}
+        for column in sorted(name for name in (numbers | texts) if name and self.types[name] == pl.String):
+            text, made = pl.col(column), [clean(column, self.types[column]).alias(f"_clean {column}")]
+            made.append(is_missing(text).alias(f"_missing {column}"))
+            if column in numbers:
+                number = pl.when(~is_missing(text)).then(number_of(text, self.decimal))
+                made.append(number.alias(f"_number {column}"))
+            frame = _joined_by_text(frame, column, made)
+        return frame
+
+    def clean(self, column: str) -> pl.Expr:
+        """Return a column of ids or the like as text: no spaces around it, and no decimals of a whole number."""
+        is_text = self.types[column] == pl.String
+        return pl.col(f"_clean {column}") if is_text else clean(column, self.types[column])
+
     def number(self, column: str) -> pl.Expr:
         """Return a column as Float64, null where it is missing or none."""
-        if self.types[column] != pl.String:
-            return pl.col(column).cast(pl.Float64, strict=False)
-        return pl.when(~is_missing(pl.col(column))).then(number_of(pl.col(column), self.decimal))
+        is_text = self.types[column] == pl.String
+        return pl.col(f"_number {column}") if is_text else pl.col(column).cast(pl.Float64, strict=False)
 
     def unreadable(self, column: str) -> pl.Expr:
         """Return where a column holds something that is no number."""
         if self.types[column] != pl.String:
             return pl.lit(value=False)
-        return ~is_missing(pl.col(column)) & self.number(column).is_null()
+        return ~pl.col(f"_missing {column}") & self.number(column).is_null()
 
     def time(self) -> pl.Expr:
         """Return the time as Datetime or Date."""
         text, dtype = pl.col(_TEXT_OF_TIME), self.frame.collect_schema()[_TEXT_OF_TIME]
         if not dtype.is_temporal():
-            return (
-                time_of(text, self.formats, self.columns.timezone) if self.formats else pl.lit(None, pl.Datetime("us"))
-            )
+            return pl.col(_TIME) if self.formats else pl.lit(None, pl.Datetime("us"))
         if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
             zone = self.columns.timezone or dtype.time_zone
             return text.dt.convert_time_zone(zone).dt.replace_time_zone(None)
@@ -135,7 +159,7 @@ class RoleReader:
             if role in _NUMBERS:
                 made += [self.number(column).alias(role), pl.col(column).cast(pl.String).alias(f"_{role}_text")]
             else:
-                made.append(clean(column, self.types[column]).alias(role))
+                made.append(self.clean(column).alias(role))
         return made
 
     def lost(self) -> dict[str, pl.Expr]:
@@ -203,8 +227,7 @@ class RoleReader:
 
     def condition(self, rule: DropRule) -> pl.Expr:
         """Return which rows the rule drops; null where the value is missing, except for the condition ``missing``."""
-        dtype = self.types[rule.column]
-        text = clean(rule.column, dtype)
+        text = self.clean(rule.column)
         missing = text.is_null() | (text == "")
         present = pl.when(~missing).then(text)
         if rule.missing is not None:
@@ -233,6 +256,12 @@ def _compares(rule: DropRule) -> bool:
     """Return whether a rule compares numbers."""
     is_number = isinstance(rule.equals, int | float) and not isinstance(rule.equals, bool)
     return is_number or any(one is not None for one in (rule.less_than, rule.at_most, rule.more_than))
+
+
+def _joined_by_text(frame: pl.LazyFrame, column: str, made: list[pl.Expr]) -> pl.LazyFrame:
+    """Return ``frame`` with what is ``made`` of the text in ``column``, computed once for each distinct text."""
+    distinct = frame.select(pl.col(column).unique()).collect(engine="streaming")
+    return frame.join(distinct.with_columns(made).lazy(), on=column, how="left", nulls_equal=True)
 
 
 def clean(column: str, dtype: pl.DataType) -> pl.Expr:
