@@ -8,7 +8,7 @@ import polars as pl
 
 from recsys.data.inspection.columns import Column, describe
 from recsys.data.inspection.guess import Guess, guess_roles
-from recsys.data.reading.files import FileForm, OpenTable, open_tables
+from recsys.data.reading.files import FileForm, OpenTable, open_table, open_tables
 from recsys.errors import DataError
 
 
@@ -61,10 +61,14 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
         DataError: a file cannot be read, or is empty.
     """
     opened: list[tuple[list[Path], OpenTable]] = [] if database is None else [([], database)]
-    groups: dict[tuple[str, ...], list[Path]] = {}
+    groups: dict[tuple[str, ...], list[tuple[Path, OpenTable]]] = {}
     for path in paths:
-        groups.setdefault(tuple(sorted(open_tables([path], form, scratch).columns)), []).append(path)
-    opened += [(group, open_tables(group, form, scratch, overlap="all")) for group in groups.values()]
+        table = open_table(path, form, scratch)
+        groups.setdefault(tuple(sorted(table.columns)), []).append((path, table))
+    for group in groups.values():
+        together = [path for path, _ in group]
+        whole = group[0][1] if len(group) == 1 else open_tables(together, form, scratch, overlap="all")
+        opened.append((together, whole))
     tables = [_table(group, one) for group, one in opened]
     # The purchases are where products are bought: many rows of each, and no file has more.
     tables.sort(key=lambda one: (-_buys(one), -len(one.frame)))
