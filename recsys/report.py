@@ -64,6 +64,8 @@ def build_page(
         for section in sorted(found, key=lambda section: (section.position, section.name))
         if (html := section.render(context)) is not None
     ]
+    chosen = run.report_folder / CHOICE_FILE
+    choice = read_json(chosen) if chosen.is_file() else None
     return fill(
         "report.html.j2",
         run=run,
@@ -72,7 +74,7 @@ def build_page(
         verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
         today=today.isoformat(),
         sections=shown,
-        choice=read_json(choice) if (choice := run.report_folder / CHOICE_FILE).is_file() else None,
+        choice=choice,
         file=METRICS_FILE,
     )
 

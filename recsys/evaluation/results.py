@@ -96,9 +96,10 @@ class Scores:
 
     @property
     def main_metric(self) -> str:
-        """``map@12``, else the first MAP, else the first metric."""
+        """``map@12``, else the MAP of the longest lists, else the first metric."""
         maps = [metric for metric in self.metrics if metric.startswith("map")]
-        return MAIN_METRIC if MAIN_METRIC in maps else (maps or self.metrics)[0]
+        longest = max(maps, key=lambda metric: int(f"0{metric.partition('@')[2]}"), default=self.metrics[0])
+        return MAIN_METRIC if MAIN_METRIC in maps else longest
 
     @property
     def k(self) -> int | None:
