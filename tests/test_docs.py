@@ -11,7 +11,8 @@ from recsys.cli import VERBS
 from recsys.errors import RecsysError
 from recsys.schema import SYSTEMS
 from tools import quality_table, summary
-from tools.pages import COMPONENTS, MARK, on_page_markdown, options
+from tools.pages import COMPONENTS, filled, options, out_of_date
+from tools.prose import GENERATED
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "references").glob("*.md"))]
@@ -83,14 +84,20 @@ def test_no_page_is_a_stub(page):
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_every_part_made_from_the_code_has_its_place_in_a_page(name):
-    marked = [page for page in (ROOT / "docs").glob("*.md") if name in MARK.findall(page.read_text(encoding="utf-8"))]
-    assert len(marked) == 1
+    pages = {page: GENERATED.finditer(page.read_text(encoding="utf-8")) for page in (ROOT / "docs").glob("*.md")}
+    assert len([page for page, marks in pages.items() for mark in marks if mark[2] == name]) == 1
 
 
-def test_a_mark_is_replaced_and_the_rest_of_the_page_stays():
-    page = on_page_markdown("# Title\n\n<!-- generated: configuration -->\n\nend")
-    assert page.startswith("# Title\n\n## The run")
-    assert page.endswith("|\n\nend")
+def test_the_tables_in_the_pages_are_those_that_the_code_makes():
+    assert [called(page) for page in out_of_date(ROOT / "docs")] == [], "run: make docs-tables"
+
+
+def test_what_stands_between_the_marks_is_replaced_and_the_rest_of_the_page_stays():
+    page = filled("# Title\n\n<!-- generated: configuration -->\nold\n<!-- end -->\n\nend")
+    assert page.startswith("# Title\n\n<!-- generated: configuration -->\n\n## The run")
+    assert page.endswith("|\n\n<!-- end -->\n\nend")
+    assert "old\n" not in page
+    assert filled(page) == page
 
 
 def row(value: float) -> dict[str, dict[str, float]]:

@@ -1,12 +1,16 @@
-"""Documentation that is made from the code when the site is built; mkdocs calls :func:`on_page_markdown`.
+"""Tables of the documentation that are made from the code: ``python -m tools.pages --write`` writes them into docs/.
 
-A page asks for a part with a line such as ``<!-- generated: commands -->``.
+They stand between ``<!-- generated: commands -->``, or another name of :data:`COMPONENTS`, and ``<!-- end -->``.
+Without ``--write`` the pages are named whose tables are out of date.
 """
 
+import argparse
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,7 +20,9 @@ from typer.models import OptionInfo
 
 from recsys.cli import VERBS
 from recsys.config import Config
-from recsys.data.reading.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
+from recsys.data.reading.column_map import ColumnMap, DropRule, ItemsMap, JoinMap, PromotionsMap, UsersMap
+from recsys.storage import write_text
+from tools.prose import GENERATED
 
 TYPE_NAMES = {
     "str": "text",
@@ -29,12 +35,18 @@ TYPE_NAMES = {
     "UsersMap": "section",
     "PromotionsMap": "section",
 }
-MARK = re.compile(r"<!-- generated: (\w+) -->")
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Return a page with each ``<!-- generated: name -->`` replaced by what :data:`COMPONENTS` makes for that name."""
-    return MARK.sub(lambda match: COMPONENTS[match[1]](), markdown)
+def filled(page: str) -> str:
+    """Return a page with what :data:`COMPONENTS` makes for each name between the marks of that name."""
+    return GENERATED.sub(lambda match: f"{match[1]}\n\n{COMPONENTS[match[2]]()}\n\n{match[3]}", page)
+
+
+def out_of_date(docs: Path = DOCS) -> dict[Path, str]:
+    """Return the pages of ``docs`` that do not hold what the code makes, each with the text that it should have."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(docs.glob("*.md"))}
+    return {path: new for path, text in texts.items() if (new := filled(text)) != text}
 
 
 def commands() -> str:
@@ -48,9 +60,10 @@ def configuration() -> str:
 
 
 def column_map() -> str:
-    """Return a table for each part of a column map: the map itself, items, users, promotions, a rule of drop."""
+    """Return a table for each part of a column map: the map itself, join, items, users, promotions, a rule of drop."""
     parts = (
         ("the map", ColumnMap),
+        ("an entry of join", JoinMap),
         ("items", ItemsMap),
         ("users", UsersMap),
         ("promotions", PromotionsMap),
@@ -87,7 +100,7 @@ def options(callback: Callable[..., Any]) -> Iterator[tuple[str, str, str]]:
     hints = get_type_hints(callback, include_extras=True)
     for name, parameter in inspect.signature(callback).parameters.items():
         annotation, info = get_args(hints[name])[:2]
-        typed = _words(name, info) if isinstance(info, OptionInfo) else [name.upper()]
+        typed = _words(name, info) if isinstance(info, OptionInfo) else [info.metavar or name.upper()]
         value = "" if annotation is bool or not isinstance(info, OptionInfo) else f" {info.metavar or name.upper()}"
         if parameter.default is parameter.empty:
             default = "required"
@@ -154,3 +167,20 @@ def _cell(text: str) -> str:
 
 
 COMPONENTS = {"commands": commands, "configuration": configuration, "column_map": column_map}
+
+
+def main() -> None:
+    """Write the tables into their pages, or name the pages whose tables are out of date."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--write", action="store_true", help="write them")
+    is_written = parser.parse_args().write
+    old = out_of_date()
+    for path, text in old.items():
+        if is_written:
+            write_text(path, text)
+        print(f"{path.name}: {'written' if is_written else 'out of date; run: make docs-tables'}")
+    sys.exit(bool(old) and not is_written)
+
+
+if __name__ == "__main__":
+    main()
