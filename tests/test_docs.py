@@ -40,6 +40,8 @@ def test_every_command_in_the_documentation_can_be_typed(line):
     if words[0].startswith("<") or words[0] in {"--help", "--version"}:
         return
     assert words[0] in VERBS, line
+    if len(words) == 1:  # the verb itself is meant
+        return
     commands = import_module(VERBS[words[0]].module).app.registered_commands
     if len(commands) > 1:
         names = {command.name or command.callback.__name__: command for command in commands}

@@ -20,7 +20,7 @@ from typer.models import OptionInfo
 
 from recsys.cli import VERBS
 from recsys.config import Config
-from recsys.data.reading.column_map import ColumnMap, DropRule, ItemsMap, JoinMap, PromotionsMap, UsersMap
+from recsys.data.reading.column_map import ColumnMap, DropRule, FileMap, ItemsMap, JoinMap, PromotionsMap, UsersMap
 from recsys.storage import write_text
 from tools.prose import GENERATED
 
@@ -31,6 +31,7 @@ TYPE_NAMES = {
     "bool": "true or false",
     "Path": "path",
     "DropRule": "rule",
+    "JoinMap": "section",
     "ItemsMap": "section",
     "UsersMap": "section",
     "PromotionsMap": "section",
@@ -60,16 +61,18 @@ def configuration() -> str:
 
 
 def column_map() -> str:
-    """Return a table for each part of a column map: the map itself, join, items, users, promotions, a rule of drop."""
-    parts = (
+    """Return a table for each part of a column map: the map itself, files, joins, items, users, promotions, rules."""
+    parts: tuple[tuple[str, type[BaseModel]], ...] = (
         ("the map", ColumnMap),
+        ("how a file is written: in the map, and in each part below that names a file", FileMap),
         ("an entry of join", JoinMap),
         ("items", ItemsMap),
         ("users", UsersMap),
         ("promotions", PromotionsMap),
         ("a rule under drop", DropRule),
     )
-    return "\n\n".join(f"**{title}**\n\n{_keys('', model)}" for title, model in parts)
+    said = {model: () if model is FileMap else tuple(FileMap.model_fields) for _, model in parts}
+    return "\n\n".join(f"**{title}**\n\n{_keys('', model, said[model])}" for title, model in parts)
 
 
 def sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -120,11 +123,11 @@ def _section(name: str, model: type[BaseModel]) -> str:
     return f"{title}\n\n{_keys(f'{name}.' if name else '', model)}"
 
 
-def _keys(prefix: str, model: type[BaseModel]) -> str:
+def _keys(prefix: str, model: type[BaseModel], left_out: tuple[str, ...] = ()) -> str:
     rows = [
         (f"`{prefix}{key}`", _type_name(field.annotation), _default(field), field.description or "")
         for key, field in model.model_fields.items()
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+        if key not in left_out and not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
     ]
     return _table(("key", "type", "default", "meaning"), rows)
 
