@@ -11,7 +11,7 @@ from recsys.cli import VERBS
 from recsys.errors import RecsysError
 from recsys.schema import SYSTEMS
 from tools import quality_table, summary
-from tools.pages import COMPONENTS, filled, options, out_of_date
+from tools.pages import COMPONENTS, filled, inspecting, options, out_of_date
 from tools.prose import GENERATED
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +100,17 @@ def test_what_stands_between_the_marks_is_replaced_and_the_rest_of_the_page_stay
     assert page.endswith("|\n\n<!-- end -->\n\nend")
     assert "old\n" not in page
     assert filled(page) == page
+
+
+def test_the_table_of_real_files_is_what_the_benchmark_wrote(tmp_path):
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Results\n", encoding="utf-8")
+    assert inspecting(results) == "<!-- inspect table -->"
+    section = (
+        "<!-- bench-inspect -->\n## Files\n\nBy a command.\n\n| files |\n|---|\n| u.data |\n<!-- /bench-inspect -->"
+    )
+    results.write_text(f"# Results\n\n{section}\n", encoding="utf-8")
+    assert inspecting(results) == "By a command.\n\n| files |\n|---|\n| u.data |"
 
 
 def row(value: float) -> dict[str, dict[str, float]]:

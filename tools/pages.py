@@ -1,4 +1,4 @@
-"""Tables of the documentation that are made from the code: ``python -m tools.pages --write`` writes them into docs/.
+"""Tables of the documentation that are made from the code, or by a benchmark: ``python -m tools.pages --write`` writes them into docs/.
 
 They stand between ``<!-- generated: commands -->``, or another name of :data:`COMPONENTS`, and ``<!-- end -->``.
 Without ``--write`` the pages are named whose tables are out of date.
@@ -36,7 +36,9 @@ TYPE_NAMES = {
     "UsersMap": "section",
     "PromotionsMap": "section",
 }
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
 
 def filled(page: str) -> str:
@@ -73,6 +75,13 @@ def column_map() -> str:
     )
     said = {model: () if model is FileMap else tuple(FileMap.model_fields) for _, model in parts}
     return "\n\n".join(f"**{title}**\n\n{_keys('', model, said[model])}" for title, model in parts)
+
+
+def inspecting(results: Path = RESULTS) -> str:
+    """Return what ``benchmarks.inspecting`` wrote about real files; a mark of the place where it has not been run."""
+    text = results.read_text(encoding="utf-8").partition("<!-- bench-inspect -->")[2]
+    lines = text.partition("<!-- /bench-inspect -->")[0].strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#")).strip() or "<!-- inspect table -->"
 
 
 def sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -169,7 +178,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-COMPONENTS = {"commands": commands, "configuration": configuration, "column_map": column_map}
+COMPONENTS = {"commands": commands, "configuration": configuration, "column_map": column_map, "inspecting": inspecting}
 
 
 def main() -> None:
