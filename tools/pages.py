@@ -1,4 +1,4 @@
-"""Tables of the documentation that are made from the code, or by a benchmark: ``python -m tools.pages --write`` writes them into docs/.
+"""Tables of the documentation that the code makes, or a benchmark made: ``python -m tools.pages --write``.
 
 They stand between ``<!-- generated: commands -->``, or another name of :data:`COMPONENTS`, and ``<!-- end -->``.
 Without ``--write`` the pages are named whose tables are out of date.
