@@ -28,8 +28,9 @@ LISTS := reports/$(RUN)/recommendations/.done
 METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
-.PHONY: help setup demo data train predict evaluate report test check lint format requirements readme readme-table docs bench-data \
-	bench-selection bench-train bench-attention bench-generate bench-promotions bench-quality bench-peers ablation clean
+.PHONY: help setup demo data train predict evaluate report test cases check lint format requirements readme readme-table docs \
+	docs-tables bench-data bench-forms bench-inspect bench-selection bench-train bench-attention bench-generate bench-promotions \
+	bench-quality bench-peers ablation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -50,7 +51,7 @@ $(READY): requirements.txt pyproject.toml
 		$$found -m venv .venv; \
 	fi
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,docs,hm,text]'
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,docs,hm,sql,text]'
 	@touch $@
 
 demo: $(REPORT) ## everything once, on Complete Journey: data, training, lists, metrics, report
@@ -81,6 +82,9 @@ $(REPORT): $(METRICS) | $(READY)
 test: $(READY) ## all tests and doctests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS)
 
+cases: $(READY) ## the run.sh of every folder of RECSYS_CASES: one line each; fails where one prints FAIL
+	$(BIN)/python -m tools.cases $(CURDIR)
+
 check: lint docs ## lint, types, layers, spelling, documentation
 
 lint: $(READY) ## ruff, flake8, mypy, import-linter, codespell, limits of size and wording
@@ -99,6 +103,9 @@ format: $(READY) ## let ruff mend and format the code
 docs: $(READY) ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+docs-tables: $(READY) ## write the tables of commands, configuration and column map into their pages
+	$(BIN)/python -m tools.pages --write
+
 requirements: $(READY) ## pin what is installed now in requirements.txt
 	$(BIN)/python -m tools.requirements
 
@@ -110,6 +117,12 @@ readme-table: $(READY) ## put the decoder beside the best other system, from ben
 
 bench-data: $(READY) ## time and memory of preparing full-size H&M data
 	$(BIN)/python -m benchmarks.data
+
+bench-forms: $(READY) ## purchases written in any mixture of forms: whether all come back, or are asked about
+	$(BIN)/python -m benchmarks.forms
+
+bench-inspect: $(READY) ## whether `recsys inspect` reads real files of shops at the first try (RECSYS_REAL_DATA)
+	$(BIN)/python -m benchmarks.inspecting
 
 bench-selection: $(READY) ## whether `dataset main --split` keeps what pandas keeps, at H&M's full size
 	$(BIN)/python -m benchmarks.selection

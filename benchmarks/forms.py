@@ -244,7 +244,7 @@ def _typed(form: Form, rows: list[Purchase], order: list[int], names: tuple[str,
     elif form.kind == "jsonl":
         table.with_columns(pl.col(names[2]).dt.to_string("%Y-%m-%d %H:%M:%S")).write_ndjson(path)
     else:
-        from openpyxl import Workbook  # type: ignore[import-untyped]
+        from openpyxl import Workbook
 
         book = Workbook()
         sheet = book.active

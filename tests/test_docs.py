@@ -11,7 +11,8 @@ from recsys.cli import VERBS
 from recsys.errors import RecsysError
 from recsys.schema import SYSTEMS
 from tools import quality_table, summary
-from tools.pages import COMPONENTS, MARK, on_page_markdown, options
+from tools.pages import COMPONENTS, filled, inspecting, options, out_of_date
+from tools.prose import GENERATED
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "references").glob("*.md"))]
@@ -39,6 +40,8 @@ def test_every_command_in_the_documentation_can_be_typed(line):
     if words[0].startswith("<") or words[0] in {"--help", "--version"}:
         return
     assert words[0] in VERBS, line
+    if len(words) == 1:  # the verb itself is meant
+        return
     commands = import_module(VERBS[words[0]].module).app.registered_commands
     if len(commands) > 1:
         names = {command.name or command.callback.__name__: command for command in commands}
@@ -83,14 +86,31 @@ def test_no_page_is_a_stub(page):
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_every_part_made_from_the_code_has_its_place_in_a_page(name):
-    marked = [page for page in (ROOT / "docs").glob("*.md") if name in MARK.findall(page.read_text(encoding="utf-8"))]
-    assert len(marked) == 1
+    pages = {page: GENERATED.finditer(page.read_text(encoding="utf-8")) for page in (ROOT / "docs").glob("*.md")}
+    assert len([page for page, marks in pages.items() for mark in marks if mark[2] == name]) == 1
 
 
-def test_a_mark_is_replaced_and_the_rest_of_the_page_stays():
-    page = on_page_markdown("# Title\n\n<!-- generated: configuration -->\n\nend")
-    assert page.startswith("# Title\n\n## The run")
-    assert page.endswith("|\n\nend")
+def test_the_tables_in_the_pages_are_those_that_the_code_makes():
+    assert [called(page) for page in out_of_date(ROOT / "docs")] == [], "run: make docs-tables"
+
+
+def test_what_stands_between_the_marks_is_replaced_and_the_rest_of_the_page_stays():
+    page = filled("# Title\n\n<!-- generated: configuration -->\nold\n<!-- end -->\n\nend")
+    assert page.startswith("# Title\n\n<!-- generated: configuration -->\n\n## The run")
+    assert page.endswith("|\n\n<!-- end -->\n\nend")
+    assert "old\n" not in page
+    assert filled(page) == page
+
+
+def test_the_table_of_real_files_is_what_the_benchmark_wrote(tmp_path):
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Results\n", encoding="utf-8")
+    assert inspecting(results) == "<!-- inspect table -->"
+    section = (
+        "<!-- bench-inspect -->\n## Files\n\nBy a command.\n\n| files |\n|---|\n| u.data |\n<!-- /bench-inspect -->"
+    )
+    results.write_text(f"# Results\n\n{section}\n", encoding="utf-8")
+    assert inspecting(results) == "By a command.\n\n| files |\n|---|\n| u.data |"
 
 
 def row(value: float) -> dict[str, dict[str, float]]:

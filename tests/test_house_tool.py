@@ -246,7 +246,9 @@ def test_long_sentences_and_heavy_pages_are_named(house):
 
 
 def test_words_of_the_documentation_and_lines_of_the_readme_are_counted(house):
-    write(house, "docs/more.md", "# One\n\ntwo three\n")
+    made = f"<!-- generated: commands -->\n\n{LONG}\n\n<!-- end -->"
+    write(house, "docs/more.md", f"# One\n\ntwo three\n\n{made}\n")
+    assert long_prose(house).number == 0
     write(house, "README.md", "\n" * 101)
     assert docs_words(house).number == 2 + 4
     assert readme_lines(house).number == 101

@@ -644,6 +644,11 @@ def test_which_number_is_the_day_is_found_out(texts: list[str], form: str, why: 
     assert why in found.evidence
 
 
+def test_years_of_two_digits_from_69_on_are_of_the_last_century() -> None:
+    frame = pl.DataFrame({"t": [f"01/02/{year}" for year in (68, 69, 70, 99)]})
+    assert frame.select(time_of(pl.col("t"), ["%d/%m/%y"]).dt.year())["t"].to_list() == [2068, 1969, 1970, 1999]
+
+
 class InJune(datetime):
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "InJune":

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from openpyxl import Workbook
 
 from recsys.config import DataConfig, load_config
 from recsys.data.engine import open_engine
@@ -373,6 +374,34 @@ def test_the_example_is_a_whole_run() -> None:
     assert ROOT / str(config.data.columns) == EXAMPLE
     assert (config.split.horizon_days, config.split.n_folds) == (30, 3)
     assert load_column_map(EXAMPLE).user_id == "CustomerID"
+
+
+def test_the_example_reads_a_workbook_as_it_reads_the_same_rows_in_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
+    products, users = [("85123A", "HEART"), (71053, "LANTERN")], [17850, 13047, None]
+    rows: list[tuple[Any, ...]] = [
+        (n, *products[n % 2], 6, datetime(2010, 12, n % 28 + 1, 8, 26), 2.55, users[n % 3], "United Kingdom")
+        for n in range(60)
+    ]
+    rows.append(("C536379", "D", "Discount", -1, datetime(2010, 12, 5, 9, 41), 27.5, 14527, "United Kingdom"))
+    book = Workbook()
+    for row in (names, *rows):
+        book.active.append(row)
+    book.save(tmp_path / "Online Retail.xlsx")
+    texts = [[format(cell, "%m/%d/%Y %H:%M") if isinstance(cell, datetime) else cell for cell in row] for row in rows]
+    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in (names, *texts)]
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    manifests = []
+    for raw in ("Online Retail.xlsx", "data.csv"):
+        changes = [f"data.raw={tmp_path / raw}", f"data.columns={EXAMPLE}", f"data.name={Path(raw).stem.split()[0]}"]
+        manifests.append(prepare(load_config(ROOT / "configs" / "online_retail.yaml", changes).data))
+    assert manifests[0]["hashes"] == manifests[1]["hashes"]
+    assert [manifest["n_events"] for manifest in manifests] == [40, 40]
+    assert manifests[0]["report"]["dropped"]["missing_user_id"] == 20
+    assert manifests[0]["report"]["dropped"]["cancellation"] == 1
 
 
 @pytest.mark.skipif("RECSYS_REAL_DATA" not in os.environ, reason="RECSYS_REAL_DATA names no folder of real data")

@@ -1,12 +1,16 @@
-"""Documentation that is made from the code when the site is built; mkdocs calls :func:`on_page_markdown`.
+"""Tables of the documentation that the code makes, or a benchmark made: ``python -m tools.pages --write``.
 
-A page asks for a part with a line such as ``<!-- generated: commands -->``.
+They stand between ``<!-- generated: commands -->``, or another name of :data:`COMPONENTS`, and ``<!-- end -->``.
+Without ``--write`` the pages are named whose tables are out of date.
 """
 
+import argparse
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,7 +20,9 @@ from typer.models import OptionInfo
 
 from recsys.cli import VERBS
 from recsys.config import Config
-from recsys.data.reading.column_map import ColumnMap, DropRule, ItemsMap, PromotionsMap, UsersMap
+from recsys.data.reading.column_map import ColumnMap, DropRule, FileMap, ItemsMap, JoinMap, PromotionsMap, UsersMap
+from recsys.storage import write_text
+from tools.prose import GENERATED
 
 TYPE_NAMES = {
     "str": "text",
@@ -25,16 +31,25 @@ TYPE_NAMES = {
     "bool": "true or false",
     "Path": "path",
     "DropRule": "rule",
+    "JoinMap": "section",
     "ItemsMap": "section",
     "UsersMap": "section",
     "PromotionsMap": "section",
 }
-MARK = re.compile(r"<!-- generated: (\w+) -->")
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Return a page with each ``<!-- generated: name -->`` replaced by what :data:`COMPONENTS` makes for that name."""
-    return MARK.sub(lambda match: COMPONENTS[match[1]](), markdown)
+def filled(page: str) -> str:
+    """Return a page with what :data:`COMPONENTS` makes for each name between the marks of that name."""
+    return GENERATED.sub(lambda match: f"{match[1]}\n\n{COMPONENTS[match[2]]()}\n\n{match[3]}", page)
+
+
+def out_of_date(docs: Path = DOCS) -> dict[Path, str]:
+    """Return the pages of ``docs`` that do not hold what the code makes, each with the text that it should have."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(docs.glob("*.md"))}
+    return {path: new for path, text in texts.items() if (new := filled(text)) != text}
 
 
 def commands() -> str:
@@ -48,15 +63,25 @@ def configuration() -> str:
 
 
 def column_map() -> str:
-    """Return a table for each part of a column map: the map itself, items, users, promotions, a rule of drop."""
-    parts = (
+    """Return a table for each part of a column map: the map itself, files, joins, items, users, promotions, rules."""
+    parts: tuple[tuple[str, type[BaseModel]], ...] = (
         ("the map", ColumnMap),
+        ("how a file is written: in the map, and in each part below that names a file", FileMap),
+        ("an entry of join", JoinMap),
         ("items", ItemsMap),
         ("users", UsersMap),
         ("promotions", PromotionsMap),
         ("a rule under drop", DropRule),
     )
-    return "\n\n".join(f"**{title}**\n\n{_keys('', model)}" for title, model in parts)
+    said = {model: () if model is FileMap else tuple(FileMap.model_fields) for _, model in parts}
+    return "\n\n".join(f"**{title}**\n\n{_keys('', model, said[model])}" for title, model in parts)
+
+
+def inspecting(results: Path = RESULTS) -> str:
+    """Return what ``benchmarks.inspecting`` wrote about real files; a mark of the place where it has not been run."""
+    text = results.read_text(encoding="utf-8").partition("<!-- bench-inspect -->")[2]
+    lines = text.partition("<!-- /bench-inspect -->")[0].strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#")).strip() or "<!-- inspect table -->"
 
 
 def sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -87,7 +112,7 @@ def options(callback: Callable[..., Any]) -> Iterator[tuple[str, str, str]]:
     hints = get_type_hints(callback, include_extras=True)
     for name, parameter in inspect.signature(callback).parameters.items():
         annotation, info = get_args(hints[name])[:2]
-        typed = _words(name, info) if isinstance(info, OptionInfo) else [name.upper()]
+        typed = _words(name, info) if isinstance(info, OptionInfo) else [info.metavar or name.upper()]
         value = "" if annotation is bool or not isinstance(info, OptionInfo) else f" {info.metavar or name.upper()}"
         if parameter.default is parameter.empty:
             default = "required"
@@ -107,11 +132,11 @@ def _section(name: str, model: type[BaseModel]) -> str:
     return f"{title}\n\n{_keys(f'{name}.' if name else '', model)}"
 
 
-def _keys(prefix: str, model: type[BaseModel]) -> str:
+def _keys(prefix: str, model: type[BaseModel], left_out: tuple[str, ...] = ()) -> str:
     rows = [
         (f"`{prefix}{key}`", _type_name(field.annotation), _default(field), field.description or "")
         for key, field in model.model_fields.items()
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+        if key not in left_out and not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
     ]
     return _table(("key", "type", "default", "meaning"), rows)
 
@@ -153,4 +178,21 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-COMPONENTS = {"commands": commands, "configuration": configuration, "column_map": column_map}
+COMPONENTS = {"commands": commands, "configuration": configuration, "column_map": column_map, "inspecting": inspecting}
+
+
+def main() -> None:
+    """Write the tables into their pages, or name the pages whose tables are out of date."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--write", action="store_true", help="write them")
+    is_written = parser.parse_args().write
+    old = out_of_date()
+    for path, text in old.items():
+        if is_written:
+            write_text(path, text)
+        print(f"{path.name}: {'written' if is_written else 'out of date; run: make docs-tables'}")
+    sys.exit(bool(old) and not is_written)
+
+
+if __name__ == "__main__":
+    main()

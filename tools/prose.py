@@ -11,6 +11,9 @@ LONG_SENTENCE: Final = 30
 #: The median sentence of a page is below it.
 MEDIAN_SENTENCE: Final = 15
 
+#: What stands in a page between the marks of tools/pages.py: made from the code, and written by nobody.
+GENERATED: Final = re.compile(r"(<!-- generated: (\w+) -->).*?(<!-- end -->)", re.DOTALL)
+
 #: A sentence goes on after them, or after these where a number follows.
 _ABBREVIATIONS: Final = frozenset(("al", "approx", "ca", "cf", "dr", "e.g", "i.e", "mr", "mrs", "resp", "vs"))
 _RUSSIAN_ABBREVIATIONS: Final = frozenset(("им", "напр", "см", "ср", "т", "т.е"))
@@ -82,7 +85,8 @@ def _blocks(text: str) -> Iterator[tuple[int, str]]:
 
 def _without_code_blocks(text: str) -> Iterator[str]:
     """Yield the lines of a page; those of fences, comments, front matter and generated parts are empty."""
-    text = re.sub(r"\A---\n.*?\n---\n|<!--.*?-->", lambda match: "\n" * match[0].count("\n"), text, flags=re.DOTALL)
+    left_out = rf"{GENERATED.pattern}|\A---\n.*?\n---\n|<!--.*?-->"
+    text = re.sub(left_out, lambda match: "\n" * match[0].count("\n"), text, flags=re.DOTALL)
     fence, generated = "", False
     for line in text.splitlines():
         mark = _FENCE.match(line)

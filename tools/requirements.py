@@ -8,7 +8,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-EXTRAS = ("demo", "dev", "docs", "hm", "text")
+EXTRAS = ("demo", "dev", "docs", "hm", "sql", "text")
 
 
 def direct_names(pyproject: Path) -> list[str]:

@@ -80,9 +80,9 @@ def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
         return utc.dt.convert_time_zone(timezone or "UTC").dt.replace_time_zone(None)
     with_zone = re.search(r"(%z|%Z|Z|UTC|GMT)$", form)
     if with_zone is None:
-        return text.str.strptime(pl.Datetime("us"), _chrono(form), strict=False)
+        return _strptime(text, form)
     plain, form = text.str.replace(_ZONE, ""), form[: with_zone.start()].rstrip()
-    local = plain.str.strptime(pl.Datetime("us"), _chrono(form), strict=False)
+    local = _strptime(plain, form)
     zone = text.str.extract(_ZONE, 1)
     local = pl.when(zone.is_not_null()).then(local)
     if timezone is None:
@@ -92,6 +92,13 @@ def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
     hours, minutes = (digits.str.slice(at, 2).cast(pl.Int64, strict=False).fill_null(0) for at in (0, 2))
     utc = local - pl.duration(minutes=sign * (60 * hours + minutes))
     return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone).dt.replace_time_zone(None)
+
+
+def _strptime(text: pl.Expr, form: str) -> pl.Expr:
+    read = text.str.strptime(pl.Datetime("us"), _chrono(form), strict=False)
+    # Polars reads 69 as 2069.
+    late = read.dt.year() > 2000 + PIVOT if "%y" in form else pl.lit(value=False)
+    return pl.when(late).then(read.dt.offset_by("-100y")).otherwise(read)
 
 
 def _chrono(form: str) -> str:
