@@ -107,12 +107,15 @@ def _joins(first: Table, others: Sequence[Table]) -> tuple[list[tuple[Joined, Ta
             key, brought = other.key(names), other.guess.roles
             if key is None or not brought.keys() & {"user_id", "time"}:
                 continue
-            joins.append((Joined(other.paths[0], key, tuple(set(other.opened.columns) - names)), other))
+            brings = tuple(name for name in other.opened.columns if name not in names)
+            joins.append((Joined(other.paths[0], key, brings), other))
             names |= set(other.opened.columns)
             waiting.remove(other)
             # A number of the customer that each order has anew is not the customer: another file may say more of it.
             roles |= {role for role, name in brought.items() if role != "user_id" or other.key({name}) is None}
             again = True
+            if {"user_id", "time"} <= roles:
+                break
     return joins, waiting
 
 
