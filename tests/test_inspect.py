@@ -187,6 +187,30 @@ def test_a_table_of_a_database_is_inspected_and_its_password_stays_outside(
     assert typed("dataset", "main", "--config", "shop.yaml") == 0
 
 
+def test_files_may_lie_in_several_folders(shop: Path) -> None:
+    for folder in ("a", "b/c"):
+        (shop / folder).mkdir(parents=True)
+    plain(shop / "a/sales.csv")
+    write_rows(shop / "b/c/names.csv", "product_id,name", [(f"p{i}", name) for i, name in enumerate(PRODUCTS)])
+    columns, settled = inspected("a/sales.csv", "b/c/names.csv")
+    assert settled
+    assert (columns["file"], columns["items"]["file"]) == ("a/sales.csv", "b/c/names.csv")
+
+
+def test_a_database_stands_alone(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plain(shop / "sales.csv")
+    for other in ("sales.csv", "sqlite:///more.db"):
+        assert typed("inspect", "sqlite:///shop.db", other, "--table", "sales") == 2
+        assert "a database stands alone" in capfd.readouterr().err
+
+
+def test_columns_that_cannot_be_attributes_are_left_out(shop: Path) -> None:
+    rows = [(f"c{u}", f"p{i}", f"{t:%Y-%m-%d}", f"k{i % 3}", f"s{i % 2}") for u, i, t, *_ in purchases()]
+    columns, settled = inspected(write_rows(shop / "sales.csv", "customer,product,date,_key,shelf", rows))
+    assert settled
+    assert columns["items"] == {"attributes": ["shelf"]}
+
+
 def test_a_time_of_delivery_or_birth_is_none_of_the_purchase(shop: Path) -> None:
     rows = [
         (f"c{u}", f"p{i}", "1980-02-03", f"{t + timedelta(days=3):%Y-%m-%d}", f"{t:%Y-%m-%d}")
@@ -313,6 +337,14 @@ def test_a_file_that_exists_is_not_written_over(shop: Path, capfd: pytest.Captur
     assert yaml.safe_load(Path("shop.yaml").read_text())["name"] == "shop"
 
 
+def test_the_folder_of_what_is_written_is_made(shop: Path) -> None:
+    path = plain(shop / "sales.csv")
+    assert typed("inspect", str(path), "--write", "new/folder/shop.yaml") == 0
+    assert typed("dataset", "main", "--config", "new/folder/shop.yaml") == 0
+    (shop / "file").touch()
+    assert typed("inspect", str(path), "--write", "file/shop.yaml") == 1
+
+
 def test_without_write_the_configuration_is_shown_and_nothing_is_written(
     shop: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -414,11 +446,14 @@ def test_horizon_windows_and_short_lists_are_written(shop: Path) -> None:
 
 def test_many_rows_take_seconds_at_most(shop: Path) -> None:
     n = pl.int_range(200_000, eager=True)
+    times = pl.select(pl.lit(BEGIN) + pl.duration(minutes=n // 4 * 20)).to_series()
     frame = pl.DataFrame(
         {
             "customer_id": "c" + (n * 7_919 % 20_011).cast(pl.String),
             "product_id": "p" + (n * 104_729 % 3_001).cast(pl.String),
-            "date": pl.select(pl.lit(BEGIN) + pl.duration(minutes=n * 5)).to_series().dt.strftime("%d/%m/%Y %H:%M"),
+            "date": pl.select(pl.lit(BEGIN) + pl.duration(minutes=n // 4 * 20))
+            .to_series()
+            .dt.strftime("%d/%m/%Y %H:%M"),
             "price": (n % 977) / 100 + 0.5,
             "quantity": n % 5 + 1,
         }

@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from recsys.data.inspection.columns import Column, words_of
+from recsys.data.reading.column_map import may_be_attribute
 
 #: Words of a column's name that speak for a role, the strongest first.
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -25,7 +26,20 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
             "loyalty",
             "account",
         ),
-        *("cust", "person", "visitor", "uid", "patient", "guest", "kunde", "kundennummer", "cliente", "reviewer"),
+        *(
+            "cust",
+            "person",
+            "visitor",
+            "uid",
+            "patient",
+            "guest",
+            "kunde",
+            "kunden",
+            "kundennummer",
+            "kundennr",
+            "cliente",
+            "reviewer",
+        ),
     ),
     "item_id": (
         *(
@@ -44,7 +58,10 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
             "movie",
         ),
         *(
+            "artikelnummer",
+            "artikelnr",
             "artikel",
+            "produkt",
             "producto",
             "dish",
             "book",
@@ -88,7 +105,19 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
         "total",
         "spend",
     ),
-    "quantity": ("quantity", "qty", "pieces", "units", "menge", "count", "cantidad", "pcs", "number", "amount"),
+    "quantity": (
+        "quantity",
+        "qty",
+        "pieces",
+        "units",
+        "menge",
+        "anzahl",
+        "count",
+        "cantidad",
+        "pcs",
+        "number",
+        "amount",
+    ),
     "basket_id": (
         "invoice",
         "order",
@@ -96,6 +125,11 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
         "basket",
         "transaction",
         "bon",
+        "bestellung",
+        "bestellnummer",
+        "rechnung",
+        "rechnungsnummer",
+        "belegnummer",
         "ticket",
         "bill",
         "cart",
@@ -317,6 +351,8 @@ def _attributes(guess: Guess, frame: pl.DataFrame, left: Mapping[str, Column]) -
     item, user = guess.roles.get("item_id"), guess.roles.get("user_id")
     for name, column in left.items():
         if column.kind not in ("text", "number") or column.n_distinct < 2 or column.share_missing > 0.9:
+            continue
+        if not may_be_attribute(name):
             continue
         varies = column.n_distinct > 1 and column.rows_a_value > 1.05
         of_item = follows(frame, item, name) if item and varies and item != name else 0.0

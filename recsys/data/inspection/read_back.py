@@ -1,5 +1,6 @@
 """Purchases read as a configuration says: the proof of what was guessed."""
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,19 @@ class ReadBack:
 
 
 def read_back(text: str, path: Path) -> ReadBack:
-    """Read the purchases as a configuration ``text``, which is to stand at ``path``, says."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=path.resolve().parent, encoding="utf-8") as stream:
+    """Read the purchases as a configuration ``text``, which is to stand at ``path``, says.
+
+    Raises:
+        RecsysError: the folder of ``path`` cannot be written.
+    """
+    folder = path.resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecsysError(f"{folder} cannot be made ({error.strerror}); choose another --write") from error
+    if not os.access(folder, os.W_OK):
+        raise RecsysError(f"{folder} cannot be written; go to another folder, or choose another --write")
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=folder, encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         try:

@@ -8,6 +8,7 @@ import polars as pl
 
 from recsys.data.inspection.columns import Column, describe
 from recsys.data.inspection.guess import Guess, guess_roles
+from recsys.data.reading.column_map import may_be_attribute
 from recsys.data.reading.files import FileForm, OpenTable, open_tables
 from recsys.errors import DataError
 
@@ -124,7 +125,7 @@ def _note_attributes(shop: Shop, other: Table) -> None:
     for role, place in (("item_id", "items"), ("user_id", "users")):
         key = shop.guess.roles.get(role)
         if key is not None and other.key({key}) is not None:
-            kinds = {column.name: column.kind for column in other.columns}
-            brings = tuple(name for name, kind in kinds.items() if name != key and kind in ("text", "number"))
+            known = {column.name: column.kind for column in other.columns if may_be_attribute(column.name)}
+            brings = tuple(name for name, kind in known.items() if name != key and kind in ("text", "number"))
             if brings:
                 setattr(shop, place, Joined(other.paths[0], key, brings))
