@@ -451,9 +451,7 @@ def test_many_rows_take_seconds_at_most(shop: Path) -> None:
         {
             "customer_id": "c" + (n * 7_919 % 20_011).cast(pl.String),
             "product_id": "p" + (n * 104_729 % 3_001).cast(pl.String),
-            "date": pl.select(pl.lit(BEGIN) + pl.duration(minutes=n // 4 * 20))
-            .to_series()
-            .dt.strftime("%d/%m/%Y %H:%M"),
+            "date": times.dt.strftime("%d/%m/%Y %H:%M"),
             "price": (n % 977) / 100 + 0.5,
             "quantity": n % 5 + 1,
         }

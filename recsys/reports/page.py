@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 from recsys.data.purchases import Purchases
 from recsys.evaluation.results import METRICS_FILE, Scores
@@ -42,6 +43,13 @@ def build_page(
         verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
         today=today.isoformat(),
         sections=shown,
-        choice=read_json(choice) if (choice := run.report_folder / CHOICE_FILE).is_file() else None,
+        choice=_choice(run),
         file=METRICS_FILE,
     )
+
+
+def _choice(run: Run) -> dict[str, Any] | None:
+    """Return which system serves the shop, where one was chosen for this very training."""
+    path = run.report_folder / CHOICE_FILE
+    about: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return about if about.get("made_by") == run.identity else None

@@ -11,163 +11,34 @@ from recsys.data.reading.column_map import may_be_attribute
 
 #: Words of a column's name that speak for a role, the strongest first.
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "user_id": (
-        *(
-            "customer",
-            "customerid",
-            "client",
-            "member",
-            "user",
-            "userid",
-            "card",
-            "buyer",
-            "household",
-            "shopper",
-            "loyalty",
-            "account",
+    role: tuple(words.split())
+    for role, words in {
+        "user_id": (
+            "customer customerid client member user userid card buyer household shopper loyalty account cust "
+            "person visitor uid patient guest kunde kunden kundennummer kundennr cliente reviewer"
         ),
-        *(
-            "cust",
-            "person",
-            "visitor",
-            "uid",
-            "patient",
-            "guest",
-            "kunde",
-            "kunden",
-            "kundennummer",
-            "kundennr",
-            "cliente",
-            "reviewer",
+        "item_id": (
+            "product item sku article stock asin ean gtin barcode itemid productid material movie artikelnummer "
+            "artikelnr artikel produkt producto dish book song coffee plu upc isbn track goods itemdescription"
         ),
-    ),
-    "item_id": (
-        *(
-            "product",
-            "item",
-            "sku",
-            "article",
-            "stock",
-            "asin",
-            "ean",
-            "gtin",
-            "barcode",
-            "itemid",
-            "productid",
-            "material",
-            "movie",
+        "time": "date time timestamp datetime when day datum fecha dat purchased ordered created sold",
+        "price": "price unitprice preis precio amount money value revenue paid cost sales total spend",
+        "quantity": "quantity qty pieces units menge anzahl count cantidad pcs number amount",
+        "basket_id": (
+            "invoice order receipt basket transaction bon bestellung bestellnummer rechnung rechnungsnummer "
+            "belegnummer ticket bill cart session checkout sale"
         ),
-        *(
-            "artikelnummer",
-            "artikelnr",
-            "artikel",
-            "produkt",
-            "producto",
-            "dish",
-            "book",
-            "song",
-            "coffee",
-            "plu",
-            "upc",
-            "isbn",
-            "track",
-            "goods",
-            "itemdescription",
-        ),
-    ),
-    "time": (
-        "date",
-        "time",
-        "timestamp",
-        "datetime",
-        "when",
-        "day",
-        "datum",
-        "fecha",
-        "dat",
-        "purchased",
-        "ordered",
-        "created",
-        "sold",
-    ),
-    "price": (
-        "price",
-        "unitprice",
-        "preis",
-        "precio",
-        "amount",
-        "money",
-        "value",
-        "revenue",
-        "paid",
-        "cost",
-        "sales",
-        "total",
-        "spend",
-    ),
-    "quantity": (
-        "quantity",
-        "qty",
-        "pieces",
-        "units",
-        "menge",
-        "anzahl",
-        "count",
-        "cantidad",
-        "pcs",
-        "number",
-        "amount",
-    ),
-    "basket_id": (
-        "invoice",
-        "order",
-        "receipt",
-        "basket",
-        "transaction",
-        "bon",
-        "bestellung",
-        "bestellnummer",
-        "rechnung",
-        "rechnungsnummer",
-        "belegnummer",
-        "ticket",
-        "bill",
-        "cart",
-        "session",
-        "checkout",
-        "sale",
-    ),
-    "channel": ("channel", "web", "online", "shop", "store", "branch", "device", "cash", "payment"),
+        "channel": "channel web online shop store branch device cash payment",
+    }.items()
 }
-#: Words of times that are none of the purchase.
-_OTHER_TIMES: Final = {
-    "birth",
-    "birthday",
-    "delivery",
-    "delivered",
-    "due",
-    "updated",
-    "estimated",
-    "approved",
-    "carrier",
-    "limit",
-    "shipping",
-}
-_LABELS: Final = {
-    "name",
-    "description",
-    "desc",
-    "title",
-    "category",
-    "type",
-    "length",
-    "photos",
-    "prefix",
-    "zip",
-    "city",
-    "state",
-    "country",
-}
+#: Words of times that are none of the purchase, and of columns that name or group what others number.
+_OTHER_TIMES, _LABELS = (
+    frozenset(words.split())
+    for words in (
+        "birth birthday delivery delivered due updated estimated approved carrier limit shipping",
+        "name description desc title category type length photos prefix zip city state country",
+    )
+)
 #: A column follows another where so many of the rows hold their value's most frequent one.
 _FOLLOWS: Final = 0.95
 REQUIRED: Final = ("user_id", "item_id", "time")
