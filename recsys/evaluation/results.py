@@ -98,9 +98,9 @@ class Scores:
 
     @property
     def main_metric(self) -> str:
-        """``map@12``, else the first MAP, else the first metric."""
+        """``map@12``, else the MAP of the longest lists, else the first metric."""
         maps = [metric for metric in self.metrics if metric.startswith("map")]
-        return MAIN_METRIC if MAIN_METRIC in maps else (maps or self.metrics)[0]
+        return MAIN_METRIC if MAIN_METRIC in maps else (maps[-1:] or self.metrics)[0]
 
     @property
     def k(self) -> int | None:
