@@ -1,6 +1,8 @@
 import random
 import re
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -11,11 +13,14 @@ import polars as pl
 import pytest
 import yaml
 
+from benchmarks import forms
 from recsys.cli import build_app
+from recsys.config import load_config
 from recsys.console import run
 from recsys.data.inspection.columns import describe
 from recsys.data.inspection.facts import facts_of, in_words
 from recsys.data.inspection.guess import guess_roles
+from recsys.data.prepare import prepare
 from recsys.data.reading.column_map import UNDECIDED
 from recsys.data.reading.files import FileForm
 from recsys.errors import OutputExistsError
@@ -131,6 +136,13 @@ def test_day_and_clock_in_two_columns_are_one_time(shop: Path) -> None:
     assert columns["time"] == ["date", "clock"]
     assert settled
     assert typed("dataset", "main", "--config", "shop.yaml") == 0
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%y", "%H.%M", "%H:%M", "%H:%M:%S", "%I:%M %p"])
+def test_a_day_with_dots_is_no_clock(form: str) -> None:
+    times = pl.DataFrame({"when": [f"{t:{form}}" for _, _, t, *_ in purchases()]})
+    column = describe(times, "when")
+    assert column.kind == {"%d.%m.%y": "time", "%H.%M": "number"}.get(form, "clock")
 
 
 def test_orders_lines_customers_and_products_are_joined(shop: Path) -> None:
@@ -354,6 +366,22 @@ def test_without_write_the_configuration_is_shown_and_nothing_is_written(
     assert [each.name for each in shop.iterdir()] == ["sales.csv"]
 
 
+@pytest.mark.parametrize(
+    ("name", "run_name"),
+    [
+        ("2024.yaml", "2024"),
+        ("null.yaml", "null"),
+        (".my shop.yaml", "my_shop"),
+        ("-.yaml", "shop"),
+        ("größe.yaml", "gr__e"),
+    ],
+)
+def test_what_is_written_may_be_called_anything(shop: Path, name: str, run_name: str) -> None:
+    path = plain(shop / "sales.csv")
+    assert inspect_files([str(path)], FileForm(), Path(name))
+    assert load_config(Path(name)).name == load_config(Path(name)).data.name == run_name
+
+
 @pytest.mark.parametrize("name", ["ärger: #1.csv", "it's.csv", "2024.csv", "a'b\"c.csv", "null.csv"])
 def test_names_of_files_and_columns_are_any_text(shop: Path, name: str) -> None:
     rows = [(f"c{u}", f"p{i}", f"{t:%Y-%m-%d}", p) for u, i, t, p, _ in purchases()]
@@ -373,6 +401,20 @@ def test_a_file_that_is_missing_or_without_rows_is_one_line(shop: Path, capfd: p
     assert "nowhere.csv" in first
     assert "empty.csv" in second
     assert not Path("shop.yaml").exists()
+
+
+@pytest.mark.parametrize("first", [0, 8, 16])
+def test_purchases_in_any_form_are_read_by_what_is_written_or_something_is_asked(shop: Path, first: int) -> None:
+    for seed in range(first, first + 8):
+        form, folder = forms.Form.drawn(seed), shop / str(seed)
+        folder.mkdir()
+        path, right, truth = forms.write(form, forms.purchases(form), folder)
+        columns, settled = inspected(path)
+        assert all(columns[role] in (right[role], UNDECIDED) for role in ("user_id", "item_id", "time")), form
+        assert settled == (UNDECIDED not in columns.values()), form
+        if settled:
+            events = prepare(load_config(Path("shop.yaml")).data, force=True)["n_events"]
+            assert events == sum(quantity > 0 or "quantity" not in columns for *_, quantity, _ in truth), form
 
 
 # Facts
@@ -462,3 +504,45 @@ def test_many_rows_take_seconds_at_most(shop: Path) -> None:
     assert time.process_time() - began < 5
     assert settled
     assert roles_of(columns) == ("customer_id", "product_id", "date")
+
+
+# Everything at once
+
+
+def ran(words: list[str], monkeypatch: pytest.MonkeyPatch, stops_at: str | None = None) -> tuple[int, list[list[str]]]:
+    """Return the exit code of ``recsys run``, and the commands that it began; ``stops_at`` is one that fails."""
+    begun: list[list[str]] = []
+
+    def begin(command: list[str], *, check: bool) -> "subprocess.CompletedProcess[bytes]":
+        assert command[:3] == [sys.executable, "-m", "recsys.cli"]
+        begun.append(command[3:])
+        return subprocess.CompletedProcess(command, int(command[3] == stops_at))
+
+    monkeypatch.setattr("recsys.run.subprocess.run", begin)
+    return typed("run", *words), begun
+
+
+def test_run_does_everything_in_order_and_stops_at_what_fails(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain(shop / "sales.csv")
+    code, begun = ran(["sales.csv", "--yes"], monkeypatch)
+    assert code == 0
+    assert [words[0] for words in begun] == ["dataset", "train", "predict", "evaluate", "predict", "report"]
+    assert begun[4][3:] == ["--system", "chosen", "--out", "shop-lists.csv"]
+    assert not any("--force" in words for words in begun)
+    code, begun = ran(["shop.yaml", "--yes", "--force"], monkeypatch, stops_at="train")
+    assert (code, [words[0] for words in begun]) == (1, ["dataset", "train"])
+    assert all(words[-1] == "--force" for words in begun)
+    assert "`recsys train --config shop.yaml --force` ended with code 1" in in_one_line(capfd.readouterr().err)
+
+
+def test_run_asks_before_it_begins_and_begins_nothing_while_something_is_open(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain(shop / "sales.csv")
+    assert ran(["sales.csv"], monkeypatch) == (2, [])
+    assert "nobody can be asked here; look at shop.yaml, then: recsys run shop.yaml --yes" in capfd.readouterr().err
+    write_rows(shop / "till.csv", "product,date", [(f"p{i}", f"{t:%Y-%m-%d}") for _, i, t, *_ in purchases()])
+    assert ran(["till.csv", "--yes", "--force"], monkeypatch) == (2, [])
+    assert "something is open; answer it in shop.yaml, then: recsys run shop.yaml" in capfd.readouterr().err

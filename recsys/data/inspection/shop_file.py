@@ -128,14 +128,14 @@ def shop_file(
     """Return the text of the file at ``path``: what is asked for is marked, and stops ``recsys dataset main``."""
     settings, comments = column_map_of(shop)
     settings = _stated(form or FileForm(), database) | settings
-    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in path.stem) or "shop"
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in path.stem).lstrip("._-") or "shop"
     lines = [
         "# How recsys reads these purchases. Written by `recsys inspect`; change what is wrong.",
         f"# Then: recsys dataset main --config {path.name}",
-        f"name: {name}",
+        f"name: {_yaml(name)}",
         "data:",
         "  source: table",
-        f"  name: {name}",
+        f"  name: {_yaml(name)}",
         *([] if database else [f"  raw: {_yaml(_raw_of(shop, path))}    # as seen from this file"]),
         "  columns:",
     ]
