@@ -97,6 +97,9 @@ def _show_form(shop: Shop) -> None:
     for what, joined in (("products", shop.items), ("customers", shop.users)):
         if joined is not None:
             talk.print(f"{joined.path}: a table of {what}, by {joined.on}", markup=False)
+    for path in shop.unused:
+        why = "no column that differs in all its rows has the name of one of the purchases, or another file says it"
+        talk.print(f"{path}: not used; {why}", style="yellow", markup=False)
 
 
 def _show_columns(shop: Shop) -> None:

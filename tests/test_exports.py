@@ -14,7 +14,7 @@ from recsys.cli import build_app
 from recsys.console import run as run_app
 from recsys.data import exports
 from recsys.data.exports import export_lists
-from recsys.errors import DataError, OutputExistsError, RecsysError
+from recsys.errors import ConfigError, DataError, OutputExistsError, RecsysError
 from recsys.modeling.train import train
 from recsys.storage import replacing
 
@@ -234,6 +234,13 @@ def test_a_training_takes_the_place_of_a_run_alone(place: Path) -> None:
     with pytest.raises(OutputExistsError, match="holds other files than a run's, so it is not replaced"):
         train(config_with("name=letters", "training.epochs=1"), force=True)
     assert files_of(folder) == {"letter.txt": b"dear"}
+
+
+def test_lists_longer_than_the_catalogue_are_refused_before_a_run_is_touched(place: Path) -> None:
+    before = files_of(place / "models/toy")
+    with pytest.raises(ConfigError, match=r"hold 20 items, but lists of 21 are asked for.*--set predict\.k=19"):
+        train(config_with("predict.k=21"), force=True)
+    assert files_of(place / "models/toy") == before
 
 
 @pytest.mark.parametrize("marker", [None, "mark.json"])

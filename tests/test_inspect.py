@@ -199,6 +199,16 @@ def test_a_table_of_a_database_is_inspected_and_its_password_stays_outside(
     assert typed("dataset", "main", "--config", "shop.yaml") == 0
 
 
+def test_a_file_that_belongs_to_nothing_is_said(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_rows(shop / "names.csv", "code,name", [(f"p{i}", name) for i, name in enumerate(PRODUCTS)])
+    columns, settled = inspected(plain(shop / "sales.csv"), shop / "names.csv")
+    assert settled
+    assert "items" not in columns
+    assert "names.csv: not used; no column that differs in all its rows has the name" in in_one_line(
+        capfd.readouterr().err
+    )
+
+
 def test_files_may_lie_in_several_folders(shop: Path) -> None:
     for folder in ("a", "b/c"):
         (shop / folder).mkdir(parents=True)

@@ -53,6 +53,7 @@ class Shop:
     joins: list[Joined] = field(default_factory=list)
     items: Joined | None = None  # a file of products
     users: Joined | None = None
+    unused: list[Path] = field(default_factory=list)  # files that belong to nothing
 
 
 def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: OpenTable | None = None) -> Shop:
@@ -78,7 +79,8 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
     columns = [known.get(name) or describe(frame, name) for name in frame.columns]
     shop = Shop(first, frame, columns, guess_roles(frame, columns), [join for join, _ in joins])
     for other in others:
-        _note_attributes(shop, other)
+        if not _note_attributes(shop, other):
+            shop.unused += other.paths
     return shop
 
 
@@ -120,12 +122,14 @@ def _joins(first: Table, others: Sequence[Table]) -> tuple[list[tuple[Joined, Ta
     return joins, waiting
 
 
-def _note_attributes(shop: Shop, other: Table) -> None:
-    """Note a file that tells of products, or of customers."""
+def _note_attributes(shop: Shop, other: Table) -> bool:
+    """Note a file that tells of products, or of customers, and return whether it is the first."""
     for role, place in (("item_id", "items"), ("user_id", "users")):
         key = shop.guess.roles.get(role)
         if key is not None and other.key({key}) is not None:
             known = {column.name: column.kind for column in other.columns if may_be_attribute(column.name)}
             brings = tuple(name for name, kind in known.items() if name != key and kind in ("text", "number"))
-            if brings:
+            if brings and getattr(shop, place) is None:
                 setattr(shop, place, Joined(other.paths[0], key, brings))
+                return True
+    return False
