@@ -209,6 +209,38 @@ def test_a_file_that_belongs_to_nothing_is_said(shop: Path, capfd: pytest.Captur
     )
 
 
+def test_purchases_that_the_table_of_products_does_not_know_are_counted(
+    shop: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = purchases()
+    few = [(f"p{i}", name) for i, name in enumerate(PRODUCTS[:6])]
+    inspected(plain(shop / "sales.csv", rows), write_rows(shop / "names.csv", "product_id,name", few))
+    n_known = sum(i < 6 for _, i, *_ in rows)
+    said = in_one_line(capfd.readouterr().err)
+    assert f"left out: {len(rows) - n_known} rows (a product without a row in the table of products)" in said
+    assert f"{n_known} purchases of 6 products" in said
+    assert prepare(load_config(Path("shop.yaml")).data)["n_events"] == n_known
+
+
+def test_a_table_of_products_or_orders_in_parts_is_one_to_be_put_together(
+    shop: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, part in (("p1.csv", range(4)), ("p2.csv", range(4, 8))):
+        write_rows(shop / name, "product_id,name", [(f"p{i}", PRODUCTS[i]) for i in part])
+    plain(shop / "sales.csv")
+    assert typed("inspect", "sales.csv", "p1.csv", "p2.csv") == 1
+    assert (
+        "p1.csv and p2.csv have equal columns and hold no purchases; put them into one file" in capfd.readouterr().err
+    )
+
+
+def test_rows_that_stand_in_two_files_are_a_question(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = purchases()
+    _, settled = inspected(plain(shop / "a.csv", rows[:250]), plain(shop / "b.csv", rows[200:]))
+    assert not settled
+    assert "50 rows of" in capfd.readouterr().err
+
+
 def test_files_may_lie_in_several_folders(shop: Path) -> None:
     for folder in ("a", "b/c"):
         (shop / folder).mkdir(parents=True)

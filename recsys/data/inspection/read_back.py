@@ -50,6 +50,9 @@ def read_back(text: str, path: Path) -> ReadBack:
                 tables = read_source(config, engine)
                 frame = tables.events.with_columns(nw.col(schema.TIME).alias(schema.TIME))
                 read = engine.collect(frame)
+                known = None
+                if tables.items is not None and not tables.sold_items_only:
+                    known = engine.collect(tables.items.select(schema.ITEM_ID))[schema.ITEM_ID]
         except RecsysError as error:
             return ReadBack(problem=str(error).replace(stream.name, str(path)))
     rows: pl.DataFrame = pl.DataFrame(pl.from_arrow(read))
@@ -59,6 +62,8 @@ def read_back(text: str, path: Path) -> ReadBack:
         "no product": pl.col(schema.ITEM_ID).fill_null("") != "",
         "no time that can be read": pl.col(schema.TIME).is_not_null(),
     }
+    if known is not None:
+        usable["a product without a row in the table of products"] = pl.col(schema.ITEM_ID).is_in(pl.Series(known))
     for name, condition in usable.items():
         left = rows.filter(condition)
         dropped[name], rows = len(rows) - len(left), left

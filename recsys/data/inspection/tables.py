@@ -60,7 +60,7 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
     """Return the purchases among ``paths``, or in a table of a ``database``, with what is guessed of them.
 
     Raises:
-        DataError: a file cannot be read, or is empty.
+        DataError: a file cannot be read, or is empty, or one that belongs to the purchases stands in parts.
     """
     opened: list[tuple[list[Path], OpenTable]] = [] if database is None else [([], database)]
     groups: dict[tuple[str, ...], list[Path]] = {}
@@ -70,6 +70,10 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
     tables = [_table(group, one) for group, one in opened]
     # The purchases are where products are bought: many rows of each, and no file has more.
     tables.sort(key=lambda one: (-_buys(one), -len(one.frame)))
+    for part in tables[1:]:
+        if len(part.paths) > 1:
+            named = " and ".join(str(path) for path in part.paths)
+            raise DataError(f"{named} have equal columns and hold no purchases; put them into one file")
     first, frame, names = tables[0], tables[0].frame, set(tables[0].opened.columns)
     joins, others = _joins(first, tables[1:])
     for join, other in joins:
