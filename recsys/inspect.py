@@ -22,6 +22,7 @@ from recsys.data.reading.databases import is_database, open_database
 from recsys.data.reading.files import FileForm
 from recsys.data.reading.layout import TextForm
 from recsys.data.reading.times import TimeForms
+from recsys.errors import UsageError
 from recsys.storage import require_absent, write_text
 
 app = typer.Typer(add_completion=False)
@@ -58,12 +59,14 @@ def inspect_files(files: list[str], form: FileForm, write: Path | None, *, force
     What is open is asked where there is a terminal.
 
     Raises:
-        RecsysError: a file cannot be read, or ``write`` exists and ``force`` is false.
+        RecsysError: a file cannot be read, ``write`` exists and ``force`` is false, or a database has files beside it.
     """
     if write is not None:
         require_absent(write, force=force)
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
         databases = [place for place in files if is_database(place)]
+        if databases and len(files) > 1:
+            raise UsageError("a database stands alone; join its tables with --query 'SELECT …', without further files")
         database = open_database(databases[0], form, Path(scratch)) if databases else None
         shop = open_shop([Path(place) for place in files if not is_database(place)], form, Path(scratch), database)
         _show_form(shop)
@@ -94,6 +97,9 @@ def _show_form(shop: Shop) -> None:
     for what, joined in (("products", shop.items), ("customers", shop.users)):
         if joined is not None:
             talk.print(f"{joined.path}: a table of {what}, by {joined.on}", markup=False)
+    for path in shop.unused:
+        why = "no column that differs in all its rows has the name of one of the purchases, or another file says it"
+        talk.print(f"{path}: not used; {why}", style="yellow", markup=False)
 
 
 def _show_columns(shop: Shop) -> None:

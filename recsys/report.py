@@ -65,7 +65,7 @@ def build_page(
         if (html := section.render(context)) is not None
     ]
     chosen = run.report_folder / CHOICE_FILE
-    choice = read_json(chosen) if chosen.is_file() else None
+    choice = read_json(chosen) if chosen.is_file() else {}
     return fill(
         "report.html.j2",
         run=run,
@@ -74,7 +74,7 @@ def build_page(
         verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
         today=today.isoformat(),
         sections=shown,
-        choice=choice,
+        choice=choice if choice.get("made_by") == run.identity else None,
         file=METRICS_FILE,
     )
 

@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 from datetime import date
 
@@ -19,6 +20,7 @@ from recsys.evaluation.runs import settings_of
 from recsys.evaluation.scoring import FoldLists, Settings, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import make_split
+from recsys.evaluation.tables import MADE_BY
 from recsys.runs import find_run
 
 FIRST = day_number(date(2020, 1, 1))
@@ -236,9 +238,7 @@ def test_any_two_tables_can_be_scored(two_tables, tmp_path, capsys):
     out = tmp_path / "scores.json"
     assert command("--recommendations", recommendations, "--targets", targets, "--out", out) == 0
     scores = json.loads(out.read_text())
-    longest = max(int(name.partition("@")[2]) for name in scores["systems"]["mine"])
-    assert longest == pq.read_table(recommendations)["rank"].to_pandas().max()  # no cutoff beyond the lists
-    assert scores["systems"]["mine"][f"map@{longest}"]["value"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert scores["systems"]["mine"]["map@2"]["value"] == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert scores["protocol"]["n_users_asked"] == 3
     assert "mine" in capsys.readouterr().out
 
@@ -315,3 +315,63 @@ def test_an_average_of_one_system_with_itself_differs_from_it_by_nothing():
     lists = {"a": random_lists(1), "same": random_lists(1)}
     scores = score_systems([asked(lists)], replace(SETTINGS, averages={"mean": ("a", "same")}))
     assert scores["differences"]["a"]["map@3"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_lists_of_another_training_are_refused(finished_run, capsys):
+    """A table that names its training is scored with that one alone; one that names none is anybody's."""
+    path = finished_run.table_path("popularity", "2020-01-15")
+    table = pq.read_table(path)
+    for maker, code in ((finished_run.identity, 0), ("another training", 1)):
+        pq.write_table(table.replace_schema_metadata({MADE_BY: maker}), path)
+        assert command("--run", "toy", "--force") == code
+    error = capsys.readouterr().err
+    assert "2020-01-15.parquet was made by another training of this name; run `recsys predict --folds --force`" in error
+    assert error.splitlines()[-1].startswith("error: ")
+
+
+def test_tables_without_an_item_in_common_are_refused(two_tables, capsys):
+    recommendations, targets = two_tables
+    pq.write_table(lists_table([("a", ["7", "8"])]), recommendations)
+    assert command("--recommendations", recommendations, "--targets", targets) == 1
+    error = capsys.readouterr().err
+    assert "no item in common: recommended is '7', bought was 'x'; item_id must be written the same way" in error
+    assert error.count("\n") == 1
+
+
+def test_customers_without_a_list_are_counted_and_miss(two_tables, tmp_path, capsys):
+    recommendations, targets = two_tables
+    out = tmp_path / "scores.json"
+    assert command("--recommendations", recommendations, "--targets", targets, "--out", out) == 0
+    assert "1 of 3 customers who bought have no list and count as misses" in capsys.readouterr().err
+    assert json.loads(out.read_text())["systems"]["mine"]["hit_rate@1"]["value"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("best", [2, 4_000_000, 2**40])
+def test_ranks_that_do_not_count_from_one_are_refused_at_once(two_tables, capsys, best):
+    recommendations, targets = two_tables
+    users = [f"u{number}" for number in range(50)]
+    pq.write_table(pa.table({"user_id": users, "rank": [best] * 50, "item_id": ["x"] * 50}), recommendations)
+    began = time.process_time()
+    assert command("--recommendations", recommendations, "--targets", targets) == 1
+    assert time.process_time() - began < 2
+    assert f"the best rank of user 'u0' is {best:,}; ranks count from 1 for each user" in capsys.readouterr().err
+
+
+def test_a_rank_far_behind_takes_no_memory_and_is_not_judged(two_tables, tmp_path):
+    recommendations, targets = two_tables
+    out = tmp_path / "scores.json"
+    rows = {"user_id": ["a", "a", "b"], "rank": [1, 4_000_000, 1], "item_id": ["y", "x", "x"]}
+    pq.write_table(pa.table(rows), recommendations)
+    assert command("--recommendations", recommendations, "--targets", targets, "--out", out) == 0
+    (metrics,) = json.loads(out.read_text())["systems"].values()
+    assert {name.partition("@")[2] for name in metrics} == {"1"}
+    assert metrics["hit_rate@1"]["value"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("k", "cutoffs", "expected"),
+    [(12, [1, 5, 12, 20], (1, 5, 12)), (5, [1, 5, 12], (1, 5)), (3, [5, 12], (3,)), (10, [1, 12], (1, 10))],
+)
+def test_a_cutoff_beyond_the_length_of_the_lists_is_that_length(k, cutoffs, expected):
+    config = Config.model_validate({"evaluation": {"cutoffs": cutoffs}, "predict": {"k": k}})
+    assert settings_of(config).cutoffs == expected

@@ -54,11 +54,9 @@ def score_folds(
 
 
 def settings_of(config: Config) -> Settings:
-    """Return what the configuration asks of the scoring: no cutoff beyond ``predict.k``, the length of the lists."""
-    k = config.predict.k
-    return Settings(
-        tuple(sorted({min(cutoff, k) for cutoff in config.evaluation.cutoffs})), config.evaluation.n_bootstrap
-    )
+    """Return what the configuration asks of the scoring: a cutoff beyond ``predict.k`` is the length of the lists."""
+    cutoffs = {min(cutoff, config.predict.k) for cutoff in config.evaluation.cutoffs}
+    return Settings(tuple(sorted(cutoffs)), config.evaluation.n_bootstrap)
 
 
 def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:

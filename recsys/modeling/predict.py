@@ -98,15 +98,17 @@ def main(
     path = out or chosen.report_folder / "recommendations.parquet"
     require_ending(path)
     submission_path, reasons_path = path.with_name("submission.csv"), path.with_name("reasons.parquet")
-    for output, is_wanted in ((path, True), (submission_path, submission), (reasons_path, reasons)):
-        if is_wanted:
-            require_absent(output, force=force)
+    beside = [*([submission_path] * submission), *([reasons_path] * reasons)]
+    if path in beside:
+        raise UsageError(f"--out {path}: that is the name of what is written beside the lists; choose another")
+    for output in (path, *beside):
+        require_absent(output, force=force)
     try:
         asked = None if day is None else day_number(date.fromisoformat(day))
     except ValueError as error:
         raise ConfigError(f"--date {day!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-        table = path if path.suffix == ".parquet" else Path(scratch) / "lists.parquet"
+        table = path if path.suffix.lower() == ".parquet" else Path(scratch) / "lists.parquet"
         everybody, recommender = predict_everybody(chosen, config, system, asked, (candidates, blocklist), table)
         if reasons:
             _write_reasons(recommender, everybody, table, reasons_path)

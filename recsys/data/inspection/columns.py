@@ -15,7 +15,8 @@ Kind = Literal["time", "clock", "number", "text", "empty"]
 _MOST: Final = 0.98
 _SAMPLED: Final = 2_000
 _MOST_VALUES: Final = 50_000
-_CLOCK: Final = r"^[0-9]{1,2}[:.h][0-9]{2}([:.][0-9]{2})?( ?[AaPp]\.?[Mm]\.?)?$"
+#: Three numbers between dots are a day: 02.10.23.
+_CLOCK: Final = r"^[0-9]{1,2}([:h][0-9]{2}(:[0-9]{2})?|\.[0-9]{2})( ?[AaPp]\.?[Mm]\.?)?$"
 
 
 @dataclass(frozen=True)

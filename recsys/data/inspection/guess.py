@@ -7,133 +7,38 @@ from typing import Final
 import polars as pl
 
 from recsys.data.inspection.columns import Column, words_of
+from recsys.data.reading.column_map import may_be_attribute
 
 #: Words of a column's name that speak for a role, the strongest first.
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "user_id": (
-        *(
-            "customer",
-            "customerid",
-            "client",
-            "member",
-            "user",
-            "userid",
-            "card",
-            "buyer",
-            "household",
-            "shopper",
-            "loyalty",
-            "account",
+    role: tuple(words.split())
+    for role, words in {
+        "user_id": (
+            "customer customerid client member user userid card buyer household shopper loyalty account cust "
+            "person visitor uid patient guest kunde kunden kundennummer kundennr cliente reviewer"
         ),
-        *("cust", "person", "visitor", "uid", "patient", "guest", "kunde", "kundennummer", "cliente", "reviewer"),
-    ),
-    "item_id": (
-        *(
-            "product",
-            "item",
-            "sku",
-            "article",
-            "stock",
-            "asin",
-            "ean",
-            "gtin",
-            "barcode",
-            "itemid",
-            "productid",
-            "material",
-            "movie",
+        "item_id": (
+            "product item sku article stock asin ean gtin barcode itemid productid material movie artikelnummer "
+            "artikelnr artikel produkt producto dish book song coffee plu upc isbn track goods itemdescription"
         ),
-        *(
-            "artikel",
-            "producto",
-            "dish",
-            "book",
-            "song",
-            "coffee",
-            "plu",
-            "upc",
-            "isbn",
-            "track",
-            "goods",
-            "itemdescription",
+        "time": "date time timestamp datetime when day datum fecha dat purchased ordered created sold",
+        "price": "price unitprice preis precio amount money value revenue paid cost sales total spend",
+        "quantity": "quantity qty pieces units menge anzahl count cantidad pcs number amount",
+        "basket_id": (
+            "invoice order receipt basket transaction bon bestellung bestellnummer rechnung rechnungsnummer "
+            "belegnummer ticket bill cart session checkout sale"
         ),
-    ),
-    "time": (
-        "date",
-        "time",
-        "timestamp",
-        "datetime",
-        "when",
-        "day",
-        "datum",
-        "fecha",
-        "dat",
-        "purchased",
-        "ordered",
-        "created",
-        "sold",
-    ),
-    "price": (
-        "price",
-        "unitprice",
-        "preis",
-        "precio",
-        "amount",
-        "money",
-        "value",
-        "revenue",
-        "paid",
-        "cost",
-        "sales",
-        "total",
-        "spend",
-    ),
-    "quantity": ("quantity", "qty", "pieces", "units", "menge", "count", "cantidad", "pcs", "number", "amount"),
-    "basket_id": (
-        "invoice",
-        "order",
-        "receipt",
-        "basket",
-        "transaction",
-        "bon",
-        "ticket",
-        "bill",
-        "cart",
-        "session",
-        "checkout",
-        "sale",
-    ),
-    "channel": ("channel", "web", "online", "shop", "store", "branch", "device", "cash", "payment"),
+        "channel": "channel web online shop store branch device cash payment",
+    }.items()
 }
-#: Words of times that are none of the purchase.
-_OTHER_TIMES: Final = {
-    "birth",
-    "birthday",
-    "delivery",
-    "delivered",
-    "due",
-    "updated",
-    "estimated",
-    "approved",
-    "carrier",
-    "limit",
-    "shipping",
-}
-_LABELS: Final = {
-    "name",
-    "description",
-    "desc",
-    "title",
-    "category",
-    "type",
-    "length",
-    "photos",
-    "prefix",
-    "zip",
-    "city",
-    "state",
-    "country",
-}
+#: Words of times that are none of the purchase, and of columns that name or group what others number.
+_OTHER_TIMES, _LABELS = (
+    frozenset(words.split())
+    for words in (
+        "birth birthday delivery delivered due updated estimated approved carrier limit shipping",
+        "name description desc title category type length photos prefix zip city state country",
+    )
+)
 #: A column follows another where so many of the rows hold their value's most frequent one.
 _FOLLOWS: Final = 0.95
 REQUIRED: Final = ("user_id", "item_id", "time")
@@ -317,6 +222,8 @@ def _attributes(guess: Guess, frame: pl.DataFrame, left: Mapping[str, Column]) -
     item, user = guess.roles.get("item_id"), guess.roles.get("user_id")
     for name, column in left.items():
         if column.kind not in ("text", "number") or column.n_distinct < 2 or column.share_missing > 0.9:
+            continue
+        if not may_be_attribute(name):
             continue
         varies = column.n_distinct > 1 and column.rows_a_value > 1.05
         of_item = follows(frame, item, name) if item and varies and item != name else 0.0

@@ -1,5 +1,6 @@
 """Purchases read as a configuration says: the proof of what was guessed."""
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,19 @@ class ReadBack:
 
 
 def read_back(text: str, path: Path) -> ReadBack:
-    """Read the purchases as a configuration ``text``, which is to stand at ``path``, says."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=path.resolve().parent, encoding="utf-8") as stream:
+    """Read the purchases as a configuration ``text``, which is to stand at ``path``, says.
+
+    Raises:
+        RecsysError: the folder of ``path`` cannot be written.
+    """
+    folder = path.resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecsysError(f"{folder} cannot be made ({error.strerror}); choose another --write") from error
+    if not os.access(folder, os.W_OK):
+        raise RecsysError(f"{folder} cannot be written; go to another folder, or choose another --write")
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=folder, encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         try:
@@ -38,6 +50,9 @@ def read_back(text: str, path: Path) -> ReadBack:
                 tables = read_source(config, engine)
                 frame = tables.events.with_columns(nw.col(schema.TIME).alias(schema.TIME))
                 read = engine.collect(frame)
+                known = None
+                if tables.items is not None and not tables.sold_items_only:
+                    known = engine.collect(tables.items.select(schema.ITEM_ID))[schema.ITEM_ID]
         except RecsysError as error:
             return ReadBack(problem=str(error).replace(stream.name, str(path)))
     rows: pl.DataFrame = pl.DataFrame(pl.from_arrow(read))
@@ -47,6 +62,8 @@ def read_back(text: str, path: Path) -> ReadBack:
         "no product": pl.col(schema.ITEM_ID).fill_null("") != "",
         "no time that can be read": pl.col(schema.TIME).is_not_null(),
     }
+    if known is not None:
+        usable["a product without a row in the table of products"] = pl.col(schema.ITEM_ID).is_in(pl.Series(known))
     for name, condition in usable.items():
         left = rows.filter(condition)
         dropped[name], rows = len(rows) - len(left), left

@@ -29,15 +29,16 @@ def column_map_of(shop: Shop) -> tuple[dict[str, Any], dict[str, str]]:
     guess, columns = shop.guess, {column.name: column for column in shop.columns}
     settings: dict[str, Any] = {}
     comments: dict[str, str] = {}
+    folder = _folder_of(shop)
     if len(shop.table.paths) > 1 or shop.joins or shop.items or shop.users:
-        names = [path.name for path in shop.table.paths]
+        names = [_within(folder, path) for path in shop.table.paths]
         settings["file"] = names if len(names) > 1 else names[0]
         comments["file"] = f"{len(shop.frame):,} rows"
     if all(name.isdecimal() for name in shop.table.opened.columns):
         settings["header"] = False
         comments["header"] = "the first line is a purchase already; columns are called 1, 2, …"
     if shop.joins:
-        settings["join"] = [{"file": join.path.name, "on": join.on} for join in shop.joins]
+        settings["join"] = [{"file": _within(folder, join.path), "on": join.on} for join in shop.joins]
         comments["join"] = (
             f"bring {', '.join(name for join in shop.joins for name in join.brings if name in guess.roles.values())}"
         )
@@ -85,7 +86,10 @@ def _attributes(settings: dict[str, Any], comments: dict[str, str], shop: Shop) 
         ("users", shop.guess.user_attributes, shop.users),
     ):
         if joined is not None:
-            settings[place] = {"file": joined.path.name, "attributes": list(joined.brings)}
+            settings[place] = {
+                "file": _within(_folder_of(shop), joined.path),
+                "attributes": list(joined.brings),
+            }
             comments[place] = f"a row for each {joined.on}"
         elif own:
             settings[place] = {"attributes": own}
@@ -124,14 +128,14 @@ def shop_file(
     """Return the text of the file at ``path``: what is asked for is marked, and stops ``recsys dataset main``."""
     settings, comments = column_map_of(shop)
     settings = _stated(form or FileForm(), database) | settings
-    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in path.stem) or "shop"
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in path.stem).lstrip("._-") or "shop"
     lines = [
         "# How recsys reads these purchases. Written by `recsys inspect`; change what is wrong.",
         f"# Then: recsys dataset main --config {path.name}",
-        f"name: {name}",
+        f"name: {_yaml(name)}",
         "data:",
         "  source: table",
-        f"  name: {name}",
+        f"  name: {_yaml(name)}",
         *([] if database else [f"  raw: {_yaml(_raw_of(shop, path))}    # as seen from this file"]),
         "  columns:",
     ]
@@ -171,15 +175,25 @@ def _stated(form: FileForm, database: str | None) -> dict[str, Any]:
     return {key: value for key, value in stated.items() if value is not None}
 
 
+def _paths_of(shop: Shop) -> list[Path]:
+    beside = [*shop.joins, *(one for one in (shop.items, shop.users) if one)]
+    return [*shop.table.paths, *(one.path for one in beside)]
+
+
+def _folder_of(shop: Shop) -> Path:
+    """Return the folder that holds all files."""
+    return Path(os.path.commonpath([path.resolve().parent for path in _paths_of(shop)] or [Path.cwd()]))
+
+
+def _within(folder: Path, path: Path) -> str:
+    return path.resolve().relative_to(folder).as_posix()
+
+
 def _raw_of(shop: Shop, path: Path) -> str:
     """Return the file of purchases, or the folder where there are several, as seen from the folder of ``path``."""
-    paths = [
-        *shop.table.paths,
-        *(join.path for join in shop.joins),
-        *(one.path for one in (shop.items, shop.users) if one),
-    ]
-    place = paths[0] if len(paths) == 1 else Path(os.path.commonpath([one.resolve().parent for one in paths]))
-    return os.path.relpath(place.resolve(), path.resolve().parent)
+    paths = _paths_of(shop)
+    place = paths[0].resolve() if len(paths) == 1 else _folder_of(shop)
+    return os.path.relpath(place, path.resolve().parent)
 
 
 def _yaml(value: Any) -> str:  # noqa: ANN401 - a scalar, or a list of such

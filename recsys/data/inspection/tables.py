@@ -8,6 +8,7 @@ import polars as pl
 
 from recsys.data.inspection.columns import Column, describe
 from recsys.data.inspection.guess import Guess, guess_roles
+from recsys.data.reading.column_map import may_be_attribute
 from recsys.data.reading.files import FileForm, OpenTable, open_table, open_tables
 from recsys.errors import DataError
 
@@ -52,13 +53,14 @@ class Shop:
     joins: list[Joined] = field(default_factory=list)
     items: Joined | None = None  # a file of products
     users: Joined | None = None
+    unused: list[Path] = field(default_factory=list)  # files that belong to nothing
 
 
 def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: OpenTable | None = None) -> Shop:
     """Return the purchases among ``paths``, or in a table of a ``database``, with what is guessed of them.
 
     Raises:
-        DataError: a file cannot be read, or is empty.
+        DataError: a file cannot be read, or is empty, or one that belongs to the purchases stands in parts.
     """
     opened: list[tuple[list[Path], OpenTable]] = [] if database is None else [([], database)]
     groups: dict[tuple[str, ...], list[tuple[Path, OpenTable]]] = {}
@@ -72,6 +74,10 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
     tables = [_table(group, one) for group, one in opened]
     # The purchases are where products are bought: many rows of each, and no file has more.
     tables.sort(key=lambda one: (-_buys(one), -len(one.frame)))
+    for part in tables[1:]:
+        if len(part.paths) > 1:
+            named = " and ".join(str(path) for path in part.paths)
+            raise DataError(f"{named} have equal columns and hold no purchases; put them into one file")
     first, frame, names = tables[0], tables[0].frame, set(tables[0].opened.columns)
     joins, others = _joins(first, tables[1:])
     for join, other in joins:
@@ -81,7 +87,8 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
     columns = [known.get(name) or describe(frame, name) for name in frame.columns]
     shop = Shop(first, frame, columns, guess_roles(frame, columns), [join for join, _ in joins])
     for other in others:
-        _note_attributes(shop, other)
+        if not _note_attributes(shop, other):
+            shop.unused += other.paths
     return shop
 
 
@@ -111,21 +118,26 @@ def _joins(first: Table, others: Sequence[Table]) -> tuple[list[tuple[Joined, Ta
             key, brought = other.key(names), other.guess.roles
             if key is None or not brought.keys() & {"user_id", "time"}:
                 continue
-            joins.append((Joined(other.paths[0], key, tuple(set(other.opened.columns) - names)), other))
+            brings = tuple(name for name in other.opened.columns if name not in names)
+            joins.append((Joined(other.paths[0], key, brings), other))
             names |= set(other.opened.columns)
             waiting.remove(other)
             # A number of the customer that each order has anew is not the customer: another file may say more of it.
             roles |= {role for role, name in brought.items() if role != "user_id" or other.key({name}) is None}
             again = True
+            if {"user_id", "time"} <= roles:
+                break
     return joins, waiting
 
 
-def _note_attributes(shop: Shop, other: Table) -> None:
-    """Note a file that tells of products, or of customers."""
+def _note_attributes(shop: Shop, other: Table) -> bool:
+    """Note a file that tells of products, or of customers, and return whether it is the first."""
     for role, place in (("item_id", "items"), ("user_id", "users")):
         key = shop.guess.roles.get(role)
         if key is not None and other.key({key}) is not None:
-            kinds = {column.name: column.kind for column in other.columns}
-            brings = tuple(name for name, kind in kinds.items() if name != key and kind in ("text", "number"))
-            if brings:
+            known = {column.name: column.kind for column in other.columns if may_be_attribute(column.name)}
+            brings = tuple(name for name, kind in known.items() if name != key and kind in ("text", "number"))
+            if brings and getattr(shop, place) is None:
                 setattr(shop, place, Joined(other.paths[0], key, brings))
+                return True
+    return False

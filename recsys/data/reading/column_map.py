@@ -78,8 +78,13 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def may_be_attribute(name: str) -> bool:
+    """Return whether an attribute may be called ``name``."""
+    return not name.startswith("_") and name not in (schema.USER_ID, schema.ITEM_ID)
+
+
 def _attribute(name: str) -> str:
-    if name.startswith("_") or name in (schema.USER_ID, schema.ITEM_ID):
+    if not may_be_attribute(name):
         raise ValueError(f"an attribute cannot be called {name}; rename the column")
     return name
 
