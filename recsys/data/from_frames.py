@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import narwhals as nw
+import polars as pl
 import pyarrow as pa
 
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
-from recsys.data.expressions import clean_text
 from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, reason, shown
 from recsys.data.planned_promotions import usable_promotions
-from recsys.data.reading.frame_columns import event_columns, mended_ids
+from recsys.data.reading.values import WHOLE, clean_text
 from recsys.data.sources.base import RawTables, Rule
 from recsys.errors import DataError, nearest
 
@@ -60,11 +60,15 @@ def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str,
     if not len(opened):
         raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
     read = {role: _column(opened, name, _use(role), _EVENTS) for role, name in columns.items()}
-    events = engine.from_arrow(pa.table(read))
-    roles = {role: role for role in columns}
-    mended = mended_ids(roles, events)
+    frame: pl.LazyFrame = engine.from_arrow(pa.table(read)).to_native()
+    types, ids = frame.collect_schema(), [role for role in columns if _use(role) == "id"]
+    mended = {
+        f"_{role}_written_as_decimal": pl.col(role).str.strip_chars().str.contains(WHOLE)
+        for role in (schema.USER_ID, schema.ITEM_ID)
+        if types[role] == pl.String
+    }
     return RawTables(
-        events=events.select(*event_columns(roles, events), *(rows.alias(name) for name, rows in mended.items())),
+        events=engine.adopt(frame.with_columns(*(clean_text(role, types[role]) for role in ids), **mended)),
         items=_beside(frames.items, "items", schema.ITEM_ID, columns, engine),
         users=_beside(frames.users, "users", schema.USER_ID, columns, engine),
         promotions=_promotions(frames.promotions, columns, engine),
@@ -75,14 +79,14 @@ def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str,
 
 
 def _promotions(frame: AnyFrame, columns: Mapping[str, str], engine: Engine) -> nw.LazyFrame[Any] | None:
-    plans = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
-    if plans is None:
+    opened = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
+    if opened is None:
         return None
+    plans: pl.LazyFrame = opened.to_native()
     types = plans.collect_schema()
-    medium = clean_text(schema.MEDIUM, types[schema.MEDIUM]) if schema.MEDIUM in types else nw.lit("promotion")
-    share = nw.col(schema.SHARE) if schema.SHARE in types else nw.lit(1.0)
-    kept = (schema.ITEM_ID, schema.START, schema.END)
-    return plans.select(*kept, medium.alias(schema.MEDIUM), share.alias(schema.SHARE))
+    medium = clean_text(schema.MEDIUM, types[schema.MEDIUM]) if schema.MEDIUM in types else pl.lit("promotion")
+    share = pl.col(schema.SHARE) if schema.SHARE in types else pl.lit(1.0)
+    return engine.adopt(plans.with_columns(medium.alias(schema.MEDIUM), share.alias(schema.SHARE)))
 
 
 def _beside(
@@ -102,8 +106,8 @@ def _beside(
         _require_column(name, names, what)
     uses = {name: _use(name) for name in wanted if name in names} or dict.fromkeys(names, "attribute")
     read = {name: _column(opened, name, use, what) for name, use in uses.items() if name not in (column, role)}
-    lazy = engine.from_arrow(pa.table({role: _column(opened, column, "id", what)} | read))
-    return lazy.with_columns(clean_text(role, lazy.collect_schema()[role]).alias(role))
+    lazy: pl.LazyFrame = engine.from_arrow(pa.table({role: _column(opened, column, "id", what)} | read)).to_native()
+    return engine.adopt(lazy.with_columns(clean_text(role, lazy.collect_schema()[role])))
 
 
 def _use(role: str) -> Use:

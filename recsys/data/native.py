@@ -11,11 +11,12 @@ from uuid import UUID
 
 import narwhals as nw
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from pyarrow import types
 
 from recsys import schema
-from recsys.data.expressions import LARGEST_WHOLE, clean_text
+from recsys.data.reading.values import LARGEST_WHOLE, clean_text
 from recsys.errors import DataError
 
 AnyFrame = Any  #: A data frame of any library that Narwhals knows: pandas, Polars (also lazy), PyArrow, DuckDB, …
@@ -126,9 +127,8 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
     if not isinstance(series, nw.Series):
         listed = values if hasattr(values, "dtype") else list(values)
         series = nw.new_series("id", _from_objects(listed, "id", what), backend="pyarrow")
-    frame = nw.from_native(pa.table({"id": column_as_arrow(series, "id", what)}), eager_only=True)
-    text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
-    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    frame = pl.DataFrame({"id": pl.from_arrow(column_as_arrow(series, "id", what))})
+    return frame.select(clean_text("id", frame.schema["id"])).to_series().to_arrow().cast(pa.string())
 
 
 def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:

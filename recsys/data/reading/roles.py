@@ -16,7 +16,7 @@ from recsys.data.reading.column_map import ColumnMap, DropRule
 from recsys.data.reading.files import FileForm, is_table, open_table
 from recsys.data.reading.layout import LINE
 from recsys.data.reading.times import find_forms, time_of
-from recsys.data.reading.values import NULL_WORDS, decimal_of, is_missing, number_of
+from recsys.data.reading.values import NULL_WORDS, WHOLE, clean_text, decimal_of, is_missing, number_of
 from recsys.data.sources.base import Limit
 from recsys.errors import DataError, nearest
 
@@ -24,11 +24,9 @@ _TRUE, _FALSE = ("true", "yes", "y", "t", "1"), ("false", "no", "n", "f", "0")
 #: A shop's log has no purchases before this year, or after tomorrow.
 _FIRST_YEAR: Final = 1980
 _NUMBERS: Final = (schema.PRICE, schema.QUANTITY)
-_WHOLE: Final = r"^-?[0-9]+[.]0+$"
 _SCIENTIFIC: Final = r"^[0-9]([.,][0-9]+)?[eE][+][0-9]+$"
 #: Files beside the purchases that are looked into for a column that these lack.
 _MOST_FILES: Final = 20
-_LARGEST_WHOLE: Final = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 _TEXT_OF_TIME: Final = "_time_text"
 
 
@@ -135,7 +133,7 @@ class RoleReader:
             if role in _NUMBERS:
                 made += [self.number(column).alias(role), pl.col(column).cast(pl.String).alias(f"_{role}_text")]
             else:
-                made.append(clean(column, self.types[column]).alias(role))
+                made.append(clean_text(column, self.types[column]).alias(role))
         return made
 
     def lost(self) -> dict[str, pl.Expr]:
@@ -159,7 +157,7 @@ class RoleReader:
         for role, column in ((schema.USER_ID, self.columns.user_id), (schema.ITEM_ID, self.columns.item_id)):
             if self.types[column] == pl.String:
                 text = pl.col(column).str.strip_chars()
-                rows[f"{role}_written_as_decimal"] = text.str.contains(_WHOLE)
+                rows[f"{role}_written_as_decimal"] = text.str.contains(WHOLE)
                 rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
         for role in _NUMBERS:
             column = getattr(self.columns, role)
@@ -204,7 +202,7 @@ class RoleReader:
     def condition(self, rule: DropRule) -> pl.Expr:
         """Return which rows the rule drops; null where the value is missing, except for the condition ``missing``."""
         dtype = self.types[rule.column]
-        text = clean(rule.column, dtype)
+        text = clean_text(rule.column, dtype)
         missing = text.is_null() | (text == "")
         present = pl.when(~missing).then(text)
         if rule.missing is not None:
@@ -233,17 +231,6 @@ def _compares(rule: DropRule) -> bool:
     """Return whether a rule compares numbers."""
     is_number = isinstance(rule.equals, int | float) and not isinstance(rule.equals, bool)
     return is_number or any(one is not None for one in (rule.less_than, rule.at_most, rule.more_than))
-
-
-def clean(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column of ids or the like as text: no spaces around it, and no decimals of a whole number."""
-    value = pl.col(column)
-    if dtype.is_float():
-        whole = value.is_finite() & (value.abs() <= _LARGEST_WHOLE) & (value == value.floor())
-        number = pl.when(whole).then(value).cast(pl.Int64).cast(pl.String)
-        return pl.when(whole).then(number).otherwise(pl.when(value.is_finite()).then(value).cast(pl.String))
-    text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
-    return pl.when(text.str.contains(_WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
 
 
 def require_column(

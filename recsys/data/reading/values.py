@@ -8,23 +8,13 @@ import polars as pl
 
 Kind = Literal["number", "date", "text"]
 
+#: Whole numbers written as decimals, as programs do that know no missing whole numbers.
+WHOLE: Final = r"^-?[0-9]+[.]0+$"
+LARGEST_WHOLE: Final = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 #: What programs write where there is nothing, in lower case.
 NULL_WORDS: Final = (
-    "na",
-    "n/a",
-    "#n/a",
-    "#na",
-    "null",
-    "#null!",
-    "(null)",
-    "nan",
-    "nat",
-    "none",
-    "<na>",
-    "\\n",
-    "nil",
-    "-",
-    "--",
+    *("na", "n/a", "#n/a", "#na", "<na>", "nan", "nat", "nil", "none"),
+    *("null", "#null!", "(null)", "\\n", "-", "--"),
 )
 #: Currency signs, and codes of three letters, before or behind an amount.
 _CURRENCY: Final = r"^(\p{Sc}|[A-Z]{3}|kr\.?)\s*|\s*(\p{Sc}|[A-Z]{3}|kr\.?)$"
@@ -55,6 +45,21 @@ def is_missing(text: pl.Expr, words: Iterable[str] = NULL_WORDS) -> pl.Expr:
     """Return whether a text is absent, empty, or a word (in lower case) for nothing."""
     lower = text.str.strip_chars().str.to_lowercase()
     return text.is_null() | (lower == "") | lower.is_in(list(words))
+
+
+def clean_text(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Return a column of ids or the like as text: no spaces around it, and no decimals of a whole number.
+
+    Null, NaN and infinity are null.
+    """
+    value = pl.col(column)
+    if dtype.is_float():
+        finite = pl.when(value.is_finite()).then(value)
+        whole = (value.abs() <= LARGEST_WHOLE) & (value == value.floor())
+        number = pl.when(whole).then(finite).cast(pl.Int64, strict=False).cast(pl.String)
+        return pl.when(whole).then(number).otherwise(finite.cast(pl.String))
+    text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
+    return pl.when(text.str.contains(WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
 
 
 def number_of(text: pl.Expr, decimal: str) -> pl.Expr:

@@ -18,8 +18,9 @@ from recsys.data.engine import Engine
 from recsys.data.reading.column_map import ColumnMap, FileMap, JoinMap, TableMap, load_column_map
 from recsys.data.reading.databases import open_database
 from recsys.data.reading.files import OpenTable, is_table, open_table, open_tables
-from recsys.data.reading.roles import RoleReader, clean, require_column
+from recsys.data.reading.roles import RoleReader, require_column
 from recsys.data.reading.times import find_forms, time_of
+from recsys.data.reading.values import clean_text
 from recsys.data.sources.base import RawTables, Rule, Source
 from recsys.errors import DataError
 
@@ -151,7 +152,7 @@ def _attributes(
     frame = _own_file(
         folder / part.file, part, table, [(role, column), *(("attributes", name) for name in part.attributes)], engine
     )
-    return frame.select(clean(column, frame.collect_schema()[column]).alias(role), *part.attributes)
+    return frame.select(clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
 
 
 def _own_file(
@@ -176,11 +177,11 @@ def _promotions(columns: ColumnMap, known: tuple[str, ...], folder: Path, engine
     types = frame.collect_schema()
     formats = part.time_format or _formats(frame, [part.start, part.end], known)
     times = [_day(name, types[name], formats, columns.timezone).alias(role) for role, name in days.items()]
-    medium = pl.lit("promotion") if part.medium is None else clean(part.medium, types[part.medium])
+    medium = pl.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])
     share = pl.lit(1.0) if part.share is None else pl.col(part.share)
     return engine.adopt(
         frame.select(
-            clean(item_id, types[item_id]).alias(schema.ITEM_ID),
+            clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
             *times,
             medium.alias(schema.MEDIUM),
             share.alias(schema.SHARE),
@@ -213,7 +214,7 @@ def _most_frequent(kept: pl.LazyFrame, role: str, column: str, attributes: tuple
     for name in attributes:  # empty text, and text of spaces alone, is null
         text = pl.col(name).str.strip_chars()
         named.append((pl.when(text != "").then(text) if types[name] == pl.String else pl.col(name)).alias(f"_{name}"))
-    table = kept.select(clean(column, types[column]).alias(role), *named).filter(pl.col(role) != "")
+    table = kept.select(clean_text(column, types[column]).alias(role), *named).filter(pl.col(role) != "")
     result = None
     for name in attributes:
         value = pl.col(f"_{name}")
