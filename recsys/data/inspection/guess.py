@@ -2,138 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from recsys.data.inspection.columns import Column, words_of
+from recsys.settings import read_yaml
 
-#: Words of a column's name that speak for a role, the strongest first.
-_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "user_id": (
-        *(
-            "customer",
-            "customerid",
-            "client",
-            "member",
-            "user",
-            "userid",
-            "card",
-            "buyer",
-            "household",
-            "shopper",
-            "loyalty",
-            "account",
-        ),
-        *("cust", "person", "visitor", "uid", "patient", "guest", "kunde", "kundennummer", "cliente", "reviewer"),
-    ),
-    "item_id": (
-        *(
-            "product",
-            "item",
-            "sku",
-            "article",
-            "stock",
-            "asin",
-            "ean",
-            "gtin",
-            "barcode",
-            "itemid",
-            "productid",
-            "material",
-            "movie",
-        ),
-        *(
-            "artikel",
-            "producto",
-            "dish",
-            "book",
-            "song",
-            "coffee",
-            "plu",
-            "upc",
-            "isbn",
-            "track",
-            "goods",
-            "itemdescription",
-        ),
-    ),
-    "time": (
-        "date",
-        "time",
-        "timestamp",
-        "datetime",
-        "when",
-        "day",
-        "datum",
-        "fecha",
-        "dat",
-        "purchased",
-        "ordered",
-        "created",
-        "sold",
-    ),
-    "price": (
-        "price",
-        "unitprice",
-        "preis",
-        "precio",
-        "amount",
-        "money",
-        "value",
-        "revenue",
-        "paid",
-        "cost",
-        "sales",
-        "total",
-        "spend",
-    ),
-    "quantity": ("quantity", "qty", "pieces", "units", "menge", "count", "cantidad", "pcs", "number", "amount"),
-    "basket_id": (
-        "invoice",
-        "order",
-        "receipt",
-        "basket",
-        "transaction",
-        "bon",
-        "ticket",
-        "bill",
-        "cart",
-        "session",
-        "checkout",
-        "sale",
-    ),
-    "channel": ("channel", "web", "online", "shop", "store", "branch", "device", "cash", "payment"),
-}
-#: Words of times that are none of the purchase.
-_OTHER_TIMES: Final = {
-    "birth",
-    "birthday",
-    "delivery",
-    "delivered",
-    "due",
-    "updated",
-    "estimated",
-    "approved",
-    "carrier",
-    "limit",
-    "shipping",
-}
-_LABELS: Final = {
-    "name",
-    "description",
-    "desc",
-    "title",
-    "category",
-    "type",
-    "length",
-    "photos",
-    "prefix",
-    "zip",
-    "city",
-    "state",
-    "country",
-}
+_KNOWN = read_yaml(Path(__file__).parent / "words.yaml")
+_WORDS: Final[Mapping[str, list[str]]] = _KNOWN["roles"]
+_OTHER_TIMES, _LABELS = set(_KNOWN["other_times"]), set(_KNOWN["labels"])
 #: A column follows another where so many of the rows hold their value's most frequent one.
 _FOLLOWS: Final = 0.95
 REQUIRED: Final = ("user_id", "item_id", "time")

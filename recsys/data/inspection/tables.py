@@ -8,7 +8,8 @@ import polars as pl
 
 from recsys.data.inspection.columns import Column, describe
 from recsys.data.inspection.guess import Guess, guess_roles
-from recsys.data.reading.files import FileForm, OpenTable, open_tables
+from recsys.data.reading.files import FileForm, open_tables
+from recsys.data.reading.layout import OpenTable
 from recsys.errors import DataError
 
 

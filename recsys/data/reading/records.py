@@ -85,11 +85,10 @@ def opened(path: Path, layout: Layout) -> IO[str]:
 
 
 def quoted_records(path: Path, layout: Layout, *, may_swallow: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the fields of each record, quoted as RFC 4180 has it.
+    """Yield the line and the fields of each record, quoted as RFC 4180 has it; Malformed or csv.Error where it is not.
 
-    Raises:
-        Malformed: it is not: text follows a closed quotation mark, a field holds what look like whole records (unless
-            it ``may_swallow`` them), or a record has another number of fields.
+    Text follows a closed quotation mark then, a record has another number of fields, or a field holds what look like
+    whole records, unless it ``may_swallow`` them.
     """
     with opened(path, layout) as stream:
         reader = csv.reader(stream, delimiter=layout.separator, strict=True)
@@ -99,23 +98,18 @@ def quoted_records(path: Path, layout: Layout, *, may_swallow: bool = False) -> 
             if any(field.strip() for field in row):
                 if len(row) != layout.n_fields:
                     raise Malformed(line)
-                if line > before + 1 and not may_swallow and _swallows(row, layout):
+                inner = (text for field in row for text in field.split("\n")[1:-1])
+                swallows = layout.n_fields > 1 and line > before + 1 and not may_swallow
+                if swallows and any(text.count(layout.separator) >= layout.n_fields - 1 for text in inner):
                     raise Malformed(line)
                 yield before + 1, row
             before = line
 
 
-def _swallows(row: list[str], layout: Layout) -> bool:
-    """Return whether a field holds a whole line of as many fields as a record has."""
-    inner = (line for field in row if "\n" in field for line in field.split("\n")[1:-1])
-    return layout.n_fields > 1 and any(line.count(layout.separator) >= layout.n_fields - 1 for line in inner)
-
-
 def line_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the fields of each line, of which each is a record: a lone quotation mark is a character.
 
-    Raises:
-        Malformed: however it is read, a line has another number of fields than the others.
+    Malformed where a line, however it is read, has another number of fields than the others.
     """
     options: dict[str, Any] = {"delimiter": layout.separator}
     ways: tuple[Callable[[str], list[str]], ...] = (

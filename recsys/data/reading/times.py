@@ -14,25 +14,7 @@ from typing import Final, cast
 import polars as pl
 
 #: What a format may hold; names of months and weekdays are English.
-DIRECTIVES: Final = (
-    "%Y",
-    "%y",
-    "%m",
-    "%d",
-    "%H",
-    "%M",
-    "%S",
-    "%f",
-    "%I",
-    "%p",
-    "%b",
-    "%B",
-    "%a",
-    "%A",
-    "%z",
-    "%Z",
-    "%j",
-)
+DIRECTIVES: Final = tuple(f"%{letter}" for letter in "YymdHMSfIpbBaAzZj")
 SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 #: A year of two digits up to this one is of this century.
 PIVOT: Final = 68
@@ -96,8 +78,7 @@ def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
 
 def _chrono(form: str) -> str:
     """Return a format in the words of Polars: full names of months and weekdays there stand for short ones too."""
-    form = form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%b", "%B").replace("%a", "%A")
-    return form
+    return form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%b", "%B").replace("%a", "%A")
 
 
 def find_forms(texts: pl.Series) -> TimeForms:

@@ -17,7 +17,8 @@ from recsys.config import DataConfig
 from recsys.data.engine import Engine
 from recsys.data.reading.column_map import ColumnMap, FileMap, JoinMap, TableMap, load_column_map
 from recsys.data.reading.databases import open_database
-from recsys.data.reading.files import OpenTable, is_table, open_table, open_tables
+from recsys.data.reading.files import is_table, open_table, open_tables
+from recsys.data.reading.layout import OpenTable
 from recsys.data.reading.roles import RoleReader, require_column
 from recsys.data.reading.times import find_forms, time_of
 from recsys.data.reading.values import clean_text
