@@ -101,15 +101,8 @@ def _time_score(column: Column) -> tuple[float, str]:
     named = _by_name("time", column)
     other = bool(words_of(column.name) & _OTHER_TIMES)
     purchase = bool(words_of(column.name) & {"purchase", "order", "invoice", "transaction", "sale"})
-    score = (
-        1
-        + named
-        + 0.5 * purchase
-        + column.share_times
-        - 2 * other
-        - column.share_missing
-        + min(column.n_distinct, 1000) / 4000
-    )
+    score = 1 + named + 0.5 * purchase - 2 * other + column.share_times - column.share_missing
+    score += min(column.n_distinct, 1000) / 4000
     return score, f"its values are times ({column.examples[0]})"
 
 
@@ -136,20 +129,14 @@ def _item_score(column: Column) -> tuple[float, str]:
 
 def _basket_score(column: Column, frame: pl.DataFrame, guess: Guess) -> tuple[float, str]:
     named = _by_name("basket_id", column)
-    if (
-        not column.is_whole
-        or not named
-        or column.rows_a_value < 1
-        or words_of(column.name) & {"status", "type", "item", "date"}
-    ):
+    other = words_of(column.name) & {"status", "type", "item", "date"}
+    if not column.is_whole or not named or column.rows_a_value < 1 or other:
         return 0, ""
     user = guess.roles.get("user_id")
     if user is not None and follows(frame, column.name, user) < _FOLLOWS:
         return 0, ""
-    return (
-        named + column.rows_a_value / 1000,
-        f"its name says so, and each value has one customer; {column.n_distinct:,} values",
-    )
+    reason = f"its name says so, and each value has one customer; {column.n_distinct:,} values"
+    return named + column.rows_a_value / 1000, reason
 
 
 def _quantity_score(column: Column) -> tuple[float, str]:

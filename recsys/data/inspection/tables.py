@@ -56,11 +56,7 @@ class Shop:
 
 
 def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: OpenTable | None = None) -> Shop:
-    """Return the purchases among ``paths``, or in a table of a ``database``, with what is guessed of them.
-
-    Raises:
-        DataError: a file cannot be read, or is empty.
-    """
+    """Return the purchases among ``paths``, or in a table of a ``database``; DataError where one cannot be read."""
     opened: list[tuple[list[Path], OpenTable]] = [] if database is None else [([], database)]
     groups: dict[tuple[str, ...], list[Path]] = {}
     for path in paths:

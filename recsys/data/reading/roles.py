@@ -15,7 +15,7 @@ from recsys import schema
 from recsys.data.reading.column_map import ColumnMap, DropRule
 from recsys.data.reading.files import FileForm, is_table, open_table
 from recsys.data.reading.layout import LINE
-from recsys.data.reading.times import find_forms, time_of
+from recsys.data.reading.times import TimeForms, find_forms, time_of
 from recsys.data.reading.values import NULL_WORDS, WHOLE, clean_text, decimal_of, is_missing, number_of
 from recsys.data.sources.base import Limit
 from recsys.errors import DataError, nearest
@@ -51,8 +51,7 @@ class RoleReader:
             wanted += [(key, name) for name in part.attributes] if part and part.file is None else []
         wanted += [(f"drop {rule.name}: column", rule.column) for rule in columns.drop]
         for key, column in wanted:
-            if column not in found:
-                require_column(found, column, f"{key}: {column}", place, self.origin, folder)
+            require_column(found, column, f"{key}: {column}", place, self.origin, folder)
 
     def _with_time_text(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return ``frame`` with the time as one text in ``_time_text``, or as it is where it has a type of its own."""
@@ -71,19 +70,22 @@ class RoleReader:
             return ()
         if self.columns.time_format is not None:
             return self.columns.time_format
-        texts = self.frame.select(pl.col(_TEXT_OF_TIME).unique(maintain_order=True)).collect()[_TEXT_OF_TIME]
-        found = find_forms(texts)
+        found = self._found_forms()
         if found.question:
             raise DataError(f"{self.origin}: {found.question}")
         if any(not form.startswith("%Y-%m-%d") or form.endswith("%z") for form in found.formats):
             self.notes.append(f"times are read as {found.evidence}")
         return found.formats
 
+    def _found_forms(self) -> TimeForms:
+        texts = pl.col(_TEXT_OF_TIME).cast(pl.String).unique(maintain_order=True)
+        return find_forms(self.frame.select(texts).collect()[_TEXT_OF_TIME])
+
     def _decimal_sign(self) -> str:
         if self.columns.decimal is not None:
             return self.columns.decimal
         named = [getattr(self.columns, role) for role in _NUMBERS]
-        compared = [rule.column for rule in self.columns.drop if _compares(rule)]
+        compared = [rule.column for rule in self._rules_of_numbers()]
         texts = [name for name in dict.fromkeys([*named, *compared]) if name and self.types[name] == pl.String]
         if not texts:
             return "."
@@ -116,9 +118,8 @@ class RoleReader:
         """Return the time as Datetime or Date."""
         text, dtype = pl.col(_TEXT_OF_TIME), self.frame.collect_schema()[_TEXT_OF_TIME]
         if not dtype.is_temporal():
-            return (
-                time_of(text, self.formats, self.columns.timezone) if self.formats else pl.lit(None, pl.Datetime("us"))
-            )
+            nothing = pl.lit(None, pl.Datetime("us"))
+            return time_of(text, self.formats, self.columns.timezone) if self.formats else nothing
         if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
             zone = self.columns.timezone or dtype.time_zone
             return text.dt.convert_time_zone(zone).dt.replace_time_zone(None)
@@ -138,59 +139,48 @@ class RoleReader:
 
     def lost(self) -> dict[str, pl.Expr]:
         """Return rows that are no purchases of anybody, by what they are counted under."""
-        rows = {}
-        for role, column in ((schema.USER_ID, self.columns.user_id), (schema.ITEM_ID, self.columns.item_id)):
-            if self.types[column] == pl.String:
-                text = pl.col(column).str.strip_chars()
-                rows[f"{role}_written_as_missing"] = (text != "") & is_missing(text, self.words)
-        year, tomorrow = (
-            self.time().cast(pl.Datetime("us")).dt.year(),
-            pl.lit(datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)),
-        )
-        rows["date_before_1980"] = year < _FIRST_YEAR
-        rows["date_in_the_future"] = self.time().cast(pl.Datetime("us")) > tomorrow
-        return rows
+        rows = {
+            f"{role}_written_as_missing": (text != "") & is_missing(text, self.words)
+            for role, text in self._ids_of_text().items()
+        }
+        time, tomorrow = self.time().cast(pl.Datetime("us")), datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+        return rows | {"date_before_1980": time.dt.year() < _FIRST_YEAR, "date_in_the_future": time > tomorrow}
+
+    def _ids_of_text(self) -> dict[str, pl.Expr]:
+        ids = {schema.USER_ID: self.columns.user_id, schema.ITEM_ID: self.columns.item_id}
+        return {role: pl.col(name).str.strip_chars() for role, name in ids.items() if self.types[name] == pl.String}
 
     def findings(self) -> dict[str, pl.Expr]:
         """Return rows that stay although something is amiss, by what they are counted under."""
         rows: dict[str, pl.Expr] = {}
-        for role, column in ((schema.USER_ID, self.columns.user_id), (schema.ITEM_ID, self.columns.item_id)):
-            if self.types[column] == pl.String:
-                text = pl.col(column).str.strip_chars()
-                rows[f"{role}_written_as_decimal"] = text.str.contains(WHOLE)
-                rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
+        for role, text in self._ids_of_text().items():
+            rows[f"{role}_written_as_decimal"] = text.str.contains(WHOLE)
+            rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
         for role in _NUMBERS:
             column = getattr(self.columns, role)
             if column is not None:
                 rows[f"unreadable_{role}"] = self.unreadable(column)
-        for rule in self.columns.drop:
-            if _compares(rule) and self.types[rule.column] == pl.String:
-                rows[f"unreadable_in_rule_{rule.name}"] = self.unreadable(rule.column)
+        for rule in self._rules_of_numbers():
+            rows[f"unreadable_in_rule_{rule.name}"] = self.unreadable(rule.column)
         return rows
+
+    def _rules_of_numbers(self) -> list[DropRule]:
+        return [rule for rule in self.columns.drop if _compares(rule) and self.types[rule.column] == pl.String]
 
     def limits(self) -> tuple[Limit, ...]:
         """Return what stops the command where it befalls too many rows."""
         time = nw.col(schema.TIME).is_null() & ~nw.col(_TEXT_OF_TIME).is_null()
         made = [Limit("bad_date", time, _TEXT_OF_TIME, self._time_advice)]
         decimal = 'write decimal: "," or decimal: "." in the map, or name another column'
-        for role in _NUMBERS:
-            if getattr(self.columns, role) is not None:
-                made.append(
-                    Limit(f"unreadable_{role}", nw.col(f"_unreadable_{role}"), f"_{role}_text", lambda: decimal)
-                )
-        for rule in self.columns.drop:
-            name = f"unreadable_in_rule_{rule.name}"
-            if _compares(rule) and self.types[rule.column] == pl.String:
-                made.append(Limit(name, nw.col(f"_{name}"), _TEXT_OF_TIME, lambda: decimal))
+        shown = {f"unreadable_{role}": f"_{role}_text" for role in _NUMBERS if getattr(self.columns, role) is not None}
+        shown |= {f"unreadable_in_rule_{rule.name}": _TEXT_OF_TIME for rule in self._rules_of_numbers()}
+        made += [Limit(name, nw.col(f"_{name}"), column, lambda: decimal) for name, column in shown.items()]
         advice = "name the column of products, or say which rows are none with a rule under 'drop:' (missing: true)"
         made.append(Limit("missing_item_id", nw.col(schema.ITEM_ID).is_null(), _TEXT_OF_TIME, lambda: advice))
         return tuple(made)
 
     def _time_advice(self) -> str:
-        texts = self.frame.select(pl.col(_TEXT_OF_TIME).cast(pl.String).unique(maintain_order=True)).collect()[
-            _TEXT_OF_TIME
-        ]
-        found = find_forms(texts)
+        found = self._found_forms()
         if found.question:
             return found.question
         stated = " or ".join(self.formats) or "a date such as 2020-09-22"

@@ -39,18 +39,14 @@ class TimeForms:
 
 
 def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) -> pl.Expr:
-    """Return texts as Datetime in microseconds without a zone, null where no format fits.
+    """Return texts as Datetime in microseconds without a zone, null where none of ``formats``, in this order, fits.
 
-    Args:
-        text: expression of text.
-        formats: tried in this order.
-        timezone: of the shop, to which times with a zone and those since 1970 are brought; without one the clock stays
-            as it is written, and times since 1970 are those of UTC.
+    Times with a zone and those since 1970 are brought to the shop's ``timezone``; without one the clock stays as it is
+    written, and times since 1970 are those of UTC.
     """
     text = text.str.strip_chars().str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
     text = text.str.replace(r"(:[0-9]{2}),([0-9]+)", "${1}.${2}")  # parts of a second behind a comma
-    read = [_one_form(text, form, timezone) for form in formats]
-    found = pl.coalesce(read)
+    found = pl.coalesce([_one_form(text, form, timezone) for form in formats])
     # A year of one or two digits where four are meant is none.
     return pl.when(found.dt.year() >= 1000).then(found)
 
@@ -185,19 +181,24 @@ def _forms_of(text: str) -> Iterator[str]:
 
 
 def _clock_form(clock: re.Match[str]) -> str:
-    mark, half = clock["mark"], clock["half"]
-    form = clock["gap"] + ("%I" if half else "%H") + mark + "%M"
+    half, zone = clock["half"], clock["zone"]
+    form = clock["gap"] + ("%I" if half else "%H") + clock["mark"] + "%M"
     if clock["second"]:
         form += clock["second"][0] + "%S" + (".%f" if clock["part"] else "")
     if half:
         form += (" " if half[0] == " " else "") + "%p"
-    zone = clock["zone"]
     if zone:
         form += " %z" if zone[0] == " " else "%z"
     return form
 
 
 _WORD = "[A-Za-z]{3,9}"
+#: Shapes of a day of three numbers, and what these may be.
+_ORDERS: Final = {
+    r"[0-9]{4}([-./ ])[0-9]{1,2}\1[0-9]{1,2}": ("Ymd",),
+    r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{4}": ("dmY", "mdY"),
+    r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{2}": ("dmy", "mdy", "ymd"),
+}
 
 
 def _day_forms(day: str) -> list[str]:
@@ -206,17 +207,10 @@ def _day_forms(day: str) -> list[str]:
     before = "" if not weekday else "%A" + weekday.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     if re.fullmatch("(19|20)[0-9]{6}", rest):
         return [before + "%Y%m%d"]
-    if match := re.fullmatch(r"[0-9]{4}([-./ ])[0-9]{1,2}\1[0-9]{1,2}", rest):
-        mark = match[1]
-        return [f"{before}%Y{mark}%m{mark}%d"]
-    if match := re.fullmatch(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{4}", rest):
-        mark = match[1]
-        return [f"{before}%d{mark}%m{mark}%Y", f"{before}%m{mark}%d{mark}%Y"]
-    if match := re.fullmatch(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{2}", rest):
-        mark = match[1]
-        return [f"{before}{mark.join(parts)}" for parts in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))]
-    if match := re.fullmatch(rf"[0-9]{{1,2}}([-./ ]+){_WORD}([-./, ]+)([0-9]{{4}}|[0-9]{{2}})", rest):
-        return [f"{before}%d{match[1]}%b{match[2]}{'%Y' if len(match[3]) == 4 else '%y'}"]
-    if match := re.fullmatch(rf"{_WORD}([-./ ]+)[0-9]{{1,2}}([-./, ]+)([0-9]{{4}}|[0-9]{{2}})", rest):
-        return [f"{before}%b{match[1]}%d{match[2]}{'%Y' if len(match[3]) == 4 else '%y'}"]
+    for shape, orders in _ORDERS.items():
+        if match := re.fullmatch(shape, rest):
+            return [before + match[1].join(f"%{part}" for part in order) for order in orders]
+    for shape, first, second in ((rf"[0-9]{{1,2}}GAP{_WORD}", "%d", "%b"), (rf"{_WORD}GAP[0-9]{{1,2}}", "%b", "%d")):
+        if match := re.fullmatch(shape.replace("GAP", "([-./ ]+)") + "([-./, ]+)([0-9]{4}|[0-9]{2})", rest):
+            return [before + first + match[1] + second + match[2] + ("%Y" if len(match[3]) == 4 else "%y")]
     return []
