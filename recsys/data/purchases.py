@@ -112,12 +112,7 @@ class Purchases:
         return cls(**arrays, manifest=manifest | write_prepared(prepared), tables=prepared.tables, style=style)
 
     def extended(
-        self,
-        events: AnyFrame | Self,
-        *,
-        items: AnyFrame = None,
-        users: AnyFrame = None,
-        promotions: AnyFrame = None,
+        self, events: AnyFrame | Self, *, items: AnyFrame = None, users: AnyFrame = None, promotions: AnyFrame = None
     ) -> Self:
         """Return this log with newer events: it equals the log made of all rows at once, but for the numbers of ids.
 

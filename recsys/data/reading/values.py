@@ -65,16 +65,11 @@ def clean_text(column: str, dtype: pl.DataType) -> pl.Expr:
 def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
     """Return a text as Float64, null where it is none: ``1-``, ``(1)``, ``−1``, thousands and currency signs are read.
 
-    Args:
-        text: expression of text.
-        decimal: the decimal sign, "." or ","; the other one may part thousands.
+    ``decimal`` is the decimal sign, "." or ","; the other one may part thousands.
     """
     plain = text.str.strip_chars().str.replace_all("[\u2212\u2013]", "-").str.replace_all(_CURRENCY, "")
-    plain = (
-        plain.str.replace(r"^\((.+)\)$", "-${1}")
-        .str.replace(r"^(.+)-$", "-${1}")
-        .str.replace("^(-?)" + _CURRENCY[1:], "${1}")
-    )
+    plain = plain.str.replace(r"^\((.+)\)$", "-${1}").str.replace(r"^(.+)-$", "-${1}")
+    plain = plain.str.replace("^(-?)" + _CURRENCY[1:], "${1}")
     plain = plain.str.replace_all(_SPACES, " ").str.replace("^(-?) ", "${1}")
     fits = plain.str.contains(_COMMA if decimal == "," else _POINT) & plain.str.contains("[0-9]")
     plain = plain.str.replace_all("[.' ]" if decimal == "," else "[,' ]", "").str.replace(",", ".", literal=True)
@@ -87,8 +82,7 @@ def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
     >>> decimal_of(["2,50", "1.234,50"]), decimal_of(["2", "1,234.5"]), decimal_of(["1,234", "5"]), decimal_of(["7"])
     (',', '.', '?', '.')
     """
-    doubtful, votes = False, 0  # positive: for the comma
-    n_votes = 0
+    doubtful, votes, n_votes = False, 0, 0  # positive votes are for the comma
     for text in texts:
         signs = re.sub("[^.,]", "", text)
         if not signs or not re.search("[0-9]", text):

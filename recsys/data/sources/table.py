@@ -32,9 +32,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     Attributes taken from the purchases' own file are, per id, the most frequent value among the rows that no rule
     drops; of values equally frequent the first in the alphabet.
 
-    Raises:
-        ConfigError: there is no column map, or it is not one.
-        DataError: a file or a column is missing, or how it is written is not clear.
+    ConfigError where there is no column map, DataError where a file or a column is missing, or its form is not clear.
     """
     columns = load_column_map(config.columns)
     map_file = config.columns if isinstance(config.columns, Path) else None
@@ -48,19 +46,20 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     lost = {f"_{name}": rows for name, rows in table.lost().items()}
     flags = {name: rows.fill_null(value=False).alias(name) for name, rows in (marks | findings | lost).items()}
     events = table.frame.select(*table.event_columns(), *flags.values())
-    dropped = [flags[name] for name in (*marks, *lost)]  # findings stay
-    kept = table.frame.filter(~pl.any_horizontal(dropped)) if dropped else table.frame
+    kept = table.frame.filter(~pl.any_horizontal(flags[name] for name in (*marks, *lost)))  # findings stay
     items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, folder, engine)
     users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, folder, engine)
-    parts = [
-        part.file for part in (columns.items, columns.users, columns.promotions, *columns.join) if part and part.file
-    ]
+    parts = (columns.items, columns.users, columns.promotions, *columns.join)
     return RawTables(
         events=engine.adopt(events),
         items=None if items is None else engine.adopt(items),
         users=None if users is None else engine.adopt(users),
         promotions=_promotions(columns, table.formats, folder, engine),
-        inputs=(*paths, *(folder / name for name in parts), *([map_file] if map_file else [])),
+        inputs=(
+            *paths,
+            *(folder / part.file for part in parts if part and part.file),
+            *([map_file] if map_file else []),
+        ),
         origin=opened.origin,
         n_records=opened.n_records,
         notes=(*opened.notes, *table.notes),
@@ -101,11 +100,7 @@ def _purchases(raw: Path, columns: ColumnMap, origin: str, engine: Engine) -> tu
 
 
 def _joined(opened: OpenTable, columns: ColumnMap, folder: Path, origin: str, engine: Engine) -> pl.LazyFrame:
-    """Return the purchases with the columns of the files that are joined to them.
-
-    Raises:
-        DataError: keys match nobody, too few, or several rows.
-    """
+    """Return the purchases with the columns of joined files; DataError where keys match too few, or several rows."""
     frame = opened.frame
     for part in columns.join:
         other = open_table(folder / part.file, part.form, engine.scratch)
@@ -150,9 +145,8 @@ def _attributes(
         return _most_frequent(kept, role, column, part.attributes)
     column = getattr(part, role) or column
     table = "items" if role == schema.ITEM_ID else "users"
-    frame = _own_file(
-        folder / part.file, part, table, [(role, column), *(("attributes", name) for name in part.attributes)], engine
-    )
+    wanted = [(role, column), *(("attributes", name) for name in part.attributes)]
+    frame = _own_file(folder / part.file, part, table, wanted, engine)
     return frame.select(clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
 
 
@@ -180,14 +174,8 @@ def _promotions(columns: ColumnMap, known: tuple[str, ...], folder: Path, engine
     times = [_day(name, types[name], formats, columns.timezone).alias(role) for role, name in days.items()]
     medium = pl.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])
     share = pl.lit(1.0) if part.share is None else pl.col(part.share)
-    return engine.adopt(
-        frame.select(
-            clean_text(item_id, types[item_id]).alias(schema.ITEM_ID),
-            *times,
-            medium.alias(schema.MEDIUM),
-            share.alias(schema.SHARE),
-        )
-    )
+    item, named = clean_text(item_id, types[item_id]), {schema.MEDIUM: medium, schema.SHARE: share}
+    return engine.adopt(frame.select(item.alias(schema.ITEM_ID), *times, **named))
 
 
 def _formats(frame: pl.LazyFrame, names: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -222,9 +210,8 @@ def _most_frequent(kept: pl.LazyFrame, role: str, column: str, attributes: tuple
         counts = table.group_by(role, value).len()
         # An absent value counts as never seen, so that it is taken only where there is no other.
         counts = counts.with_columns(pl.when(value.is_not_null()).then("len").otherwise(0).alias("len"))
-        most = (
-            counts.filter(pl.col("len") == pl.col("len").max().over(role)).group_by(role).agg(value.min().alias(name))
-        )
+        most = counts.filter(pl.col("len") == pl.col("len").max().over(role))
+        most = most.group_by(role).agg(value.min().alias(name))
         result = most if result is None else result.join(most, on=role, how="inner")
     return table.select(role).unique() if result is None else result
 
