@@ -15,8 +15,9 @@ from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
-from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, reason, shown
+from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, shown
 from recsys.data.planned_promotions import usable_promotions
+from recsys.data.reading.files import one_line
 from recsys.data.reading.values import WHOLE, clean_text
 from recsys.data.sources.base import RawTables, Rule
 from recsys.errors import DataError, nearest
@@ -131,7 +132,7 @@ def _in_memory(frame: AnyFrame, what: str, wanted: Iterable[str] | None = None) 
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
     except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_EXPECTED}, and check how it was made") from error
+        raise DataError(f"{what} cannot be read ({one_line(error)}); {_EXPECTED}, and check how it was made") from error
     return chosen
 
 
@@ -148,7 +149,7 @@ def _narwhals_frame(frame: AnyFrame, what: str) -> tuple[Any, list[str]]:
     except TypeError as error:
         raise DataError(f"{what} is {shown(frame)}; {_EXPECTED}") from error
     except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_EXPECTED} whose columns have names") from error
+        raise DataError(f"{what} cannot be read ({one_line(error)}); {_EXPECTED} whose columns have names") from error
 
 
 def _require_column(column: str, names: list[Any], what: str) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from recsys import schema
+from recsys.data.reading.files import one_line
 from recsys.data.reading.values import LARGEST_WHOLE, clean_text
 from recsys.errors import DataError
 
@@ -152,7 +153,7 @@ def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
     except DataError:
         raise
     except Exception as error:  # each library has errors of its own
-        raise DataError(f"{what} cannot be read ({reason(error)}); check its values") from error
+        raise DataError(f"{what} cannot be read ({one_line(error)}); check its values") from error
     expected, allowed = _ALLOWED[use]
     if not any(fits(array.type) for fits in allowed):
         raise DataError(f"{what} holds {series.dtype}, expected {expected}; name another column, or convert it")
@@ -197,11 +198,6 @@ def _is_missing(value: Any) -> bool:  # noqa: ANN401 - whatever a column of obje
     if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
         return True
     return type(value).__name__ in ("NAType", "NaTType")
-
-
-def reason(error: Exception) -> str:
-    """Return what an error says, as one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - whatever came

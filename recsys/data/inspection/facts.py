@@ -62,9 +62,8 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
     if n_users < _FEWEST_USERS:
         lacking.append(f"{n_users:,} customers; some {_FEWEST_USERS} are the least")
     if in_window < _FEWEST_IN_WINDOW:
-        lacking.append(
-            f"{in_window} customers in the last {horizon} days; with fewer than {_FEWEST_IN_WINDOW} nothing is measured"
-        )
+        least = f"with fewer than {_FEWEST_IN_WINDOW} nothing is measured"
+        lacking.append(f"{in_window} customers in the last {horizon} days; {least}")
     once = float(np.mean(days.group_by(schema.USER_ID).len()["len"].to_numpy() == 1))
     share = per_user["len"][0] / len(rows)
     doubts = []

@@ -88,7 +88,8 @@ def find_layout(head: str, form: TextForm, origin: Path) -> Layout:
         stated, head, skipped = stated or first.strip()[4:] or "\t", rest, 1
     separator = stated or _separator_of(head, origin)
     records = list(shown_records(head, separator))
-    n_fields = _usual_length(records)
+    lengths = Counter(len(row) for _, row in records)
+    n_fields = max(lengths, key=lambda length: (lengths[length], length))
     titles = n_titles(records, n_fields)
     number, fields = records[titles]
     following = [row for _, row in records[titles + 1 :] if len(row) == n_fields]
@@ -159,11 +160,6 @@ def _separator_of(head: str, origin: Path) -> str:
             "or widths: [n, …] where columns have a fixed width"
         )
     return best
-
-
-def _usual_length(records: list[tuple[int, list[str]]]) -> int:
-    lengths = Counter(len(row) for _, row in records)
-    return max(lengths, key=lambda length: (lengths[length], length))
 
 
 def _is_title(row: list[str], n_fields: int) -> bool:

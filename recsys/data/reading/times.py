@@ -83,11 +83,9 @@ def find_forms(texts: pl.Series) -> TimeForms:
     Texts that are no time at all are passed over: how many of them may be is not decided here.
     """
     present = texts.drop_nulls().str.strip_chars()
-    distinct = present.unique().sort()
     families: dict[tuple[str, ...], list[str]] = {}
-    for text in distinct:
-        forms = tuple(_forms_of(text))
-        if forms:
+    for text in present.unique().sort():
+        if forms := tuple(_forms_of(text)):
             families.setdefault(forms, []).append(text)
     chosen: list[str] = []
     evidence: list[str] = []
@@ -99,14 +97,12 @@ def find_forms(texts: pl.Series) -> TimeForms:
         if form is None:
             shown = ", ".join(members[:3])
             lines = " or ".join(f'time_format: "{one}"' for one in forms)
-            return TimeForms(
-                tuple(chosen), "; ".join(evidence), f"times such as {shown} may be read in two ways; write {lines}"
-            )
+            question = f"times such as {shown} may be read in two ways; write {lines}"
+            return TimeForms(tuple(chosen), "; ".join(evidence), question)
         if form not in chosen:
             chosen.append(form)
             evidence += [f"{form} ({why})" if why else form]
-    zoned = next((form for form in chosen if re.search(r"(%z|Z|UTC|GMT)$", form) or form in SINCE_1970), None)
-    if zoned is not None:
+    if any(re.search(r"(%z|Z|UTC|GMT)$", form) or form in SINCE_1970 for form in chosen):
         evidence.append(
             "the clock is that of the file, in UTC since 1970; for the shop's say timezone: Europe/Berlin or so"
         )
@@ -122,7 +118,8 @@ def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> t
     if not any(n_read.values()):
         return "", ""
     if forms[-1].startswith("%y"):  # of two numbers the one that changes less is the year
-        n_first, n_last = (len(set(numbers)) for numbers in zip(*map(_ends_of_day, members), strict=True))
+        firsts_and_thirds = (re.findall("[0-9]+", text)[:3:2] for text in members)
+        n_first, n_last = (len(set(numbers)) for numbers in zip(*firsts_and_thirds, strict=True))
         if n_first != n_last:
             forms = tuple(one for one in forms if one.startswith("%y") == (n_first < n_last)) or forms
     best = [one for one in forms if n_read[one] == max(n_read[form] for form in forms)]
@@ -146,12 +143,6 @@ def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> t
         if len(closed) == 1:
             return closed[0], "one weekday is free of purchases"
     return None, ""
-
-
-def _ends_of_day(text: str) -> tuple[str, str]:
-    """Return the first and the third number of ``text``."""
-    first, _, third = re.findall("[0-9]+", text)[:3]
-    return first, third
 
 
 def _share_in_order(times: pl.Series) -> float:
