@@ -90,7 +90,7 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
     )
 
 
-def in_words(row: dict[str, object], label: str | None = None) -> str:
+def in_words(row: dict[str, object]) -> str:
     """Return a purchase as a sentence; ``row`` has the schema's columns.
 
     >>> in_words({"user_id": "ann", "item_id": "apple", "time": datetime(2024, 1, 5, 10, 15), "quantity": 2.0})
@@ -101,5 +101,4 @@ def in_words(row: dict[str, object], label: str | None = None) -> str:
     quantity, price = row.get(schema.QUANTITY), row.get(schema.PRICE)
     pieces = "" if quantity is None else f"{quantity:g} × "
     at = "" if price is None else f" at {price:g}"
-    named = f" ({label})" if label else ""
-    return f"{when}: customer {row[schema.USER_ID]} bought {pieces}{row[schema.ITEM_ID]}{named}{at}"
+    return f"{when}: customer {row[schema.USER_ID]} bought {pieces}{row[schema.ITEM_ID]}{at}"

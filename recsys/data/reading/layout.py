@@ -125,11 +125,13 @@ def table_of_records(records: list[tuple[int, list[str]]], header: bool | None, 
 
 
 def n_titles(records: list[tuple[int, list[str]]], n_fields: int) -> int:
-    """Return how many records above the header, or the first row, say something else."""
-    titles = 0
-    while titles < min(len(records) - 1, _MOST_TITLE_LINES) and _is_title(records[titles][1], n_fields):
-        titles += 1
-    return titles
+    """Return how many records above the header, or the first row, are a name of the report, its date, or nothing."""
+    for titles, (_, row) in enumerate(records[:_MOST_TITLE_LINES]):
+        n_filled = sum(bool(field.strip()) for field in row)
+        is_title = n_fields > 2 and n_filled <= n_fields // 2 and (len(row) != n_fields or n_filled <= 1)
+        if not is_title or titles == len(records) - 1:
+            return titles
+    return _MOST_TITLE_LINES
 
 
 def shown_records(head: str, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -160,12 +162,6 @@ def _separator_of(head: str, origin: Path) -> str:
             "or widths: [n, …] where columns have a fixed width"
         )
     return best
-
-
-def _is_title(row: list[str], n_fields: int) -> bool:
-    """Return whether a line above the header says something else: a name of the report, its date, nothing."""
-    n_filled = sum(bool(field.strip()) for field in row)
-    return n_fields > 2 and n_filled <= n_fields // 2 and (len(row) != n_fields or n_filled <= 1)
 
 
 def is_header(fields: list[str], following: list[list[str]]) -> bool:
