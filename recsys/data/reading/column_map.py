@@ -233,7 +233,7 @@ class ColumnMap(FileMap):
     drop: tuple[DropRule, ...] = Field((), description="rows that are no purchases; counted under the first that fits")
 
     @model_validator(mode="after")
-    def _names_are_told_apart(self) -> Self:
+    def _names_are_distinct(self) -> Self:
         for name, n in sorted(Counter(rule.name for rule in self.drop).items()):
             if n > 1:
                 raise ValueError(f"two rules under drop are called {name}; give each a name of its own")

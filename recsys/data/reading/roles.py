@@ -165,7 +165,10 @@ class RoleReader:
         return rows
 
     def _rules_of_numbers(self) -> list[DropRule]:
-        return [rule for rule in self.columns.drop if _compares(rule) and self.types[rule.column] == pl.String]
+        """Return the rules that compare a column of text with a number, which true and false are not."""
+        of_text = (rule for rule in self.columns.drop if self.types[rule.column] == pl.String)
+        values = ((rule, (rule.equals, rule.less_than, rule.at_most, rule.more_than)) for rule in of_text)
+        return [rule for rule, compared in values if any(type(value) in (int, float) for value in compared)]
 
     def limits(self) -> tuple[Limit, ...]:
         """Return what stops the command where it befalls too many rows."""
@@ -215,12 +218,6 @@ class RoleReader:
         if rule.at_most is not None:
             return value <= rule.at_most
         return value == rule.equals if rule.equals is not None else value > rule.more_than
-
-
-def _compares(rule: DropRule) -> bool:
-    """Return whether a rule compares numbers."""
-    is_number = isinstance(rule.equals, int | float) and not isinstance(rule.equals, bool)
-    return is_number or any(one is not None for one in (rule.less_than, rule.at_most, rule.more_than))
 
 
 def require_column(

@@ -47,9 +47,8 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
         frame, n_records = _fixed_width(plain, form, head, scratch, origin)
         return OpenTable(frame, str(origin), n_records, tuple(encoding_notes))
     layout = find_layout(head, form, origin)
-    plain_records, said = _plain_records(plain, layout), []
-    if plain_records is not None:
-        n_records = plain_records
+    n_records, notes = _plain_records(plain, layout), list(encoding_notes)
+    if n_records is not None:
         frame = pl.scan_csv(
             plain,
             separator=layout.separator,
@@ -63,8 +62,7 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
         ).select(LINE, *layout.names)
     else:
         stored, n_records, said = _parsed(plain, layout, scratch, origin)
-        frame = pl.scan_parquet(stored, glob=False)
-    notes = [*encoding_notes, *said]
+        frame, notes = pl.scan_parquet(stored, glob=False), [*notes, *said]
     if not form.separator:
         notes.append(f"separator {_NAMES.get(layout.separator, repr(layout.separator))}")
     if not layout.has_header:
