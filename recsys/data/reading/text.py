@@ -44,8 +44,8 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
     plain, encoding_notes = as_utf8(path, form.encoding, scratch, origin)
     head = first_lines(plain)
     if form.widths:
-        frame, n_records = _fixed_width(plain, form, head, scratch, origin)
-        return OpenTable(frame, str(origin), n_records, tuple(encoding_notes))
+        frame, n_rows = _fixed_width(plain, form, head, scratch, origin)
+        return OpenTable(frame, str(origin), n_rows, tuple(encoding_notes))
     layout = find_layout(head, form, origin)
     n_records, notes = _plain_records(plain, layout), list(encoding_notes)
     if n_records is not None:
