@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import narwhals as nw
-import polars as pl
 import pyarrow as pa
 
 from recsys import schema
@@ -18,7 +17,7 @@ from recsys.data.engine import Engine, PolarsEngine
 from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, shown
 from recsys.data.planned_promotions import usable_promotions
 from recsys.data.reading.files import one_line
-from recsys.data.reading.values import WHOLE, clean_text
+from recsys.data.reading.values import WHOLE, with_clean_text
 from recsys.data.sources.base import RawTables, Rule
 from recsys.errors import DataError, nearest
 
@@ -61,15 +60,17 @@ def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str,
     if not len(opened):
         raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
     read = {role: _column(opened, name, _use(role), _EVENTS) for role, name in columns.items()}
-    frame: pl.LazyFrame = engine.from_arrow(pa.table(read)).to_native()
-    types, ids = frame.collect_schema(), [role for role in columns if _use(role) == "id"]
+    events = engine.from_arrow(pa.table(read))
+    types = events.collect_schema()
     mended = {
-        f"_{role}_written_as_decimal": pl.col(role).str.strip_chars().str.contains(WHOLE)
+        f"_{role}_written_as_decimal": nw.col(role).str.strip_chars().str.contains(WHOLE)
         for role in (schema.USER_ID, schema.ITEM_ID)
-        if types[role] == pl.String
+        if types[role] == nw.String
     }
     return RawTables(
-        events=engine.adopt(frame.with_columns(*(clean_text(role, types[role]) for role in ids), **mended)),
+        events=with_clean_text(
+            events.with_columns(nw.all(), **mended), [role for role in columns if _use(role) == "id"]
+        ),
         items=_beside(frames.items, "items", schema.ITEM_ID, columns, engine),
         users=_beside(frames.users, "users", schema.USER_ID, columns, engine),
         promotions=_promotions(frames.promotions, columns, engine),
@@ -80,14 +81,15 @@ def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str,
 
 
 def _promotions(frame: AnyFrame, columns: Mapping[str, str], engine: Engine) -> nw.LazyFrame[Any] | None:
-    opened = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
-    if opened is None:
+    plans = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
+    if plans is None:
         return None
-    plans: pl.LazyFrame = opened.to_native()
-    types = plans.collect_schema()
-    medium = clean_text(schema.MEDIUM, types[schema.MEDIUM]) if schema.MEDIUM in types else pl.lit("promotion")
-    share = pl.col(schema.SHARE) if schema.SHARE in types else pl.lit(1.0)
-    return engine.adopt(plans.with_columns(medium.alias(schema.MEDIUM), share.alias(schema.SHARE)))
+    names = plans.collect_schema().names()
+    medium = nw.col(schema.MEDIUM) if schema.MEDIUM in names else nw.lit("promotion")
+    share = nw.col(schema.SHARE) if schema.SHARE in names else nw.lit(1.0)
+    plans = plans.with_columns(medium.alias(schema.MEDIUM), share.alias(schema.SHARE))
+    completed: nw.LazyFrame[Any] = with_clean_text(plans, [schema.MEDIUM])
+    return completed
 
 
 def _beside(
@@ -107,8 +109,9 @@ def _beside(
         _require_column(name, names, what)
     uses = {name: _use(name) for name in wanted if name in names} or dict.fromkeys(names, "attribute")
     read = {name: _column(opened, name, use, what) for name, use in uses.items() if name not in (column, role)}
-    lazy: pl.LazyFrame = engine.from_arrow(pa.table({role: _column(opened, column, "id", what)} | read)).to_native()
-    return engine.adopt(lazy.with_columns(clean_text(role, lazy.collect_schema()[role])))
+    table_of_ids = pa.table({role: _column(opened, column, "id", what)} | read)
+    cleaned: nw.LazyFrame[Any] = with_clean_text(engine.from_arrow(table_of_ids), [role])
+    return cleaned
 
 
 def _use(role: str) -> Use:
