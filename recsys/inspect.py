@@ -57,9 +57,6 @@ def inspect_files(files: list[str], form: FileForm, write: Path | None, *, force
     """Print what ``files`` hold, write the configuration to ``write``, and return whether nothing is open.
 
     What is open is asked where there is a terminal.
-
-    Raises:
-        RecsysError: a file cannot be read, ``write`` exists and ``force`` is false, or a database has files beside it.
     """
     if write is not None:
         require_absent(write, force=force)

@@ -15,8 +15,8 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import open_purchases
 from recsys.data.reading.column_map import load_column_map
 from recsys.data.reading.files import FileForm, open_table
-from recsys.data.reading.layout import LINE, TextForm
-from recsys.data.reading.text import TextTable, read_text
+from recsys.data.reading.layout import LINE, OpenTable, TextForm
+from recsys.data.reading.text import read_text
 from recsys.data.reading.times import TimeForms, find_forms, time_of
 from recsys.data.reading.values import NULL_WORDS, decimal_of, is_missing, number_of
 from recsys.data.sources import read_source
@@ -29,7 +29,7 @@ BOTH = [("1", "a"), ("2", "b")]
 Rows = list[tuple[str | None, ...]]
 
 
-def read(folder: Path, text: str | bytes, **form: Any) -> TextTable:
+def read(folder: Path, text: str | bytes, **form: Any) -> OpenTable:
     """Read a text file as the reader of files does."""
     path, scratch = folder / "shop.csv", folder / "scratch"
     scratch.mkdir(exist_ok=True)
@@ -37,14 +37,14 @@ def read(folder: Path, text: str | bytes, **form: Any) -> TextTable:
     return read_text(path, TextForm(**form), scratch, path)
 
 
-def rows(table: TextTable) -> Rows:
+def rows(table: OpenTable) -> Rows:
     """Return the rows of a table without their lines; there are as many as were counted."""
     found = table.frame.drop(LINE).collect().rows()
     assert len(found) == table.n_records
     return found
 
 
-def lines(table: TextTable) -> list[int]:
+def lines(table: OpenTable) -> list[int]:
     return table.frame.collect()[LINE].to_list()
 
 

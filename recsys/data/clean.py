@@ -182,7 +182,13 @@ def _note_findings(
     if tables.users is not None and not tables.partial_users:
         is_known = known_user[columns["user"] - 1]
         if len(is_known) and not is_known.any():
-            raise _nobody_known(columns["user"], known_user, users, _origin(tables))
+            buyers, there = np.unique(columns["user"]), users.filter(pa.array(known_user))
+            shown = f"; there stand {there[0].as_py()!r} and the like" if len(there) else ""
+            raise DataError(
+                f"none of the {len(buyers):,} customers of {_origin(tables)}, e.g. "
+                f"{users[int(buyers[0]) - 1].as_py()!r}, stands in the table of users beside it{shown}; name the "
+                "column of the same ids (users: user_id: COLUMN)"
+            )
         report.found["unknown_user"] = int(np.count_nonzero(~is_known))
     if schema.PRICE in columns:
         price = columns[schema.PRICE]
@@ -208,16 +214,6 @@ def _note_findings(
         n_once = int(np.count_nonzero(on_days == 1))
         if np.count_nonzero(on_days) >= _MANY_USERS and n_once > _ONCE_SHARE * np.count_nonzero(on_days):
             report.found["users_seen_on_one_day"] = n_once  # is it the customer's id, or the order's?
-
-
-def _nobody_known(user: np.ndarray, known_user: np.ndarray, users: pa.Array, origin: str) -> DataError:
-    buyers = np.unique(user)
-    there = users.filter(pa.array(known_user))
-    shown = f"; there stand {there[0].as_py()!r} and the like" if len(there) else ""
-    return DataError(
-        f"none of the {len(buyers):,} customers of {origin}, e.g. {users[int(buyers[0]) - 1].as_py()!r}, stands in "
-        f"the table of users beside it{shown}; name the column of the same ids (users: user_id: COLUMN)"
-    )
 
 
 def _refuse_losses(tables: RawTables, engine: Engine, report: Report) -> None:

@@ -16,8 +16,6 @@ _DATE = (
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?"
 _TIME_PATTERN = f"^{_DATE}([T ]{_CLOCK})?$"
 _NUMBER_PATTERN = r"^[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$"
-_WHOLE_PATTERN = r"^-?[0-9]+[.]0+$"
-LARGEST_WHOLE = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 
 
 def valid_time(column: str) -> nw.Expr:
@@ -58,24 +56,3 @@ def number(column: str, dtype: DType) -> nw.Expr:
     value: nw.Expr = checked if dtype == nw.String else nw.col(column)
     value = value.cast(nw.Float64)
     return nw.when(value.is_finite()).then(value).otherwise(nw.lit(float("nan"))).cast(nw.Float64)
-
-
-def is_whole_decimal(column: str) -> nw.Expr:
-    """Return whether the text in ``column`` is a whole number written as a decimal, such as ``17850.0``."""
-    return nw.col(column).str.strip_chars().str.contains(_WHOLE_PATTERN)
-
-
-def clean_text(column: str, dtype: DType) -> nw.Expr:
-    """Return a column of ids or the like as text.
-
-    There are no spaces around it, and a whole number that was stored as a decimal has none. Null, NaN and infinity
-    are null.
-    """
-    value = nw.col(column)
-    if dtype.is_float():
-        wide = value.cast(nw.Float64)
-        whole = wide.is_finite() & (wide.abs() <= LARGEST_WHOLE) & (wide == wide.floor())
-        finite = nw.when(wide.is_finite()).then(value).cast(nw.String)
-        return nw.when(whole).then(nw.when(whole).then(wide).cast(nw.Int64).cast(nw.String)).otherwise(finite)
-    text = value.cast(nw.String).str.strip_chars()
-    return nw.when(text.str.contains(_WHOLE_PATTERN)).then(text.str.replace_all(r"[.]0+$", "")).otherwise(text)

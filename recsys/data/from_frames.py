@@ -14,10 +14,10 @@ from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.clean import Cleaned, clean
 from recsys.data.engine import Engine, PolarsEngine
-from recsys.data.expressions import clean_text
-from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, reason, shown
+from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, shown
 from recsys.data.planned_promotions import usable_promotions
-from recsys.data.reading.frame_columns import event_columns, mended_ids
+from recsys.data.reading.files import one_line
+from recsys.data.reading.values import WHOLE, with_clean_text
 from recsys.data.sources.base import RawTables, Rule
 from recsys.errors import DataError, nearest
 
@@ -61,10 +61,16 @@ def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str,
         raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
     read = {role: _column(opened, name, _use(role), _EVENTS) for role, name in columns.items()}
     events = engine.from_arrow(pa.table(read))
-    roles = {role: role for role in columns}
-    mended = mended_ids(roles, events)
+    types = events.collect_schema()
+    mended = {
+        f"_{role}_written_as_decimal": nw.col(role).str.strip_chars().str.contains(WHOLE)
+        for role in (schema.USER_ID, schema.ITEM_ID)
+        if types[role] == nw.String
+    }
     return RawTables(
-        events=events.select(*event_columns(roles, events), *(rows.alias(name) for name, rows in mended.items())),
+        events=with_clean_text(
+            events.with_columns(nw.all(), **mended), [role for role in columns if _use(role) == "id"]
+        ),
         items=_beside(frames.items, "items", schema.ITEM_ID, columns, engine),
         users=_beside(frames.users, "users", schema.USER_ID, columns, engine),
         promotions=_promotions(frames.promotions, columns, engine),
@@ -78,11 +84,12 @@ def _promotions(frame: AnyFrame, columns: Mapping[str, str], engine: Engine) -> 
     plans = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
     if plans is None:
         return None
-    types = plans.collect_schema()
-    medium = clean_text(schema.MEDIUM, types[schema.MEDIUM]) if schema.MEDIUM in types else nw.lit("promotion")
-    share = nw.col(schema.SHARE) if schema.SHARE in types else nw.lit(1.0)
-    kept = (schema.ITEM_ID, schema.START, schema.END)
-    return plans.select(*kept, medium.alias(schema.MEDIUM), share.alias(schema.SHARE))
+    names = plans.collect_schema().names()
+    medium = nw.col(schema.MEDIUM) if schema.MEDIUM in names else nw.lit("promotion")
+    share = nw.col(schema.SHARE) if schema.SHARE in names else nw.lit(1.0)
+    plans = plans.with_columns(medium.alias(schema.MEDIUM), share.alias(schema.SHARE))
+    completed: nw.LazyFrame[Any] = with_clean_text(plans, [schema.MEDIUM])
+    return completed
 
 
 def _beside(
@@ -102,8 +109,9 @@ def _beside(
         _require_column(name, names, what)
     uses = {name: _use(name) for name in wanted if name in names} or dict.fromkeys(names, "attribute")
     read = {name: _column(opened, name, use, what) for name, use in uses.items() if name not in (column, role)}
-    lazy = engine.from_arrow(pa.table({role: _column(opened, column, "id", what)} | read))
-    return lazy.with_columns(clean_text(role, lazy.collect_schema()[role]).alias(role))
+    table_of_ids = pa.table({role: _column(opened, column, "id", what)} | read)
+    cleaned: nw.LazyFrame[Any] = with_clean_text(engine.from_arrow(table_of_ids), [role])
+    return cleaned
 
 
 def _use(role: str) -> Use:
@@ -127,7 +135,7 @@ def _in_memory(frame: AnyFrame, what: str, wanted: Iterable[str] | None = None) 
         if isinstance(chosen, nw.LazyFrame):
             chosen = chosen.collect("polars" if chosen.implementation.is_polars() else "pyarrow")
     except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_EXPECTED}, and check how it was made") from error
+        raise DataError(f"{what} cannot be read ({one_line(error)}); {_EXPECTED}, and check how it was made") from error
     return chosen
 
 
@@ -144,7 +152,7 @@ def _narwhals_frame(frame: AnyFrame, what: str) -> tuple[Any, list[str]]:
     except TypeError as error:
         raise DataError(f"{what} is {shown(frame)}; {_EXPECTED}") from error
     except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)}); {_EXPECTED} whose columns have names") from error
+        raise DataError(f"{what} cannot be read ({one_line(error)}); {_EXPECTED} whose columns have names") from error
 
 
 def _require_column(column: str, names: list[Any], what: str) -> None:

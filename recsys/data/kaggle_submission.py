@@ -32,11 +32,7 @@ def write_submission(recommendations: Path, path: Path) -> None:
 
 
 def check_submission(path: Path, data: Purchases) -> None:
-    """Check that a submission is what Kaggle accepts for these customers and articles.
-
-    Raises:
-        DataError: the header, a line's form, an unknown or repeated article, or the set of customers is wrong.
-    """
+    """Raise a DataError where a submission is not what Kaggle accepts for these customers and articles."""
     table = pacsv.read_csv(path, convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())))
     if tuple(table.column_names) != COLUMNS:
         raise DataError(f"{path} has the header {','.join(table.column_names)}, expected {','.join(COLUMNS)}")

@@ -15,7 +15,8 @@ import pyarrow as pa
 from pyarrow import types
 
 from recsys import schema
-from recsys.data.expressions import LARGEST_WHOLE, clean_text
+from recsys.data.reading.files import one_line
+from recsys.data.reading.values import LARGEST_WHOLE, with_clean_text
 from recsys.errors import DataError
 
 AnyFrame = Any  #: A data frame of any library that Narwhals knows: pandas, Polars (also lazy), PyArrow, DuckDB, …
@@ -126,9 +127,8 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
     if not isinstance(series, nw.Series):
         listed = values if hasattr(values, "dtype") else list(values)
         series = nw.new_series("id", _from_objects(listed, "id", what), backend="pyarrow")
-    frame = nw.from_native(pa.table({"id": column_as_arrow(series, "id", what)}), eager_only=True)
-    text = frame.select(clean_text("id", frame.schema["id"]).alias("id"))["id"].to_arrow().cast(pa.string())
-    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    frame = nw.from_arrow(pa.table({"id": column_as_arrow(series, "id", what)}), backend="polars")
+    return with_clean_text(frame, ["id"])["id"].to_arrow().cast(pa.string())
 
 
 def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
@@ -152,7 +152,7 @@ def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
     except DataError:
         raise
     except Exception as error:  # each library has errors of its own
-        raise DataError(f"{what} cannot be read ({reason(error)}); check its values") from error
+        raise DataError(f"{what} cannot be read ({one_line(error)}); check its values") from error
     expected, allowed = _ALLOWED[use]
     if not any(fits(array.type) for fits in allowed):
         raise DataError(f"{what} holds {series.dtype}, expected {expected}; name another column, or convert it")
@@ -197,11 +197,6 @@ def _is_missing(value: Any) -> bool:  # noqa: ANN401 - whatever a column of obje
     if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
         return True
     return type(value).__name__ in ("NAType", "NaTType")
-
-
-def reason(error: Exception) -> str:
-    """Return what an error says, as one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - whatever came

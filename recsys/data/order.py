@@ -79,16 +79,9 @@ def history_order(events: Events) -> np.ndarray:
     """Return the positions (E,) int64 of ``events`` by user and, within each, in the order of the module's text."""
     # User and day as one number: the first key is sorted by far the fastest.
     user_day = (events.user.astype(np.int64) << 32) + events.day
-    later = [
-        events.millisecond,
-        events.basket,
-        _tie(events),
-        events.item,
-        events.channel,
-        events.price,
-        events.quantity,
-    ]
-    keys = [pa.array(key) for key in (user_day, *later) if key is not None]
+    within_day = (events.millisecond, events.basket, _tie(events), events.item)
+    keys = [user_day, *within_day, events.channel, events.price, events.quantity]
+    keys = [pa.array(key) for key in keys if key is not None]
     names = [str(place) for place in range(len(keys))]
     order = pc.sort_indices(pa.record_batch(keys, names), sort_keys=[(name, "ascending") for name in names])
     return np.asarray(order.to_numpy(), dtype=np.int64)

@@ -112,12 +112,7 @@ class Purchases:
         return cls(**arrays, manifest=manifest | write_prepared(prepared), tables=prepared.tables, style=style)
 
     def extended(
-        self,
-        events: AnyFrame | Self,
-        *,
-        items: AnyFrame = None,
-        users: AnyFrame = None,
-        promotions: AnyFrame = None,
+        self, events: AnyFrame | Self, *, items: AnyFrame = None, users: AnyFrame = None, promotions: AnyFrame = None
     ) -> Self:
         """Return this log with newer events: it equals the log made of all rows at once, but for the numbers of ids.
 
@@ -147,12 +142,10 @@ class Purchases:
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the prepared data to ``folder``, whole or not at all: :func:`open_purchases` gives them back.
 
-        Raises:
-            OutputExistsError: the folder exists and ``force`` is false.
+        OutputExistsError where the folder exists and ``force`` is false.
         """
-        folder = Path(folder)
-        require_absent(folder, force=force)
-        write_folder(self._prepared, folder, self.manifest, self.manifest.get("report", {}))
+        require_absent(Path(folder), force=force)
+        write_folder(self._prepared, Path(folder), self.manifest, self.manifest.get("report", {}))
 
     @property
     def _prepared(self) -> Prepared:
@@ -312,8 +305,7 @@ def is_prepared(folder: Path) -> bool:
 def open_purchases(folder: str | Path, command: str = "recsys dataset main") -> Purchases:
     """Open prepared data without reading it into memory; ``command`` is what an error says to run first.
 
-    Raises:
-        DataError: the folder is missing, incomplete, or its arrays do not have the promised lengths and dtypes.
+    DataError where the folder is missing, incomplete, or its arrays do not have the promised lengths and dtypes.
     """
     folder = Path(folder)
     if not is_prepared(folder):

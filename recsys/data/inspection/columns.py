@@ -51,10 +51,9 @@ class Column:
 def describe(frame: pl.DataFrame, name: str) -> Column:
     """Return what the column ``name`` of ``frame`` holds. All is found out on its distinct values."""
     values = frame[name]
-    counts = values.cast(pl.String).str.strip_chars().alias("text").value_counts(name="n")
+    texts = values.cast(pl.String).str.strip_chars().alias("text").to_frame()
     # In the order of the rows: that tells which of two numbers is the day.
-    distinct = values.cast(pl.String).str.strip_chars().alias("text").unique(maintain_order=True).to_frame()
-    distinct = distinct.filter(~is_missing(pl.col("text"))).join(counts, on="text", how="left", maintain_order="left")
+    distinct = texts.group_by("text", maintain_order=True).agg(pl.len().alias("n")).filter(~is_missing(pl.col("text")))
     n_present = int(distinct["n"].sum())
     known: dict[str, Any] = {
         "name": name,
@@ -94,19 +93,13 @@ def _numbers(dtype: pl.DataType, distinct: pl.DataFrame) -> dict[str, Any] | Non
         return None
     read = read.drop_nulls("number")
     number, weight = pl.col("number"), pl.col("n") / n_read
-    share_whole, not_positive, lowest, highest = read.select(
-        ((number == number.floor()) * weight).sum().alias("whole"),
-        ((number <= 0) * weight).sum().alias("not_positive"),
-        number.min().alias("lowest"),
-        number.max().alias("highest"),
-    ).row(0)
-    return {
-        "decimal": decimal,
-        "lowest": lowest,
-        "highest": highest,
-        "share_whole": share_whole,
-        "share_not_positive": not_positive,
-    }
+    figures = read.select(
+        share_whole=((number == number.floor()) * weight).sum(),
+        share_not_positive=((number <= 0) * weight).sum(),
+        lowest=number.min(),
+        highest=number.max(),
+    )
+    return {"decimal": decimal, **figures.row(0, named=True)}
 
 
 def _times(distinct: pl.DataFrame) -> tuple[TimeForms, float]:

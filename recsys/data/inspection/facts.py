@@ -32,8 +32,6 @@ class Facts:
     share_repeats: float  # of purchases: of something the customer had bought before
     share_once: float  # of customers: who came on one day only
     gap_days: float | None  # median between two days of one customer
-    largest_user: str
-    largest_share: float
     horizon_days: int
     n_folds: int
     k: int
@@ -64,14 +62,15 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
     if n_users < _FEWEST_USERS:
         lacking.append(f"{n_users:,} customers; some {_FEWEST_USERS} are the least")
     if in_window < _FEWEST_IN_WINDOW:
-        lacking.append(
-            f"{in_window} customers in the last {horizon} days; with fewer than {_FEWEST_IN_WINDOW} nothing is measured"
-        )
+        least = f"with fewer than {_FEWEST_IN_WINDOW} nothing is measured"
+        lacking.append(f"{in_window} customers in the last {horizon} days; {least}")
     once = float(np.mean(days.group_by(schema.USER_ID).len()["len"].to_numpy() == 1))
-    largest, share = str(per_user[schema.USER_ID][0]), per_user["len"][0] / len(rows)
+    share = per_user["len"][0] / len(rows)
     doubts = []
     if share > _TILL_SHARE and n_users > 1 / _TILL_SHARE * 2:
-        doubts.append(f"customer {largest} has {share:.0%} of all rows: a till, or everybody without a card?")
+        doubts.append(
+            f"customer {per_user[schema.USER_ID][0]} has {share:.0%} of all rows: a till, or everybody without a card?"
+        )
     if once > _ONE_BASKET_SHARE:
         doubts.append(f"{once:.0%} of customers came on one day only: is it the customer's id, or the order's?")
     return Facts(
@@ -83,8 +82,6 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
         share_repeats=1 - n_first / len(rows),
         share_once=once,
         gap_days=gap,
-        largest_user=largest,
-        largest_share=share,
         horizon_days=horizon,
         n_folds=n_folds,
         k=min(_LISTS, max(n_items - 1, 1)),
@@ -93,7 +90,7 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
     )
 
 
-def in_words(row: dict[str, object], label: str | None = None) -> str:
+def in_words(row: dict[str, object]) -> str:
     """Return a purchase as a sentence; ``row`` has the schema's columns.
 
     >>> in_words({"user_id": "ann", "item_id": "apple", "time": datetime(2024, 1, 5, 10, 15), "quantity": 2.0})
@@ -104,5 +101,4 @@ def in_words(row: dict[str, object], label: str | None = None) -> str:
     quantity, price = row.get(schema.QUANTITY), row.get(schema.PRICE)
     pieces = "" if quantity is None else f"{quantity:g} × "
     at = "" if price is None else f" at {price:g}"
-    named = f" ({label})" if label else ""
-    return f"{when}: customer {row[schema.USER_ID]} bought {pieces}{row[schema.ITEM_ID]}{named}{at}"
+    return f"{when}: customer {row[schema.USER_ID]} bought {pieces}{row[schema.ITEM_ID]}{at}"

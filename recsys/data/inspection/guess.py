@@ -1,44 +1,19 @@
 """Which column is whose: roles guessed from names and from what the values do, each with its reason."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from recsys.data.inspection.columns import Column, words_of
 from recsys.data.reading.column_map import may_be_attribute
+from recsys.settings import read_yaml
 
-#: Words of a column's name that speak for a role, the strongest first.
-_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
-    role: tuple(words.split())
-    for role, words in {
-        "user_id": (
-            "customer customerid client member user userid card buyer household shopper loyalty account cust "
-            "person visitor uid patient guest kunde kunden kundennummer kundennr cliente reviewer"
-        ),
-        "item_id": (
-            "product item sku article stock asin ean gtin barcode itemid productid material movie artikelnummer "
-            "artikelnr artikel produkt producto dish book song coffee plu upc isbn track goods itemdescription"
-        ),
-        "time": "date time timestamp datetime when day datum fecha dat purchased ordered created sold",
-        "price": "price unitprice preis precio amount money value revenue paid cost sales total spend",
-        "quantity": "quantity qty pieces units menge anzahl count cantidad pcs number amount",
-        "basket_id": (
-            "invoice order receipt basket transaction bon bestellung bestellnummer rechnung rechnungsnummer "
-            "belegnummer ticket bill cart session checkout sale"
-        ),
-        "channel": "channel web online shop store branch device cash payment",
-    }.items()
-}
-#: Words of times that are none of the purchase, and of columns that name or group what others number.
-_OTHER_TIMES, _LABELS = (
-    frozenset(words.split())
-    for words in (
-        "birth birthday delivery delivered due updated estimated approved carrier limit shipping",
-        "name description desc title category type length photos prefix zip city state country",
-    )
-)
+_KNOWN = read_yaml(Path(__file__).parent / "words.yaml")
+_WORDS: Final[Mapping[str, list[str]]] = _KNOWN["roles"]
+_OTHER_TIMES, _LABELS = set(_KNOWN["other_times"]), set(_KNOWN["labels"])
 #: A column follows another where so many of the rows hold their value's most frequent one.
 _FOLLOWS: Final = 0.95
 REQUIRED: Final = ("user_id", "item_id", "time")
@@ -61,7 +36,7 @@ def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
     """Return which column of ``frame`` has which role."""
     left = {column.name: column for column in columns if column.kind != "empty"}
     guess = Guess()
-    _take(guess, left, "time", _time_score)
+    _take(guess, left, frame, "time")
     day = guess.roles.get("time")
     if day is not None:
         clocks = [column.name for column in left.values() if column.kind == "clock"]
@@ -69,13 +44,11 @@ def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
             guess.clock = clocks[0]
             guess.reasons["time"] += f", with the clock in {clocks[0]}"
             del left[clocks[0]]
-    _take(guess, left, "user_id", _user_score)
-    _take(guess, left, "item_id", _item_score)
+    for role in ("user_id", "item_id"):
+        _take(guess, left, frame, role)
     _guess_without_names(guess, left)
-    _take(guess, left, "basket_id", lambda column: _basket_score(column, frame, guess))
-    _take(guess, left, "quantity", _quantity_score)
-    _take(guess, left, "price", _price_score)
-    _take(guess, left, "channel", _channel_score)
+    for role in ("basket_id", "quantity", "price", "channel"):
+        _take(guess, left, frame, role)
     for role in REQUIRED:
         if role not in guess.roles and role not in guess.open:
             guess.open[role] = f"no column looks like it; found {', '.join(frame.columns)}"
@@ -83,10 +56,10 @@ def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
     return guess
 
 
-def _take(guess: Guess, left: dict[str, Column], role: str, score: Callable[[Column], tuple[float, str]]) -> None:
+def _take(guess: Guess, left: dict[str, Column], frame: pl.DataFrame, role: str) -> None:
     """Give ``role`` to the column with the best score, if one has any; two that are equally good are a question."""
-    scored = sorted(((*score(column), name) for name, column in left.items()), key=lambda one: -one[0])
-    scored = [one for one in scored if one[0] > 0]
+    scores = ((*_score(role, column, frame, guess), name) for name, column in left.items())
+    scored = sorted((one for one in scores if one[0] > 0), key=lambda one: -one[0])
     if not scored:
         return
     best, reason, name = scored[0]
@@ -113,92 +86,42 @@ def _guess_without_names(guess: Guess, left: dict[str, Column]) -> None:
         del left[column.name]
 
 
-def _by_name(role: str, column: Column) -> float:
-    """Return how strongly the name speaks for a role, from 0 to 1."""
-    words = words_of(column.name)
-    joined = "".join(c for c in column.name.lower() if c.isalnum())
+def _score(role: str, column: Column, frame: pl.DataFrame, guess: Guess) -> tuple[float, str]:
+    """Return how much speaks for a column's having a role, 0 where it cannot have it, and the reason."""
+    words, joined = words_of(column.name), "".join(c for c in column.name.lower() if c.isalnum())
     strongest = [1 - place / 100 for place, word in enumerate(_WORDS[role]) if word in words or joined == word]
-    return max(strongest, default=0.0)
-
-
-def _time_score(column: Column) -> tuple[float, str]:
-    if column.kind != "time" or column.times is None:
+    named = max(strongest, default=0.0)
+    if role == "time":
+        if column.kind != "time" or column.times is None:
+            return 0, ""
+        purchase = bool(words & {"purchase", "order", "invoice", "transaction", "sale"})
+        score = 1 + named + 0.5 * purchase - 2 * bool(words & _OTHER_TIMES)
+        score += column.share_times - column.share_missing + min(column.n_distinct, 1000) / 4000
+        return score, f"its values are times ({column.examples[0]})"
+    is_right_kind = column.kind == "number" if role in ("price", "quantity") else column.is_whole
+    if not named or not is_right_kind or words & set(_KNOWN["never"].get(role, ())):
         return 0, ""
-    named = _by_name("time", column)
-    other = bool(words_of(column.name) & _OTHER_TIMES)
-    purchase = bool(words_of(column.name) & {"purchase", "order", "invoice", "transaction", "sale"})
-    score = (
-        1
-        + named
-        + 0.5 * purchase
-        + column.share_times
-        - 2 * other
-        - column.share_missing
-        + min(column.n_distinct, 1000) / 4000
-    )
-    return score, f"its values are times ({column.examples[0]})"
-
-
-def _user_score(column: Column) -> tuple[float, str]:
-    named = _by_name("user_id", column)
-    if not column.is_whole or not named or words_of(column.name) & (_LABELS | {"birth", "type", "segment"}):
-        return 0, ""
-    unique = "unique" in words_of(column.name)
-    # A key of one row each is an order's, as long as another column is not.
-    score = 1 + named + 0.5 * unique + 0.3 * (column.rows_a_value > 1.05) + (column.n_distinct > 1)
-    return score, f"its name says so; {column.n_distinct:,} values, {column.rows_a_value:.1f} rows each"
-
-
-def _item_score(column: Column) -> tuple[float, str]:
-    named = _by_name("item_id", column)
-    if not column.is_whole or not named:
-        return 0, ""
-    words = words_of(column.name)
-    label = bool(words & (_LABELS | {"order"})) and not words & {"id", "code", "sku"}
-    code = bool(words & {"id", "code", "sku", "number", "no"})
-    score = 1 + named + 0.6 * code - 0.8 * label + 0.3 * (column.rows_a_value > 1.5)
-    return max(score, 0.1), f"its name says so; {column.n_distinct:,} values, {column.rows_a_value:.1f} rows each"
-
-
-def _basket_score(column: Column, frame: pl.DataFrame, guess: Guess) -> tuple[float, str]:
-    named = _by_name("basket_id", column)
-    if (
-        not column.is_whole
-        or not named
-        or column.rows_a_value < 1
-        or words_of(column.name) & {"status", "type", "item", "date"}
-    ):
-        return 0, ""
-    user = guess.roles.get("user_id")
-    if user is not None and follows(frame, column.name, user) < _FOLLOWS:
-        return 0, ""
-    return (
-        named + column.rows_a_value / 1000,
-        f"its name says so, and each value has one customer; {column.n_distinct:,} values",
-    )
-
-
-def _quantity_score(column: Column) -> tuple[float, str]:
-    named = _by_name("quantity", column)
-    if column.kind != "number" or not named or words_of(column.name) & {"price", "id", "no"}:
-        return 0, ""
-    return named + column.share_whole, f"its name says so; {column.lowest:g} to {column.highest:g}"
-
-
-def _price_score(column: Column) -> tuple[float, str]:
-    named = _by_name("price", column)
-    words = words_of(column.name)
-    if column.kind != "number" or not named or words & {"id", "freight", "shipping", "tax", "discount"}:
-        return 0, ""
-    unit = bool(words & {"unit", "price"})
-    return named + unit + (1 - column.share_whole), f"its name says so; {column.lowest:g} to {column.highest:g}"
-
-
-def _channel_score(column: Column) -> tuple[float, str]:
-    named = _by_name("channel", column)
-    if not named or column.n_distinct > 127 or not column.is_whole or column.n_distinct < 2:
-        return 0, ""
-    return named, f"its name says so; {column.n_distinct} values"
+    said, rows = f"{column.n_distinct:,} values", column.rows_a_value
+    if role == "user_id":
+        # A key of one row each is an order's, as long as another column is not.
+        score = 1 + named + 0.5 * ("unique" in words) + 0.3 * (rows > 1.05) + (column.n_distinct > 1)
+        return score, f"its name says so; {said}, {rows:.1f} rows each"
+    if role == "item_id":
+        label = bool(words & (_LABELS | {"order"})) and not words & {"id", "code", "sku"}
+        code = bool(words & {"id", "code", "sku", "number", "no"})
+        score = 1 + named + 0.6 * code - 0.8 * label + 0.3 * (rows > 1.5)
+        return max(score, 0.1), f"its name says so; {said}, {rows:.1f} rows each"
+    if role == "basket_id":
+        user = guess.roles.get("user_id")
+        if rows < 1 or (user is not None and follows(frame, column.name, user) < _FOLLOWS):
+            return 0, ""
+        return named + rows / 1000, f"its name says so, and each value has one customer; {said}"
+    if role == "channel":
+        return (named, f"its name says so; {said}") if 2 <= column.n_distinct <= 127 else (0, "")
+    reason = f"its name says so; {column.lowest:g} to {column.highest:g}"
+    if role == "quantity":
+        return named + column.share_whole, reason
+    return named + bool(words & {"unit", "price"}) + (1 - column.share_whole), reason
 
 
 def _has_no_clock(frame: pl.DataFrame, day: str) -> bool:

@@ -48,14 +48,12 @@ def read_back(text: str, path: Path) -> ReadBack:
             config = load_config(Path(stream.name)).data
             with open_engine("polars") as engine:
                 tables = read_source(config, engine)
-                frame = tables.events.with_columns(nw.col(schema.TIME).alias(schema.TIME))
-                read = engine.collect(frame)
+                rows = pl.DataFrame(pl.from_arrow(engine.collect(tables.events)))
                 known = None
                 if tables.items is not None and not tables.sold_items_only:
                     known = engine.collect(tables.items.select(schema.ITEM_ID))[schema.ITEM_ID]
         except RecsysError as error:
             return ReadBack(problem=str(error).replace(stream.name, str(path)))
-    rows: pl.DataFrame = pl.DataFrame(pl.from_arrow(read))
     dropped: dict[str, int] = {}
     usable = {
         "no customer": pl.col(schema.USER_ID).fill_null("") != "",

@@ -39,26 +39,21 @@ def column_map_of(shop: Shop) -> tuple[dict[str, Any], dict[str, str]]:
         comments["header"] = "the first line is a purchase already; columns are called 1, 2, …"
     if shop.joins:
         settings["join"] = [{"file": _within(folder, join.path), "on": join.on} for join in shop.joins]
-        comments["join"] = (
-            f"bring {', '.join(name for join in shop.joins for name in join.brings if name in guess.roles.values())}"
-        )
+        brought = [name for join in shop.joins for name in join.brings if name in guess.roles.values()]
+        comments["join"] = f"bring {', '.join(brought)}"
     for role in REQUIRED:
-        settings[role] = guess.roles.get(role, UNDECIDED)
+        settings[role] = UNDECIDED if role in guess.open else guess.roles.get(role, UNDECIDED)
         comments[role] = guess.reasons.get(role) or f"NOT DECIDED: {guess.open.get(role, '')}"
-        if role in guess.open:
-            settings[role] = UNDECIDED
-    if guess.clock is not None:
-        settings["time"] = [settings["time"], guess.clock]
     time = columns.get(guess.roles.get("time", ""))
-    if time is not None and time.times is not None:
+    if guess.clock is not None:  # how both are written together is found out when they are read
+        settings["time"] = [settings["time"], guess.clock]
+    elif time is not None and time.times is not None:
         if time.times.question:
             settings["time_format"] = UNDECIDED
             comments["time_format"] = f"NOT DECIDED: {time.times.question}"
         elif time.times.formats:
             settings["time_format"] = list(time.times.formats) if len(time.times.formats) > 1 else time.times.formats[0]
             comments["time_format"] = time.times.evidence
-    if guess.clock is not None:
-        settings.pop("time_format", None)  # day and clock together are found out when they are read
     for role in OPTIONAL:
         if role in guess.roles:
             settings[role], comments[role] = guess.roles[role], guess.reasons[role]
@@ -81,18 +76,16 @@ def _decimal(settings: dict[str, Any], comments: dict[str, str], numbers: list[C
 
 
 def _attributes(settings: dict[str, Any], comments: dict[str, str], shop: Shop) -> None:
-    for place, own, joined in (
-        ("items", shop.guess.item_attributes, shop.items),
-        ("users", shop.guess.user_attributes, shop.users),
-    ):
+    own_of = {"items": shop.guess.item_attributes, "users": shop.guess.user_attributes}
+    for place, joined in (("items", shop.items), ("users", shop.users)):
         if joined is not None:
             settings[place] = {
                 "file": _within(_folder_of(shop), joined.path),
                 "attributes": list(joined.brings),
             }
             comments[place] = f"a row for each {joined.on}"
-        elif own:
-            settings[place] = {"attributes": own}
+        elif own_of[place]:
+            settings[place] = {"attributes": own_of[place]}
             comments[place] = "they hardly differ among the rows of one id"
 
 
@@ -105,10 +98,8 @@ def _drop_rules(shop: Shop, columns: dict[str, Column]) -> Iterable[tuple[dict[s
     ):
         column = columns.get(roles.get(role, ""))
         if column is not None and column.share_not_positive > 0:
-            yield (
-                {"name": name, "column": column.name, "at_most": 0},
-                f"{column.share_not_positive * column.n_rows:,.0f} rows {said}",
-            )
+            rule = {"name": name, "column": column.name, "at_most": 0}
+            yield rule, f"{column.share_not_positive * column.n_rows:,.0f} rows {said}"
     item = roles.get("item_id")
     if item is not None and columns[item].kind == "text":
         codes = frame[item].cast(pl.String).str.strip_chars()
@@ -116,10 +107,8 @@ def _drop_rules(shop: Shop, columns: dict[str, Column]) -> Iterable[tuple[dict[s
             fees = codes.filter(codes.str.contains(_FEES)).value_counts(sort=True)
             if len(fees):
                 listed = fees.to_series(0).to_list()
-                yield (
-                    {"name": "not_a_product", "column": item, "one_of": listed},
-                    f"{fees['count'].sum():,} rows of {', '.join(listed[:6])}",
-                )
+                rule = {"name": "not_a_product", "column": item, "one_of": listed}
+                yield rule, f"{fees['count'].sum():,} rows of {', '.join(listed[:6])}"
 
 
 def shop_file(
@@ -127,7 +116,10 @@ def shop_file(
 ) -> str:
     """Return the text of the file at ``path``: what is asked for is marked, and stops ``recsys dataset main``."""
     settings, comments = column_map_of(shop)
-    settings = _stated(form or FileForm(), database) | settings
+    form = form or FileForm()
+    stated = {"database": database, "table": form.table, "query": form.query, "sheet": form.sheet}
+    stated |= {"separator": form.text.separator, "encoding": form.text.encoding}
+    settings = {key: value for key, value in stated.items() if value is not None} | settings
     name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in path.stem).lstrip("._-") or "shop"
     lines = [
         "# How recsys reads these purchases. Written by `recsys inspect`; change what is wrong.",
@@ -162,22 +154,8 @@ def shop_file(
     return "\n".join(lines) + "\n"
 
 
-def _stated(form: FileForm, database: str | None) -> dict[str, Any]:
-    """Return what was said of the file on the command line, as the column map says it."""
-    stated = {
-        "database": database,
-        "table": form.table,
-        "query": form.query,
-        "sheet": form.sheet,
-        "separator": form.text.separator,
-        "encoding": form.text.encoding,
-    }
-    return {key: value for key, value in stated.items() if value is not None}
-
-
 def _paths_of(shop: Shop) -> list[Path]:
-    beside = [*shop.joins, *(one for one in (shop.items, shop.users) if one)]
-    return [*shop.table.paths, *(one.path for one in beside)]
+    return [*shop.table.paths, *(one.path for one in (*shop.joins, shop.items, shop.users) if one)]
 
 
 def _folder_of(shop: Shop) -> Path:

@@ -9,7 +9,8 @@ import polars as pl
 from recsys.data.inspection.columns import Column, describe
 from recsys.data.inspection.guess import Guess, guess_roles
 from recsys.data.reading.column_map import may_be_attribute
-from recsys.data.reading.files import FileForm, OpenTable, open_table, open_tables
+from recsys.data.reading.files import FileForm, open_table, open_tables
+from recsys.data.reading.layout import OpenTable
 from recsys.errors import DataError
 
 
@@ -57,11 +58,7 @@ class Shop:
 
 
 def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: OpenTable | None = None) -> Shop:
-    """Return the purchases among ``paths``, or in a table of a ``database``, with what is guessed of them.
-
-    Raises:
-        DataError: a file cannot be read, or is empty, or one that belongs to the purchases stands in parts.
-    """
+    """Return the purchases among ``paths``, or in a table of a ``database``; DataError where one cannot be read."""
     opened: list[tuple[list[Path], OpenTable]] = [] if database is None else [([], database)]
     groups: dict[tuple[str, ...], list[tuple[Path, OpenTable]]] = {}
     for path in paths:

@@ -4,7 +4,7 @@ A closed set of words, checked before a row is read; nothing in a map is ever ru
 """
 
 import re
-from itertools import pairwise
+from collections import Counter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -96,6 +96,7 @@ _TimeColumns = Annotated[tuple[_Column, ...], BeforeValidator(_listed), Field(mi
 _TimeFormats = Annotated[
     tuple[Annotated[str, AfterValidator(_time_format)], ...], BeforeValidator(_listed), Field(min_length=1)
 ]
+_OwnId = Annotated[_Column | None, Field(description="id column of that file; as in the purchases' file by default")]
 _Pattern = Annotated[str, AfterValidator(_pattern)]
 _Separator = Annotated[str, Field(min_length=1, max_length=1)]
 _Attributes = Annotated[tuple[Annotated[_Column, AfterValidator(_attribute)], ...], Field(min_length=1)]
@@ -169,13 +170,13 @@ class JoinMap(FileMap):
 class ItemsMap(TableMap):
     """What is known of items."""
 
-    item_id: _Column | None = Field(None, description="id column of that file; as in the purchases' file by default")
+    item_id: _OwnId = None
 
 
 class UsersMap(TableMap):
     """What is known of users."""
 
-    user_id: _Column | None = Field(None, description="id column of that file; as in the purchases' file by default")
+    user_id: _OwnId = None
 
 
 class PromotionsMap(FileMap):
@@ -185,7 +186,7 @@ class PromotionsMap(FileMap):
     """
 
     file: _File = Field(description="file of its own, within the raw folder")
-    item_id: _Column | None = Field(None, description="id column of that file; as in the purchases' file by default")
+    item_id: _OwnId = None
     start: _Column = Field(description="first day")
     end: _Column = Field(description="last day")
     time_format: _TimeFormats | None = Field(
@@ -237,22 +238,13 @@ class ColumnMap(FileMap):
     drop: tuple[DropRule, ...] = Field((), description="rows that are no purchases; counted under the first that fits")
 
     @model_validator(mode="after")
-    def _rules_have_names_of_their_own(self) -> Self:
-        names = sorted(rule.name for rule in self.drop)
-        for name, following in pairwise(names):
-            if name == following:
+    def _names_are_distinct(self) -> Self:
+        for name, n in sorted(Counter(rule.name for rule in self.drop).items()):
+            if n > 1:
                 raise ValueError(f"two rules under drop are called {name}; give each a name of its own")
-        return self
-
-    @model_validator(mode="after")
-    def _roles_have_columns_of_their_own(self) -> Self:
-        for one, other in ((self.user_id, self.item_id), (self.user_id, self.time[0]), (self.item_id, self.time[0])):
-            if one == other:
-                raise ValueError(f"the column {one} is named twice among user_id, item_id and time; each has its own")
-        return self
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
+        for name, n in Counter((self.user_id, self.item_id, self.time[0])).items():
+            if n > 1:
+                raise ValueError(f"the column {name} is named twice among user_id, item_id and time; each has its own")
         if self.database is None and (self.table or self.query):
             raise ValueError("table and query are of a database; say database: ADDRESS too")
         if self.database is not None and self.file is not None:
@@ -274,11 +266,7 @@ def _with_on(joins: Any) -> Any:  # noqa: ANN401 - whatever a file holds
 
 
 def load_column_map(columns: Path | dict[str, Any] | None) -> ColumnMap:
-    """Return the column map: that of a YAML file, or what stands under ``data.columns`` itself.
-
-    Raises:
-        ConfigError: it is missing, or cannot be meant.
-    """
+    """Return the column map of a YAML file, or what stands under ``data.columns``; ConfigError where it is none."""
     if columns is None:
         raise ConfigError(
             "source: table needs a column map; write one with `recsys inspect FILE --write shop.yaml`, or after "

@@ -10,16 +10,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.reading.files import FileForm, OpenTable, one_line
+from recsys.data.reading.files import FileForm, one_line
+from recsys.data.reading.layout import OpenTable
 from recsys.errors import DataError, UsageError
 
 _ROWS: Final = 1 << 16
 #: What refuses every write from then on, by the kind of database.
-_READ_ONLY: Final = {
-    "postgresql": "SET TRANSACTION READ ONLY",
-    "mysql": "SET TRANSACTION READ ONLY",
-    "mariadb": "SET TRANSACTION READ ONLY",
-    "sqlite": "PRAGMA query_only = ON",
+_READ_ONLY: Final = dict.fromkeys(("postgresql", "mysql", "mariadb"), "SET TRANSACTION READ ONLY") | {
+    "sqlite": "PRAGMA query_only = ON"
 }
 
 
@@ -31,11 +29,8 @@ def is_database(place: str) -> bool:
 def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
     """Return a table of a database, or what a query gives, read in one transaction that cannot write.
 
-    ``${NAME}`` in the address is replaced by the environment's variable: there credentials belong.
-
-    Raises:
-        UsageError: a variable is not set, neither table nor query is named, or SQLAlchemy is not installed.
-        DataError: the database or the table cannot be read.
+    ``${NAME}`` in the address is replaced by the environment's variable: there credentials belong. UsageError where it
+    is not set, or SQLAlchemy or a driver is not installed; DataError where the database or the table cannot be read.
     """
     try:
         sql = import_module("sqlalchemy")
@@ -53,7 +48,8 @@ def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
     try:
         engine = sql.create_engine(_read_only(address))
         with engine.connect() as connection:
-            _refuse_writing(connection, sql)
+            if statement := _READ_ONLY.get(connection.dialect.name):
+                connection.execute(sql.text(statement))
             chosen = sql.text(form.query) if form.query else _whole_table(connection, form.table, shown, sql)
             result = connection.execution_options(stream_results=True, max_row_buffer=_ROWS).execute(chosen)
             n_rows = _store(result, stored, shown)
@@ -103,12 +99,6 @@ def _read_only(url: str) -> str:
     if not Path(path).is_file():
         raise DataError(f"{path} is missing; put the database there or name another")
     return f"sqlite:///file:{Path(path).resolve()}?mode=ro&uri=true"
-
-
-def _refuse_writing(connection: Any, sql: Any) -> None:  # noqa: ANN401 - SQLAlchemy is an extra
-    statement = _READ_ONLY.get(connection.dialect.name)
-    if statement is not None:
-        connection.execute(sql.text(statement))
 
 
 def _text(value: object) -> str | None:

@@ -2,7 +2,6 @@
 
 import codecs
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,13 +22,10 @@ _WESTERN: Final = frozenset(
 )
 
 
-def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tuple[Path, str, list[str]]:
-    """Return ``path``, or a copy of it in UTF-8, the encoding, and a note where that was guessed."""
-    found = stated or _encoding_of(path)
-    if found is None:
-        found, guessed = _guessed_encoding(path, origin), True
-    else:
-        guessed = False
+def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tuple[Path, list[str]]:
+    """Return ``path``, or a copy of it in UTF-8, and a note where its encoding was guessed."""
+    known = stated or _encoding_of(path)
+    found = known or _guessed_encoding(path, origin)
     try:
         name = codecs.lookup(found).name
     except LookupError as error:
@@ -37,7 +33,7 @@ def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tupl
             f"{origin}: encoding: {found} is not known; write one such as utf-8, cp1252 or utf-16"
         ) from error
     if name in ("utf-8", "utf-8-sig", "ascii") and not _has_lone_returns(path) and _is_utf8(path):
-        return path, "utf-8", []
+        return path, []
     copy = scratch / f"{len(list(scratch.iterdir()))}.txt"
     try:
         with path.open(encoding=name, newline=None) as source, copy.open("w", encoding="utf-8", newline="\n") as target:
@@ -48,7 +44,7 @@ def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tupl
             f"{origin} is not encoded as {found} ({error}); say what it is with encoding: NAME in the map, such as "
             "cp1252, or save it as UTF-8 (in Excel: CSV UTF-8)"
         ) from error
-    return copy, name, [f"encoding {name} (guessed from its letters; else say encoding: NAME)"] if guessed else []
+    return copy, [] if known else [f"encoding {name} (guessed from its letters; else say encoding: NAME)"]
 
 
 def _encoding_of(path: Path) -> str | None:
@@ -71,19 +67,13 @@ def _encoding_of(path: Path) -> str | None:
     return "utf-8" if _is_utf8(path) else None
 
 
-def blocks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file, a block at a time."""
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            yield block
-
-
 def _is_utf8(path: Path) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for block in blocks(path):
-            if not block.isascii() or decoder.getstate()[0]:
-                decoder.decode(block)
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                if not block.isascii() or decoder.getstate()[0]:
+                    decoder.decode(block)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False

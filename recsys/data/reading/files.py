@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +19,10 @@ import fastexcel
 import polars as pl
 import pyarrow as pa
 
-from recsys.data.reading.layout import LINE, TextForm, table_of_records
+from recsys.data.reading.layout import FILE, LINE, OpenTable, TextForm, table_of_records
 from recsys.data.reading.text import read_text
 from recsys.errors import DataError
 
-#: Position of a row's file among several.
-FILE: Final = "_file"
 PARQUET: Final = (".parquet", ".pq")
 ARROW: Final = (".arrow", ".feather", ".ipc")
 JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
@@ -44,21 +42,6 @@ class FileForm:
     query: str | None = None
 
 
-@dataclass(frozen=True)
-class OpenTable:
-    """A table: its rows, how many there are by an independent count, and what was found out about its form."""
-
-    frame: pl.LazyFrame
-    origin: str
-    n_records: int | None = None  # None where the file's own reader counts
-    notes: tuple[str, ...] = ()
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns, without those that this module adds."""
-        return [name for name in self.frame.collect_schema().names() if name not in (LINE, FILE)]
-
-
 def is_table(path: Path) -> bool:
     """Return whether a file's ending is one of a table."""
     endings = [ending.lower() for ending in path.suffixes[-2:]]
@@ -66,16 +49,10 @@ def is_table(path: Path) -> bool:
 
 
 def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str | None = None) -> OpenTable:
-    """Return the table that ``paths`` hold together, one below the other.
+    """Return the table that ``paths`` hold together, one below the other; copies are put into ``scratch``.
 
-    Args:
-        paths: files with the same columns.
-        form: what is stated of each.
-        scratch: folder for copies.
-        overlap: what to do with rows that two files hold alike: take them ``once``, or ``all``.
-
-    Raises:
-        DataError: a file cannot be read, their columns differ, or rows are in two files and nothing is said of that.
+    Rows that two files hold alike are taken ``once``, or ``all``. DataError where a file cannot be read, their columns
+    differ, or rows are in two files and ``overlap`` does not say what to do with these.
     """
     tables = [open_table(path, form, scratch) for path in paths]
     if len(tables) == 1:
@@ -88,20 +65,23 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
                 f"{first.origin} and {table.origin} have different columns ({', '.join(only)} in one of them only); "
                 "name only files of one form"
             )
-    types: dict[str, set[pl.DataType]] = {name: set() for name in first.columns}
-    for table in tables:
-        for name in types:
-            types[name].add(table.frame.collect_schema()[name])
+    schemas = [table.frame.collect_schema() for table in tables]
+    types = {name: {found[name] for found in schemas} for name in first.columns}
     # What has one type here and another one there becomes text, as in files of text.
     alike = [pl.col(name).cast(pl.String) if len(found) > 1 else pl.col(name) for name, found in types.items()]
     frames = [
-        table.frame.select(*alike, *(_line_of(table))).with_columns(pl.lit(place, pl.Int64).alias(FILE))
-        for place, table in enumerate(tables)
+        table.frame.select(
+            *alike,
+            (pl.col(LINE).cast(pl.Int64) if LINE in found else pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE)),
+            pl.lit(place, pl.Int64).alias(FILE),
+        )
+        for place, (table, found) in enumerate(zip(tables, schemas, strict=True))
     ]
     counts = [table.n_records for table in tables]
     n_records = None if None in counts else sum(count or 0 for count in counts)
     frame = pl.concat(frames)
-    again = _rows_in_two(frame, first.columns)
+    rows = frame.select(FILE, LINE, pl.struct(first.columns).hash(seed=0).alias("hash")).collect(engine="streaming")
+    again = rows.filter(pl.col(FILE) > pl.col(FILE).min().over("hash")).select(FILE, LINE)
     notes = [f"{len(tables)} files", *dict.fromkeys(note for table in tables for note in table.notes)]
     if len(again):
         if overlap is None:
@@ -120,24 +100,8 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
     )
 
 
-def _line_of(table: OpenTable) -> Iterable[pl.Expr]:
-    if LINE in table.frame.collect_schema().names():
-        return [pl.col(LINE).cast(pl.Int64)]
-    return [pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE)]
-
-
-def _rows_in_two(frame: pl.LazyFrame, columns: list[str]) -> pl.DataFrame:
-    """Return the file and line of the rows that an earlier file holds alike."""
-    rows = frame.select(FILE, LINE, pl.struct(columns).hash(seed=0).alias("hash")).collect(engine="streaming")
-    return rows.filter(pl.col(FILE) > pl.col(FILE).min().over("hash")).select(FILE, LINE)
-
-
 def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
-    """Return the table in one file.
-
-    Raises:
-        DataError: there is no such file, it is empty, or it cannot be read.
-    """
+    """Return the table in one file; DataError where there is none, it is empty, or it cannot be read."""
     if not path.is_file():
         raise DataError(f"{path} is missing; put the file there or name another")
     if path.stat().st_size == 0:
@@ -150,10 +114,10 @@ def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
     plain, name = _unpacked(path, scratch) if path.suffix.lower() in PACKED else (path, path.name)
     ending = Path(name).suffix.lower()
     try:
-        if ending in PARQUET:
-            return OpenTable(_with_schema(pl.scan_parquet(plain, glob=False)), str(path))
-        if ending in ARROW:
-            return OpenTable(_with_schema(pl.scan_ipc(plain)), str(path))
+        if ending in (*PARQUET, *ARROW):
+            frame = pl.scan_parquet(plain, glob=False) if ending in PARQUET else pl.scan_ipc(plain)
+            frame.collect_schema()  # reads the file's footer: what is damaged is found here
+            return OpenTable(frame, str(path))
         if ending in JSON_LINES:
             return OpenTable(_json_lines(plain), str(path))
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
@@ -165,8 +129,7 @@ def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
     text = form.text
     if text.separator is None and ending in (".tsv", ".tab"):
         text = replace(text, separator="\t")
-    read = read_text(plain, text, scratch, path)
-    return OpenTable(read.frame, str(path), read.n_records, read.notes)
+    return read_text(plain, text, scratch, path)
 
 
 def one_line(error: Exception) -> str:
@@ -174,16 +137,10 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _with_schema(frame: pl.LazyFrame) -> pl.LazyFrame:
-    frame.collect_schema()  # reads the file's footer: what is damaged is found here
-    return frame
-
-
 def _json_lines(path: Path) -> pl.LazyFrame:
     with path.open("rb") as stream:
-        is_list = stream.read(64).lstrip()[:1] == b"["
-    frame = pl.read_json(path, infer_schema_length=None) if is_list else pl.read_ndjson(path, infer_schema_length=None)
-    return frame.lazy()
+        read = pl.read_json if stream.read(64).lstrip()[:1] == b"[" else pl.read_ndjson
+    return read(path, infer_schema_length=None).lazy()
 
 
 def _unpacked(path: Path, scratch: Path) -> tuple[Path, str]:
@@ -233,19 +190,18 @@ def _workbook(path: Path, form: FileForm, scratch: Path, origin: Path) -> OpenTa
     filled = {name: rows for name, rows in sheets.items() if rows}
     if not filled:
         raise DataError(f"{origin} is empty; expected a table with a header")
-    frames, n_records, columns = [], 0, None
+    frames: list[pl.DataFrame] = []
     for place, (name, rows) in enumerate(filled.items()):
         frame = table_of_records(rows, form.text.header, f"{origin}, sheet {name}")
-        found = frame.columns
-        if columns is not None and found != columns:
+        if frames and frame.columns != frames[0].columns[:-1]:
             raise DataError(
                 f"{origin}: sheets {next(iter(filled))} and {name} have different columns; say sheet: NAME for one of "
                 f"{', '.join(filled)}"
             )
-        columns, n_records = found, n_records + len(frame)
         frames.append(frame.with_columns(pl.lit(place, pl.Int64).alias(FILE)))
     notes = (f"{len(filled)} sheets: {', '.join(filled)}",) if len(filled) > 1 else ()
-    return OpenTable(pl.concat(frames).lazy(), str(origin), n_records, notes)
+    rows_of_all = pl.concat(frames)
+    return OpenTable(rows_of_all.lazy(), str(origin), len(rows_of_all), notes)
 
 
 def _rows(sheet: Any) -> list[tuple[int, list[str]]]:  # noqa: ANN401 - of fastexcel, which has no types

@@ -16,6 +16,8 @@ from recsys.errors import DataError
 
 #: Row numbers of the file, counted from 1 as an editor does; tables hold them beside their columns.
 LINE: Final = "_line"
+#: Position of a row's file among several.
+FILE: Final = "_file"
 SEPARATORS: Final = (",", ";", "\t", "|")
 #: Records that are looked at to find out the form.
 SHOWN_RECORDS: Final = 500
@@ -50,6 +52,21 @@ class Layout:
         return self.n_fields > len(self.names)
 
 
+@dataclass(frozen=True)
+class OpenTable:
+    """A table: its rows, how many there are by an independent count, and what was found out about its form."""
+
+    frame: pl.LazyFrame
+    origin: str
+    n_records: int | None = None  # None where the file's own reader counts
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, without those that the readers add."""
+        return [name for name in self.frame.collect_schema().names() if name not in (LINE, FILE)]
+
+
 def first_lines(path: Path) -> str:
     """Return the first whole lines."""
     with path.open("rb") as stream:
@@ -61,8 +78,7 @@ def first_lines(path: Path) -> str:
 def find_layout(head: str, form: TextForm, origin: Path) -> Layout:
     """Return where the records of a text begin whose first lines are ``head``, and what its columns are called.
 
-    Raises:
-        DataError: it is empty, no separator is found, or the header has another number of fields than the lines.
+    DataError where it is empty, no separator is found, or the header has another number of fields than the lines.
     """
     if not head.strip():
         raise DataError(f"{origin} is empty; expected a table with a header")
@@ -72,26 +88,25 @@ def find_layout(head: str, form: TextForm, origin: Path) -> Layout:
         stated, head, skipped = stated or first.strip()[4:] or "\t", rest, 1
     separator = stated or _separator_of(head, origin)
     records = list(shown_records(head, separator))
-    n_fields = _usual_length(records)
+    lengths = Counter(len(row) for _, row in records)
+    n_fields = max(lengths, key=lambda length: (lengths[length], length))
     titles = n_titles(records, n_fields)
     number, fields = records[titles]
     following = [row for _, row in records[titles + 1 :] if len(row) == n_fields]
     has_header = is_header(fields, following) if form.header is None else form.header
     if len(fields) not in (n_fields, n_fields - 1) or (
-        len(fields) != n_fields and following and _all_end_empty(following) is False
+        len(fields) != n_fields and following and not _all_end_empty(following)
     ):
-        raise _wrong_length(origin, skipped + number, fields, n_fields, separator, "most lines")
-    names, width = column_names(fields, has_header, n_fields, following)
-    first_line = skipped + number + (1 if has_header else 0)
-    return Layout(separator, names, width, first_line, has_header)
+        raise DataError(
+            f"{origin}: line {skipped + number} has {len(fields)} fields, most lines have {n_fields}: "
+            f"{separator.join(fields)[:80]!r}; is it the header? Say header: false, or the separator"
+        )
+    names = column_names(fields, has_header, n_fields, following)
+    return Layout(separator, names, n_fields, skipped + number + has_header, has_header)
 
 
 def table_of_records(records: list[tuple[int, list[str]]], header: bool | None, origin: str) -> pl.DataFrame:
-    """Return the table of a sheet's records, each with its line: below the header, if there is one.
-
-    Raises:
-        DataError: there is no record below the header.
-    """
+    """Return the table of a sheet's records, each with its line; DataError where there is none below the header."""
     shown = records[:SHOWN_RECORDS]
     titles = n_titles(shown, len(records[0][1]))
     following = [row for _, row in shown[titles + 1 :]]
@@ -102,18 +117,21 @@ def table_of_records(records: list[tuple[int, list[str]]], header: bool | None, 
     filled = max(
         max((place for place, field in enumerate(row, 1) if field.strip()), default=0) for _, row in records[titles:]
     )
-    names, _ = column_names(records[titles][1][:filled], has_header, filled, [])
-    columns = {name: [row[place].strip() or None for _, row in rows] for place, name in enumerate(names)}
-    lines = pl.Series(LINE, [line for line, _ in rows], pl.Int64)
-    return pl.DataFrame([lines, *(pl.Series(name, values, pl.String) for name, values in columns.items())])
+    names = column_names(records[titles][1][:filled], has_header, filled, [])
+    columns = [
+        pl.Series(name, [row[place].strip() or None for _, row in rows], pl.String) for place, name in enumerate(names)
+    ]
+    return pl.DataFrame([pl.Series(LINE, [line for line, _ in rows], pl.Int64), *columns])
 
 
 def n_titles(records: list[tuple[int, list[str]]], n_fields: int) -> int:
-    """Return how many records above the header, or the first row, say something else."""
-    titles = 0
-    while titles < min(len(records) - 1, _MOST_TITLE_LINES) and _is_title(records[titles][1], n_fields):
-        titles += 1
-    return titles
+    """Return how many records above the header, or the first row, are a name of the report, its date, or nothing."""
+    for titles, (_, row) in enumerate(records[:_MOST_TITLE_LINES]):
+        n_filled = sum(bool(field.strip()) for field in row)
+        is_title = n_fields > 2 and n_filled <= n_fields // 2 and (len(row) != n_fields or n_filled <= 1)
+        if not is_title or titles == len(records) - 1:
+            return titles
+    return _MOST_TITLE_LINES
 
 
 def shown_records(head: str, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -146,17 +164,6 @@ def _separator_of(head: str, origin: Path) -> str:
     return best
 
 
-def _usual_length(records: list[tuple[int, list[str]]]) -> int:
-    lengths = Counter(len(row) for _, row in records)
-    return max(lengths, key=lambda length: (lengths[length], length))
-
-
-def _is_title(row: list[str], n_fields: int) -> bool:
-    """Return whether a line above the header says something else: a name of the report, its date, nothing."""
-    n_filled = sum(bool(field.strip()) for field in row)
-    return n_fields > 2 and n_filled <= n_fields // 2 and (len(row) != n_fields or n_filled <= 1)
-
-
 def is_header(fields: list[str], following: list[list[str]]) -> bool:
     """Return whether ``fields`` name columns: numbers and dates stand below them, and they are none themselves.
 
@@ -180,10 +187,8 @@ def _all_end_empty(rows: list[list[str]]) -> bool:
     return all(not row[-1].strip() for row in rows)
 
 
-def column_names(
-    fields: list[str], has_header: bool, n_fields: int, following: list[list[str]]
-) -> tuple[tuple[str, ...], int]:
-    """Return the names of the columns, and how many fields a line has: one more where each ends with a separator."""
+def column_names(fields: list[str], has_header: bool, n_fields: int, following: list[list[str]]) -> tuple[str, ...]:
+    """Return the names of the columns: one less than ``n_fields`` where each line ends with a separator."""
     names = [" ".join(field.split()) for field in fields] if has_header else []
     open_end = (
         n_fields > 1
@@ -193,11 +198,11 @@ def column_names(
     )
     kept = n_fields - 1 if open_end else n_fields
     if not has_header:
-        return tuple(str(number) for number in range(1, kept + 1)), n_fields
+        return tuple(str(number) for number in range(1, kept + 1))
     names = [name if name not in ("", LINE) else f"column {n}" for n, name in enumerate(names[:kept], start=1)]
     twice = {name for name, count in Counter(names).items() if count > 1}
     # What two columns are called says neither: asked for by that name, none is found.
-    return tuple(f"{name} (column {place})" if name in twice else name for place, name in enumerate(names, 1)), n_fields
+    return tuple(f"{name} (column {place})" if name in twice else name for place, name in enumerate(names, 1))
 
 
 def unquoted(field: str) -> str:
@@ -209,10 +214,3 @@ def unquoted(field: str) -> str:
     inner = field[1:-1]
     is_quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
     return inner.replace('""', '"') if is_quoted else field
-
-
-def _wrong_length(origin: Path, line: int, row: list[str], n_fields: int, separator: str, where: str) -> DataError:
-    return DataError(
-        f"{origin}: line {line} has {len(row)} fields, {where} have {n_fields}: {separator.join(row)[:80]!r}; is it "
-        "the header? Say header: false, or the separator"
-    )

@@ -51,29 +51,31 @@ def is_quoted_line_by_line(path: Path, layout: Layout) -> bool:
 def store_by_arrow(path: Path, layout: Layout, stored: Path) -> int:
     """Write the records of a regularly quoted file to a Parquet file; return how many they are, -1 if it cannot be."""
     names = [*layout.names, *["_"] * layout.ends_open]
-    texts = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
-        include_columns=list(layout.names),
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=True,
-    )
+    empty_is_null = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": True}
     schema, n_rows = pa.schema([(LINE, pa.int64()), *((name, pa.string()) for name in layout.names)]), 0
     try:
-        reader = pa_csv.open_csv(
-            path,
-            pa_csv.ReadOptions(column_names=names, skip_rows=layout.first_line - 1),
-            pa_csv.ParseOptions(delimiter=layout.separator, ignore_empty_lines=False),  # else lines are counted wrong
-            texts,
-        )
+        # Empty lines are not passed over: else lines are counted wrong.
+        reader = _arrow_reader(path, layout, names, {"ignore_empty_lines": False}, empty_is_null)
         with pq.ParquetWriter(stored, schema, compression="lz4") as writer:
             for batch in reader:
                 lines = pa.array(np.arange(len(batch)) + (layout.first_line + n_rows))
-                writer.write_batch(pa.record_batch([lines, *batch.columns], schema=schema))
+                writer.write_batch(pa.record_batch([lines, *batch.columns[: len(layout.names)]], schema=schema))
                 n_rows += len(batch)
     except pa.ArrowException:
         return -1
     return n_rows
+
+
+def _arrow_reader(
+    path: Path, layout: Layout, names: list[str], parsing: dict[str, Any], conversion: dict[str, Any]
+) -> Any:  # noqa: ANN401 - PyArrow has no types
+    """Return what yields batches of the records as text, in columns ``names``."""
+    return pa_csv.open_csv(
+        path,
+        pa_csv.ReadOptions(column_names=names, skip_rows=layout.first_line - 1),
+        pa_csv.ParseOptions(delimiter=layout.separator, **parsing),
+        pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), **conversion),
+    )
 
 
 def opened(path: Path, layout: Layout) -> IO[str]:
@@ -85,11 +87,10 @@ def opened(path: Path, layout: Layout) -> IO[str]:
 
 
 def quoted_records(path: Path, layout: Layout, *, may_swallow: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the fields of each record, quoted as RFC 4180 has it.
+    """Yield the line and the fields of each record, quoted as RFC 4180 has it; Malformed or csv.Error where it is not.
 
-    Raises:
-        Malformed: it is not: text follows a closed quotation mark, a field holds what look like whole records (unless
-            it ``may_swallow`` them), or a record has another number of fields.
+    Text follows a closed quotation mark then, a record has another number of fields, or a field holds what look like
+    whole records, unless it ``may_swallow`` them.
     """
     with opened(path, layout) as stream:
         reader = csv.reader(stream, delimiter=layout.separator, strict=True)
@@ -99,23 +100,18 @@ def quoted_records(path: Path, layout: Layout, *, may_swallow: bool = False) -> 
             if any(field.strip() for field in row):
                 if len(row) != layout.n_fields:
                     raise Malformed(line)
-                if line > before + 1 and not may_swallow and _swallows(row, layout):
+                inner = (text for field in row for text in field.split("\n")[1:-1])
+                swallows = layout.n_fields > 1 and line > before + 1 and not may_swallow
+                if swallows and any(text.count(layout.separator) >= layout.n_fields - 1 for text in inner):
                     raise Malformed(line)
                 yield before + 1, row
             before = line
 
 
-def _swallows(row: list[str], layout: Layout) -> bool:
-    """Return whether a field holds a whole line of as many fields as a record has."""
-    inner = (line for field in row if "\n" in field for line in field.split("\n")[1:-1])
-    return layout.n_fields > 1 and any(line.count(layout.separator) >= layout.n_fields - 1 for line in inner)
-
-
 def line_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the fields of each line, of which each is a record: a lone quotation mark is a character.
 
-    Raises:
-        Malformed: however it is read, a line has another number of fields than the others.
+    Malformed where a line, however it is read, has another number of fields than the others.
     """
     options: dict[str, Any] = {"delimiter": layout.separator}
     ways: tuple[Callable[[str], list[str]], ...] = (
@@ -160,14 +156,7 @@ def store(records: Iterator[tuple[int, list[str]]], layout: Layout, path: Path) 
 def count_records(path: Path, layout: Layout) -> int:
     """Return the number of records that Arrow's reader finds, another one than Python's."""
     names = [str(place) for place in range(layout.n_fields)]
-    texts = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    reader = pa_csv.open_csv(
-        path,
-        pa_csv.ReadOptions(column_names=names, skip_rows=layout.first_line - 1),
-        pa_csv.ParseOptions(delimiter=layout.separator, newlines_in_values=True),
-        texts,
-    )
-    n_records = 0
+    reader, n_records = _arrow_reader(path, layout, names, {"newlines_in_values": True}, {}), 0
     try:
         for batch in reader:
             columns = [column.to_pylist() for column in batch.columns]

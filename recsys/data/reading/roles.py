@@ -15,8 +15,8 @@ from recsys import schema
 from recsys.data.reading.column_map import ColumnMap, DropRule
 from recsys.data.reading.files import FileForm, is_table, open_table
 from recsys.data.reading.layout import LINE
-from recsys.data.reading.times import find_forms, time_of
-from recsys.data.reading.values import NULL_WORDS, decimal_of, is_missing, number_of
+from recsys.data.reading.times import TimeForms, find_forms, time_of
+from recsys.data.reading.values import NULL_WORDS, WHOLE, clean_text, decimal_of, is_missing, number_of
 from recsys.data.sources.base import Limit
 from recsys.errors import DataError, nearest
 
@@ -24,11 +24,9 @@ _TRUE, _FALSE = ("true", "yes", "y", "t", "1"), ("false", "no", "n", "f", "0")
 #: A shop's log has no purchases before this year, or after tomorrow.
 _FIRST_YEAR: Final = 1980
 _NUMBERS: Final = (schema.PRICE, schema.QUANTITY)
-_WHOLE: Final = r"^-?[0-9]+[.]0+$"
 _SCIENTIFIC: Final = r"^[0-9]([.,][0-9]+)?[eE][+][0-9]+$"
 #: Files beside the purchases that are looked into for a column that these lack.
 _MOST_FILES: Final = 20
-_LARGEST_WHOLE: Final = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 _TEXT_OF_TIME: Final = "_time_text"
 _TIME: Final = "_time"
 
@@ -55,8 +53,7 @@ class RoleReader:
             wanted += [(key, name) for name in part.attributes] if part and part.file is None else []
         wanted += [(f"drop {rule.name}: column", rule.column) for rule in columns.drop]
         for key, column in wanted:
-            if column not in found:
-                require_column(found, column, f"{key}: {column}", place, self.origin, folder)
+            require_column(found, column, f"{key}: {column}", place, self.origin, folder)
 
     def _with_time_text(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return ``frame`` with the time as one text in ``_time_text``, or as it is where it has a type of its own."""
@@ -75,19 +72,22 @@ class RoleReader:
             return ()
         if self.columns.time_format is not None:
             return self.columns.time_format
-        texts = self.frame.select(pl.col(_TEXT_OF_TIME).unique(maintain_order=True)).collect()[_TEXT_OF_TIME]
-        found = find_forms(texts)
+        found = self._found_forms()
         if found.question:
             raise DataError(f"{self.origin}: {found.question}")
         if any(not form.startswith("%Y-%m-%d") or form.endswith("%z") for form in found.formats):
             self.notes.append(f"times are read as {found.evidence}")
         return found.formats
 
+    def _found_forms(self) -> TimeForms:
+        texts = pl.col(_TEXT_OF_TIME).cast(pl.String).unique(maintain_order=True)
+        return find_forms(self.frame.select(texts).collect()[_TEXT_OF_TIME])
+
     def _decimal_sign(self) -> str:
         if self.columns.decimal is not None:
             return self.columns.decimal
         named = [getattr(self.columns, role) for role in _NUMBERS]
-        compared = [rule.column for rule in self.columns.drop if _compares(rule)]
+        compared = [rule.column for rule in self._rules_of_numbers()]
         texts = [name for name in dict.fromkeys([*named, *compared]) if name and self.types[name] == pl.String]
         if not texts:
             return "."
@@ -110,13 +110,11 @@ class RoleReader:
         if self.formats and types[_TEXT_OF_TIME] == pl.String:
             time = time_of(pl.col(_TEXT_OF_TIME), self.formats, columns.timezone).alias(_TIME)
             frame = _joined_by_text(frame, _TEXT_OF_TIME, [time])
-        numbers = {getattr(columns, role) for role in _NUMBERS} | {
-            rule.column for rule in columns.drop if _compares(rule)
-        }
+        numbers = {getattr(columns, role) for role in _NUMBERS} | {rule.column for rule in self._rules_of_numbers()}
         texts = {column for role, column in columns.roles().items() if role not in _NUMBERS}
         texts |= {rule.column for rule in columns.drop}
         for column in sorted(name for name in (numbers | texts) if name and self.types[name] == pl.String):
-            text, made = pl.col(column), [clean(column, self.types[column]).alias(f"_clean {column}")]
+            text, made = pl.col(column), [clean_text(column, self.types[column]).alias(f"_clean {column}")]
             made.append(is_missing(text).alias(f"_missing {column}"))
             if column in numbers:
                 number = pl.when(~is_missing(text)).then(number_of(text, self.decimal))
@@ -127,7 +125,7 @@ class RoleReader:
     def clean(self, column: str) -> pl.Expr:
         """Return a column of ids or the like as text: no spaces around it, and no decimals of a whole number."""
         is_text = self.types[column] == pl.String
-        return pl.col(f"_clean {column}") if is_text else clean(column, self.types[column])
+        return pl.col(f"_clean {column}") if is_text else clean_text(column, self.types[column])
 
     def number(self, column: str) -> pl.Expr:
         """Return a column as Float64, null where it is missing or none."""
@@ -164,59 +162,51 @@ class RoleReader:
 
     def lost(self) -> dict[str, pl.Expr]:
         """Return rows that are no purchases of anybody, by what they are counted under."""
-        rows = {}
-        for role, column in ((schema.USER_ID, self.columns.user_id), (schema.ITEM_ID, self.columns.item_id)):
-            if self.types[column] == pl.String:
-                text = pl.col(column).str.strip_chars()
-                rows[f"{role}_written_as_missing"] = (text != "") & is_missing(text, self.words)
-        year, tomorrow = (
-            self.time().cast(pl.Datetime("us")).dt.year(),
-            pl.lit(datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)),
-        )
-        rows["date_before_1980"] = year < _FIRST_YEAR
-        rows["date_in_the_future"] = self.time().cast(pl.Datetime("us")) > tomorrow
-        return rows
+        rows = {
+            f"{role}_written_as_missing": (text != "") & is_missing(text, self.words)
+            for role, text in self._ids_of_text().items()
+        }
+        time, tomorrow = self.time().cast(pl.Datetime("us")), datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+        return rows | {"date_before_1980": time.dt.year() < _FIRST_YEAR, "date_in_the_future": time > tomorrow}
+
+    def _ids_of_text(self) -> dict[str, pl.Expr]:
+        ids = {schema.USER_ID: self.columns.user_id, schema.ITEM_ID: self.columns.item_id}
+        return {role: pl.col(name).str.strip_chars() for role, name in ids.items() if self.types[name] == pl.String}
 
     def findings(self) -> dict[str, pl.Expr]:
         """Return rows that stay although something is amiss, by what they are counted under."""
         rows: dict[str, pl.Expr] = {}
-        for role, column in ((schema.USER_ID, self.columns.user_id), (schema.ITEM_ID, self.columns.item_id)):
-            if self.types[column] == pl.String:
-                text = pl.col(column).str.strip_chars()
-                rows[f"{role}_written_as_decimal"] = text.str.contains(_WHOLE)
-                rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
+        for role, text in self._ids_of_text().items():
+            rows[f"{role}_written_as_decimal"] = text.str.contains(WHOLE)
+            rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
         for role in _NUMBERS:
             column = getattr(self.columns, role)
             if column is not None:
                 rows[f"unreadable_{role}"] = self.unreadable(column)
-        for rule in self.columns.drop:
-            if _compares(rule) and self.types[rule.column] == pl.String:
-                rows[f"unreadable_in_rule_{rule.name}"] = self.unreadable(rule.column)
+        for rule in self._rules_of_numbers():
+            rows[f"unreadable_in_rule_{rule.name}"] = self.unreadable(rule.column)
         return rows
+
+    def _rules_of_numbers(self) -> list[DropRule]:
+        """Return the rules that compare a column of text with a number, which true and false are not."""
+        of_text = (rule for rule in self.columns.drop if self.types[rule.column] == pl.String)
+        values = ((rule, (rule.equals, rule.less_than, rule.at_most, rule.more_than)) for rule in of_text)
+        return [rule for rule, compared in values if any(type(value) in (int, float) for value in compared)]
 
     def limits(self) -> tuple[Limit, ...]:
         """Return what stops the command where it befalls too many rows."""
         time = nw.col(schema.TIME).is_null() & ~nw.col(_TEXT_OF_TIME).is_null()
         made = [Limit("bad_date", time, _TEXT_OF_TIME, self._time_advice)]
         decimal = 'write decimal: "," or decimal: "." in the map, or name another column'
-        for role in _NUMBERS:
-            if getattr(self.columns, role) is not None:
-                made.append(
-                    Limit(f"unreadable_{role}", nw.col(f"_unreadable_{role}"), f"_{role}_text", lambda: decimal)
-                )
-        for rule in self.columns.drop:
-            name = f"unreadable_in_rule_{rule.name}"
-            if _compares(rule) and self.types[rule.column] == pl.String:
-                made.append(Limit(name, nw.col(f"_{name}"), _TEXT_OF_TIME, lambda: decimal))
+        shown = {f"unreadable_{role}": f"_{role}_text" for role in _NUMBERS if getattr(self.columns, role) is not None}
+        shown |= {f"unreadable_in_rule_{rule.name}": _TEXT_OF_TIME for rule in self._rules_of_numbers()}
+        made += [Limit(name, nw.col(f"_{name}"), column, lambda: decimal) for name, column in shown.items()]
         advice = "name the column of products, or say which rows are none with a rule under 'drop:' (missing: true)"
         made.append(Limit("missing_item_id", nw.col(schema.ITEM_ID).is_null(), _TEXT_OF_TIME, lambda: advice))
         return tuple(made)
 
     def _time_advice(self) -> str:
-        texts = self.frame.select(pl.col(_TEXT_OF_TIME).cast(pl.String).unique(maintain_order=True)).collect()[
-            _TEXT_OF_TIME
-        ]
-        found = find_forms(texts)
+        found = self._found_forms()
         if found.question:
             return found.question
         stated = " or ".join(self.formats) or "a date such as 2020-09-22"
@@ -252,27 +242,10 @@ class RoleReader:
         return value == rule.equals if rule.equals is not None else value > rule.more_than
 
 
-def _compares(rule: DropRule) -> bool:
-    """Return whether a rule compares numbers."""
-    is_number = isinstance(rule.equals, int | float) and not isinstance(rule.equals, bool)
-    return is_number or any(one is not None for one in (rule.less_than, rule.at_most, rule.more_than))
-
-
 def _joined_by_text(frame: pl.LazyFrame, column: str, made: list[pl.Expr]) -> pl.LazyFrame:
     """Return ``frame`` with what is ``made`` of the text in ``column``, computed once for each distinct text."""
     distinct = frame.select(pl.col(column).unique()).collect(engine="streaming")
     return frame.join(distinct.with_columns(made).lazy(), on=column, how="left", nulls_equal=True)
-
-
-def clean(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column of ids or the like as text: no spaces around it, and no decimals of a whole number."""
-    value = pl.col(column)
-    if dtype.is_float():
-        whole = value.is_finite() & (value.abs() <= _LARGEST_WHOLE) & (value == value.floor())
-        number = pl.when(whole).then(value).cast(pl.Int64).cast(pl.String)
-        return pl.when(whole).then(number).otherwise(pl.when(value.is_finite()).then(value).cast(pl.String))
-    text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
-    return pl.when(text.str.contains(_WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
 
 
 def require_column(

@@ -7,35 +7,26 @@ fast, Arrow where fields are quoted without fault, and Python's csv module for e
 
 import codecs
 import csv
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from recsys.data.reading import records
 from recsys.data.reading.encoding import as_utf8
 from recsys.data.reading.layout import (
     LINE,
     SHOWN_RECORDS,
     Layout,
+    OpenTable,
     TextForm,
     column_names,
     find_layout,
     first_lines,
     is_header,
 )
-from recsys.data.reading.records import (
-    Malformed,
-    count_lines,
-    count_records,
-    is_quoted_line_by_line,
-    line_records,
-    opened,
-    quoted_records,
-    store,
-    store_by_arrow,
-)
+from recsys.data.reading.records import Malformed
 from recsys.errors import DataError
 
 _SLICE_BYTES: Final = 1 << 18
@@ -44,29 +35,20 @@ _NEWLINE, _MARK = ord("\n"), ord('"')
 _NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A text file that was read: a lazy Polars frame of text columns, empty fields null, and ``LINE``."""
-
-    frame: pl.LazyFrame
-    n_records: int  # counted in the file, apart from the reading
-    form: TextForm
-    notes: tuple[str, ...] = ()
-
-
-def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> TextTable:
+def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTable:
     """Return the table in ``path``, which messages call ``origin``; copies that are needed are put into ``scratch``.
 
-    Raises:
-        DataError: it is empty, of no known encoding, or a line has too many or too few fields; the line is named.
+    Its columns are text, empty fields null, and ``LINE``. DataError where it is empty, of no known encoding, or a line
+    has too many or too few fields; the line is named.
     """
-    plain, encoding, notes = as_utf8(path, form.encoding, scratch, origin)
+    plain, encoding_notes = as_utf8(path, form.encoding, scratch, origin)
     head = first_lines(plain)
     if form.widths:
-        return _fixed_width(plain, form, head, encoding, notes, scratch, origin)
+        frame, n_rows = _fixed_width(plain, form, head, scratch, origin)
+        return OpenTable(frame, str(origin), n_rows, tuple(encoding_notes))
     layout = find_layout(head, form, origin)
-    counts = _Counts.of(plain, layout)
-    if counts.is_plain(layout):
+    n_records, notes = _plain_records(plain, layout), list(encoding_notes)
+    if n_records is not None:
         frame = pl.scan_csv(
             plain,
             separator=layout.separator,
@@ -78,7 +60,6 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> TextTa
             row_index_name=LINE,
             row_index_offset=layout.first_line,
         ).select(LINE, *layout.names)
-        n_records = counts.n_lines - (layout.first_line - 1)
     else:
         stored, n_records, said = _parsed(plain, layout, scratch, origin)
         frame, notes = pl.scan_parquet(stored, glob=False), [*notes, *said]
@@ -88,69 +69,51 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> TextTa
         notes.append("no header: its columns are called 1, 2, …")
     if layout.has_header and layout.first_line > 2 and form.header is None:
         notes.append(f"header in line {layout.first_line - 1}")
-    known = replace(form, separator=layout.separator, encoding=encoding, header=layout.has_header)
-    return TextTable(frame, n_records, known, tuple(notes))
+    return OpenTable(frame, str(origin), n_records, tuple(notes))
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """What the bytes of a file are."""
-
-    n_lines: int
-    n_separators: int  # behind the header
-    n_quotes: int
-    has_blank_lines: bool
-    is_marked: bool  # begins with the mark of UTF-8
-
-    @classmethod
-    def of(cls, path: Path, layout: Layout) -> "_Counts":
-        """Count in ``path``, which is UTF-8."""
-        separator = ord(layout.separator) if layout.separator.isascii() else 0
-        text, equal = np.memmap(path, np.uint8, "r"), np.empty(_SLICE_BYTES, dtype=bool)
-        counted = np.zeros(3, dtype=np.int64)
-        for begin in range(0, len(text), _SLICE_BYTES):  # a slice stays in a core's cache
-            part = text[begin : begin + _SLICE_BYTES]
-            for place, character in enumerate((_NEWLINE, separator, _MARK)):
-                counted[place] += np.count_nonzero(np.equal(part, character, out=equal[: len(part)]))
-        lines, separators, quotes = counted.tolist()
-        # Lines of separators alone stand at the ends of what a spreadsheet wrote; one without any shows in the sum.
-        blank = b"\n" + layout.separator.encode() * (layout.n_fields - 1)
-        has_blank = any(blank in part.tobytes() for part in (text[:_ENDS_BYTES], text[-_ENDS_BYTES:]))
-        with path.open("rb") as stream:
-            first = [stream.readline() for _ in range(layout.first_line - 1)]
-            marked = (first[0] if first else stream.read(3)).startswith(codecs.BOM_UTF8)
-        behind = separators - sum(line.count(layout.separator.encode()) for line in first)
-        return cls(lines + (int(text[-1]) != _NEWLINE), behind, quotes, has_blank, marked)
-
-    def is_plain(self, layout: Layout) -> bool:
-        """Return whether each line is a record of as many fields as there should be, none of them quoted."""
-        n_records = self.n_lines - (layout.first_line - 1)
-        whole = self.n_separators == n_records * (layout.n_fields - 1)
-        return (
-            whole and not self.n_quotes and not self.has_blank_lines and not (self.is_marked and layout.first_line == 1)
-        )
+def _plain_records(path: Path, layout: Layout) -> int | None:
+    """Return the number of records where each line is one of as many fields as there should be, none of them quoted."""
+    separator = layout.separator.encode()
+    text, equal = np.memmap(path, np.uint8, "r"), np.empty(_SLICE_BYTES, dtype=bool)
+    counted = np.zeros(3, dtype=np.int64)
+    for begin in range(0, len(text), _SLICE_BYTES):  # a slice stays in a core's cache
+        part = text[begin : begin + _SLICE_BYTES]
+        for place, character in enumerate((_NEWLINE, separator[0] if len(separator) == 1 else 0, _MARK)):
+            counted[place] += np.count_nonzero(np.equal(part, character, out=equal[: len(part)]))
+    n_lines, n_separators, n_marks = counted.tolist()
+    # Lines of separators alone stand at the ends of what a spreadsheet wrote; one without any shows in the sum.
+    blank = b"\n" + separator * (layout.n_fields - 1)
+    has_blank = any(blank in part.tobytes() for part in (text[:_ENDS_BYTES], text[-_ENDS_BYTES:]))
+    with path.open("rb") as stream:
+        above = [stream.readline() for _ in range(layout.first_line - 1)]
+        begins_with_mark = not above and stream.read(3) == codecs.BOM_UTF8
+    n_records = n_lines + (int(text[-1]) != _NEWLINE) - len(above)
+    n_expected = n_records * (layout.n_fields - 1) + sum(line.count(separator) for line in above)
+    return None if n_marks or has_blank or begins_with_mark or n_separators != n_expected else n_records
 
 
 def _parsed(path: Path, layout: Layout, scratch: Path, origin: Path) -> tuple[Path, int, list[str]]:
     """Return a Parquet file of the records, how many these are, and what is to be said of their quotation marks."""
     stored = scratch / f"{len(list(scratch.iterdir()))}.parquet"
-    n_lines = count_lines(path, layout)
-    if is_quoted_line_by_line(path, layout) and store_by_arrow(path, layout, stored) == n_lines:
+    n_lines = records.count_lines(path, layout)
+    if records.is_quoted_line_by_line(path, layout) and records.store_by_arrow(path, layout, stored) == n_lines:
         return stored, n_lines, []
     said: list[str] = []
     try:
-        n_rows = store(quoted_records(path, layout), layout, stored)
+        n_rows = records.store(records.quoted_records(path, layout), layout, stored)
     except (Malformed, csv.Error):
         said = ["quotation marks inside fields are read as characters"]
         try:
-            n_rows = store(line_records(path, layout), layout, stored)
+            n_rows = records.store(records.line_records(path, layout), layout, stored)
         except Malformed as error:
             try:  # what looks like whole records in a field may be one's text
-                said, n_rows = [], store(quoted_records(path, layout, may_swallow=True), layout, stored)
+                swallowing = records.quoted_records(path, layout, may_swallow=True)
+                said, n_rows = [], records.store(swallowing, layout, stored)
             except (Malformed, csv.Error):
                 raise DataError(f"{origin}: line {error.line} {error.reason}") from error
     # Where a field goes over several lines there are fewer records than lines.
-    n_records = n_lines if n_rows == n_lines else count_records(path, layout)
+    n_records = n_lines if n_rows == n_lines else records.count_records(path, layout)
     if n_rows != n_records:
         raise DataError(
             f"{origin}: {n_rows:,} records were read, but {n_records:,} are counted in the file; look for a quotation "
@@ -159,28 +122,22 @@ def _parsed(path: Path, layout: Layout, scratch: Path, origin: Path) -> tuple[Pa
     return stored, n_rows, said
 
 
-def _fixed_width(
-    path: Path, form: TextForm, head: str, encoding: str, notes: list[str], scratch: Path, origin: Path
-) -> TextTable:
-    """Return the table of a file with columns of the widths ``form.widths``, in characters; the last may be longer."""
+def _fixed_width(path: Path, form: TextForm, head: str, scratch: Path, origin: Path) -> tuple[pl.LazyFrame, int]:
+    """Return the rows of a file with columns of the widths ``form.widths``, in characters; the last may be longer."""
     ends = np.cumsum(form.widths).tolist()
-    begins = [0, *ends[:-1]]
 
     def fields(line: str) -> list[str]:
-        line = line.rstrip("\r\n")
-        pairs = zip(begins, [*ends[:-1], None], strict=True)
-        return [line[begin:end].strip() for begin, end in pairs]
+        pairs = zip([0, *ends[:-1]], [*ends[:-1], None], strict=True)
+        return [line.rstrip("\r\n")[begin:end].strip() for begin, end in pairs]
 
-    lines = head.split("\n")
-    rows = [fields(line) for line in lines if line.strip()]
+    rows = [fields(line) for line in head.split("\n") if line.strip()]
     if not rows:
         raise DataError(f"{origin} is empty; expected a table with a header")
     has_header = is_header(rows[0], rows[1:SHOWN_RECORDS]) if form.header is None else form.header
-    names, _ = column_names(rows[0], has_header, len(ends), [])
+    names = column_names(rows[0], has_header, len(ends), [])
     layout = Layout("", names, len(ends), 2 if has_header else 1, has_header)
     stored = scratch / f"{len(list(scratch.iterdir()))}.parquet"
-    with opened(path, layout) as stream:
-        records = ((n, fields(line)) for n, line in enumerate(stream, start=layout.first_line) if line.strip())
-        n_rows = store(records, layout, stored)
-    known = replace(form, encoding=encoding, header=has_header)
-    return TextTable(pl.scan_parquet(stored, glob=False), n_rows, known, tuple(notes))
+    with records.opened(path, layout) as stream:
+        numbered = ((n, fields(line)) for n, line in enumerate(stream, start=layout.first_line) if line.strip())
+        n_rows = records.store(numbered, layout, stored)
+    return pl.scan_parquet(stored, glob=False), n_rows

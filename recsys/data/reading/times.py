@@ -14,25 +14,7 @@ from typing import Final, cast
 import polars as pl
 
 #: What a format may hold; names of months and weekdays are English.
-DIRECTIVES: Final = (
-    "%Y",
-    "%y",
-    "%m",
-    "%d",
-    "%H",
-    "%M",
-    "%S",
-    "%f",
-    "%I",
-    "%p",
-    "%b",
-    "%B",
-    "%a",
-    "%A",
-    "%z",
-    "%Z",
-    "%j",
-)
+DIRECTIVES: Final = tuple(f"%{letter}" for letter in "YymdHMSfIpbBaAzZj")
 SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 #: A year of two digits up to this one is of this century.
 PIVOT: Final = 68
@@ -57,18 +39,14 @@ class TimeForms:
 
 
 def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) -> pl.Expr:
-    """Return texts as Datetime in microseconds without a zone, null where no format fits.
+    """Return texts as Datetime in microseconds without a zone, null where none of ``formats``, in this order, fits.
 
-    Args:
-        text: expression of text.
-        formats: tried in this order.
-        timezone: of the shop, to which times with a zone and those since 1970 are brought; without one the clock stays
-            as it is written, and times since 1970 are those of UTC.
+    Times with a zone and those since 1970 are brought to the shop's ``timezone``; without one the clock stays as it is
+    written, and times since 1970 are those of UTC.
     """
     text = text.str.strip_chars().str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
     text = text.str.replace(r"(:[0-9]{2}),([0-9]+)", "${1}.${2}")  # parts of a second behind a comma
-    read = [_one_form(text, form, timezone) for form in formats]
-    found = pl.coalesce(read)
+    found = pl.coalesce([_one_form(text, form, timezone) for form in formats])
     # A year of one or two digits where four are meant is none.
     return pl.when(found.dt.year() >= 1000).then(found)
 
@@ -103,8 +81,7 @@ def _strptime(text: pl.Expr, form: str) -> pl.Expr:
 
 def _chrono(form: str) -> str:
     """Return a format in the words of Polars: full names of months and weekdays there stand for short ones too."""
-    form = form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%b", "%B").replace("%a", "%A")
-    return form
+    return form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%b", "%B").replace("%a", "%A")
 
 
 def find_forms(texts: pl.Series) -> TimeForms:
@@ -113,11 +90,9 @@ def find_forms(texts: pl.Series) -> TimeForms:
     Texts that are no time at all are passed over: how many of them may be is not decided here.
     """
     present = texts.drop_nulls().str.strip_chars()
-    distinct = present.unique().sort()
     families: dict[tuple[str, ...], list[str]] = {}
-    for text in distinct:
-        forms = tuple(_forms_of(text))
-        if forms:
+    for text in present.unique().sort():
+        if forms := tuple(_forms_of(text)):
             families.setdefault(forms, []).append(text)
     chosen: list[str] = []
     evidence: list[str] = []
@@ -129,14 +104,12 @@ def find_forms(texts: pl.Series) -> TimeForms:
         if form is None:
             shown = ", ".join(members[:3])
             lines = " or ".join(f'time_format: "{one}"' for one in forms)
-            return TimeForms(
-                tuple(chosen), "; ".join(evidence), f"times such as {shown} may be read in two ways; write {lines}"
-            )
+            question = f"times such as {shown} may be read in two ways; write {lines}"
+            return TimeForms(tuple(chosen), "; ".join(evidence), question)
         if form not in chosen:
             chosen.append(form)
             evidence += [f"{form} ({why})" if why else form]
-    zoned = next((form for form in chosen if re.search(r"(%z|Z|UTC|GMT)$", form) or form in SINCE_1970), None)
-    if zoned is not None:
+    if any(re.search(r"(%z|Z|UTC|GMT)$", form) or form in SINCE_1970 for form in chosen):
         evidence.append(
             "the clock is that of the file, in UTC since 1970; for the shop's say timezone: Europe/Berlin or so"
         )
@@ -152,7 +125,8 @@ def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> t
     if not any(n_read.values()):
         return "", ""
     if forms[-1].startswith("%y"):  # of two numbers the one that changes less is the year
-        n_first, n_last = (len(set(numbers)) for numbers in zip(*map(_ends_of_day, members), strict=True))
+        firsts_and_thirds = (re.findall("[0-9]+", text)[:3:2] for text in members)
+        n_first, n_last = (len(set(numbers)) for numbers in zip(*firsts_and_thirds, strict=True))
         if n_first != n_last:
             forms = tuple(one for one in forms if one.startswith("%y") == (n_first < n_last)) or forms
     best = [one for one in forms if n_read[one] == max(n_read[form] for form in forms)]
@@ -176,12 +150,6 @@ def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> t
         if len(closed) == 1:
             return closed[0], "one weekday is free of purchases"
     return None, ""
-
-
-def _ends_of_day(text: str) -> tuple[str, str]:
-    """Return the first and the third number of ``text``."""
-    first, _, third = re.findall("[0-9]+", text)[:3]
-    return first, third
 
 
 def _share_in_order(times: pl.Series) -> float:
@@ -211,19 +179,24 @@ def _forms_of(text: str) -> Iterator[str]:
 
 
 def _clock_form(clock: re.Match[str]) -> str:
-    mark, half = clock["mark"], clock["half"]
-    form = clock["gap"] + ("%I" if half else "%H") + mark + "%M"
+    half, zone = clock["half"], clock["zone"]
+    form = clock["gap"] + ("%I" if half else "%H") + clock["mark"] + "%M"
     if clock["second"]:
         form += clock["second"][0] + "%S" + (".%f" if clock["part"] else "")
     if half:
         form += (" " if half[0] == " " else "") + "%p"
-    zone = clock["zone"]
     if zone:
         form += " %z" if zone[0] == " " else "%z"
     return form
 
 
 _WORD = "[A-Za-z]{3,9}"
+#: Shapes of a day of three numbers, and what these may be.
+_ORDERS: Final = {
+    r"[0-9]{4}([-./ ])[0-9]{1,2}\1[0-9]{1,2}": ("Ymd",),
+    r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{4}": ("dmY", "mdY"),
+    r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{2}": ("dmy", "mdy", "ymd"),
+}
 
 
 def _day_forms(day: str) -> list[str]:
@@ -232,17 +205,10 @@ def _day_forms(day: str) -> list[str]:
     before = "" if not weekday else "%A" + weekday.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     if re.fullmatch("(19|20)[0-9]{6}", rest):
         return [before + "%Y%m%d"]
-    if match := re.fullmatch(r"[0-9]{4}([-./ ])[0-9]{1,2}\1[0-9]{1,2}", rest):
-        mark = match[1]
-        return [f"{before}%Y{mark}%m{mark}%d"]
-    if match := re.fullmatch(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{4}", rest):
-        mark = match[1]
-        return [f"{before}%d{mark}%m{mark}%Y", f"{before}%m{mark}%d{mark}%Y"]
-    if match := re.fullmatch(r"[0-9]{1,2}([-./ ])[0-9]{1,2}\1[0-9]{2}", rest):
-        mark = match[1]
-        return [f"{before}{mark.join(parts)}" for parts in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))]
-    if match := re.fullmatch(rf"[0-9]{{1,2}}([-./ ]+){_WORD}([-./, ]+)([0-9]{{4}}|[0-9]{{2}})", rest):
-        return [f"{before}%d{match[1]}%b{match[2]}{'%Y' if len(match[3]) == 4 else '%y'}"]
-    if match := re.fullmatch(rf"{_WORD}([-./ ]+)[0-9]{{1,2}}([-./, ]+)([0-9]{{4}}|[0-9]{{2}})", rest):
-        return [f"{before}%b{match[1]}%d{match[2]}{'%Y' if len(match[3]) == 4 else '%y'}"]
+    for shape, orders in _ORDERS.items():
+        if match := re.fullmatch(shape, rest):
+            return [before + match[1].join(f"%{part}" for part in order) for order in orders]
+    for shape, first, second in ((rf"[0-9]{{1,2}}GAP{_WORD}", "%d", "%b"), (rf"{_WORD}GAP[0-9]{{1,2}}", "%b", "%d")):
+        if match := re.fullmatch(shape.replace("GAP", "([-./ ]+)") + "([-./, ]+)([0-9]{4}|[0-9]{2})", rest):
+            return [before + first + match[1] + second + match[2] + ("%Y" if len(match[3]) == 4 else "%y")]
     return []

@@ -2,29 +2,20 @@
 
 import re
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import narwhals as nw
 import polars as pl
 
 Kind = Literal["number", "date", "text"]
 
+#: Whole numbers written as decimals, as programs do that know no missing whole numbers.
+WHOLE: Final = r"^-?[0-9]+[.]0+$"
+LARGEST_WHOLE: Final = 2.0**53  # beyond it a decimal number does not say which whole number was meant
 #: What programs write where there is nothing, in lower case.
 NULL_WORDS: Final = (
-    "na",
-    "n/a",
-    "#n/a",
-    "#na",
-    "null",
-    "#null!",
-    "(null)",
-    "nan",
-    "nat",
-    "none",
-    "<na>",
-    "\\n",
-    "nil",
-    "-",
-    "--",
+    *("na", "n/a", "#n/a", "#na", "<na>", "nan", "nat", "nil", "none"),
+    *("null", "#null!", "(null)", "\\n", "-", "--"),
 )
 #: Currency signs, and codes of three letters, before or behind an amount.
 _CURRENCY: Final = r"^(\p{Sc}|[A-Z]{3}|kr\.?)\s*|\s*(\p{Sc}|[A-Z]{3}|kr\.?)$"
@@ -57,19 +48,36 @@ def is_missing(text: pl.Expr, words: Iterable[str] = NULL_WORDS) -> pl.Expr:
     return text.is_null() | (lower == "") | lower.is_in(list(words))
 
 
+def clean_text(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Return a column of ids or the like as text: no spaces around it, and no decimals of a whole number.
+
+    Null, NaN and infinity are null.
+    """
+    value = pl.col(column)
+    if dtype.is_float():
+        finite = pl.when(value.is_finite()).then(value)
+        whole = (value.abs() <= LARGEST_WHOLE) & (value == value.floor())
+        number = pl.when(whole).then(finite).cast(pl.Int64, strict=False).cast(pl.String)
+        return pl.when(whole).then(number).otherwise(finite.cast(pl.String))
+    text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
+    return pl.when(text.str.contains(WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
+
+
+def with_clean_text(frame: Any, columns: Iterable[str]) -> Any:  # noqa: ANN401 - lazy or not
+    """Return a Narwhals frame of Polars, its ``columns`` as :func:`clean_text` has them."""
+    native = frame.to_native()
+    types = native.collect_schema()
+    return nw.from_native(native.with_columns(clean_text(name, types[name]) for name in columns))
+
+
 def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
     """Return a text as Float64, null where it is none: ``1-``, ``(1)``, ``−1``, thousands and currency signs are read.
 
-    Args:
-        text: expression of text.
-        decimal: the decimal sign, "." or ","; the other one may part thousands.
+    ``decimal`` is the decimal sign, "." or ","; the other one may part thousands.
     """
     plain = text.str.strip_chars().str.replace_all("[\u2212\u2013]", "-").str.replace_all(_CURRENCY, "")
-    plain = (
-        plain.str.replace(r"^\((.+)\)$", "-${1}")
-        .str.replace(r"^(.+)-$", "-${1}")
-        .str.replace("^(-?)" + _CURRENCY[1:], "${1}")
-    )
+    plain = plain.str.replace(r"^\((.+)\)$", "-${1}").str.replace(r"^(.+)-$", "-${1}")
+    plain = plain.str.replace("^(-?)" + _CURRENCY[1:], "${1}")
     plain = plain.str.replace_all(_SPACES, " ").str.replace("^(-?) ", "${1}")
     fits = plain.str.contains(_COMMA if decimal == "," else _POINT) & plain.str.contains("[0-9]")
     plain = plain.str.replace_all("[.' ]" if decimal == "," else "[,' ]", "").str.replace(",", ".", literal=True)
@@ -82,8 +90,7 @@ def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
     >>> decimal_of(["2,50", "1.234,50"]), decimal_of(["2", "1,234.5"]), decimal_of(["1,234", "5"]), decimal_of(["7"])
     (',', '.', '?', '.')
     """
-    doubtful, votes = False, 0  # positive: for the comma
-    n_votes = 0
+    doubtful, votes, n_votes = False, 0, 0  # positive votes are for the comma
     for text in texts:
         signs = re.sub("[^.,]", "", text)
         if not signs or not re.search("[0-9]", text):

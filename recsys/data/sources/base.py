@@ -13,8 +13,6 @@ from recsys.errors import DataError, nearest
 
 #: Endings under which a table may lie in a raw folder, in the order in which they are tried.
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip")
-
-
 #: Share of rows that may be lost for reasons that nobody stated.
 MOST_LOST = 0.02
 

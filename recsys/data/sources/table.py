@@ -17,9 +17,11 @@ from recsys.config import DataConfig
 from recsys.data.engine import Engine
 from recsys.data.reading.column_map import ColumnMap, FileMap, JoinMap, TableMap, load_column_map
 from recsys.data.reading.databases import open_database
-from recsys.data.reading.files import OpenTable, is_table, open_table, open_tables
-from recsys.data.reading.roles import RoleReader, clean, require_column
+from recsys.data.reading.files import is_table, open_table, open_tables
+from recsys.data.reading.layout import OpenTable
+from recsys.data.reading.roles import RoleReader, require_column
 from recsys.data.reading.times import find_forms, time_of
+from recsys.data.reading.values import clean_text
 from recsys.data.sources.base import RawTables, Rule, Source
 from recsys.errors import DataError
 
@@ -30,9 +32,7 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     Attributes taken from the purchases' own file are, per id, the most frequent value among the rows that no rule
     drops; of values equally frequent the first in the alphabet.
 
-    Raises:
-        ConfigError: there is no column map, or it is not one.
-        DataError: a file or a column is missing, or how it is written is not clear.
+    ConfigError where there is no column map, DataError where a file or a column is missing, or its form is not clear.
     """
     columns = load_column_map(config.columns)
     map_file = config.columns if isinstance(config.columns, Path) else None
@@ -46,19 +46,20 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     lost = {f"_{name}": rows for name, rows in table.lost().items()}
     flags = {name: rows.fill_null(value=False).alias(name) for name, rows in (marks | findings | lost).items()}
     events = table.frame.select(*table.event_columns(), *flags.values())
-    dropped = [flags[name] for name in (*marks, *lost)]  # findings stay
-    kept = table.frame.filter(~pl.any_horizontal(dropped)) if dropped else table.frame
+    kept = table.frame.filter(~pl.any_horizontal(flags[name] for name in (*marks, *lost)))  # findings stay
     items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, folder, engine)
     users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, folder, engine)
-    parts = [
-        part.file for part in (columns.items, columns.users, columns.promotions, *columns.join) if part and part.file
-    ]
+    parts = (columns.items, columns.users, columns.promotions, *columns.join)
     return RawTables(
         events=engine.adopt(events),
         items=None if items is None else engine.adopt(items),
         users=None if users is None else engine.adopt(users),
         promotions=_promotions(columns, table.formats, folder, engine),
-        inputs=(*paths, *(folder / name for name in parts), *([map_file] if map_file else [])),
+        inputs=(
+            *paths,
+            *(folder / part.file for part in parts if part and part.file),
+            *([map_file] if map_file else []),
+        ),
         origin=opened.origin,
         n_records=opened.n_records,
         notes=(*opened.notes, *table.notes),
@@ -99,11 +100,7 @@ def _purchases(raw: Path, columns: ColumnMap, origin: str, engine: Engine) -> tu
 
 
 def _joined(opened: OpenTable, columns: ColumnMap, folder: Path, origin: str, engine: Engine) -> pl.LazyFrame:
-    """Return the purchases with the columns of the files that are joined to them.
-
-    Raises:
-        DataError: keys match nobody, too few, or several rows.
-    """
+    """Return the purchases with the columns of joined files; DataError where keys match too few, or several rows."""
     frame = opened.frame
     for part in columns.join:
         other = open_table(folder / part.file, part.form, engine.scratch)
@@ -148,10 +145,9 @@ def _attributes(
         return _most_frequent(kept, role, column, part.attributes)
     column = getattr(part, role) or column
     table = "items" if role == schema.ITEM_ID else "users"
-    frame = _own_file(
-        folder / part.file, part, table, [(role, column), *(("attributes", name) for name in part.attributes)], engine
-    )
-    return frame.select(clean(column, frame.collect_schema()[column]).alias(role), *part.attributes)
+    wanted = [(role, column), *(("attributes", name) for name in part.attributes)]
+    frame = _own_file(folder / part.file, part, table, wanted, engine)
+    return frame.select(clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
 
 
 def _own_file(
@@ -176,16 +172,10 @@ def _promotions(columns: ColumnMap, known: tuple[str, ...], folder: Path, engine
     types = frame.collect_schema()
     formats = part.time_format or _formats(frame, [part.start, part.end], known)
     times = [_day(name, types[name], formats, columns.timezone).alias(role) for role, name in days.items()]
-    medium = pl.lit("promotion") if part.medium is None else clean(part.medium, types[part.medium])
+    medium = pl.lit("promotion") if part.medium is None else clean_text(part.medium, types[part.medium])
     share = pl.lit(1.0) if part.share is None else pl.col(part.share)
-    return engine.adopt(
-        frame.select(
-            clean(item_id, types[item_id]).alias(schema.ITEM_ID),
-            *times,
-            medium.alias(schema.MEDIUM),
-            share.alias(schema.SHARE),
-        )
-    )
+    item, named = clean_text(item_id, types[item_id]), {schema.MEDIUM: medium, schema.SHARE: share}
+    return engine.adopt(frame.select(item.alias(schema.ITEM_ID), *times, **named))
 
 
 def _formats(frame: pl.LazyFrame, names: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -213,16 +203,15 @@ def _most_frequent(kept: pl.LazyFrame, role: str, column: str, attributes: tuple
     for name in attributes:  # empty text, and text of spaces alone, is null
         text = pl.col(name).str.strip_chars()
         named.append((pl.when(text != "").then(text) if types[name] == pl.String else pl.col(name)).alias(f"_{name}"))
-    table = kept.select(clean(column, types[column]).alias(role), *named).filter(pl.col(role) != "")
+    table = kept.select(clean_text(column, types[column]).alias(role), *named).filter(pl.col(role) != "")
     result = None
     for name in attributes:
         value = pl.col(f"_{name}")
         counts = table.group_by(role, value).len()
         # An absent value counts as never seen, so that it is taken only where there is no other.
         counts = counts.with_columns(pl.when(value.is_not_null()).then("len").otherwise(0).alias("len"))
-        most = (
-            counts.filter(pl.col("len") == pl.col("len").max().over(role)).group_by(role).agg(value.min().alias(name))
-        )
+        most = counts.filter(pl.col("len") == pl.col("len").max().over(role))
+        most = most.group_by(role).agg(value.min().alias(name))
         result = most if result is None else result.join(most, on=role, how="inner")
     return table.select(role).unique() if result is None else result
 

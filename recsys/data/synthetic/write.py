@@ -51,10 +51,7 @@ def synthesize(
 
     A customer buys 23 articles on average. ``n_articles`` is :func:`default_articles` unless given; the window is the
     ``n_days`` days up to and including ``end``. Equal arguments give equal bytes. The three files appear together.
-
-    Raises:
-        UsageError: a size is out of range.
-        OutputExistsError: one of the files exists and ``force`` is false.
+    UsageError where a size is out of range, OutputExistsError where a file exists and ``force`` is false.
     """
     if n_customers < 1 or n_days < 7:
         raise UsageError(f"found {n_customers} customers over {n_days} days; expected at least 1 customer and 7 days")
