@@ -71,7 +71,7 @@ class Form:
     """How one file is written."""
 
     seed: int
-    kind: str  # text, or the ending of a workbook or a typed file
+    file_type: str  # text, or the ending of a workbook or a typed file
     separator: str
     quoting: str  # minimal, all, or bare: names with their marks and no quoting
     encoding: str
@@ -92,7 +92,7 @@ class Form:
         dirt = ("blank_lines", "empty_rows", "trailing", "spaces", "no_break", "null_words", "footer", "negative")
         return cls(
             seed=seed,
-            kind=draw.choices(("text", "xlsx", "parquet", "jsonl"), (85, 5, 5, 5))[0],
+            file_type=draw.choices(("text", "xlsx", "parquet", "jsonl"), (85, 5, 5, 5))[0],
             separator=draw.choice(SEPARATORS),
             quoting=draw.choices(("minimal", "all", "bare"), (5, 3, 2))[0],
             encoding=draw.choices(ENCODINGS, (5, 2, 1, 2))[0],
@@ -136,7 +136,7 @@ def write(form: Form, rows: list[Purchase], folder: Path) -> tuple[Path, dict[st
     order = list(range(len(ROLES)))
     draw.shuffle(order)
     names = draw.choice(HEADERS)
-    headed = form.kind != "text" or form.header != "none"
+    headed = form.file_type != "text" or form.header != "none"
     columns = {ROLES[place]: names[place] if headed else str(at + 1) for at, place in enumerate(order)}
     settings: dict[str, Any] = {role: columns[role] for role in ROLES[:-1]} | {
         "items": {"attributes": [columns["name"]]}
@@ -150,7 +150,7 @@ def write(form: Form, rows: list[Purchase], folder: Path) -> tuple[Path, dict[st
             cells[row][0] = draw.choice(("NULL", "nan", "NA", "", r"\N"))
             truth[row] = ("", *truth[row][1:])
         truth = [row for row in truth if row[0]]
-    if form.kind != "text":
+    if form.file_type != "text":
         return (
             _typed(form, rows, order, names, folder),
             settings,
@@ -238,10 +238,10 @@ def _packed(form: Form, path: Path, text: str) -> Path:
 
 def _typed(form: Form, rows: list[Purchase], order: list[int], names: tuple[str, ...], folder: Path) -> Path:
     table = pl.DataFrame({names[place]: [row[place] for row in rows] for place in order})
-    path = folder / f"shop.{form.kind}"
-    if form.kind == "parquet":
+    path = folder / f"shop.{form.file_type}"
+    if form.file_type == "parquet":
         table.write_parquet(path)
-    elif form.kind == "jsonl":
+    elif form.file_type == "jsonl":
         table.with_columns(pl.col(names[2]).dt.to_string("%Y-%m-%d %H:%M:%S")).write_ndjson(path)
     else:
         from openpyxl import Workbook
@@ -301,7 +301,7 @@ def main() -> None:
             result, said = outcome(seed)
             counts[result] += 1
             if result == "asked":
-                asked[_kind_of(said)] += 1
+                asked[_question_of(said)] += 1
             elif result != "same":
                 talk.print(f"{seed}: {result}: {said}\n  {Form.drawn(seed)}", markup=False)
     lines = [
@@ -319,15 +319,15 @@ def main() -> None:
     talk.print("\n".join(lines))
 
 
-def _kind_of(said: str) -> str:
-    kinds = {
+def _question_of(said: str) -> str:
+    questions = {
         "two ways": "order of day and month, or decimal sign",
         "encoding": "encoding",
         "header": "header",
         "separator": "separator",
         "line ": "a line",
     }
-    return next((kind for words, kind in kinds.items() if words in said), said[-60:])
+    return next((file_type for words, file_type in questions.items() if words in said), said[-60:])
 
 
 if __name__ == "__main__":

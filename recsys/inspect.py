@@ -111,7 +111,7 @@ def _show_columns(shop: Shop) -> None:
     for column in shop.columns:
         table.add_row(
             escape(column.name),
-            _kind(column),
+            _content(column),
             f"{column.share_missing:.1%}" if column.share_missing else "",
             f"{column.n_distinct:,}",
             escape(", ".join(text[:24] for text in column.examples)),
@@ -124,14 +124,14 @@ def _show_columns(shop: Shop) -> None:
         talk.print(f"{role}: {why}", style="yellow", markup=False)
 
 
-def _kind(column: Column) -> str:
-    if column.kind == "number":
+def _content(column: Column) -> str:
+    if column.content == "number":
         sign = {",": ", decimal comma", "?": ", decimal sign open"}.get(column.decimal, "")
         return "whole numbers" if column.is_whole else f"numbers{sign}"
-    if column.kind == "time" and column.times is not None:
+    if column.content == "time" and column.times is not None:
         forms = ", ".join(column.times.formats)
         return "times" + (f" {forms}" if forms else "") + (" (open)" if column.times.question else "")
-    return {"text": "text", "clock": "clock", "empty": "nothing", "time": "times"}[column.kind]
+    return {"text": "text", "clock": "clock", "empty": "nothing", "time": "times"}[column.content]
 
 
 def _ask(shop: Shop) -> None:

@@ -60,7 +60,7 @@ class Told:
         return Recommendations(fold.user_index, item, np.zeros_like(item, dtype=np.float32))
 
 
-def told(monkeypatch: pytest.MonkeyPatch, found: Run, **n_right: int) -> choice.Choice:
+def told(monkeypatch: pytest.MonkeyPatch, found: Run, **n_right: int) -> choice.ChosenSystem:
     """Return the choice among systems of which each is right for so many customers."""
     log = found.open_data()
     split = make_split(log, found.config.split)

@@ -142,7 +142,7 @@ def test_day_and_clock_in_two_columns_are_one_time(shop: Path) -> None:
 def test_a_day_with_dots_is_no_clock(form: str) -> None:
     times = pl.DataFrame({"when": [f"{t:{form}}" for _, _, t, *_ in purchases()]})
     column = describe(times, "when")
-    assert column.kind == {"%d.%m.%y": "time", "%H.%M": "number"}.get(form, "clock")
+    assert column.content == {"%d.%m.%y": "time", "%H.%M": "number"}.get(form, "clock")
 
 
 def test_orders_lines_customers_and_products_are_joined(shop: Path) -> None:

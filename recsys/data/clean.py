@@ -21,7 +21,8 @@ from recsys.data.ids import ABSENT, UNKNOWN, ascending, occurring, ranks_in, tex
 from recsys.data.order import Events
 from recsys.data.planned_promotions import require_sold, usable_promotions
 from recsys.data.reading.layout import LINE
-from recsys.data.sources.base import MOST_LOST, Limit, RawTables
+from recsys.data.reading.limits import MOST_LOST, Limit
+from recsys.data.sources.base import RawTables
 from recsys.errors import DataError
 
 #: Rules that carry out what the configuration asks for: no fault of the data.

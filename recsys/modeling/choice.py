@@ -22,7 +22,7 @@ from recsys.storage import read_json, write_json
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenSystem:
     """The system that serves, and why."""
 
     system: str
@@ -34,7 +34,7 @@ class Choice:
     values: dict[str, float]  # of every system
 
 
-def choose_system(run: Run, log: Purchases) -> Choice:
+def choose_system(run: Run, log: Purchases) -> ChosenSystem:
     """Return which system serves the shop of a run, and write it to the run's report folder."""
     config = run.config
     fold = make_split(log, config.split).validation
@@ -50,7 +50,7 @@ def choose_system(run: Run, log: Purchases) -> Choice:
     apart = apart[np.isfinite(apart)]
     error = float(apart.std(ddof=1) / math.sqrt(len(apart))) if len(apart) > 1 else math.inf
     leads = best_rule == DECODER or float(apart.mean()) > error
-    choice = Choice(
+    choice = ChosenSystem(
         system=DECODER if leads else best_rule,
         best_rule=best_rule,
         metric=f"map@{k}",

@@ -9,7 +9,7 @@ import polars as pl
 from recsys.data.reading.times import TimeForms, find_forms, time_of
 from recsys.data.reading.values import decimal_of, is_missing, number_of
 
-Kind = Literal["time", "clock", "number", "text", "empty"]
+Content = Literal["time", "clock", "number", "text", "empty"]
 
 #: Share of the values that must be read as times, or numbers, for a column to be one of these.
 _MOST: Final = 0.98
@@ -24,7 +24,7 @@ class Column:
     """What a column of a table holds."""
 
     name: str
-    kind: Kind
+    content: Content
     examples: tuple[str, ...]
     share_missing: float
     n_distinct: int
@@ -45,7 +45,7 @@ class Column:
     @property
     def is_whole(self) -> bool:
         """Whether it may be a code or a count: text, or whole numbers alone."""
-        return self.kind == "text" or (self.kind == "number" and self.share_whole > _MOST)
+        return self.content == "text" or (self.content == "number" and self.share_whole > _MOST)
 
 
 def describe(frame: pl.DataFrame, name: str) -> Column:
@@ -63,19 +63,19 @@ def describe(frame: pl.DataFrame, name: str) -> Column:
         "n_rows": len(values),
     }
     if not n_present:
-        return Column(kind="empty", **known)
+        return Column(content="empty", **known)
     if values.dtype.is_temporal():
-        return Column(kind="time", times=TimeForms(()), share_times=1.0, **known)
+        return Column(content="time", times=TimeForms(()), share_times=1.0, **known)
     stats = _numbers(values.dtype, distinct)
     if stats is not None:
         forms, share = _times(distinct) if stats["share_whole"] > _MOST else (None, 0.0)
-        return Column(kind="time" if share > _MOST else "number", times=forms, share_times=share, **known, **stats)
+        return Column(content="time" if share > _MOST else "number", times=forms, share_times=share, **known, **stats)
     if distinct["text"].head(_SAMPLED).str.contains(_CLOCK).mean() > _MOST:  # type: ignore[operator]
-        return Column(kind="clock", **known)
+        return Column(content="clock", **known)
     forms, share = _times(distinct)
     if share > 0.5:  # most are times; the others are said to be none
-        return Column(kind="time", times=forms, share_times=share, **known)
-    return Column(kind="text", **known)
+        return Column(content="time", times=forms, share_times=share, **known)
+    return Column(content="text", **known)
 
 
 def _numbers(dtype: pl.DataType, distinct: pl.DataFrame) -> dict[str, Any] | None:

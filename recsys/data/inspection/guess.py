@@ -34,12 +34,12 @@ class Guess:
 
 def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
     """Return which column of ``frame`` has which role."""
-    left = {column.name: column for column in columns if column.kind != "empty"}
+    left = {column.name: column for column in columns if column.content != "empty"}
     guess = Guess()
     _take(guess, left, frame, "time")
     day = guess.roles.get("time")
     if day is not None:
-        clocks = [column.name for column in left.values() if column.kind == "clock"]
+        clocks = [column.name for column in left.values() if column.content == "clock"]
         if len(clocks) == 1 and _has_no_clock(frame, day):
             guess.clock = clocks[0]
             guess.reasons["time"] += f", with the clock in {clocks[0]}"
@@ -92,13 +92,13 @@ def _score(role: str, column: Column, frame: pl.DataFrame, guess: Guess) -> tupl
     strongest = [1 - place / 100 for place, word in enumerate(_WORDS[role]) if word in words or joined == word]
     named = max(strongest, default=0.0)
     if role == "time":
-        if column.kind != "time" or column.times is None:
+        if column.content != "time" or column.times is None:
             return 0, ""
         purchase = bool(words & {"purchase", "order", "invoice", "transaction", "sale"})
         score = 1 + named + 0.5 * purchase - 2 * bool(words & _OTHER_TIMES)
         score += column.share_times - column.share_missing + min(column.n_distinct, 1000) / 4000
         return score, f"its values are times ({column.examples[0]})"
-    is_right_kind = column.kind == "number" if role in ("price", "quantity") else column.is_whole
+    is_right_kind = column.content == "number" if role in ("price", "quantity") else column.is_whole
     if not named or not is_right_kind or words & set(_KNOWN["never"].get(role, ())):
         return 0, ""
     said, rows = f"{column.n_distinct:,} values", column.rows_a_value
@@ -144,15 +144,15 @@ def _attributes(guess: Guess, frame: pl.DataFrame, left: Mapping[str, Column]) -
     """Note which columns say something of the item, or of the customer: they hardly differ among its rows."""
     item, user = guess.roles.get("item_id"), guess.roles.get("user_id")
     for name, column in left.items():
-        if column.kind not in ("text", "number") or column.n_distinct < 2 or column.share_missing > 0.9:
+        if column.content not in ("text", "number") or column.n_distinct < 2 or column.share_missing > 0.9:
             continue
         if not may_be_attribute(name):
             continue
         varies = column.n_distinct > 1 and column.rows_a_value > 1.05
         of_item = follows(frame, item, name) if item and varies and item != name else 0.0
-        of_user = follows(frame, user, name) if user and varies and column.kind == "text" else 0.0
+        of_user = follows(frame, user, name) if user and varies and column.content == "text" else 0.0
         is_name = bool(words_of(name) & {"name", "description", "desc", "title"})
-        if column.kind == "text" and (of_item >= _FOLLOWS or (is_name and of_item > 0.7)) and of_item >= of_user:
+        if column.content == "text" and (of_item >= _FOLLOWS or (is_name and of_item > 0.7)) and of_item >= of_user:
             guess.item_attributes.append(name)
         elif of_user >= _FOLLOWS and column.n_distinct <= 1_000:
             guess.user_attributes.append(name)

@@ -101,7 +101,7 @@ def _drop_rules(shop: Shop, columns: dict[str, Column]) -> Iterable[tuple[dict[s
             rule = {"name": name, "column": column.name, "at_most": 0}
             yield rule, f"{column.share_not_positive * column.n_rows:,.0f} rows {said}"
     item = roles.get("item_id")
-    if item is not None and columns[item].kind == "text":
+    if item is not None and columns[item].content == "text":
         codes = frame[item].cast(pl.String).str.strip_chars()
         if codes.str.contains("^[0-9]{4}").mean() > 0.9:  # type: ignore[operator]
             fees = codes.filter(codes.str.contains(_FEES)).value_counts(sort=True)

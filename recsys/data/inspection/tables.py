@@ -132,7 +132,7 @@ def _note_attributes(shop: Shop, other: Table) -> bool:
     for role, place in (("item_id", "items"), ("user_id", "users")):
         key = shop.guess.roles.get(role)
         if key is not None and other.key({key}) is not None:
-            known = {column.name: column.kind for column in other.columns if may_be_attribute(column.name)}
+            known = {column.name: column.content for column in other.columns if may_be_attribute(column.name)}
             brings = tuple(name for name, kind in known.items() if name != key and kind in ("text", "number"))
             if brings and getattr(shop, place) is None:
                 setattr(shop, place, Joined(other.paths[0], key, brings))

@@ -11,7 +11,7 @@ from typing import Final
 
 import polars as pl
 
-from recsys.data.reading.values import kind_of
+from recsys.data.reading.values import content_of
 from recsys.errors import DataError
 
 #: Row numbers of the file, counted from 1 as an editor does; tables hold them beside their columns.
@@ -172,10 +172,10 @@ def is_header(fields: list[str], following: list[list[str]]) -> bool:
     votes = 0
     fields = fields[: min((len(row) for row in following), default=len(fields))]
     for place, field in enumerate(fields):
-        kinds = Counter(kind_of(row[place]) for row in following if row[place].strip())
-        usual = kinds.most_common(1)[0][0] if kinds else "text"
+        contents = Counter(content_of(row[place]) for row in following if row[place].strip())
+        usual = contents.most_common(1)[0][0] if contents else "text"
         if usual != "text":
-            votes += -1 if kind_of(field) == usual else 1
+            votes += -1 if content_of(field) == usual else 1
     if votes:
         return votes > 0
     filled = [field.strip() for field in fields if field.strip()]

@@ -15,9 +15,9 @@ from recsys import schema
 from recsys.data.reading.column_map import ColumnMap, DropRule
 from recsys.data.reading.files import FileForm, is_table, open_table
 from recsys.data.reading.layout import LINE
+from recsys.data.reading.limits import Limit
 from recsys.data.reading.times import TimeForms, find_forms, time_of
 from recsys.data.reading.values import NULL_WORDS, WHOLE, clean_text, decimal_of, is_missing, number_of
-from recsys.data.sources.base import Limit
 from recsys.errors import DataError, nearest
 
 _TRUE, _FALSE = ("true", "yes", "y", "t", "1"), ("false", "no", "n", "f", "0")

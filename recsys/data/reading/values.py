@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import narwhals as nw
 import polars as pl
 
-Kind = Literal["number", "date", "text"]
+Content = Literal["number", "date", "text"]
 
 #: Whole numbers written as decimals, as programs do that know no missing whole numbers.
 WHOLE: Final = r"^-?[0-9]+[.]0+$"
@@ -30,10 +30,10 @@ _DATE: Final = re.compile(
 )
 
 
-def kind_of(text: str) -> Kind:
+def content_of(text: str) -> Content:
     """Return whether a field holds a number, a date or other text.
 
-    >>> [kind_of(text) for text in ("1.234,50 €", "-2", "03/01/2024 10:15", "Jan 5, 2024", "apple", "85123A")]
+    >>> [content_of(text) for text in ("1.234,50 €", "-2", "03/01/2024 10:15", "Jan 5, 2024", "apple", "85123A")]
     ['number', 'number', 'date', 'date', 'text', 'text']
     """
     text = text.strip()

@@ -9,12 +9,11 @@ import narwhals as nw
 
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
+from recsys.data.reading.limits import Limit
 from recsys.errors import DataError, nearest
 
 #: Endings under which a table may lie in a raw folder, in the order in which they are tried.
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".zip")
-#: Share of rows that may be lost for reasons that nobody stated.
-MOST_LOST = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,20 +29,6 @@ class Rule:
     drops: bool = True  # False: the rows were mended and stay
     is_stated: bool = False  # by the column map: shown even where it fits no row
     table: Literal["events", "items", "users"] = "events"  # only rules over events may drop
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What must not befall more than a few rows (:data:`MOST_LOST`): else the file is read in a wrong way.
-
-    ``name`` is what the report counts the rows under, ``rows`` which they are, null counting as False, and ``shown``
-    the column of which examples are shown. ``advice`` is what to write, found out when it is needed.
-    """
-
-    name: str
-    rows: nw.Expr
-    shown: str
-    advice: Callable[[], str]
 
 
 @dataclass(frozen=True)
