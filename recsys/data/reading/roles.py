@@ -245,7 +245,9 @@ class RoleReader:
 def _joined_by_text(frame: pl.LazyFrame, column: str, made: list[pl.Expr]) -> pl.LazyFrame:
     """Return ``frame`` with what is ``made`` of the text in ``column``, computed once for each distinct text."""
     distinct = frame.select(pl.col(column).unique()).collect(engine="streaming")
-    return frame.join(distinct.with_columns(made).lazy(), on=column, how="left", nulls_equal=True)
+    return frame.join(
+        distinct.with_columns(made).lazy(), on=column, how="left", nulls_equal=True, maintain_order="left"
+    )
 
 
 def require_column(
