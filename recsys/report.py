@@ -88,8 +88,7 @@ def _why(run: Run, log: Purchases) -> Why | None:
 
     def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:
         rows = np.searchsorted(fold.user_index, user_index)
-        reasons: list[list[str]] = sentences.say_reasons(decoder, fold.histories(log).of(rows), item)
-        return reasons
+        return sentences.say_reasons(decoder, fold.histories(log).of(rows), item)
 
     return why
 

@@ -64,5 +64,4 @@ def bought_before(data: Purchases, fold: Fold) -> np.ndarray:
     row, position = event_positions(data.offsets[fold.user_index], fold.history_end[fold.user_index])
     span = data.n_items + 1
     row_of_target = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
-    before: np.ndarray = np.isin(row_of_target * span + fold.target_item, row * span + data.item[position])
-    return before
+    return np.isin(row_of_target * span + fold.target_item, row * span + data.item[position])

@@ -49,5 +49,4 @@ def untrained_text_vectors(config: Config, log: Purchases, rows: np.ndarray, adv
         torch.manual_seed(config.seed)
         model = TextTransformer(config.text_model, texts.vocabulary_size)
     used, place = np.unique(text_of_item[rows], return_inverse=True)
-    vectors: np.ndarray = text_vectors(model, texts.take(used), advance)[place]
-    return vectors
+    return text_vectors(model, texts.take(used), advance)[place]

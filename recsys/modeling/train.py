@@ -97,8 +97,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
         module = build.build_module(config, log)  # before the folder is touched: what does not fit is refused here
         with nullcontext() if resume else checkpoints.instead_of(folder):
             options = {"resume": resume, "callbacks": [build.TrainingBar()], "command": _command()}
-            info: dict[str, Any] = loop.fit(config, log, module, folder, **options)
-            return info
+            return loop.fit(config, log, module, folder, **options)
 
 
 def _command() -> str:

@@ -28,8 +28,7 @@ def category_rarity(bought_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarr
     weight_V[0] = 0
     of_category = np.bincount(categories_VC.ravel(), np.repeat(weight_V, categories_VC.shape[1])).astype(np.float64)
     of_category[:1] = 0
-    rarity: np.ndarray = np.divide(weight_V.sum(), of_category, out=np.zeros_like(of_category), where=of_category > 0)
-    return rarity
+    return np.divide(weight_V.sum(), of_category, out=np.zeros_like(of_category), where=of_category > 0)
 
 
 def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarray:

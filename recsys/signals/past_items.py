@@ -45,8 +45,7 @@ class PastItems:
 
     def named(self, name: str) -> np.ndarray:
         """Return the feature ``name`` (P,) float64."""
-        one: np.ndarray = self.features[:, PAST_FEATURES.index(name)].astype(np.float64)
-        return one
+        return self.features[:, PAST_FEATURES.index(name)].astype(np.float64)
 
 
 def past_items(

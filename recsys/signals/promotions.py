@@ -63,8 +63,7 @@ class Promotions:
 
     def widest(self, day: int) -> np.ndarray:
         """Return in what share of places each item is promoted (V, K) float32 on its best day of the week to come."""
-        most: np.ndarray = np.max([self._shares_on(one) for one in range(day, day + DAYS)], axis=0)
-        return most
+        return np.max([self._shares_on(one) for one in range(day, day + DAYS)], axis=0)
 
     @cached_property
     def _longest_days(self) -> int:

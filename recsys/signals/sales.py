@@ -76,8 +76,7 @@ def against_average(sold: np.ndarray) -> np.ndarray:
 
     So neither a busy week nor a log that has only begun moves all items at once.
     """
-    more: np.ndarray = np.log1p(sold) - np.log1p(sold[1:].sum() / max(len(sold) - 1, 1))
-    return more
+    return np.log1p(sold) - np.log1p(sold[1:].sum() / max(len(sold) - 1, 1))
 
 
 def is_sale(log: Purchases) -> np.ndarray:

@@ -58,8 +58,7 @@ class PointwiseAttention(nn.Module):
             mixed = self.mix(q, k, v)
         else:
             mixed = self._in_blocks(q, k, v, self.window)
-        out: Tensor = self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * projected[..., :width])
-        return out
+        return self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * projected[..., :width])
 
     def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None = None) -> Tensor:
         """Return (B, H, T, d), the sum of the values by their weights.
@@ -110,8 +109,7 @@ class GatedBlock(nn.Module):
         """Return (B, T, D); with ``memory``, the positions go on from those that it holds."""
         x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), memory))
         h_BTD = self.norm_mlp(x_BTD)
-        out: Tensor = x_BTD + self.dropout(self.gate_mlp(h_BTD).sigmoid() * self.mlp(h_BTD))
-        return out
+        return x_BTD + self.dropout(self.gate_mlp(h_BTD).sigmoid() * self.mlp(h_BTD))
 
 
 class KeyValueCache:

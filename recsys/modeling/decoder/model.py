@@ -184,8 +184,7 @@ class PurchaseModel(nn.Module):
 
     def states(self, sequences: SequenceTensors) -> Tensor:
         """Return the decoder's state (B, T, D) after each event."""
-        states_BTD: Tensor = self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
-        return states_BTD
+        return self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
 
     def query(self, states_BTD: Tensor | None, queries: QueryTensors) -> Tensor | None:
         """Return the query vector (Q, D) of each query; None without a transformer."""

@@ -98,8 +98,7 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
             "`recsys dataset embeddings --force` for these data, or name others with --set text.embeddings=FOLDER"
         )
     rows = table["row"].to_numpy()[place.to_numpy()]
-    result: np.ndarray = vectors[np.concatenate([[0], rows, [1, 2]])]
-    return result
+    return vectors[np.concatenate([[0], rows, [1, 2]])]
 
 
 def write_embeddings(config: Config, *, force: bool = False, advance: Advance = unheard) -> dict[str, Any]:

@@ -44,8 +44,7 @@ class PositionalEncoding(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return ``x_BTD`` with its positions, after dropout."""
-        encoded: Tensor = self.dropout(x_BTD + self.encoding_TD[: x_BTD.shape[1]])
-        return encoded
+        return self.dropout(x_BTD + self.encoding_TD[: x_BTD.shape[1]])
 
 
 class TextTransformer(nn.Module):
@@ -106,8 +105,7 @@ def run_text_vectors(
         if rows is None:
             with replacing(kept) as aside:
                 write_vectors(vectors, aside, digest.hexdigest())
-    result: np.ndarray = vectors[wanted]
-    return result
+    return vectors[wanted]
 
 
 def text_vectors(model: TextTransformer, texts: Texts, advance: Advance = unheard) -> np.ndarray:

@@ -62,8 +62,7 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
         raise DataError("the item vectors hold values that are not finite; train the run again with --force")
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    result: np.ndarray = (centred / np.where(length > 0, length, 1)).astype(np.float32)
-    return result
+    return (centred / np.where(length > 0, length, 1)).astype(np.float32)
 
 
 def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: None) -> Layout:
@@ -115,8 +114,7 @@ def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
     if points.shape[1] <= _COMPONENTS:
         return points
     n_components = min(_COMPONENTS, len(points))
-    reduced: np.ndarray = PCA(n_components, random_state=seed).fit_transform(points)
-    return reduced
+    return PCA(n_components, random_state=seed).fit_transform(points)
 
 
 def kept_layout(

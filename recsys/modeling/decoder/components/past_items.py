@@ -46,8 +46,7 @@ class PastItemComponent(Component):
         context_PC = None
         if self.net.context is not None and query_QD is not None:
             context_PC = self.net.context(query_QD)[queries.past_query_P]
-        logit_P: Tensor = self.net(self.rows(queries, item_features_PF), context_PC)
-        return logit_P
+        return self.net(self.rows(queries, item_features_PF), context_PC)
 
     def promotion_contribution(self, queries: QueryTensors, query_QD: Tensor | None) -> Tensor:
         """Return what each logit (P,) owes to promotions planned for the week asked."""

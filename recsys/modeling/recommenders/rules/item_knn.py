@@ -117,8 +117,7 @@ def _cosine_weights(held: csr_matrix) -> csr_matrix:
 def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
     """Return the ``n_neighbours`` largest products of each column with all columns, itself included."""
     nearest = all_pairs_knn(weighted.astype(np.float64), n_neighbours, show_progress=False, num_threads=N_THREADS)
-    similarity: csr_matrix = nearest.tocsr().astype(np.float32)
-    return similarity
+    return nearest.tocsr().astype(np.float32)
 
 
 SYSTEMS: Final = {"covisitation": _covisitation, "item_knn": _item_knn}
