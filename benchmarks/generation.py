@@ -24,7 +24,7 @@ from recsys.modeling.generation.generate import SamplingConfig, continue_histori
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
 from recsys.modeling.original.recommender import OriginalRecommender
-from recsys.modeling.recommenders.candidates import all_items
+from recsys.modeling.recommenders.base import all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.signals.snapshot import Snapshots
 from recsys.storage import code_version

@@ -35,8 +35,14 @@ from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at, known_items, require_enough
+from recsys.modeling.recommenders.base import (
+    Candidates,
+    Recommendations,
+    all_items,
+    candidates_at,
+    known_items,
+    require_enough,
+)
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.rule_system import RuleSystem
 from recsys.runs import HISTORIES_FOLDER, INFO_FILE, SNAPSHOT_FOLDER, Run, config_in

@@ -16,7 +16,7 @@ from recsys.evaluation.splits import window_fold
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.losses import WindowLoss
 from recsys.modeling.decoder.scores import DayScores, PairScores
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.calibration import _Chunk, fit_temperatures, fold_in, n_temperatures, temperature_names
 from recsys.modeling.training.validation import Validation

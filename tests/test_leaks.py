@@ -24,10 +24,9 @@ from recsys.evaluation.splits import make_split, window_fold
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.explain.reasons import explain
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at
+from recsys.modeling.recommenders.base import Candidates, Recommendations, all_items, candidates_at
 from recsys.modeling.recommenders.decoder import DecoderRecommender
-from recsys.modeling.recommenders.registry import BASELINES, fit_baseline
+from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.training.module import PurchaseModule
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.past_items import past_items
@@ -203,7 +202,7 @@ def test_what_is_read_of_a_history_at_a_day_is_the_same(versions):
         for name, value in vars(one).items():
             assert np.array_equal(value, getattr(other, name)), name
     queries = read[0][1]
-    assert min(len(queries.past_query), len(queries.category_query), len(queries.co_purchase_query)) > N_USERS
+    assert min(len(queries.past.query), len(queries.categories.query), len(queries.co_purchases.query)) > N_USERS
 
 
 def test_codes_and_groups_of_items_come_from_the_item_table_alone(versions):
@@ -229,7 +228,7 @@ def lists_of(data: Purchases, system: str, model: PurchaseModel, **options: bool
     if system == "decoder":
         return DecoderRecommender(model, Snapshots(data)).recommend(histories, 8, candidates)
     validation = make_split(data, CONFIG.split).validation
-    return fit_baseline(system, histories, CONFIG, validation).recommend(histories, 8, candidates)
+    return BASELINES[system](histories, CONFIG, validation).recommend(histories, 8, candidates)
 
 
 @pytest.mark.parametrize("system", ["decoder", *BASELINES])
@@ -376,7 +375,8 @@ def test_a_basket_that_stands_there_twice_is_bought_twice_and_a_target_once(work
             assert np.array_equal(getattr(folds[0], name), getattr(fold, name))
     pasts = [
         past_items(
-            {day + 1: Snapshots(data).at(day + 1)},
+            {day + 1: Snapshots(data).at(day + 1).hazards},
+            Snapshots(data).codes.groups,
             data,
             user,
             data.ends_before(day + 1)[user],

@@ -82,7 +82,6 @@ class TrainingBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what stands beside the bar."""
         shown = {"train_loss_step": "loss", "val_map@12": "MAP@12"}
         shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
         metrics = trainer.callback_metrics

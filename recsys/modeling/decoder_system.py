@@ -114,7 +114,6 @@ class DecoderSystem:
     def generate(
         self, histories: Histories, n: int, sampling: SamplingConfig, allowed: np.ndarray, seed: int
     ) -> Continuations:
-        """Return how ``histories`` may go on, ``n`` items each."""
         return continue_histories(self.decoder, histories, n, sampling, allowed, seed=seed)
 
 

@@ -17,7 +17,7 @@ from recsys.errors import UsageError
 from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import continuation_rows
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.candidates import candidates_at
+from recsys.modeling.recommenders.base import candidates_at
 from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, load_continued
 from recsys.reports.shell import REPORT_FILE, fill
 from recsys.runs import Run, find_run
@@ -99,7 +99,7 @@ def generate(
     for path in (table, settings, page):
         require_absent(path, force=force)
     data = found.open_data()
-    decoder = import_module("recsys.modeling.families").load_decoder(found, data)
+    decoder = import_module("recsys.modeling.lists").load_decoder(found, data)
     fold, _ = histories_to_continue(data, found.config.split)
     drawn = np.random.default_rng(seed).permutation(len(fold.user_index))[:n_customers]
     histories = fold.histories(data).of(np.sort(drawn))

@@ -8,7 +8,7 @@ from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.families import TITLES, load_decoder
+from recsys.modeling.lists import TITLES, load_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.text_transformer import TextTransformer, run_text_vectors, text_vectors
 from recsys.modeling.original.texts import tokenised_items

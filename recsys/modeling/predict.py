@@ -24,7 +24,7 @@ from recsys.errors import ConfigError, UsageError
 from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.candidates import Candidates, candidates_at, read_item_list, require_enough
+from recsys.modeling.recommenders.base import Candidates, candidates_at, read_item_list, require_enough
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
@@ -92,7 +92,7 @@ def main(
     predict = chosen.config.predict.model_copy(update=changes)
     config = chosen.config.model_copy(update={"predict": predict})
     if reasons and (system != DECODER or config.family != "decoder"):
-        titles = import_module("recsys.modeling.families").TITLES
+        titles = import_module("recsys.modeling.lists").TITLES
         named = system if system != DECODER else f"{chosen.name}, {titles[config.family]}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"

@@ -96,7 +96,6 @@ class PurchaseModel(nn.Module):
 
     @property
     def past_items(self) -> PastItemComponent | None:
-        """The component that scores past items, if there is one."""
         return self.component(PastItemComponent)
 
     @property
@@ -183,7 +182,6 @@ class PurchaseModel(nn.Module):
         return x_BTD
 
     def states(self, sequences: SequenceTensors) -> Tensor:
-        """Return the decoder's state (B, T, D) after each event."""
         return self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
 
     def query(self, states_BTD: Tensor | None, queries: QueryTensors) -> Tensor | None:

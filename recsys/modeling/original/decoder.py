@@ -93,11 +93,9 @@ class Transformer(nn.Module):
         return x_BTD
 
     def token_vectors(self, token_BT: Tensor) -> Tensor:
-        """Return the vector (B, T, D) of each token."""
         return self.embedding(token_BT) if self.learned_vectors else self.vectors[token_BT]
 
     def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
-        """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
         n_heads, weight = self.num_heads, self.fc_out.weight
         return KeyValueCache(len(self.blocks), n_rows, n_heads, weight.shape[1] // n_heads, n_slots, weight)
 

@@ -29,6 +29,7 @@ _CHUNK_PLACES = 256
 class EpochModule(pl.LightningModule):
     """Learns from ``batches`` and is validated on ``held_out``; a resumed run equals an uninterrupted one."""
 
+    validation_metric: str | None
     validation_mode: Literal["min", "max"] = "min"
 
     def __init__(self, config: Config, model: nn.Module, batches: EpochBatches, held_out: EpochBatches) -> None:
@@ -36,15 +37,12 @@ class EpochModule(pl.LightningModule):
         self.config, self.model, self.batches, self.held_out = config, model, batches, held_out
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``."""
         return {name.removeprefix("model."): value for name, value in state.items()}
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training batches, already assembled."""
         return self._loader(self.batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation batches, already assembled, with the same queries every epoch."""
         return self._loader(self.held_out)
 
     def _loader(self, batches: EpochBatches) -> DataLoader[Any]:
@@ -52,7 +50,6 @@ class EpochModule(pl.LightningModule):
         return DataLoader(batches, batch_size=None)
 
     def on_train_epoch_start(self) -> None:
-        """Fix the order of the epoch by seed and epoch."""
         self.batches.epoch = self.current_epoch
 
     def on_train_batch_start(self, *_: object) -> None:
@@ -82,11 +79,9 @@ class OriginalModule(EpochModule):
     log_every_n_steps = 1
 
     def training_step(self, batch: OriginalBatch) -> Tensor:
-        """Return the cross-entropy of the next token."""
         return self._measured("train", batch)
 
     def validation_step(self, batch: OriginalBatch) -> None:
-        """Log loss and entropy of held-out customers."""
         self._measured("val", batch)
 
     def _measured(self, part: str, batch: OriginalBatch) -> Tensor:
@@ -98,7 +93,6 @@ class OriginalModule(EpochModule):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam, with decoupled weight decay where asked."""
         training = self.config.training
         learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=training.lr, weight_decay=training.weight_decay)
@@ -126,7 +120,6 @@ class TextModule(EpochModule):
     log_every_n_steps = 10
 
     def training_step(self, batch: TextBatch) -> Tensor:
-        """Return the smoothed cross-entropy of what the batch asks."""
         states_MD, head = self.model.states_at(batch), self.model.output_layer
         loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=_LABEL_SMOOTHING)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))

@@ -43,7 +43,6 @@ class PositionalEncoding(nn.Module):
         self.register_buffer("encoding_TD", encoding_TD / math.sqrt(d_model), persistent=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Return ``x_BTD`` with its positions, after dropout."""
         return self.dropout(x_BTD + self.encoding_TD[: x_BTD.shape[1]])
 
 

@@ -122,7 +122,6 @@ class _Chunk:
 
     @classmethod
     def from_users(cls, decoder: DecoderRecommender, histories: Histories, fold: Fold) -> Self:
-        """Ask for the users of ``fold``."""
         model = decoder.model
         reading = decoder.read(histories)
         queries, device = reading.queries, model.item_bias.device
@@ -229,7 +228,6 @@ class _Block:
 
     @property
     def n_rows(self) -> int:
-        """Number of queries."""
         return int(self.rows.stop - self.rows.start)
 
 

@@ -33,21 +33,10 @@ _GRADIENT_CLIP: Final = 1.0
 class TrainableModule(Protocol):
     """A LightningModule of one of the families of runs, as the loop here needs it."""
 
-    @property
-    def validation_metric(self) -> str | None:
-        """Name of the logged value by which epochs are chosen; None where nothing is held out."""
-
-    @property
-    def validation_mode(self) -> Literal["min", "max"]:
-        """Whether lower or higher is better."""
-
-    @property
-    def log_every_n_steps(self) -> int:
-        """Steps between two logged ones."""
-
-    @property
-    def batches(self) -> Any:  # noqa: ANN401 - of any family
-        """What is learned from: ``n_events`` events, or tokens, an epoch."""
+    validation_metric: str | None  # the logged value by which epochs are chosen; None where nothing is held out
+    validation_mode: Literal["min", "max"]
+    log_every_n_steps: int
+    batches: Any  # what is learned from: ``n_events`` events, or tokens, an epoch
 
     def weights(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return what a run keeps of the module's ``state``."""

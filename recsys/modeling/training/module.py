@@ -71,12 +71,10 @@ class PurchaseModule(pl.LightningModule):
         }
 
     def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
-        """Return the training batches, already assembled."""
         self.batches.rank, self.batches.world_size = self.trainer.global_rank, self.trainer.world_size
         return torch.utils.data.DataLoader(self.batches, batch_size=None)
 
     def on_train_epoch_start(self) -> None:
-        """Fix the order of the epoch by seed and epoch."""
         self.batches.epoch = self.current_epoch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

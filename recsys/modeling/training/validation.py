@@ -10,7 +10,7 @@ from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.segments import bought_before
 from recsys.evaluation.splits import Fold
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.calibration import fit_temperatures, fold_in
 from recsys.signals.snapshot import Snapshots

@@ -27,11 +27,9 @@ class SalesComponent(Component):
         self.net = RuleAndNetwork(names, {"sold_7": 1.0}, (16,))
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
-        """Scale the inputs."""
         self.net.scale.fit(item_rows_NF[:, self.columns])
 
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> DayScores:
-        """Return a score of every item on each day."""
         return DayScores(torch.stack([self.of_table(table) for table in queries.item_features]), queries.day_place_Q)
 
     def of_table(self, features_VF: Tensor) -> Tensor:
@@ -49,7 +47,6 @@ class SalesComponent(Component):
 
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``."""
         super().scale_(factor)
         if self.of_categories is not None:
             self.of_categories.mul_(factor)

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.base import Candidates
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs, top_k
@@ -41,7 +41,6 @@ class Neighbours(PersonalRecommender):
     max_events = 50_000
 
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
-        """Return every item that is similar to one of the user's."""
         row, position = histories.events()
         item = histories.log.item[position]
         age_days = np.maximum(histories.day - histories.log.day[position], 0)

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, require_enough
+from recsys.modeling.recommenders.base import Candidates, Recommendations, require_enough
 from recsys.modeling.recommenders.scored_pairs import user_chunks
 from recsys.signals.sales import is_sale
 
