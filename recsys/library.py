@@ -35,14 +35,8 @@ from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.recommenders.base import (
-    Candidates,
-    Recommendations,
-    all_items,
-    candidates_at,
-    known_items,
-    require_enough,
-)
+from recsys.modeling.generation import SamplingConfig
+from recsys.modeling.recommenders.base import Candidates, Recommendations, all_items, candidates_at, known_items
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.rule_system import RuleSystem
 from recsys.runs import HISTORIES_FOLDER, INFO_FILE, SNAPSHOT_FOLDER, Run, config_in
@@ -310,7 +304,7 @@ class Model:
         n, seed = _whole("n", n), _whole("seed", seed, least=0)
         generate = self._able("generate", "continue histories")
         histories = self._histories(user, None, date)
-        sampling = import_module("recsys.modeling.generation.generate").SamplingConfig(method=method, no_repeat=True)
+        sampling = SamplingConfig(method=method, no_repeat=True)
         continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
         columns = self._columns(histories, continued.item)
         named = {USER_ID: columns[USER_ID], PLACE: columns[RANK], ITEM_ID: columns[ITEM_ID]}
@@ -404,7 +398,6 @@ class Model:
         window = settings.sold_within_days if self.log.n_users else None
         allowed = candidates_at(self.log, histories.day, window, only=only, blocked=blocked)
         chosen = Candidates(allowed, settings.exclude_seen if exclude_seen is None else exclude_seen)
-        require_enough(chosen, k)
         return self.system.at(histories.day).recommend(histories, k, chosen)
 
     def _columns(self, histories: Histories, item: np.ndarray) -> dict[str, Any]:

@@ -80,9 +80,7 @@ class Backtest:
     def from_config(cls, config: Config, weeks: int, *, force: bool = False) -> "Backtest":
         """Return the last ``weeks`` windows of the data of ``config``, which are prepared where they are not.
 
-        Raises:
-            ConfigError: the configuration has no common date, or fits a model that is not asked at one.
-            DataError: the data are too short, or cannot be prepared.
+        ConfigError: it has no common date, or fits a model that is not asked at one. DataError: the data are too short.
         """
         if config.split.protocol != "weekly":
             raise ConfigError(f"split.protocol is {config.split.protocol}; a backtest asks at dates: set it to weekly")
@@ -98,11 +96,6 @@ class Backtest:
         except DataError as error:
             raise DataError(str(error).replace("split.n_folds", "--weeks")) from error
         return cls(config, log, tests, force)
-
-    @property
-    def whole(self) -> Run:
-        """What stands for all its runs where its numbers are described."""
-        return Run(MODELS_DIR / self.config.name, self.config, {})
 
     def train_day(self, fold: Fold, weeks_before: int) -> int:
         """Return the first day of the window held out by the weights of ``weeks_before`` windows before a fold."""
@@ -141,7 +134,8 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
         scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
         learned_before = day_date(plan.learned_before(train_day)).isoformat()
         models += [(run_of_weeks.name, learned_before)] * len(served)
-    protocol = protocol_of(plan.whole, log, folds, scored)
+    whole = Run(MODELS_DIR / plan.config.name, plan.config, {})  # stands for all of them
+    protocol = protocol_of(whole, log, folds, scored)
     scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
     described = zip(scores["folds"], models, strict=True)
     scores["folds"] = [{**fold, "run": name, "learned_before": day} for fold, (name, day) in described]
@@ -151,8 +145,7 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
 def trained(plan: Backtest, train_day: int) -> Run:
     """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand.
 
-    Raises:
-        RunError: one stands that was made with other settings, or from other data.
+    A RunError says that one stands that was made with other settings, or from other data.
     """
     if train_day in plan.made:
         return plan.made[train_day]

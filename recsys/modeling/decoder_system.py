@@ -21,7 +21,8 @@ from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
-from recsys.modeling.generation.generate import Continuations, SamplingConfig, continue_histories
+from recsys.modeling.generation import SamplingConfig
+from recsys.modeling.generation.generate import Continuations, continue_histories
 from recsys.modeling.lists import with_cold_start
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder

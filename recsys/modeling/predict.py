@@ -139,10 +139,6 @@ def predict_everybody(
 
     ``config`` is the run's, changed as asked. ``day`` is the one after the data if None. ``limits`` are files of the
     items that may be recommended, and of those that never are.
-
-    Raises:
-        DataError: a list of items cannot be used, or leaves too few items for a customer.
-        UsageError: nothing was bought before ``day``.
     """
     log = chosen.open_data()
     day = log.last_day + 1 if day is None else day

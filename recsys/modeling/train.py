@@ -63,11 +63,8 @@ def main(
 def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:
     """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds.
 
-    Raises:
-        ConfigError: a component or a baseline does not exist, or a setting does not fit the data.
-        DataError: the data are not prepared or too short for the split.
-        OutputExistsError: the run exists and neither ``force`` nor ``resume`` is given.
-        RunError: ``resume`` without anything to go on from, or with another configuration.
+    An OutputExistsError says that the run exists and neither ``force`` nor ``resume`` is given; a RunError that there
+    is nothing to ``resume``, or of another configuration.
     """
     for name in config.baselines.systems:
         require_baseline(name)  # only later commands run it, but training may take long

@@ -70,12 +70,7 @@ Why = Callable[[Fold, np.ndarray, np.ndarray], list[list[str]]]
 
 
 def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = None) -> Gallery:
-    """Return twenty customers of the last held-out window with the decoder's lists, and what ``why`` says of these.
-
-    Raises:
-        RunError: there is no held-out window, or the decoder's lists for it were not written.
-        DataError: the lists are of other items or customers than the data.
-    """
+    """Return twenty customers of the last held-out window with the decoder's lists, and what ``why`` says of these."""
     if not split.tests:
         raise RunError(f"{run.folder} holds out nothing (split.n_folds is 0), so there is nothing to report")
     fold = split.tests[-1]

@@ -5,7 +5,7 @@ Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,20 +13,10 @@ from torch import Tensor, nn
 
 from recsys.data.purchases import Histories
 from recsys.errors import UsageError
+from recsys.modeling.generation import SamplingConfig
 
 #: item_index of padding: no item, so in logits and in what is generated it means that nothing follows.
 END = 0
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How an item is chosen."""
-
-    method: Literal["greedy", "sample"] = "sample"  # the likeliest item, or a draw
-    temperature: float = 1.0  # above 0: logits are divided by it before a draw
-    top_k: int | None = None  # draw among this many of the likeliest only
-    top_p: float | None = None  # only among the likeliest that add up to this, the one that reaches it included
-    no_repeat: bool = False  # an item is not generated twice for a user
 
 
 @dataclass(frozen=True)

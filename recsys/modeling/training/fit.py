@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -26,8 +26,6 @@ from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, LOG_FILE, WEI
 from recsys.storage import code_version, replacing, write_json, write_text
 
 _TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
-#: Largest norm of the gradient: the usual 1, which cuts the jumps of the first steps.
-_GRADIENT_CLIP: Final = 1.0
 
 
 class TrainableModule(Protocol):
@@ -54,10 +52,8 @@ def fit(
 ) -> dict[str, Any]:
     """Fit ``module`` to ``log`` and write its run to ``folder``, which may exist; return what ``run.json`` holds.
 
-    With ``resume`` it goes on from the last finished epoch there. ``command`` is what was typed, for the records.
-
-    Raises:
-        RunError: the training was interrupted.
+    With ``resume`` it goes on from the last finished epoch there. ``command`` is what was typed, for the records. A
+    RunError says that the training was interrupted.
     """
     lightning = cast("pl.LightningModule", module)
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +161,7 @@ def _trainer(
         accelerator=training.accelerator,
         devices=training.devices,
         max_epochs=training.epochs,
-        gradient_clip_val=_GRADIENT_CLIP,
+        gradient_clip_val=1.0,  # the usual norm: it cuts the jumps of the first steps
         callbacks=[*own, *callbacks],
         plugins=plugins,
         logger=[csv_log, TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False)],

@@ -8,7 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.config import Config
 from recsys.data.purchases import event_positions
@@ -17,7 +17,7 @@ from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.losses import WindowLoss, full_softmax_loss, ranking_loss, sampled_softmax_loss
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.training.batches import Batch, TrainingBatches
-from recsys.modeling.training.calibration import fold_in, n_temperatures
+from recsys.modeling.training.calibration import fold_in, temperature_names
 from recsys.modeling.training.negatives import MixedSampler, QueryPositives
 from recsys.modeling.training.validation import Validation
 
@@ -38,22 +38,18 @@ class PurchaseModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.model, self.batches = config, model, batches
-        self.validation = None
+        self.validation, n_users = None, 0
         if validation_fold is None:
             self.validation_metric = None
         else:
             self.validation = Validation(config, batches.snapshots, batches.user_codes, validation_fold)
-        n_users = 0 if validation_fold is None else len(validation_fold.user_index)
+            n_users = len(validation_fold.user_index)
         # Temperatures of the last validation, and of the one before any training; training does not read them.
-        self.register_buffer("temperatures", torch.zeros(n_temperatures(model)))
-        self.temperatures: Tensor
-        self.register_buffer("untrained_temperatures", torch.zeros(n_temperatures(model)))
-        self.untrained_temperatures: Tensor
+        self.temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
+        self.untrained_temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
         # Average precision of each validation user before any training; NaN: not known, or not validated on.
-        self.register_buffer("untrained_Q", torch.full((n_users,), torch.nan))
-        self.untrained_Q: Tensor
-        self.register_buffer("gain_is_sure", torch.tensor(True))
-        self.gain_is_sure: Tensor
+        self.untrained_Q = nn.Buffer(torch.full((n_users,), torch.nan))
+        self.gain_is_sure = nn.Buffer(torch.tensor(True))
         log, end = batches.log, batches.split.train_end
         learned = log.item[event_positions(log.offsets[:-1], end)[1]]
         counts_V = torch.from_numpy(np.bincount(learned, minlength=log.n_items + 1))
@@ -204,9 +200,8 @@ class PurchaseModule(pl.LightningModule):
         temperatures = state["temperatures"]
         if not bool(state["gain_is_sure"]):
             temperatures = torch.lerp(state["untrained_temperatures"], temperatures, 0.5)
-            own |= {
-                name: torch.lerp(weight.to(own[name].device), own[name], 0.5) for name, weight in self.untrained.items()
-            }
+            for name, weight in self.untrained.items():
+                own[name] = torch.lerp(weight.to(own[name].device), own[name], 0.5)
         return fold_in(self.model, temperatures, own).state_dict()
 
     def value_of(self, weights: dict[str, Tensor]) -> float:
