@@ -118,10 +118,7 @@ def fit(
 
 
 def load(folder: str | Path) -> "Model":
-    """Open a model that was saved to ``folder``, or a run of ``recsys train``.
-
-    A RunError says that there is none, or that it is damaged; a DataError that its histories are gone.
-    """
+    """Open a model that was saved to ``folder``, or a run of ``recsys train``; a RunError where there is none."""
     _require(folder=folder)
     folder = Path(folder)
     if not (folder / INFO_FILE).is_file():
@@ -257,10 +254,7 @@ class Model:
         return self.log.style.to_native(columns)
 
     def similar_items(self, item: Ids, k: int = 10) -> Frame:
-        """Return the ``k`` items most like ``item`` by the decoder's item vectors: the item, ``rank`` and ``score``.
-
-        UsageError: the system knows no likeness of items.
-        """
+        """Return the ``k`` items most like ``item``, ``rank`` and ``score``; UsageError where they have no vectors."""
         index = int(known_items(id_texts([item], "the item"), self.log, "similar_items")[0])
         score_V = self._able("similar", "say which items are alike")(index)
         score_V[[0, index]] = -np.inf
@@ -295,10 +289,7 @@ class Model:
         seed: int = 42,
         method: Literal["sample", "greedy"] = "sample",
     ) -> Frame:
-        """Return how the user's history may go on: the user, ``place`` from 1, the item, ``log_probability``.
-
-        UsageError: the system continues no histories, or ``n`` items do not fit.
-        """
+        """Return how a user's history may go on: user, ``place`` from 1, item and ``log_probability``."""
         if method not in ("sample", "greedy"):
             raise UsageError(f"method is {method!r}; expected sample or greedy")
         n, seed = _whole("n", n), _whole("seed", seed, least=0)

@@ -78,10 +78,7 @@ class Backtest:
 
     @classmethod
     def from_config(cls, config: Config, weeks: int, *, force: bool = False) -> "Backtest":
-        """Return the last ``weeks`` windows of the data of ``config``, which are prepared where they are not.
-
-        ConfigError: it has no common date, or fits a model that is not asked at one. DataError: the data are too short.
-        """
+        """Return the last ``weeks`` windows of the data of ``config``, which are prepared where they are not."""
         if config.split.protocol != "weekly":
             raise ConfigError(f"split.protocol is {config.split.protocol}; a backtest asks at dates: set it to weekly")
         if config.family == "text":
@@ -118,10 +115,7 @@ class Backtest:
 
 
 def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
-    """Return what ``metrics.json`` would hold if each week had been asked of weights trained for it and its followers.
-
-    One training serves ``retrain_every`` weeks; all of them if None.
-    """
+    """Return what ``metrics.json`` would hold, one training for each ``retrain_every`` weeks, or for all of them."""
     log, folds, every = plan.log, plan.folds, retrain_every or len(plan.folds)
     systems = in_report_order(systems_of(plan.config, log))
     scored: list[FoldLists] = []
@@ -143,10 +137,7 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
 
 
 def trained(plan: Backtest, train_day: int) -> Run:
-    """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand.
-
-    A RunError says that one stands that was made with other settings, or from other data.
-    """
+    """Return the run that holds out the window from ``train_day`` on, trained where it does not stand already."""
     if train_day in plan.made:
         return plan.made[train_day]
     config = plan.model_config(train_day)

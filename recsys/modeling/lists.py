@@ -96,10 +96,7 @@ def write_lists(
     advance: Callable[[int], None] = lambda n_users: None,
     made_by: str = "",
 ) -> int:
-    """Write the lists of ``histories`` to a Parquet table with the original ids, in chunks, whole or not at all.
-
-    ``made_by`` is the identity of the run that the table is to name. Returned is how many users get fewer than ``k``.
-    """
+    """Write lists to Parquet, chunk by chunk, ``made_by`` a run; return how many users get fewer than ``k``."""
     n_short, columns = 0, RECOMMENDATIONS_SCHEMA.with_metadata({MADE_BY: made_by} if made_by else None)
     with replacing(path) as aside, pq.ParquetWriter(aside, columns) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):

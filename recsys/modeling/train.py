@@ -61,11 +61,7 @@ def main(
 
 
 def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:
-    """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds.
-
-    An OutputExistsError says that the run exists and neither ``force`` nor ``resume`` is given; a RunError that there
-    is nothing to ``resume``, or of another configuration.
-    """
+    """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds."""
     for name in config.baselines.systems:
         require_baseline(name)  # only later commands run it, but training may take long
     log = open_purchases(config.data.folder, config.data.prepare_command)

@@ -46,10 +46,7 @@ def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarra
 def category_history(
     past: PastItems, categories: np.ndarray, rarity_of_day: Mapping[int, np.ndarray], day: np.ndarray
 ) -> Summaries:
-    """Return what a query's past items of one category come to together: ``CATEGORY_FEATURES`` of each category.
-
-    ``categories`` (V, C) int64 are codes of each item, 0 where nothing is known; rarity is that of the ``day`` (Q,).
-    """
+    """Return ``CATEGORY_FEATURES`` of past items by code of ``categories`` (V, C) int64, of which 0 says nothing."""
     n_codes = int(categories.max(initial=0)) + 1
     code_PC = categories[past.item]
     key_PC = past.query[:, None] * n_codes + code_PC

@@ -83,10 +83,7 @@ def no_co_purchases() -> Summaries:
 
 
 def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], day: np.ndarray) -> Summaries:
-    """Return ``CO_PURCHASE_FEATURES`` of what is bought together with each query's past items, those bought last.
-
-    Purchases of everybody are counted up to ``day`` (Q,) int64, not after the query's own, by ``lift_of_day`` (V, V).
-    """
+    """Return ``CO_PURCHASE_FEATURES`` of what goes with each query's latest past items, counted up to ``day`` (Q,)."""
     query, age_last = past.query, past.named("age_last")
     chosen = _first_of_each(query, age_last, MAX_PAST)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

@@ -30,10 +30,7 @@ class Summaries:
 
 @dataclass(frozen=True)
 class PastItems:
-    """Distinct past items of each query: P pairs, sorted by query then item.
-
-    Its features are ``PAST_FEATURES`` and, where promotions are known, ``Promotions.past_features``.
-    """
+    """P distinct past items of queries, sorted: ``PAST_FEATURES``, then ``Promotions.past_features`` where known."""
 
     query: np.ndarray  # (P,) int64 position of the query, ascending
     item: np.ndarray  # (P,) int64 item_index

@@ -64,10 +64,7 @@ def assemble(
     at_start: np.ndarray,
     user_codes: UserCodes | None,
 ) -> tuple[Sequences, np.ndarray]:
-    """Return sequences of events ``first:first + length`` padded to the longest, and their days (B, T).
-
-    Where ``at_start`` (B,) holds, position 0 is the start mark instead of the event at ``first``.
-    """
+    """Return sequences of events ``first:first + length``, a start mark first ``at_start``, and their days (B, T)."""
     steps = np.arange(int(length.max(initial=1)))
     real_BT = steps < length[:, None]
     item_BT, day_BT = np.zeros((2, *real_BT.shape), dtype=np.int64)

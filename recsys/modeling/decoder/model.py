@@ -33,10 +33,7 @@ class PurchaseModel(nn.Module):
     def __init__(
         self, config: ModelConfig, codes: ItemCodes, *, has_dates: bool, n_user_codes: int = 1, n_promoted: int = 0
     ) -> None:
-        """Build what ``config.components`` lists; a ConfigError where one does not exist, or does not fit the protocol.
-
-        Of ``n_user_codes`` codes of users 0 says nothing; ``n_promoted`` item features tell of promotions.
-        """
+        """Build what ``config.components`` lists; of the ``n_user_codes`` codes of users 0 says nothing."""
         super().__init__()
         self.config, self.codes, self.has_dates, self.n_promoted = config, codes, has_dates, n_promoted
         n_items = self.n_items = len(codes.groups) - 1

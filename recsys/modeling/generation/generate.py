@@ -5,11 +5,11 @@ Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.data.purchases import Histories
 from recsys.errors import UsageError
@@ -41,12 +41,8 @@ class Reader(Protocol):
 class Continues(Protocol):
     """A decoder that can be asked to go on from histories."""
 
-    @property
-    def model(self) -> nn.Module:
-        """What it asks."""
-
-    #: How many positions it was trained on, and the setting that says so.
-    longest: tuple[int, str]
+    model: Any  # the nn.Module that it asks
+    longest: tuple[int, str]  # positions it was trained on, and the setting that says so
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> Reader:
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""

@@ -102,10 +102,7 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
 
 
 def write_embeddings(config: Config, *, force: bool = False, advance: Advance = unheard) -> dict[str, Any]:
-    """Encode the texts of the items of ``config.data`` into :func:`embeddings_folder`; return the manifest.
-
-    Finished chunks of an interrupted call with the same texts and weights are not encoded again.
-    """
+    """Encode the items' texts into :func:`embeddings_folder`, from where it was interrupted; return the manifest."""
     folder = embeddings_folder(config)
     require_absent(folder, force=force)
     data = open_purchases(config.data.folder, config.data.prepare_command)

@@ -80,10 +80,7 @@ class TextTransformer(nn.Module):
 def run_text_vectors(
     run: Run, data: Purchases, rows: np.ndarray | None = None, advance: Advance = unheard
 ) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1, or of all, by the text transformer of a run.
-
-    Those of all are kept beside the weights, and read from there while weights, texts and tokens are the same.
-    """
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a run's text transformer; those of all are kept."""
     weights, kept, config = run.folder / WEIGHTS_FILE, run.folder / TEXT_VECTORS_FILE, run.config.text_model
     texts, text_of_item = tokenised_items(run.config, data)
     wanted = text_of_item if rows is None else text_of_item[rows]

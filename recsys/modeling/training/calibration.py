@@ -102,11 +102,7 @@ def fold_in(model: PurchaseModel, fitted: Tensor, state: dict[str, Tensor] | Non
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The terms of the logits at some queries of a fold, by their form.
-
-    Shapes: Q queries, I items of the catalogue without padding, T terms; P own items, past ones first, then new
-    targets.
-    """
+    """Terms of the logits at Q queries of a fold: T terms, I items without padding, P own items, past ones first."""
 
     own: QueryPositives
     n_queries: int
@@ -208,10 +204,7 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Block:
-    """Some of a chunk's queries, at most ``_BLOCK``; their own items, and those that get something as single pairs.
-
-    A pair is the query's row in the block (n,) int64 and the item's column (n,) int64.
-    """
+    """At most ``_BLOCK`` queries; an own item, or a single pair, is a row of the block and a column, int64 each."""
 
     rows: slice
     own: tuple[Tensor, Tensor]

@@ -50,11 +50,7 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     command: str = "",
 ) -> dict[str, Any]:
-    """Fit ``module`` to ``log`` and write its run to ``folder``, which may exist; return what ``run.json`` holds.
-
-    With ``resume`` it goes on from the last finished epoch there. ``command`` is what was typed, for the records. A
-    RunError says that the training was interrupted.
-    """
+    """Fit ``module`` and write its run to ``folder``, or go on there to ``resume``; return what ``run.json`` holds."""
     lightning = cast("pl.LightningModule", module)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
@@ -103,10 +99,7 @@ def fit(
 
 
 class _ValidateUntrained(pl.Callback):
-    """Keep the state before any training as well, should no epoch be better: components begin as rules.
-
-    A few days of purchases can teach less than these rules know.
-    """
+    """Keep the state before any training too: a few days of purchases can teach less than its rules know."""
 
     def __init__(self, checkpoint: ModelCheckpoint) -> None:
         self.checkpoint = checkpoint
@@ -123,10 +116,7 @@ class _ValidateUntrained(pl.Callback):
 
 
 class _MixedPrecision(MixedPrecision):
-    """Products in bfloat16, and gradients that may be clipped for a fused optimiser.
-
-    Lightning refuses that for fear of a scaler, which bfloat16 does not need.
-    """
+    """bfloat16 with clipped gradients, which Lightning refuses for fear of a scaler that bfloat16 does not need."""
 
     clip_gradients = Precision.clip_gradients  # as in single precision
 

@@ -178,10 +178,7 @@ class PurchaseModule(pl.LightningModule):
         return float(np.nanmean(precision_Q))
 
     def _gain_exceeds_one_se(self, precision_Q: np.ndarray) -> bool:
-        """Return whether a model that began as the rules gained more than one standard error on them, paired.
-
-        One that began as nothing need not: whatever was learned is more.
-        """
+        """Return whether more than one standard error was gained on the rules, paired; True if it began as none."""
         gain_Q = precision_Q - self.untrained_Q.cpu().numpy()
         gain_A = gain_Q[np.isfinite(gain_Q)]
         if not self.model.begins_as_rules or not len(gain_A):

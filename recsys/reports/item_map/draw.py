@@ -102,10 +102,7 @@ def draw_map(
 
 
 def render(layout: Layout, names: Sequence[str], legend: Attribute, others: Sequence[Attribute], *, title: str) -> str:
-    """Return the page for exploring, its points coloured by ``legend`` at first, and by any of ``others`` at choice.
-
-    It needs no network, and is drawn by WebGL, so that 100,000 points stay smooth.
-    """
+    """Return the page for exploring, which needs no network; WebGL keeps 100,000 points smooth."""
     all_attributes = {one.name: one for one in (legend, *others)}
     distinct, code = np.unique(np.array(names), return_inverse=True)
     data = {

@@ -66,11 +66,7 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
 
 
 def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: None) -> Layout:
-    """Return the map of ``points`` (N, D); DataError where they are fewer than ``MIN_ITEMS``.
-
-    Equal for equal seeds on one machine with one number of threads: sums in another order differ in their last digits,
-    which t-SNE magnifies.
-    """
+    """Return the map of ``points`` (N, D), equal for an equal seed, machine and number of threads."""
     few = np.sort(np.random.default_rng(seed).permutation(len(points))[:SPACE_ITEMS])
     points = _reduced(points, seed)
     on_plane = plane(points, seed, advance=advance)
