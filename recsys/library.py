@@ -260,8 +260,7 @@ class Model:
         score_V[[0, index]] = -np.inf
         best = np.argsort(-score_V, kind="stable")[: min(_whole("k", k), self.log.n_items - 1)]
         ids = self.log.style.ids_to_native(self.log.item_ids.take(pa.array(best - 1)), "item")
-        rank = np.arange(1, len(best) + 1)
-        return self.log.style.to_native({RANK: rank, ITEM_ID: ids, SCORE: score_V[best]})
+        return self.log.style.to_native({RANK: np.arange(1, len(best) + 1), ITEM_ID: ids, SCORE: score_V[best]})
 
     def explain(self, user: Ids, k: int = 3, *, date: Day | None = None) -> Frame:
         """Return why the ``k`` best items are recommended to ``user``: a row for each purchase that carried one.

@@ -133,7 +133,7 @@ def queries_without(decoder, folder, users, user: int, past_item: int) -> tuple[
         for one in (fewer, log)
     )
     of_user = [place for place, name in enumerate(CATEGORY_FEATURES) if name.startswith("user_")]
-    queries.categories.features[:, of_user] = whole.category_features[0, of_user]
+    queries.categories.features[:, of_user] = whole.categories.features[0, of_user]
     return SequenceTensors.from_arrays(sequences), QueryTensors.from_arrays(queries)
 
 

@@ -1,17 +1,7 @@
 """``metrics.json``: its name, its keys, how it is written, and how it is read, checked on the way in.
 
-The file's stable shape::
-
-    {"protocol": {…},
-     "systems": {"<system>": {"map@12": {"value": x, "low": l, "high": h}, …}},
-     "differences": {…same, of the first system to each other…},
-     "folds": [{"start": "YYYY-MM-DD", "n_users": n, "systems": {…same…}, "differences": {…same…}}],
-     "segments": {"<segment>": {"<system>": {…}}},
-     "segment_sizes": {"<segment>": n}}
-
-``low`` and ``high`` may be absent or null where a metric has no interval. Of a file that is read, only ``systems``,
-``folds`` and their ``systems`` must be there. Each fold of a backtest also says whose weights were asked (``run``), and
-the first day that they have not learned from (``learned_before``).
+``docs/evaluation.md`` shows its shape. Of a file that is read, only ``systems``, ``folds`` and their ``systems`` must be
+there; ``low`` and ``high`` may be absent or null.
 """
 
 from dataclasses import dataclass, field

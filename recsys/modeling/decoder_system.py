@@ -147,5 +147,4 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     if "seen_before" not in info:
         info = info | {"seen_before": make_split(log, config.split).validation.end_day}
     paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
-    written = {path.name: path.read_bytes() for path in paths}
-    return DecoderSystem(config, info, decoder, log, written)
+    return DecoderSystem(config, info, decoder, log, {path.name: path.read_bytes() for path in paths})

@@ -30,8 +30,7 @@ class Promotions:
     @classmethod
     def from_table(cls, table: nw.DataFrame[Any], n_items: int) -> Self:
         """Take ``promotions.parquet`` of the prepared data, see :mod:`recsys.schema`."""
-        names: np.ndarray = table[schema.MEDIUM].to_numpy().astype(str)
-        media, medium = np.unique(names, return_inverse=True)
+        media, medium = np.unique(table[schema.MEDIUM].to_numpy().astype(str), return_inverse=True)
         columns = [table[name].to_numpy() for name in schema.PROMOTION_COLUMNS if name != schema.MEDIUM]
         order = np.argsort(columns[1], kind="stable")
         item, first_day, end_day, share = (column[order] for column in columns)

@@ -73,8 +73,7 @@ class TextTransformer(nn.Module):
 
     def states_at(self, batch: TextBatch) -> Tensor:
         """Return the states (M, D) at the places of the targets: logits are made there alone, which saves most work."""
-        states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
-        return states_BTD.flatten(0, 1)[batch.place_M]
+        return self(batch.token_BT, batch.is_padding_BT).flatten(0, 1)[batch.place_M]
 
 
 def run_text_vectors(

@@ -109,8 +109,7 @@ def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
     """Return the principal components of ``points`` at most 50 wide: neighbours are found in a fraction of the time."""
     if points.shape[1] <= _COMPONENTS:
         return points
-    n_components = min(_COMPONENTS, len(points))
-    return PCA(n_components, random_state=seed).fit_transform(points)
+    return PCA(min(_COMPONENTS, len(points)), random_state=seed).fit_transform(points)
 
 
 def kept_layout(
