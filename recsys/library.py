@@ -415,7 +415,7 @@ class Model:
         able = getattr(self.system, method, None)
         if able is None:
             raise UsageError(f"{self.name} cannot {deed}; fit the decoder: recsys.fit(shop)")
-        return able  # type: ignore[no-any-return]
+        return able
 
 
 def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> FoldLists:

@@ -1,7 +1,7 @@
 """``metrics.json``: its name, its keys, how it is written, and how it is read, checked on the way in.
 
-``docs/evaluation.md`` shows its shape. Of a file that is read, only ``systems``, ``folds`` and their ``systems`` must be
-there; ``low`` and ``high`` may be absent or null.
+``docs/evaluation.md`` shows its shape. Of a file that is read, only ``systems``, ``folds`` and their ``systems`` must
+be there; ``low`` and ``high`` may be absent or null.
 """
 
 from dataclasses import dataclass, field

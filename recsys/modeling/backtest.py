@@ -94,6 +94,11 @@ class Backtest:
             raise DataError(str(error).replace("split.n_folds", "--weeks")) from error
         return cls(config, log, tests, force)
 
+    @property
+    def whole(self) -> Run:
+        """What stands for all its runs where its numbers are described."""
+        return Run(MODELS_DIR / self.config.name, self.config, {})
+
     def train_day(self, fold: Fold, weeks_before: int) -> int:
         """Return the first day of the window held out by the weights of ``weeks_before`` windows before a fold."""
         return fold.start_day - weeks_before * self.config.split.horizon_days
@@ -128,8 +133,7 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
         scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
         learned_before = day_date(plan.learned_before(train_day)).isoformat()
         models += [(run_of_weeks.name, learned_before)] * len(served)
-    whole = Run(MODELS_DIR / plan.config.name, plan.config, {})  # stands for all of them
-    protocol = protocol_of(whole, log, folds, scored)
+    protocol = protocol_of(plan.whole, log, folds, scored)
     scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
     described = zip(scores["folds"], models, strict=True)
     scores["folds"] = [{**fold, "run": name, "learned_before": day} for fold, (name, day) in described]

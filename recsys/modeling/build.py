@@ -18,11 +18,10 @@ from recsys.modeling.original.recommender import build_transformer
 from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
 from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
 from recsys.modeling.training.batches import TrainingBatches
-from recsys.modeling.training.fit import TrainableModule
-from recsys.modeling.training.module import PurchaseModule
+from recsys.modeling.training.module import EpochModule, PurchaseModule
 
 
-def build_module(config: Config, log: Purchases) -> TrainableModule:
+def build_module(config: Config, log: Purchases) -> EpochModule:
     """Return a fresh module, seeded, over the training part of ``log``."""
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     if config.family == "text":
