@@ -1,7 +1,6 @@
 """Which purchases and customers are looked at apart. Every segment is a choice of targets, known at the fold's date.
 
-A customer counts in a segment if at least one of the customer's targets does; only those targets count as relevant.
-``docs/evaluation.md`` defines them.
+A customer counts who has a target in it, and only those targets count as relevant; ``docs/evaluation.md`` defines them.
 """
 
 from typing import Final

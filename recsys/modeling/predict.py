@@ -1,7 +1,4 @@
-"""Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``.
-
-What loads torch is imported when it is needed: the help of the verb needs it not.
-"""
+"""Write recommendations for a date, for the test folds, or as Kaggle's submission; its help loads no torch."""
 
 import tempfile
 from dataclasses import asdict

@@ -91,10 +91,7 @@ class PointwiseAttention(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """x + attention(norm(x)), then x + σ(W norm(x)) · mlp(norm(x)), whose gate begins half open.
-
-    Xiong et al. (2020) put the norm before each part, Borisyuk et al. (2024, LiGR) gate the feed-forward one.
-    """
+    """x + attention(norm(x)) (Xiong et al., 2020), then x + σ(W norm(x)) · mlp(norm(x)) (Borisyuk et al., 2024)."""
 
     def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
         super().__init__()

@@ -77,7 +77,7 @@ class PurchaseModule(EpochModule):
     """Fit a :class:`PurchaseModel` to next purchases and to whole windows asked at days."""
 
     model: PurchaseModel
-    validation_metric = "val_map@12"
+    validation_metric: str | None = "val_map@12"
     validation_mode = "max"
 
     def __init__(

@@ -28,10 +28,7 @@ MAX_QUERY_EVENTS = 300
 
 @dataclass(frozen=True)
 class Neighbours(PersonalRecommender):
-    """Scores ``sum over the user's events of weight × similarity[item, ·]``, then what sold last week.
-
-    The weight of an event is ``2 ** (-age_days / half_life_days)``, 0 where it is older than ``days`` days.
-    """
+    """Σ over events of ``days`` of 2 ** (-age_days / half_life_days) · similarity, then what sold last week."""
 
     name: str
     similarity: csr_matrix  # (V, V) float32 at the fit, row i holds the items that go with item i
