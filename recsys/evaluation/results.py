@@ -1,7 +1,8 @@
 """``metrics.json``: its name, its keys, how it is written, and how it is read, checked on the way in.
 
-``docs/evaluation.md`` shows its shape. Of a file that is read, only ``systems``, ``folds`` and their ``systems`` must
-be there; ``low`` and ``high`` may be absent or null.
+``docs/evaluation.md`` shows its shape. Differences are of the first system to each other. Each fold of a backtest also
+says whose weights were asked (``run``), and the first day that they have not learned from (``learned_before``). Of a
+file that is read, only ``systems``, ``folds`` and their ``systems`` must be there; ``low`` and ``high`` may be absent.
 """
 
 from dataclasses import dataclass, field
