@@ -108,11 +108,7 @@ class Backtest:
         return train_day + (self.config.split.horizon_days if self.config.training.until == "test" else 0)
 
     def model_config(self, train_day: int) -> Config:
-        """Return the configuration of the weights that hold out the window that begins at ``train_day``.
-
-        It chooses among half-lives and, unless ``training.until`` lets it be learned, among epochs. Equal dates are
-        equal runs, which backtests of any weeks share.
-        """
+        """Return the settings of weights that hold out the window from ``train_day`` on; equal dates are equal runs."""
         config = self.config
         end = day_date(train_day + config.split.horizon_days)
         split = config.split.model_copy(update={"n_folds": 0, "end": end})

@@ -10,10 +10,7 @@ from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, coming_columns, ow
 
 
 class SalesComponent(Component):
-    """Begin as the rule that every item sells next week as in the last; learn what differs.
-
-    An item that never sold gets a share of what its categories sold, which begins at a half and is learned too.
-    """
+    """Begin as "what sold last week sells next week"; what never sold gets a learned share of its categories' sales."""
 
     name = "sales"
     position = 10
