@@ -22,8 +22,7 @@ from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.backtest import Backtest, longest_map, trained
 from recsys.modeling.decoder.components import SEQUENCE
-from recsys.modeling.families import load_decoder
-from recsys.modeling.lists import fold_candidates, with_cold_start, write_lists
+from recsys.modeling.lists import fold_candidates, load_decoder, with_cold_start, write_lists
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.schema import DECODER

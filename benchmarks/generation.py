@@ -20,11 +20,12 @@ from recsys.config import ModelConfig
 from recsys.console import talk
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.generation.generate import SamplingConfig, continue_histories
+from recsys.modeling.generation import SamplingConfig
+from recsys.modeling.generation.generate import continue_histories
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
 from recsys.modeling.original.recommender import OriginalRecommender
-from recsys.modeling.recommenders.candidates import all_items
+from recsys.modeling.recommenders.base import all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.signals.snapshot import Snapshots
 from recsys.storage import code_version

@@ -25,9 +25,8 @@ from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError, RunError
 from recsys.evaluation.scoring import FoldLists, only
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.families import load_decoder
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.lists import load_decoder
+from recsys.modeling.recommenders.base import Candidates, Recommendations
 from recsys.runs import Run
 from recsys.schema import DECODER
 from recsys.storage import code_version, read_json, replacing, write_json

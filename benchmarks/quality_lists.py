@@ -24,8 +24,7 @@ from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.lists import fit_system
-from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, Recommender, all_items
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import DECODER
 from recsys.storage import read_json

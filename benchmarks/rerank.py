@@ -23,8 +23,7 @@ from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.lists import CHUNK_USERS, fit_system, fold_candidates
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.base import Recommendations, Recommender
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.base import Candidates, Recommendations, Recommender
 from recsys.runs import Run, find_run
 from recsys.schema import DECODER
 from recsys.signals.past_items import PAST_FEATURES, past_items
@@ -234,7 +233,15 @@ def pair_features(histories: Histories, lists: Recommendations, snapshots: Snaps
     rows[:, len(_OF_SCORE) : first_past] = of_item[item]
     day = np.full(n_users, histories.day)
     promoted = None if snapshots.promotions is None else snapshots.promoted_sums
-    past = past_items({histories.day: snapshot}, log, histories.user_index, histories.end, day, promoted)
+    past = past_items(
+        {histories.day: snapshot.hazards},
+        snapshot.codes.groups,
+        log,
+        histories.user_index,
+        histories.end,
+        day,
+        promoted,
+    )
     if not len(past.item):
         return rows
     span = log.n_items + 1

@@ -333,11 +333,8 @@ class Config(Section):
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
     """Return the configuration in ``path`` (the defaults without one) with ``key.key=value`` overrides applied.
 
-    The flat form of the original ``model_config.yaml``, flat keys and no section of ours, is read as well.
-
-    Raises:
-        ConfigError: the file is missing or not a YAML mapping, a key is unknown (the nearest known one is named),
-            or a value does not fit.
+    The flat form of the original ``model_config.yaml``, flat keys and no section of ours, is read as well. A
+    ConfigError says what does not fit, and of an unknown key which known one is nearest.
     """
     settings = {} if path is None else _beside(path, read_yaml(path))
     if not settings.keys().isdisjoint(FLAT_KEYS) and settings.keys().isdisjoint(Config.model_fields):

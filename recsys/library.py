@@ -35,8 +35,8 @@ from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, all_items, candidates_at, known_items, require_enough
+from recsys.modeling.generation import SamplingConfig
+from recsys.modeling.recommenders.base import Candidates, Recommendations, all_items, candidates_at, known_items
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.rule_system import RuleSystem
 from recsys.runs import HISTORIES_FOLDER, INFO_FILE, SNAPSHOT_FOLDER, Run, config_in
@@ -118,10 +118,7 @@ def fit(
 
 
 def load(folder: str | Path) -> "Model":
-    """Open a model that was saved to ``folder``, or a run of ``recsys train``.
-
-    A RunError says that there is none, or that it is damaged; a DataError that its histories are gone.
-    """
+    """Open a model that was saved to ``folder``, or a run of ``recsys train``; a RunError where there is none."""
     _require(folder=folder)
     folder = Path(folder)
     if not (folder / INFO_FILE).is_file():
@@ -257,17 +254,13 @@ class Model:
         return self.log.style.to_native(columns)
 
     def similar_items(self, item: Ids, k: int = 10) -> Frame:
-        """Return the ``k`` items most like ``item`` by the decoder's item vectors: the item, ``rank`` and ``score``.
-
-        UsageError: the system knows no likeness of items.
-        """
+        """Return the ``k`` items most like ``item``, ``rank`` and ``score``; UsageError where they have no vectors."""
         index = int(known_items(id_texts([item], "the item"), self.log, "similar_items")[0])
         score_V = self._able("similar", "say which items are alike")(index)
         score_V[[0, index]] = -np.inf
         best = np.argsort(-score_V, kind="stable")[: min(_whole("k", k), self.log.n_items - 1)]
         ids = self.log.style.ids_to_native(self.log.item_ids.take(pa.array(best - 1)), "item")
-        rank = np.arange(1, len(best) + 1)
-        return self.log.style.to_native({RANK: rank, ITEM_ID: ids, SCORE: score_V[best]})
+        return self.log.style.to_native({RANK: np.arange(1, len(best) + 1), ITEM_ID: ids, SCORE: score_V[best]})
 
     def explain(self, user: Ids, k: int = 3, *, date: Day | None = None) -> Frame:
         """Return why the ``k`` best items are recommended to ``user``: a row for each purchase that carried one.
@@ -295,16 +288,13 @@ class Model:
         seed: int = 42,
         method: Literal["sample", "greedy"] = "sample",
     ) -> Frame:
-        """Return how the user's history may go on: the user, ``place`` from 1, the item, ``log_probability``.
-
-        UsageError: the system continues no histories, or ``n`` items do not fit.
-        """
+        """Return how a user's history may go on: user, ``place`` from 1, item and ``log_probability``."""
         if method not in ("sample", "greedy"):
             raise UsageError(f"method is {method!r}; expected sample or greedy")
         n, seed = _whole("n", n), _whole("seed", seed, least=0)
         generate = self._able("generate", "continue histories")
         histories = self._histories(user, None, date)
-        sampling = import_module("recsys.modeling.generation.generate").SamplingConfig(method=method, no_repeat=True)
+        sampling = SamplingConfig(method=method, no_repeat=True)
         continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
         columns = self._columns(histories, continued.item)
         named = {USER_ID: columns[USER_ID], PLACE: columns[RANK], ITEM_ID: columns[ITEM_ID]}
@@ -398,7 +388,6 @@ class Model:
         window = settings.sold_within_days if self.log.n_users else None
         allowed = candidates_at(self.log, histories.day, window, only=only, blocked=blocked)
         chosen = Candidates(allowed, settings.exclude_seen if exclude_seen is None else exclude_seen)
-        require_enough(chosen, k)
         return self.system.at(histories.day).recommend(histories, k, chosen)
 
     def _columns(self, histories: Histories, item: np.ndarray) -> dict[str, Any]:
@@ -426,7 +415,7 @@ class Model:
         able = getattr(self.system, method, None)
         if able is None:
             raise UsageError(f"{self.name} cannot {deed}; fit the decoder: recsys.fit(shop)")
-        return able  # type: ignore[no-any-return]
+        return able
 
 
 def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> FoldLists:

@@ -81,17 +81,16 @@ def build_page(
 
 def _why(run: Run, log: Purchases) -> Why | None:
     """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
-    families = import_module("recsys.modeling.families")  # loads torch, which a report without reasons needs not
+    lists = import_module("recsys.modeling.lists")  # loads torch, which a report without reasons needs not
     if run.config.family != "decoder":
-        talk.print(f"no reasons are shown: there are none of {families.TITLES[run.config.family]}")
+        talk.print(f"no reasons are shown: there are none of {lists.TITLES[run.config.family]}")
         return None
-    decoder = families.load_decoder(run, log)
+    decoder = lists.load_decoder(run, log)
     sentences = import_module("recsys.modeling.explain.sentences")
 
     def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:
         rows = np.searchsorted(fold.user_index, user_index)
-        reasons: list[list[str]] = sentences.say_reasons(decoder, fold.histories(log).of(rows), item)
-        return reasons
+        return sentences.say_reasons(decoder, fold.histories(log).of(rows), item)
 
     return why
 

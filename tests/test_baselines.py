@@ -18,8 +18,8 @@ from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import window_fold
 from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders import scored_pairs as shared
-from recsys.modeling.recommenders.candidates import Candidates
-from recsys.modeling.recommenders.registry import BASELINES, collect_systems, fit_baseline, systems_of
+from recsys.modeling.recommenders.base import Candidates
+from recsys.modeling.recommenders.registry import BASELINES, collect_systems, require_baseline, systems_of
 from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
 from recsys.modeling.recommenders.rules.popularity import Popularity, segments_of
 from recsys.modeling.recommenders.rules.repeat import Repeat
@@ -80,7 +80,7 @@ def config(monkeypatch):
 def test_every_list_is_full_distinct_allowed_and_sorted(name, exclude_seen, random_data, config):
     known = random_data.histories(90)
     candidates = Candidates(allowed(random_data, *range(3, 31)), exclude_seen)
-    lists = fit_baseline(name, known, config, None).recommend(known, K, candidates)
+    lists = BASELINES[name](known, config, None).recommend(known, K, candidates)
     assert lists.item.shape == lists.score.shape == (60, K)
     assert candidates.allowed[lists.item].all()
     assert (np.diff(np.sort(lists.item, axis=1), axis=1) > 0).all()
@@ -94,7 +94,7 @@ def test_nothing_after_the_date_changes_anything(name, random_data, config):
     validation = window_fold(random_data, 80, 7)
     corrupted = replace(random_data, item=np.where(random_data.day >= 90, 1, random_data.item).astype(np.int32))
     lists = [
-        fit_baseline(name, data.histories(90), config, validation).recommend(
+        BASELINES[name](data.histories(90), config, validation).recommend(
             data.histories(90), K, Candidates(allowed(data))
         )
         for data in (random_data, corrupted)
@@ -106,7 +106,7 @@ def test_nothing_after_the_date_changes_anything(name, random_data, config):
 @pytest.mark.parametrize("name", BASELINES)
 def test_users_in_chunks_get_what_they_get_at_once(name, random_data, config, monkeypatch):
     known, candidates = random_data.histories(90), Candidates(allowed(random_data), exclude_seen=True)
-    system = fit_baseline(name, known, config, None)
+    system = BASELINES[name](known, config, None)
     whole = system.recommend(known, K, candidates)
     monkeypatch.setattr(shared, "MAX_USERS", 7)
     parts = system.recommend(known, K, candidates)
@@ -117,9 +117,7 @@ def test_users_in_chunks_get_what_they_get_at_once(name, random_data, config, mo
 def test_fewer_allowed_items_than_k_is_an_error(name, random_data, config):
     known = random_data.histories(90)
     with pytest.raises(DataError, match="only 3 items may be recommended, but lists of 4"):
-        fit_baseline(name, known, config, None).recommend(
-            known.of(slice(2)), K, Candidates(allowed(random_data, 1, 2, 3))
-        )
+        BASELINES[name](known, config, None).recommend(known.of(slice(2)), K, Candidates(allowed(random_data, 1, 2, 3)))
 
 
 def test_a_customer_who_has_bought_all_but_a_few_items_gets_a_short_list_when_they_are_excluded(tmp_path):
@@ -144,7 +142,7 @@ def given(histories):
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_history_that_is_given_is_answered_as_that_of_a_known_user(name, exclude_seen, random_data, config):
     known, candidates = random_data.histories(90), Candidates(allowed(random_data), exclude_seen)
-    system = fit_baseline(name, known, config, None)
+    system = BASELINES[name](known, config, None)
     ours, theirs = system.recommend(known, K, candidates), system.recommend(given(known), K, candidates)
     if name == "als":  # its factors are exact solutions, those that were fitted are not
         common = np.mean([np.isin(a, b).mean() for a, b in zip(ours.item, theirs.item, strict=True)])
@@ -184,7 +182,7 @@ def extended(random_data):
 @pytest.mark.parametrize("exclude_seen", [False, True])
 @pytest.mark.parametrize("name", BASELINES)
 def test_users_and_items_newer_than_the_fit_are_answered(name, exclude_seen, random_data, extended, config):
-    system = fit_baseline(name, random_data.histories(100), config, None)
+    system = BASELINES[name](random_data.histories(100), config, None)
     now = extended.histories(120)
     lists = system.recommend(now, K, Candidates(allowed(extended), exclude_seen))
     assert (np.diff(np.sort(lists.item, axis=1), axis=1) > 0).all()
@@ -206,7 +204,7 @@ def test_users_and_items_newer_than_the_fit_are_answered(name, exclude_seen, ran
 
 
 def test_als_knows_users_newer_than_the_fit_by_their_history(random_data, extended, config):
-    system = fit_baseline("als", random_data.histories(100), config, None)
+    system = BASELINES["als"](random_data.histories(100), config, None)
     lists = system.recommend(extended.histories(120).of([60, 62]), K, Candidates(allowed(extended)))
     assert (lists.score[0] < 0).all()  # no history: what sells
     assert (lists.score[1] > 0).all()
@@ -283,7 +281,7 @@ def test_the_half_life_is_the_one_that_is_best_on_validation(tmp_path, monkeypat
     # everybody returns to the item bought once yesterday, not to the one bought thrice long ago
     data = prepared(tmp_path, [[(0, 1), (0, 1), (0, 1), (49, 2), (50, 2), (70, 3)]] * 3, n_items=3)
     monkeypatch.setattr("recsys.modeling.recommenders.rules.repeat.HALF_LIVES_DAYS", (1000.0, 5.0, 400.0))
-    system = fit_baseline("repeat", data.histories(70), Config(), window_fold(data, 50, 7))
+    system = BASELINES["repeat"](data.histories(70), Config(), window_fold(data, 50, 7))
     assert system.half_life_days == 5
 
 
@@ -292,7 +290,7 @@ def test_variants_stand_between_what_was_bought_and_what_sells(tmp_path):
     others = [[(19, 5), (19, 5), (19, 2), (19, 3)]]
     data = prepared(tmp_path, [[(18, 1), (18, 1), (18, 4), (10, 7)][::-1], *others], n_items=8)
     known = data.histories(20)
-    lists = fit_baseline("variants", known, Config(), None).recommend(known, 6, Candidates(allowed(data)))
+    lists = BASELINES["variants"](known, Config(), None).recommend(known, 6, Candidates(allowed(data)))
     assert lists.item[0].tolist() == [1, 4, 7, 2, 3, 5]
     assert (lists.score[0, :5] > 0).all()
     assert lists.score[0, 5] < 0
@@ -304,7 +302,7 @@ def test_variants_of_one_product_are_ordered_by_what_sold_last_week(tmp_path):
     pq.write_table(items, tmp_path / "items.parquet")
     config = Config.model_validate({"baselines": {"variant_column": "model"}})
     known = data.histories(20)
-    system = fit_baseline("variants", known, config, None)
+    system = BASELINES["variants"](known, config, None)
     assert system.recommend(known.of([0]), 3, Candidates(allowed(data))).item.tolist() == [[1, 3, 2]]
     unseen = system.recommend(known.of([0]), 3, Candidates(allowed(data), exclude_seen=True))
     assert unseen.item.tolist() == [[3, 2, 4]]
@@ -315,7 +313,7 @@ def test_without_variants_the_rule_is_the_repeat_rule(random_data, config):
     pq.write_table(names, random_data.folder / "items.parquet")
     known = random_data.histories(90)
     lists = [
-        fit_baseline(name, known, config, None).recommend(known, K, Candidates(allowed(random_data)))
+        BASELINES[name](known, config, None).recommend(known, K, Candidates(allowed(random_data)))
         for name in ("repeat", "variants")
     ]
     assert (lists[0].item == lists[1].item).all()
@@ -326,7 +324,7 @@ def test_variants_of_items_without_the_column_are_an_error_that_names_the_column
     data = prepared(tmp_path, [[(1, 1)]], n_items=2)
     config = Config.model_validate({"baselines": {"variant_column": "model"}})
     with pytest.raises(DataError, match=r"no column 'model'.* they have item_id, product_code"):
-        fit_baseline("variants", data.histories(5), config, None)
+        BASELINES["variants"](data.histories(5), config, None)
 
 
 def test_fused_lists_are_ordered_by_the_sum_of_reciprocal_ranks():
@@ -344,7 +342,7 @@ def test_a_list_fused_with_itself_is_itself():
 @pytest.mark.parametrize("name", ["covisitation", "item_knn", "als"])
 def test_collaborative_baselines_recommend_from_the_customers_own_group(name, random_data, config):
     known = random_data.histories(95)
-    system = fit_baseline(name, known, config, None)
+    system = BASELINES[name](known, config, None)
     users = np.flatnonzero(known.n_events >= 8)
     lists = system.recommend(known.of(users), K, Candidates(allowed(random_data)))
     same = (lists.item > 15) == (users % 2 == 1)[:, None]
@@ -354,7 +352,7 @@ def test_collaborative_baselines_recommend_from_the_customers_own_group(name, ra
 def test_covisitation_is_the_cosine_of_weekly_visits(tmp_path):
     # item 1: two visits, item 2: one, together once: 1 / sqrt(2); day 0 lies outside the window of 90 days
     data = prepared(tmp_path, [[(0, 1), (0, 3), (94, 1), (95, 2)], [(95, 1)]], n_items=3)
-    similarity = fit_baseline("covisitation", data.histories(100), Config(), None).similarity.toarray()
+    similarity = BASELINES["covisitation"](data.histories(100), Config(), None).similarity.toarray()
     assert similarity[1, 2] == pytest.approx(1 / np.sqrt(2))
     assert similarity[1, 1] == pytest.approx(1)
     assert not similarity[3].any()
@@ -363,7 +361,7 @@ def test_covisitation_is_the_cosine_of_weekly_visits(tmp_path):
 def test_weeks_of_covisitation_end_on_the_day_before_the_date(tmp_path):
     # Asked on day 21: days 14 … 20 are one week, and day 13 belongs to the one before.
     data = prepared(tmp_path, [[(14, 1), (20, 2)], [(13, 3), (14, 4)]], n_items=4)
-    similarity = fit_baseline("covisitation", data.histories(21), Config(), None).similarity.toarray()
+    similarity = BASELINES["covisitation"](data.histories(21), Config(), None).similarity.toarray()
     assert similarity[1, 2] == pytest.approx(1)
     assert similarity[3, 4] == 0
 
@@ -371,7 +369,7 @@ def test_weeks_of_covisitation_end_on_the_day_before_the_date(tmp_path):
 def test_purchases_of_the_very_day_are_of_the_last_week_where_the_protocol_has_no_dates(tmp_path):
     data = prepared(tmp_path, [[(9, 3)], [(15, 1), (21, 2)]], n_items=3)
     known = Histories(data, np.arange(2, dtype=np.int32), data.offsets[1:], 21)
-    similarity = fit_baseline("covisitation", known, Config(), None).similarity.toarray()
+    similarity = BASELINES["covisitation"](known, Config(), None).similarity.toarray()
     assert similarity[1, 2] == pytest.approx(1)
     assert not similarity[3, :3].any()
 
@@ -470,7 +468,7 @@ def test_a_baseline_that_no_file_holds_is_an_error_that_names_all(tmp_path):
     with pytest.raises(
         ConfigError, match=r"no system 'repeats' among the rules; beside decoder there are repeat, variants, "
     ):
-        fit_baseline("repeats", data.histories(5), Config(), None)
+        require_baseline("repeats")
     with pytest.raises(ConfigError, match=r"no system 'repeats'"):
         systems_of(Config.model_validate({"baselines": {"systems": ["repeats"]}}), data)
 

@@ -166,7 +166,7 @@ def test_a_query_at_a_day_reads_what_training_reads_of_the_same_history(data):
             taken = taken_of(queries, at_day)
             _, alone = query_at(batches.snapshots, data.histories(day), 100, None, lifts=False)
             past = {}
-            for user, item, row in zip(alone.past_query, alone.past_item, alone.past_features, strict=True):
+            for user, item, row in zip(alone.past.query, alone.past.item, alone.past.features, strict=True):
                 past.setdefault(int(user), {})[int(item)] = row
             for place, row in enumerate(at_day):
                 mine = taken.past_query_P == place

@@ -16,9 +16,9 @@ from recsys.evaluation.splits import window_fold
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.losses import WindowLoss
 from recsys.modeling.decoder.scores import DayScores, PairScores
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
-from recsys.modeling.training.calibration import _Chunk, fit_temperatures, fold_in, n_temperatures, temperature_names
+from recsys.modeling.training.calibration import _Chunk, fit_temperatures, fold_in, temperature_names
 from recsys.modeling.training.validation import Validation
 from recsys.signals.snapshot import Snapshots
 
@@ -71,7 +71,7 @@ def temperatures_of(model, **values):
 
 
 def test_zeros_change_nothing(model, data):
-    again = fold_in(model, torch.zeros(n_temperatures(model)))
+    again = fold_in(model, torch.zeros(len(temperature_names(model))))
     torch.testing.assert_close(read(again, data)[0], read(model, data)[0])
 
 
@@ -143,7 +143,7 @@ def test_the_loss_of_scaled_terms_and_its_slope_are_those_of_the_whole_table(wit
     assert chunk.n_queries > 16, "several blocks"
     assert chunk.n_queries % 8, "and a shorter one"
     reading = decoder.read(fold.histories(log))
-    values = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4])[: n_temperatures(model) - 1]
+    values = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4])[: len(temperature_names(model)) - 1]
     fitted = torch.cat([values, torch.tensor([-1.5])]).requires_grad_()
     factor = dict(zip(temperature_names(model), fitted.exp(), strict=True))
     with torch.no_grad():
@@ -216,7 +216,7 @@ def test_any_choice_of_components_has_its_own_temperatures(with_categories, comp
     names = temperature_names(model)
     assert set(names) == {"bias", "past_shift", *(components or ("sequence", *model.components))}
     fitted = fitted_to(model, with_categories)
-    assert len(fitted) == n_temperatures(model) == len(names)
+    assert len(fitted) == len(temperature_names(model)) == len(names)
     assert fitted[: -1 if model.past_items is None else None].all()
     assert torch.isfinite(read(fold_in(model, fitted), with_categories)[0][:, 1:]).all()
     if model.past_items is None:

@@ -36,7 +36,9 @@ def past_and_lifts(data, users, end, day):
     """Return the past items of ``users`` and, of each day, what is bought together."""
     snapshots = Snapshots(data)
     by_day = {int(one): snapshots.at(int(one)) for one in day}
-    past = past_items(by_day, data, users, end, day, None)
+    past = past_items(
+        {one: snapshot.hazards for one, snapshot in by_day.items()}, snapshots.codes.groups, data, users, end, day, None
+    )
     return past, {one: snapshot.lift for one, snapshot in by_day.items()}
 
 

@@ -21,7 +21,7 @@ from recsys.evaluation.results import load_scores
 from recsys.evaluation.scoring import FoldLists, Settings, score_systems
 from recsys.evaluation.splits import make_split
 from recsys.modeling.decoder.components import component_classes
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model, signals_of
 from recsys.modeling.recommenders.registry import collect_systems
 from recsys.report import build_page

@@ -14,7 +14,7 @@ from recsys.config import SplitConfig, load_config
 from recsys.errors import DataError, OutputExistsError, UsageError
 from recsys.evaluation.splits import histories_to_continue
 from recsys.modeling.generate import generate
-from recsys.modeling.generation.generate import SamplingConfig
+from recsys.modeling.generation import SamplingConfig
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.train import train
 from recsys.reports.generated import load_continued

@@ -9,11 +9,12 @@ from recsys.config import ModelConfig
 from recsys.errors import UsageError
 from recsys.modeling.decoder.layers import KeyValueCache
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.generation.generate import END, SamplingConfig, continue_histories, draw, keep_likeliest
+from recsys.modeling.generation import SamplingConfig
+from recsys.modeling.generation.generate import END, continue_histories, draw, keep_likeliest
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
 from recsys.modeling.original.recommender import OriginalRecommender
-from recsys.modeling.recommenders.candidates import all_items
+from recsys.modeling.recommenders.base import all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.signals.snapshot import Snapshots
 

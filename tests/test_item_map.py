@@ -22,9 +22,9 @@ from recsys.modeling.recommenders.decoder import build_purchase_model, signals_o
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map import layout as layouts
 from recsys.reports.item_map.attributes import Attribute
+from recsys.reports.item_map.draw import render
 from recsys.reports.item_map.layout import Layout, compute_layout, kept_layout, plane, unit_vectors
 from recsys.reports.item_map.neighbourhoods import clustering_agreement, nearest, purity, trustworthiness
-from recsys.reports.item_map.page import render
 from recsys.reports.item_map.picture import picture
 from recsys.reports.shell import fill
 from recsys.storage import write_json, write_text

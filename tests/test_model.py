@@ -12,7 +12,7 @@ from recsys.modeling.build import build_module
 from recsys.modeling.decoder.inputs import SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.weights import load_weights, save_weights
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.module import PurchaseModule
 from recsys.signals.categories import CATEGORY_FEATURES

@@ -14,7 +14,7 @@ from recsys.modeling.build import build_module
 from recsys.modeling.original.batches import history_batches, tokens, whole_histories
 from recsys.modeling.original.decoder import SinusoidalPosEmb, Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.recommender import OriginalRecommender, build_transformer
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 
 PRINTED_ON_IDS = """\
 Transformer(

@@ -18,7 +18,7 @@ from recsys.data.purchases import open_purchases
 from recsys.errors import DataError
 from recsys.evaluation.tables import REASONS_SCHEMA
 from recsys.modeling.predict import predict_folds
-from recsys.modeling.recommenders.candidates import candidates_at, read_item_list
+from recsys.modeling.recommenders.base import candidates_at, read_item_list
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.train import train
 from recsys.runs import find_run

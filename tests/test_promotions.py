@@ -53,7 +53,7 @@ def past_of(snapshots: Snapshots, users: np.ndarray, day: int) -> PastItems:
     log = snapshots.log
     promoted = snapshots.promoted_sums if snapshots.n_promoted else None
     end, days = log.ends_before(day)[users], np.full(len(users), day)
-    return past_items({day: snapshots.at(day)}, log, users, end, days, promoted)
+    return past_items({day: snapshots.at(day).hazards}, snapshots.codes.groups, log, users, end, days, promoted)
 
 
 def fresh_model(snapshots: Snapshots) -> PurchaseModel:

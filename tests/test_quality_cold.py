@@ -19,9 +19,8 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import Histories, open_purchases
 from recsys.data.synthetic.write import synthesize
 from recsys.evaluation.splits import make_split
-from recsys.modeling.families import load_decoder
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.lists import load_decoder
+from recsys.modeling.recommenders.base import Candidates, Recommendations
 from recsys.runs import find_run
 from recsys.signals.sales import ITEM_FEATURES
 from recsys.signals.snapshot import Snapshots

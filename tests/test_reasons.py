@@ -22,7 +22,7 @@ from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.explain.leave_one_out import Listed, histories_without, lost_logits
 from recsys.modeling.explain.reasons import N_NAMED, explain
 from recsys.modeling.explain.sentences import LEAST_PROMOTION, ReasonTexts, say_reasons, write_reasons
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model
 from recsys.schema import REASONS
 from recsys.signals.categories import CATEGORY_FEATURES
@@ -133,7 +133,7 @@ def queries_without(decoder, folder, users, user: int, past_item: int) -> tuple[
         for one in (fewer, log)
     )
     of_user = [place for place, name in enumerate(CATEGORY_FEATURES) if name.startswith("user_")]
-    queries.category_features[:, of_user] = whole.category_features[0, of_user]
+    queries.categories.features[:, of_user] = whole.categories.features[0, of_user]
     return SequenceTensors.from_arrays(sequences), QueryTensors.from_arrays(queries)
 
 
@@ -199,10 +199,10 @@ def test_without_an_item_all_that_is_read_is_that_of_a_history_without_it(shop):
     """Every table of signals, against data written anew; of categories and co-purchases, those of listed items."""
     listed = listed_for(shop, everything(4))
     arrays = listed.reading.arrays
-    ablated, asked = histories_without(listed, arrays.past_query, arrays.past_item)
-    assert len(asked) == len(arrays.past_query) > 20
+    ablated, asked = histories_without(listed, arrays.past.query, arrays.past.item)
+    assert len(asked) == len(arrays.past.query) > 20
     of_item = ("count", "decayed_60", "age_last")
-    for pair, (row, item) in enumerate(zip(arrays.past_query.tolist(), arrays.past_item.tolist(), strict=True)):
+    for pair, (row, item) in enumerate(zip(arrays.past.query.tolist(), arrays.past.item.tolist(), strict=True)):
         folder = shop.folder / f"read-{row}-{item}"
         sequences, queries = queries_without(shop.decoder, folder, shop.users, row, item)
         length = sequences.item_BT.shape[1]
@@ -227,8 +227,8 @@ def test_of_categories_and_co_purchases_those_of_the_listed_items_are_enough(sho
     few, all_of_them = listed_for(shop, item), listed_for(shop, everything(5))
     arrays = few.reading.arrays
     with torch.inference_mode():
-        lost = lost_logits(few, arrays.past_query, arrays.past_item)
-        lost_of_all = lost_logits(all_of_them, arrays.past_query, arrays.past_item)
+        lost = lost_logits(few, arrays.past.query, arrays.past.item)
+        lost_of_all = lost_logits(all_of_them, arrays.past.query, arrays.past.item)
     torch.testing.assert_close(lost, lost_of_all[:, item[0] - 1], atol=1e-5, rtol=1e-4)
 
 
@@ -243,7 +243,7 @@ def test_of_a_window_full_of_one_item_nothing_is_left_but_the_start(tmp_path):
     with torch.no_grad():
         reading = decoder.read(log.histories(110))
         listed = Listed(model, snapshots.at(110), reading, {}, torch.ones(2, 1, dtype=torch.int64))
-        ablated, asked = histories_without(listed, reading.arrays.past_query, reading.arrays.past_item)
+        ablated, asked = histories_without(listed, reading.arrays.past.query, reading.arrays.past.item)
     assert ablated.item_BT.tolist() == [[6, 0], [6, 3], [6, 1]]
     assert ablated.gap_days_BT.tolist() == [[0, 0], [0, 0], [0, 0]]
     assert asked.position_Q.tolist() == [0, 1, 1]
@@ -508,7 +508,7 @@ def test_what_the_user_table_says_is_read_without_an_item_too(shop):
     with torch.no_grad():
         reading = decoder.read(shop.histories.of([3, 4, 5]))
         listed = Listed(model, shop.snapshot, reading, {}, torch.ones(3, 1, dtype=torch.int64))
-        row, item = reading.arrays.past_query, reading.arrays.past_item
+        row, item = reading.arrays.past.query, reading.arrays.past.item
         query_PD = model.read(*histories_without(listed, row, item))
         for pair in range(len(row)):
             user = 3 + int(row[pair])

@@ -25,8 +25,10 @@ def drawn(rate_of_item, n_users=400, n_days=200, seed=0):
 
 def of_past(data, day):
     user = np.arange(data.n_users)
-    by_day = {day: Snapshots(data).at(day)}
-    past = past_items(by_day, data, user, data.ends_before(day), np.full(len(user), day), None)
+    snapshot = Snapshots(data).at(day)
+    past = past_items(
+        {day: snapshot.hazards}, snapshot.codes.groups, data, user, data.ends_before(day), np.full(len(user), day), None
+    )
     columns = [PAST_FEATURES.index(name) for name in REPURCHASE_FEATURES]
     return {
         (int(query), int(item)): dict(zip(REPURCHASE_FEATURES, row.tolist(), strict=True))

@@ -15,8 +15,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation.runs import score_run
 from recsys.evaluation.splits import make_split
 from recsys.modeling.predict import predict_folds
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, Recommendations, all_items
 from recsys.modeling.train import train
 from recsys.runs import find_run
 from recsys.signals.sales import OWN_FEATURES

@@ -21,7 +21,8 @@ NOBODY = np.zeros(0, dtype=np.int64)
 def past_at(data, users, end, day, snapshots=None):
     """Return the past items of ``users``, each asked about at its own ``day``."""
     snapshots = Snapshots(data) if snapshots is None else snapshots
-    return past_items({int(one): snapshots.at(int(one)) for one in day}, data, users, end, day, None)
+    hazards = {int(one): snapshots.at(int(one)).hazards for one in day}
+    return past_items(hazards, snapshots.codes.groups, data, users, end, day, None)
 
 
 def item_features(data, day):
@@ -157,7 +158,7 @@ def with_categories(data, categories):
 def categories_of(data, user, day, categories):
     snapshots, days = with_categories(data, categories), np.array([day])
     past = past_at(data, np.array([user]), data.ends_before(day)[[user]], days, snapshots)
-    history = category_history(past, snapshots.codes.categories, {day: snapshots.at(day)}, days)
+    history = category_history(past, snapshots.codes.categories, {day: snapshots.at(day).category_rarity}, days)
     return {
         int(code): dict(zip(CATEGORY_FEATURES, row.tolist(), strict=True))
         for code, row in zip(history.code, history.features, strict=True)
@@ -221,7 +222,7 @@ def test_categories_of_several_customers_at_once_equal_each_alone_and_sum_their_
     day = np.full(12, 18_040)
     snapshots = with_categories(data, categories)
     past = past_at(data, np.arange(12), data.ends_before(18_040), day, snapshots)
-    together = category_history(past, categories, {18_040: snapshots.at(18_040)}, day)
+    together = category_history(past, categories, {18_040: snapshots.at(18_040).category_rarity}, day)
     assert np.array_equal(np.lexsort((together.code, together.query)), np.arange(len(together.query)))
     for user in range(12):
         alone = categories_of(data, user, 18_040, categories)

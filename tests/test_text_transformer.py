@@ -12,8 +12,8 @@ from recsys.config import load_config
 from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.build import build_module
-from recsys.modeling.families import load_decoder
 from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
+from recsys.modeling.lists import load_decoder
 from recsys.modeling.original.text_transformer import PositionalEncoding, TextTransformer, text_vectors
 from recsys.modeling.original.texts import Texts, ask, text_batches, tokenise
 from recsys.modeling.train import train

@@ -12,7 +12,7 @@ from toy import toy_data, write_prepared
 
 from recsys.config import Config, SplitConfig
 from recsys.modeling.build import build_module
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import (
     DecoderRecommender,
     PurchaseReader,

@@ -21,8 +21,8 @@ from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import load_weights, save_weights
-from recsys.modeling.families import load_decoder
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.lists import load_decoder
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.train import train
 from recsys.modeling.training.calibration import temperature_names
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO

@@ -151,9 +151,8 @@ def candidates(snapshots: Snapshots, fold: Fold, horizon_days: int, *, labelled:
     data, snapshot = snapshots.log, snapshots.at(fold.start_day)
     day = np.full(len(fold.user_index), fold.start_day)
     promoted = None if snapshots.promotions is None else snapshots.promoted_sums
-    past = past_items(
-        {fold.start_day: snapshot}, data, fold.user_index, fold.history_end[fold.user_index], day, promoted
-    )
+    known = data, fold.user_index, fold.history_end[fold.user_index], day, promoted
+    past = past_items({fold.start_day: snapshot.hazards}, snapshot.codes.groups, *known)
     span = data.n_items + 1
     sold = snapshots.sold(fold.start_day - horizon_days, fold.start_day)
     popular = np.argsort(-sold, kind="stable")[:N_POPULAR]

@@ -20,8 +20,8 @@ from recsys.evaluation.scoring import FoldLists, score_segment, score_systems
 from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold, Split, make_split
 from recsys.evaluation.tables import read_lists
-from recsys.modeling.recommenders.candidates import Candidates, all_items
-from recsys.modeling.recommenders.registry import fit_baseline
+from recsys.modeling.recommenders.base import Candidates, all_items
+from recsys.modeling.recommenders.registry import BASELINES
 from recsys.storage import code_version, read_json
 
 #: The rule that the peers are mixed with.
@@ -96,7 +96,7 @@ def lists_of(
     # A half-life may be chosen only on a window that had ended by the date asked.
     validation = split.validation if split.validation.end_day <= fold.start_day else None
     lists: dict[str, np.ndarray] = {
-        name: fit_baseline(name, known, config, validation).recommend(histories, config.predict.k, candidates).item
+        name: BASELINES[name](known, config, validation).recommend(histories, config.predict.k, candidates).item
         for name in config.baselines.systems
     }
     for peer, name in peers.items():

@@ -1,7 +1,4 @@
-"""Score recommendations against what was bought: ``recsys evaluate``.
-
-It reads tables and knows no model: any system that writes ``user_id, rank, item_id, score`` is scored alike.
-"""
+"""Score tables of any system, ``user_id, rank, item_id, score``, against what was bought: ``recsys evaluate``."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,17 +1,8 @@
 """``metrics.json``: its name, its keys, how it is written, and how it is read, checked on the way in.
 
-The file's stable shape::
-
-    {"protocol": {…},
-     "systems": {"<system>": {"map@12": {"value": x, "low": l, "high": h}, …}},
-     "differences": {…same, of the first system to each other…},
-     "folds": [{"start": "YYYY-MM-DD", "n_users": n, "systems": {…same…}, "differences": {…same…}}],
-     "segments": {"<segment>": {"<system>": {…}}},
-     "segment_sizes": {"<segment>": n}}
-
-``low`` and ``high`` may be absent or null where a metric has no interval. Of a file that is read, only ``systems``,
-``folds`` and their ``systems`` must be there. Each fold of a backtest also says whose weights were asked (``run``), and
-the first day that they have not learned from (``learned_before``).
+``docs/evaluation.md`` shows its shape. Differences are of the first system to each other. Each fold of a backtest also
+says whose weights were asked (``run``), and the first day that they have not learned from (``learned_before``). Of a
+file that is read, only ``systems``, ``folds`` and their ``systems`` must be there; ``low`` and ``high`` may be absent.
 """
 
 from dataclasses import dataclass, field

@@ -20,11 +20,7 @@ from recsys.storage import code_version
 
 
 def score_run(run: Run, advance: Callable[[int, int], None] = lambda done, total: None) -> RunCells:
-    """Return what ``metrics.json`` holds: every system whose lists were written, on every test fold of the run.
-
-    ``advance`` is called with how many segments are scored, and of how many. A RunError says that the run has no test
-    folds, or that lists are missing for a fold.
-    """
+    """Return what ``metrics.json`` holds; ``advance`` hears of segments. RunError: test folds or lists are missing."""
     log = run.open_data()
     folds = make_split(log, run.config.split).tests
     if not folds:

@@ -41,11 +41,7 @@ class Settings:
 
 
 def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
-    """Return ``systems``, ``folds`` and ``differences`` as ``metrics.json`` holds them.
-
-    ``systems`` is the mean over folds; differences are those of the first to each of the others, on the same draws.
-    Catalogue coverage is a property of all lists together and has no interval.
-    """
+    """Return ``systems`` (means over folds), the first's ``differences`` to each other, and ``folds``."""
     columns, means = _means(folds, settings)
     coverage = [
         {

@@ -1,12 +1,6 @@
 """Which purchases and customers are looked at apart. Every segment is a choice of targets, known at the fold's date.
 
-A customer counts in a segment if at least one of the customer's targets does; only those targets count as relevant.
-
-- ``repeated``: items the customer had bought before the date; ``new``: all others.
-- ``without_history``, ``history_1-4``, ``history_5-19``, ``history_20-99``, ``history_100+``: by the number of events
-  known of the customer at the date.
-- ``newly_launched``: items first sold to anybody at most 28 days before the date, or not before it at all.
-- ``tail``: items outside the smallest set of best sellers that makes 80 % of all sales before the date.
+A customer counts who has a target in it, and only those targets count as relevant; ``docs/evaluation.md`` defines them.
 """
 
 from typing import Final
@@ -64,5 +58,4 @@ def bought_before(data: Purchases, fold: Fold) -> np.ndarray:
     row, position = event_positions(data.offsets[fold.user_index], fold.history_end[fold.user_index])
     span = data.n_items + 1
     row_of_target = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
-    before: np.ndarray = np.isin(row_of_target * span + fold.target_item, row * span + data.item[position])
-    return before
+    return np.isin(row_of_target * span + fold.target_item, row * span + data.item[position])

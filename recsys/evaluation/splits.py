@@ -109,10 +109,7 @@ def window_fold(data: Purchases, start_day: int, horizon_days: int) -> Fold:
 
 
 def _leave_one_out(data: Purchases) -> Split:
-    """Return the last event of each user as test target and the one before as validation target.
-
-    Users with fewer than three events are not asked. It looks into the future of other users, as the literature does.
-    """
+    """Return the last event of each user with three or more as test target, the one before as validation target."""
     ends, day = data.offsets[1:], data.last_day
     users = np.flatnonzero(np.diff(data.offsets) >= 3).astype(np.int32)
     if not len(users):
@@ -175,10 +172,7 @@ def _fold(name: str, start: int, end: int, known: np.ndarray, users: np.ndarray,
 
 
 def histories_to_continue(data: Purchases, config: SplitConfig) -> tuple[Fold, np.ndarray]:
-    """Return the last test fold, and the flat position (U,) up to which its histories really went on.
-
-    Customers that were held out whole are cut in the middle of their history, the larger half known.
-    """
+    """Return the last test fold, whole customers cut in the middle, and the flat position (U,) where histories end."""
     tests = make_split(data, config).tests
     if not tests:
         raise DataError("nothing is held out (split.n_folds is 0), so no history has a known end to go on from")

@@ -57,11 +57,7 @@ def continuation_rows(
 
 
 def read_continuations(path: Path, data: Purchases) -> tuple[np.ndarray, np.ndarray]:
-    """Return user_index (Q,) ascending and the items (Q, L) int32 that follow each history, padded with 0.
-
-    Raises:
-        DataError: the file is missing or no Parquet, or it names users, items or places that cannot be.
-    """
+    """Return user_index (Q,) ascending and the items (Q, L) int32 that follow each history, padded with 0."""
     table = _read(path, (schema.USER_ID, schema.PLACE, schema.ITEM_ID))
     user, item = _indices(table, data)
     if not item.all() or (user < 0).any():
@@ -159,11 +155,8 @@ def _recommendations(path: Path) -> pa.Table:
 def read_lists(path: Path, data: Purchases, user_index: np.ndarray, made_by: str | None = None) -> np.ndarray:
     """Return the lists (Q, K) int32 of ``user_index`` (ascending) as item_index in rank order, padded with 0.
 
-    ``made_by`` is the identity of the run that must have made them, where the table names one.
-
-    Raises:
-        DataError: the file is missing or no Parquet, a column is missing, a rank is not a whole number from 1, a user
-            has two items at one rank, or the table names items or no users that the data know.
+    ``made_by`` is the identity of the run that must have made them, where the table names one. A DataError says that
+    the file is no such table, or of other data.
     """
     table = _recommendations(path)
     maker = (pq.read_schema(path).metadata or {}).get(MADE_BY)
@@ -181,11 +174,7 @@ def read_lists(path: Path, data: Purchases, user_index: np.ndarray, made_by: str
 
 
 def lists_of_tables(lists: Path, bought: Path) -> FoldLists:
-    """Return any two tables, lists and what was bought, in the form that is scored; only buyers are asked.
-
-    Raises:
-        DataError: as :func:`read_lists`, or the tables have no user in common.
-    """
+    """Return any two tables, lists and what was bought, in the form that is scored; only buyers are asked."""
     recommendations, targets = _recommendations(lists), _read(bought, (schema.USER_ID, schema.ITEM_ID))
     targets = targets.group_by([schema.USER_ID, schema.ITEM_ID]).aggregate([])
     users = pc.unique(targets[schema.USER_ID])

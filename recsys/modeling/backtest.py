@@ -78,12 +78,7 @@ class Backtest:
 
     @classmethod
     def from_config(cls, config: Config, weeks: int, *, force: bool = False) -> "Backtest":
-        """Return the last ``weeks`` windows of the data of ``config``, which are prepared where they are not.
-
-        Raises:
-            ConfigError: the configuration has no common date, or fits a model that is not asked at one.
-            DataError: the data are too short, or cannot be prepared.
-        """
+        """Return the last ``weeks`` windows of the data of ``config``, which are prepared where they are not."""
         if config.split.protocol != "weekly":
             raise ConfigError(f"split.protocol is {config.split.protocol}; a backtest asks at dates: set it to weekly")
         if config.family == "text":
@@ -113,11 +108,7 @@ class Backtest:
         return train_day + (self.config.split.horizon_days if self.config.training.until == "test" else 0)
 
     def model_config(self, train_day: int) -> Config:
-        """Return the configuration of the weights that hold out the window that begins at ``train_day``.
-
-        It chooses among half-lives and, unless ``training.until`` lets it be learned, among epochs. Equal dates are
-        equal runs, which backtests of any weeks share.
-        """
+        """Return the settings of weights that hold out the window from ``train_day`` on; equal dates are equal runs."""
         config = self.config
         end = day_date(train_day + config.split.horizon_days)
         split = config.split.model_copy(update={"n_folds": 0, "end": end})
@@ -125,10 +116,7 @@ class Backtest:
 
 
 def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
-    """Return what ``metrics.json`` would hold if each week had been asked of weights trained for it and its followers.
-
-    One training serves ``retrain_every`` weeks; all of them if None.
-    """
+    """Return what ``metrics.json`` would hold, one training for each ``retrain_every`` weeks, or for all of them."""
     log, folds, every = plan.log, plan.folds, retrain_every or len(plan.folds)
     systems = in_report_order(systems_of(plan.config, log))
     scored: list[FoldLists] = []
@@ -149,11 +137,7 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
 
 
 def trained(plan: Backtest, train_day: int) -> Run:
-    """Return the run that holds out the window that begins at ``train_day``, trained where it does not stand.
-
-    Raises:
-        RunError: one stands that was made with other settings, or from other data.
-    """
+    """Return the run that holds out the window from ``train_day`` on, trained where it does not stand already."""
     if train_day in plan.made:
         return plan.made[train_day]
     config = plan.model_config(train_day)

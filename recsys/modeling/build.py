@@ -18,11 +18,10 @@ from recsys.modeling.original.recommender import build_transformer
 from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
 from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
 from recsys.modeling.training.batches import TrainingBatches
-from recsys.modeling.training.fit import TrainableModule
-from recsys.modeling.training.module import PurchaseModule
+from recsys.modeling.training.module import EpochModule, PurchaseModule
 
 
-def build_module(config: Config, log: Purchases) -> TrainableModule:
+def build_module(config: Config, log: Purchases) -> EpochModule:
     """Return a fresh module, seeded, over the training part of ``log``."""
     torch.manual_seed(config.seed)  # the only random numbers that are global: all others have generators of their own
     if config.family == "text":
@@ -82,7 +81,6 @@ class TrainingBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what stands beside the bar."""
         shown = {"train_loss_step": "loss", "val_map@12": "MAP@12"}
         shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
         metrics = trainer.callback_metrics

@@ -21,7 +21,8 @@ from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module, repeatable
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
-from recsys.modeling.generation.generate import Continuations, SamplingConfig, continue_histories
+from recsys.modeling.generation import SamplingConfig
+from recsys.modeling.generation.generate import Continuations, continue_histories
 from recsys.modeling.lists import with_cold_start
 from recsys.modeling.recommenders.base import Recommender
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder
@@ -114,7 +115,6 @@ class DecoderSystem:
     def generate(
         self, histories: Histories, n: int, sampling: SamplingConfig, allowed: np.ndarray, seed: int
     ) -> Continuations:
-        """Return how ``histories`` may go on, ``n`` items each."""
         return continue_histories(self.decoder, histories, n, sampling, allowed, seed=seed)
 
 
@@ -147,5 +147,4 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     if "seen_before" not in info:
         info = info | {"seen_before": make_split(log, config.split).validation.end_day}
     paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]
-    written = {path.name: path.read_bytes() for path in paths}
-    return DecoderSystem(config, info, decoder, log, written)
+    return DecoderSystem(config, info, decoder, log, {path.name: path.read_bytes() for path in paths})

@@ -6,7 +6,7 @@ from datetime import date
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,15 +16,13 @@ from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import continuation_rows
+from recsys.modeling.generation import SamplingConfig
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.candidates import candidates_at
+from recsys.modeling.recommenders.base import candidates_at
 from recsys.reports.generated import PAGE_FILE, SETTINGS_FILE, TABLE_FILE, load_continued
 from recsys.reports.shell import REPORT_FILE, fill
 from recsys.runs import Run, find_run
 from recsys.storage import replacing, require_absent, write_json, write_text
-
-if TYPE_CHECKING:
-    from recsys.modeling.generation.generate import SamplingConfig
 
 app = typer.Typer()
 
@@ -74,9 +72,7 @@ def main(
     keep_freed_memory()
     if no_repeat is None:
         no_repeat = found.config.family != "original"
-    sampling = import_module("recsys.modeling.generation.generate").SamplingConfig(
-        method, temperature, top_k, top_p, no_repeat
-    )
+    sampling = SamplingConfig(method, temperature, top_k, top_p, no_repeat)
     page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
@@ -87,7 +83,7 @@ def main(
 
 def generate(
     found: Run,
-    sampling: "SamplingConfig",
+    sampling: SamplingConfig,
     *,
     max_items: int,
     n_customers: int = 1_000,
@@ -99,7 +95,7 @@ def generate(
     for path in (table, settings, page):
         require_absent(path, force=force)
     data = found.open_data()
-    decoder = import_module("recsys.modeling.families").load_decoder(found, data)
+    decoder = import_module("recsys.modeling.lists").load_decoder(found, data)
     fold, _ = histories_to_continue(data, found.config.split)
     drawn = np.random.default_rng(seed).permutation(len(fold.user_index))[:n_customers]
     histories = fold.histories(data).of(np.sort(drawn))

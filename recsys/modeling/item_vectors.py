@@ -8,7 +8,7 @@ from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.families import TITLES, load_decoder
+from recsys.modeling.lists import TITLES, load_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.text_transformer import TextTransformer, run_text_vectors, text_vectors
 from recsys.modeling.original.texts import tokenised_items
@@ -49,5 +49,4 @@ def untrained_text_vectors(config: Config, log: Purchases, rows: np.ndarray, adv
         torch.manual_seed(config.seed)
         model = TextTransformer(config.text_model, texts.vocabulary_size)
     used, place = np.unique(text_of_item[rows], return_inverse=True)
-    vectors: np.ndarray = text_vectors(model, texts.take(used), advance)[place]
-    return vectors
+    return text_vectors(model, texts.take(used), advance)[place]

@@ -1,19 +1,20 @@
-"""Lists of any system of a run: for everybody at a day, or for the test folds."""
+"""Lists of any system of a run: for everybody at a day, or for the test folds. It loads no Lightning, which is slow."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pyarrow.parquet as pq
 
 from recsys.config import Config
 from recsys.console import progress, talk
 from recsys.data.purchases import Histories, Purchases
+from recsys.errors import RunError
 from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import MADE_BY, RECOMMENDATIONS_SCHEMA, recommendation_rows
-from recsys.modeling.families import load_decoder
-from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.candidates import Candidates, candidates_at
-from recsys.modeling.recommenders.decoder import WithColdStart
+from recsys.modeling.original.recommender import OriginalRecommender, load_transformer
+from recsys.modeling.recommenders.base import Candidates, Recommender, candidates_at
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, signals_of
 from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.rule_system import fit_rule
@@ -21,6 +22,8 @@ from recsys.runs import Run
 from recsys.schema import DECODER
 from recsys.storage import replacing
 
+#: What messages call a ``Config.family``.
+TITLES: Final = {"decoder": "our decoder", "original": "an original decoder", "text": "a text transformer"}
 #: Users whose lists are made, and written, at a time.
 CHUNK_USERS = 16_384
 
@@ -30,6 +33,19 @@ def fit_system(name: str, run: Run, config: Config, known: Histories) -> Recomme
     if name != DECODER:
         return fit_rule(name, config, known)
     return with_cold_start(load_decoder(run, known.log), config, known)
+
+
+def load_decoder(run: Run, log: Purchases) -> DecoderRecommender | OriginalRecommender:
+    """Return the decoder of a run as a system for lists and continuations; a RunError where it is none."""
+    config = run.config
+    if config.family == "text":
+        raise RunError(
+            f"{run.folder} holds {TITLES['text']}, which knows no customers and recommends nothing; "
+            f"draw its map with `recsys plots map --run {run.name} --embeddings text`, or name a run of a decoder"
+        )
+    if config.family == "original":
+        return OriginalRecommender(load_transformer(run, log), config.original.seq_max_len)
+    return load_purchase_decoder(run, *signals_of(config, log))
 
 
 def with_cold_start(decoder: Recommender, config: Config, known: Histories) -> WithColdStart:
@@ -80,10 +96,7 @@ def write_lists(
     advance: Callable[[int], None] = lambda n_users: None,
     made_by: str = "",
 ) -> int:
-    """Write the lists of ``histories`` to a Parquet table with the original ids, in chunks, whole or not at all.
-
-    ``made_by`` is the identity of the run that the table is to name. Returned is how many users get fewer than ``k``.
-    """
+    """Write lists to Parquet, chunk by chunk, ``made_by`` a run; return how many users get fewer than ``k``."""
     n_short, columns = 0, RECOMMENDATIONS_SCHEMA.with_metadata({MADE_BY: made_by} if made_by else None)
     with replacing(path) as aside, pq.ParquetWriter(aside, columns) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):

@@ -1,7 +1,4 @@
-"""Write recommendations for a date, for the test folds, or as Kaggle's submission: ``recsys predict``.
-
-What loads torch is imported when it is needed: the help of the verb needs it not.
-"""
+"""Write recommendations for a date, for the test folds, or as Kaggle's submission; its help loads no torch."""
 
 import tempfile
 from dataclasses import asdict
@@ -24,7 +21,7 @@ from recsys.errors import ConfigError, UsageError
 from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.candidates import Candidates, candidates_at, read_item_list, require_enough
+from recsys.modeling.recommenders.base import Candidates, candidates_at, read_item_list, require_enough
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
@@ -92,7 +89,7 @@ def main(
     predict = chosen.config.predict.model_copy(update=changes)
     config = chosen.config.model_copy(update={"predict": predict})
     if reasons and (system != DECODER or config.family != "decoder"):
-        titles = import_module("recsys.modeling.families").TITLES
+        titles = import_module("recsys.modeling.lists").TITLES
         named = system if system != DECODER else f"{chosen.name}, {titles[config.family]}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"
@@ -141,10 +138,6 @@ def predict_everybody(
 
     ``config`` is the run's, changed as asked. ``day`` is the one after the data if None. ``limits`` are files of the
     items that may be recommended, and of those that never are.
-
-    Raises:
-        DataError: a list of items cannot be used, or leaves too few items for a customer.
-        UsageError: nothing was bought before ``day``.
     """
     log = chosen.open_data()
     day = log.last_day + 1 if day is None else day

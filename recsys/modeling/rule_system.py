@@ -7,9 +7,9 @@ from typing import ClassVar
 from recsys.config import Config, dump_config
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError, UsageError
-from recsys.evaluation.splits import make_split
+from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.registry import fit_baseline
+from recsys.modeling.recommenders.registry import BASELINES, require_baseline
 from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE
 from recsys.storage import write_json, write_text
 
@@ -28,7 +28,6 @@ class RuleSystem:
 
     @property
     def last_day(self) -> int:
-        """Day of the newest purchase known."""
         return self.log.last_day
 
     def at(self, day: int) -> Recommender:
@@ -39,7 +38,6 @@ class RuleSystem:
         return self._fitted[day]
 
     def extended(self, log: Purchases) -> "RuleSystem":
-        """Return the same rule over ``log``."""
         return RuleSystem(self.name, self.config, log)
 
     def save(self, folder: Path, *, histories: bool) -> None:
@@ -54,9 +52,10 @@ class RuleSystem:
 
 def fit_rule(name: str, config: Config, known: Histories) -> Recommender:
     """Return the rule or classical model called ``name``, fitted to ``known``, the histories of everybody at a day."""
+    require_baseline(name)
     try:
-        validation = make_split(known.log, config.split).validation
+        validation: Fold | None = make_split(known.log, config.split).validation
     except DataError:  # a log so short has no window on which a setting could be chosen
-        return fit_baseline(name, known, config, None)
+        validation = None
     # A setting may be chosen only on a window that had ended by the day asked.
-    return fit_baseline(name, known, config, validation if validation.end_day <= known.day else None)
+    return BASELINES[name](known, config, validation if validation and validation.end_day <= known.day else None)

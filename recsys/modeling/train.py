@@ -61,14 +61,7 @@ def main(
 
 
 def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:
-    """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds.
-
-    Raises:
-        ConfigError: a component or a baseline does not exist, or a setting does not fit the data.
-        DataError: the data are not prepared or too short for the split.
-        OutputExistsError: the run exists and neither ``force`` nor ``resume`` is given.
-        RunError: ``resume`` without anything to go on from, or with another configuration.
-    """
+    """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds."""
     for name in config.baselines.systems:
         require_baseline(name)  # only later commands run it, but training may take long
     log = open_purchases(config.data.folder, config.data.prepare_command)
@@ -97,8 +90,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
         module = build.build_module(config, log)  # before the folder is touched: what does not fit is refused here
         with nullcontext() if resume else checkpoints.instead_of(folder):
             options = {"resume": resume, "callbacks": [build.TrainingBar()], "command": _command()}
-            info: dict[str, Any] = loop.fit(config, log, module, folder, **options)
-            return info
+            return loop.fit(config, log, module, folder, **options)
 
 
 def _command() -> str:

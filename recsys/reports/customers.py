@@ -70,12 +70,7 @@ Why = Callable[[Fold, np.ndarray, np.ndarray], list[list[str]]]
 
 
 def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = None) -> Gallery:
-    """Return twenty customers of the last held-out window with the decoder's lists, and what ``why`` says of these.
-
-    Raises:
-        RunError: there is no held-out window, or the decoder's lists for it were not written.
-        DataError: the lists are of other items or customers than the data.
-    """
+    """Return twenty customers of the last held-out window with the decoder's lists, and what ``why`` says of these."""
     if not split.tests:
         raise RunError(f"{run.folder} holds out nothing (split.n_folds is 0), so there is nothing to report")
     fold = split.tests[-1]
@@ -93,11 +88,7 @@ def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = No
 
 
 def choose_customers(fold: Fold, data: Purchases, seed: int, n: int = N_SHOWN) -> np.ndarray:
-    """Return positions (≤ n,) int64 in ``fold.user_index``, drawn by ``seed`` across history lengths, shortest first.
-
-    Up to three customers without a history come first; all others are sorted by history length, cut into parts of
-    equal size, and one is drawn from each part. No list and no purchase after the date is looked at.
-    """
+    """Return places (≤ n,) int64 in ``fold.user_index``, drawn by ``seed`` across history lengths, shortest first."""
     rng = np.random.default_rng(seed)
     lengths = (fold.history_end - data.offsets[:-1])[fold.user_index]
     shuffled = rng.permutation(len(lengths))

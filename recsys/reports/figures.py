@@ -144,10 +144,7 @@ def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: 
 
 @style()
 def histograms(titled: Sequence[tuple[str, np.ndarray]], ylabel: str, *, width: float) -> Figure:
-    """Return one panel a title that says how many of its values (n,), n ≥ 1, lie where.
-
-    Values above the 99th percentile are counted in the last bar, so that a few of them do not flatten all others.
-    """
+    """Return a panel a title of where its values (n,), n ≥ 1, lie; the last bar holds all above percentile 99."""
     figure, axes = _panels(len(titled), width, 2.7)
     for place, (title, values) in zip(axes, titled, strict=True):
         lowest, highest = values.min(), np.percentile(values, 99, method="higher")

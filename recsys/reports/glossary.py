@@ -159,10 +159,7 @@ class Verdict:
 
 
 def verdict(scores: Scores, windows: str) -> Verdict:
-    """Return the verdict on the decoder that the numbers allow; ``windows`` are such as "3 held-out weeks".
-
-    "Beats" and "loses to" are said only where the interval of the difference (else both intervals) leaves no doubt.
-    """
+    """Return what the numbers allow to say: "beats" and "loses to" only where an interval leaves no doubt."""
     metric = scores.main_metric
     rivals = {name: values[metric] for name, values in scores.systems.items() if name != DECODER and metric in values}
     own = scores.systems.get(DECODER, {}).get(metric)

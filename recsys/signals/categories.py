@@ -1,14 +1,10 @@
 """Categories of items: how rarely each sells at a day, what its items sell, what a user bought of it."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys.signals.past_items import PAST_FEATURES, USER_FEATURES, PastItems, Summaries, side_by_side
-
-if TYPE_CHECKING:
-    from recsys.signals.snapshot import Snapshot
 
 _SUMS = ("items", *PAST_FEATURES[:5], "discoveries_20", "discoveries_60")
 _AGES = ("age_last", "age_first", "age_discovery")
@@ -28,8 +24,7 @@ def category_rarity(bought_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarr
     weight_V[0] = 0
     of_category = np.bincount(categories_VC.ravel(), np.repeat(weight_V, categories_VC.shape[1])).astype(np.float64)
     of_category[:1] = 0
-    rarity: np.ndarray = np.divide(weight_V.sum(), of_category, out=np.zeros_like(of_category), where=of_category > 0)
-    return rarity
+    return np.divide(weight_V.sum(), of_category, out=np.zeros_like(of_category), where=of_category > 0)
 
 
 def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarray:
@@ -49,12 +44,9 @@ def sold_by_category(sold_V: np.ndarray, categories_VC: np.ndarray) -> np.ndarra
 
 
 def category_history(
-    past: PastItems, categories: np.ndarray, snapshots: "Mapping[int, Snapshot]", day: np.ndarray
+    past: PastItems, categories: np.ndarray, rarity_of_day: Mapping[int, np.ndarray], day: np.ndarray
 ) -> Summaries:
-    """Return what a query's past items of one category come to together: ``CATEGORY_FEATURES`` of each category.
-
-    ``categories`` (V, C) int64 are codes of each item, 0 where nothing is known; ``snapshots`` are of the ``day`` (Q,).
-    """
+    """Return ``CATEGORY_FEATURES`` of past items by code of ``categories`` (V, C) int64, of which 0 says nothing."""
     n_codes = int(categories.max(initial=0)) + 1
     code_PC = categories[past.item]
     key_PC = past.query[:, None] * n_codes + code_PC
@@ -79,7 +71,7 @@ def category_history(
     rarity = np.zeros(len(key))
     for one in np.unique(day[query]):
         rows = np.flatnonzero(day[query] == one)
-        rarity[rows] = snapshots[int(one)].category_rarity[code[rows]]
+        rarity[rows] = rarity_of_day[int(one)][code[rows]]
     share = count / np.maximum(of_query[0], 1)
     columns = [
         *np.log1p([items, count, *decayed, *discoveries]),

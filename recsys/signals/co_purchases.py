@@ -73,8 +73,7 @@ def days_counted_for_training(day: np.ndarray, first_day: int) -> np.ndarray:
     """
     age = np.maximum(day - first_day, 1)
     step = np.clip(2 ** np.floor(np.log2(age / 8)), 1, MAX_STEP_DAYS).astype(np.int64)
-    days: np.ndarray = first_day + age // step * step
-    return days
+    return first_day + age // step * step
 
 
 def no_co_purchases() -> Summaries:
@@ -84,10 +83,7 @@ def no_co_purchases() -> Summaries:
 
 
 def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], day: np.ndarray) -> Summaries:
-    """Return ``CO_PURCHASE_FEATURES`` of what is bought together with each query's past items, those bought last.
-
-    Purchases of everybody are counted up to ``day`` (Q,) int64, not after the query's own, by ``lift_of_day`` (V, V).
-    """
+    """Return ``CO_PURCHASE_FEATURES`` of what goes with each query's latest past items, counted up to ``day`` (Q,)."""
     query, age_last = past.query, past.named("age_last")
     chosen = _first_of_each(query, age_last, MAX_PAST)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -109,8 +105,7 @@ def co_purchases(past: PastItems, lift_of_day: Mapping[int, sparse.csr_array], d
         """Return the lifts, each weighted by its past item's share of the decayed count ``name``, summed."""
         weight = np.expm1(past.named(name))
         share = weight[chosen] / np.maximum(np.bincount(query, weight, len(day))[query[chosen]], 1e-12)
-        total: np.ndarray = np.add.reduceat(share[place] * lift, starts)
-        return total
+        return np.add.reduceat(share[place] * lift, starts)
 
     columns = [
         np.log1p(lifted("decayed_60")),

@@ -107,8 +107,7 @@ def _codebook(items: nw.DataFrame[Any]) -> Codebook:
 
 
 def _texts(column: nw.Series[Any]) -> np.ndarray:
-    values: np.ndarray = column.cast(nw.String).fill_null("").to_numpy().astype(str)
-    return values
+    return column.cast(nw.String).fill_null("").to_numpy().astype(str)
 
 
 def _apply(codebook: Codebook, items: nw.DataFrame[Any]) -> np.ndarray:

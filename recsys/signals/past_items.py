@@ -2,15 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys.data.purchases import Purchases, event_positions
-from recsys.signals.repurchase import REPURCHASE_FEATURES, repurchase_features
-
-if TYPE_CHECKING:
-    from recsys.signals.snapshot import Snapshot
+from recsys.signals.repurchase import REPURCHASE_FEATURES, HazardTables, repurchase_features
 
 _HALF_LIVES_DAYS = (7, 20, 60, 150)
 _DECAYED = tuple(f"decayed_{days}" for days in _HALF_LIVES_DAYS)
@@ -34,10 +30,7 @@ class Summaries:
 
 @dataclass(frozen=True)
 class PastItems:
-    """Distinct past items of each query: P pairs, sorted by query then item.
-
-    Its features are ``PAST_FEATURES`` and, where promotions are known, ``Promotions.past_features``.
-    """
+    """P distinct past items of queries, sorted: ``PAST_FEATURES``, then ``Promotions.past_features`` where known."""
 
     query: np.ndarray  # (P,) int64 position of the query, ascending
     item: np.ndarray  # (P,) int64 item_index
@@ -45,12 +38,12 @@ class PastItems:
 
     def named(self, name: str) -> np.ndarray:
         """Return the feature ``name`` (P,) float64."""
-        one: np.ndarray = self.features[:, PAST_FEATURES.index(name)].astype(np.float64)
-        return one
+        return self.features[:, PAST_FEATURES.index(name)].astype(np.float64)
 
 
 def past_items(
-    snapshots: "Mapping[int, Snapshot]",
+    hazards: Mapping[int, HazardTables],
+    groups: np.ndarray,
     log: Purchases,
     user_index: np.ndarray,
     end: np.ndarray,
@@ -59,9 +52,10 @@ def past_items(
 ) -> PastItems:
     """Return what the user of each query bought before, item by item, out of ``log`` up to flat positions ``end`` (Q,).
 
-    All known events are before the query's ``day`` (Q,); ``snapshots`` are of these days. Counts enter as logarithms,
-    ages in log-days divided by 4. What begins with ``group`` sums over the user's past items of the same group. Last
-    come, from ``promoted`` (E + 1, K) of ``Promotions.sums``, the mean promotion of the item's and of all purchases.
+    All known events are before the query's ``day`` (Q,); ``hazards`` are of these days, ``groups`` (V,) of the items.
+    Counts enter as logarithms, ages in log-days divided by 4. What begins with ``group`` sums over the user's past
+    items of the same group. Last come, from ``promoted`` (E + 1, K) of ``Promotions.sums``, the mean promotion of the
+    item's and of all purchases.
     """
     n_rows = log.n_items + 1
     begin = log.offsets[user_index]
@@ -73,8 +67,6 @@ def past_items(
     pair_query, pair_item = np.divmod(key[starts], n_rows)
     trips = _trips(log, begin, end, day)
     of_pairs = _pair_columns(log, position, starts, day[pair_query], trips[pair_query])
-    groups = next(iter(snapshots.values())).codes.groups if snapshots else np.zeros(n_rows, dtype=np.int64)
-    hazards = {one: snapshot.hazards for one, snapshot in snapshots.items()}
     columns = [
         *of_pairs,
         *_group_columns(dict(zip(PAST_FEATURES, of_pairs, strict=False)), pair_query, groups[pair_item]),

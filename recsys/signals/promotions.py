@@ -30,8 +30,7 @@ class Promotions:
     @classmethod
     def from_table(cls, table: nw.DataFrame[Any], n_items: int) -> Self:
         """Take ``promotions.parquet`` of the prepared data, see :mod:`recsys.schema`."""
-        names: np.ndarray = table[schema.MEDIUM].to_numpy().astype(str)
-        media, medium = np.unique(names, return_inverse=True)
+        media, medium = np.unique(table[schema.MEDIUM].to_numpy().astype(str), return_inverse=True)
         columns = [table[name].to_numpy() for name in schema.PROMOTION_COLUMNS if name != schema.MEDIUM]
         order = np.argsort(columns[1], kind="stable")
         item, first_day, end_day, share = (column[order] for column in columns)
@@ -63,8 +62,7 @@ class Promotions:
 
     def widest(self, day: int) -> np.ndarray:
         """Return in what share of places each item is promoted (V, K) float32 on its best day of the week to come."""
-        most: np.ndarray = np.max([self._shares_on(one) for one in range(day, day + DAYS)], axis=0)
-        return most
+        return np.max([self._shares_on(one) for one in range(day, day + DAYS)], axis=0)
 
     @cached_property
     def _longest_days(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from recsys.data.purchases import Histories, Purchases
 from recsys.signals.categories import category_history
 from recsys.signals.co_purchases import co_purchases, no_co_purchases
-from recsys.signals.past_items import past_items
+from recsys.signals.past_items import PastItems, Summaries, past_items
 from recsys.signals.snapshot import Snapshot, Snapshots
 from recsys.signals.user_codes import UserCodes
 
@@ -37,15 +37,9 @@ class Queries:
     days_until_query: np.ndarray  # (Q,) int64 days from that event to the day
     day_place: np.ndarray  # (Q,) int64 place of the day among ``item_features``
     item_features: tuple[np.ndarray, ...]  # S times (V, F) float32, see Snapshot.item_features
-    past_query: np.ndarray  # (P,) int64 query of each past item, ascending
-    past_item: np.ndarray  # (P,) int64
-    past_features: np.ndarray  # (P, F) float32, see past_items.PastItems
-    category_query: np.ndarray  # (R,) int64 query of each category of past items, ascending
-    category_code: np.ndarray  # (R,) int64
-    category_features: np.ndarray  # (R, F) float32, see categories.CATEGORY_FEATURES
-    co_purchase_query: np.ndarray  # (C,) int64 query of each item bought together with past ones, ascending
-    co_purchase_item: np.ndarray  # (C,) int64
-    co_purchase_features: np.ndarray  # (C, F) float32, see co_purchases.CO_PURCHASE_FEATURES
+    past: PastItems  # P of them
+    categories: Summaries  # of past items, R of them: categories.CATEGORY_FEATURES
+    co_purchases: Summaries  # items bought together with past ones, C of them: co_purchases.CO_PURCHASE_FEATURES
 
 
 def query_at(
@@ -70,10 +64,7 @@ def assemble(
     at_start: np.ndarray,
     user_codes: UserCodes | None,
 ) -> tuple[Sequences, np.ndarray]:
-    """Return sequences of events ``first:first + length`` padded to the longest, and their days (B, T).
-
-    Where ``at_start`` (B,) holds, position 0 is the start mark instead of the event at ``first``.
-    """
+    """Return sequences of events ``first:first + length``, a start mark first ``at_start``, and their days (B, T)."""
     steps = np.arange(int(length.max(initial=1)))
     real_BT = steps < length[:, None]
     item_BT, day_BT = np.zeros((2, *real_BT.shape), dtype=np.int64)
@@ -112,8 +103,9 @@ def build_queries(
         promoted = snapshots.promoted_sums
     else:
         promoted = None if snapshots.promotions is None else snapshots.promotions.sums(log)
-    past = past_items(by_day, log, user_index, end, day, promoted)
-    categories = category_history(past, snapshots.codes.categories, by_day, day)
+    hazards = {one: snapshot.hazards for one, snapshot in by_day.items()}
+    rarity = {one: snapshot.category_rarity for one, snapshot in by_day.items()}
+    past = past_items(hazards, snapshots.codes.groups, log, user_index, end, day, promoted)
     together = no_co_purchases()
     if lifts:
         counted = day if lift_day is None else lift_day
@@ -126,13 +118,7 @@ def build_queries(
         days_until_query=np.where(known, np.maximum(day - last_day, 0), 0).astype(np.int64),
         day_place=day_place.astype(np.int64),
         item_features=tuple(snapshot.item_features for snapshot in by_day.values()),
-        past_query=past.query,
-        past_item=past.item,
-        past_features=past.features,
-        category_query=categories.query,
-        category_code=categories.code,
-        category_features=categories.features,
-        co_purchase_query=together.query,
-        co_purchase_item=together.code,
-        co_purchase_features=together.features,
+        past=past,
+        categories=category_history(past, snapshots.codes.categories, rarity, day),
+        co_purchases=together,
     )

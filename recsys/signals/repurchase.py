@@ -41,8 +41,7 @@ def expected_purchases(table_GK: np.ndarray, row: np.ndarray, days: np.ndarray) 
     piece = _PIECE_OF_DAYS[np.minimum(days, _LONGEST_DAYS)]  # beyond the last edge its rate goes on
     begin = table_GK[row, piece]
     rate = (table_GK[row, piece + 1] - begin) / _WIDTH_DAYS[piece]
-    within: np.ndarray = begin + rate * (days - _EDGES_DAYS[piece])
-    return within
+    return begin + rate * (days - _EDGES_DAYS[piece])
 
 
 class Repurchases:
@@ -136,8 +135,7 @@ def _shrunk_rates(
         for weights in (again & (length <= _LONGEST_DAYS), None, days - _EDGES_DAYS[piece])
     )
     lasted = ended[:, ::-1].cumsum(axis=1)[:, ::-1] - ended
-    rates: np.ndarray = (came + strength) / (inside + lasted * _WIDTH_DAYS + strength / towards_K)
-    return rates
+    return (came + strength) / (inside + lasted * _WIDTH_DAYS + strength / towards_K)
 
 
 def _summed(rates_GK: np.ndarray) -> np.ndarray:

@@ -12,10 +12,7 @@ ITEM_FEATURES = (*OWN_FEATURES, "category_sold_7")
 
 
 class Sales:
-    """Sales of every item before any day, in V = n_items + 1 rows (row 0 is padding).
-
-    What a user buys twice on one day is one sale: asked for is who buys an item, not how many pieces.
-    """
+    """Sales of V items before any day; twice on one day is one sale: asked for is who buys, not how many pieces."""
 
     def __init__(self, log: Purchases) -> None:
         self.n_rows = log.n_items + 1
@@ -72,12 +69,8 @@ def coming_columns(n_promoted: int) -> slice:
 
 
 def against_average(sold: np.ndarray) -> np.ndarray:
-    """Return how much more than the average item each sold (V,), as a logarithm; one sale is added to all.
-
-    So neither a busy week nor a log that has only begun moves all items at once.
-    """
-    more: np.ndarray = np.log1p(sold) - np.log1p(sold[1:].sum() / max(len(sold) - 1, 1))
-    return more
+    """Return the log of how much more than the average item each sold (V,), one added: busy weeks move no item."""
+    return np.log1p(sold) - np.log1p(sold[1:].sum() / max(len(sold) - 1, 1))
 
 
 def is_sale(log: Purchases) -> np.ndarray:

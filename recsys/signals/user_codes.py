@@ -74,8 +74,7 @@ def _values(column: nw.Series[Any]) -> tuple[np.ndarray, np.ndarray]:
         numbers = np.where(is_given, distinct, "nan").astype(np.float64)
     except ValueError:
         return distinct, place
-    of_users = numbers[place]
-    edges = np.unique(np.nanquantile(of_users, np.arange(1, N_BANDS) / N_BANDS))
+    edges = np.unique(np.nanquantile(numbers[place], np.arange(1, N_BANDS) / N_BANDS))
     bands = np.where(is_given, np.searchsorted(edges, numbers, side="right").astype(str), "")
     labels, band = np.unique(bands, return_inverse=True)
     return labels, band[place]

@@ -2,13 +2,8 @@
 
 Each file of this folder holds one metric, ``METRIC``, and is found by listing the folder.
 
-Decisions that change the numbers:
-
-- A user without targets has no value (NaN). Leave such users out of a mean, and say how many they are.
-- A user without recommendations, or with a short list, is not left out: missing ranks are misses.
-- An item repeated in a list counts once, at its best rank.
-- Average precision divides by ``min(k, n_relevant)``: k right answers of more than k relevant items score 1, as in
-  Kaggle's MAP@12. The ideal DCG stops at ``min(k, n_relevant)`` too. Recall divides by all relevant items.
+A user without targets has no value (NaN): leave such users out of a mean, and say how many they are. Who has a short
+list, or none, is not left out: missing ranks are misses. ``docs/evaluation.md`` defines each metric.
 """
 
 from importlib import import_module

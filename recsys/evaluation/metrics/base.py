@@ -32,8 +32,7 @@ def ranks(hits_UK: np.ndarray) -> np.ndarray:
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Return the quotient, of the numerator's shape, NaN where the denominator is 0."""
-    result: np.ndarray = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
-    return result
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
 def hits_of(lists_item_UK: np.ndarray, target_offsets: np.ndarray, target_item: np.ndarray) -> np.ndarray:
@@ -56,5 +55,4 @@ def hits_of(lists_item_UK: np.ndarray, target_offsets: np.ndarray, target_item: 
     again = np.diff(ordered, axis=1, prepend=-1) == 0
     repeated = np.empty_like(again)
     np.put_along_axis(repeated, order, again, axis=1)
-    hits: np.ndarray = bought & (lists_item_UK > 0) & ~repeated
-    return hits
+    return bought & (lists_item_UK > 0) & ~repeated

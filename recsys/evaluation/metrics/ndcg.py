@@ -6,10 +6,7 @@ from recsys.evaluation.metrics.base import Metric, ranks, ratio
 
 
 def ndcg_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) -> np.ndarray:
-    """Return NDCG@k (U,): the sum of ``1 / log2(rank + 1)`` over the hits, over that of an ideal list.
-
-    The ideal list has ``min(k, n_relevant)`` hits on top (Järvelin and Kekäläinen 2002, with gains 0 and 1).
-    """
+    """Return NDCG@k (U,): Σ 1 / log2(rank + 1) over hits, over that of an ideal list (Järvelin, Kekäläinen 2002)."""
     hits = hits_UK[:, :k]
     gained = hits @ (1 / np.log2(ranks(hits) + 1))
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])

@@ -55,8 +55,7 @@ class Decoder(nn.Module):
     def forward(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor) -> Tensor:
         """Return the state (B, T, D) after each event; gaps are int64 days since the event before, 0 at the start."""
         positions_T = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
-        states_BTD: Tensor = self.blocks(self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
-        return states_BTD
+        return self.blocks(self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
 
     def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
         """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
@@ -77,12 +76,10 @@ class Decoder(nn.Module):
         x_BTD = item_vectors_BTD + self.position(position)
         if self.gap is not None:
             x_BTD = x_BTD + self.gap(gap_bucket(gap_days_BT))
-        dropped: Tensor = self.dropout(x_BTD)
-        return dropped
+        return self.dropout(x_BTD)
 
     def query_at(self, state_MD: Tensor, days_until_query_M: Tensor) -> Tensor:
         """Return query vectors (M, D): each state asked ``days_until_query_M`` (M,) int64 days after its event."""
         if self.until_query is not None:
             state_MD = state_MD + self.until_query(gap_bucket(days_until_query_M))
-        query: Tensor = self.norm(state_MD)
-        return query
+        return self.norm(state_MD)

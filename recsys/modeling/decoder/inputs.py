@@ -1,6 +1,6 @@
 """Sequences and queries as tensors on a device: what the model reads. Shapes as in :mod:`recsys.signals.queries`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,11 +15,11 @@ class OnDevice:
 
     @classmethod
     def from_arrays(cls, arrays: Sequences | Queries, device: torch.device | str = "cpu") -> Self:
-        """Return ``arrays``, whose fields stand in the same order, on ``device``; what lies there is not copied."""
-        return cls(*(_tensors(part, device) for part in vars(arrays).values()))
+        """Return ``arrays``, whose fields, or theirs, stand in the same order, on ``device``; copied only if needed."""
+        parts = (vars(part).values() if is_dataclass(part) else [part] for part in vars(arrays).values())
+        return cls(*(_tensors(one, device) for part in parts for one in part))
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same on ``device``."""
         moved = {
             name: tuple(one.to(device) for one in part) if isinstance(part, tuple) else part.to(device)
             for name, part in vars(self).items()

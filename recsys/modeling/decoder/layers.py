@@ -58,8 +58,7 @@ class PointwiseAttention(nn.Module):
             mixed = self.mix(q, k, v)
         else:
             mixed = self._in_blocks(q, k, v, self.window)
-        out: Tensor = self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * projected[..., :width])
-        return out
+        return self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * projected[..., :width])
 
     def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None = None) -> Tensor:
         """Return (B, H, T, d), the sum of the values by their weights.
@@ -92,10 +91,7 @@ class PointwiseAttention(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """x + attention(norm(x)), then x + σ(W norm(x)) · mlp(norm(x)), whose gate begins half open.
-
-    Xiong et al. (2020) put the norm before each part, Borisyuk et al. (2024, LiGR) gate the feed-forward one.
-    """
+    """x + attention(norm(x)) (Xiong et al., 2020), then x + σ(W norm(x)) · mlp(norm(x)) (Borisyuk et al., 2024)."""
 
     def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
         super().__init__()
@@ -110,8 +106,7 @@ class GatedBlock(nn.Module):
         """Return (B, T, D); with ``memory``, the positions go on from those that it holds."""
         x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), memory))
         h_BTD = self.norm_mlp(x_BTD)
-        out: Tensor = x_BTD + self.dropout(self.gate_mlp(h_BTD).sigmoid() * self.mlp(h_BTD))
-        return out
+        return x_BTD + self.dropout(self.gate_mlp(h_BTD).sigmoid() * self.mlp(h_BTD))
 
 
 class KeyValueCache:

@@ -21,8 +21,7 @@ def full_softmax_loss(
     single precision. ``label_smoothing`` (Szegedy et al., 2016, section 7) needs finite biases.
     """
     tensors = query_MD, items_VD, bias_V, target_M
-    loss: Tensor = _ChunkedSoftmax.apply(*tensors, label_smoothing)  # type: ignore[no-untyped-call]
-    return loss
+    return _ChunkedSoftmax.apply(*tensors, label_smoothing)  # type: ignore[no-untyped-call]
 
 
 class _ChunkedSoftmax(torch.autograd.Function):

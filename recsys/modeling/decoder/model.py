@@ -33,10 +33,7 @@ class PurchaseModel(nn.Module):
     def __init__(
         self, config: ModelConfig, codes: ItemCodes, *, has_dates: bool, n_user_codes: int = 1, n_promoted: int = 0
     ) -> None:
-        """Build what ``config.components`` lists; a ConfigError where one does not exist, or does not fit the protocol.
-
-        Of ``n_user_codes`` codes of users 0 says nothing; ``n_promoted`` item features tell of promotions.
-        """
+        """Build what ``config.components`` lists; of the ``n_user_codes`` codes of users 0 says nothing."""
         super().__init__()
         self.config, self.codes, self.has_dates, self.n_promoted = config, codes, has_dates, n_promoted
         n_items = self.n_items = len(codes.groups) - 1
@@ -96,7 +93,6 @@ class PurchaseModel(nn.Module):
 
     @property
     def past_items(self) -> PastItemComponent | None:
-        """The component that scores past items, if there is one."""
         return self.component(PastItemComponent)
 
     @property
@@ -183,9 +179,7 @@ class PurchaseModel(nn.Module):
         return x_BTD
 
     def states(self, sequences: SequenceTensors) -> Tensor:
-        """Return the decoder's state (B, T, D) after each event."""
-        states_BTD: Tensor = self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
-        return states_BTD
+        return self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
 
     def query(self, states_BTD: Tensor | None, queries: QueryTensors) -> Tensor | None:
         """Return the query vector (Q, D) of each query; None without a transformer."""

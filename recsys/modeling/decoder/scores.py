@@ -1,7 +1,7 @@
 """The forms in which a component scores items at some queries.
 
-Each gives the whole catalogue (``add_to``), the same items at every query (``of_items``), single pairs of both
-(``of_pairs``), and the mean over the catalogue at each query (``mean_Q``).
+Each adds those of the whole catalogue to logits (``add_to``, (Q, V)), and gives those of the same items at every query
+(``of_items``, (Q, N)), of single pairs (``of_pairs``, (P,)), and their mean over the catalogue (``mean_Q``, (Q,)).
 
 Shapes: Q queries, V rows of the catalogue with padding, N items, P pairs of query and item.
 """
@@ -24,7 +24,6 @@ class ProductScores:
     all_vectors: Callable[[], Tensor]  # (V, D)
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
-        """Return the logits with the products added."""
         return self.table() + logits_QV
 
     def table(self) -> Tensor:
@@ -32,17 +31,14 @@ class ProductScores:
         return (self.query_QD @ self.all_vectors().T).float()
 
     def of_items(self, item_N: Tensor) -> Tensor:
-        """Return the scores (Q, N) of some items."""
         return (self.query_QD @ self.vectors_of(item_N).T).float()
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
-        """Return the scores (P,) of single pairs."""
         # Far fewer items than pairs: each vector is made once.
         item_I, place_P = torch.unique(item_P, return_inverse=True)
         return (self.query_QD[query_P] * self.vectors_of(item_I)[place_P]).sum(-1)
 
     def mean_Q(self) -> Tensor:
-        """Return the mean (Q,) over the catalogue."""
         return self.query_QD @ self.all_vectors()[1:].mean(0)
 
 
@@ -54,19 +50,15 @@ class DayScores:
     day_place_Q: Tensor  # (Q,) int64
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
-        """Return the logits with each query's day added."""
         return logits_QV + self.score_SV[self.day_place_Q]
 
     def of_items(self, item_N: Tensor) -> Tensor:
-        """Return the scores (Q, N) of some items."""
         return self.score_SV[:, item_N][self.day_place_Q]
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
-        """Return the scores (P,) of single pairs."""
         return self.score_SV[self.day_place_Q[query_P], item_P]
 
     def mean_Q(self) -> Tensor:
-        """Return the mean (Q,) over the catalogue."""
         return self.score_SV[:, 1:].mean(1)[self.day_place_Q]
 
 
@@ -79,19 +71,15 @@ class CategoryScores:
     categories_VC: Tensor  # (V, C) int64
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
-        """Return the logits with the categories' scores added."""
         return logits_QV + self._of(self.categories_VC)
 
     def of_items(self, item_N: Tensor) -> Tensor:
-        """Return the scores (Q, N) of some items."""
         return self._of(self.categories_VC[item_N])
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
-        """Return the scores (P,) of single pairs."""
         return self.score_UQ[self.row_of_code[self.categories_VC[item_P]], query_P[:, None]].sum(-1)
 
     def mean_Q(self) -> Tensor:
-        """Return the mean (Q,) over the catalogue."""
         return self._of(self.categories_VC[1:]).mean(1)
 
     def _of(self, code_NC: Tensor) -> Tensor:
@@ -109,11 +97,9 @@ class PairScores:
     n_rows: int  # V
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
-        """Return the logits with the pairs' scores added."""
         return logits_QV.index_put((self.query_C, self.item_C), self.score_C, accumulate=True)
 
     def of_items(self, item_N: Tensor) -> Tensor:
-        """Return the scores (Q, N) of some items."""
         item_U, place_N = torch.unique(item_N, return_inverse=True)
         place_C = torch.searchsorted(item_U, self.item_C).clamp(max=len(item_U) - 1)
         met_C = item_U[place_C] == self.item_C
@@ -122,7 +108,6 @@ class PairScores:
         return table_QU[:, place_N]
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
-        """Return the scores (P,) of single pairs."""
         if not len(self.query_C):
             return self.score_C.new_zeros(len(query_P))
         key_C = self.query_C * self.n_rows + self.item_C
@@ -131,7 +116,6 @@ class PairScores:
         return torch.where(key_C[place_P] == wanted_P, self.score_C[place_P], 0)
 
     def mean_Q(self) -> Tensor:
-        """Return the mean (Q,) over the catalogue."""
         total_Q = self.score_C.new_zeros(self.n_queries)
         return total_Q.index_add(0, self.query_C, self.score_C / (self.n_rows - 1))
 

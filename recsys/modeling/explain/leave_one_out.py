@@ -52,7 +52,7 @@ class Listed:
     @cached_property
     def lift(self) -> sparse.csr_array:
         """The table of lifts (V, V), of which only rows of past items and columns of listed items are filled."""
-        past_item = np.unique(self.reading.arrays.past_item)
+        past_item = np.unique(self.reading.arrays.past.item)
         lift = self.snapshot.lift[past_item].tocoo()
         kept = np.isin(lift.col, self.item_QK.cpu().numpy())
         places = past_item[lift.row[kept]], lift.col[kept]
@@ -69,12 +69,12 @@ class Listed:
 
 def items_read(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
     """Return the row (P,) int64 of a history, ascending, and each item (P,) int64 of the newest events read of it."""
-    arrays, n_rows = listed.reading.arrays, listed.n_rows
+    past, n_rows = listed.reading.arrays.past, listed.n_rows
     events = listed.reading.sequences.item_BT.cpu().numpy()
     # Neither padding nor a start mark has the key of an item.
     of_events = np.arange(len(events))[:, None] * n_rows + events
-    pair = np.flatnonzero(np.isin(arrays.past_query * n_rows + arrays.past_item, of_events))
-    return arrays.past_query[pair], arrays.past_item[pair]
+    pair = np.flatnonzero(np.isin(past.query * n_rows + past.item, of_events))
+    return past.query[pair], past.item[pair]
 
 
 def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
@@ -105,34 +105,26 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     What is said of the user as a whole (``user_events`` and the like) stays as it was. Of categories and co-purchases,
     those of the listed items are counted: a tenth of the work.
     """
-    snapshot, arrays, whole = listed.snapshot, listed.reading.arrays, listed.reading.queries
-    begin, end = (np.searchsorted(arrays.past_query, row, side=side) for side in ("left", "right"))
+    snapshot, all_past, whole = listed.snapshot, listed.reading.arrays.past, listed.reading.queries
+    begin, end = (np.searchsorted(all_past.query, row, side=side) for side in ("left", "right"))
     query, place = event_positions(begin, end)
-    kept = arrays.past_item[place] != item[query]
+    kept = all_past.item[place] != item[query]
     query, place = query[kept], place[kept]
-    past = PastItems(query, arrays.past_item[place], arrays.past_features[place])
+    past = PastItems(query, all_past.item[place], all_past.features[place])
     day = np.full(len(row), snapshot.day)
     code_NC = snapshot.codes.categories[past.item]
     code_NC = np.where(listed.has_category[row[query][:, None], code_NC], code_NC, 0)
     # Codes are looked up by item: here each pair stands for an item of its own.
     of_pairs = PastItems(query, np.arange(len(query)), past.features)
-    categories = category_history(of_pairs, code_NC, {snapshot.day: snapshot}, day)
+    categories = category_history(of_pairs, code_NC, {snapshot.day: snapshot.category_rarity}, day)
     reads_lifts = listed.model.reads_lifts
     together = co_purchases(past, {snapshot.day: listed.lift}, day) if reads_lifts else no_co_purchases()
     row_P, item_P = (torch.from_numpy(part).to(whole.row_Q.device) for part in (row, item))
     sequences, position_P, days_P = _sequences_without(listed, row_P, item_P)
-    changed: dict[str, np.ndarray] = {
-        "past_query_P": past.query,
-        "past_item_P": past.item,
-        "past_features_PF": past.features,
-        "category_query_R": categories.query,
-        "category_code_R": categories.code,
-        "category_features_RF": categories.features,
-        "co_purchase_query_C": together.query,
-        "co_purchase_item_C": together.code,
-        "co_purchase_features_CF": together.features,
-    }
-    tensors: dict[str, Any] = {name: torch.from_numpy(array).to(row_P.device) for name, array in changed.items()}
+    names = (name for name in vars(whole) if name.startswith(("past_", "category_", "co_purchase_")))
+    arrays = (array for part in (past, categories, together) for array in vars(part).values())
+    changed = zip(names, arrays, strict=True)
+    tensors: dict[str, Any] = {name: torch.from_numpy(array).to(row_P.device) for name, array in changed}
     tensors |= {"row_Q": torch.arange(len(row), device=row_P.device), "day_place_Q": whole.day_place_Q[row_P]}
     return sequences, replace(whole, position_Q=position_P, days_until_query_Q=days_P, **tensors)
 

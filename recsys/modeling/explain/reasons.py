@@ -6,16 +6,8 @@ The terms are those of ``PurchaseModel.term_names``. That of the past items is w
 less these; 0 for what is new to the user. A softmax does not see what is added to all items alike: a term *raises* an
 item by as much as it lies above its mean over the catalogue.
 
-The reason is the first that holds:
-
-    repeat       the user had bought the item
-    promoted     something is known of the user, and what the seller plans for the week asked raised the item more than
-                 any other term of an item that is new, sales without promotions among them
-    rising       of these terms sales raised it most, and it sold more in the last 7 days than in an average week of
-                 the last 28
-    variant      it shares its group (``ItemCodes.groups``) with a purchase that is named
-    often_after  a purchase is named
-    popular      no purchase raised it, or nothing is known of the user, who is then shown the week's best sellers
+The reason is the first that holds (``docs/model.md`` says when). *promoted* and *rising* are said only where something
+is known of the user, and compare the terms of items that are new, sales without promotions among them.
 
 A repeat names the purchases of the item itself. Anything else names the past item without which the item's logit would
 be lowest, and others with at least ``LEAST_OF_FIRST`` of that effect, ``N_NAMED`` in all: the decoder is asked again

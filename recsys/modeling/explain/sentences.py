@@ -81,8 +81,7 @@ class ReasonTexts:
 
     def _promotion(self, item: int) -> str:
         """Return how an item is promoted in the week from the day on: each medium's best day, the widest first."""
-        shares: list[float] = self._widest[item].tolist()
-        by_share = sorted(zip(shares, self._media, strict=True), reverse=True)
+        by_share = sorted(zip(self._widest[item].tolist(), self._media, strict=True), reverse=True)
         media = [
             f"{readable(medium)} in {'less than 1' if share < 0.01 else round(100 * share)} % of the shops"
             for share, medium in by_share

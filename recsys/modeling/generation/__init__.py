@@ -1,1 +1,15 @@
-"""Histories continued item by item."""
+"""Histories continued item by item, and how; without torch, which takes long to load."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How an item is chosen."""
+
+    method: Literal["greedy", "sample"] = "sample"  # the likeliest item, or a draw
+    temperature: float = 1.0  # above 0: logits are divided by it before a draw
+    top_k: int | None = None  # draw among this many of the likeliest only
+    top_p: float | None = None  # only among the likeliest that add up to this, the one that reaches it included
+    no_repeat: bool = False  # an item is not generated twice for a user

@@ -5,28 +5,18 @@ Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.data.purchases import Histories
 from recsys.errors import UsageError
+from recsys.modeling.generation import SamplingConfig
 
 #: item_index of padding: no item, so in logits and in what is generated it means that nothing follows.
 END = 0
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How an item is chosen."""
-
-    method: Literal["greedy", "sample"] = "sample"  # the likeliest item, or a draw
-    temperature: float = 1.0  # above 0: logits are divided by it before a draw
-    top_k: int | None = None  # draw among this many of the likeliest only
-    top_p: float | None = None  # only among the likeliest that add up to this, the one that reaches it included
-    no_repeat: bool = False  # an item is not generated twice for a user
 
 
 @dataclass(frozen=True)
@@ -51,12 +41,8 @@ class Reader(Protocol):
 class Continues(Protocol):
     """A decoder that can be asked to go on from histories."""
 
-    @property
-    def model(self) -> nn.Module:
-        """What it asks."""
-
-    #: How many positions it was trained on, and the setting that says so.
-    longest: tuple[int, str]
+    model: Any  # the nn.Module that it asks
+    longest: tuple[int, str]  # positions it was trained on, and the setting that says so
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> Reader:
         """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""

@@ -61,8 +61,7 @@ class TransformerBlock(nn.Module):
         return self._with_mlp(x_BTD + attention.out_proj(mixed.transpose(1, 2).flatten(-2)))
 
     def _with_mlp(self, x_BTD: Tensor) -> Tensor:
-        out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
-        return out
+        return x_BTD + self.mlp(self.norm2(x_BTD))
 
 
 class Transformer(nn.Module):
@@ -94,12 +93,9 @@ class Transformer(nn.Module):
         return x_BTD
 
     def token_vectors(self, token_BT: Tensor) -> Tensor:
-        """Return the vector (B, T, D) of each token."""
-        vectors: Tensor = self.embedding(token_BT) if self.learned_vectors else self.vectors[token_BT]
-        return vectors
+        return self.embedding(token_BT) if self.learned_vectors else self.vectors[token_BT]
 
     def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
-        """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""
         n_heads, weight = self.num_heads, self.fc_out.weight
         return KeyValueCache(len(self.blocks), n_rows, n_heads, weight.shape[1] // n_heads, n_slots, weight)
 

@@ -98,15 +98,11 @@ def load_embeddings(folder: Path, data: Purchases) -> np.ndarray:
             "`recsys dataset embeddings --force` for these data, or name others with --set text.embeddings=FOLDER"
         )
     rows = table["row"].to_numpy()[place.to_numpy()]
-    result: np.ndarray = vectors[np.concatenate([[0], rows, [1, 2]])]
-    return result
+    return vectors[np.concatenate([[0], rows, [1, 2]])]
 
 
 def write_embeddings(config: Config, *, force: bool = False, advance: Advance = unheard) -> dict[str, Any]:
-    """Encode the texts of the items of ``config.data`` into :func:`embeddings_folder`; return the manifest.
-
-    Finished chunks of an interrupted call with the same texts and weights are not encoded again.
-    """
+    """Encode the items' texts into :func:`embeddings_folder`, from where it was interrupted; return the manifest."""
     folder = embeddings_folder(config)
     require_absent(folder, force=force)
     data = open_purchases(config.data.folder, config.data.prepare_command)

@@ -1,9 +1,8 @@
 """The LightningModules of the original architectures: what they learn from, their losses and learning rates."""
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from recsys.modeling.original.batches import EpochBatches, OriginalBatch, histor
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.text_transformer import TextTransformer
 from recsys.modeling.original.texts import TextBatch, text_batches, tokenised_items
+from recsys.modeling.training.module import EpochModule
 
 #: Share of the target that is spread over all tokens, as in the original: losses compare only where it is the same.
 _LABEL_SMOOTHING: Final = 0.1
@@ -26,55 +26,20 @@ _LABEL_SMOOTHING: Final = 0.1
 _CHUNK_PLACES = 256
 
 
-class EpochModule(pl.LightningModule):
-    """Learns from ``batches`` and is validated on ``held_out``; a resumed run equals an uninterrupted one."""
+class HeldOutModule(EpochModule):
+    """Is validated by the loss on ``held_out``."""
 
-    validation_mode: Literal["min", "max"] = "min"
+    validation_mode = "min"
 
     def __init__(self, config: Config, model: nn.Module, batches: EpochBatches, held_out: EpochBatches) -> None:
-        super().__init__()
-        self.config, self.model, self.batches, self.held_out = config, model, batches, held_out
-
-    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``."""
-        return {name.removeprefix("model."): value for name, value in state.items()}
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training batches, already assembled."""
-        return self._loader(self.batches)
+        super().__init__(config, model, batches)
+        self.held_out = held_out
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation batches, already assembled, with the same queries every epoch."""
-        return self._loader(self.held_out)
-
-    def _loader(self, batches: EpochBatches) -> DataLoader[Any]:
-        batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(batches, batch_size=None)
-
-    def on_train_epoch_start(self) -> None:
-        """Fix the order of the epoch by seed and epoch."""
-        self.batches.epoch = self.current_epoch
-
-    def on_train_batch_start(self, *_: object) -> None:
-        """Fix dropout by seed, step and process."""
-        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
-
-    def scheduled(self, optimizer: torch.optim.Optimizer, *, falls: bool) -> OptimizerLRScheduler:
-        """Return ``optimizer`` with a learning rate that rises linearly, then ``falls`` linearly to 0 or stays."""
-        training = self.config.training
-        total = max(len(self.batches) * training.epochs, 1)
-        warmup = max(round(training.warmup_fraction * total), 1)
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return max(total - step, 0) / max(total - warmup, 1) if falls else 1.0
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.loader(self.held_out)
 
 
-class OriginalModule(EpochModule):
+class OriginalModule(HeldOutModule):
     """Fit a :class:`Transformer` to the next token at every position that is not padding."""
 
     model: Transformer
@@ -82,11 +47,9 @@ class OriginalModule(EpochModule):
     log_every_n_steps = 1
 
     def training_step(self, batch: OriginalBatch) -> Tensor:
-        """Return the cross-entropy of the next token."""
         return self._measured("train", batch)
 
     def validation_step(self, batch: OriginalBatch) -> None:
-        """Log loss and entropy of held-out customers."""
         self._measured("val", batch)
 
     def _measured(self, part: str, batch: OriginalBatch) -> Tensor:
@@ -98,11 +61,10 @@ class OriginalModule(EpochModule):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam, with decoupled weight decay where asked."""
         training = self.config.training
         learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=training.lr, weight_decay=training.weight_decay)
-        return self.scheduled(optimizer, falls=True)
+        return self.scheduled(optimizer, lambda step, steps: max(steps - step, 0) / max(steps, 1))
 
 
 def build_original_module(config: Config, data: Purchases, split: Split, model: Transformer) -> OriginalModule:
@@ -118,15 +80,13 @@ def build_original_module(config: Config, data: Purchases, split: Split, model: 
     return OriginalModule(config, model, batches, history_batches(data, end, *sizes, known_end=known_end))
 
 
-class TextModule(EpochModule):
+class TextModule(HeldOutModule):
     """Fit a :class:`TextTransformer` to the next token of texts, as ``config.text_model.objective`` has it."""
 
     model: TextTransformer
     validation_metric = "val_loss"
-    log_every_n_steps = 10
 
     def training_step(self, batch: TextBatch) -> Tensor:
-        """Return the smoothed cross-entropy of what the batch asks."""
         states_MD, head = self.model.states_at(batch), self.model.output_layer
         loss = full_softmax_loss(states_MD, head.weight, batch.target_M, head.bias, label_smoothing=_LABEL_SMOOTHING)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.target_M))
@@ -149,7 +109,7 @@ class TextModule(EpochModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam; early stopping ends the run, so the rate stays up."""
         optimizer = torch.optim.Adam(self.parameters(), lr=self.config.training.lr, fused=True)
-        return self.scheduled(optimizer, falls=False)
+        return self.scheduled(optimizer)
 
 
 def build_text_module(config: Config, data: Purchases) -> TextModule:

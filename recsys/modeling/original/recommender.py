@@ -13,8 +13,7 @@ from recsys.errors import ConfigError, RunError
 from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.base import Candidates, Recommendations
 from recsys.runs import WEIGHTS_FILE, Run
 
 
@@ -28,11 +27,9 @@ class OriginalRecommender:
         self.longest = seq_max_len, "original.seq_max_len"
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "OriginalReader":
-        """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         return OriginalReader(self.model, histories, n_context, n_new)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``."""
         model, n_rows = self.model, histories.log.n_items + 1
         blocked_V = torch.from_numpy(~candidates.allowed).to(model.fc_out.weight.device)
         items = np.zeros((len(histories), k), dtype=np.int32)
@@ -68,7 +65,6 @@ class OriginalReader:
         self.logits_RV = self._logits(state_BTD[torch.arange(len(histories)), self.newest_R])
 
     def extend(self, item_R: Tensor) -> None:
-        """Read one more item of each row."""
         self.newest_R = self.newest_R + 1
         self.logits_RV = self._logits(self.model.extend(item_R[:, None], self.newest_R[:, None], self.cache)[:, 0])
 

@@ -43,9 +43,7 @@ class PositionalEncoding(nn.Module):
         self.register_buffer("encoding_TD", encoding_TD / math.sqrt(d_model), persistent=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Return ``x_BTD`` with its positions, after dropout."""
-        encoded: Tensor = self.dropout(x_BTD + self.encoding_TD[: x_BTD.shape[1]])
-        return encoded
+        return self.dropout(x_BTD + self.encoding_TD[: x_BTD.shape[1]])
 
 
 class TextTransformer(nn.Module):
@@ -75,17 +73,13 @@ class TextTransformer(nn.Module):
 
     def states_at(self, batch: TextBatch) -> Tensor:
         """Return the states (M, D) at the places of the targets: logits are made there alone, which saves most work."""
-        states_BTD: Tensor = self(batch.token_BT, batch.is_padding_BT)
-        return states_BTD.flatten(0, 1)[batch.place_M]
+        return self(batch.token_BT, batch.is_padding_BT).flatten(0, 1)[batch.place_M]
 
 
 def run_text_vectors(
     run: Run, data: Purchases, rows: np.ndarray | None = None, advance: Advance = unheard
 ) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1, or of all, by the text transformer of a run.
-
-    Those of all are kept beside the weights, and read from there while weights, texts and tokens are the same.
-    """
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a run's text transformer; those of all are kept."""
     weights, kept, config = run.folder / WEIGHTS_FILE, run.folder / TEXT_VECTORS_FILE, run.config.text_model
     texts, text_of_item = tokenised_items(run.config, data)
     wanted = text_of_item if rows is None else text_of_item[rows]
@@ -106,8 +100,7 @@ def run_text_vectors(
         if rows is None:
             with replacing(kept) as aside:
                 write_vectors(vectors, aside, digest.hexdigest())
-    result: np.ndarray = vectors[wanted]
-    return result
+    return vectors[wanted]
 
 
 def text_vectors(model: TextTransformer, texts: Texts, advance: Advance = unheard) -> np.ndarray:

@@ -39,7 +39,6 @@ class Texts:
         return np.array([len(text) for text in self.tokens])
 
     def take(self, rows: np.ndarray) -> "Texts":
-        """Return the texts ``rows`` alone, in that order."""
         return replace(self, tokens=[self.tokens[row] for row in rows])
 
     def batch(self, rows: np.ndarray) -> Tensor:

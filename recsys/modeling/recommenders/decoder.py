@@ -11,8 +11,7 @@ from recsys.data.purchases import Histories, Purchases
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.weights import load_weights
-from recsys.modeling.recommenders.base import Recommendations, Recommender
-from recsys.modeling.recommenders.candidates import Candidates, require_enough
+from recsys.modeling.recommenders.base import Candidates, Recommendations, Recommender, require_enough
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.runs import WEIGHTS_FILE, Run
 from recsys.schema import DECODER
@@ -45,7 +44,6 @@ class DecoderRecommender:
         self.longest = model.config.max_length, "model.max_length"
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``."""
         blocked_V = torch.from_numpy(~candidates.allowed).to(self.model.item_bias.device)
         item_QK = np.empty((len(histories), k), dtype=np.int32)
         score_QK = np.empty((len(histories), k), dtype=np.float32)
@@ -68,7 +66,6 @@ class DecoderRecommender:
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
-        """Return what has read the newest ``n_context`` events of each history; ``n_new`` items follow at most."""
         return PurchaseReader(self, histories, n_context=n_context, n_new=n_new)
 
     def knows(self, histories: Histories) -> np.ndarray:
@@ -96,7 +93,6 @@ class WithColdStart:
     name: str = DECODER
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``."""
         require_enough(candidates, k)
         decoder = self.decoder
         known = decoder.knows(histories) if isinstance(decoder, DecoderRecommender) else histories.n_events > 0
@@ -132,7 +128,6 @@ class PurchaseReader:
         self.logits_RV = self._logits(state_BTD[self.queries.row_Q, self.newest_R], self.gap_R)
 
     def extend(self, item_R: Tensor) -> None:
-        """Read one more item (R,) int64 of each row."""
         self.newest_R = self.newest_R + 1
         state_RTD = self._transformer.extend(
             self._tower(item_R[:, None]), self.gap_R[:, None], self.newest_R[:, None], (item_R > 0)[:, None], self.cache

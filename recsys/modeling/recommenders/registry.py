@@ -28,12 +28,6 @@ def collect_systems() -> dict[str, FitFunction]:
     return {name: systems[name] for name in in_report_order(systems)}
 
 
-def fit_baseline(name: str, known: Histories, config: Config, validation: Fold | None) -> Recommender:
-    """Return the baseline ``name`` fitted to ``known``; settings are chosen on ``validation``, or middle ones taken."""
-    require_baseline(name)
-    return BASELINES[name](known, config, validation)
-
-
 def systems_of(config: Config, log: Purchases) -> list[str]:
     """Return the decoder and the configured baselines, which exist; variants only where ``log`` has their column."""
     has_variants = config.baselines.variant_column in log.items.columns

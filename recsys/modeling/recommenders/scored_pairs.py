@@ -79,8 +79,7 @@ def _within_reach(pairs: Pairs, n_rows: int, k: int) -> np.ndarray:
     for row in np.flatnonzero(np.diff(bounds) > 4 * k):
         score = pairs.score[bounds[row] : bounds[row + 1]]
         reach[row] = np.partition(score, len(score) - k)[len(score) - k]
-    kept: np.ndarray = pairs.score >= np.repeat(reach, np.diff(bounds))
-    return kept
+    return pairs.score >= np.repeat(reach, np.diff(bounds))
 
 
 def unseen(pairs: Pairs, seen_row: np.ndarray, seen_item: np.ndarray) -> np.ndarray:

@@ -40,11 +40,6 @@ def temperature_names(model: PurchaseModel) -> tuple[str, ...]:
     return (*model.term_names, "past_shift")
 
 
-def n_temperatures(model: PurchaseModel) -> int:
-    """Return how many temperatures a model has."""
-    return len(temperature_names(model))
-
-
 def fit_temperatures(
     decoder: DecoderRecommender, histories: Histories, fold: Fold, seed: int, *, exclude_seen: bool = False
 ) -> Tensor:
@@ -62,7 +57,7 @@ def fit_temperatures(
         parts = (chosen[begin : begin + _CHUNK] for begin in range(0, len(chosen), _CHUNK))
         chunks = [_Chunk.from_users(decoder, histories.of(rows), fold.of_users(rows)) for rows in parts]
     model.train(was_training)
-    fitted = torch.zeros(n_temperatures(model), device=model.item_bias.device)
+    fitted = torch.zeros(len(temperature_names(model)), device=model.item_bias.device)
     with torch.inference_mode(False), torch.enable_grad():
         fitted.requires_grad_()
         optimizer = torch.optim.LBFGS(
@@ -107,11 +102,7 @@ def fold_in(model: PurchaseModel, fitted: Tensor, state: dict[str, Tensor] | Non
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The terms of the logits at some queries of a fold, by their form.
-
-    Shapes: Q queries, I items of the catalogue without padding, T terms; P own items, past ones first, then new
-    targets.
-    """
+    """Terms of the logits at Q queries of a fold: T terms, I items without padding, P own items, past ones first."""
 
     own: QueryPositives
     n_queries: int
@@ -122,7 +113,6 @@ class _Chunk:
 
     @classmethod
     def from_users(cls, decoder: DecoderRecommender, histories: Histories, fold: Fold) -> Self:
-        """Ask for the users of ``fold``."""
         model = decoder.model
         reading = decoder.read(histories)
         queries, device = reading.queries, model.item_bias.device
@@ -177,7 +167,7 @@ class _Chunk:
         flat_I = factors @ self.flat_TI
         other, slope = [], []
         for block in self._blocks:
-            logits_BI = flat_I.expand(block.n_rows, -1)
+            logits_BI = flat_I.expand(block.rows.stop - block.rows.start, -1)
             for number, (term, table_QI) in enumerate(self.tables.items()):
                 # The first makes a table of its own, to which the others are added in place.
                 add = logits_BI.addcmul_ if number else logits_BI.addcmul
@@ -201,50 +191,29 @@ class _Chunk:
 
     @cached_property
     def _blocks(self) -> list["_Block"]:
-        own_query, own_item = self.own.query_P, self.own.item_P - 1
-        own_places = _places_by_block(own_query, self.n_queries)
-        pair_places = {term: _places_by_block(one.query_C, self.n_queries) for term, one in self.pairs.items()}
         blocks = []
-        for number, first in enumerate(range(0, self.n_queries, _BLOCK)):
-            own, pairs = own_places[number], {}
+        for first in range(0, self.n_queries, _BLOCK):
+            rows, own = slice(first, min(first + _BLOCK, self.n_queries)), self.own.query_P // _BLOCK == first // _BLOCK
+            pairs = {}
             for term, scores in self.pairs.items():
-                chosen = pair_places[term][number]
-                place = scores.query_C[chosen] - first, scores.item_C[chosen] - 1
-                pairs[term] = place, scores.score_C[chosen]
-            rows = slice(first, min(first + _BLOCK, self.n_queries))
-            blocks.append(_Block(rows, (own_query[own] - first, own_item[own]), pairs))
+                here = scores.query_C // _BLOCK == first // _BLOCK
+                pairs[term] = (scores.query_C[here] - first, scores.item_C[here] - 1), scores.score_C[here]
+            blocks.append(_Block(rows, (self.own.query_P[own] - first, self.own.item_P[own] - 1), pairs))
         return blocks
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Some of a chunk's queries, at most ``_BLOCK``; their own items, and those that get something as single pairs.
-
-    A pair is the query's row in the block (n,) int64 and the item's column (n,) int64.
-    """
+    """At most ``_BLOCK`` queries; an own item, or a single pair, is a row of the block and a column, int64 each."""
 
     rows: slice
     own: tuple[Tensor, Tensor]
     pairs: dict[int, tuple[tuple[Tensor, Tensor], Tensor]]
-
-    @property
-    def n_rows(self) -> int:
-        """Number of queries."""
-        return int(self.rows.stop - self.rows.start)
 
 
 def _table(scores: Scores, n_queries: int, n_items: int) -> Tensor:
     """Return the scores (Q, I) of the catalogue without padding."""
     if isinstance(scores, ProductScores):
         return scores.table()[:, 1:]
-    if isinstance(scores, CategoryScores):
-        return scores.of_items(torch.arange(1, n_items + 1, device=scores.score_UQ.device)).contiguous()
-    every = torch.arange(1, n_items + 1)
-    return scores.of_items(every).expand(n_queries, -1).contiguous()
-
-
-def _places_by_block(query_P: Tensor, n_queries: int) -> tuple[Tensor, ...]:
-    """Return for each ``_BLOCK`` queries the places of their pairs, given the query (P,) int64 of each pair."""
-    n_blocks = -(-n_queries // _BLOCK)
-    counts = torch.bincount(query_P // _BLOCK, minlength=n_blocks).tolist()
-    return torch.split(torch.argsort(query_P, stable=True), counts)
+    device = scores.score_UQ.device if isinstance(scores, CategoryScores) else None
+    return scores.of_items(torch.arange(1, n_items + 1, device=device)).expand(n_queries, -1).contiguous()

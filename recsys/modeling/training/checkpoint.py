@@ -48,7 +48,6 @@ class SafetensorsCheckpointIO(CheckpointIO):
             raise RunError(f"{path} is not a whole checkpoint ({error}); remove it and train with --force") from error
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete the file at ``path`` if it is there."""
         Path(path).unlink(missing_ok=True)
 
 

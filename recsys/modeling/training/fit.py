@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -21,56 +21,24 @@ from recsys.errors import ConfigError, RunError
 from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.memory import KeptMemory
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO, next_epoch
-from recsys.modeling.training.module import PurchaseModule
+from recsys.modeling.training.module import EpochModule, PurchaseModule
 from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, LOG_FILE, WEIGHTS_FILE, has_checkpoint
 from recsys.storage import code_version, replacing, write_json, write_text
 
 _TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
-#: Largest norm of the gradient: the usual 1, which cuts the jumps of the first steps.
-_GRADIENT_CLIP: Final = 1.0
-
-
-class TrainableModule(Protocol):
-    """A LightningModule of one of the families of runs, as the loop here needs it."""
-
-    @property
-    def validation_metric(self) -> str | None:
-        """Name of the logged value by which epochs are chosen; None where nothing is held out."""
-
-    @property
-    def validation_mode(self) -> Literal["min", "max"]:
-        """Whether lower or higher is better."""
-
-    @property
-    def log_every_n_steps(self) -> int:
-        """Steps between two logged ones."""
-
-    @property
-    def batches(self) -> Any:  # noqa: ANN401 - of any family
-        """What is learned from: ``n_events`` events, or tokens, an epoch."""
-
-    def weights(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return what a run keeps of the module's ``state``."""
 
 
 def fit(
     config: Config,
     log: Purchases,
-    module: TrainableModule,
+    module: EpochModule,
     folder: Path,
     *,
     resume: bool = False,
     callbacks: Sequence[pl.Callback] = (),
     command: str = "",
 ) -> dict[str, Any]:
-    """Fit ``module`` to ``log`` and write its run to ``folder``, which may exist; return what ``run.json`` holds.
-
-    With ``resume`` it goes on from the last finished epoch there. ``command`` is what was typed, for the records.
-
-    Raises:
-        RunError: the training was interrupted.
-    """
-    lightning = cast("pl.LightningModule", module)
+    """Fit ``module`` and write its run to ``folder``, or go on there to ``resume``; return what ``run.json`` holds."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     best = _checkpoint(folder, "best", module.validation_metric, module.validation_mode)
@@ -80,7 +48,7 @@ def fit(
         _quiet_lightning()
         trainer = _trainer(config, folder, best, module, callbacks)
         try:
-            trainer.fit(lightning, ckpt_path=folder / CHECKPOINTS / LAST if resume else None, weights_only=True)
+            trainer.fit(module, ckpt_path=folder / CHECKPOINTS / LAST if resume else None, weights_only=True)
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
             if not trainer.interrupted:
                 raise
@@ -102,7 +70,7 @@ def fit(
         "torch_version": torch.__version__,
         "data_folder": str(log.folder or ""),
         "data_fingerprint": log.fingerprint,
-        "n_parameters": sum(weights.numel() for weights in lightning.parameters() if weights.requires_grad),
+        "n_parameters": sum(weights.numel() for weights in module.parameters() if weights.requires_grad),
         "metric": metric or _TRAINING_METRIC,
         "best_value": float(value),
         "epochs_run": trainer.current_epoch,
@@ -118,10 +86,7 @@ def fit(
 
 
 class _ValidateUntrained(pl.Callback):
-    """Keep the state before any training as well, should no epoch be better: components begin as rules.
-
-    A few days of purchases can teach less than these rules know.
-    """
+    """Keep the state before any training too: a few days of purchases can teach less than its rules know."""
 
     def __init__(self, checkpoint: ModelCheckpoint) -> None:
         self.checkpoint = checkpoint
@@ -138,10 +103,7 @@ class _ValidateUntrained(pl.Callback):
 
 
 class _MixedPrecision(MixedPrecision):
-    """Products in bfloat16, and gradients that may be clipped for a fused optimiser.
-
-    Lightning refuses that for fear of a scaler, which bfloat16 does not need.
-    """
+    """bfloat16 with clipped gradients, which Lightning refuses for fear of a scaler that bfloat16 does not need."""
 
     clip_gradients = Precision.clip_gradients  # as in single precision
 
@@ -158,7 +120,7 @@ def _checkpoint(
 
 
 def _trainer(
-    config: Config, folder: Path, best: ModelCheckpoint, module: TrainableModule, callbacks: Sequence[pl.Callback]
+    config: Config, folder: Path, best: ModelCheckpoint, module: EpochModule, callbacks: Sequence[pl.Callback]
 ) -> pl.Trainer:
     training, metric = config.training, module.validation_metric
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
@@ -176,7 +138,7 @@ def _trainer(
         accelerator=training.accelerator,
         devices=training.devices,
         max_epochs=training.epochs,
-        gradient_clip_val=_GRADIENT_CLIP,
+        gradient_clip_val=1.0,  # the usual norm: it cuts the jumps of the first steps
         callbacks=[*own, *callbacks],
         plugins=plugins,
         logger=[csv_log, TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False)],
@@ -198,7 +160,7 @@ def require_devices(config: Config) -> None:
         raise ConfigError(f"training.devices is {training.devices}, but {n_gpus} GPUs are found here; lower it")
 
 
-def _finish(folder: Path, best_checkpoint: Path, module: TrainableModule, info: dict[str, Any]) -> None:
+def _finish(folder: Path, best_checkpoint: Path, module: EpochModule, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
     weights = module.weights(best["state_dict"])

@@ -2,13 +2,15 @@
 
 import copy
 import math
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from recsys.config import Config
 from recsys.data.purchases import event_positions
@@ -17,7 +19,7 @@ from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.losses import WindowLoss, full_softmax_loss, ranking_loss, sampled_softmax_loss
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.training.batches import Batch, TrainingBatches
-from recsys.modeling.training.calibration import fold_in, n_temperatures
+from recsys.modeling.training.calibration import fold_in, temperature_names
 from recsys.modeling.training.negatives import MixedSampler, QueryPositives
 from recsys.modeling.training.validation import Validation
 
@@ -26,34 +28,74 @@ from recsys.modeling.training.validation import Validation
 _WINDOW_NEGATIVES: Final = 8
 
 
-class PurchaseModule(pl.LightningModule):
+class EpochModule(pl.LightningModule):
+    """Learns from ``batches``, in an order of seed and epoch: what every family of runs is fitted as."""
+
+    validation_metric: str | None  # the logged value by which epochs are chosen; None where nothing is held out
+    validation_mode: Literal["min", "max"]
+    log_every_n_steps = 10
+
+    def __init__(self, config: Config, model: nn.Module, batches: Any) -> None:  # noqa: ANN401 - of any family
+        super().__init__()
+        self.config, self.model, self.batches = config, model, batches
+
+    def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a run keeps of this module's ``state``."""
+        return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.loader(self.batches)
+
+    def loader(self, batches: Any) -> DataLoader[Any]:  # noqa: ANN401 - of any family
+        """Return what gives this process its part of ``batches``, which are assembled already."""
+        batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
+        return DataLoader(batches, batch_size=None)
+
+    def on_train_epoch_start(self) -> None:
+        self.batches.epoch = self.current_epoch
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Fix negatives and dropout by seed, step and process, so that a resumed run equals an uninterrupted one."""
+        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
+
+    def scheduled(
+        self, optimizer: torch.optim.Optimizer, then: Callable[[int, int], float] = lambda step, steps: 1.0
+    ) -> OptimizerLRScheduler:
+        """Return ``optimizer`` with a rate that rises linearly, ``then`` goes by the step and number of those left."""
+        training = self.config.training
+        total = max(len(self.batches) * training.epochs, 1)
+        warmup = max(round(training.warmup_fraction * total), 1)
+
+        def factor(step: int) -> float:
+            return (step + 1) / warmup if step < warmup else then(step - warmup, total - warmup)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class PurchaseModule(EpochModule):
     """Fit a :class:`PurchaseModel` to next purchases and to whole windows asked at days."""
 
-    validation_metric: str | None = "val_map@12"  # None where nothing is held out
-    validation_mode: Literal["min", "max"] = "max"
-    log_every_n_steps = 10
+    model: PurchaseModel
+    validation_metric: str | None = "val_map@12"
+    validation_mode = "max"
 
     def __init__(
         self, config: Config, model: PurchaseModel, batches: TrainingBatches, validation_fold: Fold | None
     ) -> None:
-        super().__init__()
-        self.config, self.model, self.batches = config, model, batches
-        self.validation = None
+        super().__init__(config, model, batches)
+        self.validation, n_users = None, 0
         if validation_fold is None:
             self.validation_metric = None
         else:
             self.validation = Validation(config, batches.snapshots, batches.user_codes, validation_fold)
-        n_users = 0 if validation_fold is None else len(validation_fold.user_index)
+            n_users = len(validation_fold.user_index)
         # Temperatures of the last validation, and of the one before any training; training does not read them.
-        self.register_buffer("temperatures", torch.zeros(n_temperatures(model)))
-        self.temperatures: Tensor
-        self.register_buffer("untrained_temperatures", torch.zeros(n_temperatures(model)))
-        self.untrained_temperatures: Tensor
+        self.temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
+        self.untrained_temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
         # Average precision of each validation user before any training; NaN: not known, or not validated on.
-        self.register_buffer("untrained_Q", torch.full((n_users,), torch.nan))
-        self.untrained_Q: Tensor
-        self.register_buffer("gain_is_sure", torch.tensor(True))
-        self.gain_is_sure: Tensor
+        self.untrained_Q = nn.Buffer(torch.full((n_users,), torch.nan))
+        self.gain_is_sure = nn.Buffer(torch.tensor(True))
         log, end = batches.log, batches.split.train_end
         learned = log.item[event_positions(log.offsets[:-1], end)[1]]
         counts_V = torch.from_numpy(np.bincount(learned, minlength=log.n_items + 1))
@@ -69,19 +111,6 @@ class PurchaseModule(pl.LightningModule):
             for name, weight in model.named_parameters()
             if model.begins_as_rules and validation_fold is not None and weight.requires_grad
         }
-
-    def train_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
-        """Return the training batches, already assembled."""
-        self.batches.rank, self.batches.world_size = self.trainer.global_rank, self.trainer.world_size
-        return torch.utils.data.DataLoader(self.batches, batch_size=None)
-
-    def on_train_epoch_start(self) -> None:
-        """Fix the order of the epoch by seed and epoch."""
-        self.batches.epoch = self.current_epoch
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Fix negatives and dropout by seed, step and process, so that a resumed run equals an uninterrupted one."""
-        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
 
     def training_step(self, batch: Batch) -> Tensor | None:
         """Return the loss: what comes next at every position, and what the window holds at every query."""
@@ -184,10 +213,7 @@ class PurchaseModule(pl.LightningModule):
         return float(np.nanmean(precision_Q))
 
     def _gain_exceeds_one_se(self, precision_Q: np.ndarray) -> bool:
-        """Return whether a model that began as the rules gained more than one standard error on them, paired.
-
-        One that began as nothing need not: whatever was learned is more.
-        """
+        """Return whether more than one standard error was gained on the rules, paired; True if it began as none."""
         gain_Q = precision_Q - self.untrained_Q.cpu().numpy()
         gain_A = gain_Q[np.isfinite(gain_Q)]
         if not self.model.begins_as_rules or not len(gain_A):
@@ -202,13 +228,11 @@ class PurchaseModule(pl.LightningModule):
         Where it is not sure that anything was gained, the mean of these and of the untrained ones (WiSE-FT: Wortsman et
         al., 2022): half of what was learned, and not all of it forgotten. Their temperatures are the mean as well.
         """
-        own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-        temperatures = state["temperatures"]
+        own, temperatures = super().weights(state), state["temperatures"]
         if not bool(state["gain_is_sure"]):
             temperatures = torch.lerp(state["untrained_temperatures"], temperatures, 0.5)
-            own |= {
-                name: torch.lerp(weight.to(own[name].device), own[name], 0.5) for name, weight in self.untrained.items()
-            }
+            for name, weight in self.untrained.items():
+                own[name] = torch.lerp(weight.to(own[name].device), own[name], 0.5)
         return fold_in(self.model, temperatures, own).state_dict()
 
     def value_of(self, weights: dict[str, Tensor]) -> float:
@@ -230,13 +254,8 @@ class PurchaseModule(pl.LightningModule):
             (decayed if is_decayed else others).append(parameter)
         groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.98), fused=True)
-        total = max(len(self.batches) * training.epochs, 1)
-        warmup = max(round(training.warmup_fraction * total), 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, warmup, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+        def cosine(step: int, steps: int) -> float:
+            return 0.05 + 0.475 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))
 
-def _lr_factor(step: int, warmup: int, total: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.05 + 0.475 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1)))
+        return self.scheduled(optimizer, cosine)

@@ -10,7 +10,7 @@ from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.segments import bought_before
 from recsys.evaluation.splits import Fold
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.calibration import fit_temperatures, fold_in
 from recsys.signals.snapshot import Snapshots
@@ -49,10 +49,7 @@ class Validation:
         return float(self._precisions(model, histories, fold).mean())
 
     def _validated(self, model: PurchaseModel) -> tuple[np.ndarray, Fold, Histories]:
-        """Return the mask (Q,) of users to validate on, all of them if the model knows none; their fold and histories.
-
-        Where lists leave out what was bought before, what is bought again is no target.
-        """
+        """Return the mask (Q,) of users to validate on, their fold without what lists leave out, and histories."""
         fold, log = self.fold, self.snapshots.log
         if self.config.predict.exclude_seen and not (is_repeat_n := bought_before(log, fold)).all():
             fold = fold.of_targets(~is_repeat_n)

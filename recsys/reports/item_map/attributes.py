@@ -43,10 +43,7 @@ class Attribute:
 
 
 def judged(items: nw.DataFrame[Any]) -> list[Attribute]:
-    """Return the attributes, at most three, by which neighbours are compared; UsageError where there is none.
-
-    Known names are taken first; then columns of words, in the table's order, of 2 to n_items / 5 values.
-    """
+    """Return at most three attributes to compare neighbours by, known names first; UsageError where there is none."""
     names = dict.fromkeys([*(name for name in _JUDGED if name in items.columns), *items.columns])
     found = (read(items, name) for name in names if name != schema.ITEM_ID and not name.endswith(_CODES))
     fitting = list(islice((one for one in found if 2 <= len(one.values) <= max(len(items) / 5, 2)), _N_JUDGED))

@@ -1,22 +1,27 @@
 """Make the files of a map: points, pictures, page, and the table that says how good it is beside others."""
 
+import base64
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from plotly.offline import get_plotlyjs
 
 from recsys.config import Config
 from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
 from recsys.reports.item_map import attributes
+from recsys.reports.item_map.attributes import Attribute
 from recsys.reports.item_map.files import N_FEW, QUALITY_FILE, TITLES, MapFiles, Quality, map_files
-from recsys.reports.item_map.layout import Advance, kept_layout, plane, unit_vectors
+from recsys.reports.item_map.layout import Advance, Layout, kept_layout, plane, unit_vectors
 from recsys.reports.item_map.neighbourhoods import measures
-from recsys.reports.item_map.page import render
-from recsys.reports.item_map.picture import picture
+from recsys.reports.item_map.picture import COLOURS, N_CATEGORIES, picture
+from recsys.reports.shell import fill
 from recsys.runs import Embeddings, Run
 from recsys.storage import read_json, require_absent, write_json, write_text
 
@@ -94,6 +99,29 @@ def draw_map(
     if len(some) < len(points):
         rows[f"{embeddings}, all items"] = {"n_items": len(points)} | measured(points, layout.plane, of_all)
     return DrawnMap(files, _write_quality(run, rows, len(some)), not_compared)
+
+
+def render(layout: Layout, names: Sequence[str], legend: Attribute, others: Sequence[Attribute], *, title: str) -> str:
+    """Return the page for exploring, which needs no network; WebGL keeps 100,000 points smooth."""
+    all_attributes = {one.name: one for one in (legend, *others)}
+    distinct, code = np.unique(np.array(names), return_inverse=True)
+    data = {
+        "points": {name: _packed(column, "<f4") for name, column in layout.columns().items()},
+        "names": _column(distinct.tolist(), code),
+        "attributes": [{"name": one.title} | _column(one.values, one.code) for one in all_attributes.values()],
+        "colours": COLOURS,
+        "largest": N_CATEGORIES,
+    }
+    return fill("map.html.j2", title=title, data=data, plotly=get_plotlyjs(), n_items=len(names))
+
+
+def _column(values: Sequence[str], code: np.ndarray) -> dict[str, Any]:
+    """Return distinct texts once, and the place of each item's among them; Plotly reads tags in what it shows."""
+    return {"values": [html.escape(value) for value in values], "code": _packed(code, "<i4")}
+
+
+def _packed(column: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(column.astype(dtype).tobytes()).decode()
 
 
 def _others(

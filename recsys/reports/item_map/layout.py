@@ -62,16 +62,11 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
         raise DataError("the item vectors hold values that are not finite; train the run again with --force")
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    result: np.ndarray = (centred / np.where(length > 0, length, 1)).astype(np.float32)
-    return result
+    return (centred / np.where(length > 0, length, 1)).astype(np.float32)
 
 
 def compute_layout(points: np.ndarray, seed: int, advance: Advance = lambda *_: None) -> Layout:
-    """Return the map of ``points`` (N, D); DataError where they are fewer than ``MIN_ITEMS``.
-
-    Equal for equal seeds on one machine with one number of threads: sums in another order differ in their last digits,
-    which t-SNE magnifies.
-    """
+    """Return the map of ``points`` (N, D), equal for an equal seed, machine and number of threads."""
     few = np.sort(np.random.default_rng(seed).permutation(len(points))[:SPACE_ITEMS])
     points = _reduced(points, seed)
     on_plane = plane(points, seed, advance=advance)
@@ -114,9 +109,7 @@ def _reduced(points: np.ndarray, seed: int) -> np.ndarray:
     """Return the principal components of ``points`` at most 50 wide: neighbours are found in a fraction of the time."""
     if points.shape[1] <= _COMPONENTS:
         return points
-    n_components = min(_COMPONENTS, len(points))
-    reduced: np.ndarray = PCA(n_components, random_state=seed).fit_transform(points)
-    return reduced
+    return PCA(min(_COMPONENTS, len(points)), random_state=seed).fit_transform(points)
 
 
 def kept_layout(

@@ -65,11 +65,7 @@ def clustering_agreement(points: np.ndarray, category: np.ndarray, seed: int) ->
 def measures(
     points: np.ndarray, layout: np.ndarray, categories: Mapping[str, np.ndarray], *, n_queried: int, seed: int
 ) -> dict[str, float]:
-    """Return all measures of vectors ``points`` (N, D) and their ``layout`` (N, 2) under stable names.
-
-    ``categories`` (N,) are those of the items by each attribute; the neighbours of ``n_queried`` items, drawn by
-    ``seed``, are looked at. Scale the vectors to length 1 for the cosine.
-    """
+    """Return all measures of ``points`` (N, D) and their ``layout`` (N, 2), on ``n_queried`` items by ``seed``."""
     queried = np.sort(np.random.default_rng(seed).permutation(len(points))[:n_queried])
     near, near_on_map = nearest(points, queried), nearest(layout, queried)
     found = {f"purity_{name}": purity(near, queried, category) for name, category in categories.items()}

@@ -18,10 +18,7 @@ _FACTS = {
 
 
 def commands(run: Run) -> list[str]:
-    """Return the commands that make this page again: training as recorded, or by the run's configuration, comes first.
-
-    A command that went on with a training, or named no configuration, would not make the same run.
-    """
+    """Return the commands that make this page again; one that went on with a training would make another run."""
     trained = str(run.info.get("command"))
     if "--config" not in trained or "--resume" in trained:
         trained = f"recsys train --config models/{run.name}/config.yaml"

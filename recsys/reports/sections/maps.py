@@ -11,8 +11,7 @@ from recsys.runs import LOG_FILE
 def _render(context: Context) -> Markup | None:
     maps, beside = load_maps(context.run), []
     for number, run in enumerate(context.beside):
-        log = charts.read_log(run.folder / LOG_FILE)
-        curves = draw_chart(f"beside{number}", charts.curves_figure, log)
+        curves = draw_chart(f"beside{number}", charts.curves_figure, charts.read_log(run.folder / LOG_FILE))
         beside.append((run, curves, load_maps(run, context.run)))
     return fill("sections/maps.html.j2", maps=maps, beside=beside) if maps or beside else None
 

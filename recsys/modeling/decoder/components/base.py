@@ -51,7 +51,6 @@ class Scale(nn.Module):
             self.high_F.copy_(torch.where(varies_F, rows_PF.amax(0), self.mean_F))
 
     def forward(self, rows_PF: Tensor) -> Tensor:
-        """Return the rows (…, F), scaled."""
         return (rows_PF.clamp(self.low_F, self.high_F) - self.mean_F) / self.deviation_F
 
 
@@ -98,7 +97,6 @@ class RuleAndNetwork(nn.Module):
 
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``."""
         for weight in (self.rule.weight, *self.out.parameters()):
             weight.mul_(factor)
 

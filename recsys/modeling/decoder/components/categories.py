@@ -29,7 +29,6 @@ class CategoryComponent(Component):
 
     @classmethod
     def fits(cls, sizes: Sizes) -> bool:
-        """Return whether items have categories."""
         return sizes.codes.n_category_codes > 0
 
     def _code_vectors(self) -> nn.Module:
@@ -38,11 +37,9 @@ class CategoryComponent(Component):
         return vectors
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
-        """Scale the inputs."""
         self.net.scale.fit(queries.category_features_RF)
 
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> CategoryScores | None:
-        """Return what the categories of the past items give to all items of these categories."""
         code_R = queries.category_code_R
         if not len(code_R) or self.net.context is None:
             return None

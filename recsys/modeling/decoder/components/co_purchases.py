@@ -21,11 +21,9 @@ class CoPurchaseComponent(Component):
         self.net = RuleAndNetwork(CO_PURCHASE_FEATURES, {"lift": 0.5}, (16,))
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
-        """Scale the inputs."""
         self.net.scale.fit(queries.co_purchase_features_CF)
 
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> PairScores | None:
-        """Return the scores of items that are bought together with past ones."""
         if not len(queries.co_purchase_query_C):
             return None
         score_C = self.net(queries.co_purchase_features_CF)

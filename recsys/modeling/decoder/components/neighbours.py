@@ -47,7 +47,6 @@ class NeighbourComponent(Component):
         return PairScores(query_C, item_C, score_C, len(queries), len(self.neighbour_VK)) if len(query_C) else None
 
     def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``."""
         self.weight.mul_(factor)
 
     def of_past(self, query_P: Tensor, item_P: Tensor, age_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:

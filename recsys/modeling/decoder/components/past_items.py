@@ -38,7 +38,6 @@ class PastItemComponent(Component):
         return torch.cat([queries.past_features_PF[:, : self.n_past], of_items_PF[:, self.columns]], dim=-1)
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
-        """Scale the inputs."""
         self.net.scale.fit(self.rows(queries))
 
     def logits(self, queries: QueryTensors, query_QD: Tensor | None, item_features_PF: Tensor | None = None) -> Tensor:
@@ -46,8 +45,7 @@ class PastItemComponent(Component):
         context_PC = None
         if self.net.context is not None and query_QD is not None:
             context_PC = self.net.context(query_QD)[queries.past_query_P]
-        logit_P: Tensor = self.net(self.rows(queries, item_features_PF), context_PC)
-        return logit_P
+        return self.net(self.rows(queries, item_features_PF), context_PC)
 
     def promotion_contribution(self, queries: QueryTensors, query_QD: Tensor | None) -> Tensor:
         """Return what each logit (P,) owes to promotions planned for the week asked."""
@@ -67,7 +65,6 @@ class PastItemComponent(Component):
 
     @torch.no_grad()
     def shift_(self, shift: float) -> None:
-        """Add ``shift`` to every logit."""
         self.net.out.bias.add_(shift)
 
     @torch.no_grad()

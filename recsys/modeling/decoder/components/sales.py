@@ -10,10 +10,7 @@ from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES, coming_columns, ow
 
 
 class SalesComponent(Component):
-    """Begin as the rule that every item sells next week as in the last; learn what differs.
-
-    An item that never sold gets a share of what its categories sold, which begins at a half and is learned too.
-    """
+    """Begin as "what sold last week sells next week"; what never sold gets a learned share of its categories' sales."""
 
     name = "sales"
     position = 10
@@ -27,11 +24,9 @@ class SalesComponent(Component):
         self.net = RuleAndNetwork(names, {"sold_7": 1.0}, (16,))
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
-        """Scale the inputs."""
         self.net.scale.fit(item_rows_NF[:, self.columns])
 
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> DayScores:
-        """Return a score of every item on each day."""
         return DayScores(torch.stack([self.of_table(table) for table in queries.item_features]), queries.day_place_Q)
 
     def of_table(self, features_VF: Tensor) -> Tensor:
@@ -49,7 +44,6 @@ class SalesComponent(Component):
 
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
-        """Multiply every score by ``factor``."""
         super().scale_(factor)
         if self.of_categories is not None:
             self.of_categories.mul_(factor)

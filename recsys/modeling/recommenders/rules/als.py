@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.base import Candidates
 from recsys.modeling.recommenders.rules.item_knn import N_THREADS, count_matrix
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
@@ -31,7 +31,6 @@ class LeastSquares(PersonalRecommender):
     name: str = "als"
 
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
-        """Return the best ``k`` allowed items of each user with a history."""
         n_rows = len(self.model.item_factors)
         items = np.flatnonzero(candidates.allowed[:n_rows])
         has_factor = np.zeros(len(histories), dtype=bool)  # whether the user had a history at the fit

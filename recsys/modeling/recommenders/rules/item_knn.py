@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.base import Candidates
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs, top_k
@@ -28,10 +28,7 @@ MAX_QUERY_EVENTS = 300
 
 @dataclass(frozen=True)
 class Neighbours(PersonalRecommender):
-    """Scores ``sum over the user's events of weight × similarity[item, ·]``, then what sold last week.
-
-    The weight of an event is ``2 ** (-age_days / half_life_days)``, 0 where it is older than ``days`` days.
-    """
+    """Σ over events of ``days`` of 2 ** (-age_days / half_life_days) · similarity, then what sold last week."""
 
     name: str
     similarity: csr_matrix  # (V, V) float32 at the fit, row i holds the items that go with item i
@@ -41,7 +38,6 @@ class Neighbours(PersonalRecommender):
     max_events = 50_000
 
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
-        """Return every item that is similar to one of the user's."""
         row, position = histories.events()
         item = histories.log.item[position]
         age_days = np.maximum(histories.day - histories.log.day[position], 0)
@@ -117,8 +113,7 @@ def _cosine_weights(held: csr_matrix) -> csr_matrix:
 def _nearest(weighted: csr_matrix, n_neighbours: int) -> csr_matrix:
     """Return the ``n_neighbours`` largest products of each column with all columns, itself included."""
     nearest = all_pairs_knn(weighted.astype(np.float64), n_neighbours, show_progress=False, num_threads=N_THREADS)
-    similarity: csr_matrix = nearest.tocsr().astype(np.float32)
-    return similarity
+    return nearest.tocsr().astype(np.float32)
 
 
 SYSTEMS: Final = {"covisitation": _covisitation, "item_knn": _item_knn}

@@ -5,8 +5,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from recsys.data.purchases import Histories
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, require_enough
+from recsys.modeling.recommenders.base import Candidates, Recommendations, require_enough
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.recommenders.scored_pairs import MAX_EVENTS, Pairs, top_k, unseen, user_chunks
 
@@ -23,7 +22,6 @@ class PersonalRecommender(ABC):
         """Return scored items, one pair for each (row of ``histories``, item); they need not be allowed ones."""
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        """Return the ``k`` best allowed items for each of ``histories``."""
         require_enough(candidates, k)
         item = np.zeros((len(histories), k), dtype=np.int32)
         score = np.zeros((len(histories), k), dtype=np.float32)

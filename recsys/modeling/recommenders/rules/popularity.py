@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.base import Recommendations
-from recsys.modeling.recommenders.candidates import Candidates, require_enough
+from recsys.modeling.recommenders.base import Candidates, Recommendations, require_enough
 from recsys.modeling.recommenders.scored_pairs import user_chunks
 from recsys.signals.sales import is_sale
 
@@ -60,10 +59,7 @@ class Popularity:
 
     @classmethod
     def for_cold_start(cls, known: Histories, segment: str | None) -> Self:
-        """Return what most users of each segment bought in the last week, for those of whom nothing is known.
-
-        Users and not pieces: a list is right about who buys an item, however many of it.
-        """
+        """Return what most users of each segment bought last week, however many pieces: for those nobody knows."""
         return cls.fit("cold_start", known, days=WEEK_DAYS, segment=segment, pieces=False)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:

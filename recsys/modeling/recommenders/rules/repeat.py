@@ -9,7 +9,7 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.candidates import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
@@ -27,7 +27,6 @@ class Repeat(PersonalRecommender):
     name: str = "repeat"
 
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
-        """Return each user's own items with their decayed counts."""
         row, position = histories.events()
         age_days = np.maximum(histories.day - histories.log.day[position], 0)
         return sum_pairs(row, histories.log.item[position], np.exp2(-age_days / self.half_life_days), position)

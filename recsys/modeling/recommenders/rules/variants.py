@@ -11,7 +11,7 @@ from recsys.config import Config
 from recsys.data.purchases import Histories, event_positions
 from recsys.errors import DataError
 from recsys.evaluation.splits import Fold
-from recsys.modeling.recommenders.candidates import Candidates
+from recsys.modeling.recommenders.base import Candidates
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.modeling.recommenders.rules.repeat import Repeat, fit_repeat
@@ -34,7 +34,6 @@ class Variants(PersonalRecommender):
     name: str = "variants"
 
     def score(self, histories: Histories, k: int, candidates: Candidates) -> Pairs:
-        """Return each user's own items as the repeat rule scores them, and below them their variants."""
         own = self.repeat.score(histories, k, candidates)
         fitted = own.where(own.item < len(self.product))
         liked = sum_pairs(fitted.row, self.product[fitted.item], fitted.score, fitted.last)
