@@ -144,8 +144,8 @@ def test_the_chosen_system_is_said_served_and_stands_first_in_the_report(
     said = " ".join(capfd.readouterr().err.split())
     assert f"for these customers: {made['system']} (validation window, {made['n_customers']} customers" in said
     lists = [("chosen", "a.csv"), (made["system"], "b.csv")]
-    for system, out in lists:
-        assert typed("predict", "--run", "toy", "--k", "3", "--system", system, "--out", out, "--force") == 0
+    for name, out in lists:
+        assert typed("predict", "--run", "toy", "--k", "3", "--system", name, "--out", out, "--force") == 0
     assert Path("a.csv").read_text() == Path("b.csv").read_text()
     assert typed("evaluate", "--run", "toy", "--force") == 0
     assert typed("report", "--run", "toy", "--force") == 0

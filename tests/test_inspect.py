@@ -360,8 +360,8 @@ def test_what_was_read_is_said_in_sentences(shop: Path, capfd: pytest.CaptureFix
 def test_a_sentence_leaves_out_what_is_not_known() -> None:
     row = {"user_id": "7", "item_id": "85123A", "time": datetime(2010, 12, 1)}
     assert in_words(row) == "Wednesday 1 December 2010: customer 7 bought 85123A"
-    assert in_words(row | {"price": 2.55, "quantity": None}, "Mug") == (
-        "Wednesday 1 December 2010: customer 7 bought 85123A (Mug) at 2.55"
+    assert in_words(row | {"price": 2.55, "quantity": None}) == (
+        "Wednesday 1 December 2010: customer 7 bought 85123A at 2.55"
     )
 
 
@@ -476,7 +476,6 @@ def test_facts_are_counted() -> None:
     assert facts.share_repeats == pytest.approx(2 / 5)
     assert facts.share_once == pytest.approx(1 / 2)
     assert (facts.first, facts.last) == (BEGIN, BEGIN + timedelta(days=20))
-    assert (facts.largest_user, facts.largest_share) == ("ann", 4 / 5)
     assert facts.k == 1
 
 

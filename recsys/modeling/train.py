@@ -49,8 +49,6 @@ def main(
         when = f"untrained: better than after {'' if info['epochs_run'] == 1 else 'any of '}{epochs}"
     elif "untrained_value" in info:
         when += f" (untrained {info['untrained_value']:.4f})"
-    if info.get("is_halfway"):
-        when += f"; kept is the mean of the two ({info['kept_value']:.4f}), as that gain may be chance"
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
     if resolved.training.until == "test":
         kept = f"learned up to the first test window, {epochs}"

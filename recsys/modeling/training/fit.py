@@ -78,8 +78,8 @@ def fit(
         "seconds": round(seconds, 1),
         "events_per_second": round(module.batches.n_events * n_epochs / seconds, 1),
     }
-    if isinstance(module, PurchaseModule) and module.untrained_Q.isfinite().any():
-        info["untrained_value"] = float(module.untrained_Q.nanmean())
+    if isinstance(module, PurchaseModule) and module.untrained_value.isfinite():
+        info["untrained_value"] = float(module.untrained_value)
     if trainer.is_global_zero:
         _finish(folder, Path(best.best_model_path), module, info)
     return info
@@ -163,13 +163,8 @@ def require_devices(config: Config) -> None:
 def _finish(folder: Path, best_checkpoint: Path, module: EpochModule, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
-    weights = module.weights(best["state_dict"])
-    save_weights(weights, folder / WEIGHTS_FILE)
+    save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
     _merge_logs(folder)
-    if isinstance(module, PurchaseModule):
-        info["is_halfway"] = not bool(best["state_dict"]["gain_is_sure"])
-        if info["is_halfway"]:
-            info["kept_value"] = module.value_of(weights)
     info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
     write_json(folder / INFO_FILE, info)
 

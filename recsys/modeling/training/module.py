@@ -1,6 +1,5 @@
 """The LightningModule: one step of training, one pass of validation, the optimiser and its schedule."""
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -84,18 +83,14 @@ class PurchaseModule(EpochModule):
         self, config: Config, model: PurchaseModel, batches: TrainingBatches, validation_fold: Fold | None
     ) -> None:
         super().__init__(config, model, batches)
-        self.validation, n_users = None, 0
+        self.validation = None
         if validation_fold is None:
             self.validation_metric = None
         else:
             self.validation = Validation(config, batches.snapshots, batches.user_codes, validation_fold)
-            n_users = len(validation_fold.user_index)
-        # Temperatures of the last validation, and of the one before any training; training does not read them.
+        # Temperatures of the last validation, which training does not read, and MAP@12 before any training.
         self.temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
-        self.untrained_temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
-        # Average precision of each validation user before any training; NaN: not known, or not validated on.
-        self.untrained_Q = nn.Buffer(torch.full((n_users,), torch.nan))
-        self.gain_is_sure = nn.Buffer(torch.tensor(True))
+        self.untrained_value = nn.Buffer(torch.tensor(torch.nan))
         log, end = batches.log, batches.split.train_end
         learned = log.item[event_positions(log.offsets[:-1], end)[1]]
         counts_V = torch.from_numpy(np.bincount(learned, minlength=log.n_items + 1))
@@ -105,12 +100,6 @@ class PurchaseModule(EpochModule):
         self.n_window_negatives = _WINDOW_NEGATIVES * config.training.n_negatives
         self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, only_sold=True)
         model.init_from_training(counts_V)
-        # What a run may meet halfway.
-        self.untrained = {
-            name: weight.detach().clone()
-            for name, weight in model.named_parameters()
-            if model.begins_as_rules and validation_fold is not None and weight.requires_grad
-        }
 
     def training_step(self, batch: Batch) -> Tensor | None:
         """Return the loss: what comes next at every position, and what the window holds at every query."""
@@ -194,54 +183,25 @@ class PurchaseModule(EpochModule):
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 
     def on_train_epoch_end(self) -> None:
-        """Log MAP@12 of the validation users, if there are any, and whether what was gained is more than chance."""
+        """Log MAP@12 of the validation users, if there are any."""
         self.model.tie_cold_item_bias()
         if self.validation_metric is not None and self.validation is not None:
             precision_Q, temperatures = self.validation.average_precisions(self.model)
             self.temperatures.copy_(temperatures)
-            self.gain_is_sure.fill_(self._gain_exceeds_one_se(precision_Q))
             self.log(self.validation_metric, float(np.nanmean(precision_Q)), prog_bar=True, sync_dist=True)
 
     def validate_untrained(self) -> float | None:
-        """Return MAP@12 of the validation users, and hold later epochs against it, user by user; None without any."""
+        """Return MAP@12 of the validation users, which later epochs must exceed; None without any."""
         if self.validation is None:
             return None
         precision_Q, temperatures = self.validation.average_precisions(self.model)
         self.temperatures.copy_(temperatures)
-        self.untrained_Q.copy_(torch.from_numpy(precision_Q))
-        self.untrained_temperatures.copy_(temperatures)
+        self.untrained_value.fill_(float(np.nanmean(precision_Q)))
         return float(np.nanmean(precision_Q))
 
-    def _gain_exceeds_one_se(self, precision_Q: np.ndarray) -> bool:
-        """Return whether more than one standard error was gained on the rules, paired; True if it began as none."""
-        gain_Q = precision_Q - self.untrained_Q.cpu().numpy()
-        gain_A = gain_Q[np.isfinite(gain_Q)]
-        if not self.model.begins_as_rules or not len(gain_A):
-            return True
-        # What a single user gains is one standard error by definition, and decides nothing, however it is rounded.
-        error = gain_A.std(ddof=1) / math.sqrt(len(gain_A)) if len(gain_A) > 1 else math.inf
-        return bool(gain_A.mean() > 1.001 * error)
-
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what a run keeps of this module's ``state``: the weights, temperatures folded in.
-
-        Where it is not sure that anything was gained, the mean of these and of the untrained ones (WiSE-FT: Wortsman et
-        al., 2022): half of what was learned, and not all of it forgotten. Their temperatures are the mean as well.
-        """
-        own, temperatures = super().weights(state), state["temperatures"]
-        if not bool(state["gain_is_sure"]):
-            temperatures = torch.lerp(state["untrained_temperatures"], temperatures, 0.5)
-            for name, weight in self.untrained.items():
-                own[name] = torch.lerp(weight.to(own[name].device), own[name], 0.5)
-        return fold_in(self.model, temperatures, own).state_dict()
-
-    def value_of(self, weights: dict[str, Tensor]) -> float:
-        """Return MAP@12 of a run's ``weights`` on the validation users; 0 without any."""
-        if self.validation is None:
-            return 0.0
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(weights)
-        return self.validation.map_of(model)
+        """Return what a run keeps of this module's ``state``: the weights, temperatures folded in."""
+        return fold_in(self.model, state["temperatures"], super().weights(state)).state_dict()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW (no decay on biases, norms and what makes items' vectors) with linear warm-up, then cosine."""

@@ -43,11 +43,6 @@ class Validation:
         precision_Q[validated_Q] = scaled_A if helps else plain_A
         return precision_Q, fitted if helps else torch.zeros_like(fitted)
 
-    def map_of(self, model: PurchaseModel) -> float:
-        """Return MAP@12 of ``model`` as it is, on the users who are validated on."""
-        _, fold, histories = self._validated(model)
-        return float(self._precisions(model, histories, fold).mean())
-
     def _validated(self, model: PurchaseModel) -> tuple[np.ndarray, Fold, Histories]:
         """Return the mask (Q,) of users to validate on, their fold without what lists leave out, and histories."""
         fold, log = self.fold, self.snapshots.log
