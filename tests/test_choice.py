@@ -150,9 +150,9 @@ def test_the_chosen_system_is_said_served_and_stands_first_in_the_report(
     assert typed("evaluate", "--run", "toy", "--force") == 0
     assert typed("report", "--run", "toy", "--force") == 0
     page = (found.report_folder / "index.html").read_text(encoding="utf-8")
-    named = "the decoder" if made["system"] == DECODER else f"the rule “{made['system']}”"
     words = " ".join(page[page.index("<body") :].split())
-    assert words.index(f"Use {named} for this shop.") < words.index("<section")
+    said_first = f"For these customers use “{system(made['system']).name}”."
+    assert words.index(said_first) < words.index("<section")
     assert f"{abs(made['difference']):.4f} {made['metric'].upper()}" in words
 
 
