@@ -17,6 +17,7 @@ from recsys.modeling import choice
 from recsys.modeling.choice import choose_system, chosen_system
 from recsys.modeling.recommenders.base import Recommendations
 from recsys.modeling.train import train
+from recsys.reports.glossary import system
 from recsys.runs import CHOICE_FILE, Run, find_run
 from recsys.schema import DECODER
 
