@@ -49,7 +49,8 @@ def lines(table: OpenTable) -> list[int]:
 
 
 def config_of(raw: Path, engine: str = "polars", name: str | None = None, **columns: Any) -> DataConfig:
-    return DataConfig(source="table", raw=raw, columns=UIT | columns, engine=engine, name=name)  # type: ignore[arg-type]
+    merged: Any = UIT | columns
+    return DataConfig(source="table", raw=raw, columns=merged, engine=engine, name=name)
 
 
 def events(raw: Path, **columns: Any) -> pl.DataFrame:

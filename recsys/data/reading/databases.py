@@ -68,7 +68,7 @@ def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
     return OpenTable(pl.scan_parquet(stored, glob=False), shown, n_rows)
 
 
-def _whole_table(connection: Any, table: str | None, shown: str, sql: Any) -> Any:  # noqa: ANN401 - SQLAlchemy is an extra
+def _whole_table(connection: Any, table: str | None, shown: str, sql: Any) -> Any:  # noqa: ANN401 - an extra
     known = sql.inspect(connection)
     tables = [*known.get_table_names(), *known.get_view_names()]
     if table not in tables:

@@ -190,7 +190,8 @@ def _clock_form(clock: re.Match[str]) -> str:
     return form
 
 
-_WORD = "[A-Za-z]{3,9}"
+_WORD: Final = "[A-Za-z]{3,9}"
+_WEEKDAY: Final = re.compile(rf"({_WORD}day,? |(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\.?,? )?(.*)")
 #: Shapes of a day of three numbers, and what these may be.
 _ORDERS: Final = {
     r"[0-9]{4}([-./ ])[0-9]{1,2}\1[0-9]{1,2}": ("Ymd",),
@@ -201,7 +202,7 @@ _ORDERS: Final = {
 
 def _day_forms(day: str) -> list[str]:
     """Return the forms of a day; two or three where the order of its numbers is open."""
-    weekday, rest = re.fullmatch(rf"({_WORD}day,? |(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\.?,? )?(.*)", day).groups()  # type: ignore[union-attr]
+    weekday, rest = _WEEKDAY.fullmatch(day).groups()  # type: ignore[union-attr]
     before = "" if not weekday else "%A" + weekday.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     if re.fullmatch("(19|20)[0-9]{6}", rest):
         return [before + "%Y%m%d"]
