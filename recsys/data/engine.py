@@ -22,6 +22,7 @@ from recsys.data.reading.files import FileForm, open_table
 from recsys.data.reading.layout import TextForm
 from recsys.errors import DataError
 
+_BLOCK_ROWS = 1 << 18
 #: How the files of sources that know them are written.
 _COMMAS = FileForm(TextForm(separator=",", header=True))
 
@@ -192,12 +193,17 @@ def open_engine(name: Literal["polars", "duckdb"]) -> Engine:
 
 def _as_texts(column: pl.Series) -> Texts:
     """Return a column (E,) of Categorical, whose own codes may lie far apart."""
-    distinct = column.drop_nulls().unique()
-    known = distinct.to_physical().to_numpy()
-    code_of = np.full(int(known.max(initial=0)) + 2, -1, dtype=np.int32)
+    own = column.to_physical()
+    n_own = 1 + int(own.max() or 0)  # type: ignore[arg-type]
+    own_E = own.fill_null(n_own).to_numpy()  # null has the code behind all others
+    row_of = np.full(n_own + 1, -1, dtype=np.int64)
+    for begin in range(0, len(own_E), _BLOCK_ROWS):  # any row of each code
+        block = own_E[begin : begin + _BLOCK_ROWS]
+        row_of[block] = np.arange(begin, begin + len(block))
+    known = np.flatnonzero(row_of[:-1] >= 0)
+    code_of = np.full(n_own + 1, -1, dtype=np.int32)
     code_of[known] = np.arange(len(known))
-    codes = code_of[column.to_physical().fill_null(len(code_of) - 1).to_numpy()]
-    return Texts(codes, distinct.cast(pl.String).to_arrow().cast(pa.string()))
+    return Texts(code_of[own_E], column.gather(row_of[known]).cast(pl.String).to_arrow().cast(pa.string()))
 
 
 @contextmanager

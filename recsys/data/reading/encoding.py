@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from recsys.errors import DataError
 
-_BLOCK_BYTES: Final = 1 << 20
+_BLOCK_BYTES: Final = 1 << 18  # what stays in a core's cache
+_ASCII: Final = 127
 _HEAD_BYTES: Final = 1 << 18
 #: Share of zero bytes in text of two bytes a letter at least; less are damage.
 _ZEROS: Final = 0.1
@@ -32,7 +34,8 @@ def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tupl
         raise DataError(
             f"{origin}: encoding: {found} is not known; write one such as utf-8, cp1252 or utf-16"
         ) from error
-    if name in ("utf-8", "utf-8-sig", "ascii") and not _has_lone_returns(path) and _is_utf8(path):
+    is_plain = name in ("utf-8", "utf-8-sig", "ascii") and not _has_lone_returns(path)
+    if is_plain and ((stated is None and name == "utf-8") or _is_utf8(path)):  # all was looked at where it is unmarked
         return path, []
     copy = scratch / f"{len(list(scratch.iterdir()))}.txt"
     try:
@@ -67,13 +70,20 @@ def _encoding_of(path: Path) -> str | None:
     return "utf-8" if _is_utf8(path) else None
 
 
+def blocks(path: Path) -> Iterator[np.ndarray]:
+    """Yield the bytes of a file, uint8, a block at a time, each in the place of the one before."""
+    buffer = np.empty(_BLOCK_BYTES, dtype=np.uint8)
+    with path.open("rb", buffering=0) as stream:
+        while n_bytes := stream.readinto(buffer.data):
+            yield buffer[:n_bytes]
+
+
 def _is_utf8(path: Path) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                if not block.isascii() or decoder.getstate()[0]:
-                    decoder.decode(block)
+        for block in blocks(path):
+            if block.max() > _ASCII or decoder.getstate()[0]:
+                decoder.decode(block.tobytes())
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False

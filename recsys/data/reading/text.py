@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data.reading import records
-from recsys.data.reading.encoding import as_utf8
+from recsys.data.reading.encoding import as_utf8, blocks
 from recsys.data.reading.layout import (
     LINE,
     SHOWN_RECORDS,
@@ -29,7 +29,6 @@ from recsys.data.reading.layout import (
 from recsys.data.reading.records import Malformed
 from recsys.errors import DataError
 
-_SLICE_BYTES: Final = 1 << 18
 _ENDS_BYTES: Final = 1 << 20
 _NEWLINE, _MARK = ord("\n"), ord('"')
 _NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -75,13 +74,12 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
 def _plain_records(path: Path, layout: Layout) -> int | None:
     """Return the number of records where each line is one of as many fields as there should be, none of them quoted."""
     separator = layout.separator.encode()
-    text, equal = np.memmap(path, np.uint8, "r"), np.empty(_SLICE_BYTES, dtype=bool)
     counted = np.zeros(3, dtype=np.int64)
-    for begin in range(0, len(text), _SLICE_BYTES):  # a slice stays in a core's cache
-        part = text[begin : begin + _SLICE_BYTES]
+    for block in blocks(path):
         for place, character in enumerate((_NEWLINE, separator[0] if len(separator) == 1 else 0, _MARK)):
-            counted[place] += np.count_nonzero(np.equal(part, character, out=equal[: len(part)]))
+            counted[place] += np.count_nonzero(block == character)
     n_lines, n_separators, n_marks = counted.tolist()
+    text = np.memmap(path, np.uint8, "r")
     # Lines of separators alone stand at the ends of what a spreadsheet wrote; one without any shows in the sum.
     blank = b"\n" + separator * (layout.n_fields - 1)
     has_blank = any(blank in part.tobytes() for part in (text[:_ENDS_BYTES], text[-_ENDS_BYTES:]))
