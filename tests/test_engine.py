@@ -3,11 +3,14 @@ import zipfile
 from pathlib import Path
 
 import narwhals as nw
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from recsys.data.engine import Engine, open_engine
+from recsys.data.text_codes import TextCoder
 from recsys.errors import DataError
 
 TEXT = 'item_id,name,price\n0108775015,"Top, ""white""",1.50\n0108775044,,\n'
@@ -97,15 +100,17 @@ TEXTS = ["b", "", None, "ab", "b", "x", None, "b"] * 5 + ["only once"]
 
 
 @pytest.mark.parametrize("texts", [TEXTS, [f"{n}" for n in range(50)], [None] * 9, []])
-def test_texts_are_held_once_and_what_is_made_of_them_is_the_same_whether_they_recur_or_not(engine, texts):
+@pytest.mark.parametrize("known", [[], ["ab", "b", "nobody's"]], ids=["none known", "some known"])
+def test_texts_are_held_once_and_what_is_made_of_them_is_the_same_whether_they_recur_or_not(engine, texts, known):
     row, column = pa.array(range(len(texts)), pa.int64()), pa.array(texts, pa.string())
     frame = engine.from_arrow(pa.table({"row": row, "text": column, "more": column}))
     length = nw.col("more").str.len_chars().fill_null(nw.lit(-1)).cast(nw.Int32).alias("length")
-    columns, coded = engine.collect_columns(frame, ["text"], {"more": [length]})
+    columns, coded = engine.collect_columns(frame, {"text": pa.array(known, pa.string())}, {"more": [length]})
     assert columns.keys() == {"row", "length"}
     assert coded.keys() == {"text"}
     codes, values = coded["text"]
-    assert sorted(values.to_pylist()) == sorted({text for text in texts if text is not None})
+    assert values.to_pylist()[: len(known)] == known
+    assert sorted(values.to_pylist()) == sorted({text for text in texts if text is not None} | set(known))
     expected = [texts[place] for place in columns["row"]]
     assert [None if code < 0 else values[code].as_py() for code in codes.tolist()] == expected
     assert columns["length"].tolist() == [-1 if text is None else len(text) for text in expected]
@@ -152,3 +157,14 @@ def test_of_two_files_the_damaged_one_is_named(engine, tmp_path, damaged, expect
         engine.collect(engine.scan(tmp_path / "bad.csv"))
     assert "good.csv" not in str(caught.value)
     assert rows(engine, good) == ROWS
+
+
+def test_texts_in_many_blocks_have_the_code_of_their_first(tmp_path):
+    random = np.random.default_rng(0)
+    texts = random.integers(0, 5000, 20_000).astype(str)
+    coder = TextCoder(pa.array(["17", "x"]))
+    blocks = [pl.Series(part, dtype=pl.String) for part in np.array_split(texts, 50)]
+    codes = np.concatenate([coder.codes(block.hash(coder.seed).to_numpy(), block) for block in blocks])
+    values = np.array(coder.values().to_pylist())
+    assert len(set(values)) == len(values) == len(set(texts) | {"x", "17"})
+    assert (values[codes] == texts).all()

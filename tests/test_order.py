@@ -95,7 +95,7 @@ def test_histories_made_some_users_at_a_time_are_those_made_at_once(monkeypatch,
     events = replace(events, user=events.user * 2 + 1)  # users without events between, before and after the others
     if not with_optional:
         events = replace(events, millisecond=None, price=None, channel=None, quantity=None, basket=None)
-    arrays, n_duplicates = in_history_order(events, n_users=9, n_threads=2)
+    arrays, n_duplicates = in_history_order(events, n_users=9)
     whole = events.take(history_order(events))
     expected = {name: whole.column(name) for name in ("item", "day", "price", "channel", "quantity")}
     expected["offsets"] = offsets_of(events.user, 9)
@@ -108,5 +108,5 @@ def test_histories_made_some_users_at_a_time_are_those_made_at_once(monkeypatch,
 
 def test_nobody_and_nothing_make_empty_histories():
     none = np.empty(0, dtype=np.int32)
-    arrays, n_duplicates = in_history_order(Events(none, none, none), n_users=0, n_threads=1)
+    arrays, n_duplicates = in_history_order(Events(none, none, none), n_users=0)
     assert (arrays["offsets"].tolist(), len(arrays["item"]), n_duplicates) == ([0], 0, 0)

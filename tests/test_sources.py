@@ -64,8 +64,8 @@ def test_hm_keeps_all_columns_and_gives_nine_digit_ids_their_zero_back(hm, engin
     events, items, users = (read_rows(engine, table) for table in (tables.events, tables.items, tables.users))
     assert {row["item_id"] for row in events} == {row["item_id"] for row in items} == {"0108775015", "0108775044"}
     assert {(row["user_id"], row["time"], row["channel"]) for row in events} == {
-        ("u1", "2020-09-01", 2),
-        ("u1", "2020-09-01", 1),
+        ("u1", "2020-09-01", "2"),
+        ("u1", "2020-09-01", "1"),
         ("u2", "2020-09-02", None),
     }
     assert {row["prod_name"] for row in items} == {"Top", "Skirt"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,7 +17,6 @@ import pyarrow.parquet as pq
 from recsys import schema
 from recsys.data.clean import Cleaned
 from recsys.data.days import day_date
-from recsys.data.engine import n_threads
 from recsys.data.ids import texts_of
 from recsys.data.order import in_history_order
 from recsys.data.planned_promotions import promotions_of
@@ -34,7 +34,7 @@ class Prepared:
 
 def assemble(cleaned: Cleaned) -> Prepared:
     """Return ``cleaned`` as prepared data; its report learns the number of exact duplicates."""
-    arrays, cleaned.report.exact_duplicates = in_history_order(cleaned.events, cleaned.users.num_rows, n_threads())
+    arrays, cleaned.report.exact_duplicates = in_history_order(cleaned.events, cleaned.users.num_rows)
     tables = {"users": cleaned.users, "items": cleaned.items}
     if cleaned.promotions is not None:
         tables["promotions"] = promotions_of(cleaned.promotions, texts_of(cleaned.items, schema.ITEM_ID))
@@ -55,7 +55,7 @@ def write_folder(prepared: Prepared, folder: Path, about: dict[str, Any], report
 def write_prepared(prepared: Prepared, folder: Path | None = None) -> dict[str, Any]:
     """Return counts and hashes of ``prepared`` as the manifest names them; all is written into ``folder``, if any."""
     arrays, tables = prepared.arrays, prepared.tables
-    with ThreadPoolExecutor(n_threads()) as pool:
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         of_tables = pool.map(lambda name: write_table(folder, name, tables[name]), tables)
         of_arrays = pool.map(lambda name: write_array(folder, name, arrays[name]), arrays)
         hashes, table_hashes = dict(zip(arrays, of_arrays, strict=True)), dict(zip(tables, of_tables, strict=True))

@@ -70,7 +70,7 @@ def clean(tables: RawTables, config: DataConfig, engine: Engine) -> Cleaned:
     report = Report()
     item_table, known_items = _read_table(tables, "items", schema.ITEM_ID, engine, report)
     user_table, known_users = _read_table(tables, "users", schema.USER_ID, engine, report)
-    columns, texts = encode_columns(tables, engine)
+    columns, texts = encode_columns(tables, engine, {schema.ITEM_ID: known_items, schema.USER_ID: known_users})
     sold, add_sold = texts.pop(schema.ITEM_ID), tables.items is None or tables.partial_items
     columns["item"], items, known_item = ranks_in(known_items, sold, add=add_sold)
     columns["user"], users, known_user = ranks_in(known_users, texts.pop(schema.USER_ID), add=True)

@@ -1,5 +1,6 @@
 """Events as numbers: the one pass in which the engine reads every row."""
 
+from collections.abc import Mapping
 from datetime import date
 
 import narwhals as nw
@@ -10,10 +11,11 @@ from narwhals.dtypes import DType
 
 from recsys import schema
 from recsys.data.days import day_number
-from recsys.data.engine import Engine, Texts
+from recsys.data.engine import Engine
 from recsys.data.expressions import day_of, millisecond_of_day, number
-from recsys.data.ids import ascending, occurring, ranks_in
+from recsys.data.ids import ABSENT, ascending, occurring
 from recsys.data.sources.base import RawTables
+from recsys.data.text_codes import Texts, places_in
 from recsys.errors import DataError
 
 _NO_DATE = date(1, 1, 1)
@@ -22,8 +24,10 @@ BAD_DAY = day_number(_NO_DATE)
 Columns = dict[str, np.ndarray]
 
 
-def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str, Texts]]:
-    """Return each event as numbers, and its ids, channel and basket as texts.
+def encode_columns(
+    tables: RawTables, engine: Engine, known: Mapping[str, pa.Array]
+) -> tuple[Columns, dict[str, Texts]]:
+    """Return each event as numbers, and its ids, channel and basket as texts; ``known`` are ids of the other tables.
 
     Columns of E values: ``day`` int32 (BAD_DAY) · bool for each of ``tables.rules_of("events")`` · where the source has
     them ``millisecond`` int32, ``price``, ``quantity`` float32 (NaN). DataError as of :func:`require_dates`.
@@ -45,7 +49,8 @@ def encode_columns(tables: RawTables, engine: Engine) -> tuple[Columns, dict[str
         *(each for name, made in numbers.items() if name not in made_of_text for each in made),
         *(rule.rows.fill_null(nw.lit(False)).alias(name) for name, rule in tables.rules_of("events").items()),
     )
-    columns, coded = engine.collect_columns(frame, texts, made_of_text)
+    none = pa.array([], pa.string())
+    columns, coded = engine.collect_columns(frame, {name: known.get(name, none) for name in texts}, made_of_text)
     columns["day"] = columns["day"].astype("datetime64[D]").astype(np.int32)
     if "millisecond" in columns and not columns["millisecond"].any():
         del columns["millisecond"]
@@ -72,8 +77,8 @@ def ranked(column: Texts, kept: np.ndarray | slice, dtype: DType) -> tuple[np.nd
     labels = ascending(column.values)
     if dtype.is_integer():
         labels = labels.take(pc.array_sort_indices(labels.cast(pa.uint64() if dtype == nw.UInt64 else pa.int64())))
-    ranks, _, _ = ranks_in(labels, column)
-    return occurring(ranks[kept], labels)
+    rank = np.append(places_in(labels, column.values) + 1, ABSENT).astype(np.int32)
+    return occurring(rank[column.codes][kept], labels)
 
 
 def require_few_channels(n_channels: int) -> None:

@@ -3,13 +3,12 @@
 The same expressions give the same rows on every engine, in no particular order.
 """
 
-import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import duckdb
 import narwhals as nw
@@ -20,18 +19,13 @@ import pyarrow.compute as pc
 
 from recsys.data.reading.files import FileForm, open_table
 from recsys.data.reading.layout import TextForm
+from recsys.data.text_codes import TextCoder, Texts
 from recsys.errors import DataError
 
 _BLOCK_ROWS = 1 << 18
+_HASH = "hash of "
 #: How the files of sources that know them are written.
 _COMMAS = FileForm(TextForm(separator=",", header=True))
-
-
-class Texts(NamedTuple):
-    """A column of text, each distinct text held once."""
-
-    codes: np.ndarray  # (E,) int32 position in ``values``, -1 where there is no text
-    values: pa.Array  # (n,) string, without repetition, in no particular order
 
 
 class Engine(ABC):
@@ -67,19 +61,17 @@ class Engine(ABC):
         """Return the rows of ``frame``, in no particular order; DataError where a file turns out to be malformed."""
 
     def collect_columns(
-        self, frame: nw.LazyFrame[Any], texts: Sequence[str], made: Mapping[str, Sequence[nw.Expr]]
+        self, frame: nw.LazyFrame[Any], texts: Mapping[str, pa.Array], made: Mapping[str, Sequence[nw.Expr]]
     ) -> tuple[dict[str, np.ndarray], dict[str, Texts]]:
         """Return the columns (E,) of ``frame`` in one pass, rows in no particular order, and apart from them ``texts``.
 
-        Each column of ``made`` is replaced by what these expressions make of it. They read nothing but its text, a row
-        at a time, so that an engine may evaluate them once for each distinct text.
+        Of each of these the texts are given that are known beforehand: with these its values begin. Each column of
+        ``made`` is replaced by what these expressions make of it. They read nothing but its text, a row at a time, so
+        that an engine may evaluate them once for each distinct text.
         """
         others = [name for name in frame.collect_schema().names() if name not in made]
         table = self.collect(frame.select(*others, *(each for expressions in made.values() for each in expressions)))
-        coded = {}
-        for name in texts:
-            column = table[name].dictionary_encode().combine_chunks()
-            coded[name] = Texts(np.asarray(column.indices.fill_null(-1)), column.dictionary)
+        coded = {name: Texts.of_column(table[name], known) for name, known in texts.items()}
         return {name: table[name].to_numpy() for name in table.column_names if name not in coded}, coded
 
     def scan(self, path: Path) -> nw.LazyFrame[Any]:
@@ -117,21 +109,47 @@ class PolarsEngine(Engine):
         return nw.from_native(pl.DataFrame(pl.from_arrow(table)).lazy())
 
     def collect_columns(  # noqa: D102 - as Engine says
-        self, frame: nw.LazyFrame[Any], texts: Sequence[str], made: Mapping[str, Sequence[nw.Expr]]
+        self, frame: nw.LazyFrame[Any], texts: Mapping[str, pa.Array], made: Mapping[str, Sequence[nw.Expr]]
     ) -> tuple[dict[str, np.ndarray], dict[str, Texts]]:
         recurring = [name for name in made if self._texts_recur(frame, name)]
         at_once = [each for name in made if name not in recurring for each in made[name]]
         others = [name for name in frame.collect_schema().names() if name not in made]
         lazy: pl.LazyFrame = frame.select(*others, *recurring, *at_once).to_native()
-        rows = self._collected(lazy.with_columns(pl.col(*texts, *recurring).cast(pl.Categorical)))
-        coded = {name: _as_texts(rows.drop_in_place(name)) for name in (*texts, *recurring)}
-        columns = {name: rows.drop_in_place(name).to_numpy() for name in rows.columns}
+        coders = {name: TextCoder(known) for name, known in texts.items()}
+        coders |= {name: TextCoder(pa.array([], pa.string())) for name in recurring}
+        columns = self._columns(lazy, coders)
+        coded = {name: Texts(columns.pop(name), coder.values()) for name, coder in coders.items()}
         for name in recurring:
-            values = pa.concat_arrays([coded[name].values, pa.nulls(1, pa.string())])  # the last is for code -1
-            once = nw.from_native(pl.DataFrame({name: pl.from_arrow(values)})).select(*made[name])
-            codes = coded.pop(name).codes
+            codes, values = coded.pop(name)
+            with_null = pa.concat_arrays([values, pa.nulls(1, pa.string())])  # the last is for code -1
+            once = nw.from_native(pl.DataFrame({name: pl.from_arrow(with_null)})).select(*made[name])
             columns |= {column: once[column].to_numpy()[codes] for column in once.columns}
         return columns, coded
+
+    def _columns(self, lazy: pl.LazyFrame, coders: Mapping[str, TextCoder]) -> dict[str, np.ndarray]:
+        """Return the columns (E,) of ``lazy``, of some of them the codes, filled a block of rows at a time."""
+        hashes = [pl.col(name).hash(coder.seed).alias(_HASH + name) for name, coder in coders.items()]
+        columns: dict[str, np.ndarray] = {}
+        n_rows, n_expected = 0, sum(filter(None, self.n_records.values()))
+        for block in self._blocks(lazy.with_columns(hashes)):
+            begin, n_rows = n_rows, n_rows + len(block)
+            for name in (name for name in block.columns if not name.startswith(_HASH)):
+                column, coder = block[name], coders.get(name)
+                values = coder.codes(block[_HASH + name].to_numpy(), column) if coder else column.to_numpy()
+                if n_rows > len(columns.setdefault(name, values)):
+                    longer = np.empty(max(n_expected, 2 * n_rows), values.dtype)  # takes memory where it is filled
+                    longer[:begin] = columns[name][:begin]
+                    columns[name] = longer
+                columns[name][begin:n_rows] = values
+        return {name: column[:n_rows] for name, column in columns.items()}
+
+    def _blocks(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+        """Yield the rows of ``lazy``, some at a time, the first block without any."""
+        try:
+            yield lazy.collect_schema().to_frame()
+            yield from lazy.collect_batches(chunk_size=_BLOCK_ROWS, maintain_order=False, engine="streaming")
+        except pl.exceptions.PolarsError as error:
+            raise _unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
 
     def _texts_recur(self, frame: nw.LazyFrame[Any], column: str) -> bool:
         """Return whether the first rows suggest that the texts in ``column`` are few, each in many rows."""
@@ -153,7 +171,7 @@ class DuckDBEngine(Engine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._connection = duckdb.connect(config={"preserve_insertion_order": False, "threads": n_threads()})
+        self._connection = duckdb.connect(config={"preserve_insertion_order": False, "threads": pl.thread_pool_size()})
         self._held.callback(self._connection.close)
 
     def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
@@ -181,29 +199,9 @@ class DuckDBEngine(Engine):
         return table
 
 
-def n_threads() -> int:
-    """Return how many threads the engines use."""
-    return int(os.environ.get("POLARS_MAX_THREADS") or os.cpu_count() or 1)
-
-
 def open_engine(name: Literal["polars", "duckdb"]) -> Engine:
     """Return the engine ``name``; use it in a ``with`` statement."""
     return DuckDBEngine() if name == "duckdb" else PolarsEngine()
-
-
-def _as_texts(column: pl.Series) -> Texts:
-    """Return a column (E,) of Categorical, whose own codes may lie far apart."""
-    own = column.to_physical()
-    n_own = 1 + int(own.max() or 0)  # type: ignore[arg-type]
-    own_E = own.fill_null(n_own).to_numpy()  # null has the code behind all others
-    row_of = np.full(n_own + 1, -1, dtype=np.int64)
-    for begin in range(0, len(own_E), _BLOCK_ROWS):  # any row of each code
-        block = own_E[begin : begin + _BLOCK_ROWS]
-        row_of[block] = np.arange(begin, begin + len(block))
-    known = np.flatnonzero(row_of[:-1] >= 0)
-    code_of = np.full(n_own + 1, -1, dtype=np.int32)
-    code_of[known] = np.arange(len(known))
-    return Texts(code_of[own_E], column.gather(row_of[known]).cast(pl.String).to_arrow().cast(pa.string()))
 
 
 @contextmanager

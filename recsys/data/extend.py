@@ -13,10 +13,10 @@ from recsys import schema
 from recsys.data.assemble import Prepared
 from recsys.data.clean import Cleaned, Report
 from recsys.data.encode import require_few_channels
-from recsys.data.engine import n_threads
-from recsys.data.ids import places_in, texts_of
+from recsys.data.ids import texts_of
 from recsys.data.order import Events, basket_numbers, history_order, in_history_order, user_of_event
 from recsys.data.planned_promotions import in_promotion_order, promotions_of
+from recsys.data.text_codes import places_in
 from recsys.errors import DataError
 
 
@@ -66,7 +66,7 @@ def extend(known: Prepared, newer: Cleaned) -> Prepared:
     columns = {name: np.concatenate([old.column(name), new.column(name)]) for name in names}
     position = np.arange(len(old) + len(new), dtype=np.int32)  # the order within a day
     events = Events(**columns, millisecond=position, basket=basket)
-    arrays, _ = in_history_order(events, users.num_rows, n_threads())
+    arrays, _ = in_history_order(events, users.num_rows)
     tables = {"users": users, "items": items}
     planned = known.tables.get("promotions")
     if newer.promotions is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.engine import Texts
+from recsys.data.text_codes import Texts, places_in
 
 UNKNOWN, ABSENT = -1, 0  # in place of the rank of an id
 
@@ -21,17 +21,18 @@ def ascending(ids: pa.Array) -> pa.Array:
 def ranks_in(known: pa.Array, column: Texts, *, add: bool = False) -> tuple[np.ndarray, pa.Array, np.ndarray]:
     """Return the rank (E,) int32 of each text from 1, the ids that have ranks, and which of these (n,) are ``known``.
 
-    These are the known ids, and where ``add``, those in the column too, ascending. The rank is UNKNOWN for another text
-    and ABSENT for null and the empty one.
+    These are the known ids, with which the values of ``column`` begin, and where ``add``, its others too, ascending.
+    The rank is UNKNOWN for another text and ABSENT for null and the empty one.
     """
-    ids, is_known = known, np.ones(len(known), dtype=bool)
-    place, absent = places_in(known, column.values), np.asarray(pc.equal(column.values, ""))
-    new = (place < 0) & ~absent
-    if add and new.any():
-        ids = ascending(pa.concat_arrays([known, column.values.filter(pa.array(new))]))
+    n_known, new = len(known), column.values[len(known) :]
+    ids, is_known = known, np.ones(n_known, dtype=bool)
+    place = np.append(np.arange(n_known), np.full(len(new), UNKNOWN - 1))
+    is_absent = np.asarray(pc.equal(new, ""))
+    if add and len(new) > np.count_nonzero(is_absent):
+        ids = ascending(pa.concat_arrays([known, new]))
         is_known, place = np.asarray(pc.is_in(ids, value_set=known)), places_in(ids, column.values)
-    rank = np.where(absent, ABSENT, np.where(place < 0, UNKNOWN, place + 1))
-    return np.append(rank, ABSENT).astype(np.int32)[column.codes], ids, is_known  # code -1 stands for null
+    place[n_known:][is_absent] = ABSENT - 1
+    return np.append(place + 1, ABSENT).astype(np.int32)[column.codes], ids, is_known  # code -1 stands for null
 
 
 def occurring(ranks: np.ndarray, ids: pa.Array, stays: np.ndarray | None = None) -> tuple[np.ndarray, pa.Array]:
@@ -68,8 +69,3 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
 def texts_of(table: pa.Table, column: str) -> pa.Array:
     """Return a column of ids (n,) as text."""
     return table[column].cast(pa.string()).combine_chunks()
-
-
-def places_in(known: pa.Array, ids: pa.Array) -> np.ndarray:
-    """Return the position (n,) int32 in ``known`` of each of ``ids`` (n,); -1 where it is not there."""
-    return np.asarray(pc.fill_null(pc.index_in(ids.cast(pa.string()), value_set=known), -1)).astype(np.int32)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.schema import EVENT_ARRAYS, OFFSETS
 
-_PART = 1 << 19  # events, about, that are sorted at a time
+_PART = 1 << 16  # events, about, that are sorted at a time
 _MISSING = {"price": np.nan, "channel": 0, "quantity": 1}
 
 
@@ -45,7 +46,7 @@ class Events:
         return np.full(len(self), _MISSING[name], dtype=EVENT_ARRAYS[name]) if values is None else values
 
 
-def in_history_order(events: Events, n_users: int, n_threads: int) -> tuple[dict[str, np.ndarray], int]:
+def in_history_order(events: Events, n_users: int) -> tuple[dict[str, np.ndarray], int]:
     """Return ``events``, in any order, as the arrays of :mod:`recsys.schema` for users 0 … ``n_users``-1.
 
     Second, how many events equal the one before them in every column. Work is done for some users at a time: their
@@ -70,7 +71,7 @@ def in_history_order(events: Events, n_users: int, n_threads: int) -> tuple[dict
             array[place] = basket if name == "basket" else some.column(name)
         return count_duplicates(some)
 
-    with ThreadPoolExecutor(n_threads) as pool:
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         n_duplicates = sum(pool.map(arrange, range(n_parts)))
     return arrays | {OFFSETS: offsets}, n_duplicates
 

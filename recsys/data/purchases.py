@@ -16,10 +16,11 @@ from recsys import schema
 from recsys.data.assemble import Prepared, assemble, write_folder, write_prepared
 from recsys.data.extend import events_of_log, extend
 from recsys.data.from_frames import Frames, clean_frames
-from recsys.data.ids import places_in, texts_of
+from recsys.data.ids import texts_of
 from recsys.data.native import AnyFrame, FrameStyle
 from recsys.data.order import event_positions as event_positions
 from recsys.data.order import user_of_event
+from recsys.data.text_codes import places_in
 from recsys.errors import DataError
 from recsys.storage import read_json, require_absent
 

@@ -2,14 +2,19 @@
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import charset_normalizer
 import numpy as np
+import polars as pl
 
 from recsys.errors import DataError
+
+R = TypeVar("R")
 
 _BLOCK_BYTES: Final = 1 << 18  # what stays in a core's cache
 _ASCII: Final = 127
@@ -70,18 +75,28 @@ def _encoding_of(path: Path) -> str | None:
     return "utf-8" if _is_utf8(path) else None
 
 
-def blocks(path: Path) -> Iterator[np.ndarray]:
-    """Yield the bytes of a file, uint8, a block at a time, each in the place of the one before."""
+def over_parts(path: Path, read: Callable[[Iterator[np.ndarray]], R]) -> list[R]:
+    """Return what ``read`` makes of the bytes, uint8, of each part of a file, which come a block at a time."""
+    n_bytes = path.stat().st_size
+    edges = np.linspace(0, n_bytes, 1 + min(pl.thread_pool_size(), 1 + n_bytes // _BLOCK_BYTES)).astype(np.int64)
+    with ThreadPoolExecutor(len(edges) - 1) as pool:
+        return list(pool.map(lambda part: read(_blocks(path, *part)), pairwise(edges.tolist())))
+
+
+def _blocks(path: Path, begin: int, end: int) -> Iterator[np.ndarray]:
     buffer = np.empty(_BLOCK_BYTES, dtype=np.uint8)
     with path.open("rb", buffering=0) as stream:
-        while n_bytes := stream.readinto(buffer.data):
+        stream.seek(begin)
+        while n_bytes := stream.readinto(buffer[: end - stream.tell()].data):
             yield buffer[:n_bytes]
 
 
 def _is_utf8(path: Path) -> bool:
+    if all(over_parts(path, lambda blocks: all(block.max() <= _ASCII for block in blocks))):
+        return True
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for block in blocks(path):
+        for block in _blocks(path, 0, path.stat().st_size):
             if block.max() > _ASCII or decoder.getstate()[0]:
                 decoder.decode(block.tobytes())
         decoder.decode(b"", final=True)

@@ -7,6 +7,7 @@ fast, Arrow where fields are quoted without fault, and Python's csv module for e
 
 import codecs
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data.reading import records
-from recsys.data.reading.encoding import as_utf8, blocks
+from recsys.data.reading.encoding import as_utf8, over_parts
 from recsys.data.reading.layout import (
     LINE,
     SHOWN_RECORDS,
@@ -30,7 +31,7 @@ from recsys.data.reading.records import Malformed
 from recsys.errors import DataError
 
 _ENDS_BYTES: Final = 1 << 20
-_NEWLINE, _MARK = ord("\n"), ord('"')
+_NEWLINE, _MARK = ord("\n"), b'"'
 _NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
@@ -74,11 +75,16 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
 def _plain_records(path: Path, layout: Layout) -> int | None:
     """Return the number of records where each line is one of as many fields as there should be, none of them quoted."""
     separator = layout.separator.encode()
-    counted = np.zeros(3, dtype=np.int64)
-    for block in blocks(path):
-        for place, character in enumerate((_NEWLINE, separator[0] if len(separator) == 1 else 0, _MARK)):
-            counted[place] += np.count_nonzero(block == character)
-    n_lines, n_separators, n_marks = counted.tolist()
+    characters = _NEWLINE, separator[0] if len(separator) == 1 else 0
+
+    def count(blocks: Iterator[np.ndarray]) -> np.ndarray:
+        counted = np.zeros(3, dtype=np.int64)
+        for block in blocks:
+            counted[:2] += [np.count_nonzero(block == character) for character in characters]
+            counted[2] += _MARK in block.tobytes()  # whether there is one is enough
+        return counted
+
+    n_lines, n_separators, n_marks = np.sum(over_parts(path, count), axis=0).tolist()
     text = np.memmap(path, np.uint8, "r")
     # Lines of separators alone stand at the ends of what a spreadsheet wrote; one without any shows in the sum.
     blank = b"\n" + separator * (layout.n_fields - 1)

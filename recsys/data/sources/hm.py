@@ -46,8 +46,8 @@ def _events(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
         nw.col("customer_id").cast(nw.String).alias(schema.USER_ID),
         nw.col("t_dat").alias(schema.TIME),
         nw.col("price").alias(schema.PRICE),
-        # A small number stays small all the way; a channel written otherwise counts as missing.
-        nw.when(known).then(channel).otherwise(nw.lit(None, nw.String)).cast(nw.Int8).alias(schema.CHANNEL),
+        # A channel written otherwise counts as missing.
+        nw.when(known).then(channel).otherwise(nw.lit(None, nw.String)).alias(schema.CHANNEL),
     )
 
 
