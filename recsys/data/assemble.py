@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -55,7 +54,7 @@ def write_folder(prepared: Prepared, folder: Path, about: dict[str, Any], report
 def write_prepared(prepared: Prepared, folder: Path | None = None) -> dict[str, Any]:
     """Return counts and hashes of ``prepared`` as the manifest names them; all is written into ``folder``, if any."""
     arrays, tables = prepared.arrays, prepared.tables
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
         of_tables = pool.map(lambda name: write_table(folder, name, tables[name]), tables)
         of_arrays = pool.map(lambda name: write_array(folder, name, arrays[name]), arrays)
         hashes, table_hashes = dict(zip(arrays, of_arrays, strict=True)), dict(zip(tables, of_tables, strict=True))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -71,7 +70,7 @@ def in_history_order(events: Events, n_users: int) -> tuple[dict[str, np.ndarray
             array[place] = basket if name == "basket" else some.column(name)
         return count_duplicates(some)
 
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
         n_duplicates = sum(pool.map(arrange, range(n_parts)))
     return arrays | {OFFSETS: offsets}, n_duplicates
 
