@@ -15,10 +15,10 @@ from recsys.evaluation.segments import bought_before
 from recsys.evaluation.splits import window_fold
 from recsys.modeling.build import build_module
 from recsys.modeling.decoder.losses import WindowLoss
-from recsys.modeling.decoder.scores import DayScores, PairScores
 from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.modeling.training.calibration import _Chunk, fit_temperatures, fold_in, temperature_names
+from recsys.modeling.training.negatives import MixedSampler
 from recsys.modeling.training.validation import Validation
 from recsys.signals.snapshot import Snapshots
 
@@ -62,7 +62,10 @@ def read(model, log, day=DAY):
 def fitted_to(model, log, fold=None, histories=None, **options):
     fold = window_fold(log, DAY, 7) if fold is None else fold
     histories = fold.histories(log) if histories is None else histories
-    return fit_temperatures(DecoderRecommender(model, Snapshots(log)), histories, fold, seed=0, **options)
+    with torch.no_grad():
+        reading = DecoderRecommender(model, Snapshots(log)).read(histories)
+    sampler = MixedSampler(torch.from_numpy(np.bincount(log.item, minlength=log.n_items + 1)))
+    return fit_temperatures(model, [(reading, fold)], sampler, seed=0, **options)
 
 
 def temperatures_of(model, **values):
@@ -139,10 +142,10 @@ def test_the_loss_of_scaled_terms_and_its_slope_are_those_of_the_whole_table(wit
     log = with_categories
     model = with_weights(log, ONE_LAYER.model_copy(update={"components": components}))
     decoder, fold = DecoderRecommender(model, Snapshots(log)), window_fold(log, DAY, 7)
-    chunk = _Chunk.from_users(decoder, fold.histories(log), fold)
-    assert chunk.n_queries > 16, "several blocks"
-    assert chunk.n_queries % 8, "and a shorter one"
-    reading = decoder.read(fold.histories(log))
+    with torch.no_grad():
+        reading = decoder.read(fold.histories(log))
+        item_N = torch.arange(1, model.n_items + 1)
+        chunk = _Chunk.from_reading(model, reading, fold, item_N, torch.zeros(model.n_items))
     values = torch.tensor([0.5, -0.3, 0.2, -0.7, 0.6, 0.4])[: len(temperature_names(model)) - 1]
     fitted = torch.cat([values, torch.tensor([-1.5])]).requires_grad_()
     factor = dict(zip(temperature_names(model), fitted.exp(), strict=True))
@@ -223,18 +226,13 @@ def test_any_choice_of_components_has_its_own_temperatures(with_categories, comp
         assert fitted[-1] == 0
 
 
-def test_each_form_of_scores_is_held_as_small_as_it_is(with_categories):
-    """What is the same for all queries is one row; what few items get is pairs; only the rest are tables."""
-    log = with_categories
-    model, fold = with_weights(log), window_fold(log, DAY, 7)
-    decoder = DecoderRecommender(model, Snapshots(log))
-    chunk, reading = _Chunk.from_users(decoder, fold.histories(log), fold), decoder.read(fold.histories(log))
-    place = {name: number for number, name in enumerate(model.term_names)}
-    terms = model.terms(reading.query_QD, reading.queries)
-    assert chunk.pairs.keys() == {place[name] for name, one in terms.items() if isinstance(one, PairScores)}
-    assert chunk.tables.keys() == {place["sequence"], place["categories"]}
-    assert isinstance(terms["sales"], DayScores)
-    assert set(chunk.flat_TI.any(1).nonzero().flatten().tolist()) == {place["bias"], place["sales"]}
+def test_of_a_large_catalogue_items_are_drawn_that_stand_for_all(with_categories, monkeypatch):
+    model = with_weights(with_categories)
+    whole = fitted_to(model, with_categories)
+    monkeypatch.setattr("recsys.modeling.training.calibration._MOST_ITEMS", model.n_items - 1)
+    few = fitted_to(model, with_categories)
+    assert not torch.equal(few, whole)
+    torch.testing.assert_close(few, whole, atol=0.5, rtol=0)
 
 
 @pytest.fixture
@@ -266,7 +264,7 @@ def test_temperatures_are_taken_only_where_they_rank_better(module, monkeypatch)
     as_it_is, _ = module.validation.average_precisions(module.model)
     monkeypatch.setattr(
         "recsys.modeling.training.validation.fit_temperatures",
-        lambda decoder, *_, **__: temperatures_of(decoder.model, past_shift=-50.0),
+        lambda model, *_, **__: temperatures_of(model, past_shift=-50.0),
     )
     harmed, temperatures = module.validation.average_precisions(module.model)
     assert not temperatures.any(), "past items last is worse, however likely"
@@ -313,8 +311,11 @@ def test_what_is_left_out_fills_no_list_however_small_the_catalogue(tmp_path):
         target_item=np.tile(np.arange(1, 14, dtype=np.int32), len(fold.user_index)),
     )
     n_left = 13 - owned[owned < 13]
-    precisions = module.validation._precisions(module.model, fold.histories(data), everything)[owned < 13]
-    np.testing.assert_allclose(precisions, n_left / 12, rtol=1e-6)
+    validation, decoder = module.validation, DecoderRecommender(module.model, module.batches.snapshots)
+    with decoder.asking():
+        read = [(decoder.read(fold.histories(data)), everything)]
+    (precisions,) = validation._precisions(decoder, read, temperatures_of(module.model))
+    np.testing.assert_allclose(precisions[owned < 13], n_left / 12, rtol=1e-6)
 
 
 def test_users_without_a_history_are_not_validated_on(module):

@@ -156,7 +156,8 @@ def test_categories_give_an_item_the_sum_over_its_own_of_what_was_bought_of_them
         whole = model.catalogue_logits(query_QD, queries)
         net, code_R = model.components["categories"].net, queries.category_code_R
         rule_R = model.components["categories"].is_finest[code_R]
-        score_R = net(queries.category_features_RF, net.context(code_R), rule_R).tolist()
+        context = net.context(code_R), torch.arange(len(code_R))
+        score_R = net(queries.category_features_RF, context, rule_R).tolist()
         del model.components["categories"]
         without = model.catalogue_logits(query_QD, queries)
     of_category = dict(

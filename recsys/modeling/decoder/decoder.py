@@ -52,10 +52,14 @@ class Decoder(nn.Module):
         self.blocks = nn.Sequential(*(GatedBlock(*sizes) for _ in range(config.n_layers)))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor) -> Tensor:
-        """Return the state (B, T, D) after each event; gaps are int64 days since the event before, 0 at the start."""
+    def forward(self, item_vectors_BTD: Tensor, gap_days_BT: Tensor, at_B: Tensor | None = None) -> Tensor:
+        """Return the state (B, T, D) after each event, or after one of each row, ``at_B`` (B,), alone (B, 1, D).
+
+        Gaps are int64 days since the event before, 0 at the start.
+        """
         positions_T = torch.arange(item_vectors_BTD.shape[1], device=item_vectors_BTD.device)
-        return self.blocks(self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
+        x_BTD: Tensor = self.blocks[:-1](self._inputs(item_vectors_BTD, gap_days_BT, positions_T))
+        return self.blocks[-1](x_BTD, at_B=at_B)
 
     def new_cache(self, n_rows: int, n_slots: int) -> KeyValueCache:
         """Return an empty cache for ``n_rows`` sequences of ``n_slots`` positions at most."""

@@ -60,9 +60,18 @@ class QueryTensors(OnDevice):
 
     def past_item_features(self) -> Tensor:
         """Return the item features (P, F) of each past item at its query's day."""
-        if len(self.item_features) == 1:
-            return self.item_features[0][self.past_item_P]
-        return torch.stack(self.item_features)[self.day_place_Q[self.past_query_P], self.past_item_P]
+        return rows_at(self.item_features, self.day_place_Q[self.past_query_P], self.past_item_P)
+
+
+def rows_at(tables: tuple[Tensor, ...], table_P: Tensor, row_P: Tensor) -> Tensor:
+    """Return rows (P, F) of several tables (V, F): of the ``table_P``-th (P,) int64 the ``row_P``-th."""
+    if len(tables) == 1:
+        return tables[0][row_P]
+    rows_PF = tables[0].new_empty(len(row_P), tables[0].shape[1])
+    for number, table in enumerate(tables):
+        place = (table_P == number).nonzero().squeeze(-1)
+        rows_PF[place] = table[row_P[place]]
+    return rows_PF
 
 
 def _tensors(part: Any, device: torch.device | str) -> Any:  # noqa: ANN401 - an array or a tuple of arrays

@@ -28,6 +28,11 @@ def gap_bucket(gap_days: Tensor) -> Tensor:
     return (2 * torch.log2(gap_days.clamp(min=0).float() + 1)).long().clamp(max=N_GAP_BUCKETS - 1)
 
 
+def at(x_BTD: Tensor, at_B: Tensor) -> Tensor:
+    """Return what stands at one position of each row (B, 1, D)."""
+    return x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), at_B].unsqueeze(1)
+
+
 class PointwiseAttention(nn.Module):
     """Causal attention without a softmax: every pair of positions has a weight of its own, and a gate says what passes.
 
@@ -45,20 +50,27 @@ class PointwiseAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.bias_HK = nn.Parameter(torch.ones(n_heads, N_GAP_BUCKETS))
 
-    def forward(self, x_BTD: Tensor, memory: LayerMemory | None = None) -> Tensor:
-        """Return (B, T, D) mixed over earlier positions, those in ``memory`` included."""
-        projected, width = functional.silu(self.to_qkv(x_BTD)), x_BTD.shape[-1]
-        q, k, v = (
-            part.view(*part.shape[:2], self.n_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
-            for part in projected[..., width:].chunk(3, dim=-1)
-        )
-        if memory is not None:
+    def forward(self, x_BTD: Tensor, memory: LayerMemory | None = None, at_B: Tensor | None = None) -> Tensor:
+        """Return (B, T, D) mixed over earlier positions, those in ``memory`` included; with ``at_B`` (B, 1, D) there."""
+        width = x_BTD.shape[-1]
+        if at_B is None:
+            u, q, k, v = functional.silu(self.to_qkv(x_BTD)).chunk(4, dim=-1)
+        else:
+            weight, bias = self.to_qkv.weight, self.to_qkv.bias
+            asked_B1D = functional.linear(at(x_BTD, at_B), weight[: 2 * width], bias[: 2 * width])
+            u, q = functional.silu(asked_B1D).chunk(2, dim=-1)
+            k, v = functional.silu(functional.linear(x_BTD, weight[2 * width :], bias[2 * width :])).chunk(2, dim=-1)
+        # (B, H, T, D/H)
+        q, k, v = (part.view(*part.shape[:2], self.n_heads, -1).transpose(1, 2) for part in (q, k, v))
+        if at_B is not None:
+            mixed = self.mix(q, k, v, at_B[:, None, None] - torch.arange(x_BTD.shape[1], device=x_BTD.device))
+        elif memory is not None:
             mixed = self.mix(q, *memory(k, v))
         elif self.window is None or q.shape[2] <= self.window:
             mixed = self.mix(q, k, v)
         else:
             mixed = self._in_blocks(q, k, v, self.window)
-        return self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * projected[..., :width])
+        return self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * u)
 
     def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None = None) -> Tensor:
         """Return (B, H, T, d), the sum of the values by their weights.
@@ -102,9 +114,13 @@ class GatedBlock(nn.Module):
         self.gate_mlp = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, memory: LayerMemory | None = None) -> Tensor:
-        """Return (B, T, D); with ``memory``, the positions go on from those that it holds."""
-        x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), memory))
+    def forward(self, x_BTD: Tensor, memory: LayerMemory | None = None, at_B: Tensor | None = None) -> Tensor:
+        """Return (B, T, D), or (B, 1, D) at the positions ``at_B`` (B,) int64 alone.
+
+        With ``memory``, the positions go on from those that it holds.
+        """
+        mixed_BTD = self.attention(self.norm_attention(x_BTD), memory, at_B)
+        x_BTD = (x_BTD if at_B is None else at(x_BTD, at_B)) + self.dropout(mixed_BTD)
         h_BTD = self.norm_mlp(x_BTD)
         return x_BTD + self.dropout(self.gate_mlp(h_BTD).sigmoid() * self.mlp(h_BTD))
 

@@ -142,21 +142,45 @@ def ranking_loss(logit_P: Tensor, query_P: Tensor, target_n: Tensor, n_targets_Q
     n_queries = len(n_targets_Q)
     counts_Q = torch.bincount(query_P, minlength=n_queries)
     query_n = query_P[target_n]
-    # R pairs of a target and each past item of its query.
-    length_n = counts_Q[query_n]
-    row_R = torch.repeat_interleave(length_n)
-    shift_n = (counts_Q.cumsum(0) - counts_Q)[query_n] - (length_n.cumsum(0) - length_n)
-    item_R = torch.arange(len(row_R), device=row_R.device) + shift_n[row_R]
-    is_target_P = torch.zeros_like(query_P, dtype=torch.bool)
-    is_target_P[target_n] = True
-    above_R = torch.sigmoid((logit_P[item_R] - logit_P[target_n][row_R]) / _SOFTNESS)
-    # An item is half above itself: half more makes its own rank 1.
-    rank_n = above_R.new_full((len(target_n),), 0.5).index_add(0, row_R, above_R)
-    hits_n = above_R.new_full((len(target_n),), 0.5).index_add(0, row_R, above_R * is_target_P[item_R])
+    first_n, length_n = (counts_Q.cumsum(0) - counts_Q)[query_n], counts_Q[query_n]
+    rank_n, hits_n = _SoftRanks.apply(logit_P, target_n, first_n, length_n)  # type: ignore[no-untyped-call]
     precision_n = hits_n / rank_n * torch.sigmoid((RANKED + 0.5 - rank_n) / _SOFT_END)
-    average_Q = above_R.new_zeros(n_queries).index_add(0, query_n, precision_n) / n_targets_Q.clamp(1, RANKED)
+    average_Q = logit_P.new_zeros(n_queries).index_add(0, query_n, precision_n) / n_targets_Q.clamp(1, RANKED)
     n_with_target = torch.count_nonzero(torch.bincount(query_n, minlength=n_queries))
     return (n_with_target - average_Q.sum()) / n_with_target.clamp(min=1)
+
+
+class _SoftRanks(torch.autograd.Function):
+    """Ranks of targets among items, and among targets alone, an item above another by a sigmoid of their logits.
+
+    The gradients are made by hand: there are many more pairs than items, and few passes over them suffice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, logit_P: Tensor, target_n: Tensor, first_n: Tensor, length_n: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Take the ``length_n`` items from ``first_n`` on (n,) int64 with which each target is compared."""
+        # R pairs of a target and each item.
+        row_R = torch.repeat_interleave(length_n)
+        item_R = torch.arange(len(row_R), device=row_R.device) + (first_n - length_n.cumsum(0) + length_n)[row_R]
+        is_target_P = torch.zeros_like(logit_P)
+        is_target_P[target_n] = 1
+        above_R = logit_P[item_R].sub_(logit_P[target_n][row_R]).div_(_SOFTNESS).sigmoid_()
+        hit_R = is_target_P[item_R]
+        ctx.save_for_backward(above_R, hit_R, row_R, item_R, target_n)
+        ctx.shape = logit_P.shape  # type: ignore[attr-defined]
+        # An item is half above itself: half more makes its own rank 1.
+        half_n = above_R.new_full((len(target_n),), 0.5)
+        return half_n.index_add(0, row_R, above_R), half_n.index_add(0, row_R, above_R * hit_R)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, by_rank_n: Tensor, by_hits_n: Tensor) -> tuple[Tensor, None, None, None]:
+        above_R, hit_R, row_R, item_R, target_n = ctx.saved_tensors  # type: ignore[attr-defined]
+        slope_R = by_hits_n[row_R].mul_(hit_R).add_(by_rank_n[row_R]).mul_(above_R).mul_(1 - above_R).div_(_SOFTNESS)
+        by_logit_P = slope_R.new_zeros(ctx.shape).index_add_(0, item_R, slope_R)  # type: ignore[attr-defined]
+        own_n = torch.zeros_like(by_rank_n).index_add_(0, row_R, slope_R)
+        return by_logit_P.index_add_(0, target_n, own_n, alpha=-1), None, None, None
 
 
 def _mean_of_queries(loss_n: Tensor, query_n: Tensor, n_queries: int) -> Tensor:

@@ -16,7 +16,7 @@ from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
 from recsys.modeling.decoder.decoder import Decoder, ItemTower
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
-from recsys.modeling.decoder.scores import ProductScores, Scores
+from recsys.modeling.decoder.scores import ProductScores, Scores, among
 from recsys.signals.item_codes import ItemCodes
 
 C = TypeVar("C", bound=Component)
@@ -62,12 +62,12 @@ class PurchaseModel(nn.Module):
                 part.apply(_initialise)
         self.cold_items_U: Tensor | None  # item_index of what was not sold in the training part
         self.register_buffer("cold_items_U", None, persistent=False)
-        self._kept_vectors_VD: Tensor | None = None
+        self._kept_vectors: tuple[Tensor | None, Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget_kept_vectors)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; vectors that were kept of earlier weights are forgotten."""
-        self._kept_vectors_VD = None
+        self._kept_vectors = None
         return super().train(mode)
 
     @torch.no_grad()
@@ -153,14 +153,18 @@ class PurchaseModel(nn.Module):
             return None
         return torch.ones_like(self.item_bias, dtype=torch.bool).index_fill(0, self.cold_items_U, False)
 
-    def item_vectors(self) -> Tensor:
-        """Return the vectors (V, D) of the catalogue, padding first; kept between calls while nothing is learned."""
-        if self._kept_vectors_VD is not None:
-            return self._kept_vectors_VD
-        vectors_VD: Tensor = self.transformer()[0](torch.arange(self.n_items + 1, device=self.item_bias.device))
+    def item_vectors(self, item_N: Tensor | None = None) -> Tensor:
+        """Return the vectors (N, D) of items, or (V, D) of the catalogue, padding first.
+
+        They are kept for the next call about the same items while nothing is learned.
+        """
+        if self._kept_vectors is not None and self._kept_vectors[0] is item_N:
+            return self._kept_vectors[1]
+        every_V = torch.arange(self.n_items + 1, device=self.item_bias.device)
+        vectors_ND: Tensor = self.transformer()[0](every_V if item_N is None else item_N)
         if torch.is_inference_mode_enabled() and not self.training:
-            self._kept_vectors_VD = vectors_VD
-        return vectors_VD
+            self._kept_vectors = item_N, vectors_ND
+        return vectors_ND
 
     def transformer(self) -> tuple[ItemTower, Decoder]:
         """Return what makes item vectors, and what reads sequences; a UsageError where there is no ``sequence``."""
@@ -188,8 +192,11 @@ class PurchaseModel(nn.Module):
         return self.decoder.query_at(states_BTD[queries.row_Q, queries.position_Q], queries.days_until_query_Q)
 
     def read(self, sequences: SequenceTensors, queries: QueryTensors) -> Tensor | None:
-        """Return the query vector (Q, D) of each query about ``sequences``; None without a transformer."""
-        return None if self.decoder is None else self.query(self.states(sequences), queries)
+        """Return the query vector (Q, D) of each of ``sequences``, which ``queries`` ask about in order; or None."""
+        if self.decoder is None:
+            return None
+        state_Q1D = self.decoder(self.inputs(sequences), sequences.gap_days_BT, queries.position_Q)
+        return self.decoder.query_at(state_Q1D.squeeze(1), queries.days_until_query_Q)
 
     def terms(self, query_QD: Tensor | None, queries: QueryTensors) -> dict[str, Scores]:
         """Return what each component gives at ``queries``, without the past items' own logits and the bias."""
@@ -201,6 +208,16 @@ class PurchaseModel(nn.Module):
             if scores is not None:
                 terms[component.name] = scores
         return terms
+
+    def listed_logits(self, query_QD: Tensor | None, queries: QueryTensors, item_N: Tensor) -> Tensor:
+        """Return logits (Q, N) of each query over distinct items (N,) int64 alone; nothing is learned by them."""
+        logits_QN = self.item_bias[item_N].repeat(len(queries), 1)
+        for scores in self.terms(query_QD, queries).values():
+            scores.add_items_(logits_QN, item_N)
+        if self.past_items is not None and len(queries.past_query_P):
+            query_p, column_p, place_p = among(item_N, queries.past_query_P, queries.past_item_P, self.n_items + 1)
+            logits_QN[query_p, column_p] = self.past_items.logits(queries, query_QD)[place_p]
+        return logits_QN
 
     def catalogue_logits(self, query_QD: Tensor | None, queries: QueryTensors) -> Tensor:
         """Return logits (Q, V) of each query over the whole catalogue; padding is -inf."""

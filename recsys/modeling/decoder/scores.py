@@ -1,18 +1,22 @@
 """The forms in which a component scores items at some queries.
 
 Each adds those of the whole catalogue to logits (``add_to``, (Q, V)), and gives those of the same items at every query
-(``of_items``, (Q, N)), of single pairs (``of_pairs``, (P,)), and their mean over the catalogue (``mean_Q``, (Q,)).
+(``of_items``, (Q, N), or added in place where nothing is learned, ``add_items_``), of single pairs (``of_pairs``,
+(P,)), and their mean over the catalogue (``mean_Q``, (Q,)).
 
 Shapes: Q queries, V rows of the catalogue with padding, N items, P pairs of query and item.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from recsys.modeling.decoder.inputs import rows_at
 
 
 @dataclass(frozen=True)
@@ -21,17 +25,20 @@ class ProductScores:
 
     query_QD: Tensor
     vectors_of: Callable[[Tensor], Tensor]  # items (…) int64 to vectors (…, D)
-    all_vectors: Callable[[], Tensor]  # (V, D)
+    item_vectors: Callable[..., Tensor]  # items (N,), or all of them, to vectors (N, D), which it may keep
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
         return self.table() + logits_QV
 
     def table(self) -> Tensor:
         """Return the scores (Q, V) of the catalogue, float32 under autocast too."""
-        return (self.query_QD @ self.all_vectors().T).float()
+        return (self.query_QD @ self.item_vectors().T).float()
 
     def of_items(self, item_N: Tensor) -> Tensor:
-        return (self.query_QD @ self.vectors_of(item_N).T).float()
+        return (self.query_QD @ self.item_vectors(item_N).T).float()
+
+    def add_items_(self, logits_QN: Tensor, item_N: Tensor) -> None:
+        logits_QN.addmm_(self.query_QD, self.item_vectors(item_N).T)
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
         # Far fewer items than pairs: each vector is made once.
@@ -39,24 +46,43 @@ class ProductScores:
         return (self.query_QD[query_P] * self.vectors_of(item_I)[place_P]).sum(-1)
 
     def mean_Q(self) -> Tensor:
-        return self.query_QD @ self.all_vectors()[1:].mean(0)
+        return self.query_QD @ self.item_vectors()[1:].mean(0)
 
 
 @dataclass(frozen=True)
 class DayScores:
-    """A score of each item on each of S days, the same for all queries of a day."""
+    """A score of each item on each of S days, the same for all queries of a day; made of the items asked for alone."""
 
-    score_SV: Tensor
+    score_of: Callable[[Tensor], Tensor]  # item features (n, F) to scores (n,)
+    item_features: tuple[Tensor, ...]  # S times (V, F)
     day_place_Q: Tensor  # (Q,) int64
+    kept_SV: Tensor | None = None  # scores of the catalogue on each day, where they are at hand
+
+    @cached_property
+    def score_SV(self) -> Tensor:
+        """The scores of the catalogue on each day."""
+        if self.kept_SV is not None:
+            return self.kept_SV
+        return torch.stack([self.score_of(table) for table in self.item_features])
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
         return logits_QV + self.score_SV[self.day_place_Q]
 
     def of_items(self, item_N: Tensor) -> Tensor:
-        return self.score_SV[:, item_N][self.day_place_Q]
+        if self.kept_SV is not None:
+            return self.kept_SV[:, item_N][self.day_place_Q]
+        return torch.stack([self.score_of(table[item_N]) for table in self.item_features])[self.day_place_Q]
+
+    def add_items_(self, logits_QN: Tensor, item_N: Tensor) -> None:
+        if len(self.item_features) == 1:
+            logits_QN += self.score_SV[0, item_N]
+        else:
+            logits_QN += self.of_items(item_N)
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
-        return self.score_SV[self.day_place_Q[query_P], item_P]
+        n_rows = len(self.item_features[0])
+        key_U, place_P = torch.unique(self.day_place_Q[query_P] * n_rows + item_P, return_inverse=True)
+        return self.score_of(rows_at(self.item_features, key_U // n_rows, key_U % n_rows))[place_P]
 
     def mean_Q(self) -> Tensor:
         return self.score_SV[:, 1:].mean(1)[self.day_place_Q]
@@ -75,6 +101,9 @@ class CategoryScores:
 
     def of_items(self, item_N: Tensor) -> Tensor:
         return self._of(self.categories_VC[item_N])
+
+    def add_items_(self, logits_QN: Tensor, item_N: Tensor) -> None:
+        logits_QN += self.of_items(item_N)
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
         return self.score_UQ[self.row_of_code[self.categories_VC[item_P]], query_P[:, None]].sum(-1)
@@ -107,6 +136,10 @@ class PairScores:
         table_QU = table_QU.index_put((self.query_C[met_C], place_C[met_C]), self.score_C[met_C])
         return table_QU[:, place_N]
 
+    def add_items_(self, logits_QN: Tensor, item_N: Tensor) -> None:
+        query_c, column_c, place_c = among(item_N, self.query_C, self.item_C, self.n_rows)
+        logits_QN[query_c, column_c] += self.score_C[place_c]
+
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
         if not len(self.query_C):
             return self.score_C.new_zeros(len(query_P))
@@ -118,6 +151,15 @@ class PairScores:
     def mean_Q(self) -> Tensor:
         total_Q = self.score_C.new_zeros(self.n_queries)
         return total_Q.index_add(0, self.query_C, self.score_C / (self.n_rows - 1))
+
+
+def among(item_N: Tensor, query_P: Tensor, item_P: Tensor, n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return those of P pairs whose item is among the distinct ``item_N``: query, place in ``item_N`` and in P, (p,)."""
+    column_V = torch.full((n_rows,), -1, device=item_N.device)
+    column_V[item_N] = torch.arange(len(item_N), device=item_N.device)
+    column_P = column_V[item_P]
+    place_p = (column_P >= 0).nonzero().squeeze(-1)
+    return query_P[place_p], column_P[place_p], place_p
 
 
 Scores: TypeAlias = ProductScores | DayScores | CategoryScores | PairScores

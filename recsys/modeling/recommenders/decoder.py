@@ -1,5 +1,7 @@
 """The trained decoder as a system that can be asked for lists, and to continue histories."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,7 @@ from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
+from recsys.modeling.decoder.scores import among
 from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.recommenders.base import Candidates, Recommendations, Recommender, require_enough
 from recsys.modeling.recommenders.rules.popularity import Popularity
@@ -44,26 +47,42 @@ class DecoderRecommender:
         self.longest = model.config.max_length, "model.max_length"
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
-        blocked_V = torch.from_numpy(~candidates.allowed).to(self.model.item_bias.device)
         item_QK = np.empty((len(histories), k), dtype=np.int32)
         score_QK = np.empty((len(histories), k), dtype=np.float32)
-        # A chunk is as wide as its longest history.
-        order_Q = np.argsort(np.minimum(histories.n_events, self.model.config.max_length), kind="stable")
+        with self.asking():
+            item_N = torch.from_numpy(np.flatnonzero(candidates.allowed)).to(self.model.item_bias.device)
+            for rows, reading in self.readings(histories):
+                item_QK[rows], score_QK[rows] = self.best(reading, k, item_N, exclude_seen=candidates.exclude_seen)
+        return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Let nothing be learned or dropped while the context lasts."""
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            for begin in range(0, len(histories), self.chunk):
-                rows = order_Q[begin : begin + self.chunk]
-                reading = self.read(histories.of(rows))
-                logits_QV = self.model.catalogue_logits(reading.query_QD, reading.queries)
-                logits_QV[:, blocked_V] = -torch.inf
-                if candidates.exclude_seen:
-                    logits_QV[reading.queries.past_query_P, reading.queries.past_item_P] = -torch.inf
-                top = logits_QV.topk(k, dim=-1)
-                item_QK[rows] = top.indices.int().cpu().numpy()
-                score_QK[rows] = top.values.float().cpu().numpy()
+            yield
         self.model.train(was_training)
-        return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
+
+    def readings(self, histories: Histories) -> Iterator[tuple[np.ndarray, Reading]]:
+        """Yield all ``histories`` as the model reads them, those of like length at a time, and which (n,) they are."""
+        order_Q = np.argsort(np.minimum(histories.n_events, self.model.config.max_length), kind="stable")
+        for begin in range(0, len(order_Q), self.chunk):
+            rows = np.sort(order_Q[begin : begin + self.chunk])
+            yield rows, self.read(histories.of(rows))
+
+    def best(self, reading: Reading, k: int, item_N: Tensor, *, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ``k`` best of ``item_N`` (N,) int64 for each history read, (Q, k) int32, and their float32 scores.
+
+        With ``exclude_seen``, or too few items, the last of them may have -inf.
+        """
+        model, queries = self.model, reading.queries
+        logits_QN = model.listed_logits(reading.query_QD, queries, item_N)
+        if exclude_seen:
+            seen = among(item_N, queries.past_query_P, queries.past_item_P, model.n_items + 1)[:2]
+            logits_QN[seen] = -torch.inf
+        top = logits_QN.topk(k, dim=-1)
+        return item_N[top.indices].int().cpu().numpy(), top.values.float().cpu().numpy()
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
         return PurchaseReader(self, histories, n_context=n_context, n_new=n_new)

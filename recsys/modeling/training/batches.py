@@ -4,7 +4,9 @@ A history is cut, from its end backwards, into windows of at most T - 1 events; 
 Position 0 of a window holds the event before it (a start mark where there is none), so the model also learns to begin.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,8 +83,14 @@ class TrainingBatches(IterableDataset[Batch]):
         packed = pack(self.windows.length, self.batch_tokens, random)
         order = random.permutation(len(packed))[: len(self) * self.world_size]
         queries = self._fold_queries(random)
-        for number in order[self.rank :: self.world_size]:
-            yield self._collate(np.sort(packed[number]), queries, random)
+        with ThreadPoolExecutor(1) as pool:  # one batch is assembled while another is learned from
+            ahead: deque[Future[Batch]] = deque()
+            for number in order[self.rank :: self.world_size]:
+                ahead.append(pool.submit(self._collate, np.sort(packed[number]), queries, random))
+                if len(ahead) > 1:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def first_inputs(self) -> tuple[QueryTensors, QueryTensors, Tensor] | None:
         """Return queries of the first epoch or None, a few of them, and item features (n, F) float32 at its days."""

@@ -1,30 +1,39 @@
 """How good a model ranks what the validation users bought, with temperatures fitted where they help."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from recsys.config import Config
-from recsys.data.purchases import Histories
+from recsys.data.purchases import event_positions
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.segments import bought_before
 from recsys.evaluation.splits import Fold
 from recsys.modeling.decoder.model import PurchaseModel
-from recsys.modeling.recommenders.base import Candidates, all_items
-from recsys.modeling.recommenders.decoder import DecoderRecommender
+from recsys.modeling.recommenders.decoder import DecoderRecommender, Reading
 from recsys.modeling.training.calibration import fit_temperatures, fold_in
+from recsys.modeling.training.negatives import MixedSampler
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
 #: Length of the lists by which epochs are chosen.
 K = 12
+#: Users who are validated on at most, and those of them to whom temperatures are fitted.
+_MOST_USERS, _MOST_FITTED = 2048, 1024
 
 
 class Validation:
-    """The validation fold, and how a model is validated on it."""
+    """The validation fold, and how a model is validated on it: always on the same users."""
 
     def __init__(self, config: Config, snapshots: Snapshots, user_codes: UserCodes | None, fold: Fold) -> None:
-        self.config, self.snapshots, self.user_codes, self.fold = config, snapshots, user_codes, fold
+        self.config, self.snapshots, self.user_codes = config, snapshots, user_codes
+        some = np.random.default_rng(config.seed).permutation(len(fold.user_index))[:_MOST_USERS]
+        self.fold, log = fold.of_users(np.sort(some)), snapshots.log
+        known = log.item[event_positions(log.offsets[:-1], fold.history_end)[1]]
+        self.sampler = MixedSampler(torch.from_numpy(np.bincount(known, minlength=log.n_items + 1)))
 
     def average_precisions(self, model: PurchaseModel) -> tuple[np.ndarray, Tensor]:
         """Return AP@12 of each user of the fold (Q,), and the temperatures with which it is that.
@@ -33,34 +42,52 @@ class Validation:
         of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
         not rank best, so the temperatures, those of a copy, are taken only where that ranks better.
         """
-        validated_Q, fold, histories = self._validated(model)
-        excludes = self.config.predict.exclude_seen
         decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
-        fitted = fit_temperatures(decoder, histories, fold, self.config.seed, exclude_seen=excludes)
-        plain_A, scaled_A = (self._precisions(one, histories, fold) for one in (model, fold_in(model, fitted)))
-        helps = scaled_A.mean() > plain_A.mean()
+        validated_Q, fold = self._validated(decoder)
+        histories, excludes = fold.histories(self.snapshots.log), self.config.predict.exclude_seen
+        random = np.random.default_rng(self.config.seed)
+        with decoder.asking():
+            rows, readings = zip(*decoder.readings(histories), strict=True)
+        read = [(reading, fold.of_users(some)) for some, reading in zip(rows, readings, strict=True)]
+        fitted_to = [read[one] for one in random.permutation(len(read))[: max(_MOST_FITTED // decoder.chunk, 1)]]
+        fitted = fit_temperatures(model, fitted_to, self.sampler, self.config.seed, exclude_seen=excludes)
+        plain, scaled = (self._precisions(decoder, read, one) for one in (torch.zeros_like(fitted), fitted))
+        helps = np.concatenate(scaled).mean() > np.concatenate(plain).mean()
+        precision_A = np.empty(len(histories))
+        precision_A[np.concatenate(rows)] = np.concatenate(scaled if helps else plain)
         precision_Q = np.full(len(validated_Q), np.nan)
-        precision_Q[validated_Q] = scaled_A if helps else plain_A
+        precision_Q[validated_Q] = precision_A
         return precision_Q, fitted if helps else torch.zeros_like(fitted)
 
-    def _validated(self, model: PurchaseModel) -> tuple[np.ndarray, Fold, Histories]:
-        """Return the mask (Q,) of users to validate on, their fold without what lists leave out, and histories."""
+    def _validated(self, decoder: DecoderRecommender) -> tuple[np.ndarray, Fold]:
+        """Return the mask (Q,) of users to validate on, and their fold without what lists leave out."""
         fold, log = self.fold, self.snapshots.log
         if self.config.predict.exclude_seen and not (is_repeat_n := bought_before(log, fold)).all():
             fold = fold.of_targets(~is_repeat_n)
-        known_A = DecoderRecommender(model, self.snapshots, self.user_codes).knows(fold.histories(log))
+        known_A = decoder.knows(fold.histories(log))
         if known_A.any():
             fold = fold.of_users(known_A)
-        return np.isin(self.fold.user_index, fold.user_index), fold, fold.histories(log)
+        return np.isin(self.fold.user_index, fold.user_index), fold
 
-    def _precisions(self, model: PurchaseModel, histories: Histories, fold: Fold) -> np.ndarray:
-        n_items = self.snapshots.log.n_items
+    def _precisions(
+        self, decoder: DecoderRecommender, read: Sequence[tuple[Reading, Fold]], temperatures: Tensor
+    ) -> list[np.ndarray]:
+        """Return AP@12 of the users of each fold that was ``read``, with the model's terms scaled by ``temperatures``."""
+        model, n_items = decoder.model, self.snapshots.log.n_items
         # With the items of the history in them or without, as lists will be asked for.
-        candidates = Candidates(all_items(n_items), self.config.predict.exclude_seen)
-        decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
-        lists = decoder.recommend(histories, min(K, n_items), candidates)
-        if np.isnan(lists.score).any():
-            # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
-            return np.zeros(len(fold.user_index))
-        listed = np.where(np.isneginf(lists.score), 0, lists.item)  # too few were left: the rest is no recommendation
-        return average_precisions(listed, fold, K)
+        excludes = self.config.predict.exclude_seen
+        item_N = torch.arange(1, n_items + 1, device=model.item_bias.device)
+        scaled = DecoderRecommender(fold_in(model, temperatures), self.snapshots, self.user_codes)
+        factor = float(temperatures[0].exp()) if model.decoder is not None else 1.0
+        precisions = []
+        with scaled.asking():
+            for reading, fold in read:
+                # What was read is the same for any temperatures, but that queries are longer.
+                query_QD = None if reading.query_QD is None else reading.query_QD * factor
+                asked = replace(reading, query_QD=query_QD)
+                item, score = scaled.best(asked, min(K, n_items), item_N, exclude_seen=excludes)
+                # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
+                diverged = np.isnan(score).any()
+                listed = np.where(np.isneginf(score), 0, item)  # too few were left: the rest is no recommendation
+                precisions.append(average_precisions(listed, fold, K) * (not diverged))
+        return precisions

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.modeling.decoder.scores import Scores
@@ -81,18 +82,28 @@ class RuleAndNetwork(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(
-        self, features_NF: Tensor, context_NC: Tensor | None = None, rule_share_N: Tensor | None = None
+        self,
+        features_NF: Tensor,
+        context: tuple[Tensor, Tensor] | None = None,
+        rule_share_N: Tensor | None = None,
     ) -> Tensor:
-        """Return the scores (N,) float32; ``rule_share_N`` is how much the rule counts, 1 by default."""
-        scores = []
+        """Return the scores (N,) float32; ``rule_share_N`` is how much the rule counts, 1 by default.
+
+        The context is a table (M, C), and which row of it goes with each of the N, int64.
+        """
+        scores, n_features = [], features_NF.shape[1]
+        first, rest = self.network[0], self.network[1:]
+        # Many rows share a context: what the first layer makes of it is made once.
+        of_context_MH = None if context is None else functional.linear(context[0], first.weight[:, n_features:])
         for begin in range(0, max(len(features_NF), 1), _BLOCK):
             rows = slice(begin, begin + _BLOCK)
-            read_NF, rule_N1 = self.scale(features_NF[rows]), self.rule(features_NF[rows])
-            if context_NC is not None:
-                read_NF = torch.cat([read_NF, context_NC[rows]], dim=-1)
+            rule_N1 = self.rule(features_NF[rows])
+            read_NH = functional.linear(self.scale(features_NF[rows]), first.weight[:, :n_features], first.bias)
+            if context is not None and of_context_MH is not None:
+                read_NH = read_NH + of_context_MH[context[1][rows]]
             if rule_share_N is not None:
                 rule_N1 = rule_N1 * rule_share_N[rows, None]
-            scores.append((rule_N1 + self.out(self.network(read_NF))).squeeze(-1).float())
+            scores.append((rule_N1 + self.out(rest(read_NH))).squeeze(-1).float())
         return torch.cat(scores)
 
     @torch.no_grad()

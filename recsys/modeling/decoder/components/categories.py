@@ -43,9 +43,10 @@ class CategoryComponent(Component):
         code_R = queries.category_code_R
         if not len(code_R) or self.net.context is None:
             return None
-        score_R = self.net(queries.category_features_RF, self.net.context(code_R), self.is_finest[code_R])
         # Those that somebody here has bought: a table of all would be as large as users times products.
         code_U, place_R = torch.unique(code_R, return_inverse=True)
+        context = self.net.context(code_U), place_R
+        score_R = self.net(queries.category_features_RF, context, self.is_finest[code_R])
         score_UQ = score_R.new_zeros(len(code_U) + 1, len(queries))
         score_UQ = score_UQ.index_put((place_R + 1, queries.category_query_R), score_R)
         row_of_code = torch.zeros(self.n_codes, dtype=torch.int64, device=score_R.device)

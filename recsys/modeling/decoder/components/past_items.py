@@ -42,10 +42,10 @@ class PastItemComponent(Component):
 
     def logits(self, queries: QueryTensors, query_QD: Tensor | None, item_features_PF: Tensor | None = None) -> Tensor:
         """Return the logits (P,) of the past items."""
-        context_PC = None
+        context = None
         if self.net.context is not None and query_QD is not None:
-            context_PC = self.net.context(query_QD)[queries.past_query_P]
-        return self.net(self.rows(queries, item_features_PF), context_PC)
+            context = self.net.context(query_QD), queries.past_query_P
+        return self.net(self.rows(queries, item_features_PF), context)
 
     def promotion_contribution(self, queries: QueryTensors, query_QD: Tensor | None) -> Tensor:
         """Return what each logit (P,) owes to promotions planned for the week asked."""

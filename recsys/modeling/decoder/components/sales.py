@@ -1,5 +1,8 @@
 """Score of every item from what it sold before the day, and how it is promoted then."""
 
+from dataclasses import replace
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -22,12 +25,26 @@ class SalesComponent(Component):
         names = (*OWN_FEATURES, *[""] * sizes.n_promoted)
         self.of_categories = nn.Parameter(torch.tensor(0.5)) if sizes.codes.n_category_codes else None
         self.net = RuleAndNetwork(names, {"sold_7": 1.0}, (16,))
+        self._kept: tuple[tuple[Tensor, ...], Tensor] | None = None
 
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
         self.net.scale.fit(item_rows_NF[:, self.columns])
 
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; scores that were kept of earlier weights are forgotten."""
+        self._kept = None
+        return super().train(mode)
+
     def score(self, queries: QueryTensors, query_QD: Tensor | None) -> DayScores:
-        return DayScores(torch.stack([self.of_table(table) for table in queries.item_features]), queries.day_place_Q)
+        scores = DayScores(self.of_table, queries.item_features, queries.day_place_Q)
+        if self.training or not torch.is_inference_mode_enabled():
+            return scores
+        # While nothing is learned, those who ask at the same days share the scores.
+        if self._kept is None or list(map(Tensor.data_ptr, self._kept[0])) != list(
+            map(Tensor.data_ptr, queries.item_features)
+        ):
+            self._kept = queries.item_features, scores.score_SV
+        return replace(scores, kept_SV=self._kept[1])
 
     def of_table(self, features_VF: Tensor) -> Tensor:
         """Return the scores (V,) from the item features (V, F) of a snapshot."""
