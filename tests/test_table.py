@@ -319,7 +319,7 @@ def test_a_missing_column_names_what_was_found_and_the_nearest(
         ({"file": "C:\\secret.csv"}, ["relative"]),
         ({"items": {"file": "a/../../b.csv", "attributes": ["Name"]}}, ["without '..'"]),
         ({"items": {"attributes": ["item_id"]}}, ["cannot be called item_id"]),
-        ({"items": {"attributes": []}}, ["items.attributes"]),
+        ({"items": {"attributes": []}}, ["items: attributes", "at least one"]),
         ({"time_format": "%d/%q/%Y"}, ["%q", "%Y, %y, %m"]),
         ({"time_format": "%d/%m"}, ["expected a year"]),
         ({"separator": ";;"}, ["separator"]),

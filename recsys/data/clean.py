@@ -238,7 +238,8 @@ def _examples(tables: RawTables, limit: Limit, engine: Engine) -> str:
     has_line = LINE in tables.events.collect_schema().names()
     chosen = tables.events.filter(limit.rows).select(limit.shown, *([LINE] if has_line else [])).head(3)
     rows = engine.collect(chosen).to_pylist()
-    return ", ".join(f"{row[limit.shown]!r}" + (f" (line {row[LINE]})" if has_line else "") for row in rows)
+    shown = (f"{row[limit.shown]!r}" + (f" (line {row[LINE]})" if has_line else "") for row in rows)
+    return ", ".join(dict.fromkeys(shown))
 
 
 def _refuse(

@@ -8,18 +8,21 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import narwhals as nw
+import polars as pl
 import pyarrow as pa
 
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.clean import Cleaned, clean
-from recsys.data.engine import Engine, PolarsEngine
-from recsys.data.native import AnyFrame, FrameStyle, Use, column_as_arrow, shown
+from recsys.data.engine import PolarsEngine
+from recsys.data.native import SCHEMA_NAMES, AnyFrame, FrameStyle, Use, column_as_arrow, shown
 from recsys.data.planned_promotions import usable_promotions
+from recsys.data.reading.column_map import ColumnMap, may_be_attribute
 from recsys.data.reading.files import one_line
-from recsys.data.reading.values import WHOLE, with_clean_text
-from recsys.data.sources.base import RawTables, Rule
+from recsys.data.reading.layout import OpenTable
+from recsys.data.sources.table import raw_tables
 from recsys.errors import DataError, nearest
+from recsys.settings import validated
 
 _EVENTS = "the frame of purchases"
 _PLAN = (schema.START, schema.END, schema.MEDIUM, schema.SHARE)
@@ -37,89 +40,68 @@ class Frames(NamedTuple):
     promotions: AnyFrame = None
 
 
-def clean_frames(frames: Frames, columns: Mapping[str, str], *, newer: bool = False) -> tuple[Cleaned, FrameStyle]:
-    """Return what can be used of the frames, and how they came; ``columns`` are names by the schema's.
+def clean_frames(
+    frames: Frames, columns: Mapping[str, Any], *, newer: bool = False
+) -> tuple[Cleaned, list[str], FrameStyle]:
+    """Return what can be used of the frames, how texts were read, and how they came; ``columns`` are words of the map.
 
     Of ``newer`` purchases optional columns may be missing, and items and promotions are not looked for in the frame of
     items: the log to be extended may know them. DataError where a frame cannot be used, or nothing is left.
     """
+    roles = {role: columns[role] for role in SCHEMA_NAMES if role in columns}
     if newer:
         _, names = _narwhals_frame(frames.events, _EVENTS)
-        columns = {role: name for role, name in columns.items() if role in schema.EVENT_REQUIRED or name in names}
-    opened = _in_memory(frames.events, _EVENTS, columns.values())
+        roles = {role: name for role, name in roles.items() if role in schema.EVENT_REQUIRED or name in names}
+    opened = _in_memory(frames.events, _EVENTS, roles.values())
+    if not len(opened):
+        raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
+    beside, parts = {}, {}
+    for table, role in (("items", schema.ITEM_ID), ("users", schema.USER_ID), ("promotions", schema.ITEM_ID)):
+        frame = getattr(frames, table)
+        if frame is not None:
+            beside[table], parts[table] = _beside(frame, table, role, roles[role])
+    stated = {word: value for word, value in columns.items() if word not in SCHEMA_NAMES}
+    column_map = validated(roles | stated | parts, ColumnMap, _EVENTS)
     with PolarsEngine() as engine:
-        tables, planned = _raw_tables(opened, frames, columns, engine), None
+        uses = {name: _use(role) for role, name in roles.items()}
+        tables = raw_tables(_table(opened, uses, _EVENTS), beside, column_map, engine, _EVENTS)
+        planned = None
         if newer:
             planned = None if tables.promotions is None else usable_promotions(tables.promotions, engine, _EVENTS)[0]
             tables = replace(tables, promotions=None, partial_items=True, partial_users=True, sold_items_only=False)
         cleaned = clean(tables, DataConfig(), engine)
-    return replace(cleaned, promotions=planned) if newer else cleaned, FrameStyle.of(opened, columns)
+    style = replace(FrameStyle.of(opened, roles), columns=dict(columns))
+    return replace(cleaned, promotions=planned) if newer else cleaned, list(tables.notes), style
 
 
-def _raw_tables(opened: nw.DataFrame[Any], frames: Frames, columns: Mapping[str, str], engine: Engine) -> RawTables:
-    if not len(opened):
-        raise DataError(f"{_EVENTS} has no rows, expected one row a purchase; check how it was made")
-    read = {role: _column(opened, name, _use(role), _EVENTS) for role, name in columns.items()}
-    events = engine.from_arrow(pa.table(read))
-    types = events.collect_schema()
-    mended = {
-        f"_{role}_written_as_decimal": nw.col(role).str.strip_chars().str.contains(WHOLE)
-        for role in (schema.USER_ID, schema.ITEM_ID)
-        if types[role] == nw.String
-    }
-    return RawTables(
-        events=with_clean_text(
-            events.with_columns(nw.all(), **mended), [role for role in columns if _use(role) == "id"]
-        ),
-        items=_beside(frames.items, "items", schema.ITEM_ID, columns, engine),
-        users=_beside(frames.users, "users", schema.USER_ID, columns, engine),
-        promotions=_promotions(frames.promotions, columns, engine),
-        rules=tuple(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in mended),
-        sold_items_only=frames.items is None,
-        origin=_EVENTS,
-    )
+def _beside(frame: AnyFrame, table: str, role: str, column: str) -> tuple[OpenTable, dict[str, Any]]:
+    """Return a frame beside the purchases, and the part of the column map that reads it.
 
-
-def _promotions(frame: AnyFrame, columns: Mapping[str, str], engine: Engine) -> nw.LazyFrame[Any] | None:
-    plans = _beside(frame, "promotions", schema.ITEM_ID, columns, engine, _PLAN)
-    if plans is None:
-        return None
-    names = plans.collect_schema().names()
-    medium = nw.col(schema.MEDIUM) if schema.MEDIUM in names else nw.lit("promotion")
-    share = nw.col(schema.SHARE) if schema.SHARE in names else nw.lit(1.0)
-    plans = plans.with_columns(medium.alias(schema.MEDIUM), share.alias(schema.SHARE))
-    completed: nw.LazyFrame[Any] = with_clean_text(plans, [schema.MEDIUM])
-    return completed
-
-
-def _beside(
-    frame: AnyFrame, table: str, role: str, columns: Mapping[str, str], engine: Engine, wanted: Iterable[str] = ()
-) -> nw.LazyFrame[Any] | None:
-    """Return the id ``role`` as text and the columns ``wanted``, all where none is; None where no frame was given.
-
-    The column of ids is called as in the purchases, else by its role. Wanted times must be there.
+    The column of ids is called ``column``, as in the purchases, else by its ``role``.
     """
-    if frame is None:
-        return None
     what = f"the frame of {table}"
     opened = _in_memory(frame, what)
     names = opened.columns
-    column = role if columns[role] not in names and role in names else columns[role]
-    for name in (column, *(name for name in wanted if name in _TIMES)):
+    column = role if column not in names and role in names else column
+    is_plan = table == "promotions"
+    for name in (column, *((schema.START, schema.END) if is_plan else ())):
         _require_column(name, names, what)
-    uses = {name: _use(name) for name in wanted if name in names} or dict.fromkeys(names, "attribute")
-    read = {name: _column(opened, name, use, what) for name, use in uses.items() if name not in (column, role)}
-    table_of_ids = pa.table({role: _column(opened, column, "id", what)} | read)
-    cleaned: nw.LazyFrame[Any] = with_clean_text(engine.from_arrow(table_of_ids), [role])
-    return cleaned
+    others = [name for name in names if name not in (column, role) and (name in _PLAN if is_plan else True)]
+    part: dict[str, Any] = {name: name for name in others}
+    if not is_plan:
+        others = [name for name in others if may_be_attribute(name)]
+        part = {"attributes": others}
+    uses = {column: _use(role)} | {name: _use(name) if is_plan else "attribute" for name in others}
+    return _table(opened, uses, what), {"file": what, role: column} | part
+
+
+def _table(frame: nw.DataFrame[Any], uses: Mapping[str, Use], what: str) -> OpenTable:
+    columns = {name: column_as_arrow(frame[name], use, f"column {name} of {what}") for name, use in uses.items()}
+    return OpenTable(pl.DataFrame(pl.from_arrow(pa.table(columns))).lazy(), what)
 
 
 def _use(role: str) -> Use:
     return "time" if role in _TIMES else "number" if role in _NUMBERS else "id"
-
-
-def _column(frame: nw.DataFrame[Any], name: str, use: Use, what: str) -> pa.Array:
-    return column_as_arrow(frame[name], use, f"column {name} of {what}")
 
 
 def _in_memory(frame: AnyFrame, what: str, wanted: Iterable[str] | None = None) -> nw.DataFrame[Any]:

@@ -30,7 +30,7 @@ _TIME = (types.is_date, types.is_timestamp)
 _ALLOWED: Final = {
     "id": ("text or whole numbers", (*_TEXT, *_NUMBER)),
     "number": ("numbers", (*_TEXT, *_NUMBER)),
-    "time": ("dates such as 2020-09-22", (*_TEXT, *_TIME)),
+    "time": ("dates such as 2020-09-22", (*_TEXT, *_NUMBER, *_TIME)),
     "attribute": ("text, numbers or dates", (*_TEXT, *_NUMBER, *_TIME, types.is_boolean)),
 }
 
@@ -134,7 +134,7 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
 def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
     """Return a column (n,) of any library as an array of text, numbers or times; messages call it ``what``.
 
-    DataError where it holds what its use does not allow, such as lists, or times of a zone as Python objects.
+    DataError where it holds what its use does not allow, such as lists.
     """
     try:
         array = _from_objects(series.to_list(), use, what) if series.dtype == nw.Object else series.to_arrow()
@@ -146,7 +146,8 @@ def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:
         if types.is_float16(array.type):
             array = array.cast(pa.float32())
         if isinstance(array, pa.ExtensionArray):
-            array = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+            texts = [None if _is_missing(value) else str(value) for value in series.to_list()]
+            array = pa.array(texts, pa.string())
         if types.is_null(array.type):
             array = array.cast(pa.string())
     except DataError:
@@ -163,12 +164,6 @@ def _from_objects(values: Any, use: Use, what: str) -> pa.Array:  # noqa: ANN401
     """Return Python objects as Arrow: text, where they are of several types."""
     as_text = False
     if use == "time":
-        zones = {str(value.tzinfo) for value in values if getattr(value, "tzinfo", None) is not None}
-        if zones:
-            raise DataError(
-                f"{what} holds times of the zone {' and '.join(sorted(zones))}, expected the shop's local time without "
-                "a zone; convert it"
-            )
         # Days beside times would become one or the other: as text each stays what it is.
         present = [value for value in values if not _is_missing(value)]
         as_text = bool(present) and all(isinstance(value, date | str) for value in present)

@@ -1,7 +1,7 @@
 """The log of purchases: flat arrays by user and time, original ids, item and user tables. It knows no feature."""
 # Long because: the log, what is known of a user at a day, and how both are made and opened are one contract.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -61,11 +61,15 @@ class Purchases:
         items: AnyFrame = None,
         users: AnyFrame = None,
         promotions: AnyFrame = None,
+        time_format: str | Sequence[str] | None = None,
+        timezone: str | None = None,
+        decimal: str | None = None,
+        missing: Sequence[str] | None = None,
     ) -> Self:
         """Return the purchases in a data frame: what ``recsys dataset main`` prepares of the same rows in a file.
 
         Frames are those of pandas, Polars (also lazy), PyArrow or DuckDB. Rows that cannot be used are left out and
-        counted in ``manifest["report"]``.
+        counted in ``manifest["report"]``; how texts were read stands in ``manifest["notes"]``.
 
         >>> import pyarrow as pa
         >>> days = ["2024-05-01", "2024-05-02", "2024-05-02"]
@@ -78,7 +82,7 @@ class Purchases:
             df: a row a purchase; the other arguments up to ``channel`` name its columns.
             user: text or whole numbers, which become text.
             item: likewise.
-            time: dates, times without a zone, or text such as 2024-05-01.
+            time: dates, times, or text in any form that leaves no doubt.
             price: of one piece.
             quantity: number of pieces.
             basket: the receipt; without it a day's purchases are one basket.
@@ -88,16 +92,23 @@ class Purchases:
             users: a row a user, likewise.
             promotions: what is planned: the item's id, ``start`` and ``end`` (the last day), and perhaps ``medium``
                 and ``share``.
+            time_format: of text, as the column map has it; likewise ``timezone``, ``decimal`` and ``missing``.
+            timezone: of the shop.
+            decimal: sign of numbers that are text.
+            missing: words that stand for no user or item.
 
         Raises:
-            DataError: a frame or a column cannot be used, or no row is left.
+            DataError: a frame or a column cannot be used, its form is not clear, or no row is left.
+            ConfigError: an argument is not as the column map has it.
         """
-        roles = {schema.USER_ID: user, schema.ITEM_ID: item, schema.TIME: time, schema.PRICE: price}
-        roles |= {schema.QUANTITY: quantity, schema.CHANNEL: channel, schema.BASKET_ID: basket}
-        columns = {role: name for role, name in roles.items() if name is not None}
-        cleaned, style = clean_frames(Frames(df, items, users, promotions), columns)
+        words = {schema.USER_ID: user, schema.ITEM_ID: item, schema.TIME: time, schema.PRICE: price}
+        words |= {schema.QUANTITY: quantity, schema.CHANNEL: channel, schema.BASKET_ID: basket}
+        stated = {"time_format": time_format, "timezone": timezone, "decimal": decimal, "missing": missing}
+        columns = {word: value for word, value in (words | stated).items() if value is not None}
+        cleaned, notes, style = clean_frames(Frames(df, items, users, promotions), columns)
         prepared = assemble(cleaned)  # the report learns of duplicates
-        return cls._in_memory(prepared, {"source": "frame", "report": asdict(cleaned.report)}, style)
+        about = {"source": "frame", "notes": notes, "report": asdict(cleaned.report)}
+        return cls._in_memory(prepared, about, style)
 
     @classmethod
     def without_users(cls, items: pa.Table, style: FrameStyle | None = None) -> Self:
@@ -135,7 +146,7 @@ class Purchases:
                 raise DataError("items, users and promotions come with a log; expected none of them beside it")
             newer, added = events_of_log(events._prepared), events.manifest.get("report", {})
         else:
-            newer, _ = clean_frames(Frames(events, items, users, promotions), self.style.columns, newer=True)
+            newer, *_ = clean_frames(Frames(events, items, users, promotions), self.style.columns, newer=True)
             added = asdict(newer.report)
         report = _summed(self.manifest.get("report", {}), added)
         return self._in_memory(extend(self._prepared, newer), self.manifest | {"report": report}, self.style)

@@ -99,7 +99,7 @@ _TimeFormats = Annotated[
 _OwnId = Annotated[_Column | None, Field(description="id column of that file; as in the purchases' file by default")]
 _Pattern = Annotated[str, AfterValidator(_pattern)]
 _Separator = Annotated[str, Field(min_length=1, max_length=1)]
-_Attributes = Annotated[tuple[Annotated[_Column, AfterValidator(_attribute)], ...], Field(min_length=1)]
+_Attributes = tuple[Annotated[_Column, AfterValidator(_attribute)], ...]
 
 
 class DropRule(Section):
@@ -156,6 +156,12 @@ class TableMap(FileMap):
 
     file: _File | None = Field(None, description="file of its own, within the raw folder; else the purchases' file")
     attributes: _Attributes = Field(description="columns kept; of the purchases' file, an id's most frequent value")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.attributes and self.file is None:
+            raise ValueError("attributes: expected at least one column")
+        return self
 
 
 class JoinMap(FileMap):

@@ -34,7 +34,7 @@ _TIME: Final = "_time"
 class RoleReader:
     """How the columns of the purchases are read, decided from all of their values."""
 
-    def __init__(self, frame: pl.LazyFrame, columns: ColumnMap, place: str, folder: Path, origin: str) -> None:
+    def __init__(self, frame: pl.LazyFrame, columns: ColumnMap, place: str, folder: Path | None, origin: str) -> None:
         self.columns, self.origin = columns, origin
         self.types = dict(frame.collect_schema())
         self._require(place, folder)
@@ -45,7 +45,7 @@ class RoleReader:
         self.decimal = self._decimal_sign()
         self.frame = self._with_values()
 
-    def _require(self, place: str, folder: Path) -> None:
+    def _require(self, place: str, folder: Path | None) -> None:
         """Raise a DataError that names the map's key when a column is not in the file."""
         columns, found = self.columns, [name for name in self.types if name != LINE]
         wanted = [*columns.roles().items(), *((schema.TIME, name) for name in columns.time)]
@@ -58,9 +58,12 @@ class RoleReader:
     def _with_time_text(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return ``frame`` with the time as one text in ``_time_text``, or as it is where it has a type of its own."""
         names = self.columns.time
-        if len(names) == 1 and self.types[names[0]].is_temporal():
+        dtype = self.types[names[0]]
+        if len(names) == 1 and dtype.is_temporal():
+            if isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, self.columns.timezone):
+                self.notes.append(f"times are the clock of {self.columns.timezone or dtype.time_zone}")
             return frame.with_columns(pl.col(names[0]).alias(_TEXT_OF_TIME))
-        texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in names]
+        texts = [clean_text(name, self.types[name]) for name in names]
         if len(names) == 2:
             texts[0] = texts[0].str.replace(r"[ T]0?0:00(:00([.]0+)?)?$", "")
             texts[1] = texts[1].str.replace(r"^(1899-12-3[01]|1904-01-01)[ T]", "")  # of a workbook's clock
@@ -162,9 +165,11 @@ class RoleReader:
 
     def lost(self) -> dict[str, pl.Expr]:
         """Return rows that are no purchases of anybody, by what they are counted under."""
+        ids = {schema.USER_ID: self.columns.user_id, schema.ITEM_ID: self.columns.item_id}
         rows = {
-            f"{role}_written_as_missing": (text != "") & is_missing(text, self.words)
-            for role, text in self._ids_of_text().items()
+            f"{role}_written_as_missing": (self.clean(name) != "") & is_missing(self.clean(name), self.words)
+            for role, name in ids.items()
+            if self.types[name] == pl.String or self.columns.missing is not None
         }
         time, tomorrow = self.time().cast(pl.Datetime("us")), datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
         return rows | {"date_before_1980": time.dt.year() < _FIRST_YEAR, "date_in_the_future": time > tomorrow}

@@ -4,7 +4,7 @@ What a cell means is decided here once, whatever the data engine: ids become cle
 writes them, numbers by its decimal sign. What cannot be read is counted, and beyond a share it stops the command.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import polars as pl
 from recsys import schema
 from recsys.config import DataConfig
 from recsys.data.engine import Engine
-from recsys.data.reading.column_map import ColumnMap, FileMap, JoinMap, TableMap, load_column_map
+from recsys.data.reading.column_map import ColumnMap, JoinMap, TableMap, load_column_map
 from recsys.data.reading.databases import open_database
 from recsys.data.reading.files import is_table, open_table, open_tables
 from recsys.data.reading.layout import OpenTable
@@ -29,9 +29,6 @@ from recsys.errors import DataError
 def read(config: DataConfig, engine: Engine) -> RawTables:
     """Return the purchases, items and users that the column map ``config.columns`` finds under ``config.raw``.
 
-    Attributes taken from the purchases' own file are, per id, the most frequent value among the rows that no rule
-    drops; of values equally frequent the first in the alphabet.
-
     ConfigError where there is no column map, DataError where a file or a column is missing, or its form is not clear.
     """
     columns = load_column_map(config.columns)
@@ -40,26 +37,46 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
     raw = config.raw or Path()
     folder = raw.parent if raw.is_file() else raw
     opened, paths = _purchases(raw, columns, origin, engine)
-    table = RoleReader(_joined(opened, columns, folder, origin, engine), columns, opened.origin, folder, origin)
+    opened = replace(opened, frame=_joined(opened, columns, folder, origin, engine))
+    parts = {name: getattr(columns, name) for name in ("items", "users", "promotions")}
+    beside = {
+        name: open_table(folder / part.file, part.form, engine.scratch)
+        for name, part in parts.items()
+        if part is not None and part.file is not None
+    }
+    inputs = [*paths, *(folder / parts[name].file for name in beside), *(folder / part.file for part in columns.join)]
+    tables = raw_tables(opened, beside, columns, engine, origin, folder)
+    return replace(tables, inputs=(*inputs, *([map_file] if map_file else [])))
+
+
+def raw_tables(
+    opened: OpenTable,
+    beside: Mapping[str, OpenTable],
+    columns: ColumnMap,
+    engine: Engine,
+    origin: str,
+    folder: Path | None = None,
+) -> RawTables:
+    """Return what ``columns``, which messages call ``origin``, make of opened purchases, from files or from frames.
+
+    ``beside`` holds the tables of their own of ``items``, ``users`` and ``promotions``. Attributes taken from the
+    purchases are, per id, the most frequent value among the rows that no rule drops; of values equally frequent the
+    first in the alphabet. In ``folder`` other files may have a column that these lack.
+    """
+    table = RoleReader(opened.frame, columns, opened.origin, folder, origin)
     marks = {f"_drop_{place}": table.condition(rule) for place, rule in enumerate(columns.drop)}
     findings = {f"_{name}": rows for name, rows in table.findings().items()}
     lost = {f"_{name}": rows for name, rows in table.lost().items()}
     flags = {name: rows.fill_null(value=False).alias(name) for name, rows in (marks | findings | lost).items()}
     events = table.frame.select(*table.event_columns(), *flags.values())
     kept = table.frame.filter(~pl.any_horizontal(flags[name] for name in (*marks, *lost)))  # findings stay
-    items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, folder, engine)
-    users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, folder, engine)
-    parts = (columns.items, columns.users, columns.promotions, *columns.join)
+    items = _attributes(columns.items, schema.ITEM_ID, columns.item_id, kept, beside.get("items"))
+    users = _attributes(columns.users, schema.USER_ID, columns.user_id, kept, beside.get("users"))
     return RawTables(
         events=engine.adopt(events),
         items=None if items is None else engine.adopt(items),
         users=None if users is None else engine.adopt(users),
-        promotions=_promotions(columns, table.formats, folder, engine),
-        inputs=(
-            *paths,
-            *(folder / part.file for part in parts if part and part.file),
-            *([map_file] if map_file else []),
-        ),
+        promotions=_promotions(columns, table.formats, beside.get("promotions"), engine),
         origin=opened.origin,
         n_records=opened.n_records,
         notes=(*opened.notes, *table.notes),
@@ -69,8 +86,8 @@ def read(config: DataConfig, engine: Engine) -> RawTables:
             *(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in findings),
         ),
         limits=table.limits(),
-        sold_items_only=columns.items is None or columns.items.file is None,
-        partial_users=columns.users is not None and columns.users.file is None,
+        sold_items_only="items" not in beside,
+        partial_users=columns.users is not None and "users" not in beside,
     )
 
 
@@ -136,39 +153,37 @@ def _join(frame: pl.LazyFrame, other: OpenTable, part: JoinMap, origin: str) -> 
 
 
 def _attributes(
-    part: TableMap | None, role: str, column: str, kept: pl.LazyFrame, folder: Path, engine: Engine
+    part: TableMap | None, role: str, column: str, kept: pl.LazyFrame, other: OpenTable | None
 ) -> pl.LazyFrame | None:
-    """Return ``role`` and the attributes of each item or user, from a file of their own or from kept purchases."""
+    """Return ``role`` and the attributes of each item or user, from a table of their own or from kept purchases."""
     if part is None:
         return None
-    if part.file is None:
+    if other is None:
         return _most_frequent(kept, role, column, part.attributes)
     column = getattr(part, role) or column
     table = "items" if role == schema.ITEM_ID else "users"
-    wanted = [(role, column), *(("attributes", name) for name in part.attributes)]
-    frame = _own_file(folder / part.file, part, table, wanted, engine)
+    frame = _own_table(other, table, [(role, column), *(("attributes", name) for name in part.attributes)])
     return frame.select(clean_text(column, frame.collect_schema()[column]).alias(role), *part.attributes)
 
 
-def _own_file(
-    path: Path, part: FileMap, table: str, wanted: Iterable[tuple[str, str | None]], engine: Engine
-) -> pl.LazyFrame:
-    """Return the rows of a file of its own, which has the ``wanted`` columns: keys of the map and names."""
-    opened = open_table(path, part.form, engine.scratch)
+def _own_table(opened: OpenTable, table: str, wanted: Iterable[tuple[str, str | None]]) -> pl.LazyFrame:
+    """Return the rows of a table of its own, which has the ``wanted`` columns: keys of the map and names."""
     for key, name in wanted:
         if name is not None:
-            require_column(opened.columns, name, f"{table}.{key}: {name}", str(path), "the column map")
+            require_column(opened.columns, name, f"{table}.{key}: {name}", opened.origin, "the column map")
     return opened.frame
 
 
-def _promotions(columns: ColumnMap, known: tuple[str, ...], folder: Path, engine: Engine) -> nw.LazyFrame[Any] | None:
-    """Return what is planned to be promoted, from a file of its own; ``known`` is how purchases' times are written."""
+def _promotions(
+    columns: ColumnMap, known: tuple[str, ...], other: OpenTable | None, engine: Engine
+) -> nw.LazyFrame[Any] | None:
+    """Return what is planned to be promoted, if anything is; ``known`` is how purchases' times are written."""
     part = columns.promotions
-    if part is None:
+    if part is None or other is None:
         return None
     item_id, days = part.item_id or columns.item_id, {schema.START: part.start, schema.END: part.end}
     wanted = {"item_id": item_id, **days, "medium": part.medium, "share": part.share}
-    frame = _own_file(folder / part.file, part, "promotions", wanted.items(), engine)
+    frame = _own_table(other, "promotions", wanted.items())
     types = frame.collect_schema()
     formats = part.time_format or _formats(frame, [part.start, part.end], known)
     times = [_day(name, types[name], formats, columns.timezone).alias(role) for role, name in days.items()]
