@@ -2,13 +2,18 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import polars as pl
 
-from recsys.data.reading.times import TimeForms, find_forms, time_of
+from recsys.data.reading.times import EXCEL_DAYS, TimeForms, find_forms, time_of
 from recsys.data.reading.values import decimal_of, is_missing, number_of
+from recsys.settings import read_yaml
 
+#: Words of columns' names, and what they speak for.
+KNOWN: Final = read_yaml(Path(__file__).parent / "words.yaml")
+_TIME_WORDS: Final = {*KNOWN["roles"]["time"], *KNOWN["other_times"]}
 Content = Literal["time", "clock", "number", "text", "empty"]
 
 #: Share of the values that must be read as times, or numbers, for a column to be one of these.
@@ -68,7 +73,9 @@ def describe(frame: pl.DataFrame, name: str) -> Column:
         return Column(content="time", times=TimeForms(()), share_times=1.0, **known)
     stats = _numbers(values.dtype, distinct)
     if stats is not None:
-        forms, share = _times(distinct) if stats["share_whole"] > _MOST else (None, 0.0)
+        forms, share = _times(distinct)
+        if forms.formats == (EXCEL_DAYS,) and not words_of(name) & _TIME_WORDS:  # any numbers may look like it
+            forms, share = TimeForms(()), 0.0
         return Column(content="time" if share > _MOST else "number", times=forms, share_times=share, **known, **stats)
     if distinct["text"].head(_SAMPLED).str.contains(_CLOCK).mean() > _MOST:  # type: ignore[operator]
         return Column(content="clock", **known)

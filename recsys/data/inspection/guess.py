@@ -2,18 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from recsys.data.inspection.columns import Column, words_of
+from recsys.data.inspection.columns import KNOWN, Column, words_of
 from recsys.data.reading.column_map import may_be_attribute
-from recsys.settings import read_yaml
 
-_KNOWN = read_yaml(Path(__file__).parent / "words.yaml")
-_WORDS: Final[Mapping[str, list[str]]] = _KNOWN["roles"]
-_OTHER_TIMES, _LABELS = set(_KNOWN["other_times"]), set(_KNOWN["labels"])
+_WORDS: Final[Mapping[str, list[str]]] = KNOWN["roles"]
+_OTHER_TIMES, _LABELS = set(KNOWN["other_times"]), set(KNOWN["labels"])
 #: A column follows another where so many of the rows hold their value's most frequent one.
 _FOLLOWS: Final = 0.95
 REQUIRED: Final = ("user_id", "item_id", "time")
@@ -99,7 +96,7 @@ def _score(role: str, column: Column, frame: pl.DataFrame, guess: Guess) -> tupl
         score += column.share_times - column.share_missing + min(column.n_distinct, 1000) / 4000
         return score, f"its values are times ({column.examples[0]})"
     is_right_kind = column.content == "number" if role in ("price", "quantity") else column.is_whole
-    if not named or not is_right_kind or words & set(_KNOWN["never"].get(role, ())):
+    if not named or not is_right_kind or words & set(KNOWN["never"].get(role, ())):
         return 0, ""
     said, rows = f"{column.n_distinct:,} values", column.rows_a_value
     if role == "user_id":

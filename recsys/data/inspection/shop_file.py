@@ -67,10 +67,11 @@ def column_map_of(shop: Shop) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _decimal(settings: dict[str, Any], comments: dict[str, str], numbers: list[Column]) -> None:
-    signs = {column.decimal for column in numbers if column.decimal != "."}
-    if "," in signs:
+    # Whole numbers say nothing of the sign, and what is open has that of the others.
+    clear = {column.decimal for column in numbers if column.decimal == "," or column.share_whole < 1} - {"?"}
+    if clear == {","}:
         settings["decimal"], comments["decimal"] = ",", "by numbers that leave no doubt"
-    elif "?" in signs:
+    elif len(clear) != 1 and any(column.decimal == "?" for column in numbers):
         shown = next(column for column in numbers if column.decimal == "?").examples[0]
         settings["decimal"], comments["decimal"] = UNDECIDED, f'NOT DECIDED: numbers such as {shown}; write "," or "."'
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictF
 from recsys import schema
 from recsys.data.reading.files import FileForm
 from recsys.data.reading.layout import TextForm
-from recsys.data.reading.times import DIRECTIVES, SINCE_1970
+from recsys.data.reading.times import DIRECTIVES, EXCEL_DAYS, SINCE_1970
 from recsys.errors import ConfigError
 from recsys.settings import CONFIGS_DIR, Section, read_yaml, validated
 
@@ -45,7 +45,7 @@ def _pattern(text: str) -> str:
 
 
 def _time_format(text: str) -> str:
-    if text in SINCE_1970:
+    if text in SINCE_1970 or text == EXCEL_DAYS:
         return text
     parts = re.findall("%.?", text)
     unknown = [part for part in parts if part not in DIRECTIVES]
@@ -55,7 +55,7 @@ def _time_format(text: str) -> str:
     if len(set(parts)) < len(parts) or "%d" not in parts or len(months) != 1 or len({"%Y", "%y"} & set(parts)) != 1:
         raise ValueError(
             "expected a year (%Y or %y), a month (%m or %b) and %d, each once, such as '%d/%m/%Y %H:%M', or one of "
-            f"{', '.join(SINCE_1970)} since 1970"
+            f"{', '.join(SINCE_1970)} since 1970, {EXCEL_DAYS}"
         )
     return text
 
@@ -224,8 +224,8 @@ class ColumnMap(FileMap):
     time: _TimeColumns = Field(description="when; two columns where the clock stands beside the day")
     time_format: _TimeFormats | None = Field(
         None,
-        description="how the time is written, such as '%d/%m/%Y %H:%M', a list of such, or seconds or milliseconds "
-        "since 1970; found out by default",
+        description="how the time is written, such as '%d/%m/%Y %H:%M', a list of such, seconds or milliseconds "
+        "since 1970, or excel_days; found out by default",
     )
     timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
         None, description="of the shop: times with a zone and those since 1970 are brought to it"

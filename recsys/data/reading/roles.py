@@ -3,6 +3,7 @@
 Decided from all values of a column, by what the column map states and otherwise by evidence.
 """
 
+import re
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +43,7 @@ class RoleReader:
         self.words = NULL_WORDS if columns.missing is None else tuple(word.strip().lower() for word in columns.missing)
         self.frame = self._with_time_text(frame)
         self.formats = self._time_forms()
-        self.decimal = self._decimal_sign()
+        self.decimals = self._decimal_signs()
         self.frame = self._with_values()
 
     def _require(self, place: str, folder: Path | None) -> None:
@@ -86,26 +87,28 @@ class RoleReader:
         texts = pl.col(_TEXT_OF_TIME).cast(pl.String).unique(maintain_order=True)
         return find_forms(self.frame.select(texts).collect()[_TEXT_OF_TIME])
 
-    def _decimal_sign(self) -> str:
-        if self.columns.decimal is not None:
-            return self.columns.decimal
+    def _decimal_signs(self) -> dict[str, str]:
+        """Return the decimal sign of each column of text that holds numbers; what is open is as in the others."""
         named = [getattr(self.columns, role) for role in _NUMBERS]
         compared = [rule.column for rule in self._rules_of_numbers()]
         texts = [name for name in dict.fromkeys([*named, *compared]) if name and self.types[name] == pl.String]
-        if not texts:
-            return "."
-        values = [
-            self.frame.select(pl.col(name).unique().sort()).collect()[name].drop_nulls().to_list() for name in texts
-        ]
-        sign = decimal_of(text for column in values for text in column)
-        if sign == "?":
-            shown = next(text for mark in ",." for column in values for text in column if mark in text)
-            raise DataError(
-                f'{self.origin}: numbers such as {shown} may be read in two ways; write decimal: "," or decimal: "."'
-            )
-        if sign == ",":
-            self.notes.append("numbers have a decimal comma")
-        return sign
+        if self.columns.decimal is not None:
+            return dict.fromkeys(texts, self.columns.decimal)
+        values = {
+            name: self.frame.select(pl.col(name).unique().sort()).collect()[name].drop_nulls().to_list()
+            for name in texts
+        }
+        signs: dict[str, str] = {name: decimal_of(column) for name, column in values.items()}
+        clear = {sign for name, sign in signs.items() if sign != "?" and re.search("[.,]", "".join(values[name]))}
+        for name in (name for name, sign in signs.items() if sign == "?"):
+            if len(clear) != 1:
+                shown = next(text for mark in ",." for text in values[name] if mark in text)
+                lines = 'write decimal: "," or decimal: "."'
+                raise DataError(f"{self.origin}: numbers such as {shown} may be read in two ways; {lines}")
+            (signs[name],) = clear
+        if commas := ", ".join(name for name, sign in signs.items() if sign == ","):
+            self.notes.append(f"numbers of {commas} have a decimal comma")
+        return signs
 
     def _with_values(self) -> pl.LazyFrame:
         """Return the frame with what its texts mean: times, numbers and clean ids, each distinct text read once."""
@@ -120,7 +123,7 @@ class RoleReader:
             text, made = pl.col(column), [clean_text(column, self.types[column]).alias(f"_clean {column}")]
             made.append(is_missing(text).alias(f"_missing {column}"))
             if column in numbers:
-                number = pl.when(~is_missing(text)).then(number_of(text, self.decimal))
+                number = pl.when(~is_missing(text)).then(number_of(text, self.decimals[column]))
                 made.append(number.alias(f"_number {column}"))
             frame = _joined_by_text(frame, column, made)
         return frame

@@ -1,6 +1,7 @@
 """Times as people and programs write them: found out by evidence, never assumed.
 
-A form is a ``strptime`` format, or one of the words ``seconds``, ``milliseconds`` and ``microseconds``: since 1970.
+A form is a ``strptime`` format, or one of the words ``seconds``, ``milliseconds`` and ``microseconds``: since 1970;
+or ``excel_days``: since 1899-12-30.
 Which of two numbers is the day is decided by those above 12, by the order of the rows, by what would lie in the
 future, and by a weekday on which nothing is sold; else it is asked.
 """
@@ -9,13 +10,26 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, cast
 
 import polars as pl
+import yaml
 
-#: What a format may hold; names of months and weekdays are English.
+#: What a format may hold; weekdays are English, months of the languages in ``months.yaml``.
 DIRECTIVES: Final = tuple(f"%{letter}" for letter in "YymdHMSfIpbBaAzZj")
 SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
+#: Days as Excel counts them where it does not know that they are days.
+EXCEL_DAYS: Final = "excel_days"
+_EXCEL_DAY: Final = r"[23456][0-9]{4}([.,][0-9]{1,15})?"
+_EXCEL_BEGIN: Final = datetime(1899, 12, 30)
+#: Names of months, of two that begin alike the longer first, and what they are in English.
+_MONTHS: Final = {
+    written: month[0][:3].capitalize()
+    for month in yaml.safe_load((Path(__file__).parent / "months.yaml").read_text(encoding="utf-8"))
+    for name in sorted(month, key=len, reverse=True)
+    for written in (name, name.capitalize(), name.upper())
+}
 #: A year of two digits up to this one is of this century.
 PIVOT: Final = 68
 _ZONE: Final = r"\s*(Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
@@ -44,11 +58,18 @@ def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) 
     Times with a zone and those since 1970 are brought to the shop's ``timezone``; without one the clock stays as it is
     written, and times since 1970 are those of UTC.
     """
-    text = text.str.strip_chars().str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
+    text = _with_english_months(text.str.strip_chars()).str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
     text = text.str.replace(r"(:[0-9]{2}),([0-9]+)", "${1}.${2}")  # parts of a second behind a comma
     found = pl.coalesce([_one_form(text, form, timezone) for form in formats])
     # A year of one or two digits where four are meant is none.
     return pl.when(found.dt.year() >= 1000).then(found)
+
+
+def _with_english_months(text: pl.Expr) -> pl.Expr:
+    """Return texts with short English names of months, without a point behind them."""
+    names = dict(sorted(_MONTHS.items(), key=lambda pair: -len(pair[0])))
+    english = text.str.replace_many(names, leftmost=True).str.replace(r"([A-Z][a-z]{2})\.", "${1}")
+    return pl.when(text.str.contains(r"\p{L}{3}")).then(english).otherwise(text)
 
 
 def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
@@ -56,6 +77,10 @@ def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
         whole = pl.when(text.str.contains(r"^[0-9]{6,17}([.][0-9]*)?$")).then(text.str.replace(r"[.][0-9]*$", ""))
         utc = (whole.cast(pl.Int64, strict=False) * SINCE_1970[form]).cast(pl.Datetime("us", "UTC"))
         return utc.dt.convert_time_zone(timezone or "UTC").dt.replace_time_zone(None)
+    if form == EXCEL_DAYS:
+        number = pl.when(text.str.contains(f"^{_EXCEL_DAY}$")).then(text.str.replace(",", ".", literal=True))
+        since = (number.cast(pl.Float64, strict=False) * 86_400_000).round()  # a day is held to some microseconds
+        return pl.lit(_EXCEL_BEGIN, pl.Datetime("us")) + pl.duration(milliseconds=since.cast(pl.Int64))
     with_zone = re.search(r"(%z|%Z|Z|UTC|GMT)$", form)
     if with_zone is None:
         return _strptime(text, form)
@@ -81,7 +106,8 @@ def _strptime(text: pl.Expr, form: str) -> pl.Expr:
 
 def _chrono(form: str) -> str:
     """Return a format in the words of Polars: full names of months and weekdays there stand for short ones too."""
-    return form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%b", "%B").replace("%a", "%A")
+    form = form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%b", "%B").replace("%a", "%A")
+    return form.replace("%B.", "%B")
 
 
 def find_forms(texts: pl.Series) -> TimeForms:
@@ -89,26 +115,32 @@ def find_forms(texts: pl.Series) -> TimeForms:
 
     Texts that are no time at all are passed over: how many of them may be is not decided here.
     """
-    present = texts.drop_nulls().str.strip_chars()
+    shown = texts.drop_nulls().str.strip_chars().alias("text").to_frame()
+    present = shown.select(_with_english_months(pl.col("text"))).to_series()
+    if _are_excel_days(present):
+        return TimeForms((EXCEL_DAYS,), f"{EXCEL_DAYS} (days since {_EXCEL_BEGIN:%Y-%m-%d}, as Excel counts them)")
     families: dict[tuple[str, ...], list[str]] = {}
     for text in present.unique().sort():
         if forms := tuple(_forms_of(text)):
             families.setdefault(forms, []).append(text)
     chosen: list[str] = []
     evidence: list[str] = []
-    # What most are written in is decided first.
-    for forms, members in sorted(families.items(), key=lambda pair: -len(pair[1])):
-        form, why = _decide(forms, members, present)
-        if form == "":  # whichever it is, no text fits
-            continue
-        if form is None:
-            shown = ", ".join(members[:3])
-            lines = " or ".join(f'time_format: "{one}"' for one in forms)
-            question = f"times such as {shown} may be read in two ways; write {lines}"
-            return TimeForms(tuple(chosen), "; ".join(evidence), question)
-        if form not in chosen:
-            chosen.append(form)
-            evidence += [f"{form} ({why})" if why else form]
+    # What most are written in is decided first; then what is open, with the help of the others.
+    waiting = sorted(families.items(), key=lambda pair: -len(pair[1]))
+    for known in ([], chosen):
+        asked = []
+        for forms, members in waiting:
+            form, why = _decide(forms, members, present, known)
+            if form is None:
+                asked.append((forms, members))
+            elif form and form not in chosen:  # empty: whichever it is, no text fits
+                chosen.append(form)
+                evidence += [f"{form} ({why})" if why else form]
+        waiting = asked
+    for forms, members in waiting[:1]:
+        lines = " or ".join(f'time_format: "{one}"' for one in forms)
+        question = f"times such as {', '.join(members[:3])} may be read in two ways; write {lines}"
+        return TimeForms(tuple(chosen), "; ".join(evidence), question)
     if any(re.search(r"(%z|Z|UTC|GMT)$", form) or form in SINCE_1970 for form in chosen):
         evidence.append(
             "the clock is that of the file, in UTC since 1970; for the shop's say timezone: Europe/Berlin or so"
@@ -116,8 +148,31 @@ def find_forms(texts: pl.Series) -> TimeForms:
     return TimeForms(tuple(chosen), "; ".join(evidence))
 
 
-def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> tuple[str | None, str]:
-    """Return the form among ``forms`` that is meant, None where that is open, "" where nothing fits one, and why."""
+def _are_excel_days(present: pl.Series) -> bool:
+    """Return whether all are days as Excel counts them, from 1980 to tomorrow."""
+    if not len(present) or not present.str.contains(f"^{_EXCEL_DAY}$").all():
+        return False
+    days = present.to_frame("text").select(_one_form(pl.col("text"), EXCEL_DAYS, None)).to_series()
+    return bool(days.is_between(datetime(1980, 1, 1), _tomorrow()).all())
+
+
+def _tomorrow() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+
+
+def _order(form: str) -> str | None:
+    """Return the order of day and month, and what stands between, in a form that begins with them."""
+    match = re.match(r"(?:%A\W+)?%([dm].%[dm])", form)
+    return match and match[1]
+
+
+def _decide(
+    forms: tuple[str, ...], members: list[str], present: pl.Series, known: Sequence[str]
+) -> tuple[str | None, str]:
+    """Return the form among ``forms`` that is meant, None where that is open, "" where nothing fits one, and why.
+
+    ``known`` are those of other times in the column.
+    """
     if len(forms) == 1:
         return forms[0], ""
     frame = pl.DataFrame({"text": members})
@@ -133,15 +188,15 @@ def _decide(forms: tuple[str, ...], members: list[str], present: pl.Series) -> t
     others = max((n_read[one] for one in forms if one not in best), default=0)
     if len(best) == 1:
         return best[0], f"{n_read[best[0]] - others:,} of {len(members):,} fit nothing else"
-    times = {
-        one: present.to_frame("text").head(_FEW).select(time_of(pl.col("text"), [one])).to_series().drop_nulls()
-        for one in best
-    }
-    tomorrow = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
-    past = [one for one in best if (cast("datetime | None", times[one].max()) or datetime.max) <= tomorrow]
+    alike = [one for one in best if _order(one) in {_order(other) for other in known}]
+    if len(alike) == 1:
+        return alike[0], "in the order of the others"
+    frame = present.to_frame("text").head(_FEW)
+    times = {one: frame.select(time_of(pl.col("text"), [one, *known])).to_series().drop_nulls() for one in best}
+    past = [one for one in best if (cast("datetime | None", times[one].max()) or datetime.max) <= _tomorrow()]
     if len(past) == 1:
         return past[0], "else some would lie in the future"
-    if len(members) > 3:
+    if len(times[best[0]]) > 3:
         order = {one: max(_share_in_order(times[one]), _share_in_order(times[one].reverse())) for one in best}
         ordered = [one for one in best if order[one] >= _SORTED]
         if len(ordered) == 1 and all(order[one] < _UNSORTED for one in best if one not in ordered):
@@ -171,6 +226,9 @@ def _forms_of(text: str) -> Iterator[str]:
         if re.fullmatch(rf"[1-9][0-9]{{{least - 1},{most - 1}}}([.][0-9]{{1,6}})?", text):
             yield word
             return
+    if re.fullmatch(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}", text):
+        yield "%a %b %d %H:%M:%S %Y"
+        return
     clock = _CLOCK.search(text)
     day = text if clock is None or not clock.start() else text[: clock.start()]
     behind = "" if day == text or clock is None else _clock_form(clock)
@@ -210,6 +268,7 @@ def _day_forms(day: str) -> list[str]:
         if match := re.fullmatch(shape, rest):
             return [before + match[1].join(f"%{part}" for part in order) for order in orders]
     for shape, first, second in ((rf"[0-9]{{1,2}}GAP{_WORD}", "%d", "%b"), (rf"{_WORD}GAP[0-9]{{1,2}}", "%b", "%d")):
-        if match := re.fullmatch(shape.replace("GAP", "([-./ ]+)") + "([-./, ]+)([0-9]{4}|[0-9]{2})", rest):
+        gap = "([-./, ]+(?:de )?)"  # Spanish: 5 de marzo de 2024
+        if match := re.fullmatch(shape.replace("GAP", gap) + gap + "([0-9]{4}|[0-9]{2})", rest):
             return [before + first + match[1] + second + match[2] + ("%Y" if len(match[3]) == 4 else "%y")]
     return []
