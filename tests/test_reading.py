@@ -180,7 +180,27 @@ def test_a_separator_at_the_end_of_each_line_makes_no_column(tmp_path: Path, hea
     assert rows(table) == [("1", "2"), ("3", "4"), ("5", quoted.strip('"') or None)]
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("footer", ["Total", "(541909 rows)\n", "-- end --\n\n", "made by till 3\nTotal\n"])
+@pytest.mark.parametrize("quoted", ["x", '"x"', '"x\ny"'])
+def test_lines_of_one_field_at_the_end_are_left_out_and_said(tmp_path: Path, footer: str, quoted: str) -> None:
+    table = read(tmp_path, f"a,b\n1,{quoted}\n2,y\n{footer}")
+    assert rows(table) == [("1", quoted.strip('"')), ("2", "y")]
+    assert f"below the last row, which have one field: {footer.splitlines()[0]!r}" in " ".join(table.notes)
+
+
+def test_what_may_be_left_of_a_record_is_no_footer(tmp_path: Path) -> None:
+    for last in ("17850", "2024-01-02", "Total"):
+        with pytest.raises(DataError, match=r"line 3 has 1 fields, expected 2: .*; complete it, or delete it"):
+            read(tmp_path, f"a,b\n1,x\n{last}\n2,y\n" if last == "Total" else f"a,b\n1,x\n{last}\n")
+
+
+def test_spaces_before_quotation_marks_are_passed_over(tmp_path: Path) -> None:
+    table = read(tmp_path, '"u", "i"\n"1", "Mug, red"\n"2", "17"" disc"\n')
+    assert table.columns == ["u", "i"]
+    assert rows(table) == [("1", "Mug, red"), ("2", '17" disc')]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
 @pytest.mark.parametrize("last", [True, False])
 def test_line_ends_of_every_system_are_read(tmp_path: Path, end: str, last: bool) -> None:
     text = end.join(["a,b", "1,x", "2,"]) + end * last

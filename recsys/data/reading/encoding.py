@@ -18,6 +18,7 @@ R = TypeVar("R")
 
 _BLOCK_BYTES: Final = 1 << 18  # what stays in a core's cache
 _ASCII: Final = 127
+_LINE_END: Final = re.compile("\r+\n|\r")
 _HEAD_BYTES: Final = 1 << 18
 #: Share of zero bytes in text of two bytes a letter at least; less are damage.
 _ZEROS: Final = 0.1
@@ -39,14 +40,18 @@ def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tupl
         raise DataError(
             f"{origin}: encoding: {found} is not known; write one such as utf-8, cp1252 or utf-16"
         ) from error
-    is_plain = name in ("utf-8", "utf-8-sig", "ascii") and not _has_lone_returns(path)
+    is_plain = name in ("utf-8", "utf-8-sig", "ascii") and not _has_odd_line_ends(path)
     if is_plain and ((stated is None and name == "utf-8") or _is_utf8(path)):  # all was looked at where it is unmarked
         return path, []
     copy = scratch / f"{len(list(scratch.iterdir()))}.txt"
     try:
-        with path.open(encoding=name, newline=None) as source, copy.open("w", encoding="utf-8", newline="\n") as target:
+        with path.open(encoding=name, newline="") as source, copy.open("w", encoding="utf-8", newline="\n") as target:
+            begun = ""  # a line end, perhaps
             while text := source.read(_BLOCK_BYTES):
-                target.write(text)
+                whole = (begun + text).rstrip("\r")
+                begun = (begun + text)[len(whole) :]
+                target.write(_LINE_END.sub("\n", whole))
+            target.write("\n" * bool(begun))
     except UnicodeError as error:
         raise DataError(
             f"{origin} is not encoded as {found} ({error}); say what it is with encoding: NAME in the map, such as "
@@ -105,11 +110,11 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _has_lone_returns(path: Path) -> bool:
-    """Return whether lines end with a carriage return alone, as old Macs wrote them."""
+def _has_odd_line_ends(path: Path) -> bool:
+    """Return whether lines end with a carriage return alone, as old Macs wrote them, or with two and a line feed."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
-    return b"\r" in head and b"\n" not in head
+    return b"\r\r\n" in head or (b"\r" in head and b"\n" not in head)
 
 
 def _guessed_encoding(path: Path, origin: Path) -> str:

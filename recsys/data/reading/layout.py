@@ -136,7 +136,7 @@ def n_titles(records: list[tuple[int, list[str]]], n_fields: int) -> int:
 
 def shown_records(head: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the last line and the fields of the first records, blank ones left out."""
-    reader = csv.reader(io.StringIO(head), delimiter=separator)
+    reader = csv.reader(io.StringIO(head), delimiter=separator, skipinitialspace=True)
     try:
         for row in islice(reader, SHOWN_RECORDS):
             if any(field.strip() for field in row):

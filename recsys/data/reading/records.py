@@ -93,7 +93,7 @@ def quoted_records(path: Path, layout: Layout, *, may_swallow: bool = False) -> 
     whole records, unless it ``may_swallow`` them.
     """
     with opened(path, layout) as stream:
-        reader = csv.reader(stream, delimiter=layout.separator, strict=True)
+        reader = csv.reader(stream, delimiter=layout.separator, strict=True, skipinitialspace=True)
         before = layout.first_line - 1
         for row in reader:
             line = layout.first_line + reader.line_num - 1
@@ -113,7 +113,7 @@ def line_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
     Malformed where a line, however it is read, has another number of fields than the others.
     """
-    options: dict[str, Any] = {"delimiter": layout.separator}
+    options: dict[str, Any] = {"delimiter": layout.separator, "skipinitialspace": True}
     ways: tuple[Callable[[str], list[str]], ...] = (
         lambda text: next(csv.reader([text], strict=True, **options)),
         lambda text: next(csv.reader([text], strict=True, escapechar="\\", **options)),
@@ -135,7 +135,8 @@ def line_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
                     break
             if len(row) != layout.n_fields:
                 counted = f"has {len(row)} fields, expected {layout.n_fields}: {text[:80]!r}; "
-                raise Malformed(line, counted + 'put a field that holds the separator between quotation marks (")')
+                quote = 'put a field that holds the separator between quotation marks (")'
+                raise Malformed(line, counted + (quote if len(row) > layout.n_fields else "complete it, or delete it"))
             yield line, row
 
 

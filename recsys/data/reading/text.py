@@ -7,6 +7,8 @@ fast, Arrow where fields are quoted without fault, and Python's csv module for e
 
 import codecs
 import csv
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -28,9 +30,11 @@ from recsys.data.reading.layout import (
     is_header,
 )
 from recsys.data.reading.records import Malformed
+from recsys.data.reading.values import content_of
 from recsys.errors import DataError
 
 _ENDS_BYTES: Final = 1 << 20
+_MOST_FOOTER_LINES: Final = 10
 _NEWLINE, _MARK = ord("\n"), b'"'
 _NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
@@ -47,7 +51,8 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
         frame, n_rows = _fixed_width(plain, form, head, scratch, origin)
         return OpenTable(frame, str(origin), n_rows, tuple(encoding_notes))
     layout = find_layout(head, form, origin)
-    n_records, notes = _plain_records(plain, layout), list(encoding_notes)
+    plain, footer_notes = _without_footer(plain, layout, scratch)
+    n_records, notes = _plain_records(plain, layout), [*encoding_notes, *footer_notes]
     if n_records is not None:
         frame = pl.scan_csv(
             plain,
@@ -70,6 +75,28 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
     if layout.has_header and layout.first_line > 2 and form.header is None:
         notes.append(f"header in line {layout.first_line - 1}")
     return OpenTable(frame, str(origin), n_records, tuple(notes))
+
+
+def _without_footer(path: Path, layout: Layout, scratch: Path) -> tuple[Path, list[str]]:
+    """Return ``path``, or a copy of it without the lines of one field of text at its end, and a note of these."""
+    with path.open("rb") as stream:
+        stream.seek(max(path.stat().st_size - _ENDS_BYTES, 0))
+        tail = stream.read().splitlines(keepends=True)
+    separator, footer, n_bytes = layout.separator.encode(), list[str](), 0
+    while len(tail) > 1:
+        text = tail[-1].decode(errors="replace").strip()
+        # A number may be what is left of a record; a quotation mark, the end of a field of several lines.
+        if separator in tail[-1] or '"' in text or (text and content_of(text) != "text"):
+            break
+        n_bytes += len(tail.pop())
+        footer = [text, *footer] if text else footer
+    if not footer or len(footer) > _MOST_FOOTER_LINES:
+        return path, []
+    copy = scratch / f"{len(list(scratch.iterdir()))}.txt"
+    shutil.copyfile(path, copy)
+    os.truncate(copy, path.stat().st_size - n_bytes)
+    shown = ", ".join(repr(text[:40]) for text in footer[:3])
+    return copy, [f"without {len(footer)} lines below the last row, which have one field: {shown}"]
 
 
 def _plain_records(path: Path, layout: Layout) -> int | None:
