@@ -18,7 +18,7 @@ from recsys.data.inspection.guess import REQUIRED
 from recsys.data.inspection.read_back import ReadBack, read_back
 from recsys.data.inspection.shop_file import shop_file
 from recsys.data.inspection.tables import Shop, open_shop
-from recsys.data.reading.databases import is_database, open_database
+from recsys.data.reading.databases import PASSWORD_VARIABLE, is_database, open_database, without_password
 from recsys.data.reading.files import FileForm
 from recsys.data.reading.layout import TextForm
 from recsys.data.reading.times import TimeForms
@@ -61,7 +61,7 @@ def inspect_files(files: list[str], form: FileForm, write: Path | None, *, force
     if write is not None:
         require_absent(write, force=force)
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-        databases = [place for place in files if is_database(place)]
+        databases = [without_password(place) for place in files if is_database(place)]
         if databases and len(files) > 1:
             raise UsageError("a database stands alone; join its tables with --query 'SELECT …', without further files")
         database = open_database(databases[0], form, Path(scratch)) if databases else None
@@ -75,6 +75,8 @@ def inspect_files(files: list[str], form: FileForm, write: Path | None, *, force
     if read.facts is not None:
         text = shop_file(path, shop, read.facts, database_url, form)
         _show_facts(read.facts, read)
+    if databases and databases[0] not in files:
+        talk.print(f"the password is not written: set the environment variable {PASSWORD_VARIABLE} to it", markup=False)
     if write is not None:
         write_text(write, text)
         talk.print(f"wrote {write}; next: recsys dataset main --config {write}", markup=False)

@@ -20,8 +20,8 @@ from recsys.storage import read_json
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-PASSWORD = "s3cret & not told"  # noqa: S105 - of a server that lives as long as this file's tests
-ADDRESS = "postgresql+psycopg://${SHOP_USER}:${SHOP_PASSWORD}@/postgres?host=${SHOP_SOCKET}"
+PASSWORD = "s3cret @/& not told"  # noqa: S105 - of a server that lives as long as this file's tests
+ADDRESS = "postgresql://${SHOP_USER}:${SHOP_PASSWORD}@/postgres?host=${SHOP_SOCKET}"
 N_ROWS = 300
 
 
@@ -193,3 +193,20 @@ def test_a_server_is_inspected_and_what_is_written_reads_it(shop: Path) -> None:
     assert columns["database"] == ADDRESS
     prepare(DataConfig.model_validate(written["data"]))
     assert read_json(Path("data/processed/shop/manifest.json"))["n_events"] == N_ROWS
+
+
+def test_a_database_without_an_encoding_is_read_as_utf8_or_as_is_said(shop: Path, server: Path) -> None:
+    def run(database: str, *statements: str) -> None:
+        owner = {"host": str(server), "user": "owner", "password": PASSWORD, "client_encoding": "utf8"}
+        with psycopg.connect(dbname=database, autocommit=True, **owner) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    run("postgres", "CREATE DATABASE plain ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    run("plain", "CREATE TABLE sales AS SELECT 1 AS customer_id, 'Käse' AS product_id, now() AS sold_at")
+    address, columns = ADDRESS.replace("/postgres", "/plain"), {"price": None, "quantity": None}
+    assert prepared(database=address, table="sales", **columns)["n_items"] == 1
+    run("plain", r"UPDATE sales SET product_id = E'K\xe4se'")
+    with pytest.raises(DataError, match=r"say how its text is encoded with \?client_encoding=latin1"):
+        prepared(database=address, table="sales", **columns)
+    assert prepared(database=address + "&client_encoding=latin1", table="sales", **columns)["n_items"] == 1

@@ -1,4 +1,5 @@
 import gzip
+import os
 import sqlite3
 import zipfile
 from datetime import date, datetime, time, tzinfo
@@ -14,6 +15,7 @@ from recsys.data.engine import open_engine
 from recsys.data.prepare import prepare
 from recsys.data.purchases import open_purchases
 from recsys.data.reading.column_map import load_column_map
+from recsys.data.reading.databases import without_password
 from recsys.data.reading.files import FileForm, open_table
 from recsys.data.reading.layout import LINE, OpenTable, TextForm
 from recsys.data.reading.text import read_text
@@ -507,6 +509,20 @@ def test_what_is_missing_of_a_database_is_named(database: Path) -> None:
     assert not (database / "nowhere.db").exists()
     assert "found both file and database" in refused(database, ConfigError, database=place, file="a.csv")
     assert "say database: ADDRESS too" in refused(database, ConfigError, table="sales")
+
+
+def test_a_driver_that_is_not_installed_is_named(shop: Path) -> None:
+    columns = {"database": "mysql+mysqlconnector://u:secret@host/shop", "table": "sales"}
+    message = refused(shop, expected=UsageError, **columns)
+    assert "mysql+mysqlconnector://…@host/shop needs the driver mysql; pip install" in message
+
+
+def test_a_typed_password_becomes_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "")
+    assert without_password("mysql://u:a%40b@host/shop?x=1") == "mysql://u:${SHOP_PASSWORD}@host/shop?x=1"
+    assert os.environ["SHOP_PASSWORD"] == "a@b"  # noqa: S105 - of no server
+    for other in ("mysql://u:${WORD}@host/shop", "mysql://u@host/shop", "sqlite:///a:b.db", "mysql://host:33/s"):
+        assert without_password(other) == other
 
 
 def test_the_address_of_a_database_may_name_variables(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

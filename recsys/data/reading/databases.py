@@ -5,6 +5,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 import polars as pl
 import pyarrow as pa
@@ -16,14 +17,35 @@ from recsys.errors import DataError, UsageError
 
 _ROWS: Final = 1 << 16
 #: What refuses every write from then on, by the kind of database.
-_READ_ONLY: Final = dict.fromkeys(("postgresql", "mysql", "mariadb"), "SET TRANSACTION READ ONLY") | {
-    "sqlite": "PRAGMA query_only = ON"
+_READ_ONLY: Final = {
+    "postgresql": "SET TRANSACTION READ ONLY",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+    "mariadb": "SET SESSION TRANSACTION READ ONLY",
+    "sqlite": "PRAGMA query_only = ON",
 }
+#: What the extra ``sql`` brings, for addresses that name no driver.
+_DRIVERS: Final = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+#: Environment variable of a password that was typed into an address.
+PASSWORD_VARIABLE: Final = "SHOP_PASSWORD"  # noqa: S105 - its name
 
 
 def is_database(place: str) -> bool:
     """Return whether ``place`` is the address of a database."""
     return re.match(r"^[a-z][a-z0-9+]*://", place) is not None and not place.startswith("file:")
+
+
+def without_password(url: str) -> str:
+    """Return an address without the password typed into it, which becomes an environment variable of this process."""
+    typed = re.match(r"[^:]+://[^:/@]*:([^@]+)@", url)
+    if typed is None or "${" in typed[1]:
+        return url
+    os.environ[PASSWORD_VARIABLE] = unquote(typed[1])
+    return f"{url[: typed.start(1)]}${{{PASSWORD_VARIABLE}}}{url[typed.end(1) :]}"
 
 
 def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
@@ -37,27 +59,38 @@ def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
     except ImportError as error:
         raise UsageError("reading a database needs SQLAlchemy: pip install 'recsys[sql]'") from error
     shown = re.sub(r"//[^/@]*@", "//…@", url)
+    scheme, _, place = url.partition("://")
+    at = place.rfind("@")
+
+    def value(match: re.Match[str]) -> str:
+        said = os.environ[match[1]]
+        return quote(said, safe="") if match.start() < at else said  # a password may hold any sign
+
     try:
-        address = re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], url)
+        address = f"{_DRIVERS.get(scheme, scheme)}://" + re.sub(r"\$\{(\w+)\}", value, place)
     except KeyError as error:
         raise UsageError(
             f"{shown}: the environment has no variable {error}; set it, or write the name of one that is set"
         ) from error
+    # A database without an encoding of its own would give bytes.
+    is_unencoded = address.startswith("postgresql+psycopg:") and "client_encoding" not in address
     stored = scratch / f"{len(list(scratch.iterdir()))}.parquet"
     engine = None
     try:
-        engine = sql.create_engine(_read_only(address))
+        options = {"connect_args": {"client_encoding": "utf8"}} if is_unencoded else {}
+        engine = sql.create_engine(_read_only(address), **options)
         with engine.connect() as connection:
             if statement := _READ_ONLY.get(connection.dialect.name):
                 connection.execute(sql.text(statement))
             chosen = sql.text(form.query) if form.query else _whole_table(connection, form.table, shown, sql)
             result = connection.execution_options(stream_results=True, max_row_buffer=_ROWS).execute(chosen)
             n_rows = _store(result, stored, shown)
-    except sql.exc.SQLAlchemyError as error:
+    except (sql.exc.SQLAlchemyError, RuntimeError, TypeError, ValueError) as error:  # drivers have some of their own
         reason = one_line(error).replace(address, shown)
-        raise DataError(
-            f"{shown} cannot be read ({reason}); check the address, the table and who may read it"
-        ) from error
+        advice = "check the address, the table and who may read it"
+        if "invalid byte sequence" in reason:
+            advice = "say how its text is encoded with ?client_encoding=latin1 or so behind the address"
+        raise DataError(f"{shown} cannot be read ({reason}); {advice}") from error
     except ModuleNotFoundError as error:
         raise UsageError(
             f"{shown} needs the driver {error.name}; pip install 'recsys[sql]', or pip install {error.name}"
