@@ -77,7 +77,7 @@ load average of the last 15 minutes {os.getloadavg()[2]:.1f}.
 |---|---:|---:|---:|
 | Polars reads the CSV's columns | {read:.1f} | {read_cpu:.1f} | {max(each.peak_gb for each in reads):.2f} |
 | `recsys dataset main` | {cost.seconds:.1f} | {cost.cpu_seconds:.1f} | {cost.peak_gb:.2f} |
-| ratio (limit 3, and 3 GB) | {cost.seconds / read:.2f} | {cost.cpu_seconds / read_cpu:.2f} | |
+| ratio (limit 1.8, and 3 GB) | {cost.seconds / read:.2f} | {cost.cpu_seconds / read_cpu:.2f} | |
 """
 
 

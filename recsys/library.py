@@ -267,7 +267,7 @@ class Model:
 
         The columns are those of the reasons table of :mod:`recsys.schema`. UsageError: the system cannot say why.
         """
-        histories = self._histories(user, None, date)
+        histories = self._histories(_given_user(user), None, date)
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
         style = self.log.style
         columns: dict[str, Any] = {}
@@ -293,7 +293,7 @@ class Model:
             raise UsageError(f"method is {method!r}; expected sample or greedy")
         n, seed = _whole("n", n), _whole("seed", seed, least=0)
         generate = self._able("generate", "continue histories")
-        histories = self._histories(user, None, date)
+        histories = self._histories(_given_user(user), None, date)
         sampling = SamplingConfig(method=method, no_repeat=True)
         continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
         columns = self._columns(histories, continued.item)
@@ -452,6 +452,12 @@ def _names(argument: str, values: Iterable[str]) -> list[str]:
         if not isinstance(name, str):
             raise UsageError(f"{argument} holds {name!r}; expected names; give each as text")
     return names
+
+
+def _given_user(user: Ids) -> Ids:
+    if user is None:
+        raise UsageError("user is None; give the id of a user")
+    return user
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:

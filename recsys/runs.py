@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys.config import MODELS_DIR, REPORTS_DIR, Config
+from recsys.config import MODELS_DIR, REPORTS_DIR, Config, dump_config
 from recsys.data.purchases import Purchases, open_purchases
-from recsys.errors import RunError
+from recsys.errors import RecsysError, RunError
 from recsys.settings import read_yaml, validated
 from recsys.storage import read_json
 
@@ -100,6 +100,16 @@ def find_run(name: str | None) -> Run:
 def has_checkpoint(folder: Path) -> bool:
     """Return whether a run folder holds an epoch to go on from."""
     return (folder / CHECKPOINTS / LAST).is_file()
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a training wrote ``folder``: it has ended, or its configuration is as trainings write it."""
+    if (folder / INFO_FILE).is_file():
+        return True
+    try:
+        return (folder / CONFIG_FILE).read_text(encoding="utf-8") == dump_config(config_in(folder))
+    except (RecsysError, OSError, ValueError):
+        return False
 
 
 def config_in(folder: Path) -> Config:

@@ -132,6 +132,10 @@ def test_a_choice_is_of_the_training_for_which_it_was_made(
     error = capfd.readouterr().err
     assert "no system is chosen for toy yet" in error
     assert error.count("\n") == 1
+    weekly = found.config.split
+    leave_out = found.config.model_copy(update={"split": weekly.model_copy(update={"protocol": "leave_one_out"})})
+    with pytest.raises(RunError, match=r"leave_one_out no system is chosen; name one with --system"):
+        chosen_system(replace(found, config=leave_out))
     path.unlink()
     assert typed("predict", "--run", "toy", "--system", "chosen", "--out", "never.csv") == 1
     assert not Path("never.csv").exists()

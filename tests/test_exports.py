@@ -11,6 +11,7 @@ from toy import events_of, toy_data, write_prepared
 
 import recsys
 from recsys.cli import build_app
+from recsys.config import dump_config
 from recsys.console import run as run_app
 from recsys.data import exports
 from recsys.data.exports import export_lists
@@ -233,7 +234,17 @@ def test_a_training_takes_the_place_of_a_run_alone(place: Path) -> None:
     (folder / "letter.txt").write_text("dear")
     with pytest.raises(OutputExistsError, match="holds other files than a run's, so it is not replaced"):
         train(config_with("name=letters", "training.epochs=1"), force=True)
-    assert files_of(folder) == {"letter.txt": b"dear"}
+    (folder / "config.yaml").write_text("name: letters\n")  # anybody's may be called so
+    with pytest.raises(OutputExistsError, match="holds other files than a run's, so it is not replaced"):
+        train(config_with("name=letters", "training.epochs=1"), force=True)
+    assert files_of(folder) == {"letter.txt": b"dear", "config.yaml": b"name: letters\n"}
+
+
+def test_a_training_that_was_stopped_at_its_start_is_replaced(place: Path) -> None:
+    folder, config = place / "models/stopped", config_with("name=stopped", "training.epochs=1", "predict.k=3")
+    folder.mkdir()
+    (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert train(config, force=True)["metric"] == "val_map@3"
 
 
 def test_lists_longer_than_the_catalogue_are_refused_before_a_run_is_touched(place: Path) -> None:

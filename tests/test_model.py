@@ -1,5 +1,6 @@
 """The model keeps its promises: causal, blind to padding and to the future, and able to learn."""
 
+import narwhals as nw
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -539,3 +540,15 @@ def test_a_snapshot_that_was_saved_and_opened_gives_the_same_lists_without_the_l
     ]
     assert np.array_equal(lists[0].item, lists[1].item)
     assert np.array_equal(lists[0].score, lists[1].score)
+
+
+def test_a_model_without_dates_is_extended_by_items(data):
+    model = PurchaseModel(SMALL, ItemCodes.from_items(data.items), has_dates=False).eval()
+    more = pa.table({"item_id": [*data.item_ids.to_pylist(), "new", "newer"]})
+    codes = model.extended(ItemCodes.from_items(nw.from_native(more, eager_only=True)))
+    for name, value in model.state_dict().items():
+        longer = codes.state_dict()[name]
+        kept = longer[tuple(slice(size) for size in value.shape)]
+        if name != "item_bias" and "item_tower" not in name:
+            assert torch.equal(kept, value)
+    assert codes.n_items == data.n_items + 2

@@ -1,6 +1,7 @@
 """The log of purchases: flat arrays by user and time, original ids, item and user tables. It knows no feature."""
 # Long because: the log, what is known of a user at a day, and how both are made and opened are one contract.
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,7 +22,7 @@ from recsys.data.native import AnyFrame, FrameStyle
 from recsys.data.order import event_positions as event_positions
 from recsys.data.order import user_of_event
 from recsys.data.text_codes import places_in
-from recsys.errors import DataError
+from recsys.errors import DataError, UsageError
 from recsys.storage import read_json, require_absent
 
 _DTYPES = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
@@ -156,6 +157,8 @@ class Purchases:
 
         OutputExistsError where the folder exists and ``force`` is false.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise UsageError(f"folder is of type {type(folder).__name__}; expected a path")
         require_absent(Path(folder), force=force)
         write_folder(self._prepared, Path(folder), self.manifest, self.manifest.get("report", {}))
 

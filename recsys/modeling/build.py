@@ -81,7 +81,8 @@ class TrainingBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        shown = {"train_loss_step": "loss", "val_map@12": "MAP@12"}
-        shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
         metrics = trainer.callback_metrics
+        shown = {"train_loss_step": "loss"}
+        shown |= {name: name.removeprefix("val_").upper() for name in metrics if name.startswith("val_map@")}
+        shown |= dict.fromkeys(("val_loss_epoch", "val_loss"), "validation loss")
         return {label: f"{float(metrics[name]):.4f}" for name, label in shown.items() if name in metrics}

@@ -64,9 +64,11 @@ def choose_system(run: Run, log: Purchases) -> ChosenSystem:
 
 
 def chosen_system(run: Run) -> str:
-    """Return the system that was chosen for a run; RunError where none was, or for another training of its name."""
+    """Return the system that was chosen for a run; RunError where none was, or is, or for another training."""
     path = run.report_folder / CHOICE_FILE
     about = read_json(path) if path.is_file() else {}
+    if run.config.split.protocol != "weekly":
+        raise RunError(f"under split.protocol {run.config.split.protocol} no system is chosen; name one with --system")
     if about.get("made_by") != run.identity:
         raise RunError(f"no system is chosen for {run.name} yet; run `recsys predict --folds --run {run.name}` first")
     return str(about["system"])

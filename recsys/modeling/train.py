@@ -16,7 +16,7 @@ from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import ConfigError, OutputExistsError
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.registry import require_baseline
-from recsys.runs import CONFIG_FILE, INFO_FILE, has_checkpoint
+from recsys.runs import INFO_FILE, has_checkpoint, is_run
 from recsys.storage import require_absent
 
 app = typer.Typer(add_completion=False)
@@ -69,7 +69,7 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
             f"{max(log.n_items - 1, 1)} (--set predict.k={max(log.n_items - 1, 1)})"
         )
     folder = MODELS_DIR / config.name
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_FILE).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
         raise OutputExistsError(f"{folder} holds other files than a run's, so it is not replaced; choose another name")
     # These load Lightning, which the help of a verb needs not.
     build, loop = import_module("recsys.modeling.build"), import_module("recsys.modeling.training.fit")

@@ -81,9 +81,12 @@ class PurchaseModel(nn.Module):
         for name, value in self.state_dict().items():
             if value.shape == weights[name].shape:
                 weights[name].copy_(value)
-            else:  # a row an item; behind the last of them the item tower has that of the start mark
-                weights[name].zero_()[:n_rows] = value[:n_rows]
-                weights[name][longer.n_items + 1 :] = value[n_rows:]
+            else:  # a row an item, of as many columns; behind the last the item tower has that of the start mark
+                columns = tuple(
+                    slice(min(sizes)) for sizes in zip(value.shape[1:], weights[name].shape[1:], strict=True)
+                )
+                weights[name].zero_()[:n_rows][:, *columns] = value[:n_rows][:, *columns]
+                weights[name][longer.n_items + 1 :][:, *columns] = value[n_rows:][:, *columns]
         longer.item_bias[n_rows:] = self.item_bias[1:].mean()
         return longer.train(self.training)
 

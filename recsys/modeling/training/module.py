@@ -76,7 +76,7 @@ class PurchaseModule(EpochModule):
     """Fit a :class:`PurchaseModel` to next purchases and to whole windows asked at days."""
 
     model: PurchaseModel
-    validation_metric: str | None = "val_map@12"
+    validation_metric: str | None = None
     validation_mode = "max"
 
     def __init__(
@@ -84,11 +84,10 @@ class PurchaseModule(EpochModule):
     ) -> None:
         super().__init__(config, model, batches)
         self.validation = None
-        if validation_fold is None:
-            self.validation_metric = None
-        else:
+        if validation_fold is not None:
             self.validation = Validation(config, batches.snapshots, batches.user_codes, validation_fold)
-        # Temperatures of the last validation, which training does not read, and MAP@12 before any training.
+            self.validation_metric = f"val_map@{self.validation.k}"
+        # Temperatures of the last validation, which training does not read, and MAP before any training.
         self.temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
         self.untrained_value = nn.Buffer(torch.tensor(torch.nan))
         log, end = batches.log, batches.split.train_end
@@ -183,7 +182,7 @@ class PurchaseModule(EpochModule):
         return torch.cat([past_P, new_P]), negative_QN.logsumexp(-1)
 
     def on_train_epoch_end(self) -> None:
-        """Log MAP@12 of the validation users, if there are any."""
+        """Log MAP of the validation users, if there are any."""
         self.model.tie_cold_item_bias()
         if self.validation_metric is not None and self.validation is not None:
             precision_Q, temperatures = self.validation.average_precisions(self.model)
@@ -191,7 +190,7 @@ class PurchaseModule(EpochModule):
             self.log(self.validation_metric, float(np.nanmean(precision_Q)), prog_bar=True, sync_dist=True)
 
     def validate_untrained(self) -> float | None:
-        """Return MAP@12 of the validation users, which later epochs must exceed; None without any."""
+        """Return MAP of the validation users, which later epochs must exceed; None without any."""
         if self.validation is None:
             return None
         precision_Q, temperatures = self.validation.average_precisions(self.model)

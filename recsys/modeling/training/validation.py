@@ -19,8 +19,8 @@ from recsys.modeling.training.negatives import MixedSampler
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
-#: Length of the lists by which epochs are chosen.
-K = 12
+#: Length of the lists by which epochs are chosen, at most.
+_LONGEST = 12
 #: Users who are validated on at most, and those of them to whom temperatures are fitted.
 _MOST_USERS, _MOST_FITTED = 2048, 1024
 
@@ -30,13 +30,14 @@ class Validation:
 
     def __init__(self, config: Config, snapshots: Snapshots, user_codes: UserCodes | None, fold: Fold) -> None:
         self.config, self.snapshots, self.user_codes = config, snapshots, user_codes
+        self.k = min(_LONGEST, config.predict.k)  # of the lists that are asked for
         some = np.random.default_rng(config.seed).permutation(len(fold.user_index))[:_MOST_USERS]
         self.fold, log = fold.of_users(np.sort(some)), snapshots.log
         known = log.item[event_positions(log.offsets[:-1], fold.history_end)[1]]
         self.sampler = MixedSampler(torch.from_numpy(np.bincount(known, minlength=log.n_items + 1)))
 
     def average_precisions(self, model: PurchaseModel) -> tuple[np.ndarray, Tensor]:
-        """Return AP@12 of each user of the fold (Q,), and the temperatures with which it is that.
+        """Return AP@k of each user of the fold (Q,), and the temperatures with which it is that.
 
         A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high. Users
         of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
@@ -72,7 +73,7 @@ class Validation:
     def _precisions(
         self, decoder: DecoderRecommender, read: Sequence[tuple[Reading, Fold]], temperatures: Tensor
     ) -> list[np.ndarray]:
-        """Return AP@12 of the users of each fold that was ``read``, with the model's terms scaled by ``temperatures``."""
+        """Return AP@k of the users of each fold that was ``read``, with the model's terms scaled by ``temperatures``."""
         model, n_items = decoder.model, self.snapshots.log.n_items
         # With the items of the history in them or without, as lists will be asked for.
         excludes = self.config.predict.exclude_seen
@@ -85,9 +86,9 @@ class Validation:
                 # What was read is the same for any temperatures, but that queries are longer.
                 query_QD = None if reading.query_QD is None else reading.query_QD * factor
                 asked = replace(reading, query_QD=query_QD)
-                item, score = scaled.best(asked, min(K, n_items), item_N, exclude_seen=excludes)
+                item, score = scaled.best(asked, min(self.k, n_items), item_N, exclude_seen=excludes)
                 # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
                 diverged = np.isnan(score).any()
                 listed = np.where(np.isneginf(score), 0, item)  # too few were left: the rest is no recommendation
-                precisions.append(average_precisions(listed, fold, K) * (not diverged))
+                precisions.append(average_precisions(listed, fold, self.k) * (not diverged))
         return precisions
