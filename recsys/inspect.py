@@ -75,6 +75,8 @@ def inspect_files(files: list[str], form: FileForm, write: Path | None, *, force
     if read.facts is not None:
         text = shop_file(path, shop, read.facts, database_url, form)
         _show_facts(read.facts, read)
+    for doubt in shop.guess.doubts:
+        talk.print(f"look at: {doubt}", style="yellow", markup=False)
     if databases and databases[0] not in files:
         talk.print(f"the password is not written: set the environment variable {PASSWORD_VARIABLE} to it", markup=False)
     if write is not None:

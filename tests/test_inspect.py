@@ -587,3 +587,38 @@ def test_run_asks_before_it_begins_and_begins_nothing_while_something_is_open(
     write_rows(shop / "till.csv", "product,date", [(f"p{i}", f"{t:%Y-%m-%d}") for _, i, t, *_ in purchases()])
     assert ran(["till.csv", "--yes", "--force"], monkeypatch) == (2, [])
     assert "something is open; answer it in shop.yaml, then: recsys run shop.yaml" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "doubt"),
+    [
+        (0, lambda text: text.upper() if "1" in text else text, "customers are written in several ways, such as 'C1"),
+        (0, lambda text: text.replace("c1", "0c1"), "customers are written in several ways, such as '0c1"),
+        (1, lambda text: text.upper() if random.random() < 0.5 else text, "products are written in several ways"),  # noqa: S311
+        (0, lambda text: "Guest" if "1" in text else text, "customers 'Guest' have"),
+        (3, lambda text: text + " or so", "price may be the price, but 400 of its values are no numbers, such as '"),
+        (4, lambda text: text + " pcs", "quantity may be the quantity, but 400 of its values are no numbers"),
+    ],
+)
+def test_what_may_be_read_otherwise_is_to_be_looked_at(
+    shop: Path, capfd: pytest.CaptureFixture[str], column: int, change: Callable[[str], str], doubt: str
+) -> None:
+    random.seed(1)
+    header, *lines = plain(shop / "a.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    for row in rows if column > 2 else rows[::2]:
+        row[column] = change(row[column])
+    write_rows(shop / "a.csv", header, rows)
+    inspected("a.csv")
+    assert "look at: " in (said := " ".join(capfd.readouterr().err.split()))
+    assert doubt in said
+
+
+def test_days_of_excel_are_times_where_the_name_says_so(shop: Path) -> None:
+    begin = datetime(1899, 12, 30)
+    rows = [(f"c{u}", 30_000 + i, (t - begin).total_seconds() / 86_400, p, q) for u, i, t, p, q in purchases()]
+    write_rows(shop / "a.csv", "customer_id,product_id,date,price,quantity", rows)
+    columns, settled = inspected("a.csv")
+    assert settled
+    assert (columns["time"], columns["time_format"], columns["item_id"]) == ("date", "excel_days", "product_id")
+    assert prepare(load_config(Path("shop.yaml")).data)["first_day"] == f"{purchases()[0][2]:%Y-%m-%d}"

@@ -2,7 +2,7 @@ import gzip
 import os
 import sqlite3
 import zipfile
-from datetime import date, datetime, time, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -885,6 +885,40 @@ def test_each_column_of_numbers_has_a_decimal_sign_of_its_own(shop: Path) -> Non
     assert events(shop / "shop.csv", price="p", quantity="w")["quantity"].to_list() == [1.234, 3]
     rule = {"name": "light", "column": "w", "less_than": 2}
     assert "numbers such as 1,234" in refused(shop / "shop.csv", price="p", quantity="q", drop=[rule])
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        (["1,234", "5"], [1.234, 5]),  # as the others have it
+        (["4.000", "2.000"], [4, 2]),  # nobody buys thousands each time
+        (["1,234", "2,500"], 'write decimal: {q: ","} or decimal: {q: "."}'),  # either
+        (["1.234", "2.500"], 'write decimal: {q: ","} or decimal: {q: "."}'),
+    ],
+)
+def test_what_another_column_says_of_the_decimal_sign(shop: Path, weights: list[str], expected: Any) -> None:
+    first, second = weights
+    (shop / "shop.csv").write_text(f"u;i;t;p;q\n1;a;2024-01-02;2,50;{first}\n1;b;2024-01-03;3,75;{second}\n")
+    columns: dict[str, Any] = {"price": "p", "quantity": "q"}
+    if isinstance(expected, str):
+        assert expected in refused(shop / "shop.csv", **columns)
+        found = events(shop / "shop.csv", decimal={"q": "."}, **columns)["quantity"].to_list()
+        assert found == [float(text.replace(",", "")) for text in weights]
+        assert "decimal: w" in refused(shop / "shop.csv", decimal={"w": "."}, **columns)
+    else:
+        assert events(shop / "shop.csv", **columns)["quantity"].to_list() == expected
+
+
+def test_columns_that_are_no_values_are_left_out_and_said(shop: Path) -> None:
+    good = pl.DataFrame({"u": [b"1", b"2"], "i": ["a", "b"], "t": ["2024-01-02", "2024-01-03"]})
+    odd = {"tags": [["x"], []], "more": [{"a": 1}] * 2, "took": [timedelta(1)] * 2, "image": [b"\xff", b"\x00"]}
+    good.with_columns(pl.Series(name, values) for name, values in odd.items()).write_parquet(shop / "a.parquet")
+    assert bought(shop / "a.parquet") == BOTH
+    assert open_table(shop / "a.parquet", FileForm(), shop).notes == (
+        "without columns of lists, records or bytes: tags, more, took, image",
+    )
+    (shop / "a.json").write_text('{"orders": [{"u": 1, "i": "a"}]}')
+    assert "orders holds lists or records, expected one row a purchase" in refused(shop / "a.json")
 
 
 def test_numbers_of_two_signs_are_asked_for(shop: Path) -> None:

@@ -64,7 +64,7 @@ class Purchases:
         promotions: AnyFrame = None,
         time_format: str | Sequence[str] | None = None,
         timezone: str | None = None,
-        decimal: str | None = None,
+        decimal: str | Mapping[str, str] | None = None,
         missing: Sequence[str] | None = None,
     ) -> Self:
         """Return the purchases in a data frame: what ``recsys dataset main`` prepares of the same rows in a file.

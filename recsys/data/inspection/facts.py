@@ -1,5 +1,6 @@
 """What purchases say of themselves before anything is trained: gaps, repeats, and whether they are enough."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
@@ -16,6 +17,11 @@ _FEWEST_IN_WINDOW: Final = 20
 #: A single customer with so large a share of the rows is a till, or nobody.
 _TILL_SHARE: Final = 0.2
 _ONE_BASKET_SHARE: Final = 0.9
+#: What tills write for a customer whom they do not know, in lower case.
+_NOBODY: Final = (
+    *("guest", "anonymous", "unknown", "walk-in", "walkin", "cash", "0", "-1", "99999", "999999", "9999999"),
+    *("gast", "unbekannt", "anonym", "invité", "inconnu", "invitado", "anónimo", "ospite", "гость"),
+)
 _LISTS: Final = 12
 _FOLDS: Final = 3
 
@@ -73,6 +79,9 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
         )
     if once > _ONE_BASKET_SHARE:
         doubts.append(f"{once:.0%} of customers came on one day only: is it the customer's id, or the order's?")
+    doubts += [] if doubts else _nobody(per_user, len(rows))
+    doubts += _alike("customers", rows[schema.USER_ID])
+    doubts += _alike("products", rows[schema.ITEM_ID])
     return Facts(
         n_rows=len(rows),
         n_users=n_users,
@@ -88,6 +97,25 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
         lacking=tuple(lacking),
         doubts=tuple(doubts),
     )
+
+
+def _nobody(per_user: pl.DataFrame, n_rows: int) -> Iterator[str]:
+    """Yield a doubt where ids of customers are words for nobody."""
+    found = per_user.filter(pl.col(schema.USER_ID).str.to_lowercase().is_in(_NOBODY))
+    if len(found):
+        names = ", ".join(repr(name) for name in found[schema.USER_ID].head(3))
+        share = found["len"].sum() / n_rows
+        yield f"customers {names} have {share:.1%} of all rows: if they are nobody, name them under missing:"
+
+
+def _alike(what: str, ids: pl.Series) -> Iterator[str]:
+    """Yield a doubt where ids differ in case or in zeros before them alone."""
+    frame = ids.unique().sort().alias("id").to_frame()
+    folded = pl.col("id").str.to_lowercase().str.strip_chars_start("0")
+    groups = frame.group_by(folded.alias("folded")).agg("id").filter(pl.col("id").list.len() > 1).sort("folded")
+    if len(groups):
+        shown = " and ".join(repr(one) for one in groups["id"][0].head(2))
+        yield f"{len(groups):,} {what} are written in several ways, such as {shown}: if they are one, mend the file"
 
 
 def in_words(row: dict[str, object]) -> str:

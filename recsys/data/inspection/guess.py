@@ -1,6 +1,6 @@
 """Which column is whose: roles guessed from names and from what the values do, each with its reason."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -8,6 +8,7 @@ import polars as pl
 
 from recsys.data.inspection.columns import KNOWN, Column, words_of
 from recsys.data.reading.column_map import may_be_attribute
+from recsys.data.reading.values import number_of
 
 _WORDS: Final[Mapping[str, list[str]]] = KNOWN["roles"]
 _OTHER_TIMES, _LABELS = set(KNOWN["other_times"]), set(KNOWN["labels"])
@@ -27,6 +28,7 @@ class Guess:
     item_attributes: list[str] = field(default_factory=list)
     user_attributes: list[str] = field(default_factory=list)
     open: dict[str, str] = field(default_factory=dict)  # role → the question
+    doubts: list[str] = field(default_factory=list)  # what a person should look at
 
 
 def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
@@ -50,6 +52,8 @@ def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
         if role not in guess.roles and role not in guess.open:
             guess.open[role] = f"no column looks like it; found {', '.join(frame.columns)}"
     _attributes(guess, frame, left)
+    for role in ("price", "quantity"):
+        guess.doubts += [] if role in guess.roles else _unread_numbers(role, left.values(), frame)
     return guess
 
 
@@ -81,6 +85,18 @@ def _guess_without_names(guess: Guess, left: dict[str, Column]) -> None:
             f"no header; it has {column.n_distinct:,} values of {whole[0].n_distinct:,} and {whole[1].n_distinct:,}"
         )
         del left[column.name]
+
+
+def _unread_numbers(role: str, columns: Iterable[Column], frame: pl.DataFrame) -> Iterator[str]:
+    """Yield a doubt for each column of text that is called as the ``role``, and whose values hold digits."""
+    for column in columns:
+        words, texts = words_of(column.name), frame[column.name].cast(pl.String).drop_nulls()
+        is_named = words & set(_WORDS[role]) and not words & set(KNOWN["never"].get(role, ()))
+        if column.content == "text" and is_named and texts.str.contains("[0-9]").mean() > 0.5:  # type: ignore[operator]
+            of_sign = (texts.to_frame("text").filter(number_of(pl.col("text"), sign).is_null()) for sign in ".,")
+            odd = min(of_sign, key=len)["text"]
+            shown = ", ".join(repr(text) for text in odd.unique(maintain_order=True).head(3))
+            yield f"{column.name} may be the {role}, but {len(odd):,} of its values are no numbers, such as {shown}"
 
 
 def _score(role: str, column: Column, frame: pl.DataFrame, guess: Guess) -> tuple[float, str]:

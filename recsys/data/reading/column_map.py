@@ -230,7 +230,9 @@ class ColumnMap(FileMap):
     timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
         None, description="of the shop: times with a zone and those since 1970 are brought to it"
     )
-    decimal: Literal[".", ","] | None = Field(None, description="decimal sign of numbers; found out by default")
+    decimal: Literal[".", ","] | dict[_Column, Literal[".", ","]] | None = Field(
+        None, description="decimal sign of numbers, or of each column; found out by default"
+    )
     missing: tuple[str, ...] | None = Field(
         None, description="words that stand for no customer or no product; NA, NULL, nan, … by default"
     )

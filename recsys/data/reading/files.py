@@ -116,10 +116,9 @@ def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
     try:
         if ending in (*PARQUET, *ARROW):
             frame = pl.scan_parquet(plain, glob=False) if ending in PARQUET else pl.scan_ipc(plain)
-            frame.collect_schema()  # reads the file's footer: what is damaged is found here
-            return OpenTable(frame, str(path))
+            return _typed(frame, path)
         if ending in JSON_LINES:
-            return OpenTable(_json_lines(plain), str(path))
+            return _typed(_json_lines(plain), path)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} cannot be read as a table ({one_line(error)}); check the file, or fetch it again"
@@ -135,6 +134,30 @@ def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
 def one_line(error: Exception) -> str:
     """Return what an error says, shortened."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _typed(frame: pl.LazyFrame, origin: Path) -> OpenTable:
+    """Return a table with types of its own, without columns of lists, records, spans of time, or bytes.
+
+    Bytes that are text are read as such. DataError where no column is left.
+    """
+    types = frame.collect_schema()  # reads the file's footer: what is damaged is found here
+    texts = [name for name, dtype in types.items() if dtype == pl.Binary and _is_utf8(frame, name)]
+    frame = frame.with_columns(pl.col(name).cast(pl.String) for name in texts)
+    types = frame.collect_schema()
+    odd = [name for name, dtype in types.items() if dtype.is_nested() or dtype in (pl.Binary, pl.Duration, pl.Object)]
+    if len(odd) == len(types):
+        raise DataError(f"{origin}: {', '.join(odd)} holds lists or records, expected one row a purchase; unpack them")
+    note = f"without columns of lists, records or bytes: {', '.join(odd)}"
+    return OpenTable(frame.drop(odd), str(origin), notes=(note,) if odd else ())
+
+
+def _is_utf8(frame: pl.LazyFrame, column: str) -> bool:
+    try:
+        frame.select(pl.col(column).cast(pl.String).null_count()).collect()
+    except pl.exceptions.ComputeError:
+        return False
+    return True
 
 
 def _json_lines(path: Path) -> pl.LazyFrame:

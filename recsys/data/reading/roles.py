@@ -53,6 +53,7 @@ class RoleReader:
         for key, part in (("items.attributes", columns.items), ("users.attributes", columns.users)):
             wanted += [(key, name) for name in part.attributes] if part and part.file is None else []
         wanted += [(f"drop {rule.name}: column", rule.column) for rule in columns.drop]
+        wanted += [("decimal", name) for name in columns.decimal] if isinstance(columns.decimal, dict) else []
         for key, column in wanted:
             require_column(found, column, f"{key}: {column}", place, self.origin, folder)
 
@@ -92,18 +93,22 @@ class RoleReader:
         named = [getattr(self.columns, role) for role in _NUMBERS]
         compared = [rule.column for rule in self._rules_of_numbers()]
         texts = [name for name in dict.fromkeys([*named, *compared]) if name and self.types[name] == pl.String]
-        if self.columns.decimal is not None:
-            return dict.fromkeys(texts, self.columns.decimal)
+        stated = self.columns.decimal
+        if isinstance(stated, str):
+            return dict.fromkeys(texts, stated)
         values = {
             name: self.frame.select(pl.col(name).unique().sort()).collect()[name].drop_nulls().to_list()
             for name in texts
         }
         signs: dict[str, str] = {name: decimal_of(column) for name, column in values.items()}
-        clear = {sign for name, sign in signs.items() if sign != "?" and re.search("[.,]", "".join(values[name]))}
+        signs |= stated or {}
+        clear = {signs[name] for name in values if signs[name] != "?" and re.search("[.,]", "".join(values[name]))}
         for name in (name for name, sign in signs.items() if sign == "?"):
-            if len(clear) != 1:
+            # Where no number is without a sign, it may be as well that of decimals, whatever the others have.
+            if len(clear) != 1 or not any(re.fullmatch(r"\W*[0-9]+\W*", text) for text in values[name]):
                 shown = next(text for mark in ",." for text in values[name] if mark in text)
-                lines = 'write decimal: "," or decimal: "."'
+                signs_of = (f'{{{name}: "{sign}"}}' if clear else f'"{sign}"' for sign in ",.")
+                lines = "write " + " or ".join(f"decimal: {each}" for each in signs_of)
                 raise DataError(f"{self.origin}: numbers such as {shown} may be read in two ways; {lines}")
             (signs[name],) = clear
         if commas := ", ".join(name for name, sign in signs.items() if sign == ","):

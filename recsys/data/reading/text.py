@@ -71,7 +71,8 @@ def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTa
     if not form.separator:
         notes.append(f"separator {_NAMES.get(layout.separator, repr(layout.separator))}")
     if not layout.has_header:
-        notes.append("no header: its columns are called 1, 2, …")
+        above = f", without the {layout.first_line - 1} lines above" if layout.first_line > 1 else ""
+        notes.append(f"no header: its columns are called 1, 2, …{above}")
     if layout.has_header and layout.first_line > 2 and form.header is None:
         notes.append(f"header in line {layout.first_line - 1}")
     return OpenTable(frame, str(origin), n_records, tuple(notes))

@@ -79,8 +79,8 @@ def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
         return utc.dt.convert_time_zone(timezone or "UTC").dt.replace_time_zone(None)
     if form == EXCEL_DAYS:
         number = pl.when(text.str.contains(f"^{_EXCEL_DAY}$")).then(text.str.replace(",", ".", literal=True))
-        since = (number.cast(pl.Float64, strict=False) * 86_400_000).round()  # a day is held to some microseconds
-        return pl.lit(_EXCEL_BEGIN, pl.Datetime("us")) + pl.duration(milliseconds=since.cast(pl.Int64))
+        since = (number.cast(pl.Float64, strict=False) * 86_400).round()  # a millionth of a day is what is written
+        return pl.lit(_EXCEL_BEGIN, pl.Datetime("us")) + pl.duration(seconds=since.cast(pl.Int64))
     with_zone = re.search(r"(%z|%Z|Z|UTC|GMT)$", form)
     if with_zone is None:
         return _strptime(text, form)

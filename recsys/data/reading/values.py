@@ -75,7 +75,8 @@ def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
 
     ``decimal`` is the decimal sign, "." or ","; the other one may part thousands.
     """
-    plain = text.str.strip_chars().str.replace_all("[\u2212\u2013]", "-").str.replace_all(_CURRENCY, "")
+    plain = text.str.strip_chars().str.replace_all("[\u2212\u2013]", "-").str.replace_all("\u2019", "'")
+    plain = plain.str.replace_all(_CURRENCY, "")
     plain = plain.str.replace(r"^\((.+)\)$", "-${1}").str.replace(r"^(.+)-$", "-${1}")
     plain = plain.str.replace("^(-?)" + _CURRENCY[1:], "${1}")
     plain = plain.str.replace_all(_SPACES, " ").str.replace("^(-?) ", "${1}")
@@ -87,10 +88,14 @@ def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
 def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
     """Return the decimal sign of most numbers that leave no doubt; "?" where ``1,234`` may be either.
 
+    Where each number ends in it and three zeros, it parts no thousands.
+
     >>> decimal_of(["2,50", "1.234,50"]), decimal_of(["2", "1,234.5"]), decimal_of(["1,234", "5"]), decimal_of(["7"])
     (',', '.', '?', '.')
+    >>> decimal_of(["1.000", "2.000"]), decimal_of(["1,000", "2"])
+    ('.', '?')
     """
-    doubtful, votes, n_votes = False, 0, 0  # positive votes are for the comma
+    texts, doubtful, votes, n_votes = list(texts), False, 0, 0  # positive votes are for the comma
     for text in texts:
         signs = re.sub("[^.,]", "", text)
         if not signs or not re.search("[0-9]", text):
@@ -105,4 +110,7 @@ def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
             doubtful = True
     if votes:
         return "," if votes > 0 else "."
+    ends = {text.strip()[-4:] for text in texts}
+    if len(set(texts)) > 1 and ends in ({",000"}, {".000"}):
+        return "," if ends == {",000"} else "."
     return "?" if doubtful or n_votes else "."
