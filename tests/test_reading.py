@@ -110,6 +110,11 @@ def test_quotation_marks_are_what_they_stand_for(tmp_path: Path, field: str, exp
     assert rows(table) == [("1", "Mug", "2"), ("2", expected, "3"), ("3", "Cup, blue", "4")]
 
 
+def test_a_backslash_may_stand_before_a_quotation_mark(tmp_path: Path) -> None:
+    table = read(tmp_path, '"a","b"\n"1","17\\" disc, big"\n"2","a \\"b\\", c"\n')
+    assert rows(table) == [("1", '17" disc, big'), ("2", 'a "b", c')]
+
+
 def test_a_lone_quotation_mark_swallows_no_line(tmp_path: Path) -> None:
     table = read(tmp_path, 'sku,name,n\n1,"17 inches,2\n2,Mug,3\n3,Cup,4\n4,12",5\n5,Pot,6\n')
     assert rows(table) == [
@@ -324,6 +329,12 @@ def test_other_code_pages_are_guessed_by_their_letters(tmp_path: Path, encoding:
     assert [name for _, name in rows(read(tmp_path, text.encode(encoding)))] == names
 
 
+@pytest.mark.parametrize(("name", "encoding"), [("Şişe çığ", "cp1254"), ("brânză de roţi ţară", "cp1250")])
+def test_letters_that_two_code_pages_share_are_told_apart(tmp_path: Path, name: str, encoding: str) -> None:
+    table = read(tmp_path, f"a,b\n1,{name}\n2,{name}\n".encode(encoding))
+    assert rows(table) == [("1", name), ("2", name)]
+
+
 def test_a_damaged_byte_does_not_make_a_file_one_of_two_bytes_a_letter(tmp_path: Path) -> None:
     assert rows(read(tmp_path, b"sku,name\n1,Mu\0g\n2,Cup\n")) == [("1", "Mu\0g"), ("2", "Cup")]
 
@@ -442,6 +453,14 @@ def test_the_sheets_of_a_workbook_are_one_table(shop: Path) -> None:
 def test_a_clock_of_a_workbook_may_stand_in_a_column_of_its_own(shop: Path) -> None:
     write_book(shop / "shop.xlsx", {"Sales": [["u", "i", "t", "c"], [1, "a", date(2024, 1, 2), time(10, 15)]]})
     assert events(shop / "shop.xlsx", time=["t", "c"])["time"].to_list() == [datetime(2024, 1, 2, 10, 15)]
+
+
+def test_sheets_may_have_their_columns_in_another_order(shop: Path) -> None:
+    write_book(
+        shop / "a.xlsx",
+        {"Jan": [["u", "i", "t"], ["1", "a", "2024-01-02"]], "Feb": [["i", "t", "u"], ["b", "2024-02-02", "2"]]},
+    )
+    assert bought(shop / "a.xlsx") == BOTH
 
 
 def test_sheets_of_different_columns_are_asked_for(shop: Path) -> None:
@@ -701,6 +720,15 @@ def test_which_number_is_the_day_is_found_out(texts: list[str], form: str, why: 
     found = find_forms(pl.Series(texts))
     assert (form in found.formats, found.question) == (True, "")
     assert why in found.evidence
+
+
+def test_dates_in_which_excel_may_have_exchanged_day_and_month_are_asked_for_or_put_right() -> None:
+    days = [date(2024, month, day) for month in range(1, 7) for day in (2, 9, 14, 27)]
+    low = {day: f"{day:%Y-%d-%m} 00:00:00" for day in days if day.day <= 12}
+    texts = [low.get(day, f"{day:%d/%m/%Y}") for day in days]
+    assert times_of([*texts]) == [datetime(day.year, day.month, day.day) for day in days]
+    asked = find_forms(pl.Series(texts[::-1][::5] + texts[::3] + texts[1::3]))
+    assert 'write time_format: "%Y-%m-%d %H:%M:%S" or time_format: "%Y-%d-%m %H:%M:%S"' in asked.question
 
 
 def test_years_of_two_digits_from_69_on_are_of_the_last_century() -> None:

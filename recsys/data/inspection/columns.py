@@ -124,7 +124,9 @@ def _times(distinct: pl.DataFrame) -> tuple[TimeForms, float]:
 def words_of(name: str) -> set[str]:
     """Return the words of a column's name, in lower case.
 
-    >>> sorted(words_of("InvoiceDate")), sorted(words_of("customer_unique_id"))
-    (['date', 'invoice'], ['customer', 'id', 'unique'])
+    >>> [sorted(words_of(name)) for name in ("InvoiceDate", "customer_unique_id", "Quantité", "STÜCK")]
+    [['date', 'invoice'], ['customer', 'id', 'unique'], ['quantité'], ['stück']]
     """
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-zäöüß]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_A-Za-z]+", name)}
+    name = name.lower() if name.isupper() else name
+    small = r"[^\W\d_A-Z]"
+    return {word.lower() for word in re.findall(rf"[A-Z]?{small}+|[A-Z]+(?!{small})|[0-9]+", name)}

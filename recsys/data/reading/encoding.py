@@ -28,6 +28,8 @@ _CODE_PAGES: Final = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257"
 _WESTERN: Final = frozenset(
     "àáâãäåæçèéêëìíîïñòóôõöøùúûüßœÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜŒ¡«»°€£§ºª‘’“”„–—™®©…•·×½¼¾²´\u00a0"
 )
+#: What ş, ı, ğ and their capitals look like in cp1252, and the other letters of Turkish.
+_TURKISH, _TURKISH_TOO = frozenset("þýðÞÝÐ"), frozenset("öüçâîûÖÜÇ")
 
 
 def as_utf8(path: Path, stated: str | None, scratch: Path, origin: Path) -> tuple[Path, list[str]]:
@@ -138,6 +140,9 @@ def _guessed_encoding(path: Path, origin: Path) -> str:
     western = bytes(lines).decode("cp1252", errors="replace")
     if _looks_western(western):
         return "cp1252"
+    beyond = {letter for letter in western if letter.isalpha() and not letter.isascii()}
+    if len(beyond & _TURKISH) > 1 and beyond <= _TURKISH | _TURKISH_TOO:
+        return "cp1254"
     best = charset_normalizer.from_bytes(bytes(lines), cp_isolation=_CODE_PAGES).best()
     if best is None:
         raise DataError(f"{origin} is not UTF-8, and its encoding is not clear; say encoding: NAME, such as cp1252")

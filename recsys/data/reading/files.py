@@ -216,11 +216,12 @@ def _workbook(path: Path, form: FileForm, scratch: Path, origin: Path) -> OpenTa
     frames: list[pl.DataFrame] = []
     for place, (name, rows) in enumerate(filled.items()):
         frame = table_of_records(rows, form.text.header, f"{origin}, sheet {name}")
-        if frames and frame.columns != frames[0].columns[:-1]:
+        if frames and set(frame.columns) != set(frames[0].columns[:-1]):
             raise DataError(
                 f"{origin}: sheets {next(iter(filled))} and {name} have different columns; say sheet: NAME for one of "
                 f"{', '.join(filled)}"
             )
+        frame = frame.select(frames[0].columns[:-1]) if frames else frame
         frames.append(frame.with_columns(pl.lit(place, pl.Int64).alias(FILE)))
     notes = (f"{len(filled)} sheets: {', '.join(filled)}",) if len(filled) > 1 else ()
     rows_of_all = pl.concat(frames)

@@ -87,7 +87,9 @@ def find_layout(head: str, form: TextForm, origin: Path) -> Layout:
     if first.strip().lower().startswith("sep=") and len(first.strip()) in (4, 5):  # a line for Excel
         stated, head, skipped = stated or first.strip()[4:] or "\t", rest, 1
     separator = stated or _separator_of(head, origin)
-    records = list(shown_records(head, separator))
+    # A quotation mark within a field is doubled, or stands behind a backslash: the way by which records are more alike.
+    ways = [list(shown_records(head, separator, escape)) for escape in (None, "\\")[: 1 + ('\\"' in head)]]
+    records = max(ways, key=lambda way: max(Counter(len(row) for _, row in way).values(), default=0))
     lengths = Counter(len(row) for _, row in records)
     n_fields = max(lengths, key=lambda length: (lengths[length], length))
     titles = n_titles(records, n_fields)
@@ -134,9 +136,9 @@ def n_titles(records: list[tuple[int, list[str]]], n_fields: int) -> int:
     return _MOST_TITLE_LINES
 
 
-def shown_records(head: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def shown_records(head: str, separator: str, escape: str | None = None) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the last line and the fields of the first records, blank ones left out."""
-    reader = csv.reader(io.StringIO(head), delimiter=separator, skipinitialspace=True)
+    reader = csv.reader(io.StringIO(head), delimiter=separator, skipinitialspace=True, escapechar=escape)
     try:
         for row in islice(reader, SHOWN_RECORDS):
             if any(field.strip() for field in row):

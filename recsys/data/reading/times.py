@@ -7,7 +7,7 @@ future, and by a weekday on which nothing is sold; else it is asked.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +41,8 @@ _EPOCHS: Final = ((9, 10, "seconds"), (12, 13, "milliseconds"), (15, 16, "micros
 #: Share of neighbouring rows in order by which a file counts as sorted.
 _SORTED, _UNSORTED = 0.98, 0.9
 _FEW: Final = 20_000
+#: So many dates and texts must speak for it that a program has exchanged day and month in the dates.
+_EXCHANGED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def find_forms(texts: pl.Series) -> TimeForms:
     for text in present.unique().sort():
         if forms := tuple(_forms_of(text)):
             families.setdefault(forms, []).append(text)
+    families = {_may_be_exchanged(forms, families): members for forms, members in families.items()}
     chosen: list[str] = []
     evidence: list[str] = []
     # What most are written in is decided first; then what is open, with the help of the others.
@@ -154,6 +157,19 @@ def _are_excel_days(present: pl.Series) -> bool:
         return False
     days = present.to_frame("text").select(_one_form(pl.col("text"), EXCEL_DAYS, None)).to_series()
     return bool(days.is_between(datetime(1980, 1, 1), _tomorrow()).all())
+
+
+def _may_be_exchanged(forms: tuple[str, ...], families: Mapping[tuple[str, ...], list[str]]) -> tuple[str, ...]:
+    """Return ``forms``, of dates that Excel may have made of texts whose day comes first also exchanged.
+
+    It makes a date of 1/2/2024 and leaves 13/2/2024 as it is, since there is no month 13.
+    """
+    others = [text for other, texts in families.items() if _order(other[0]) for text in texts]
+    if not forms[0].startswith("%Y-%m-%d") or len(others) < _EXCHANGED or len(families[forms]) < _EXCHANGED:
+        return forms
+    are_low = all(int(text[8:10]) <= 12 for text in families[forms])
+    are_high = all(int(re.findall("[0-9]+", text)[0]) > 12 for text in others)
+    return (*forms, forms[0].replace("%m-%d", "%d-%m")) if are_low and are_high else forms
 
 
 def _tomorrow() -> datetime:

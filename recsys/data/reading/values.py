@@ -15,7 +15,7 @@ LARGEST_WHOLE: Final = 2.0**53  # beyond it a decimal number does not say which 
 #: What programs write where there is nothing, in lower case.
 NULL_WORDS: Final = (
     *("na", "n/a", "#n/a", "#na", "<na>", "nan", "nat", "nil", "none"),
-    *("null", "#null!", "(null)", "\\n", "-", "--"),
+    *("null", "#null!", "(null)", "\\n", "-", "--", "#ref!", "#value!", "#name?", "#num!", "#div/0!"),
 )
 #: Currency signs, and codes of three letters, before or behind an amount.
 _CURRENCY: Final = r"^(\p{Sc}|[A-Z]{3}|kr\.?)\s*|\s*(\p{Sc}|[A-Z]{3}|kr\.?)$"
