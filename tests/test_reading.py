@@ -782,6 +782,13 @@ def test_the_last_day_of_a_promotion_decides_how_the_first_is_written(shop: Path
     assert "may be read in two ways" in refused(shop / "shop.csv", promotions=plans)
 
 
+def test_years_of_two_and_of_four_digits_may_stand_in_one_column() -> None:
+    texts = ["3/4/20 10:00", "03/25/2020", "03/04/2020", "5/6/20 11:00"]
+    expected = [datetime(2020, 3, 4, 10), datetime(2020, 3, 25), datetime(2020, 3, 4), datetime(2020, 5, 6, 11)]
+    assert times_of([*texts]) == expected
+    assert times_of([text.split()[0] for text in texts]) == [datetime(day.year, day.month, day.day) for day in expected]
+
+
 def test_times_of_two_forms_in_one_column(shop: Path) -> None:
     (shop / "shop.csv").write_text("u,i,t\n1,a,2024-01-02\n1,b,25.1.2024 10:15\n1,c,2024-02-03\n")
     expected = [datetime(2024, 1, 2), datetime(2024, 1, 25, 10, 15), datetime(2024, 2, 3)]

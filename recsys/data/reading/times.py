@@ -23,11 +23,15 @@ SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds"
 EXCEL_DAYS: Final = "excel_days"
 _EXCEL_DAY: Final = r"[23456][0-9]{4}([.,][0-9]{1,15})?"
 _EXCEL_BEGIN: Final = datetime(1899, 12, 30)
+_NAMED_MONTHS: Final = [
+    (name, month[0][:3].capitalize())
+    for month in yaml.safe_load((Path(__file__).parent / "months.yaml").read_text(encoding="utf-8"))
+    for name in month
+]
 #: Names of months, of two that begin alike the longer first, and what they are in English.
 _MONTHS: Final = {
-    written: month[0][:3].capitalize()
-    for month in yaml.safe_load((Path(__file__).parent / "months.yaml").read_text(encoding="utf-8"))
-    for name in sorted(month, key=len, reverse=True)
+    written: english
+    for name, english in sorted(_NAMED_MONTHS, key=lambda pair: -len(pair[0]))
     for written in (name, name.capitalize(), name.upper())
 }
 #: A year of two digits up to this one is of this century.
@@ -62,15 +66,14 @@ def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) 
     """
     text = _with_english_months(text.str.strip_chars()).str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
     text = text.str.replace(r"(:[0-9]{2}),([0-9]+)", "${1}.${2}")  # parts of a second behind a comma
-    found = pl.coalesce([_one_form(text, form, timezone) for form in formats])
     # A year of one or two digits where four are meant is none.
-    return pl.when(found.dt.year() >= 1000).then(found)
+    found = (_one_form(text, form, timezone) for form in formats)
+    return pl.coalesce([pl.when(one.dt.year() >= 1000).then(one) for one in found])
 
 
 def _with_english_months(text: pl.Expr) -> pl.Expr:
     """Return texts with short English names of months, without a point behind them."""
-    names = dict(sorted(_MONTHS.items(), key=lambda pair: -len(pair[0])))
-    english = text.str.replace_many(names, leftmost=True).str.replace(r"([A-Z][a-z]{2})\.", "${1}")
+    english = text.str.replace_many(_MONTHS, leftmost=True).str.replace(r"([A-Z][a-z]{2})\.", "${1}")
     return pl.when(text.str.contains(r"\p{L}{3}")).then(english).otherwise(text)
 
 
@@ -160,14 +163,11 @@ def _are_excel_days(present: pl.Series) -> bool:
 
 
 def _may_be_exchanged(forms: tuple[str, ...], families: Mapping[tuple[str, ...], list[str]]) -> tuple[str, ...]:
-    """Return ``forms``, of dates that Excel may have made of texts whose day comes first also exchanged.
-
-    It makes a date of 1/2/2024 and leaves 13/2/2024 as it is, since there is no month 13.
-    """
+    """Return ``forms``, exchanged too where Excel may have read texts so: it leaves such as 13/2/2024 as they are."""
     others = [text for other, texts in families.items() if _order(other[0]) for text in texts]
     if not forms[0].startswith("%Y-%m-%d") or len(others) < _EXCHANGED or len(families[forms]) < _EXCHANGED:
         return forms
-    are_low = all(int(text[8:10]) <= 12 for text in families[forms])
+    are_low = all(int(re.findall("[0-9]+", text)[2]) <= 12 for text in families[forms])
     are_high = all(int(re.findall("[0-9]+", text)[0]) > 12 for text in others)
     return (*forms, forms[0].replace("%m-%d", "%d-%m")) if are_low and are_high else forms
 
