@@ -52,9 +52,9 @@ class Engine(ABC):
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:
         """Return the Parquet file with its own types; DataError where it is not a Parquet file."""
 
-    @abstractmethod
     def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:
         """Return an in-memory table as a frame of this engine."""
+        return self.adopt(pl.DataFrame(pl.from_arrow(table)).lazy())
 
     @abstractmethod
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:
@@ -104,9 +104,6 @@ class PolarsEngine(Engine):
             frame = pl.scan_parquet(path, glob=False)
             frame.collect_schema()
         return nw.from_native(frame)
-
-    def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        return nw.from_native(pl.DataFrame(pl.from_arrow(table)).lazy())
 
     def collect_columns(  # noqa: D102 - as Engine says
         self, frame: nw.LazyFrame[Any], texts: Mapping[str, pa.Array], made: Mapping[str, Sequence[nw.Expr]]
@@ -187,9 +184,6 @@ class DuckDBEngine(Engine):
         with _one_line(path, duckdb.Error):
             relation = self._connection.read_parquet(str(path))
         return nw.from_native(relation)
-
-    def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        return nw.from_native(self._connection.from_arrow(table))
 
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
         try:

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import narwhals as nw
 import polars as pl
 
 Content = Literal["number", "date", "text"]
@@ -61,13 +60,6 @@ def clean_text(column: str, dtype: pl.DataType) -> pl.Expr:
         return pl.when(whole).then(number).otherwise(finite.cast(pl.String))
     text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
     return pl.when(text.str.contains(WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
-
-
-def with_clean_text(frame: Any, columns: Iterable[str]) -> Any:  # noqa: ANN401 - lazy or not
-    """Return a Narwhals frame of Polars, its ``columns`` as :func:`clean_text` has them."""
-    native = frame.to_native()
-    types = native.collect_schema()
-    return nw.from_native(native.with_columns(clean_text(name, types[name]) for name in columns))
 
 
 def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
