@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import narwhals as nw
-import polars as pl
 import pyarrow as pa
 
 from recsys import schema
@@ -97,7 +96,7 @@ def _beside(frame: AnyFrame, table: str, role: str, column: str) -> tuple[OpenTa
 
 def _table(frame: nw.DataFrame[Any], uses: Mapping[str, Use], what: str) -> OpenTable:
     columns = {name: column_as_arrow(frame[name], use, f"column {name} of {what}") for name, use in uses.items()}
-    return OpenTable(pl.DataFrame(pl.from_arrow(pa.table(columns))).lazy(), what)
+    return OpenTable.from_arrow(pa.table(columns), what)
 
 
 def _use(role: str) -> Use:

@@ -11,13 +11,12 @@ from uuid import UUID
 
 import narwhals as nw
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from pyarrow import types
 
 from recsys import schema
 from recsys.data.reading.files import one_line
-from recsys.data.reading.values import LARGEST_WHOLE, clean_text
+from recsys.data.reading.values import LARGEST_WHOLE, clean_ids
 from recsys.errors import DataError
 
 AnyFrame = Any  #: A data frame of any library that Narwhals knows: pandas, Polars (also lazy), PyArrow, DuckDB, …
@@ -128,8 +127,7 @@ def id_texts(values: Any, what: str = "the ids") -> pa.Array:  # noqa: ANN401 - 
     if not isinstance(series, nw.Series):
         listed = values if hasattr(values, "dtype") else list(values)
         series = nw.new_series("id", _from_objects(listed, "id", what), backend="pyarrow")
-    frame = pl.DataFrame(pl.from_arrow(pa.table({"id": column_as_arrow(series, "id", what)})))
-    return frame.select(clean_text("id", frame.schema["id"]))["id"].to_arrow().cast(pa.string())
+    return clean_ids(column_as_arrow(series, "id", what))
 
 
 def column_as_arrow(series: nw.Series[Any], use: Use, what: str) -> pa.Array:

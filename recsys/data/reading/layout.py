@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
+import pyarrow as pa
 
 from recsys.data.reading.values import content_of
 from recsys.errors import DataError
@@ -60,6 +61,11 @@ class OpenTable:
     origin: str
     n_records: int | None = None  # None where the file's own reader counts
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table, origin: str) -> Self:
+        """Return a table in memory."""
+        return cls(pl.DataFrame(pl.from_arrow(table)).lazy(), origin)
 
     @property
     def columns(self) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 import polars as pl
+import pyarrow as pa
 
 Content = Literal["number", "date", "text"]
 
@@ -60,6 +61,12 @@ def clean_text(column: str, dtype: pl.DataType) -> pl.Expr:
         return pl.when(whole).then(number).otherwise(finite.cast(pl.String))
     text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
     return pl.when(text.str.contains(WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
+
+
+def clean_ids(ids: pa.Array) -> pa.Array:
+    """Return ids (n,) as :func:`clean_text` has them, string."""
+    frame = pl.DataFrame(pl.from_arrow(pa.table({"id": ids})))
+    return frame.select(clean_text("id", frame.schema["id"]))["id"].to_arrow().cast(pa.string())
 
 
 def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
