@@ -24,9 +24,9 @@ from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
 #: Queries, and about so many rows of item features, by which components are scaled.
-_N_SCALED_BY, _N_ROWS_SCALED_BY = 2000, 200_000
+_N_SCALED_BY, _N_ROWS_SCALED_BY = 512, 200_000
 #: Queries over whose catalogues the even chance of past items is taken.
-_N_WEIGHED = 256
+_N_WEIGHED = 128
 
 
 @dataclass(frozen=True)
