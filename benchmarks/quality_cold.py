@@ -23,7 +23,7 @@ from recsys.data.days import day_date
 from recsys.data.order import basket_numbers
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import DataError, RunError
-from recsys.evaluation.scoring import FoldLists, only
+from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.lists import load_decoder
 from recsys.modeling.recommenders.base import Candidates, Recommendations
@@ -148,15 +148,8 @@ def cold_folds(whole: Purchases, known: Purchases, hidden_V: np.ndarray, config:
             "their test windows differ; set split.end in the data set"
         )
     for fold in split.tests:
-        every = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, {})
-        hidden = only(every, hidden_V[fold.target_item])
-        yield replace(
-            fold,
-            history_end=known.ends_before(fold.start_day),
-            user_index=hidden.user_index,
-            target_offsets=hidden.target_offsets,
-            target_item=hidden.target_item,
-        )
+        hidden = fold.of_targets(hidden_V[fold.target_item])
+        yield replace(hidden, history_end=known.ends_before(fold.start_day))
 
 
 def _lists_of(
@@ -176,8 +169,7 @@ def _lists_of(
         talk.print(f"{fold.name} {name}")
     for seed in seeds:
         lists[member(seed, RANDOM)] = random_lists(hidden_V, len(fold.user_index), depth, (seed, fold.start_day))
-    of_fold = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
-    return ListedFold({False: of_fold}, chosen_targets(known, fold))
+    return ListedFold({False: FoldLists(fold, lists)}, chosen_targets(known, fold))
 
 
 def first_of(lists: Recommendations, k: int, random: np.random.Generator) -> np.ndarray:

@@ -223,7 +223,7 @@ def list_folds(
         for excluded, table in of_fold.items():
             in_order = {name: table[name] for name in dict.fromkeys(one.member for one in wanted)}
             in_order |= _peers(peers, data, fold, exclude_seen=excluded)
-            tables[excluded] = FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, in_order)
+            tables[excluded] = FoldLists(fold, in_order)
         listed.append(ListedFold(tables, chosen_targets(data, fold)))
     return data, listed
 

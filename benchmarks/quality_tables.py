@@ -10,7 +10,7 @@ from benchmarks.fusion import fuse_reciprocal_ranks
 from benchmarks.quality_data import DataSet, Part
 from benchmarks.quality_lists import ListedFold, member, seed_of
 from recsys.evaluation.results import Cell, Cells
-from recsys.evaluation.scoring import FoldLists, Settings, only, score_systems
+from recsys.evaluation.scoring import FoldLists, Settings, score_systems
 from recsys.schema import DECODER
 
 #: What stands for the mean over the folds where a fold is named.
@@ -34,8 +34,8 @@ def score_part(part: Part, listed: list[ListedFold], data_set: DataSet, settings
 
     The best rule by the part's first metric is fused with every other system but what was trained.
     """
-    folds = [only(fold.lists[part.exclude_seen], fold.chosen[part.targets]) for fold in listed]
-    folds = [fold for fold in folds if len(fold.user_index)]
+    folds = [one.lists[part.exclude_seen].only(one.chosen[part.targets]) for one in listed]
+    folds = [one for one in folds if len(one.fold.user_index)]
     if not folds:
         return None
     settings = replace(settings, cutoffs=tuple(sorted({int(name.partition("@")[2]) for name in part.metrics})))

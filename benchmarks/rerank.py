@@ -81,10 +81,8 @@ def score_reranked(found: Run, *, n_candidates: int = 100, n_rounds: int = 300) 
     folds = make_split(found.open_data(), found.config.split).tests
     if not folds:
         raise RunError(f"{found.name} has no test folds (split.n_folds is 0): there is nothing to rerank")
-    listed = []
-    for fold, lists in rerank_folds(found, n_candidates=n_candidates, n_rounds=n_rounds):
-        listed.append(FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists))
-    return score_systems(listed, settings_of(found.config))
+    ranked = rerank_folds(found, n_candidates=n_candidates, n_rounds=n_rounds)
+    return score_systems([FoldLists(fold, lists) for fold, lists in ranked], settings_of(found.config))
 
 
 def rerank_folds(found: Run, *, n_candidates: int, n_rounds: int) -> Iterator[tuple[Fold, dict[str, np.ndarray]]]:

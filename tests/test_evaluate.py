@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from toy import fold_of
 
 from recsys import config as configuration
 from recsys.config import Config, dump_config
@@ -36,7 +37,7 @@ def lists_table(rows):
 def asked(lists, n_users=40, seed=0):
     random = np.random.default_rng(seed)
     targets = random.integers(1, 6, size=n_users)
-    return FoldLists("d", np.arange(n_users) * 3, np.arange(n_users + 1), targets, lists, n_candidates=5)
+    return FoldLists(fold_of(np.arange(n_users) * 3, np.arange(n_users + 1), targets), lists, n_candidates=5)
 
 
 def random_lists(seed, n_users=40):
@@ -213,7 +214,8 @@ def test_users_without_recommendations_score_zero():
     half = lists.copy()
     half[20:] = 0
     one = asked({"x": half})
-    expected = average_precision_at_k(hits_of(half, one.target_offsets, one.target_item), np.ones(40, dtype=int), 3)
+    hits = hits_of(half, one.fold.target_offsets, one.fold.target_item)
+    expected = average_precision_at_k(hits, np.ones(40, dtype=int), 3)
     assert score_systems([one], SETTINGS)["systems"]["x"]["map@3"]["value"] == pytest.approx(expected.sum() / 40)
 
 
@@ -296,7 +298,7 @@ def test_cutoffs_are_sorted_and_distinct():
 
 def test_an_average_is_the_mean_of_its_members_values_and_stays_paired():
     lists = {"a": random_lists(1), "b": random_lists(2), "rule": random_lists(3)}
-    one = [asked(lists, seed=0), replace(asked(lists, seed=4), start="e")]
+    one = [asked(lists, seed=0), asked(lists, seed=4)]
     scores = score_systems(one, replace(SETTINGS, averages={"both": ("a", "b")}))
     assert next(iter(scores["systems"])) == "both"
     for table in (scores["systems"], *(fold["systems"] for fold in scores["folds"])):

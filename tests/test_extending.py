@@ -10,7 +10,7 @@ import example_run
 import numpy as np
 import pytest
 import torch
-from toy import toy_data
+from toy import fold_of, toy_data
 
 from recsys.config import Config, DataConfig
 from recsys.data.engine import open_engine
@@ -83,8 +83,8 @@ def test_a_source_is_one_file(added, tmp_path):
 
 def test_a_metric_is_one_file(added, capsys):
     name = added("evaluation/metrics")
-    fold = FoldLists("d", np.arange(2), np.array([0, 1, 2]), np.array([5, 6]), {"rule": np.array([[5, 7], [8, 9]])})
-    scores = score_systems([fold], Settings((2,), 100))
+    fold = fold_of(np.arange(2), np.array([0, 1, 2]), np.array([5, 6]))
+    scores = score_systems([FoldLists(fold, {"rule": np.array([[5, 7], [8, 9]])})], Settings((2,), 100))
     assert scores["systems"]["rule"]["precision@2"]["value"] == pytest.approx((1 / 2 + 0) / 2)
     assert list(all_metrics())[-1] == name
     assert glossary.metric_name("precision@2") == "Precision@2"

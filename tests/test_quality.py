@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from toy import fold_of
 
 from benchmarks import ablation, quality, quality_lists
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
@@ -23,7 +24,7 @@ from recsys.data.synthetic.write import synthesize
 from recsys.errors import RunError
 from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import make_split
-from recsys.evaluation.tables import recommendation_rows
+from recsys.evaluation.tables import list_rows
 from recsys.runs import find_run
 
 FILES = ("transactions_train.csv", "articles.csv", "customers.csv")
@@ -256,7 +257,7 @@ def test_peers_are_scored_like_everything_else(place, tmp_path):
         lists = np.tile(best.astype(np.int32), (len(fold.user_index), 1))
         path = tmp_path / "peers" / "other" / f"{fold.name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(recommendation_rows(data, fold.user_index, lists, np.ones(lists.shape)), path)
+        pq.write_table(list_rows(data, fold.user_index, lists, np.ones(lists.shape)), path)
     found = finished("--work", "work", "--peers", tmp_path / "peers")
     rows = keyed(found["rows"], "segment", "metric", "fold", "system")
     # It recommends what sold most, as popularity does; equal sales may stand in another order.
@@ -343,7 +344,7 @@ def test_a_customers_value_is_averaged_over_seeds_before_customers_are_redrawn()
     users, right = np.arange(40), np.arange(40) % 2 == 0
     first, second = (np.where(side, 1, 2).astype(np.int32)[:, None] for side in (right, ~right))
     lists = {"decoder/1": first, "decoder/2": second, "rule": np.full((40, 1), 1, np.int32)}
-    asked = FoldLists("d", users, np.arange(41), np.ones(40, np.int32), lists)
+    asked = FoldLists(fold_of(users, np.arange(41), np.ones(40, np.int32)), lists)
     listed = ListedFold({False: asked}, {"all": np.ones(40, dtype=bool)})
     data_set = DataSet("", {}, (), ("rule",))
     scored = score_part(Part("all", ("hit_rate@1",)), [listed], data_set, settings_for([1, 2], 100))
@@ -352,7 +353,7 @@ def test_a_customers_value_is_averaged_over_seeds_before_customers_are_redrawn()
 
 
 def test_a_segment_without_customers_is_left_out():
-    asked = FoldLists("d", np.arange(3), np.arange(4), np.ones(3, np.int32), {"rule": np.ones((3, 1), np.int32)})
+    asked = FoldLists(fold_of(np.arange(3), np.arange(4), np.ones(3, np.int32)), {"rule": np.ones((3, 1), np.int32)})
     listed = ListedFold({False: asked}, {"all": np.zeros(3, dtype=bool)})
     part, data_set = Part("all", ("hit_rate@1",)), DataSet("", {}, (), ("rule",))
     assert score_part(part, [listed], data_set, settings_for([1], 100)) is None

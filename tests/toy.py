@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import save_file
 
 from recsys.data.purchases import open_purchases
+from recsys.evaluation.splits import Fold
 
 
 def write_prepared(folder, events, *, n_items=None, users=None, items=None, columns=None, promotions=None):
@@ -54,6 +55,11 @@ def write_prepared(folder, events, *, n_items=None, users=None, items=None, colu
     (folder / "manifest.json").write_text(json.dumps({"fingerprint": "toy"}))
     (folder / "report.json").write_text("{}")
     return open_purchases(folder)
+
+
+def fold_of(user_index, target_offsets, target_item):
+    """Return a fold by its users and their targets; nothing is known of anybody's history."""
+    return Fold("d", 0, 1, np.zeros(0, dtype=np.int64), user_index, target_offsets, target_item)
 
 
 def events_of(log):

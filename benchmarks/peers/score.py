@@ -105,7 +105,7 @@ def lists_of(
     if RULE in lists and not new:
         k, rule = config.predict.k, lists[RULE]
         lists |= {mixed_name(name): fuse_reciprocal_ranks((rule, lists[name]), k) for name in peers.values()}
-    return FoldLists(fold.name, fold.user_index, fold.target_offsets, fold.target_item, lists)
+    return FoldLists(fold, lists)
 
 
 def shown_name(peer: str, info: dict[str, Any]) -> str:

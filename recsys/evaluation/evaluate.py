@@ -70,16 +70,16 @@ def _evaluate_run(chosen: Run, *, force: bool) -> None:
 def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, force: bool) -> None:
     if out is not None:
         require_absent(out, force=force)
-    fold, config = lists_of_tables(recommendations, targets), Config()
-    (lists,) = fold.lists.values()
+    asked, config = lists_of_tables(recommendations, targets), Config()
+    (lists,) = asked.lists.values()
     if without := int((lists == 0).all(axis=1).sum()):
         talk.print(
             f"{without:,} of {len(lists):,} customers who bought have no list and count as misses", style="yellow"
         )
     shorter = config.predict.model_copy(update={"k": min(lists.shape[1], config.predict.k)})
     config = config.model_copy(update={"predict": shorter})
-    protocol = bootstrap_protocol(config) | {"n_users_asked": len(fold.user_index)}
-    scores = {"protocol": protocol, **score_systems([fold], settings_of(config))}
+    protocol = bootstrap_protocol(config) | {"n_users_asked": len(lists)}
+    scores = {"protocol": protocol, **score_systems([asked], settings_of(config))}
     print_scores(scores)
     if out is not None:
         write_json(out, scores)

@@ -86,16 +86,8 @@ def lists_of_fold(log: Purchases, fold: Fold, lists: dict[str, np.ndarray], sold
     n_candidates = log.n_items
     if sold_within_days is not None:
         n_candidates = len(np.unique(log.item[position[log.day[position] >= fold.start_day - sold_within_days]]))
-    return FoldLists(
-        start=fold.name,
-        user_index=fold.user_index,
-        target_offsets=fold.target_offsets,
-        target_item=fold.target_item,
-        lists=lists,
-        n_candidates=n_candidates,
-        n_buyers=np.bincount(pairs % (log.n_items + 1), minlength=log.n_items + 1),
-        n_customers=len(np.unique(row)),
-    )
+    n_buyers = np.bincount(pairs % (log.n_items + 1), minlength=log.n_items + 1)
+    return FoldLists(fold, lists, n_candidates, n_buyers, n_customers=len(np.unique(row)))
 
 
 def protocol_of(run: Run, log: Purchases, folds: tuple[Fold, ...], lists: list[FoldLists]) -> dict[str, Any]:

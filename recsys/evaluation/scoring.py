@@ -10,7 +10,7 @@ from recsys.evaluation.metrics.base import hits_of
 from recsys.evaluation.metrics.coverage import catalogue_coverage_at_k
 from recsys.evaluation.metrics.novelty import novelty_at_k
 from recsys.evaluation.results import Cell, Cells, RunCells
-from recsys.evaluation.splits import targets_left
+from recsys.evaluation.splits import Fold, targets_left
 
 #: A system and a metric at a cutoff.
 Column = tuple[str, str]
@@ -18,16 +18,18 @@ Column = tuple[str, str]
 
 @dataclass(frozen=True)
 class FoldLists:
-    """Q users of one fold, the n targets they bought, and the lists of K items that each system recommended to them."""
+    """A fold, and the lists of K items that each system recommended to its Q users."""
 
-    start: str
-    user_index: np.ndarray  # (Q,)
-    target_offsets: np.ndarray  # (Q+1,)
-    target_item: np.ndarray  # (n,)
+    fold: Fold
     lists: dict[str, np.ndarray]  # system → (Q, K) item_index, padded with 0
     n_candidates: int | None = None  # for coverage; left out where it is not known
     n_buyers: np.ndarray | None = None  # (n_items + 1,) customers who bought each item before, for novelty
     n_customers: int = 0  # customers among whom those buyers are counted
+
+    def only(self, chosen: np.ndarray) -> "FoldLists":
+        """Return the same with the targets ``chosen`` (n,) bool alone, of the users who have one of them."""
+        has_one, _ = targets_left(self.fold.target_offsets, chosen)
+        return FoldLists(self.fold.of_targets(chosen), {system: items[has_one] for system, items in self.lists.items()})
 
 
 @dataclass(frozen=True)
@@ -40,61 +42,54 @@ class Settings:
     averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def score_systems(folds: list[FoldLists], settings: Settings) -> RunCells:
+def score_systems(asked: list[FoldLists], settings: Settings) -> RunCells:
     """Return ``systems`` (means over folds), the first's ``differences`` to each other, and ``folds``."""
-    columns, means = _means(folds, settings)
+    columns, means = _means(asked, settings)
     coverage = [
         {
-            (system, f"coverage@{k}"): catalogue_coverage_at_k(items, fold.n_candidates, k)
-            for system, items in fold.lists.items()
+            (system, f"coverage@{k}"): catalogue_coverage_at_k(items, one.n_candidates, k)
+            for system, items in one.lists.items()
             for k in settings.cutoffs
+            if one.n_candidates is not None
         }
-        if fold.n_candidates is not None
-        else {}
-        for fold in folds
+        for one in asked
     ]
     mean_coverage = {column: float(np.mean([of_fold[column] for of_fold in coverage])) for column in coverage[0]}
     by_fold = [
-        {"start": fold.start, "n_users": len(fold.user_index)} | _cells(columns, means[:, number], coverage[number])
-        for number, fold in enumerate(folds)
+        {"start": fold.name, "n_users": len(fold.user_index)} | _cells(columns, means[:, place], coverage[place])
+        for place, fold in enumerate(one.fold for one in asked)
     ]
     return {**_cells(columns, mean_of_folds(means), mean_coverage), "folds": by_fold}
 
 
-def score_segment(folds: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
+def score_segment(asked: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
     """Return the systems' table, empty without users, by the ``chosen`` targets alone, and how many users have any."""
-    kept = [only(fold, mask) for fold, mask in zip(folds, chosen, strict=True)]
-    kept = [fold for fold in kept if len(fold.user_index)]
+    kept = [one.only(mask) for one, mask in zip(asked, chosen, strict=True)]
+    kept = [one for one in kept if len(one.fold.user_index)]
     if not kept:
         return {}, 0
     columns, means = _means(kept, settings)
-    n_users = len(np.unique(np.concatenate([fold.user_index for fold in kept])))
+    n_users = len(np.unique(np.concatenate([one.fold.user_index for one in kept])))
     return _cells(columns, mean_of_folds(means), {})["systems"], n_users
 
 
-def only(fold: FoldLists, chosen: np.ndarray) -> FoldLists:
-    """Return the fold with the ``chosen`` (n,) targets, without the users who have none of them."""
-    has_one, offsets = targets_left(fold.target_offsets, chosen)
-    lists = {system: items[has_one] for system, items in fold.lists.items()}
-    return FoldLists(fold.start, fold.user_index[has_one], offsets, fold.target_item[chosen], lists)
-
-
-def _means(folds: list[FoldLists], settings: Settings) -> tuple[list[Column], np.ndarray]:
-    values = [_values(fold, settings) for fold in folds]
+def _means(asked: list[FoldLists], settings: Settings) -> tuple[list[Column], np.ndarray]:
+    values = [_values(one, settings) for one in asked]
     columns = list(values[0])
     stacked = [np.stack([of_fold[column] for column in columns], axis=1) for of_fold in values]
-    return columns, bootstrap([fold.user_index for fold in folds], stacked, settings.n_resamples)
+    return columns, bootstrap([one.fold.user_index for one in asked], stacked, settings.n_resamples)
 
 
-def _values(fold: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
+def _values(asked: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
     values: dict[Column, np.ndarray] = {}
+    fold = asked.fold
     n_relevant = np.diff(fold.target_offsets)
-    for system, items in fold.lists.items():
+    for system, items in asked.lists.items():
         hits = hits_of(items, fold.target_offsets, fold.target_item)
         values |= {(system, name): one for name, one in user_values(hits, n_relevant, settings.cutoffs).items()}
-        if fold.n_buyers is not None:
+        if asked.n_buyers is not None:
             for k in settings.cutoffs:
-                values[system, f"novelty@{k}"] = novelty_at_k(items, fold.n_buyers, fold.n_customers, k)
+                values[system, f"novelty@{k}"] = novelty_at_k(items, asked.n_buyers, asked.n_customers, k)
     averages = {
         (name, metric): np.mean([values[member, metric] for member in members], axis=0)
         for name, members in settings.averages.items()

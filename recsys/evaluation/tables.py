@@ -11,24 +11,24 @@ from recsys import schema
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
 from recsys.evaluation.scoring import FoldLists
+from recsys.evaluation.splits import Fold
 
 #: Ids are written as dictionaries: a table of a million customers repeats each id many times.
 _ID = pa.dictionary(pa.int32(), pa.string())
-RECOMMENDATIONS_SCHEMA = pa.schema(
-    [(schema.USER_ID, _ID), (schema.RANK, pa.int32()), (schema.ITEM_ID, _ID), (schema.SCORE, pa.float32())]
-)
+_OF_USER, _OF_ITEM = (schema.USER_ID, _ID), (schema.ITEM_ID, _ID)
+RECOMMENDATIONS_SCHEMA = pa.schema([_OF_USER, (schema.RANK, pa.int32()), _OF_ITEM, (schema.SCORE, pa.float32())])
 #: Under which a table of lists names the training that made it (:attr:`recsys.runs.Run.identity`).
 MADE_BY = b"recsys_made_by"
 #: Continued histories: the place of an item counts from 1; log_probability is the decoder's own, before any cut.
 CONTINUATIONS_SCHEMA = pa.schema(
-    [(schema.USER_ID, _ID), (schema.PLACE, pa.int32()), (schema.ITEM_ID, _ID), (schema.LOG_PROBABILITY, pa.float32())]
+    [_OF_USER, (schema.PLACE, pa.int32()), _OF_ITEM, (schema.LOG_PROBABILITY, pa.float32())]
 )
 #: Why each item was recommended; see :mod:`recsys.schema`.
 REASONS_SCHEMA = pa.schema(
     [
-        (schema.USER_ID, _ID),
+        _OF_USER,
         (schema.RANK, pa.int32()),
-        (schema.ITEM_ID, _ID),
+        _OF_ITEM,
         (schema.REASON, pa.dictionary(pa.int8(), pa.string())),
         (schema.PAST_ITEM_ID, _ID),
         (schema.PAST_DATE, pa.date32()),
@@ -36,24 +36,8 @@ REASONS_SCHEMA = pa.schema(
         (schema.TEXT, pa.string()),
     ]
 )
-
-
 #: Ranks beyond it are never judged, and a list is a row of a dense table.
 _MOST_RANKS = 1_000
-
-
-def continuation_rows(
-    data: Purchases, user_index: np.ndarray, item: np.ndarray, log_probability: np.ndarray
-) -> pa.Table:
-    """Return continuations (Q, L), padded with 0, of ``user_index`` (Q,) as rows with the original ids."""
-    row, place = np.nonzero(item)
-    columns = [
-        _encoded(user_index[row], data.user_ids),
-        pa.array(place.astype(np.int32) + 1),
-        _encoded(item[row, place] - 1, data.item_ids),
-        pa.array(log_probability[row, place]),
-    ]
-    return pa.table(columns, schema=CONTINUATIONS_SCHEMA)
 
 
 def read_continuations(path: Path, data: Purchases) -> tuple[np.ndarray, np.ndarray]:
@@ -66,9 +50,7 @@ def read_continuations(path: Path, data: Purchases) -> tuple[np.ndarray, np.ndar
     user_index, row, length = np.unique(user, return_inverse=True, return_counts=True)
     if (place > length[row]).any() or len(np.unique(row * (length.max() + 1) + place)) < len(place):
         raise DataError(f"{path}: the places of a user's items are not 1, 2, 3, … once each; generate it anew")
-    items = np.zeros((len(user_index), int(place.max())), dtype=np.int32)
-    items[row, place - 1] = item
-    return user_index.astype(np.int32), items
+    return user_index.astype(np.int32), _lists(row, place, item, len(user_index))
 
 
 def _counted(path: Path, table: pa.Table, column: str, expected: str) -> pa.ChunkedArray:
@@ -85,16 +67,25 @@ def _counted(path: Path, table: pa.Table, column: str, expected: str) -> pa.Chun
     return numbers
 
 
-def recommendation_rows(data: Purchases, user_index: np.ndarray, item: np.ndarray, score: np.ndarray) -> pa.Table:
-    """Return lists (Q, K), padded with 0, of ``user_index`` (Q,) as rows with the original ids, by user and rank."""
+def list_rows(
+    data: Purchases,
+    user_index: np.ndarray,
+    item: np.ndarray,
+    value: np.ndarray,
+    columns: pa.Schema = RECOMMENDATIONS_SCHEMA,
+) -> pa.Table:
+    """Return lists (Q, K), padded with 0, of ``user_index`` (Q,) as rows with the original ids, by user and rank.
+
+    ``value`` (Q, K) are scores, or log-probabilities where ``columns`` are those of continuations.
+    """
     row, place = np.nonzero(item)
-    columns = [
+    arrays = [
         pa.DictionaryArray.from_arrays(pa.array(row.astype(np.int32)), data.user_ids.take(pa.array(user_index))),
         pa.array(place.astype(np.int32) + 1),
         _encoded(item[row, place] - 1, data.item_ids),
-        pa.array(score[row, place].astype(np.float32)),
+        pa.array(value[row, place].astype(np.float32)),
     ]
-    return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
+    return pa.table(arrays, schema=columns)
 
 
 def reason_rows(
@@ -193,13 +184,10 @@ def lists_of_tables(lists: Path, bought: Path) -> FoldLists:
             f"the tables have no item in common: recommended is {recommendations[schema.ITEM_ID][0].as_py()!r}, bought "
             f"was {targets[schema.ITEM_ID][0].as_py()!r}; item_id must be written the same way in both"
         )
-    return FoldLists(
-        start="",
-        user_index=np.arange(len(users)),
-        target_offsets=np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]),
-        target_item=np.asarray(pc.index_in(targets[schema.ITEM_ID], value_set=items))[order] + 1,
-        lists={lists.stem: _lists(row, np.asarray(recommendations[schema.RANK]), item, len(users))},
-    )
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))])
+    bought_items = np.asarray(pc.index_in(targets[schema.ITEM_ID], value_set=items))[order] + 1
+    undated = Fold("", 0, 1, np.zeros(0, dtype=np.int64), np.arange(len(users)), offsets, bought_items)
+    return FoldLists(undated, {lists.stem: _lists(row, np.asarray(recommendations[schema.RANK]), item, len(users))})
 
 
 def _indices(table: pa.Table, data: Purchases) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import typer
 from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.splits import histories_to_continue
-from recsys.evaluation.tables import continuation_rows
+from recsys.evaluation.tables import CONTINUATIONS_SCHEMA, list_rows
 from recsys.modeling.generation import SamplingConfig
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.base import candidates_at
@@ -107,7 +107,8 @@ def generate(
         )
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
-        pq.write_table(continuation_rows(data, histories.user_index, continued.item, continued.log_probability), aside)
+        found_items = continued.item, continued.log_probability
+        pq.write_table(list_rows(data, histories.user_index, *found_items, CONTINUATIONS_SCHEMA), aside)
     request = asdict(sampling) | {"max_items": max_items, "seed": seed}
     if sampling.method == "greedy":
         request = {name: value for name, value in request.items() if name not in ("temperature", "top_k", "top_p")}

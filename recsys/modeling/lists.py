@@ -11,7 +11,7 @@ from recsys.console import progress, talk
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import RunError
 from recsys.evaluation.splits import Fold
-from recsys.evaluation.tables import MADE_BY, RECOMMENDATIONS_SCHEMA, recommendation_rows
+from recsys.evaluation.tables import MADE_BY, RECOMMENDATIONS_SCHEMA, list_rows
 from recsys.modeling.original.recommender import OriginalRecommender, load_transformer
 from recsys.modeling.recommenders.base import Candidates, Recommender, candidates_at
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, signals_of
@@ -102,7 +102,7 @@ def write_lists(
         for begin in range(0, len(histories), CHUNK_USERS):
             some = histories.of(slice(begin, begin + CHUNK_USERS))
             lists = recommender.recommend(some, k, candidates)
-            rows = recommendation_rows(histories.log, lists.user_index, lists.item, lists.score)
+            rows = list_rows(histories.log, lists.user_index, lists.item, lists.score)
             writer.write_table(rows.cast(columns))
             n_short += int((lists.item == 0).any(axis=1).sum())
             advance(len(some))
