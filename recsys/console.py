@@ -28,6 +28,9 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. model.n_layers=4.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+DateOption = Annotated[
+    str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; the day after the data by default.")
+]
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Run folder or its name under models/; the newest by default.")
 ]

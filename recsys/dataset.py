@@ -26,16 +26,12 @@ app = typer.Typer(help="Turn raw purchases into sequences, texts into vectors.",
 def main(
     config: ConfigOption = None,
     settings: SetOption = None,
-    source: Annotated[
-        str | None, typer.Option("--source", help=f"Of the raw data: {', '.join(all_sources())}.")
-    ] = None,
-    raw: Annotated[Path | None, typer.Option("--raw", help="Folder (or file) of the raw data.")] = None,
-    engine: Annotated[Literal["polars", "duckdb"] | None, typer.Option("--engine", help="Data engine.")] = None,
-    start: Annotated[str | None, typer.Option("--start", metavar="YYYY-MM-DD", help="First day kept.")] = None,
-    end: Annotated[str | None, typer.Option("--end", metavar="YYYY-MM-DD", help="First day no longer kept.")] = None,
-    top_k_items: Annotated[
-        int | None, typer.Option("--top-k-items", "--top-k-articles", help="Keep only the most sold items.")
-    ] = None,
+    source: Annotated[str | None, typer.Option(help=f"Of the raw data: {', '.join(all_sources())}.")] = None,
+    raw: Annotated[Path | None, typer.Option(help="Folder (or file) of the raw data.")] = None,
+    engine: Annotated[Literal["polars", "duckdb"] | None, typer.Option(help="Data engine.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day kept.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day no longer kept.")] = None,
+    top_k_items: Annotated[int | None, typer.Option("--top-k-articles", help="Keep only the most sold items.")] = None,
     split: Annotated[
         bool,
         typer.Option(
@@ -114,9 +110,7 @@ def _show(manifest: dict[str, Any], data: DataConfig) -> None:
 def embeddings(
     config: ConfigOption = None,
     settings: SetOption = None,
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", help="A BERT: folder, name on the hub, or packaged-minilm.")
-    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="A BERT: folder, name on the hub, or packaged-minilm.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Turn the texts of prepared items into vectors of a BERT, continuing where it was interrupted.
@@ -159,16 +153,16 @@ def download(
 @app.command()
 def synthesize(
     folder: Annotated[Path, typer.Option("--out", help="Folder that receives the files.")] = RAW_DIR / "synthetic",
-    customers: Annotated[int, typer.Option("--customers", min=1, help="Number of customers.")] = 1_000,
+    customers: Annotated[int, typer.Option(min=1, help="Number of customers.")] = 1_000,
     articles: Annotated[
-        int | None, typer.Option("--articles", min=1, help="Number of articles; what suits --customers by default.")
+        int | None, typer.Option(min=1, help="Number of articles; what suits --customers by default.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal files.")] = 42,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal files.")] = 42,
     end: Annotated[
         datetime,
-        typer.Option("--end", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Last day.", show_default="2020-09-22"),
+        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Last day.", show_default="2020-09-22"),
     ] = datetime(2020, 9, 22),
-    days: Annotated[int, typer.Option("--days", min=1, help="Number of days.")] = 734,
+    days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 734,
     force: ForceOption = False,
 ) -> None:
     """Make up purchases in the H&M form at any size, with life cycles, repeats and baskets."""

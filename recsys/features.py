@@ -1,16 +1,14 @@
 """Write what is counted about items at a date as a folder that needs no log: ``python -m recsys.features``."""
 
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recsys.config import INTERIM_DIR, load_config
-from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
-from recsys.data.days import day_date, day_number
+from recsys.console import ConfigOption, DateOption, ForceOption, SetOption, run, talk
+from recsys.data.days import asked_day, day_date
 from recsys.data.purchases import open_purchases
-from recsys.errors import ConfigError
 from recsys.signals.snapshot import Snapshots
 from recsys.storage import require_absent
 
@@ -21,21 +19,16 @@ app = typer.Typer(add_completion=False)
 def main(
     config: ConfigOption = None,
     settings: SetOption = None,
-    day: Annotated[
-        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; the day after the data by default.")
-    ] = None,
+    day: DateOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write; data/interim/snapshots/<data>/<date> by default.")
+        Path | None, typer.Option(help="Folder to write; data/interim/snapshots/<data>/<date> by default.")
     ] = None,
     force: ForceOption = False,
 ) -> None:
     """Write the snapshot of items at a date: sales, promotions, categories, co-purchases, repurchase hazards."""
     data = load_config(config, settings).data
     log = open_purchases(data.folder, data.prepare_command)
-    try:
-        chosen = log.last_day + 1 if day is None else day_number(date.fromisoformat(day))
-    except ValueError as error:
-        raise ConfigError(f"--date {day!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
+    chosen = asked_day(day, log.last_day + 1)
     folder = out or INTERIM_DIR / "snapshots" / data.folder.name / day_date(chosen).isoformat()
     require_absent(folder, force=force)
     Snapshots(log).at(chosen).save(folder)

@@ -14,7 +14,7 @@ from recsys.console import ForceOption, RunOption, progress, run, talk
 from recsys.evaluation.results import METRICS_FILE, load_scores
 from recsys.reports import figures
 from recsys.reports.charts import FIGURES_DIR, curves_figure, read_log, systems_figure
-from recsys.reports.item_map.files import Quality, measured
+from recsys.reports.item_map.files import QUALITY_FILE, Quality, measured
 from recsys.runs import LOG_FILE, Embeddings, find_run
 from recsys.storage import read_json, require_absent
 
@@ -44,16 +44,16 @@ def item_map(
     run_name: RunOption = None,
     embeddings: Annotated[
         Embeddings,
-        typer.Option("--embeddings", help="Vectors of the text transformer, of a BERT, or of the run's decoder."),
+        typer.Option(help="Vectors of the text transformer, of a BERT, or of the run's decoder."),
     ] = "text",
     colour_by: Annotated[
-        str | None, typer.Option("--colour-by", help="Column of the item table for the legend; a fitting one else.")
+        str | None, typer.Option(help="Column of the item table for the legend; a fitting one else.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="The BERT whose stored vectors are meant; the run's by default.")
+        str | None, typer.Option(help="The BERT whose stored vectors are meant; the run's by default.")
     ] = None,
     beside: Annotated[
-        list[str] | None, typer.Option("--beside", metavar="RUN", help="Compare with the vectors of this run too.")
+        list[str] | None, typer.Option(metavar="RUN", help="Compare with the vectors of this run too.")
     ] = None,
     n_compared: Annotated[
         int, typer.Option("--compare-on", min=50, help="Items, drawn at random, on which embeddings are compared.")
@@ -75,26 +75,23 @@ def item_map(
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done)
 
-        read_texts = partial(advance, "texts")
-        vectors = partial(models.item_vectors, advance=read_texts)
-        untrained = partial(models.untrained_text_vectors, advance=read_texts)
-        drawn = maps.draw_map(
+        files, not_compared = maps.draw_map(
             found,
             embeddings,
-            FIGURES_DIR,
-            maps.VectorSource(vectors, untrained),
+            partial(models.item_vectors, advance=partial(advance, "texts")),
             colour_by=colour_by,
             beside=[find_run(name) for name in beside or ()],
             n_compared=n_compared,
             force=force,
             advance=advance,
         )
-    for name, reason in drawn.not_compared.items():
+    for name, reason in not_compared.items():
         talk.print(f"not compared: {name}: {reason}", markup=False)
     talk.print("Map written:")
-    for path in (drawn.files.whole, drawn.files.few, drawn.files.page, drawn.quality):
+    quality = found.report_folder / QUALITY_FILE
+    for path in (files.whole, files.few, files.page, quality):
         typer.echo(path)
-    talk.print(quality_table(read_json(drawn.quality)["rows"]))
+    talk.print(quality_table(read_json(quality)["rows"]))
 
 
 def quality_table(rows: Quality) -> RichTable:

@@ -33,7 +33,7 @@ def main(
     ] = False,
     beside: Annotated[
         list[str] | None,
-        typer.Option("--beside", metavar="RUN", help="Show training and maps of this run too, say a text transformer."),
+        typer.Option(metavar="RUN", help="Show training and maps of this run too, say a text transformer."),
     ] = None,
     force: ForceOption = False,
 ) -> None:

@@ -90,13 +90,13 @@ def test_the_page_shows_what_was_really_bought_next(trained, data):
     for person in shown.people:
         user = by_id[person.id]
         begin, cut, end = data.offsets[user], asked.history_end[user], real_end[user]
-        assert person.n_known == cut - begin
+        assert person.n_purchases == cut - begin
         after = [data.item_ids[int(item) - 1].as_py() for item in data.item[cut:end]]
         if trained.name == "ours":
             after = list(dict.fromkeys(after))
-        assert [line.product.id for line in person.real] == after[:6]
+        assert [line.product.id for line in person.bought] == after[:6]
         before = {data.item_ids[int(item) - 1].as_py() for item in data.item[begin:cut]}
-        assert all(line.repeat == (line.product.id in before) for line in person.real)
+        assert all(line.repeat == (line.product.id in before) for line in person.bought)
 
 
 def test_the_report_shows_it_once_it_is_there(trained):

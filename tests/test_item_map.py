@@ -140,7 +140,6 @@ def test_of_an_unknown_catalogue_columns_that_items_share_are_judged():
     judged = attributes.judged(found)
     assert [one.name for one in judged] == ["what"]
     assert attributes.coloured(found, None, judged).name == "what"
-    assert attributes.names(found)[3] == "3"
     with pytest.raises(UsageError, match="no column makes categories"):
         attributes.judged(found.select("item_id", "own"))
     with pytest.raises(UsageError, match="have no column colour to colour by; found item_id, what, own"):
@@ -202,7 +201,7 @@ def test_the_largest_group_of_a_category_gets_its_name_even_where_a_smaller_one_
 def test_a_page_holds_everything_and_lets_no_name_become_a_tag():
     layout = Layout(np.ones((N_ITEMS, 2), dtype=np.float32), np.ones((N_ITEMS, 3), dtype=np.float32))
     judged = attributes.judged(items())
-    page = render(layout, attributes.names(items()), judged[1], judged, title=EVIL)
+    page = render(layout, items()["prod_name"].to_list(), judged[1], judged, title=EVIL)
     assert EVIL not in page
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
     found = json.loads(data)

@@ -76,7 +76,7 @@ def test_reasons_are_shown_below_the_suggestions_they_are_of_and_nowhere_without
     users = {user_id(user): user for user in range(N_USERS)}
     for customer in told.customers:
         (user,) = {users[name] for name in users if short_id(name) == customer.id}
-        assert [shown.reason for shown in customer.recommended] == [f"why {item} & {user}" for item in range(1, 13)]
+        assert [shown.reason for shown in customer.listed] == [f"why {item} & {user}" for item in range(1, 13)]
         assert not any(shown.reason for shown in customer.bought)
     scores = load_scores(Path("reports/small/metrics.json"), "small")
     html = build_page(run, data, scores, charts.read_log(run.folder / "metrics.csv"), told, date(2020, 4, 1))
@@ -206,9 +206,9 @@ def test_history_and_marks_of_a_customer_are_those_of_the_data(gallery):
         bought = {item for day, item in set(example_run.events(user)) if day >= start}
         assert customer.n_purchases == len(known)
         assert customer.n_bought == len(bought)
-        assert [shown.product.id for shown in customer.recommended] == [item_id(index) for index in range(1, 13)]
-        assert [shown.hit for shown in customer.recommended] == [index in bought for index in range(1, 13)]
-        assert [shown.repeat for shown in customer.recommended] == [index in past for index in range(1, 13)]
+        assert [shown.product.id for shown in customer.listed] == [item_id(index) for index in range(1, 13)]
+        assert [shown.hit for shown in customer.listed] == [index in bought for index in range(1, 13)]
+        assert [shown.repeat for shown in customer.listed] == [index in past for index in range(1, 13)]
         assert customer.n_older + sum(count for _, products in customer.days for _, count in products) == len(known)
 
 

@@ -12,7 +12,7 @@ from recsys.config import load_config
 from recsys.data.purchases import open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.modeling.build import build_module
-from recsys.modeling.item_vectors import item_vectors, untrained_text_vectors
+from recsys.modeling.item_vectors import item_vectors
 from recsys.modeling.lists import load_decoder
 from recsys.modeling.original.text_transformer import PositionalEncoding, TextTransformer, text_vectors
 from recsys.modeling.original.texts import Texts, ask, text_batches, tokenise
@@ -192,7 +192,7 @@ def test_training_writes_a_run_whose_vectors_are_those_of_its_best_epoch(shop):
     assert vectors.shape == (60, 16)
     # Items 0 and 30 have one and the same text.
     np.testing.assert_array_equal(vectors[0], vectors[30])
-    untrained = untrained_text_vectors(found.config, found.open_data(), np.array([7, 0]))
+    untrained = item_vectors("untrained", found, found.open_data(), np.array([7, 0]))
     assert np.abs(vectors[[7, 0]] - untrained).max() > 0.01
 
 

@@ -2,6 +2,8 @@
 
 from datetime import date, timedelta
 
+from recsys.errors import ConfigError
+
 EPOCH = date(1970, 1, 1)
 
 
@@ -12,6 +14,14 @@ def day_number(value: date) -> int:
     7
     """
     return (value - EPOCH).days
+
+
+def asked_day(text: str | None, default: int) -> int:
+    """Return the day that ``--date`` names, ``default`` where it was not given; a ConfigError where it names none."""
+    try:
+        return default if text is None else day_number(date.fromisoformat(text))
+    except ValueError as error:
+        raise ConfigError(f"--date {text!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
 
 
 def day_date(day: int) -> date:

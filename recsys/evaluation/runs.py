@@ -1,12 +1,12 @@
 """Score the lists of a run, fold by fold."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from recsys import schema
 from recsys.config import Config
+from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import RunError
 from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
@@ -19,7 +19,7 @@ from recsys.runs import Run
 from recsys.storage import code_version
 
 
-def score_run(run: Run, advance: Callable[[int, int], None] = lambda done, total: None) -> RunCells:
+def score_run(run: Run, advance: Advance = unheard) -> RunCells:
     """Return what ``metrics.json`` holds; ``advance`` hears of segments. RunError: test folds or lists are missing."""
     log = run.open_data()
     folds = make_split(log, run.config.split).tests
@@ -36,7 +36,7 @@ def score_folds(
     folds: tuple[Fold, ...],
     lists: list[FoldLists],
     protocol: dict[str, Any],
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    advance: Advance = unheard,
 ) -> RunCells:
     """Return what ``metrics.json`` holds, from folds and the lists of all systems for each."""
     settings = settings_of(config)

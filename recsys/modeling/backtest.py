@@ -37,14 +37,12 @@ def main(
     config: ConfigOption = None,
     settings: SetOption = None,
     source: Annotated[
-        str | None, typer.Option("--source", help="Reader of the raw data; that of the configuration by default.")
+        str | None, typer.Option(help="Reader of the raw data; that of the configuration by default.")
     ] = None,
-    weeks: Annotated[int, typer.Option("--weeks", min=1, help="Windows of split.horizon_days, the last ones.")] = 6,
+    weeks: Annotated[int, typer.Option(min=1, help="Windows of split.horizon_days, the last ones.")] = 6,
     retrain_every: Annotated[
         int | None,
-        typer.Option(
-            "--retrain-every", min=1, help="Train anew after so many of them; once before the first if unset."
-        ),
+        typer.Option(min=1, help="Train anew after so many of them; once before the first if unset."),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--run", help="Name in models/ and reports/; that of the configuration by default.")

@@ -3,7 +3,6 @@
 import math
 from dataclasses import asdict
 from datetime import date
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
-from recsys.console import ForceOption, RunOption, progress, run, talk
+from recsys.console import ForceOption, RunOption, counted, run, talk
 from recsys.errors import UsageError
 from recsys.evaluation.splits import histories_to_continue
 from recsys.evaluation.tables import CONTINUATIONS_SCHEMA, list_rows
@@ -30,21 +29,19 @@ app = typer.Typer()
 @app.command()
 def main(
     run_name: RunOption = None,
-    method: Annotated[
-        Literal["sample", "greedy"], typer.Option("--method", help="Draw items, or take the likeliest.")
-    ] = "sample",
-    max_items: Annotated[int, typer.Option("--max-items", min=1, help="The longest continuation.")] = 12,
+    method: Annotated[Literal["sample", "greedy"], typer.Option(help="Draw items, or take the likeliest.")] = "sample",
+    max_items: Annotated[int, typer.Option(min=1, help="The longest continuation.")] = 12,
     n_customers: Annotated[
         int, typer.Option("--customers", min=1, help="Held-out customers, drawn by the seed; all if there are fewer.")
     ] = 1_000,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.01, help="sample: below 1 likelier items, above 1 rarer ones.")
+        float, typer.Option(min=0.01, help="sample: below 1 likelier items, above 1 rarer ones.")
     ] = 1.0,
     top_k: Annotated[
-        int | None, typer.Option("--top-k", min=1, help="sample: draw among this many of the likeliest only.")
+        int | None, typer.Option(min=1, help="sample: draw among this many of the likeliest only.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option("--top-p", min=0.0, max=1.0, help="sample: draw among the likeliest of this share.")
+        float | None, typer.Option(min=0.0, max=1.0, help="sample: draw among the likeliest of this share.")
     ] = None,
     no_repeat: Annotated[
         bool | None,
@@ -53,7 +50,7 @@ def main(
             help="No item twice in a continuation; by default so for our decoder, and not for the original ones.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 42,
     force: ForceOption = False,
 ) -> None:
     """Continue held-out customers' histories with the decoder of a run, and lay them beside what was really bought.
@@ -100,11 +97,9 @@ def generate(
     drawn = np.random.default_rng(seed).permutation(len(fold.user_index))[:n_customers]
     histories = fold.histories(data).of(np.sort(drawn))
     allowed = candidates_at(data, fold.start_day, found.config.predict.sold_within_days)
-    with progress() as bar:
-        task = bar.add_task("continuing histories", total=len(histories))
-        continued = import_module("recsys.modeling.generation.generate").continue_histories(
-            decoder, histories, max_items, sampling, allowed, seed=seed, advance=partial(bar.advance, task)
-        )
+    continue_histories = import_module("recsys.modeling.generation.generate").continue_histories
+    with counted("continuing histories") as advance:
+        continued = continue_histories(decoder, histories, max_items, sampling, allowed, seed=seed, advance=advance)
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
         found_items = continued.item, continued.log_probability

@@ -1,24 +1,31 @@
 """Vectors of all items, out of a run or of the data: what the item map is drawn from, and what is alike."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 
-from recsys.config import Config
 from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.errors import RunError
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.lists import TITLES, load_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
-from recsys.modeling.original.text_transformer import TextTransformer, run_text_vectors, text_vectors
-from recsys.modeling.original.texts import tokenised_items
+from recsys.modeling.original.text_transformer import run_text_vectors, untrained_text_vectors
 from recsys.runs import Embeddings, Run
 
 
 def item_vectors(
-    embeddings: Embeddings, run: Run, log: Purchases, rows: np.ndarray | None = None, advance: Advance = unheard
+    embeddings: Embeddings | Literal["untrained"],
+    run: Run,
+    log: Purchases,
+    rows: np.ndarray | None = None,
+    advance: Advance = unheard,
 ) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``."""
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``.
+
+    ``untrained`` are those of a text transformer that has learned nothing yet.
+    """
     family = run.config.family
     if embeddings == "text" and family != "text":
         raise RunError(
@@ -29,6 +36,8 @@ def item_vectors(
         raise RunError(f"{run.folder} holds {TITLES[family]}, which has no decoder; take --embeddings text")
     if embeddings == "text":
         return run_text_vectors(run, log, rows, advance)
+    if embeddings == "untrained":
+        return untrained_text_vectors(run.config, log, rows, advance)
     vectors: np.ndarray
     if embeddings == "bert":
         vectors = load_embeddings(embeddings_folder(run.config), log)
@@ -40,13 +49,3 @@ def item_vectors(
         vectors = weight_VD.detach().float().cpu().numpy()
     vectors = vectors[1 : log.n_items + 1]
     return vectors if rows is None else vectors[rows]
-
-
-def untrained_text_vectors(config: Config, log: Purchases, rows: np.ndarray, advance: Advance = unheard) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1 by a text transformer that has learned nothing yet."""
-    texts, text_of_item = tokenised_items(config, log)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = TextTransformer(config.text_model, texts.vocabulary_size)
-    used, place = np.unique(text_of_item[rows], return_inverse=True)
-    return text_vectors(model, texts.take(used), advance)[place]

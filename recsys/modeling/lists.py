@@ -1,13 +1,12 @@
 """Lists of any system of a run: for everybody at a day, or for the test folds. It loads no Lightning, which is slow."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pyarrow.parquet as pq
 
 from recsys.config import Config
-from recsys.console import progress, talk
+from recsys.console import Advance, progress, talk, unheard
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import RunError
 from recsys.evaluation.splits import Fold
@@ -93,7 +92,7 @@ def write_lists(
     k: int,
     candidates: Candidates,
     path: Path,
-    advance: Callable[[int], None] = lambda n_users: None,
+    advance: Advance = unheard,
     made_by: str = "",
 ) -> int:
     """Write lists to Parquet, chunk by chunk, ``made_by`` a run; return how many users get fewer than ``k``."""
@@ -105,5 +104,6 @@ def write_lists(
             rows = list_rows(histories.log, lists.user_index, lists.item, lists.score)
             writer.write_table(rows.cast(columns))
             n_short += int((lists.item == 0).any(axis=1).sum())
-            advance(len(some))
+            if len(histories) > CHUNK_USERS:  # else it is done at once
+                advance(begin + len(some), len(histories))
     return n_short

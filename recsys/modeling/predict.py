@@ -2,8 +2,6 @@
 
 import tempfile
 from dataclasses import asdict
-from datetime import date
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +10,12 @@ import typer
 from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import ForceOption, RunOption, counted, progress, run, talk
-from recsys.data.days import day_date, day_number
+from recsys.console import DateOption, ForceOption, RunOption, counted, run, talk
+from recsys.data.days import asked_day, day_date
 from recsys.data.exports import export_lists, require_ending
 from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
 from recsys.data.purchases import Histories
-from recsys.errors import ConfigError, UsageError
+from recsys.errors import UsageError
 from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.memory import keep_freed_memory
@@ -33,24 +31,18 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     run_name: RunOption = None,
-    day: Annotated[
-        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; the day after the data by default.")
-    ] = None,
-    k: Annotated[
-        int | None, typer.Option("--k", min=1, help="Items a customer; the run's predict.k by default.")
-    ] = None,
+    day: DateOption = None,
+    k: Annotated[int | None, typer.Option(min=1, help="Items a customer; the run's predict.k by default.")] = None,
     system: Annotated[
-        str, typer.Option("--system", help=f"{DECODER}, {', '.join(BASELINES)}; chosen: what --folds chose.")
+        str, typer.Option(help=f"{DECODER}, {', '.join(BASELINES)}; chosen: what --folds chose.")
     ] = DECODER,
     sold_within_days: Annotated[
-        int | None, typer.Option("--sold-within-days", min=1, help="Candidates: items sold in the last n days.")
+        int | None, typer.Option(min=1, help="Candidates: items sold in the last n days.")
     ] = None,
     candidates: Annotated[
-        Path | None, typer.Option("--candidates", help="Candidates: item ids in a file (text, one a line, or Parquet).")
+        Path | None, typer.Option(help="Candidates: item ids in a file (text, one a line, or Parquet).")
     ] = None,
-    blocklist: Annotated[
-        Path | None, typer.Option("--blocklist", help="Item ids never recommended, in a file.")
-    ] = None,
+    blocklist: Annotated[Path | None, typer.Option(help="Item ids never recommended, in a file.")] = None,
     exclude_seen: Annotated[
         bool | None, typer.Option("--exclude-seen/--include-seen", help="Leave out what the customer has bought.")
     ] = None,
@@ -63,7 +55,7 @@ def main(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Table to write: .parquet, .csv or .xlsx; under reports/<run> by default."),
+        typer.Option(help="Table to write: .parquet, .csv or .xlsx; under reports/<run> by default."),
     ] = None,
     force: ForceOption = False,
 ) -> None:
@@ -100,13 +92,9 @@ def main(
         raise UsageError(f"--out {path}: that is the name of what is written beside the lists; choose another")
     for output in (path, *beside):
         require_absent(output, force=force)
-    try:
-        asked = None if day is None else day_number(date.fromisoformat(day))
-    except ValueError as error:
-        raise ConfigError(f"--date {day!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
         table = path if path.suffix.lower() == ".parquet" else Path(scratch) / "lists.parquet"
-        everybody, recommender = predict_everybody(chosen, config, system, asked, (candidates, blocklist), table)
+        everybody, recommender = predict_everybody(chosen, config, system, day, (candidates, blocklist), table)
         if reasons:
             _write_reasons(recommender, everybody, table, reasons_path)
         if submission:
@@ -126,21 +114,20 @@ def main(
 def _write_reasons(recommender: Any, everybody: Histories, table: Path, path: Path) -> None:  # noqa: ANN401 - a system
     lists = read_lists(table, everybody.log, everybody.user_index)
     write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
-    with progress() as bar:
-        task = bar.add_task("reasons", total=len(everybody))
-        write_reasons(recommender.decoder, everybody, lists, path, partial(bar.advance, task))
+    with counted("reasons") as advance:
+        write_reasons(recommender.decoder, everybody, lists, path, advance)
 
 
 def predict_everybody(
-    chosen: Run, config: Config, system: str, day: int | None, limits: tuple[Path | None, Path | None], path: Path
+    chosen: Run, config: Config, system: str, date: str | None, limits: tuple[Path | None, Path | None], path: Path
 ) -> tuple[Histories, Any]:
     """Write the lists of ``system`` for every customer of a run's data; return their histories, and the system.
 
-    ``config`` is the run's, changed as asked. ``day`` is the one after the data if None. ``limits`` are files of the
+    ``config`` is the run's, changed as asked. ``date`` is the day after the data if None. ``limits`` are files of the
     items that may be recommended, and of those that never are.
     """
     log = chosen.open_data()
-    day = log.last_day + 1 if day is None else day
+    day = asked_day(date, log.last_day + 1)
     if day <= log.first_day:
         raise UsageError(
             f"nothing was bought before {day_date(day)}: the data run from {day_date(log.first_day)} to "
@@ -152,12 +139,8 @@ def predict_everybody(
     require_enough(candidates, config.predict.k)  # before anything is loaded
     everybody, lists = log.histories(day), import_module("recsys.modeling.lists")
     recommender = lists.fit_system(system, chosen, config, everybody)
-    with progress() as bar:
-        is_long = log.n_users > lists.CHUNK_USERS
-        task = bar.add_task(f"lists of {recommender.name}", total=log.n_users, visible=is_long)
-        n_short = lists.write_lists(
-            recommender, everybody, config.predict.k, candidates, path, partial(bar.advance, task)
-        )
+    with counted(f"lists of {recommender.name}") as advance:
+        n_short = lists.write_lists(recommender, everybody, config.predict.k, candidates, path, advance)
     talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {log.n_users:,} customers")
     if n_short:
         talk.print(f"{n_short:,} of them get a shorter list: nothing else that may be recommended is left for them")

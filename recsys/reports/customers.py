@@ -1,7 +1,7 @@
-"""Twenty customers of the last held-out window: what they had bought, what they were shown, what they then bought."""
+"""Customers one by one: what they had bought, what they were shown, what they then bought."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,10 +48,10 @@ class Customer:
 
     id: str
     n_purchases: int
-    days: list[Day]
+    days: list[Day]  # the newest first
     n_older: int  # purchases before the days shown
-    recommended: list[Shown]
-    bought: list[Shown]  # hits first, then repeats
+    listed: list[Shown]  # recommended or generated
+    bought: list[Shown]
     n_bought: int
 
 
@@ -82,8 +82,12 @@ def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = No
     lists = read_lists(path, data, fold.user_index)[chosen]
     labels = Labels(data.items)
     reasons = why(fold, fold.user_index[chosen], lists) if why else [[]] * len(chosen)
-    told = zip(chosen, lists.tolist(), reasons, strict=True)
-    customers = [_customer(data, labels, fold, place, items, said) for place, items, said in told]
+    customers = []
+    for place, items, said in zip(chosen, lists.tolist(), reasons, strict=True):
+        targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
+        found = customer(data, labels, int(fold.user_index[place]), fold.history_end, (items, targets), said)
+        bought = sorted(found.bought, key=lambda one: (not one.hit, not one.repeat))[:_BOUGHT_LINES]
+        customers.append(replace(found, bought=bought))
     return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
 
 
@@ -104,11 +108,16 @@ def draw_across(order: np.ndarray, n: int, rng: np.random.Generator) -> list[int
     return [int(rng.choice(part)) for part in parts if len(part)]
 
 
-def _customer(
-    data: Purchases, labels: Labels, fold: Fold, place: int, items: list[int], reasons: list[str]
+def customer(
+    data: Purchases,
+    labels: Labels,
+    user: int,
+    history_end: np.ndarray,
+    lists: tuple[list[int], list[int]],
+    reasons: Sequence[str] = (),
 ) -> Customer:
-    user = int(fold.user_index[place])
-    known = slice(int(data.offsets[user]), int(fold.history_end[user]))
+    """Return a customer with what is known up to ``history_end`` (U,), and what was listed beside what was bought."""
+    known = slice(int(data.offsets[user]), int(history_end[user]))
     item, day = data.item[known], data.day[known]
     days: list[Day] = []
     room, n_older = _HISTORY_LINES, len(item)
@@ -120,15 +129,7 @@ def _customer(
         days.append((long_date(day_date(newest).isoformat()), pairs))
         room -= len(pairs)
         n_older -= int(counts.sum())
-    past = set(item.tolist())
-    targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
-    bought = beside(targets, items, past, labels)
-    return Customer(
-        id=short_id(data.user_ids[user].as_py()),
-        n_purchases=len(item),
-        days=days,
-        n_older=n_older,
-        recommended=beside(items, targets, past, labels, reasons),
-        bought=sorted(bought, key=lambda one: (not one.hit, not one.repeat))[:_BOUGHT_LINES],
-        n_bought=len(bought),
-    )
+    past, (listed, targets) = set(item.tolist()), lists
+    bought = beside(targets, listed, past, labels)
+    said = beside(listed, targets, past, labels, reasons)
+    return Customer(short_id(data.user_ids[user].as_py()), len(item), days, n_older, said, bought, len(bought))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recsys.data.days import day_date
-from recsys.data.item_names import Labels, Product, short_id
+from recsys.data.item_names import Labels
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import Fold, histories_to_continue
@@ -16,7 +16,7 @@ from recsys.evaluation.tables import read_continuations
 from recsys.modeling.generation import realism
 from recsys.modeling.generation.realism import RANK_EDGES, Likeness, without_repeats
 from recsys.reports import figures
-from recsys.reports.customers import Shown, beside, draw_across
+from recsys.reports.customers import Customer, customer, draw_across
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map.attributes import MISSING, Attribute
 from recsys.reports.shell import Chart, draw_chart
@@ -27,21 +27,9 @@ from recsys.storage import read_json
 TABLE_FILE, SETTINGS_FILE, PAGE_FILE = "generated.parquet", "generated.json", "generated.html"
 _N_SHOWN = 20
 _N_CATEGORIES = 10
-_HISTORY_LINES = 10
 _RECENT_DAYS = 28
 #: Above any length of a decoder, and any seed, that makes sense.
 _LARGEST = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Person:
-    """One customer: what was known, how we go on, how it really went on."""
-
-    id: str
-    n_known: int
-    known: list[Product]  # newest first
-    generated: list[Shown]
-    real: list[Shown]
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Continued:
     series: dict[str, Likeness]  # what was really bought, what was generated, draws from the best sellers
     distances: dict[str, list[float]]  # of each series to what was really bought, by what is compared
     charts: dict[str, Chart | None]
-    people: list[Person]
+    people: list[Customer]
 
 
 def load_continued(run: Run, data: Purchases) -> Continued | None:
@@ -161,18 +149,13 @@ def _short(text: str, longest: int = 18) -> str:
 
 def _people(
     data: Purchases, known_end: np.ndarray, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
-) -> list[Person]:
+) -> list[Customer]:
     """Return customers drawn by lot across history lengths, shortest first."""
     labels = Labels(data.items)
     n_known = known_end[user_index] - data.offsets[user_index]
     order = np.random.default_rng(seed).permutation(len(user_index))
     order = order[np.argsort(n_known[order], kind="stable")]
-    people = []
-    for row in draw_across(order, _N_SHOWN, np.random.default_rng(seed)):
-        user = int(user_index[row])
-        past = data.item[data.offsets[user] : known_end[user]].tolist()
-        ours, theirs = (items[row].tolist() for items in (generated, real))
-        both = beside(ours, theirs, past, labels), beside(theirs, ours, past, labels)
-        newest = [labels.product(one) for one in past[::-1][:_HISTORY_LINES]]
-        people.append(Person(short_id(data.user_ids[user].as_py()), len(past), newest, *both))
-    return people
+    return [
+        customer(data, labels, int(user_index[row]), known_end, (generated[row].tolist(), real[row].tolist()))
+        for row in draw_across(order, _N_SHOWN, np.random.default_rng(seed))
+    ]

@@ -1,6 +1,5 @@
 """Reasons in plain English, with the names of the items; and as a table."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -8,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.console import Advance, unheard
 from recsys.data.days import day_date
 from recsys.data.item_names import Labels, long_date, readable
 from recsys.data.purchases import Histories
@@ -104,11 +104,7 @@ def reasons_table(texts: ReasonTexts, decoder: DecoderRecommender, histories: Hi
 
 
 def write_reasons(
-    decoder: DecoderRecommender,
-    histories: Histories,
-    item: np.ndarray,
-    path: Path,
-    advance: Callable[[int], None] = lambda n_users: None,
+    decoder: DecoderRecommender, histories: Histories, item: np.ndarray, path: Path, advance: Advance = unheard
 ) -> None:
     """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table."""
     texts = ReasonTexts.of_decoder(decoder, histories.day)
@@ -116,7 +112,7 @@ def write_reasons(
         for begin in range(0, len(histories), CHUNK_USERS):
             users = histories.of(slice(begin, begin + CHUNK_USERS))
             writer.write_table(reasons_table(texts, decoder, users, item[begin : begin + CHUNK_USERS]))
-            advance(len(users))
+            advance(begin + len(users), len(histories))
 
 
 def say_reasons(decoder: DecoderRecommender, histories: Histories, item: np.ndarray) -> list[list[str]]:

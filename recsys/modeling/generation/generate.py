@@ -3,7 +3,6 @@
 Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items at most.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.console import Advance, unheard
 from recsys.data.purchases import Histories
 from recsys.errors import UsageError
 from recsys.modeling.generation import SamplingConfig
@@ -57,12 +57,12 @@ def continue_histories(
     *,
     seed: int = 0,
     chunk: int = 64,
-    advance: Callable[[int], None] = lambda n: None,
+    advance: Advance = unheard,
 ) -> Continuations:
     """Return the continuations of ``histories``, each of 1 to ``max_items`` L items.
 
     ``allowed`` (V,) bool over item_index says what may be generated. A user's draws depend on ``seed`` and the user
-    alone. ``advance`` is called with the number of users done since the last call. A UsageError where ``max_items``
+    alone. A UsageError where ``max_items``
     does not fit behind a history, or is more than there are items where none may repeat.
     """
     longest, name = decoder.longest
@@ -87,7 +87,7 @@ def continue_histories(
             uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in some.user_index])
             item, log_probability = _sample(reader, sampling, blocked_V, torch.from_numpy(uniform))
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
-            advance(len(some))
+            advance(begin + len(some), len(histories))
     model.train(was_training)
     items, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Continuations(histories.user_index.astype(np.int32), items, log_probabilities, items[:, -1] == END)

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.config import TextModelConfig
+from recsys.config import Config, TextModelConfig
 from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.modeling.decoder.weights import load_weights
@@ -22,8 +21,8 @@ from recsys.storage import file_hash, replacing
 
 #: Share of activations dropped while training, as in the original.
 _DROPOUT: Final = 0.2
-#: Tokens, padding included, that are read at a time when items get their vectors.
-_CHUNK_TOKENS = 16_384
+#: Texts that are read at a time when items get their vectors: 23,040 tokens at most.
+_CHUNK_TEXTS = 256
 #: Raised whenever the same weights and texts would give other vectors.
 _MAKING = 1
 
@@ -82,7 +81,6 @@ def run_text_vectors(
     """Return the vector (R, D) float32 of each item ``rows`` + 1 by a run's text transformer; those of all are kept."""
     weights, kept, config = run.folder / WEIGHTS_FILE, run.folder / TEXT_VECTORS_FILE, run.config.text_model
     texts, text_of_item = tokenised_items(run.config, data)
-    wanted = text_of_item if rows is None else text_of_item[rows]
     # All that decides the vectors: weights, shape of the model, tokens of the distinct texts.
     settings = [_MAKING, file_hash(weights), config.model_dump(mode="json")]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -90,26 +88,42 @@ def run_text_vectors(
     for array in (torch.cat(texts.tokens).int().numpy(), offsets, texts.special.numpy()):
         digest.update(array.tobytes())
     vectors = read_vectors(kept, (len(texts), config.width), digest.hexdigest())
-    if vectors is None:
-        model = TextTransformer(config, tensor_shape(weights, "item_embeddings.weight", "text transformer")[0])
-        load_weights(model, weights)
-        if rows is not None:
-            used, wanted = np.unique(wanted, return_inverse=True)
-            texts = texts.take(used)
-        vectors = text_vectors(model, texts, advance)
-        if rows is None:
-            with replacing(kept) as aside:
-                write_vectors(vectors, aside, digest.hexdigest())
-    return vectors[wanted]
+    if vectors is not None:
+        return vectors[text_of_item if rows is None else text_of_item[rows]]
+    model = TextTransformer(config, tensor_shape(weights, "item_embeddings.weight", "text transformer")[0])
+    load_weights(model, weights)
+    if rows is not None:
+        return _vectors_of(model, texts, text_of_item[rows], advance)
+    vectors = text_vectors(model, texts, advance)
+    with replacing(kept) as aside:
+        write_vectors(vectors, aside, digest.hexdigest())
+    return vectors[text_of_item]
+
+
+def untrained_text_vectors(
+    config: Config, data: Purchases, rows: np.ndarray | None = None, advance: Advance = unheard
+) -> np.ndarray:
+    """Return the same by a text transformer that has learned nothing yet."""
+    texts, text_of_item = tokenised_items(config, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = TextTransformer(config.text_model, texts.vocabulary_size)
+    return _vectors_of(model, texts, text_of_item if rows is None else text_of_item[rows], advance)
+
+
+def _vectors_of(model: TextTransformer, texts: Texts, wanted: np.ndarray, advance: Advance) -> np.ndarray:
+    used, place = np.unique(wanted, return_inverse=True)
+    return text_vectors(model, texts.take(used), advance)[place]
 
 
 def text_vectors(model: TextTransformer, texts: Texts, advance: Advance = unheard) -> np.ndarray:
     """Return the vector (n, D) float32 of each text: the mean of the last layer over its words, or else its marks."""
     model.eval()
-    n_read = 0
     vectors = np.zeros((len(texts), model.output_layer.in_features), dtype=np.float32)
     with torch.inference_mode():
-        for rows in _chunks(texts.lengths):
+        by_length = np.argsort(texts.lengths, kind="stable")  # so that little padding is computed
+        for begin in range(0, len(texts), _CHUNK_TEXTS):
+            rows = by_length[begin : begin + _CHUNK_TEXTS]
             token_BT = texts.batch(rows).to(model.output_layer.weight.device)
             is_padding_BT = token_BT == texts.padding
             states_BTD = model(token_BT, is_padding_BT)
@@ -118,17 +132,5 @@ def text_vectors(model: TextTransformer, texts: Texts, advance: Advance = unhear
             weight_BT1 = counted_BT.unsqueeze(-1).to(states_BTD.dtype)
             mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
             vectors[rows] = mean_BD.float().cpu().numpy()
-            n_read += len(rows)
-            advance(n_read, len(texts))
+            advance(begin + len(rows), len(texts))
     return vectors
-
-
-def _chunks(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield all rows, those of like length together, as many at a time as make ``_CHUNK_TOKENS``."""
-    order = np.argsort(lengths, kind="stable")
-    begin = 0
-    while begin < len(order):
-        longest = max(int(lengths[order[min(begin + _CHUNK_TOKENS // 4, len(order) - 1)]]), 1)
-        size = max(_CHUNK_TOKENS // longest, 1)
-        yield order[begin : begin + size]
-        begin += size

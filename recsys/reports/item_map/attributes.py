@@ -14,8 +14,6 @@ from recsys.errors import UsageError
 _JUDGED = ("product_type_name", "index_name", "colour_group_name", "department", "product_category", "brand")
 #: Columns a map is coloured by, best first.
 _COLOURED = ("index_name", "department", "index_group_name", "product_group_name")
-#: Columns that name an item, best first.
-_NAMES = ("prod_name", "product_name", "name", "title", "product_type", "description")
 _CODES = ("_no", "_code", "_id")
 _N_JUDGED = 3
 MISSING = "not known"
@@ -61,13 +59,6 @@ def coloured(items: nw.DataFrame[Any], column: str | None, others: list[Attribut
         raise UsageError(f"the items have no column {column} to colour by; found {', '.join(items.columns)}")
     name = column or next((name for name in _COLOURED if name in items.columns), None)
     return min(others, key=lambda one: len(one.values)) if name is None else read(items, name)
-
-
-def names(items: nw.DataFrame[Any]) -> list[str]:
-    """Return what each item is called; its id where no column says."""
-    column = next((name for name in _NAMES if name in items.columns), schema.ITEM_ID)
-    ids = items[schema.ITEM_ID].cast(nw.String).to_list()
-    return [str(name or item_id) for name, item_id in zip(items[column].to_list(), ids, strict=True)]
 
 
 def read(items: nw.DataFrame[Any], name: str) -> Attribute:

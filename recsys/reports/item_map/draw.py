@@ -3,15 +3,14 @@
 import base64
 import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from recsys.config import Config
+from recsys.data.item_names import Labels
 from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError, RunError
 from recsys.reports import figures
@@ -29,51 +28,38 @@ from recsys.storage import read_json, require_absent, write_json, write_text
 _N_QUERIED = 1_000
 
 
-@dataclass(frozen=True)
-class VectorSource:
-    """Where item vectors come from; who draws a map hands it over, so that nothing here knows a model."""
-
-    #: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,), else all.
-    of_run: Callable[[Embeddings, Run, Purchases, np.ndarray | None], np.ndarray]
-    #: Returns those of a text transformer that has learned nothing yet.
-    untrained: Callable[[Config, Purchases, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class DrawnMap:
-    """What was written, and what could not be compared: a reason for each name of vectors."""
-
-    files: MapFiles
-    quality: Path
-    not_compared: dict[str, str]
+#: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,), else of all.
+#: Who draws a map hands it over, so that nothing here knows a model.
+Vectors = Callable[[Embeddings | Literal["untrained"], Run, Purchases, np.ndarray | None], np.ndarray]
 
 
 def draw_map(
     run: Run,
     embeddings: Embeddings,
-    figures_folder: Path,
-    vectors: VectorSource,
+    vectors: Vectors,
     *,
     colour_by: str | None = None,
     beside: Sequence[Run] = (),
     n_compared: int = 5_000,
     force: bool = False,
     advance: Advance = lambda *_: None,
-) -> DrawnMap:
-    """Write points, pictures and page of the map of ``embeddings``, and the table of quality; return where they lie.
+) -> tuple[MapFiles, dict[str, str]]:
+    """Write points, pictures and page of the map of ``embeddings``, and the table of quality.
+
+    Returned is where they lie, and why vectors, by their name, could not be compared.
 
     The legend is of the column ``colour_by``, by default of a fitting one. The table compares, on ``n_compared`` items
     drawn at random, with the vectors of the runs ``beside`` too, and keeps the rows of earlier maps of the run. Points
     of the same vectors are not computed anew; ``advance`` is called as points are. RunError: a run has no such vectors
     or other items; DataError: vectors are missing, or too few; UsageError: no fitting column, or no extra ``text``.
     """
-    files, seed = map_files(run, embeddings, figures_folder), run.config.seed
+    files, seed = map_files(run, embeddings), run.config.seed
     for path in (files.page, files.whole, files.few):
         require_absent(path, force=force)
     data = run.open_data()
     judged = attributes.judged(data.items)
     legend = attributes.coloured(data.items, colour_by, judged)
-    drawn = vectors.of_run(embeddings, run, data, None)
+    drawn = vectors(embeddings, run, data, None)
     points = unit_vectors(drawn)
     layout = kept_layout(files.points, points, data.item_ids, seed, advance)
     order = np.random.default_rng(seed).permutation(len(points))
@@ -84,7 +70,9 @@ def draw_map(
     figures.save(picture(layout.plane, legend, judged[0], f"{len(points):,} items, {by}"), files.whole, "png")
     figures.save(picture(plane_of_few, legend_of_few, words_of_few, f"{len(few)} items, {by}"), files.few, "png")
     title = f"{len(points):,} items by {by}"
-    write_text(files.page, render(layout, attributes.names(data.items), legend, judged, title=title))
+    labels = Labels(data.items)
+    names = [labels.product(index).label for index in range(1, data.n_items + 1)]
+    write_text(files.page, render(layout, names, legend, judged, title=title))
 
     others, not_compared = _others(embeddings, run, data, beside, some, vectors)
     of_all = {one.name: one.code for one in judged}
@@ -98,7 +86,8 @@ def draw_map(
         rows[name] = {"n_items": len(some)} | measured(sample, on_map, of_some)
     if len(some) < len(points):
         rows[f"{embeddings}, all items"] = {"n_items": len(points)} | measured(points, layout.plane, of_all)
-    return DrawnMap(files, _write_quality(run, rows, len(some)), not_compared)
+    _write_quality(run, rows, len(some))
+    return files, not_compared
 
 
 def render(layout: Layout, names: Sequence[str], legend: Attribute, others: Sequence[Attribute], *, title: str) -> str:
@@ -125,7 +114,7 @@ def _packed(column: np.ndarray, dtype: str) -> str:
 
 
 def _others(
-    embeddings: Embeddings, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: VectorSource
+    embeddings: Embeddings, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: Vectors
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the vectors to compare with, by name, of the items ``some``, and why other names have none."""
     result: dict[str, np.ndarray] = {}
@@ -137,23 +126,20 @@ def _others(
                 f"{other.folder} learned from {theirs.n_items:,} items of {theirs.folder}, which are not the "
                 f"{data.n_items:,} of {data.folder}; compare runs over the same items"
             )
-        result[f"{own} of {other.name}"] = vectors.of_run(own, other, theirs, some)
-    makers: dict[str, Callable[[], np.ndarray]] = {
-        "bert": lambda: vectors.of_run("bert", run, data, some),
-        "untrained": lambda: vectors.untrained(run.config, data, some),
-    }
-    not_compared = {}
-    makers.pop(embeddings, None)
-    for name, make in makers.items():
+        result[f"{own} of {other.name}"] = vectors(own, other, theirs, some)
+    not_compared: dict[str, str] = {}
+    names: tuple[Literal["bert", "untrained"], ...] = ("bert", "untrained")
+    for name in names:
         try:
-            result[name] = make()
+            if name != embeddings:
+                result[name] = vectors(name, run, data, some)
         except RecsysError as error:
             not_compared[name] = str(error)
     random = np.random.default_rng(run.config.seed)
     return result | {"random": random.standard_normal((len(some), 64), dtype=np.float32)}, not_compared
 
 
-def _write_quality(run: Run, rows: Quality, n_compared: int) -> Path:
+def _write_quality(run: Run, rows: Quality, n_compared: int) -> None:
     """Write ``rows``, and those of earlier maps that were measured alike."""
     path = run.report_folder / QUALITY_FILE
     fingerprint, seed = str(run.info["data_fingerprint"]), run.config.seed
@@ -162,4 +148,3 @@ def _write_quality(run: Run, rows: Quality, n_compared: int) -> Path:
     if {name: before.get(name) for name in about} == about:
         rows = before["rows"] | rows
     write_json(path, about | {"rows": rows})
-    return path

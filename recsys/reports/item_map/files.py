@@ -28,15 +28,11 @@ class MapFiles:
     few: Path
 
 
-def map_files(run: Run, embeddings: Embeddings, figures_folder: Path) -> MapFiles:
+def map_files(run: Run, embeddings: Embeddings) -> MapFiles:
     """Return where the files of the map of a run's ``embeddings`` lie."""
-    start = f"{run.name}-map-{embeddings}"
-    return MapFiles(
-        run.report_folder / f"map-{embeddings}.parquet",
-        run.report_folder / f"map-{embeddings}.html",
-        figures_folder / f"{start}.png",
-        figures_folder / f"{start}-{N_FEW}.png",
-    )
+    points, page = (run.report_folder / f"map-{embeddings}.{ending}" for ending in ("parquet", "html"))
+    whole, few = (FIGURES_DIR / f"{run.name}-map-{embeddings}{end}.png" for end in ("", f"-{N_FEW}"))
+    return MapFiles(points, page, whole, few)
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ def load_maps(run: Run, shown_by: Run | None = None) -> Maps | None:
     """Return the maps that ``recsys plots map`` drew of a run, addressed from the report of ``shown_by``, if any."""
     maps = []
     for embeddings, title in TITLES.items():
-        files = map_files(run, embeddings, FIGURES_DIR)
+        files = map_files(run, embeddings)
         if files.whole.is_file():
             few = _address(files.few) if files.few.is_file() else None
             page = files.page.name if shown_by is None else f"../{run.name}/{files.page.name}"

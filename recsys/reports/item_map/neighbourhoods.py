@@ -1,10 +1,12 @@
 """How good vectors (N, D), and a map drawn from them, are: do like items stand together, as Q of them are queried?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import euclidean_distances, normalized_mutual_info_score
+from sklearn.neighbors import NearestNeighbors
 
 N_NEIGHBOURS = 10
 #: Rows of distances that are in memory at a time.
@@ -12,25 +14,12 @@ _CHUNK = 512
 
 
 def nearest(points: np.ndarray, queried: np.ndarray, k: int = N_NEIGHBOURS) -> np.ndarray:
-    """Return the ``k`` nearest others (Q, k) int64 of the ``queried`` points, nearest first, level ones in order."""
-    found = np.zeros((len(queried), k), dtype=np.int64)
-    for some, distance in _squared_distances(points, queried, own=np.inf):
-        candidates = np.argpartition(distance, min(2 * k, distance.shape[1] - 1), axis=1)[:, : 2 * k]
-        candidates.sort(axis=1)
-        order = np.argsort(np.take_along_axis(distance, candidates, axis=1), axis=1, kind="stable")[:, :k]
-        found[some] = np.take_along_axis(candidates, order, axis=1)
-    return found
-
-
-def _squared_distances(points: np.ndarray, queried: np.ndarray, own: float) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield squared distances (R, N) of some of ``queried`` (Q,), at least 0, to all ``points``; ``own`` to itself."""
-    norms = np.square(points).sum(axis=1)
-    for begin in range(0, len(queried), _CHUNK):
-        rows = queried[begin : begin + _CHUNK]
-        distance = norms[rows][:, None] + norms - 2 * (points[rows] @ points.T)
-        np.maximum(distance, 0, out=distance)
-        distance[np.arange(len(rows)), rows] = own
-        yield slice(begin, begin + len(rows)), distance
+    """Return the ``k`` nearest others (Q, k) int64 of the ``queried`` points, nearest first."""
+    index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(points)
+    found: np.ndarray = index.kneighbors(points[queried], return_distance=False)
+    is_itself = found == queried[:, None]
+    is_itself[~is_itself.any(axis=1), -1] = True  # where so many others stand on it that it is not found
+    return found[~is_itself].reshape(-1, k)
 
 
 def purity(neighbour: np.ndarray, queried: np.ndarray, category: np.ndarray) -> float:
@@ -47,11 +36,12 @@ def trustworthiness(points: np.ndarray, layout: np.ndarray, queried: np.ndarray,
     """
     on_map, n = nearest(layout, queried, k), len(points)
     penalty = 0
-    for some, distance in _squared_distances(points, queried, own=-1.0):
-        theirs = np.take_along_axis(distance, on_map[some], axis=1)
-        pairs = zip(np.sort(distance, axis=1), theirs, strict=True)
-        rank = np.stack([np.searchsorted(ordered, near) for ordered, near in pairs])
-        penalty += int(np.maximum(rank - k, 0).sum())
+    for begin in range(0, len(queried), _CHUNK):
+        rows, near = queried[begin : begin + _CHUNK], on_map[begin : begin + _CHUNK]
+        distance = euclidean_distances(points[rows], points, squared=True)
+        distance[np.arange(len(rows)), rows] = -1  # nothing is nearer than the item itself, whose rank is 0
+        rank = rankdata(distance, "min", axis=1) - 1
+        penalty += int(np.maximum(np.take_along_axis(rank, near, axis=1) - k, 0).sum())
     return 1 - 2 * penalty / (len(queried) * k * (2 * n - 3 * k - 1))
 
 

@@ -8,7 +8,7 @@ from recsys.reports.sections.base import Context, Section, fill
 
 def _render(context: Context) -> Markup:
     gallery = context.gallery
-    has_reasons = any(shown.reason for customer in gallery.customers for shown in customer.recommended)
+    has_reasons = any(shown.reason for customer in gallery.customers for shown in customer.listed)
     return fill("sections/customers.html.j2", context=context, gallery=gallery, has_reasons=has_reasons)
 
 
