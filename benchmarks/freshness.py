@@ -72,7 +72,7 @@ class SalesAsOf(Snapshots):
         """Return the snapshot of ``as_of``, with the promotions of ``day``."""
         if day not in self._of_day:
             old = super().at(self.as_of)
-            self._of_day[day] = _OldSnapshot(old.day, old.items, old.codes, old.promotions, old.counts, today=day)
+            self._of_day[day] = _OldSnapshot(old.day, old.items, old.codes, old.promotions, old.count, today=day)
         return self._of_day[day]
 
 

@@ -31,7 +31,9 @@ def main(
     engine: Annotated[Literal["polars", "duckdb"] | None, typer.Option(help="Data engine.")] = None,
     start: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day kept.")] = None,
     end: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day no longer kept.")] = None,
-    top_k_items: Annotated[int | None, typer.Option("--top-k-articles", help="Keep only the most sold items.")] = None,
+    top_k_items: Annotated[
+        int | None, typer.Option("--top-k-items", "--top-k-articles", help="Keep only the most sold items.")
+    ] = None,
     split: Annotated[
         bool,
         typer.Option(

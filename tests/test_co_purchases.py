@@ -10,9 +10,10 @@ from recsys.signals.co_purchases import (
     CO_PURCHASE_FEATURES,
     MAX_CO_PURCHASES,
     MAX_STEP_DAYS,
+    basket_counts,
     co_purchases,
     days_counted_for_training,
-    lift_before,
+    lift_of,
     no_co_purchases,
 )
 from recsys.signals.past_items import past_items
@@ -23,13 +24,13 @@ TOGETHER = [(user, 100 + one, item) for user in range(10) for one, item in enume
 EVENTS = [*TOGETHER, *((user, 100, 3) for user in range(10, 15)), (15, 92, 1), (15, 101, 3)]
 
 
-def lift_of(events, day, n_items=3):
+def lift_of_events(events, day, n_items=3):
     user, event_day, item = np.array(sorted(events)).T
     offsets = np.searchsorted(user, np.arange(user.max() + 2))
     nothing = np.zeros(len(user))
     items = pa.table({"item_id": [str(n) for n in range(n_items)]})
     log = Purchases(item, event_day, *[nothing] * 4, offsets, manifest={}, tables={"items": items})
-    return lift_before(day, log)
+    return lift_of(basket_counts(log, day))
 
 
 def past_and_lifts(data, users, end, day):
@@ -43,7 +44,7 @@ def past_and_lifts(data, users, end, day):
 
 
 def test_lift_is_how_much_likelier_an_item_is_than_it_usually_is():
-    lift = lift_of(EVENTS, 104).toarray()
+    lift = lift_of_events(EVENTS, 104).toarray()
     # 17 baskets: ten of 1 and 2, five of 3, two of the last customer. Item 1 is in 11, item 2 in 10; 10 are added.
     assert lift[1, 2] == pytest.approx(10 / (11 + 10) / (10 / 17))
     assert lift[2, 1] == pytest.approx(10 / (10 + 10) / (11 / 17))
@@ -52,12 +53,12 @@ def test_lift_is_how_much_likelier_an_item_is_than_it_usually_is():
 
 def test_what_is_bought_on_the_date_or_later_is_not_counted():
     later = [*EVENTS, *((user, 104, 3) for user in range(10))]
-    assert np.array_equal(lift_of(EVENTS, 104).toarray(), lift_of(later, 104).toarray())
-    assert lift_of(later, 105).toarray()[1, 3] > 0
+    assert np.array_equal(lift_of_events(EVENTS, 104).toarray(), lift_of_events(later, 104).toarray())
+    assert lift_of_events(later, 105).toarray()[1, 3] > 0
 
 
 def test_items_that_meet_once_are_not_bought_together():
-    assert lift_of([(0, 100, 1), (0, 100, 2), *((user, 100, 3) for user in range(9))], 101).nnz == 0
+    assert lift_of_events([(0, 100, 1), (0, 100, 2), *((user, 100, 3) for user in range(9))], 101).nnz == 0
 
 
 def test_only_the_items_whose_chance_is_raised_most_are_kept():
@@ -65,7 +66,7 @@ def test_only_the_items_whose_chance_is_raised_most_are_kept():
     events = [(user, 100, item) for user in range(200) for item in (1, 2 + user % 40)]
     events += [(200 + user, 100, item) for user in range(900) for item in (1, 2 + user % 20)]
     events += [(1100 + user, 100, 42) for user in range(9000)]
-    kept = lift_of(events, 101, n_items=42)[[1]].indices.tolist()
+    kept = lift_of_events(events, 101, n_items=42)[[1]].indices.tolist()
     assert len(kept) == MAX_CO_PURCHASES
     assert set(range(2, 22)) <= set(kept)
 

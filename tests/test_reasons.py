@@ -387,10 +387,10 @@ def test_reasons_read_as_sentences_with_the_names_of_the_items(shop):
 
 
 def test_reasons_are_written_as_a_table_with_a_row_for_each_past_purchase_named(shop, tmp_path):
-    n_done = []
-    write_reasons(shop.decoder, shop.histories, shop.lists.item, tmp_path / "reasons.parquet", n_done.append)
-    assert sum(n_done) == N_USERS
-    table = pq.read_table(tmp_path / "reasons.parquet")
+    n_done, path = [], tmp_path / "reasons.parquet"
+    write_reasons(shop.decoder, shop.histories, shop.lists.item, path, lambda *done: n_done.append(done))
+    assert n_done[-1] == (N_USERS, N_USERS)
+    table = pq.read_table(path)
     assert table.schema.names == REASONS_SCHEMA.names
     reasons, texts = shop.reasons, say_reasons(shop.decoder, shop.histories, shop.lists.item)
     assert len(table) == np.maximum((reasons.past_item > 0).sum(-1), 1).sum()

@@ -8,6 +8,7 @@ import pytest
 from toy import events_of, toy_data, write_prepared
 
 from recsys.data.days import day_date
+from recsys.data.purchases import Purchases
 from recsys.errors import DataError
 from recsys.signals.categories import CATEGORY_FEATURES, category_history, sold_by_category
 from recsys.signals.item_codes import ItemCodes
@@ -331,8 +332,11 @@ def cut(log, day):
     return replace(log, offsets=offsets, **arrays)
 
 
-def test_snapshots_of_a_longer_log_are_those_of_the_whole_one(described):
+@pytest.mark.parametrize("asked", [(), (DAY - 7,), (DAY - 7, DAY)])
+def test_snapshots_of_a_longer_log_are_those_of_the_whole_one(described, asked):
     shorter = Snapshots(cut(described, DAY - 7))
+    for day in asked:  # what was counted then is carried on
+        assert_alike(shorter.at(day), shorter.at(day))
     longer, whole = shorter.extended(described), Snapshots(described)
     for day in (DAY - 7, DAY):
         assert_alike(longer.at(day), whole.at(day))
@@ -353,6 +357,7 @@ def test_snapshots_of_an_extended_log_with_new_items_are_those_of_the_log_extend
     log = shorter.extended(newer, items=items)
     assert log.n_items == described.n_items + 2
     before = Snapshots(shorter)
+    assert_alike(before.at(DAY), before.at(DAY))
     after = before.extended(log)
     new, other = log.item_index_of(pa.array(["new", "other"]))
     assert after.codes.attributes[new].tolist() == [
@@ -369,6 +374,39 @@ def test_snapshots_of_an_extended_log_with_new_items_are_those_of_the_log_extend
     assert np.array_equal(now.sold(28)[: described.n_items + 1], old.sold(28))
     assert np.array_equal(now.lift.toarray()[: described.n_items + 1, : described.n_items + 1], old.lift.toarray())
     assert np.array_equal(now.hazards.everyone, old.hazards.everyone)
+
+
+def test_snapshots_extended_again_and_again_by_new_and_by_late_events_equal_those_counted_anew(described):
+    random = np.random.default_rng(3)
+    log, snapshots = described, Snapshots(described)
+    for step in range(4):
+        assert_alike(snapshots.at(DAY), snapshots.at(DAY))
+        days = random.integers(DAY - 60, DAY, 5)
+        rows = {
+            "user_id": [f"u{n}" for n in random.integers(0, 40, 4)] + [f"new{step}"],
+            "item_id": [f"{n:02d}" for n in random.integers(1, 41, 4)] + [f"thing{step % 2}"],
+            "time": [day_date(int(day)).isoformat() for day in days],
+        }
+        log = log.extended(pa.table(rows))
+        snapshots = snapshots.extended(log)
+        again = Snapshots(log, snapshots.codes, promotions=snapshots.promotions is not None)
+        for day in (DAY, DAY - 20, DAY + 1, DAY):
+            assert_alike(snapshots.at(day), again.at(day))
+
+
+def test_a_snapshot_extended_at_its_day_counts_the_users_of_new_events_alone(described, monkeypatch):
+    snapshots = Snapshots(described)
+    assert_alike(snapshots.at(DAY), snapshots.at(DAY))
+    bought = {"user_id": ["u3"], "item_id": ["07"], "time": [day_date(DAY - 1).isoformat()]}
+    longer, read = described.extended(pa.table(bought)), []
+    counted = Purchases.of_users
+    monkeypatch.setattr(Purchases, "of_users", lambda log, users: read.append(users.tolist()) or counted(log, users))
+    after = snapshots.extended(longer)
+    monkeypatch.setattr(Snapshots, "_sales", None)
+    monkeypatch.setattr(Snapshots, "_repurchases", None)
+    assert read == [[3], [3]]
+    assert after.at(DAY).sold(7)[7] == snapshots.at(DAY).sold(7)[7] + 1
+    assert after.at(DAY).hazards.frailty.shape == (41,)
 
 
 def test_only_the_snapshots_used_last_are_kept(described):

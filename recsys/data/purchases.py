@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -244,6 +244,13 @@ class Purchases:
     def user_index_of(self, user_ids: pa.Array) -> np.ndarray:
         """Return the user_index (n,) int32 of external ids; -1 where the id is unknown."""
         return places_in(self.user_ids, user_ids)
+
+    def of_users(self, user_index: np.ndarray) -> Self:
+        """Return the purchases of the users ``user_index`` (n,) alone, numbered from 0; tables stay those of all."""
+        begin, end = self.offsets[user_index], self.offsets[user_index + 1]
+        _, position = event_positions(begin, end)
+        arrays = {name: getattr(self, name)[position] for name in schema.EVENT_ARRAYS}
+        return replace(self, offsets=np.append(0, np.cumsum(end - begin)), **arrays)
 
     def ends_before(self, day: int) -> np.ndarray:
         """Return, for each user, the flat position (U,) int64 just after the last event earlier than ``day``."""

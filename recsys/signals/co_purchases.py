@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from recsys.data.purchases import Purchases
+from recsys.signals.counts import Counts
 from recsys.signals.past_items import PastItems, Summaries
 
 CO_PURCHASE_FEATURES = ("lift", "lift_lately", "highest_lift", "past_items", "age_last", "user_items")
@@ -27,25 +28,30 @@ MAX_STEP_DAYS = 28
 _FEWEST_MEETINGS, _PRIOR_BASKETS = 2, 10.0
 
 
-def lift_before(day: int, log: Purchases) -> sparse.csr_array:
-    """Return the lift (V, V) float32 by each item, before ``day``, of the items whose chance it raises most."""
+def basket_counts(log: Purchases, day: int) -> Counts:
+    """Return how many baskets were held before ``day``, with each item (V,), and with each two (V, V) sparse."""
     n_rows = log.n_items + 1
     known = np.flatnonzero((log.day < day) & (log.day >= day - WINDOW_DAYS))
     user = np.searchsorted(log.offsets, known, side="right")
     basket, item = _baskets(user, log.item[known], (day - 1 - log.day[known]) // WEEK_DAYS)
-    n_baskets = max(int(basket.max(initial=-1)) + 1, 1)
-    held_V = np.bincount(item, minlength=n_rows)
-    often = held_V[item] >= _FEWEST_MEETINGS
-    basket, item = basket[often], item[often]
-    holds_BV = sparse.csr_array((np.ones(len(item), dtype=np.float32), (basket, item)), shape=(n_baskets, n_rows))
-    met = (holds_BV.T.tocsr() @ holds_BV).tocoo()
+    n_baskets = np.array([int(basket.max(initial=-1)) + 1])
+    ones = np.ones(len(item), dtype=np.int32)
+    holds_BV = sparse.csr_array((ones, (basket, item)), shape=(n_baskets[0], n_rows))
+    return {"n_baskets": n_baskets, "held": np.bincount(item, minlength=n_rows), "met": holds_BV.T.tocsr() @ holds_BV}
+
+
+def lift_of(counts: Counts) -> sparse.csr_array:
+    """Return the lift (V, V) float32 by each item of the items whose chance it raises most."""
+    held_V, n_baskets, met = counts["held"], max(int(counts["n_baskets"][0]), 1), counts["met"].tocsr()
+    met.sort_indices()
+    met = met.tocoo()
     pairs = np.flatnonzero((met.data >= _FEWEST_MEETINGS) & (met.row != met.col))
     row, column = met.row[pairs], met.col[pairs]
     chance = met.data[pairs] / (held_V[row] + _PRIOR_BASKETS)
     usual = held_V[column] / n_baskets
     order = _first_of_each(row, usual - chance, MAX_CO_PURCHASES)
     lift = (chance[order] / usual[order]).astype(np.float32)
-    return sparse.csr_array((lift, (row[order], column[order])), shape=(n_rows, n_rows))
+    return sparse.csr_array((lift, (row[order], column[order])), shape=met.shape)
 
 
 def _first_of_each(row: np.ndarray, value: np.ndarray, n: int) -> np.ndarray:

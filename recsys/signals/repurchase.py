@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
+
+from recsys.signals.counts import NEVER, Counts
 
 _EXPECTED = ("expected_everyone", "expected_group", "expected_item")
 REPURCHASE_FEATURES = (*_EXPECTED, "user_frailty", "frailty", "expected", "expected_28")
@@ -24,7 +27,6 @@ _OF_EVERYONE, _OF_GROUP, _OF_ITEM, _OF_USER, _OF_PAIR = 1.0, 1.0, 5.0, 5.0, 2.0
 _FIRST_GUESS_DAYS = 30.0
 _SOON_DAYS, _LATER_DAYS = 7, 28
 _LEAST = 1e-6
-_NEVER = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Repurchases:
 
     def __init__(self, user: np.ndarray, item: np.ndarray, day: np.ndarray, group: np.ndarray) -> None:
         """Take events (E,), sorted by user and time, and the group (V,) int64 of each item, padding first."""
-        self._group, self._n_groups = group, int(group.max(initial=0)) + 1
+        self._group = group
         key = user.astype(np.int64) * len(group) + item
         order = np.argsort(key, kind="stable")
         key, start = key[order], np.asarray(day)[order].astype(np.int32)
-        following = np.full(len(key), _NEVER, dtype=np.int32)
+        following = np.full(len(key), NEVER, dtype=np.int32)
         same = np.flatnonzero(key[1:] == key[:-1])
         following[same] = start[same + 1]
         kept = np.flatnonzero(following > start)  # two on one day are one purchase
@@ -61,20 +63,40 @@ class Repurchases:
         self._item = (key[kept] % len(group)).astype(np.int32)
         self._start, self._following = start[kept], following[kept]
 
-    def hazards(self, day: int) -> HazardTables:
-        """Return the hazard tables known at the start of ``day``."""
-        n = int(np.searchsorted(self._start, day))
+    def counts(self, day: int) -> Counts:
+        """Return what :func:`hazards_of` reads at the start of ``day``: sums over users, (V, K) or (V,) int64 each.
+
+        Of each item and piece, how many times since a purchase ended in it, how many of these with the next purchase,
+        and their days inside it; of each item, all next purchases, and the days beyond the last edge.
+        """
+        n, n_rows, n_pieces = int(np.searchsorted(self._start, day)), len(self._group), len(_WIDTH_DAYS)
         item, start, following = self._item[:n], self._start[:n], self._following[:n]
         again = following < day
         length = np.where(again, following, day - 1) - start
-        group = self._group[item]
-        nobody_else = np.full(len(_WIDTH_DAYS), 1 / _FIRST_GUESS_DAYS)
-        everyone_1K = _shrunk_rates(np.zeros_like(group), 1, length, again, nobody_else, _OF_EVERYONE)
-        group_GK = _shrunk_rates(group, self._n_groups, length, again, everyone_1K[0], _OF_GROUP)
-        everyone, groups = (_summed(rates).astype(np.float32) for rates in (everyone_1K, group_GK))
-        came = np.bincount(item, again, len(self._group))
-        expected = np.bincount(item, expected_purchases(groups, group, length), len(self._group))
-        return HazardTables(everyone, groups, ((came + _OF_ITEM) / (expected + _OF_ITEM)).astype(np.float32))
+        days = np.minimum(length, _LONGEST_DAYS)
+        piece = _PIECE_OF_DAYS[days]
+        key, size = item.astype(np.int64) * n_pieces + piece, n_rows * n_pieces
+        summed = {"ended": None, "came": again & (length <= _LONGEST_DAYS), "inside": days - _EDGES_DAYS[piece]}
+        of_pieces = {name: np.bincount(key, one, size).reshape(n_rows, n_pieces) for name, one in summed.items()}
+        of_items = {name: np.bincount(item, one, n_rows) for name, one in (("all", again), ("beyond", length - days))}
+        return {name: table.astype(np.int64) for name, table in (of_pieces | of_items).items()}
+
+    def hazards(self, day: int) -> HazardTables:
+        """Return the hazard tables known at the start of ``day``."""
+        return hazards_of(self.counts(day), self._group)
+
+
+def hazards_of(counts: Counts, group: np.ndarray) -> HazardTables:
+    """Return the hazard tables of counts, by the ``group`` (V,) int64 of each item."""
+    nobody_else = np.full(len(_WIDTH_DAYS), 1 / _FIRST_GUESS_DAYS)
+    everyone_1K = _shrunk_rates(counts, np.zeros_like(group), nobody_else, _OF_EVERYONE)
+    group_GK = _shrunk_rates(counts, group, everyone_1K[0], _OF_GROUP)
+    everyone, groups = (_summed(rates).astype(np.float32) for rates in (everyone_1K, group_GK))
+    begin_VK = groups[group, :-1]
+    rate_VK = np.diff(groups, axis=1)[group] / _WIDTH_DAYS
+    expected = (counts["ended"] * begin_VK + counts["inside"] * rate_VK).sum(axis=1)
+    expected += counts["beyond"] * rate_VK[:, -1]  # beyond the last edge its rate goes on
+    return HazardTables(everyone, groups, ((counts["all"] + _OF_ITEM) / (expected + _OF_ITEM)).astype(np.float32))
 
 
 def repurchase_features(
@@ -123,19 +145,13 @@ def repurchase_features(
     return [np.log(np.maximum(column, _LEAST)) for column in columns]
 
 
-def _shrunk_rates(
-    row: np.ndarray, n_rows: int, length: np.ndarray, again: np.ndarray, towards_K: np.ndarray, strength: float
-) -> np.ndarray:
-    """Return purchases a day in each piece (n_rows, K), drawn towards the rates ``towards_K`` (K,)."""
-    days = np.minimum(length, _LONGEST_DAYS)
-    piece, n_pieces = _PIECE_OF_DAYS[days], len(_WIDTH_DAYS)
-    key, size = row * n_pieces + piece, n_rows * n_pieces
-    came, ended, inside = (
-        np.bincount(key, weights, size).reshape(n_rows, n_pieces)
-        for weights in (again & (length <= _LONGEST_DAYS), None, days - _EDGES_DAYS[piece])
-    )
+def _shrunk_rates(counts: Counts, row: np.ndarray, towards_K: np.ndarray, strength: float) -> np.ndarray:
+    """Return purchases a day in each piece (n_rows, K) of items by ``row`` (V,), drawn towards ``towards_K`` (K,)."""
+    n_rows = int(row.max(initial=0)) + 1
+    of_rows = sparse.csr_array((np.ones(len(row), np.int64), (row, np.arange(len(row)))), shape=(n_rows, len(row)))
+    ended, came, inside = (of_rows @ counts[name] for name in ("ended", "came", "inside"))
     lasted = ended[:, ::-1].cumsum(axis=1)[:, ::-1] - ended
-    return (came + strength) / (inside + lasted * _WIDTH_DAYS + strength / towards_K)
+    return np.asarray((came + strength) / (inside + lasted * _WIDTH_DAYS + strength / towards_K))
 
 
 def _summed(rates_GK: np.ndarray) -> np.ndarray:

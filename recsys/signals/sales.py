@@ -4,6 +4,7 @@ import numpy as np
 
 from recsys.data.purchases import Purchases
 from recsys.signals.categories import sold_by_category
+from recsys.signals.counts import NEVER, Counts
 from recsys.signals.past_items import side_by_side
 
 #: What an item's own sales say of it, and what those of its categories say of one that never sold.
@@ -20,7 +21,7 @@ class Sales:
         self._bought_day, self._bought_item = log.day[order], log.item[order]
         order = order[is_sale(log)[order]]
         self._day, self._item, self._repeated = log.day[order], log.item[order], is_repeat(log)[order]
-        self._first_day = np.full(self.n_rows, np.iinfo(np.int32).max, dtype=np.int64)
+        self._first_day = np.full(self.n_rows, NEVER, dtype=np.int64)
         np.minimum.at(self._first_day, self._item, self._day)
 
     def sold(self, begin_day: int, end_day: int) -> np.ndarray:
@@ -33,27 +34,41 @@ class Sales:
         begin, end = np.searchsorted(self._bought_day, [begin_day, end_day])
         return np.bincount(self._bought_item[begin:end], minlength=self.n_rows)
 
-    def features(self, day: int, categories: np.ndarray) -> np.ndarray:
-        """Return ``ITEM_FEATURES`` (V, F) float32 at the start of ``day``; ``categories`` (V, C) are codes."""
-        sold_7, sold_28 = self.sold(day - 7, day), self.sold(day - 28, day)
+    def counts(self, day: int) -> Counts:
+        """Return what :func:`sales_features` reads at the start of ``day``, (V,) int64 each: sums over users.
+
+        But for ``first_day``, on which an item was first sold.
+        """
         end = np.searchsorted(self._day, day)
-        sold_all = np.bincount(self._item[:end], minlength=self.n_rows)
-        repeats = np.bincount(self._item[:end], weights=self._repeated[:end], minlength=self.n_rows)
-        # Two pseudo-purchases at the average keep the share of rarely sold items near it.
-        average = repeats.sum() / max(int(sold_all.sum()), 1)
-        never = self._first_day >= day
-        age = np.where(never, 0, day - self._first_day)
-        columns = [
-            *(against_average(sold) for sold in (sold_7, sold_28, sold_all)),
-            np.log1p(sold_7) - np.log1p(sold_28 / 4),
-            np.log1p(age) / 4,
-            2 * (repeats + 2 * average) / (sold_all + 2),
-            never,
-            np.where(never, against_average(sold_by_category(sold_7, categories)), 0),
-        ]
-        features = side_by_side(columns)
-        features[0] = 0
-        return features
+        repeats = np.bincount(self._item[:end], self._repeated[:end], self.n_rows)
+        return {
+            "sold_7": self.sold(day - 7, day),
+            "sold_28": self.sold(day - 28, day),
+            "sold_all": np.bincount(self._item[:end], minlength=self.n_rows),
+            "repeats": repeats.astype(np.int64),
+            "bought_7": self.bought(day - 7, day),
+            "first_day": self._first_day,
+        }
+
+
+def sales_features(counts: Counts, day: int, categories: np.ndarray) -> np.ndarray:
+    """Return ``ITEM_FEATURES`` (V, F) float32 at the start of ``day``; ``categories`` (V, C) are codes."""
+    sold_7, sold_28, sold_all, repeats = (counts[name] for name in ("sold_7", "sold_28", "sold_all", "repeats"))
+    # Two pseudo-purchases at the average keep the share of rarely sold items near it.
+    average = repeats.sum() / max(int(sold_all.sum()), 1)
+    never = counts["first_day"] >= day
+    age = np.where(never, 0, day - counts["first_day"])
+    columns = [
+        *(against_average(sold) for sold in (sold_7, sold_28, sold_all)),
+        np.log1p(sold_7) - np.log1p(sold_28 / 4),
+        np.log1p(age) / 4,
+        2 * (repeats + 2 * average) / (sold_all + 2),
+        never,
+        np.where(never, against_average(sold_by_category(sold_7, categories)), 0),
+    ]
+    features = side_by_side(columns)
+    features[0] = 0
+    return features
 
 
 def own_columns(n_promoted: int) -> slice | list[int]:

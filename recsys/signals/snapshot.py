@@ -4,7 +4,7 @@ A :class:`Snapshot` is made once from a log and a day. It can be saved to a fold
 without the log: with it any history can be asked about. :class:`Snapshots` makes those of many days from one log.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,12 @@ from recsys.data.days import day_date
 from recsys.data.purchases import Purchases
 from recsys.errors import DataError
 from recsys.signals.categories import category_rarity
-from recsys.signals.co_purchases import lift_before
+from recsys.signals.co_purchases import basket_counts, lift_of
+from recsys.signals.counts import Counts, recounted
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.promotions import Promotions
-from recsys.signals.repurchase import HazardTables, Repurchases
-from recsys.signals.sales import ITEM_FEATURES, Sales
+from recsys.signals.repurchase import HazardTables, Repurchases, hazards_of
+from recsys.signals.sales import ITEM_FEATURES, Sales, sales_features
 from recsys.storage import read_json, replacing, write_json
 
 #: Snapshots that are kept: an epoch asks at some fifty days again and again.
@@ -48,8 +49,8 @@ class Snapshot:
     items: nw.DataFrame[Any]  # item table, row i for item_index i+1
     codes: ItemCodes
     promotions: Promotions | None
-    counts: "_Counts | None" = field(default=None, repr=False)  # what the tables are counted from
-    stored: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)  # or where they lie
+    #: Returns what tables are counted from; None where they were stored.
+    count: Callable[[int, str], Counts] | None = field(default=None, repr=False)
 
     @property
     def n_items(self) -> int:
@@ -64,9 +65,7 @@ class Snapshot:
     @cached_property
     def item_features(self) -> np.ndarray:
         """Sales of every item, and its promotions (V, F) float32."""
-        if self.counts is None:
-            return self.stored["item_features"]
-        features = self.counts.sales.features(self.day, self.codes.categories)
+        features = sales_features(self._counted("sales"), self.day, self.codes.categories)
         if self.promotions is not None:
             features = np.concatenate([features, self.promotions.at(self.day)], axis=1)
             features[0] = 0
@@ -75,30 +74,30 @@ class Snapshot:
     @cached_property
     def category_rarity(self) -> np.ndarray:
         """Purchases of everything to one of each category (codes,) float64, in the week before."""
-        if self.counts is None:
-            return self.stored["category_rarity"]
-        return category_rarity(self.counts.sales.bought(self.day - 7, self.day), self.codes.categories)
+        return category_rarity(self._counted("sales")["bought_7"], self.codes.categories)
 
     @cached_property
     def hazards(self) -> HazardTables:
         """How soon items are bought again."""
-        if self.counts is None:
-            return HazardTables(*(self.stored[name] for name in _HAZARDS))
-        return self.counts.repurchases.hazards(self.day)
+        return hazards_of(self._counted("repurchases"), self.codes.groups)
 
     @cached_property
     def lift(self) -> sparse.csr_array:
         """How much likelier a purchase makes others (V, V) float32, see :mod:`recsys.signals.co_purchases`."""
-        if self.counts is None:
-            parts = tuple(self.stored[f"lift_{name}"] for name in _LIFT)
-            return sparse.csr_array(parts, shape=(self.n_items + 1, self.n_items + 1), copy=False)
-        return lift_before(self.day, self.counts.log)
+        return lift_of(self._counted("baskets"))
+
+    @cached_property
+    def _sold(self) -> dict[int, np.ndarray]:
+        return {days: self._counted("sales")[f"sold_{days}"] for days in _SOLD_DAYS}
 
     def sold(self, days: int) -> np.ndarray:
         """Return how often each item was sold (V,) int64 in the last 7 or 28 ``days``."""
-        if self.counts is None:
-            return self.stored[f"sold_{days}"]
-        return self.counts.sales.sold(self.day - days, self.day)
+        return self._sold[days]
+
+    def _counted(self, part: str) -> Counts:
+        if self.count is None:
+            raise DataError(f"the snapshot of {day_date(self.day)} was stored without counts; make it from the log")
+        return self.count(self.day, part)
 
     def at(self, day: int) -> "Snapshot":
         """Return the snapshot of ``day``, which is this one, or a DataError says of which day it is."""
@@ -141,10 +140,18 @@ class Snapshot:
             if planned.is_file():
                 table = nw.from_native(pq.read_table(planned), eager_only=True)
                 promotions = Promotions.from_table(table, len(items))
-            snapshot = cls(day, items, codes, promotions, stored=stored)
+            snapshot = cls(day, items, codes, promotions)
+            n_rows, lift = len(items) + 1, tuple(stored[f"lift_{name}"] for name in _LIFT)
+            # In the places in which tables are kept that were counted.
+            vars(snapshot).update(
+                {name: stored[name] for name in ("item_features", "category_rarity")},
+                _sold={days: stored[f"sold_{days}"] for days in _SOLD_DAYS},
+                hazards=HazardTables(*(stored[name] for name in _HAZARDS)),
+                lift=sparse.csr_array(lift, shape=(n_rows, n_rows), copy=False),
+            )
             if snapshot.item_features.shape[1] != len(snapshot.feature_names):
                 raise ValueError(f"item_features.npy does not hold {', '.join(snapshot.feature_names)}")
-            lengths = {len(snapshot.item_features), len(codes.groups), snapshot.lift.shape[0], len(items) + 1}
+            lengths = {len(snapshot.item_features), len(codes.groups), n_rows}
         except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
             raise DataError(
                 f"{folder} is not a whole snapshot ({error}); write it anew with `recsys features`"
@@ -163,8 +170,8 @@ class Snapshots:
         self.codes = ItemCodes.from_items(log.items) if codes is None else codes
         table = log.promotions if promotions else None
         self.promotions = None if table is None else Promotions.from_table(table, log.n_items)
-        self._counts = _Counts(log, self.codes)
         self._kept: dict[int, Snapshot] = {}
+        self._counts: dict[str, tuple[int, Counts]] = {}  # part → newest day asked, and what was counted then
 
     @property
     def n_promoted(self) -> int:
@@ -175,7 +182,7 @@ class Snapshots:
         """Return what is known of items at the start of ``day``; its tables are not to be written to."""
         snapshot = self._kept.pop(day, None)
         if snapshot is None:
-            snapshot = Snapshot(day, self.log.items, self.codes, self.promotions, self._counts)
+            snapshot = Snapshot(day, self.log.items, self.codes, self.promotions, self._count)
         self._kept[day] = snapshot  # at the end: that of the day used longest ago comes first
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
@@ -183,7 +190,7 @@ class Snapshots:
 
     def sold(self, begin_day: int, end_day: int) -> np.ndarray:
         """Return how often each item was sold (V,) int64 on days ``begin_day`` … ``end_day`` - 1."""
-        return self._counts.sales.sold(begin_day, end_day)
+        return self._sales.sold(begin_day, end_day)
 
     @cached_property
     def promoted_sums(self) -> np.ndarray | None:
@@ -191,23 +198,41 @@ class Snapshots:
         return None if self.promotions is None else self.promotions.sums(self.log)
 
     def extended(self, log: Purchases) -> "Snapshots":
-        """Return the snapshots of ``log``, this one's log extended by newer events; items get codes by one codebook."""
+        """Return the snapshots of ``log``, this one's log extended by newer events; items get codes by one codebook.
+
+        What was counted for the newest day asked is not counted anew for that day: users with new events are taken out
+        of it and put in again. All other days are counted from the log, for their windows begin and end elsewhere.
+        """
         codes = self.codes
         if log.n_items > self.log.n_items:
             codes = codes.extended(log.items[self.log.n_items :])
-        return Snapshots(log, codes, promotions=self.promotions is not None)
+        longer = Snapshots(log, codes, promotions=self.promotions is not None)
+        n_users = self.log.n_users
+        has_new = np.diff(log.offsets)[:n_users] != np.diff(self.log.offsets)
+        before = Snapshots(self.log.of_users(np.flatnonzero(has_new)), self.codes, promotions=False)
+        users = np.append(np.flatnonzero(has_new), np.arange(n_users, log.n_users))
+        after = Snapshots(log.of_users(users), codes, promotions=False)
+        for part, (day, counts) in self._counts.items():
+            longer._counts[part] = day, recounted(counts, before._count(day, part), after._count(day, part))
+        return longer
 
-
-class _Counts:
-    """What the tables of all days are counted from, each made when it is first needed."""
-
-    def __init__(self, log: Purchases, codes: ItemCodes) -> None:
-        self.log, self._codes = log, codes
+    def _count(self, day: int, part: str) -> Counts:
+        """Return what the tables of a day are counted from: of its sales, repurchases or baskets."""
+        newest, counts = self._counts.get(part, (None, {}))
+        if newest == day:
+            return counts
+        if part == "baskets":
+            counts = basket_counts(self.log, day)
+        else:
+            counts = (self._sales if part == "sales" else self._repurchases).counts(day)
+        if newest is None or day > newest:
+            self._counts[part] = day, counts
+        return counts
 
     @cached_property
-    def sales(self) -> Sales:
+    def _sales(self) -> Sales:
         return Sales(self.log)
 
     @cached_property
-    def repurchases(self) -> Repurchases:
-        return Repurchases(self.log.user_of_event(), self.log.item, self.log.day, self._codes.groups)
+    def _repurchases(self) -> Repurchases:
+        return Repurchases(self.log.user_of_event(), self.log.item, self.log.day, self.codes.groups)
