@@ -31,12 +31,10 @@ class DataConfig(Section):
         "sequences, or your own",
     )
     name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under data/processed; the source by default"
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder in data/processed; else the source"
     )
     raw: Path | None = Field(None, description="folder (or file) of the raw input; data/raw/<source> by default")
-    columns: Path | dict[str, Any] | None = Field(
-        None, description="column map of source: table: a YAML file, or the map itself"
-    )
+    columns: Path | dict[str, Any] | None = Field(None, description="column map of source: table, or its YAML file")
     engine: Literal["polars", "duckdb"] = Field("polars", description="data engine")
     start: date | None = Field(None, description="first day kept")
     end: date | None = Field(None, description="first day no longer kept")
@@ -101,9 +99,7 @@ class TextConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's products; bfloat16 is faster where the processor has it"
     )
-    embeddings: Path | None = Field(
-        None, description="folder of the vectors; data/interim/embeddings/<data>/<encoder> by default"
-    )
+    embeddings: Path | None = Field(None, description="folder; data/interim/embeddings/<data>/<encoder> by default")
 
 
 class SplitConfig(Section):
@@ -128,9 +124,7 @@ class ModelConfig(Section):
         None, ge=1, description="a position sees its last n positions only, in memory linear in max_length; else all"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
-    time_gaps: bool = Field(
-        True, description="feed the days between events, and up to the day asked, where the protocol has dates"
-    )
+    time_gaps: bool = Field(True, description="feed days between events, and to the day asked, where there are dates")
     components: tuple[str, ...] | None = Field(
         None,
         min_length=1,
@@ -138,9 +132,7 @@ class ModelConfig(Section):
         "the protocol has dates, neighbours where it has none; all that fit by default",
     )
     attributes: bool = Field(True, description="let items share what their categorical columns say")
-    promotions: bool = Field(
-        True, description="score items by what the seller promotes in the week from the date on, where the data tell"
-    )
+    promotions: bool = Field(True, description="score items by what is promoted in the week from the date on")
     customer: bool = Field(False, description="begin the sequence with what the user table says of the customer")
 
     @model_validator(mode="after")
@@ -161,7 +153,7 @@ class OriginalConfig(Section):
         None, description="id: learned item vectors; bert: frozen text vectors; none: the decoder of `model`"
     )
     hidden_size: int | None = Field(
-        None, multiple_of=2, ge=2, description="width; by default 256 for ids, the width of the text vectors for bert"
+        None, multiple_of=2, ge=2, description="width; else 256, or that of the text vectors"
     )
     num_heads: int = Field(8, ge=1, description="attention heads; hidden_size is a multiple of it")
     num_layers: int = Field(8, ge=1, description="blocks of attention and feed-forward")
@@ -220,9 +212,7 @@ class TrainingConfig(Section):
         "auto", description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond"
     )
     n_negatives: int = Field(
-        256,
-        ge=1,
-        description="negatives of the next-item loss, shared by a batch; the window loss draws 8 times as many",
+        256, ge=1, description="negatives of the next-item loss; the window loss has 8 times as many"
     )
     patience: int = Field(10, ge=1, description="epochs without a better validation score before stopping")
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
@@ -239,9 +229,7 @@ class TrainingConfig(Section):
         description="weight of the losses of repeats among the own past and of first purchases among unbought items, "
         "beside that among all",
     )
-    ranking_weight: float = Field(
-        10.0, ge=0, description="weight of 1 - MAP@12, smoothed, of the order of the own past, beside the window losses"
-    )
+    ranking_weight: float = Field(10.0, ge=0, description="weight of 1 - smoothed MAP@12 of the order of the own past")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto takes a GPU where there is one")
     devices: int = Field(1, ge=1, description="processes of distributed training")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -269,9 +257,7 @@ class BaselinesConfig(Section):
         ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"),
         description="rules that are run; variants is one more, for items that have a variant_column",
     )
-    variant_column: str = Field(
-        "product_code", min_length=1, description="items column whose values variants of a product share"
-    )
+    variant_column: str = Field("product_code", min_length=1, description="column that variants of a product share")
     als_factors: int = Field(64, ge=1, description="width of the ALS factors")
 
 
@@ -280,20 +266,14 @@ class PredictConfig(Section):
 
     k: int = Field(12, ge=1, description="items a customer")
     sold_within_days: int | None = Field(None, ge=1, description="candidates: items sold in the last n days; else all")
-    exclude_seen: bool = Field(
-        False, description="never recommend what the customer has bought; training chooses its epoch by such lists too"
-    )
-    segment: str | None = Field(
-        None, description="users column by whose values users without history get popular items"
-    )
+    exclude_seen: bool = Field(False, description="list nothing bought before, where epochs are chosen too")
+    segment: str | None = Field(None, description="users column by which users without history get popular items")
 
 
 class EvaluationConfig(Section):
     """How lists are scored."""
 
-    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (1, 5, 10, 12), min_length=1, description="list lengths k of the metrics"
-    )
+    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10, 12), min_length=1, description="list lengths k")
     n_bootstrap: int = Field(1000, ge=100, description="resamples of the customers")
 
 

@@ -14,9 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from recsys.errors import RecsysError
 
 #: In a notebook talk is plain text: Rich would want ipywidgets for its bars there, and warn of them at each one.
-TALK_SETTINGS: dict[str, Any] = {"stderr": True} | (
-    {"force_jupyter": False, "force_terminal": False} if "ipykernel" in sys.modules else {}
-)
+_PLAIN = {"force_jupyter": False, "force_terminal": False} if "ipykernel" in sys.modules else {}
+TALK_SETTINGS: dict[str, Any] = {"stderr": True, **_PLAIN}
 
 talk = Console(highlight=False, soft_wrap=True, **TALK_SETTINGS)
 
@@ -25,15 +24,13 @@ Advance: TypeAlias = Callable[[int, int], None]
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file that names a whole run.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. model.n_layers=4.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting: model.n_layers=4.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 DateOption = Annotated[
-    str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; the day after the data by default.")
+    str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; else the day after the data.")
 ]
-RunOption = Annotated[
-    str | None, typer.Option("--run", help="Run folder or its name under models/; the newest by default.")
-]
+RunOption = Annotated[str | None, typer.Option("--run", help="Run folder, or its name in models/; else the newest.")]
 
 #: What typer raises for an option that does not exist or does not fit; it has no public name of its own.
 _CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])

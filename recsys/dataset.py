@@ -32,7 +32,7 @@ def main(
     start: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day kept.")] = None,
     end: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day no longer kept.")] = None,
     top_k_items: Annotated[
-        int | None, typer.Option("--top-k-items", "--top-k-articles", help="Keep only the most sold items.")
+        int | None, typer.Option("--top-k-items", "--top-k-articles", help="Keep the most sold items.")
     ] = None,
     split: Annotated[
         bool,
@@ -42,9 +42,7 @@ def main(
             "unless the configuration says otherwise.",
         ),
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Turn every finding of the validation into an error.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Make every finding of the validation an error.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Turn raw purchases into sequences under data/processed/."""
@@ -134,10 +132,8 @@ def embeddings(
             show(done, total)
 
         manifest = texts.write_embeddings(resolved, force=force, advance=advance)
-    talk.print(
-        f"{manifest['n_items']:,} items have {manifest['n_texts']:,} distinct texts; {manifest['encoder']} is "
-        f"{manifest['dim']} wide"
-    )
+    counts = f"{manifest['n_items']:,} items have {manifest['n_texts']:,} distinct texts"
+    talk.print(f"{counts}; {manifest['encoder']} is {manifest['dim']} wide")
     speed = f" ({manifest['texts_per_second']:,} texts a second)" if manifest["texts_per_second"] else ""
     talk.print(f"wrote {texts.embeddings_folder(resolved)}/{speed}")
 
@@ -156,9 +152,7 @@ def download(
 def synthesize(
     folder: Annotated[Path, typer.Option("--out", help="Folder that receives the files.")] = RAW_DIR / "synthetic",
     customers: Annotated[int, typer.Option(min=1, help="Number of customers.")] = 1_000,
-    articles: Annotated[
-        int | None, typer.Option(min=1, help="Number of articles; what suits --customers by default.")
-    ] = None,
+    articles: Annotated[int | None, typer.Option(min=1, help="Number of articles; else by --customers.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal files.")] = 42,
     end: Annotated[
         datetime,

@@ -20,9 +20,7 @@ def main(
     config: ConfigOption = None,
     settings: SetOption = None,
     day: DateOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; data/interim/snapshots/<data>/<date> by default.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; data/interim/snapshots/<data>/<date> by default.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Write the snapshot of items at a date: sales, promotions, categories, co-purchases, repurchase hazards."""

@@ -163,9 +163,7 @@ def evaluate(
             "extended by newer ones: give model.log"
         )
     if model.config.split.protocol != "weekly":
-        raise UsageError(
-            f"split.protocol is {model.config.split.protocol}; windows are asked for at dates: set it to weekly"
-        )
+        raise UsageError(f"split.protocol is {model.config.split.protocol}; windows have dates: set it to weekly")
     split = model.config.split.model_copy(update={"n_folds": _whole("folds", folds)})
     config = model.config.model_copy(update={"split": split})
     tests = make_split(shop, split).tests
@@ -269,14 +267,11 @@ class Model:
         """
         histories = self._histories(_given_user(user), None, date)
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
-        style = self.log.style
-        columns: dict[str, Any] = {}
-        for name in table.column_names:
-            column = table[name].combine_chunks()
-            # Some libraries would show what is encoded as a dictionary as categories.
-            columns[name] = column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
-        for name, which in _ID_COLUMNS.items():
-            columns[name] = style.ids_to_native(columns[name], which)
+        style, columns = self.log.style, dict(zip(table.column_names, table.combine_chunks().columns, strict=True))
+        columns |= {
+            name: style.ids_to_native(table[name].combine_chunks(), which) for name, which in _ID_COLUMNS.items()
+        }
+        columns[REASON] = table[REASON].cast(pa.string())  # some libraries would show categories
         return style.to_native(columns)
 
     def generate(
@@ -333,10 +328,8 @@ class Model:
             raise UsageError("the model was saved without histories and knows no users; give it a history")
         day = self.system.last_day + 1 if day is None else day
         if day <= self.log.first_day:
-            raise DataError(
-                f"date is {day_date(day)}, and nothing was bought before; expected a day after "
-                f"{day_date(self.log.first_day)}"
-            )
+            first = day_date(self.log.first_day)
+            raise DataError(f"date is {day_date(day)}, and nothing was bought before; expected a day after {first}")
         everybody = self.log.histories(day)
         return everybody if users is None else everybody.of(self._known_users(users))
 
@@ -398,11 +391,8 @@ class Model:
             users = histories.log.user_ids.take(pa.array(histories.user_index))
         user_ids = users.take(pa.array(row))
         item_ids = self.log.item_ids.take(pa.array(item[row, place].astype(np.int64) - 1))
-        return {
-            USER_ID: style.ids_to_native(user_ids, "user"),
-            RANK: place + 1,
-            ITEM_ID: style.ids_to_native(item_ids, "item"),
-        }
+        ids = {USER_ID: style.ids_to_native(user_ids, "user"), ITEM_ID: style.ids_to_native(item_ids, "item")}
+        return {USER_ID: ids[USER_ID], RANK: place + 1, ITEM_ID: ids[ITEM_ID]}
 
     def _reason_texts(self, histories: Histories, item: np.ndarray) -> pa.Array:
         table: pa.Table = self._able("reasons", "say why")(histories, item)

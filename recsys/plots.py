@@ -44,19 +44,15 @@ def item_map(
     run_name: RunOption = None,
     embeddings: Annotated[
         Embeddings,
-        typer.Option(help="Vectors of the text transformer, of a BERT, or of the run's decoder."),
+        typer.Option(help="Of the text transformer, a BERT, or the decoder."),
     ] = "text",
-    colour_by: Annotated[
-        str | None, typer.Option(help="Column of the item table for the legend; a fitting one else.")
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="The BERT whose stored vectors are meant; the run's by default.")
-    ] = None,
+    colour_by: Annotated[str | None, typer.Option(help="Items column for the legend; else a fitting one.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="The BERT whose vectors are meant; the run's by default.")] = None,
     beside: Annotated[
-        list[str] | None, typer.Option(metavar="RUN", help="Compare with the vectors of this run too.")
+        list[str] | None, typer.Option(metavar="RUN", help="Compare with the vectors of this run.")
     ] = None,
     n_compared: Annotated[
-        int, typer.Option("--compare-on", min=50, help="Items, drawn at random, on which embeddings are compared.")
+        int, typer.Option("--compare-on", min=50, help="Random items on which vectors are compared.")
     ] = 5_000,
     force: ForceOption = False,
 ) -> None:

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from recsys.console import ForceOption, RunOption, run, talk
 from recsys.data.purchases import Purchases
 from recsys.evaluation.results import METRICS_FILE, Scores, load_scores
-from recsys.evaluation.splits import Fold, make_split
+from recsys.evaluation.splits import make_split
 from recsys.reports import sections
 from recsys.reports.charts import Log, read_log
 from recsys.reports.customers import Gallery, Why, load_customers
@@ -28,12 +28,10 @@ app = typer.Typer()
 @app.command()
 def main(
     run_name: RunOption = None,
-    reasons: Annotated[
-        bool, typer.Option("--reasons", help="Say below each suggestion shown what carried it; asks the decoder again.")
-    ] = False,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Say below each suggestion what carried it.")] = False,
     beside: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="Show training and maps of this run too, say a text transformer."),
+        typer.Option(metavar="RUN", help="Show training and maps of this run too."),
     ] = None,
     force: ForceOption = False,
 ) -> None:
@@ -85,14 +83,8 @@ def _why(run: Run, log: Purchases) -> Why | None:
     if run.config.family != "decoder":
         talk.print(f"no reasons are shown: there are none of {lists.TITLES[run.config.family]}")
         return None
-    decoder = lists.load_decoder(run, log)
-    sentences = import_module("recsys.modeling.explain.sentences")
-
-    def why(fold: Fold, user_index: np.ndarray, item: np.ndarray) -> list[list[str]]:
-        rows = np.searchsorted(fold.user_index, user_index)
-        return sentences.say_reasons(decoder, fold.histories(log).of(rows), item)
-
-    return why
+    say_reasons = import_module("recsys.modeling.explain.sentences").say_reasons
+    return partial(say_reasons, lists.load_decoder(run, log))
 
 
 if __name__ == "__main__":

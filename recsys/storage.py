@@ -16,9 +16,7 @@ from recsys.errors import OutputExistsError, RecsysError
 def require_absent(path: Path, *, force: bool) -> None:
     """Raise an OutputExistsError when ``path`` exists, an empty folder apart, and ``force`` is false."""
     if not force and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputExistsError(
-            f"{path} already exists; pass --force (force=True) to replace it, or choose another output"
-        )
+        raise OutputExistsError(f"{path} already exists; pass --force (force=True) to replace it, or name another")
 
 
 @contextmanager
@@ -94,10 +92,8 @@ def code_version() -> str:
     folder = Path(__file__).parent
     commands = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
-        commit, changes = (
-            subprocess.check_output(command, cwd=folder, stderr=subprocess.DEVNULL, text=True).strip()
-            for command in commands
-        )
+        quietly: dict[str, Any] = {"cwd": folder, "stderr": subprocess.DEVNULL, "text": True}
+        commit, changes = (subprocess.check_output(command, **quietly).strip() for command in commands)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}+changes" if changes else commit

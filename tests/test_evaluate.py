@@ -344,7 +344,7 @@ def test_customers_without_a_list_are_counted_and_miss(two_tables, tmp_path, cap
     recommendations, targets = two_tables
     out = tmp_path / "scores.json"
     assert command("--recommendations", recommendations, "--targets", targets, "--out", out) == 0
-    assert "1 of 3 customers who bought have no list and count as misses" in capsys.readouterr().err
+    assert "1 of 3 customers who bought have no list and are misses" in capsys.readouterr().err
     assert json.loads(out.read_text())["systems"]["mine"]["hit_rate@1"]["value"] == pytest.approx(1 / 3)
 
 

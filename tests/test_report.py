@@ -69,8 +69,9 @@ def test_reasons_are_shown_below_the_suggestions_they_are_of_and_nowhere_without
     run = find_run("small")
     data = run.open_data()
 
-    def why(fold, user_index, item):
-        return [[f"why {number} & {user}" for number in items] for user, items in zip(user_index, item, strict=True)]
+    def why(asked, item):
+        pairs = zip(asked.user_index, item, strict=True)
+        return [[f"why {number} & {user}" for number in items] for user, items in pairs]
 
     told = load_customers(run, data, make_split(data, run.config.split), why)
     users = {user_id(user): user for user in range(N_USERS)}

@@ -26,7 +26,7 @@ from recsys.errors import UsageError
 from recsys.evaluation.splits import Fold, make_split, window_fold
 from recsys.settings import CONFIGS_DIR
 from recsys.signals.past_items import PAST_FEATURES, past_items
-from recsys.signals.sales import OWN_FEATURES, own_columns
+from recsys.signals.sales import OWN_FEATURES, Sales, own_columns
 from recsys.signals.snapshot import Snapshots
 from recsys.storage import replacing, write_json
 
@@ -154,7 +154,7 @@ def candidates(snapshots: Snapshots, fold: Fold, horizon_days: int, *, labelled:
     known = data, fold.user_index, fold.history_end[fold.user_index], day, promoted
     past = past_items({fold.start_day: snapshot.hazards}, snapshot.codes.groups, *known)
     span = data.n_items + 1
-    sold = snapshots.sold(fold.start_day - horizon_days, fold.start_day)
+    sold = Sales(data).sold(fold.start_day - horizon_days, fold.start_day)
     popular = np.argsort(-sold, kind="stable")[:N_POPULAR]
     pairs = (np.arange(len(fold.user_index))[:, None] * span + popular[popular > 0]).ravel()
     known = past.query * span + past.item

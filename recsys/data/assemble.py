@@ -3,10 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,7 @@ from recsys.data.planned_promotions import promotions_of
 from recsys.storage import code_version, replacing, write_json
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What a log is made of, see :mod:`recsys.schema`."""
 
     arrays: Mapping[str, np.ndarray]  # by name, offsets among them

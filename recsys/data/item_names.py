@@ -74,7 +74,12 @@ def readable(value: object) -> str:
         text = text[: text.rindex("(")].rstrip() or text
     if len(text) > 3 and text[0].isalpha() and text == text.upper():
         text = text.capitalize()
-    return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1].rstrip()}…"
+    return shortened(text, _LONGEST_LABEL)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text of ``longest`` letters at most."""
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
 
 
 def long_date(iso: str) -> str:

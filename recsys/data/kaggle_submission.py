@@ -43,7 +43,7 @@ def check_submission(path: Path, data: Purchases) -> None:
     users = np.sort(data.user_index_of(table[COLUMNS[0]].combine_chunks()))
     if not np.array_equal(users, np.arange(data.n_users)):
         raise DataError(
-            f"{path} holds {len(np.unique(users[users >= 0])):,} of {data.n_users:,} customers, expected each once"
+            f"{path} has {len(np.unique(users[users >= 0])):,} of {data.n_users:,} customers, not each once"
         )
     items = data.item_index_of(pc.split_pattern(table[COLUMNS[1]], " ").combine_chunks().flatten())
     if not items.all():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import narwhals as nw
 import numpy as np
@@ -336,9 +336,7 @@ def open_purchases(folder: str | Path, command: str = "recsys dataset main") -> 
     arrays: dict[str, Any] = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in _DTYPES.items()}
     offsets, lengths = arrays[schema.OFFSETS], {name: len(arrays[name]) for name in schema.EVENT_ARRAYS}
     if len(offsets) < 2 or set(lengths.values()) != {int(offsets[-1])}:
-        raise DataError(
-            f"{folder}: arrays of lengths {lengths} do not fit the offsets; run `recsys dataset main --force`"
-        )
+        raise DataError(f"{folder}: arrays of lengths {lengths} do not fit offsets; run `recsys dataset main --force`")
     return Purchases(folder=folder, manifest=manifest, **arrays)
 
 
@@ -352,8 +350,7 @@ def _open_array(path: Path, dtype: str) -> np.ndarray:
     return array
 
 
-@dataclass(frozen=True)
-class Windows:
+class Windows(NamedTuple):
     """Windows over histories: events ``start:start + length`` are targets. W windows, sorted by user then time."""
 
     user_index: np.ndarray  # (W,) int64

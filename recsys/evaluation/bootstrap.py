@@ -44,10 +44,8 @@ def bootstrap(
     generator, n_users = np.random.default_rng(seed), len(everyone)
     blocks, block = [means(np.ones((1, n_users)))], max(1, MAX_DRAWN // n_users)
     for start in range(0, n_resamples, block):
-        drawn = [
-            np.bincount(generator.integers(n_users, size=n_users), minlength=n_users)
-            for _ in range(min(block, n_resamples - start))
-        ]
+        n_drawn = min(block, n_resamples - start)
+        drawn = [np.bincount(generator.integers(n_users, size=n_users), minlength=n_users) for _ in range(n_drawn)]
         blocks.append(means(np.stack(drawn).astype(float)))
     return np.concatenate(blocks)
 

@@ -28,9 +28,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     run_name: RunOption = None,
-    recommendations: Annotated[
-        Path | None, typer.Option(help="Parquet table user_id, rank, item_id, score of any system.")
-    ] = None,
+    recommendations: Annotated[Path | None, typer.Option(help="Parquet table user_id, rank, item_id of lists.")] = None,
     targets: Annotated[Path | None, typer.Option(help="Parquet table user_id, item_id: what was bought.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --targets: write the numbers to this JSON file.")] = None,
     force: ForceOption = False,
@@ -73,9 +71,7 @@ def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, 
     asked, config = lists_of_tables(recommendations, targets), Config()
     (lists,) = asked.lists.values()
     if without := int((lists == 0).all(axis=1).sum()):
-        talk.print(
-            f"{without:,} of {len(lists):,} customers who bought have no list and count as misses", style="yellow"
-        )
+        talk.print(f"{without:,} of {len(lists):,} customers who bought have no list and are misses", style="yellow")
     shorter = config.predict.model_copy(update={"k": min(lists.shape[1], config.predict.k)})
     config = config.model_copy(update={"predict": shorter})
     protocol = bootstrap_protocol(config) | {"n_users_asked": len(lists)}

@@ -73,9 +73,8 @@ def _systems_of(run: Run, folds: tuple[Fold, ...]) -> list[str]:
 
 def lists_of_run(run: Run, log: Purchases, fold: Fold, systems: list[str]) -> FoldLists:
     """Return a fold with the lists that a run's ``systems`` wrote for it."""
-    lists = {
-        system: read_lists(run.table_path(system, fold.name), log, fold.user_index, run.identity) for system in systems
-    }
+    paths = {system: run.table_path(system, fold.name) for system in systems}
+    lists = {system: read_lists(path, log, fold.user_index, run.identity) for system, path in paths.items()}
     return lists_of_fold(log, fold, lists, run.config.predict.sold_within_days)
 
 

@@ -1,7 +1,7 @@
 """What may be learned from and what is asked: every protocol (weekly, customers, leave-one-out) yields a Split."""
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -56,8 +56,7 @@ def targets_left(target_offsets: np.ndarray, chosen: np.ndarray) -> tuple[np.nda
     return has_one, np.concatenate([[0], kept[1:][has_one]])
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """What is learned from, what is chosen on, what is tested on."""
 
     train_end: np.ndarray  # (U,) int64: events offsets[u]:train_end[u] may be learned from (none for held-out users)
@@ -68,7 +67,7 @@ class Split:
     def with_validation_learned(self, data: Purchases) -> "Split":
         """Return the same with the validation window among what may be learned from; of protocol weekly only."""
         day = self.validation.end_day
-        return replace(self, train_end=data.ends_before(day), train_day=day)
+        return self._replace(train_end=data.ends_before(day), train_day=day)
 
 
 def make_split(data: Purchases, config: SplitConfig) -> Split:

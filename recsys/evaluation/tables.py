@@ -20,9 +20,8 @@ RECOMMENDATIONS_SCHEMA = pa.schema([_OF_USER, (schema.RANK, pa.int32()), _OF_ITE
 #: Under which a table of lists names the training that made it (:attr:`recsys.runs.Run.identity`).
 MADE_BY = b"recsys_made_by"
 #: Continued histories: the place of an item counts from 1; log_probability is the decoder's own, before any cut.
-CONTINUATIONS_SCHEMA = pa.schema(
-    [_OF_USER, (schema.PLACE, pa.int32()), _OF_ITEM, (schema.LOG_PROBABILITY, pa.float32())]
-)
+_CONTINUATIONS = [_OF_USER, (schema.PLACE, pa.int32()), _OF_ITEM, (schema.LOG_PROBABILITY, pa.float32())]
+CONTINUATIONS_SCHEMA = pa.schema(_CONTINUATIONS)
 #: Why each item was recommended; see :mod:`recsys.schema`.
 REASONS_SCHEMA = pa.schema(
     [

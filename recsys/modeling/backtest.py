@@ -36,16 +36,14 @@ app = typer.Typer(add_completion=False)
 def main(
     config: ConfigOption = None,
     settings: SetOption = None,
-    source: Annotated[
-        str | None, typer.Option(help="Reader of the raw data; that of the configuration by default.")
-    ] = None,
+    source: Annotated[str | None, typer.Option(help="Reader of the raw data; else the configuration's.")] = None,
     weeks: Annotated[int, typer.Option(min=1, help="Windows of split.horizon_days, the last ones.")] = 6,
     retrain_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Train anew after so many of them; once before the first if unset."),
+        typer.Option(min=1, help="Train anew after so many; else once before the first."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--run", help="Name in models/ and reports/; that of the configuration by default.")
+        str | None, typer.Option("--run", help="Name in models/ and reports/; else the configuration's.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train and recommend anew what stands already.")] = False,
 ) -> None:

@@ -6,7 +6,7 @@ on the same customers, so a smaller lead says nothing.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from recsys.schema import DECODER
 from recsys.storage import read_json, write_json
 
 
-@dataclass(frozen=True)
-class ChosenSystem:
+class ChosenSystem(NamedTuple):
     """The system that serves, and why."""
 
     system: str
@@ -59,7 +58,7 @@ def choose_system(run: Run, log: Purchases) -> ChosenSystem:
         n_customers=len(apart),
         values=values,
     )
-    write_json(run.report_folder / CHOICE_FILE, asdict(choice) | {"made_by": run.identity})
+    write_json(run.report_folder / CHOICE_FILE, choice._asdict() | {"made_by": run.identity})
     return choice
 
 

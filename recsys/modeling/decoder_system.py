@@ -68,9 +68,7 @@ class DecoderSystem:
         """Return the same weights over ``log``, this one's with newer events; a UsageError without a log."""
         snapshots, model = self.decoder.snapshots, self.decoder.model
         if not isinstance(snapshots, Snapshots):
-            raise UsageError(
-                "the model was saved without histories, so nothing can be added to them; save it with them"
-            )
+            raise UsageError("the model was saved without histories, so nothing can be added; save it with them")
         extended = snapshots.extended(log)
         if log.n_items > self.log.n_items:
             model = model.extended(extended.codes)

@@ -1,7 +1,6 @@
 """Continue customers' histories: ``recsys generate --run R``. The help of the verb loads no torch."""
 
 import math
-from dataclasses import asdict
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -32,14 +31,10 @@ def main(
     method: Annotated[Literal["sample", "greedy"], typer.Option(help="Draw items, or take the likeliest.")] = "sample",
     max_items: Annotated[int, typer.Option(min=1, help="The longest continuation.")] = 12,
     n_customers: Annotated[
-        int, typer.Option("--customers", min=1, help="Held-out customers, drawn by the seed; all if there are fewer.")
+        int, typer.Option("--customers", min=1, help="Held-out customers, drawn by the seed.")
     ] = 1_000,
-    temperature: Annotated[
-        float, typer.Option(min=0.01, help="sample: below 1 likelier items, above 1 rarer ones.")
-    ] = 1.0,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, help="sample: draw among this many of the likeliest only.")
-    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.01, help="sample: below 1 likelier items, above rarer.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="sample: draw among this many likeliest only.")] = None,
     top_p: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="sample: draw among the likeliest of this share.")
     ] = None,
@@ -47,7 +42,7 @@ def main(
         bool | None,
         typer.Option(
             "--no-repeat/--repeat",
-            help="No item twice in a continuation; by default so for our decoder, and not for the original ones.",
+            help="No item twice in a continuation: the default of our decoder, not of the original ones.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 42,
@@ -60,9 +55,7 @@ def main(
     given = {"--temperature": temperature != 1, "--top-k": top_k is not None, "--top-p": top_p is not None}
     ignored = [option for option, is_given in given.items() if is_given and method != "sample"]
     if ignored:
-        raise UsageError(
-            f"--method {method} does not look at {', '.join(ignored)}; leave it out, or take --method sample"
-        )
+        raise UsageError(f"--method {method} does not look at {', '.join(ignored)}; leave it out, or take sample")
     if not math.isfinite(temperature):
         raise UsageError(f"--temperature is {temperature}; expected a number, 1 for the decoder's own odds")
     found = find_run(run_name)
@@ -104,7 +97,7 @@ def generate(
     with replacing(table) as aside:
         found_items = continued.item, continued.log_probability
         pq.write_table(list_rows(data, histories.user_index, *found_items, CONTINUATIONS_SCHEMA), aside)
-    request = asdict(sampling) | {"max_items": max_items, "seed": seed}
+    request = sampling._asdict() | {"max_items": max_items, "seed": seed}
     if sampling.method == "greedy":
         request = {name: value for name, value in request.items() if name not in ("temperature", "top_k", "top_p")}
     write_json(settings, request | {"ended_by_the_decoder": int(continued.ended.sum())})

@@ -15,7 +15,7 @@ from recsys.modeling.original.recommender import OriginalRecommender, load_trans
 from recsys.modeling.recommenders.base import Candidates, Recommender, candidates_at
 from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, signals_of
 from recsys.modeling.recommenders.registry import systems_of
-from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.rule_system import fit_rule
 from recsys.runs import Run
 from recsys.schema import DECODER
@@ -48,8 +48,9 @@ def load_decoder(run: Run, log: Purchases) -> DecoderRecommender | OriginalRecom
 
 
 def with_cold_start(decoder: Recommender, config: Config, known: Histories) -> WithColdStart:
-    """Return a decoder that gives best sellers to users of whom it knows nothing."""
-    return WithColdStart(decoder, Popularity.for_cold_start(known, config.predict.segment))
+    """Return a decoder that gives users of whom it knows nothing what most of their segment bought last week."""
+    segment = config.predict.segment
+    return WithColdStart(decoder, Popularity.fit("cold_start", known, days=WEEK_DAYS, segment=segment, pieces=False))
 
 
 def fold_candidates(fold: Fold, log: Purchases, config: Config) -> Candidates:
@@ -74,14 +75,8 @@ def write_fold_lists(run: Run, log: Purchases, folds: tuple[Fold, ...], *, keep:
         for fold, name, path in wanted:
             bar.update(task, description=f"{fold.name} {name}")
             recommender = fit_system(name, run, config, fold.everybody(log))
-            write_lists(
-                recommender,
-                fold.histories(log),
-                config.predict.k,
-                fold_candidates(fold, log, config),
-                path,
-                made_by=run.identity,
-            )
+            asked = fold.histories(log), config.predict.k, fold_candidates(fold, log, config)
+            write_lists(recommender, *asked, path, made_by=run.identity)
             bar.advance(task)
     return len(wanted)
 

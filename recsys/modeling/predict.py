@@ -1,7 +1,6 @@
 """Write recommendations for a date, for the test folds, or as Kaggle's submission; its help loads no torch."""
 
 import tempfile
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,29 +32,21 @@ def main(
     run_name: RunOption = None,
     day: DateOption = None,
     k: Annotated[int | None, typer.Option(min=1, help="Items a customer; the run's predict.k by default.")] = None,
-    system: Annotated[
-        str, typer.Option(help=f"{DECODER}, {', '.join(BASELINES)}; chosen: what --folds chose.")
-    ] = DECODER,
-    sold_within_days: Annotated[
-        int | None, typer.Option(min=1, help="Candidates: items sold in the last n days.")
-    ] = None,
-    candidates: Annotated[
-        Path | None, typer.Option(help="Candidates: item ids in a file (text, one a line, or Parquet).")
-    ] = None,
+    system: Annotated[str, typer.Option(help=f"{DECODER}, {', '.join(BASELINES)}; chosen: by --folds.")] = DECODER,
+    sold_within_days: Annotated[int | None, typer.Option(min=1, help="Candidates: sold in the last n days.")] = None,
+    candidates: Annotated[Path | None, typer.Option(help="Candidates: ids in a file: text, or Parquet.")] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Item ids never recommended, in a file.")] = None,
     exclude_seen: Annotated[
-        bool | None, typer.Option("--exclude-seen/--include-seen", help="Leave out what the customer has bought.")
+        bool | None, typer.Option("--exclude-seen/--include-seen", help="Leave out what was bought.")
     ] = None,
     submission: Annotated[bool, typer.Option("--submission", help="Also write Kaggle's submission.csv.")] = False,
-    reasons: Annotated[
-        bool, typer.Option("--reasons", help="Also write reasons.parquet: which purchases carried each item, and why.")
-    ] = False,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Also write reasons.parquet: why each item.")] = False,
     folds: Annotated[
-        bool, typer.Option("--folds", help="Write the lists of all systems for the run's test folds instead.")
+        bool, typer.Option("--folds", help="Write all systems' lists for the test folds instead.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Table to write: .parquet, .csv or .xlsx; under reports/<run> by default."),
+        typer.Option(help="Table: .parquet, .csv or .xlsx; else in reports/<run>."),
     ] = None,
     force: ForceOption = False,
 ) -> None:
@@ -157,7 +148,7 @@ def show_held_out(chosen: Run) -> None:
     with counted("held-out customers") as advance:
         scores = import_module("recsys.modeling.original.scores").score_customers(chosen, advance)
     path = chosen.report_folder / HELD_OUT_FILE
-    write_json(path, asdict(scores))
+    write_json(path, scores._asdict())
     table = Table(box=None, title=f"{scores.n_purchases:,} purchases of {scores.n_customers:,} held-out customers")
     for name in ("", "next item", "whole sequence"):
         table.add_column(name, justify="right" if name else "left")

@@ -1,7 +1,7 @@
 """Charts of a run: how training went, how the systems compare. Each is drawn for a width in inches."""
 
-import csv
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,9 @@ def read_log(path: Path) -> Log:
     """Return the numeric columns of a training log, each without its empty cells, over the step (else the epoch)."""
     if not path.is_file():
         raise RunError(f"{path} is missing: the run was not logged; train it anew with `recsys train`")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in (rows[0] if rows else ())}
+    with warnings.catch_warnings(action="ignore"):  # of a file without a row
+        rows = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True, deletechars="", encoding="utf-8"))
+    columns = {name: rows[name] for name in rows.dtype.names or ()}
     epochs = columns.pop("epoch", np.full(len(rows), math.nan))
     axis = columns.pop("step", epochs)
     log = {}
@@ -39,13 +39,6 @@ def read_log(path: Path) -> Log:
     if not log:
         raise RunError(f"{path} holds no logged value; expected columns such as step, train_loss_epoch, val_map@12")
     return log
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return math.nan
 
 
 def curves_figure(log: Log, width: float = WIDTH) -> Figure:
@@ -87,10 +80,8 @@ def folds_figure(scores: Scores, width: float = WIDTH) -> Figure:
     """Return one panel a held-out window, the systems in the order of their overall value."""
     metric = scores.main_metric
     names = ranked(scores.systems, metric)
-    titled = [
-        (long_date(fold.start), [_mark(name, fold.systems.get(name, {}).get(metric)) for name in names])
-        for fold in scores.folds
-    ]
+    found = [(fold.start, [fold.systems.get(name, {}).get(metric) for name in names]) for fold in scores.folds]
+    titled = [(long_date(start), list(map(_mark, names, intervals))) for start, intervals in found]
     return figures.panels(titled, wording.metric_name(metric), width=width)
 
 
@@ -101,15 +92,10 @@ def _mark(name: str, interval: Interval | None, text: str = "") -> Mark:
 def differences_figure(scores: Scores, width: float = WIDTH) -> Figure | None:
     """Return decoder minus each baseline with its interval around zero; None where the file has no differences."""
     metric = scores.main_metric
-    marks = [
-        Mark(
-            f"against {wording.system(name).name}",
-            lead,
-            wording.amount(metric, lead.value, signed=True),
-            highlight=wording.side(lead) > 0,
-        )
-        for name, lead in reversed(ranked(scores.differences, metric).items())
-    ]
+    marks = []
+    for name, lead in reversed(ranked(scores.differences, metric).items()):
+        text = wording.amount(metric, lead.value, signed=True)
+        marks.append(Mark(f"against {wording.system(name).name}", lead, text, highlight=wording.side(lead) > 0))
     title = f"{wording.metric_name(metric)}: decoder minus the other"
     return figures.forest(marks, title, width=width, zero=True) if marks else None
 
@@ -120,9 +106,8 @@ def segments_figure(scores: Scores, systems: list[str], width: float = WIDTH) ->
     filled = {name: table for name, table in scores.segments.items() if any(metric in row for row in table.values())}
     if not filled:
         return None
-    series = [
-        (wording.system(name).name, [table.get(name, {}).get(metric) for table in filled.values()]) for name in systems
-    ]
+    tables = filled.values()
+    series = [(wording.system(name).name, [table.get(name, {}).get(metric) for table in tables]) for name in systems]
     names = {name: wording.segment(name).name for name in filled}
     rows = [f"{words} ({wording.ordinary(sizes[name])})" if name in sizes else words for name, words in names.items()]
     return figures.dots(rows, series, wording.metric_name(metric), width=width)

@@ -1,13 +1,13 @@
 """Customers one by one: what they had bought, what they were shown, what they then bought."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from recsys.data.days import day_date
 from recsys.data.item_names import Labels, Product, long_date, short_id
-from recsys.data.purchases import Purchases
+from recsys.data.purchases import Histories, Purchases
 from recsys.errors import RunError
 from recsys.evaluation.splits import Fold, Split
 from recsys.evaluation.tables import read_lists
@@ -20,8 +20,7 @@ _HISTORY_LINES = 14
 _BOUGHT_LINES = 16
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """A product beside a customer: is it in the other list too (a hit), had the customer bought it before?"""
 
     product: Product
@@ -42,8 +41,7 @@ def beside(
 Day = tuple[str, list[tuple[Product, int]]]
 
 
-@dataclass(frozen=True)
-class Customer:
+class Customer(NamedTuple):
     """One customer as the page shows them."""
 
     id: str
@@ -55,8 +53,7 @@ class Customer:
     n_bought: int
 
 
-@dataclass(frozen=True)
-class Gallery:
+class Gallery(NamedTuple):
     """Customers shown, and how they were drawn."""
 
     fold: str
@@ -65,8 +62,8 @@ class Gallery:
     n_eligible: int
 
 
-#: Says why items (Q, K) are recommended to customers (Q,) at a fold's date: a sentence each.
-Why = Callable[[Fold, np.ndarray, np.ndarray], list[list[str]]]
+#: Says why items (Q, K) are recommended to customers of these histories (Q): a sentence each.
+Why = Callable[[Histories, np.ndarray], list[list[str]]]
 
 
 def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = None) -> Gallery:
@@ -81,13 +78,13 @@ def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = No
     chosen = choose_customers(fold, data, run.config.seed)
     lists = read_lists(path, data, fold.user_index)[chosen]
     labels = Labels(data.items)
-    reasons = why(fold, fold.user_index[chosen], lists) if why else [[]] * len(chosen)
+    reasons = why(fold.histories(data).of(chosen), lists) if why else [[]] * len(chosen)
     customers = []
     for place, items, said in zip(chosen, lists.tolist(), reasons, strict=True):
         targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
         found = customer(data, labels, int(fold.user_index[place]), fold.history_end, (items, targets), said)
         bought = sorted(found.bought, key=lambda one: (not one.hit, not one.repeat))[:_BOUGHT_LINES]
-        customers.append(replace(found, bought=bought))
+        customers.append(found._replace(bought=bought))
     return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
 
 

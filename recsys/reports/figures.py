@@ -6,10 +6,9 @@ In the SVG of a page colours are CSS variables, so that it can be shown on a lig
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import matplotlib as mpl
 import matplotlib.patheffects as effects
@@ -22,6 +21,9 @@ from matplotlib.ticker import PercentFormatter
 from recsys.evaluation.results import Interval
 from recsys.storage import replacing
 
+T = TypeVar("T")
+#: What is drawn, each with its name.
+Titled: TypeAlias = Sequence[tuple[str, T]]
 #: name of the CSS variable (``--chart-<name>``) → colour on a light ground
 PALETTE = {
     "ink": "#1d2730",
@@ -48,8 +50,7 @@ _SETTINGS: Any = {
 _UNDATED: dict[str, str | None] = {"Date": None, "Creator": None}
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """One row of a chart: a name, its interval (None: an empty row) and whether it is the one looked at."""
 
     label: str
@@ -58,8 +59,7 @@ class Mark:
     highlight: bool = False
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One curve: ``x`` and ``y`` of equal length (n,), n ≥ 1; ``name_highest`` writes its best value beside it."""
 
     label: str
@@ -87,7 +87,7 @@ def forest(marks: Sequence[Mark], xlabel: str, *, width: float, zero: bool = Fal
 
 
 @style()
-def panels(titled: Sequence[tuple[str, Sequence[Mark]]], xlabel: str, *, width: float) -> Figure:
+def panels(titled: Titled[Sequence[Mark]], xlabel: str, *, width: float) -> Figure:
     """Return one forest a title, on a common axis: beside one another, or below where ``width`` (inches) is narrow."""
     height = 0.9 + 0.28 * max(len(marks) for _, marks in titled)
     figure, axes = _panels(len(titled), width, height, most_beside=3, on_common_axes=True)
@@ -99,9 +99,7 @@ def panels(titled: Sequence[tuple[str, Sequence[Mark]]], xlabel: str, *, width: 
 
 
 @style()
-def dots(
-    rows: Sequence[str], series: Sequence[tuple[str, Sequence[Interval | None]]], xlabel: str, *, width: float
-) -> Figure:
+def dots(rows: Sequence[str], series: Titled[Sequence[Interval | None]], xlabel: str, *, width: float) -> Figure:
     """Return a row a name with one dot a series, the first series being the one looked at."""
     figure, (axes,) = _panels(1, width, 1.15 + 0.42 * len(rows))
     for number, (label, intervals) in enumerate(series):
@@ -120,7 +118,7 @@ def dots(
 
 
 @style()
-def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: float) -> Figure:
+def curves(titled: Titled[Sequence[Line]], xlabel: str, *, width: float) -> Figure:
     """Return one panel a title with its curves, and above them a legend of those that share a panel."""
     figure, axes = _panels(len(titled), width, 2.7)
     for place, (title, lines) in zip(axes, titled, strict=True):
@@ -143,7 +141,7 @@ def curves(titled: Sequence[tuple[str, Sequence[Line]]], xlabel: str, *, width: 
 
 
 @style()
-def histograms(titled: Sequence[tuple[str, np.ndarray]], ylabel: str, *, width: float) -> Figure:
+def histograms(titled: Titled[np.ndarray], ylabel: str, *, width: float) -> Figure:
     """Return a panel a title of where its values (n,), n ≥ 1, lie; the last bar holds all above percentile 99."""
     figure, axes = _panels(len(titled), width, 2.7)
     for place, (title, values) in zip(axes, titled, strict=True):
@@ -157,9 +155,7 @@ def histograms(titled: Sequence[tuple[str, np.ndarray]], ylabel: str, *, width: 
 
 
 @style()
-def bars(
-    rows: Sequence[str], series: Sequence[tuple[str, np.ndarray]], ylabel: str, xlabel: str, *, width: float
-) -> Figure:
+def bars(rows: Sequence[str], series: Titled[np.ndarray], ylabel: str, xlabel: str, *, width: float) -> Figure:
     """Return a group of bars a name of ``rows``, one bar a series; values (len(rows),) are shares of 1."""
     figure, (axes,) = _panels(1, width, 3.0)
     thick = 0.8 / len(series)
@@ -177,9 +173,7 @@ def bars(
 
 
 @style()
-def grids(
-    titled: Sequence[tuple[str, np.ndarray]], names: Sequence[str], ylabel: str, xlabel: str, *, width: float
-) -> Figure:
+def grids(titled: Titled[np.ndarray], names: Sequence[str], ylabel: str, xlabel: str, *, width: float) -> Figure:
     """Return one square of shares (C, C) a title, each row, which says what came before, divided by its sum."""
     narrow = width < NARROW
     figure, axes = _panels(len(titled), width, (width if narrow else width / len(titled)) + 0.9)

@@ -1,14 +1,13 @@
 """Continued histories as a page shows them: customers one by one, and whether all of them together look real."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recsys.data.days import day_date
-from recsys.data.item_names import Labels
+from recsys.data.item_names import Labels, shortened
 from recsys.data.purchases import Purchases, event_positions
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import Fold, histories_to_continue
@@ -32,8 +31,7 @@ _RECENT_DAYS = 28
 _LARGEST = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class Continued:
+class Continued(NamedTuple):
     """Everything the section shows."""
 
     day: str  # where the histories end, if the protocol is weekly
@@ -138,13 +136,9 @@ def _charts(series: dict[str, Likeness], category: Attribute) -> dict[str, Chart
     drawn: dict[str, tuple[Any, ...]] = {"length": length, "popularity": popularity}
     if len(category.values) > 1:
         transitions = [(name, one.transition) for name, one in real_and_ours]
-        drawn["transitions"] = (figures.grids, transitions, [_short(name) for name in category.values], "from", "to")
+        names = [name.capitalize() if name.isupper() and name != MISSING else name for name in category.values]
+        drawn["transitions"] = (figures.grids, transitions, [shortened(name, 18) for name in names], "from", "to")
     return {name: draw_chart(f"continued-{name}", *given) for name, given in drawn.items()}
-
-
-def _short(text: str, longest: int = 18) -> str:
-    text = text.capitalize() if text.isupper() and text != MISSING else text
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _people(

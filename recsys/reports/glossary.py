@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -24,8 +24,7 @@ _SIDES = {
 }
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """A name, one sentence that says what it means, and how a sentence of ours names it."""
 
     name: str
@@ -149,8 +148,7 @@ def windows(split: SplitConfig, n_folds: int) -> str:
     return f"{n_folds} held-out {length}"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a run's numbers come to: a headline, a sentence, and whether it is good, mixed or bad news."""
 
     headline: str

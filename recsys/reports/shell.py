@@ -1,10 +1,9 @@
 """What all pages share: templates, and figures in two widths of which a page shows the one that fits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,8 +17,7 @@ REPORT_FILE = "index.html"
 _WIDE, _NARROW = 8.4, 3.9  # inches
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     """A figure as SVG in two widths, for the macro of ``chart.html.j2``."""
 
     wide: str

@@ -68,20 +68,13 @@ class ItemCodes:
 
     def extended(self, items: nw.DataFrame[Any]) -> Self:
         """Return the codes of these items and of ``items`` (n rows) behind them, by the same codebook."""
-        names, n_known = list(self.codebook), len(self.groups)
+        names = list(self.codebook)
         attributes = np.concatenate([self.attributes, _apply(self.codebook, items)[1:]])
-        new_groups = int(self.groups.max(initial=-1)) + 1 + np.arange(len(items))
-        if self.group_column is not None:
-            code = attributes[:, names.index(self.group_column)]
-            group_of_code = np.full(self.n_attribute_codes, -1)
-            group_of_code[code[:n_known]] = self.groups
-            group_of_code[0] = -1  # of which nothing is known: a group of its own
-            shared = group_of_code[code[n_known:]]
-            new_groups = np.where(shared >= 0, shared, new_groups)
+        column = None if self.group_column is None else attributes[:, names.index(self.group_column)]
         return replace(
             self,
             attributes=attributes,
-            groups=np.concatenate([self.groups, new_groups]),
+            groups=np.arange(len(attributes)) if column is None else _groups(column)[0],
             categories=attributes[:, [names.index(name) for name in self.category_columns]],
         )
 
@@ -122,13 +115,17 @@ def _apply(codebook: Codebook, items: nw.DataFrame[Any]) -> np.ndarray:
 
 def _partition(code: np.ndarray) -> bytes:
     """Return what is equal for two columns of codes (n,) that group the rows alike, whatever the groups are called."""
-    _, first, place = np.unique(code, return_index=True, return_inverse=True)
-    by_appearance: np.ndarray = np.argsort(np.argsort(first))[place]
-    return (np.where(code < 0, -1, by_appearance)).tobytes()
+    return np.where(code < 0, -1, _by_appearance(code)[0]).tobytes()
 
 
 def _groups(column: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the group (V,) int64 of each item by a column of codes (code 0: its own), and the mean size of these."""
-    own = -1 - np.arange(len(column))
-    _, group, size = np.unique(np.where(column > 0, column, own), return_inverse=True, return_counts=True)
-    return group.astype(np.int64), float(size[group].mean())
+    group, size = _by_appearance(np.where(column > 0, column, -1 - np.arange(len(column))))
+    return group, float(size[group].mean())
+
+
+def _by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number (n,) int64 of each value, that met first has 0, and how often each number occurs."""
+    _, first, place, count = np.unique(values, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    return np.argsort(order)[place], count[order]

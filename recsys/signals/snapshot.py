@@ -36,9 +36,6 @@ _LIFT: Final = ("data", "indices", "indptr")
 _SOLD_DAYS: Final = (7, 28)
 #: Array of a snapshot that is saved → what of ItemCodes it holds.
 _CODES: Final = {"attributes": "attributes", "categories": "categories", "item_groups": "groups"}
-#: Arrays of a snapshot that is saved, a file each.
-_TABLES = ("item_features", "category_rarity", *_HAZARDS, *(f"lift_{name}" for name in _LIFT))
-_ARRAYS: Final = (*_TABLES, *(f"sold_{days}" for days in _SOLD_DAYS), *_CODES)
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ class Snapshot:
         try:
             about = read_json(folder / _FILE)
             day = int(about.pop("day"))
-            stored = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            stored = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
             items = nw.from_native(pq.read_table(folder / "items.parquet"), eager_only=True)
             about["category_columns"] = tuple(about["category_columns"])
             codes = ItemCodes(**{code: stored[name] for name, code in _CODES.items()}, **about)
@@ -153,9 +150,8 @@ class Snapshot:
                 raise ValueError(f"item_features.npy does not hold {', '.join(snapshot.feature_names)}")
             lengths = {len(snapshot.item_features), len(codes.groups), n_rows}
         except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"{folder} is not a whole snapshot ({error}); write it anew with `recsys features`"
-            ) from error
+            anew = "write it anew with `recsys features`"
+            raise DataError(f"{folder} is not a whole snapshot ({error}); {anew}") from error
         if len(lengths) > 1:
             raise DataError(f"{folder}: its tables are of {sorted(lengths)} rows; write it anew with `recsys features`")
         return snapshot
@@ -187,10 +183,6 @@ class Snapshots:
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
         return snapshot
-
-    def sold(self, begin_day: int, end_day: int) -> np.ndarray:
-        """Return how often each item was sold (V,) int64 on days ``begin_day`` … ``end_day`` - 1."""
-        return self._sales.sold(begin_day, end_day)
 
     @cached_property
     def promoted_sums(self) -> np.ndarray | None:

@@ -1,7 +1,6 @@
 """What the user table says of users, as codes of its columns; having no dates, it is taken as known before any cut."""
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import narwhals as nw
 import numpy as np
@@ -15,8 +14,7 @@ N_BANDS = 10
 MIN_USERS = 20
 
 
-@dataclass(frozen=True)
-class UserCodes:
+class UserCodes(NamedTuple):
     """Codes of U users in C columns of a user table, counted over all columns from 1.
 
     A missing value has a code of its own; 0 says nothing: the value is rare. A column in which no two users differ, or

@@ -6,7 +6,7 @@ and drawing an article from a range is one search in a week's running total of p
 Shapes: P products, V articles (a product's colours), W weeks of the window.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,17 +37,14 @@ _PRODUCT_GROUPS = (
     ("Bathing", 0.03, 1500, ("Swimsuit", "Bikini top", "Swim shorts")),
 )
 #: Type, its group, its share of the products, its middle price.
-_PRODUCT_TYPES = [
-    (name, group, share / len(types), cents) for group, share, cents, types in _PRODUCT_GROUPS for name in types
-]
+_PRODUCT_TYPES = [(one, group, share / len(own), cents) for group, share, cents, own in _PRODUCT_GROUPS for one in own]
 _COLOURS = ("Black", "Blue", "White", "Pink", "Grey", "Red", "Beige", "Green", "Yellow", "Purple")
 _SHADES = ("Medium", "Light", "Dark", "Dusty", "Bright")
 _PATTERNS = ("Plain", "Print", "Stripe", "Floral", "Check", "Melange", "Dots", "Lace")
 _GARMENTS = ("Jersey", "Knitwear", "Woven", "Denim", "Outdoor", "Basics", "Dressed", "Under wear")
 
 
-@dataclass(frozen=True)
-class Catalogue:
+class Catalogue(NamedTuple):
     """Articles in taste order."""
 
     table: pa.Table  # articles.csv, sorted by article_id

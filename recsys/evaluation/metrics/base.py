@@ -5,13 +5,12 @@ user bought, listed or not.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """A metric, and what reports call it."""
 
     name: str  # in ``metrics.json``, before the cutoff: ``map`` of ``map@12``

@@ -82,9 +82,7 @@ def lost_logits(listed: Listed, row: np.ndarray, item: np.ndarray) -> Tensor:
 
     Past items too are scored as if they were new to the user. What a component gives to everybody is not lost.
     """
-    whole = {
-        name: listed.given_by(scores) for name, scores in listed.terms.items() if not isinstance(scores, DayScores)
-    }
+    whole = {name: listed.given_by(one) for name, one in listed.terms.items() if not isinstance(one, DayScores)}
     lost_PK = torch.zeros(len(row), listed.item_QK.shape[1], device=listed.item_QK.device)
     # Those that are read at once are as long as the longest of them.
     order = np.argsort(listed.reading.arrays.position[row], kind="stable")

@@ -116,9 +116,8 @@ def _terms(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
     given = dict(zip(model.term_names, map(listed.given_by, scores), strict=True))
     given["bias"] = model.item_bias[listed.item_QK]
     if model.past_items is not None:
-        given[PastItemComponent.name] = _put_by_past_items(
-            listed, model.past_items, sum(given.values(), torch.zeros(()))
-        )
+        others = sum(given.values(), torch.zeros(()))
+        given[PastItemComponent.name] = _put_by_past_items(listed, model.past_items, others)
     mean = {name: one.mean_Q()[:, None] for name, one in listed.terms.items()} | {"bias": model.item_bias[1:].mean()}
     raised = [given[name] - mean.get(name, 0) for name in model.term_names]
     terms_QKN, raised_QKN = (torch.stack(parts, dim=-1) for parts in (list(given.values()), raised))

@@ -28,14 +28,10 @@ class ReasonTexts:
     """Says reasons at a day in words; a model that ``has_neighbours`` knows no order of what the same users bought."""
 
     def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False) -> None:
+        self._snapshot, self._labels = snapshot, Labels(snapshot.items)
         self._bought_with = "often bought with" if has_neighbours else "often after"
-        self._labels = Labels(snapshot.items)
-        self._group_column = column = snapshot.codes.group_column
-        self._group_values = None if column is None else snapshot.items[column].to_list()
-        self._sold_7, self._sold_28 = snapshot.sold(7), snapshot.sold(28)
-        names = ("never_sold", "category_sold_7")
-        of_items = (snapshot.item_features[:, snapshot.feature_names.index(name)] > 0 for name in names)
-        self._never_sold, self._category_sells = of_items
+        column = snapshot.codes.group_column
+        self._groups = None if column is None else snapshot.items[column].to_list()
         promotions = snapshot.promotions
         self._media = () if promotions is None else promotions.media
         self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)
@@ -67,17 +63,20 @@ class ReasonTexts:
         if reason == "promoted":
             return self._promotion(item)
         if reason == "rising":
-            a_week = self._sold_28[item] / 4
-            return f"on the rise: {self._sold_7[item]:,} sold in the last 7 days, {a_week:,.1f} a week in the last 28"
+            sold_7, a_week = self._snapshot.sold(7)[item], self._snapshot.sold(28)[item] / 4
+            return f"on the rise: {sold_7:,} sold in the last 7 days, {a_week:,.1f} a week in the last 28"
         if reason == "variant":
             return f"another {self._group(item)}, after {after}"
         if reason == "often_after":
             return f"{self._bought_with} {after}"
-        if self._never_sold[item]:
-            return f"not sold yet{': others of its kind sell well' if self._category_sells[item] else ''}"
+        if self._is_positive("never_sold", item):
+            return f"not sold yet{': others of its kind sell well' * self._is_positive('category_sold_7', item)}"
         if is_known:
             return "sells well: no purchase speaks for it more than another item would"
         return "nothing is known of the customer: a best seller of the week"
+
+    def _is_positive(self, feature: str, item: int) -> bool:
+        return bool(self._snapshot.item_features[item, self._snapshot.feature_names.index(feature)] > 0)
 
     def _promotion(self, item: int) -> str:
         """Return how an item is promoted in the week from the day on: each medium's best day, the widest first."""
@@ -90,10 +89,9 @@ class ReasonTexts:
         return f"promoted in the week to come: {', '.join(media)}"
 
     def _group(self, item: int) -> str:
-        value = readable(self._group_values[item - 1]) if self._group_values is not None else ""
-        if any(letter.isalpha() for letter in value):
-            return value
-        return f"item of the same {str(self._group_column).replace('_', ' ')}"
+        value = "" if self._groups is None else readable(self._groups[item - 1])
+        column = str(self._snapshot.codes.group_column).replace("_", " ")
+        return value if any(letter.isalpha() for letter in value) else f"item of the same {column}"
 
 
 def reasons_table(texts: ReasonTexts, decoder: DecoderRecommender, histories: Histories, item: np.ndarray) -> pa.Table:

@@ -1,11 +1,9 @@
 """Histories continued item by item, and how; without torch, which takes long to load."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True)
-class SamplingConfig:
+class SamplingConfig(NamedTuple):
     """How an item is chosen."""
 
     method: Literal["greedy", "sample"] = "sample"  # the likeliest item, or a draw

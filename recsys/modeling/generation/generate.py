@@ -3,8 +3,7 @@
 Shapes: Q users, R rows (users read together), V = n_items + 1 columns, L items at most.
 """
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +18,7 @@ from recsys.modeling.generation import SamplingConfig
 END = 0
 
 
-@dataclass(frozen=True)
-class Continuations:
+class Continuations(NamedTuple):
     """What follows each history."""
 
     user_index: np.ndarray  # (Q,) int32
@@ -72,8 +70,9 @@ def continue_histories(
             f"({name}), so expected 1 to {longest - 1}"
         )
     if sampling.no_repeat and max_items > allowed.sum():
+        n_allowed = allowed.sum()
         raise UsageError(
-            f"{max_items} items were asked for (--max-items, n=), but without repeats there are {allowed.sum()}"
+            f"{max_items} items were asked for (--max-items, n=), but without repeats there are {n_allowed}"
         )
     model = decoder.model
     blocked_V = torch.from_numpy(~allowed)

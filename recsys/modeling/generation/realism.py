@@ -3,16 +3,16 @@
 Shapes: Q customers, L items of a continuation at most, V = n_items + 1 rows with padding, C categories.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 #: Edges of the bands of ranks by sales: the ten best sellers, the next ninety, …
 RANK_EDGES = (10, 100, 1_000, 10_000)
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """What continuations are held against: customers' pasts and the catalogue at the date. Row 0 counts for nothing."""
 
     past: list[np.ndarray]  # for each customer (Q,), the distinct item_index bought before
@@ -22,8 +22,7 @@ class Known:
     n_categories: int  # C
 
 
-@dataclass(frozen=True)
-class Likeness:
+class Likeness(NamedTuple):
     """What a set of continuations looks like."""
 
     length: np.ndarray  # (L + 1,) share of the continuations that have 0, 1, … L items
@@ -43,9 +42,7 @@ def sales_rank(sold: np.ndarray) -> np.ndarray:
     >>> sales_rank(np.array([0, 5, 9, 7])).tolist()
     [0, 3, 1, 2]
     """
-    rank = np.zeros(len(sold), dtype=np.int64)
-    rank[1 + np.argsort(-sold[1:], kind="stable")] = np.arange(1, len(sold))
-    return rank
+    return np.append(0, rankdata(-sold[1:], "ordinal")).astype(np.int64)
 
 
 def without_repeats(item: np.ndarray) -> np.ndarray:

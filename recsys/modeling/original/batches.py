@@ -5,8 +5,7 @@ one that holds the history's end has ``<eos>``. So every event is a target exact
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,8 +54,7 @@ class EpochBatches(IterableDataset[Any]):
             yield self.collate(rows[place * size : (place + 1) * size])
 
 
-@dataclass  # not frozen: Lightning moves its tensors to the device in place
-class OriginalBatch:
+class OriginalBatch(NamedTuple):
     """Sequences and what follows at each position; padding, and targets that do not count, are 0."""
 
     token_BT: Tensor  # int64

@@ -43,9 +43,8 @@ class TransformerBlock(nn.Module):
     def forward(self, x_BTD: Tensor, hidden_TT: Tensor, padding_BT: Tensor) -> Tensor:
         """Return (B, T, D); True in ``hidden_TT`` and ``padding_BT`` marks what may not be attended to."""
         h_BTD = self.norm1(x_BTD)
-        mixed_BTD, _ = self.multihead_attn(
-            h_BTD, h_BTD, h_BTD, attn_mask=hidden_TT, key_padding_mask=padding_BT, need_weights=False
-        )
+        masks = {"attn_mask": hidden_TT, "key_padding_mask": padding_BT}
+        mixed_BTD, _ = self.multihead_attn(h_BTD, h_BTD, h_BTD, **masks, need_weights=False)
         return self._with_mlp(x_BTD + mixed_BTD)
 
     def extend(self, x_BTD: Tensor, memory: LayerMemory) -> Tensor:

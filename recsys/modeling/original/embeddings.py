@@ -15,9 +15,8 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import narwhals as nw
 import numpy as np
@@ -51,8 +50,7 @@ BATCH_TEXTS: Final = 64
 _CHUNK = 256  # texts of one file of an unfinished run: what an interruption loses at most
 
 
-@dataclass(frozen=True)
-class Encoder:
+class Encoder(NamedTuple):
     """A BERT whose vectors are the mean over a text's tokens, padding left out."""
 
     name: str
@@ -64,7 +62,7 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector (n, D) float32 a text."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            vectors = self.model.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+            vectors = self.model.encode(list(texts), batch_size=BATCH_TEXTS, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
 
 
@@ -146,23 +144,19 @@ def write_embeddings(config: Config, *, force: bool = False, advance: Advance = 
 
 def _encode(texts: Sequence[str], encoder: Encoder, unfinished: Path, advance: Advance) -> tuple[np.ndarray, int]:
     """Return the vectors (n, D) float32 of ``texts``, kept chunk by chunk in ``unfinished``, and how many are new."""
-    parts = {
-        unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)
-    }
+    starts = range(0, len(texts), _CHUNK)
+    parts = {unfinished / f"{start}.safetensors": texts[start : start + _CHUNK] for start in starts}
     chunks = {path: read_vectors(path, (len(part), encoder.dim)) for path, part in parts.items()}
     n_kept = n_done = sum(len(chunk) for chunk in chunks.values() if chunk is not None)
     advance(n_done, len(texts))
     for path, part in parts.items():
         if chunks[path] is not None:
             continue
-        batches = []
-        for first in range(0, len(part), BATCH_TEXTS):
-            batches.append(encoder.encode(part[first : first + BATCH_TEXTS]))
-            n_done += len(batches[-1])
-            advance(n_done, len(texts))
-        chunks[path] = vectors = np.concatenate(batches)
+        chunks[path] = vectors = encoder.encode(part)
         with replacing(path) as aside:
             write_vectors(vectors, aside)
+        n_done += len(part)
+        advance(n_done, len(texts))
     return np.concatenate([chunk for chunk in chunks.values() if chunk is not None]), len(texts) - n_kept
 
 

@@ -6,7 +6,7 @@ asked for nor ranked. Loss and entropy are means over all positions but padding,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from recsys.modeling.original.recommender import load_transformer
 from recsys.runs import Run
 
 
-@dataclass(frozen=True)
-class HeldOutScores:
+class HeldOutScores(NamedTuple):
     """Scores of a run on held-out customers; recalls by cutoff."""
 
     loss: float  # nats
@@ -82,7 +81,7 @@ def score_held_out(
     model.eval()
     with torch.inference_mode():
         for batch in batches:
-            moved = OriginalBatch(*(part.to(device) for part in vars(batch).values()))
+            moved = OriginalBatch(*(part.to(device) for part in batch))
             logits_MV, target_M = next_tokens(model, moved)
             user_M = moved.user_B[moved.target_BT.nonzero()[:, 0]]
             rank_M = target_ranks(logits_MV, target_M, data.n_items)

@@ -35,9 +35,8 @@ class PositionalEncoding(nn.Module):
     def __init__(self, d_model: int, dropout: float, max_tokens: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        angle_TI = torch.arange(max_tokens)[:, None] * torch.exp(
-            torch.arange(0, d_model, 2) * (-math.log(10_000.0) / d_model)
-        )
+        frequency_I = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10_000.0) / d_model))
+        angle_TI = torch.arange(max_tokens)[:, None] * frequency_I
         encoding_TD = torch.stack([angle_TI.sin(), angle_TI.cos()], dim=-1).flatten(1)
         self.register_buffer("encoding_TD", encoding_TD / math.sqrt(d_model), persistent=False)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -46,8 +46,7 @@ class Texts:
         return nn.utils.rnn.pad_sequence(self.take(rows).tokens, batch_first=True, padding_value=self.padding)
 
 
-@dataclass  # not frozen: Lightning moves its tensors to the device in place
-class TextBatch:
+class TextBatch(NamedTuple):
     """Tokens as the model sees them, and what it has to predict: B texts, T positions, M targets."""
 
     token_BT: Tensor  # int64
@@ -62,9 +61,7 @@ def tokenise(texts: Sequence[str], folder: Path, max_tokens: int = MAX_TOKENS) -
         raise UsageError("the text transformer needs tokenizers; run `pip install 'recsys[text]'`")
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ConfigError(
-            f"{folder} holds no tokenizer.json; text_model.tokenizer names the folder of a BERT tokenizer"
-        )
+        raise ConfigError(f"{folder} holds no tokenizer.json; text_model.tokenizer names that of a BERT tokenizer")
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))

@@ -1,8 +1,7 @@
 """What every system is, asked about histories at a day for lists, and which items these may hold."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +13,14 @@ from recsys.errors import DataError
 from recsys.schema import ITEM_ID
 
 
-@dataclass(frozen=True)
-class Candidates:
+class Candidates(NamedTuple):
     """Which items may be recommended."""
 
     allowed: np.ndarray  # (V,) bool over item_index, V = n_items + 1; position 0 (padding) is False
     exclude_seen: bool = False  # whether a user's own past items are left out of that user's list
 
 
-@dataclass(frozen=True)
-class Recommendations:
+class Recommendations(NamedTuple):
     """Ranked items for each of Q users, best first: K distinct allowed items, then 0 where no more are left."""
 
     user_index: np.ndarray  # (Q,) int32
@@ -87,9 +84,7 @@ def read_item_list(path: Path, log: Purchases) -> np.ndarray:
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
             ids = pa.array(lines[1:] if lines[:1] == [ITEM_ID] else lines, type=pa.string())
     except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected item ids as text, or Parquet with {ITEM_ID}"
-        ) from error
+        raise DataError(f"{path} cannot be read ({error}); expected ids as text, or Parquet with {ITEM_ID}") from error
     if not len(ids):
         raise DataError(f"{path} holds no item ids; expected one a line")
     return known_items(ids, log, str(path))

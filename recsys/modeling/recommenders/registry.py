@@ -39,9 +39,8 @@ def systems_of(config: Config, log: Purchases) -> list[str]:
 def require_baseline(name: str) -> None:
     """Refuse a name that no file of ``rules`` holds with a ConfigError."""
     if name not in BASELINES:
-        raise ConfigError(
-            f"there is no system {name!r} among the rules; beside {DECODER} there are {', '.join(BASELINES)}"
-        )
+        known = ", ".join(BASELINES)
+        raise ConfigError(f"there is no system {name!r} among the rules; beside {DECODER} there are {known}")
 
 
 BASELINES: Final = collect_systems()

@@ -1,7 +1,7 @@
 """What the baselines share: pairs (user, item) that have a score, as flat arrays never as large as users × items."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ MAX_USERS = 8_192
 MAX_EVENTS = 2_000_000
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(NamedTuple):
     """Items that have a score for a user, rows ascending, each (row, item) once; of equals the larger ``last`` wins."""
 
     row: np.ndarray  # (n,) int64, row of the histories
@@ -28,8 +27,7 @@ class Pairs:
 
 def united(*parts: Pairs) -> Pairs:
     """Return the pairs of all parts; no (row, item) may be in two of them."""
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    together = Pairs(*(np.concatenate(column) for column in columns))
+    together = Pairs(*map(np.concatenate, zip(*parts, strict=True)))
     return together.where(np.argsort(together.row, kind="stable"))
 
 

@@ -1,8 +1,7 @@
 """What is known of items, as categories: which columns a map is coloured by, judged by and labelled with."""
 
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
@@ -20,8 +19,7 @@ MISSING = "not known"
 OTHERS = "all others"
 
 
-@dataclass(frozen=True)
-class Attribute:
+class Attribute(NamedTuple):
     """A column as categories, those of most items first."""
 
     name: str

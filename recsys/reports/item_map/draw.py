@@ -3,7 +3,6 @@
 import base64
 import html
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -65,7 +64,7 @@ def draw_map(
     order = np.random.default_rng(seed).permutation(len(points))
     few, some = np.sort(order[:N_FEW]), np.sort(order[:n_compared])
     plane_of_few = plane(points[few], seed, f"map of {len(few)}", advance)
-    legend_of_few, words_of_few = (replace(one, code=one.code[few]) for one in (legend, judged[0]))
+    legend_of_few, words_of_few = (one._replace(code=one.code[few]) for one in (legend, judged[0]))
     by = f"vectors of {TITLES[embeddings]} (run {run.name})"
     figures.save(picture(layout.plane, legend, judged[0], f"{len(points):,} items, {by}"), files.whole, "png")
     figures.save(picture(plane_of_few, legend_of_few, words_of_few, f"{len(few)} items, {by}"), files.few, "png")

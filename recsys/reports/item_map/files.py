@@ -1,9 +1,8 @@
 """Where the files of a run's maps lie, what the vectors of a map are of, and the maps as its report shows them."""
 
 import base64
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from recsys.errors import DataError
 from recsys.reports.charts import FIGURES_DIR
@@ -18,8 +17,7 @@ TITLES: Final[dict[Embeddings, str]] = {"text": "the text transformer", "bert": 
 Quality = dict[str, dict[str, float]]
 
 
-@dataclass(frozen=True)
-class MapFiles:
+class MapFiles(NamedTuple):
     """The files of one map."""
 
     points: Path
@@ -35,8 +33,7 @@ def map_files(run: Run, embeddings: Embeddings) -> MapFiles:
     return MapFiles(points, page, whole, few)
 
 
-@dataclass(frozen=True)
-class ItemMap:
+class ItemMap(NamedTuple):
     """One map: what its vectors are of, its pictures as data addresses, and the page to explore it on."""
 
     title: str
@@ -45,8 +42,7 @@ class ItemMap:
     page: str
 
 
-@dataclass(frozen=True)
-class Maps:
+class Maps(NamedTuple):
     """All maps of a run, the names of what was measured, and the values of each measure, one a name."""
 
     maps: list[ItemMap]

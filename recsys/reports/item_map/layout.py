@@ -7,10 +7,10 @@ using t-SNE; openTSNE: Poličar et al., 2024.)
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +41,7 @@ _FINGERPRINT = b"recsys.vectors"
 Advance = Callable[[str, int, int], object]
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Points of all items, in the order of the items."""
 
     plane: np.ndarray  # (N, 2) float32
@@ -120,8 +119,7 @@ def kept_layout(
     if path.is_file():
         table = pq.read_table(path)
         if (table.schema.metadata or {}).get(_FINGERPRINT) == made_from.encode():
-            kept = np.stack([table[name].to_numpy() for name in _COLUMNS], axis=1)
-            return Layout(kept[:, :2], kept[:, 2:])
+            return Layout(*np.split(np.stack([table[name].to_numpy() for name in _COLUMNS], axis=1), [2], axis=1))
     layout = compute_layout(points, seed, advance)
     table = pa.table({schema.ITEM_ID: item_ids, **layout.columns()})
     with replacing(path) as aside:

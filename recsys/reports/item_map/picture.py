@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from recsys.data.item_names import shortened
 from recsys.reports.figures import PALETTE, style
 from recsys.reports.item_map.attributes import Attribute
 
@@ -37,7 +38,7 @@ def picture(plane: np.ndarray, legend: Attribute, words: Attribute, title: str) 
     counts = np.bincount(shown.code, minlength=len(shown.values))
     for value, colour, count in zip(shown.values, COLOURS, counts, strict=False):
         if count:
-            axes.plot([], [], "o", ms=7, mew=0, color=colour, label=f"{_short(value, 26)} ({count:,})")
+            axes.plot([], [], "o", ms=7, mew=0, color=colour, label=f"{shortened(value, 26)} ({count:,})")
     axes.set(title=title, xticks=[], yticks=[], aspect="equal")
     axes.margins(0.08 if is_few else 0.02)
     axes.spines["bottom"].set_visible(False)
@@ -51,7 +52,7 @@ def _name_points(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
     """Write each point's category beside it, right or left, where nothing stands yet; else nowhere."""
     near: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7}
     beside = [
-        axes.annotate(_short(words.values[code]), (x, y), (5 * side, 0), ha=align, **near)
+        axes.annotate(shortened(words.values[code], 22), (x, y), (5 * side, 0), ha=align, **near)
         for (x, y), code in zip(plane, words.code, strict=True)
         for side, align in ((1, "left"), (-1, "right"))
     ]
@@ -72,7 +73,7 @@ def _write_words(axes: Axes, plane: np.ndarray, words: Attribute) -> None:
         x, y = plane[own][member == count.argmax()].mean(axis=0)
         # In the middle of its items, or, at the picture's edge or where another stands, to one side of it.
         sides = ("center", "left", "right")
-        written += [axes.annotate(_short(words.values[code]), (x, y), ha=align, **bold) for align in sides]
+        written += [axes.annotate(shortened(words.values[code], 22), (x, y), ha=align, **bold) for align in sides]
     for text in written:
         text.set_path_effects([effects.withStroke(linewidth=2.6, foreground=PALETTE["ground"])])
     _keep_apart(axes, written, np.zeros((0, 2)))
@@ -104,7 +105,3 @@ def _keep_apart(axes: Axes, texts: Sequence[Annotation], points: np.ndarray) -> 
             named.add(place)
         else:
             text.remove()
-
-
-def _short(text: str, longest: int = 22) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"

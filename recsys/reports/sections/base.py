@@ -1,7 +1,6 @@
 """What a section is, what it is given, and what sections share: templates, charts, tables of scores."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ from recsys.runs import Run
 __all__ = ["Context", "ScoreCell", "Section", "draw_chart", "fill", "score_cells", "score_rows"]
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What the page is about."""
 
     run: Run
@@ -41,8 +39,7 @@ class Context:
         return self.run.config.split.protocol == "weekly"
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A section of the page."""
 
     name: str  # its address in the page

@@ -1,7 +1,6 @@
 """What sells best: to everybody, lately, or to a segment; and how every other baseline fills its lists."""
 
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +18,7 @@ WEEK_DAYS = 7
 MAX_SEGMENTS = 20
 
 
-@dataclass(frozen=True)
-class Popularity:
+class Popularity(NamedTuple):
     """Items by the number of purchases before a day, the same for all users who have a history.
 
     A user without history gets what sells best in the user's segment; one who was not there at the fit, or whose
@@ -56,11 +54,6 @@ class Popularity:
         """Return the popularity of items counted elsewhere, (V,) int64 with 0 at padding; without segments."""
         order = _order(counts_V, counts_V, counts_V)
         return cls(name, counts_V[None], order[None], np.zeros(0, dtype=np.int64))
-
-    @classmethod
-    def for_cold_start(cls, known: Histories, segment: str | None) -> Self:
-        """Return what most users of each segment bought last week, however many pieces: for those nobody knows."""
-        return cls.fit("cold_start", known, days=WEEK_DAYS, segment=segment, pieces=False)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         """Return the most bought allowed items; the score is the number of purchases."""
