@@ -22,8 +22,9 @@ from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.backtest import Backtest, longest_map, trained
 from recsys.modeling.decoder.components import SEQUENCE
-from recsys.modeling.lists import fold_candidates, load_decoder, with_cold_start, write_lists
+from recsys.modeling.lists import load_decoder, with_cold_start, write_lists
 from recsys.modeling.memory import keep_freed_memory
+from recsys.modeling.recommenders.base import candidates_at
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.schema import DECODER
 from recsys.signals.item_codes import ItemCodes
@@ -111,7 +112,7 @@ def freshness(plan: Backtest) -> dict[str, Any]:
     by_age = {age: [_fresh_and_stale(plan, fold, age) for fold in plan.folds] for age in TRAINED_BEFORE}
     settings = settings_of(plan.config)
     together = [_together(dict(zip(by_age, folds, strict=True))) for folds in zip(*by_age.values(), strict=True)]
-    protocol = protocol_of(plan.whole, plan.log, plan.folds, together)
+    protocol = protocol_of(plan.whole, plan.log, together)
     rows = [_row(age, score_systems(folds, settings)) for age, folds in by_age.items()]
     return {"protocol": protocol, **score_systems(together, settings), "rows": rows}
 
@@ -147,7 +148,8 @@ def _fresh_and_stale(plan: Backtest, fold: Fold, age: int) -> FoldLists:
             old = SalesAsOf(log, plan.learned_before(train_day), codes, promotions=promotions)
             decoder = DecoderRecommender(decoder.model, old, decoder.user_codes)
         system = with_cold_start(decoder, config, fold.everybody(log))
-        write_lists(system, fold.histories(log), config.predict.k, fold_candidates(fold, log, config), path)
+        candidates = candidates_at(log, fold.start_day, config.predict)
+        write_lists(system, fold.histories(log), config.predict.k, candidates, path)
     lists = {tables: read_lists(path, log, fold.user_index) for tables, path in paths.items()}
     return replace(lists_of_run(run_of_age, log, fold, []), lists=lists)
 

@@ -58,7 +58,7 @@ def own_decoder(data: Purchases, max_length: int) -> DecoderRecommender:
 def kept(decoder: DecoderRecommender | OriginalRecommender, histories: Histories, n_new: int) -> np.ndarray:
     """Return the items (Q, L) by which the command's own loop continues ``histories``."""
     allowed = all_items(histories.log.n_items)
-    return continue_histories(decoder, histories, n_new, _GREEDY, allowed, chunk=len(histories)).item
+    return continue_histories(decoder, histories, _GREEDY._replace(max_items=n_new), allowed, chunk=len(histories)).item
 
 
 def anew(model: Transformer, histories: Histories, n_new: int) -> np.ndarray:

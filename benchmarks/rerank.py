@@ -21,9 +21,9 @@ from recsys.evaluation.results import RunCells
 from recsys.evaluation.runs import settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.lists import CHUNK_USERS, fit_system, fold_candidates
+from recsys.modeling.lists import CHUNK_USERS, fit_system
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.base import Candidates, Recommendations, Recommender
+from recsys.modeling.recommenders.base import Candidates, Recommendations, Recommender, candidates_at
 from recsys.runs import Run, find_run
 from recsys.schema import DECODER
 from recsys.signals.past_items import PAST_FEATURES, past_items
@@ -96,7 +96,7 @@ def rerank_folds(found: Run, *, n_candidates: int, n_rounds: int) -> Iterator[tu
         for ended, fold in zip((split.validation, *split.tests), split.tests, strict=False):
             learned.append(_learned_from(found, ended, snapshots, n_candidates))
             booster = _fit(learned, config.seed, n_rounds, found.name)
-            candidates = fold_candidates(fold, data, config)
+            candidates = candidates_at(data, fold.start_day, config.predict)
             decoder = fit_system(DECODER, found, config, fold.everybody(data))
             systems = (decoder, Reranked(decoder, booster, snapshots, n_candidates))
             histories = fold.histories(data)
@@ -187,7 +187,7 @@ class Ranked:
 def _learned_from(found: Run, fold: Fold, snapshots: Snapshots, n_candidates: int) -> Ranked:
     """Return what a window teaches: of customers who bought a candidate and, at the same time, not all of them."""
     config, data = found.config, snapshots.log
-    candidates, histories = fold_candidates(fold, data, config), fold.histories(data)
+    candidates, histories = candidates_at(data, fold.start_day, config.predict), fold.histories(data)
     k = _depth(n_candidates, config.predict.k, candidates)
     decoder = fit_system(DECODER, found, config, fold.everybody(data))
     drawn = np.random.default_rng(config.seed).permutation(len(fold.user_index))[:MAX_CUSTOMERS]

@@ -152,9 +152,7 @@ class OriginalConfig(Section):
     family: Literal["id", "bert"] | None = Field(
         None, description="id: learned item vectors; bert: frozen text vectors; none: the decoder of `model`"
     )
-    hidden_size: int | None = Field(
-        None, multiple_of=2, ge=2, description="width; else 256, or that of the text vectors"
-    )
+    hidden_size: int | None = Field(None, multiple_of=2, ge=2, description="width; else 256, or that of text vectors")
     num_heads: int = Field(8, ge=1, description="attention heads; hidden_size is a multiple of it")
     num_layers: int = Field(8, ge=1, description="blocks of attention and feed-forward")
     num_embeds: int | None = Field(None, ge=4, description="items and the 3 special tokens; counted by default")
@@ -211,9 +209,7 @@ class TrainingConfig(Section):
     loss: Literal["auto", "full", "sampled"] = Field(
         "auto", description="softmax over all items, or over negatives; auto: full up to 20,000 items, sampled beyond"
     )
-    n_negatives: int = Field(
-        256, ge=1, description="negatives of the next-item loss; the window loss has 8 times as many"
-    )
+    n_negatives: int = Field(256, ge=1, description="negatives of the next-item loss; windows have 8 times as many")
     patience: int = Field(10, ge=1, description="epochs without a better validation score before stopping")
     recent_days: int | None = Field(None, ge=1, description="learn from the last n days before the cutoff only")
     query_windows: int = Field(16, ge=0, description="horizons before the cutoff asked for all that was bought in them")

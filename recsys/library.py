@@ -36,7 +36,7 @@ from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.generation import SamplingConfig
-from recsys.modeling.recommenders.base import Candidates, Recommendations, all_items, candidates_at, known_items
+from recsys.modeling.recommenders.base import Recommendations, all_items, candidates_at, known_items
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.rule_system import RuleSystem
 from recsys.runs import HISTORIES_FOLDER, INFO_FILE, SNAPSHOT_FOLDER, Run, config_in
@@ -268,9 +268,8 @@ class Model:
         histories = self._histories(_given_user(user), None, date)
         table: pa.Table = self._able("reasons", "say why")(histories, self._lists(histories, k).item)
         style, columns = self.log.style, dict(zip(table.column_names, table.combine_chunks().columns, strict=True))
-        columns |= {
-            name: style.ids_to_native(table[name].combine_chunks(), which) for name, which in _ID_COLUMNS.items()
-        }
+        for name, which in _ID_COLUMNS.items():
+            columns[name] = style.ids_to_native(table[name].combine_chunks(), which)
         columns[REASON] = table[REASON].cast(pa.string())  # some libraries would show categories
         return style.to_native(columns)
 
@@ -289,8 +288,8 @@ class Model:
         n, seed = _whole("n", n), _whole("seed", seed, least=0)
         generate = self._able("generate", "continue histories")
         histories = self._histories(_given_user(user), None, date)
-        sampling = SamplingConfig(method=method, no_repeat=True)
-        continued = generate(histories, n, sampling, all_items(self.log.n_items), seed)
+        sampling = SamplingConfig(method=method, no_repeat=True, max_items=n, seed=seed)
+        continued = generate(histories, sampling, all_items(self.log.n_items))
         columns = self._columns(histories, continued.item)
         named = {USER_ID: columns[USER_ID], PLACE: columns[RANK], ITEM_ID: columns[ITEM_ID]}
         return self.log.style.to_native(named | {LOG_PROBABILITY: continued.log_probability[continued.item > 0]})
@@ -379,8 +378,9 @@ class Model:
             for ids, name in ((candidates, "candidates"), (exclude, "exclude"))
         )
         window = settings.sold_within_days if self.log.n_users else None
-        allowed = candidates_at(self.log, histories.day, window, only=only, blocked=blocked)
-        chosen = Candidates(allowed, settings.exclude_seen if exclude_seen is None else exclude_seen)
+        seen = settings.exclude_seen if exclude_seen is None else exclude_seen
+        settings = settings.model_copy(update={"sold_within_days": window, "exclude_seen": seen})
+        chosen = candidates_at(self.log, histories.day, settings, only, blocked)
         return self.system.at(histories.day).recommend(histories, k, chosen)
 
     def _columns(self, histories: Histories, item: np.ndarray) -> dict[str, Any]:
@@ -409,10 +409,8 @@ class Model:
 
 
 def _fold_lists(fold: Fold, shop: Purchases, systems: Mapping[str, System], config: Config) -> FoldLists:
-    allowed = candidates_at(shop, fold.start_day, config.predict.sold_within_days)
-    candidates = Candidates(allowed, config.predict.exclude_seen)
-    histories = fold.histories(shop)
-    k = min(config.predict.k, int(allowed.sum()))
+    candidates, histories = candidates_at(shop, fold.start_day, config.predict), fold.histories(shop)
+    k = min(config.predict.k, int(candidates.allowed.sum()))
     lists = {name: one.at(fold.start_day).recommend(histories, k, candidates).item for name, one in systems.items()}
     return lists_of_fold(shop, fold, lists, config.predict.sold_within_days)
 

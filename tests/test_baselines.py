@@ -241,7 +241,7 @@ def test_users_without_history_get_what_most_customers_bought_not_what_most_piec
     data = prepared(tmp_path, [[(4, 1)] * 5, [(4, 2)], [(4, 2)], [(3, 3), (4, 3)], []], n_items=3)
     known = data.histories(5)
     cold = known.of([4])
-    lists = Popularity.for_cold_start(known, None).recommend(cold, 3, Candidates(allowed(data)))
+    lists = Popularity.fit("cold_start", known, days=7, pieces=False).recommend(cold, 3, Candidates(allowed(data)))
     assert lists.item.tolist() == [[2, 3, 1]]
     assert lists.score.tolist() == [[2, 2, 1]]
     pieces = Popularity.fit("popularity", known).recommend(cold, 3, Candidates(allowed(data)))

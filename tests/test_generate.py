@@ -51,7 +51,7 @@ def choice_for(run, **options):
 
 
 def test_it_writes_a_table_its_settings_and_a_page(trained, data):
-    page = generate(trained, choice_for(trained), max_items=5, n_customers=15)
+    page = generate(trained, choice_for(trained, max_items=5), n_customers=15)
     table = pq.read_table(trained.report_folder / "generated.parquet").to_pydict()
     asked, _ = histories_to_continue(data, trained.config.split)
     known = {data.user_ids[int(user)].as_py() for user in asked.user_index}
@@ -70,18 +70,18 @@ def test_it_writes_a_table_its_settings_and_a_page(trained, data):
 
 
 def test_equal_commands_write_equal_tables_and_none_replaces_another_unasked(trained):
-    generate(trained, SamplingConfig(), max_items=4, seed=3)
+    generate(trained, SamplingConfig(max_items=4, seed=3))
     first = pq.read_table(trained.report_folder / "generated.parquet")
     with pytest.raises(OutputExistsError):
-        generate(trained, SamplingConfig(), max_items=4)
-    generate(trained, SamplingConfig(), max_items=4, seed=3, force=True)
+        generate(trained, SamplingConfig(max_items=4))
+    generate(trained, SamplingConfig(max_items=4, seed=3), force=True)
     assert pq.read_table(trained.report_folder / "generated.parquet").equals(first)
-    generate(trained, SamplingConfig(), max_items=4, seed=4, force=True)
+    generate(trained, SamplingConfig(max_items=4, seed=4), force=True)
     assert not pq.read_table(trained.report_folder / "generated.parquet").equals(first)
 
 
 def test_the_page_shows_what_was_really_bought_next(trained, data):
-    generate(trained, choice_for(trained, method="greedy"), max_items=6, n_customers=10_000)
+    generate(trained, choice_for(trained, method="greedy", max_items=6), n_customers=10_000)
     shown = load_continued(trained, data)
     asked, real_end = histories_to_continue(data, trained.config.split)
     assert shown.n_customers == len(asked.user_index)
@@ -145,7 +145,7 @@ def test_settings_that_a_method_does_not_look_at_are_refused(trained):
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(trained, data, settings):
-    generate(trained, choice_for(trained), max_items=4)
+    generate(trained, choice_for(trained, max_items=4))
     (trained.report_folder / "generated.json").write_text(settings)
     with pytest.raises(DataError, match="generate"):
         load_continued(trained, data)
@@ -153,7 +153,7 @@ def test_settings_that_cannot_be_are_refused_in_one_line(trained, data, settings
 
 @pytest.mark.parametrize("place", [[1, 1], [1, 3], [0, 1], [1, None], ["a", "b"], [1.5, 2.0]])
 def test_places_that_cannot_be_are_refused_in_one_line(trained, data, place):
-    generate(trained, choice_for(trained), max_items=4)
+    generate(trained, choice_for(trained, max_items=4))
     user = data.user_ids[int(histories_to_continue(data, trained.config.split)[0].user_index[0])].as_py()
     rows = {"user_id": [user] * 2, "place": place, "item_id": data.item_ids.to_pylist()[:2]}
     pq.write_table(pa.table(rows), trained.report_folder / "generated.parquet")

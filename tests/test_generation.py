@@ -53,9 +53,10 @@ def any_decoder(kind, data):
     return purchase_decoder(data) if kind == "purchase" else original_decoder(data, kind=kind)
 
 
-def go_on(decoder, data, sampling, *, users=slice(None), max_items=4, allowed=None, **options):
+def go_on(decoder, data, sampling, *, users=slice(None), max_items=4, seed=0, allowed=None, **options):
     allowed = all_items(data.n_items) if allowed is None else allowed
-    return continue_histories(decoder, data.histories(DAY).of(users), max_items, sampling, allowed, **options)
+    sampling = sampling._replace(max_items=max_items, seed=seed)
+    return continue_histories(decoder, data.histories(DAY).of(users), sampling, allowed, **options)
 
 
 KINDS = ("purchase", "id", "bert")

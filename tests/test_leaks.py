@@ -17,7 +17,7 @@ import torch
 from test_model import SMALL, train_steps
 from toy import events_of, toy_data, write_prepared
 
-from recsys.config import Config, DataConfig, SplitConfig, TrainingConfig
+from recsys.config import Config, DataConfig, PredictConfig, SplitConfig, TrainingConfig
 from recsys.data.days import day_date
 from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
@@ -191,7 +191,9 @@ def test_what_is_known_at_a_day_is_the_same(versions):
             assert np.array_equal(getattr(one.hazards, name), getattr(other.hazards, name))
         for days in (7, 28):
             assert np.array_equal(one.sold(days), other.sold(days))
-    assert np.array_equal(candidates_at(before, TEST_DAY, 7), candidates_at(after, TEST_DAY, 7))
+    lately = PredictConfig(sold_within_days=7)
+    allowed = (candidates_at(log, TEST_DAY, lately).allowed for log in (before, after))
+    assert np.array_equal(*allowed)
 
 
 def arrays_of(read):
@@ -232,7 +234,7 @@ def with_weights(model: PurchaseModel) -> PurchaseModel:
 
 def lists_of(data: Purchases, system: str, model: PurchaseModel, **options: bool) -> Recommendations:
     histories = data.histories(TEST_DAY)
-    candidates = Candidates(candidates_at(data, TEST_DAY, None), **options)
+    candidates = candidates_at(data, TEST_DAY, PredictConfig(**options))
     if system == "decoder":
         return DecoderRecommender(model, Snapshots(data)).recommend(histories, 8, candidates)
     validation = make_split(data, CONFIG.split).validation
@@ -358,7 +360,7 @@ def test_the_order_of_rows_at_one_time_changes_neither_batches_nor_lists(workpla
     day = one.last_day - 6
     lists = [
         DecoderRecommender(modules[0].model.eval(), Snapshots(data)).recommend(
-            data.histories(day), 5, Candidates(candidates_at(data, day, None))
+            data.histories(day), 5, candidates_at(data, day, PredictConfig())
         )
         for data in (one, other)
     ]

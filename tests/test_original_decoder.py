@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy import write_prepared
 
-from recsys.config import Config, load_config
+from recsys.config import Config, OriginalConfig, load_config
 from recsys.errors import ConfigError
 from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_module
@@ -132,7 +132,8 @@ def data(tmp_path):
 
 
 def batches_of(data, users, max_items, size, *, seed=None):
-    return history_batches(data, whole_histories(data, np.array(users)), max_items, size, seed=seed)
+    sizes = OriginalConfig(seq_max_len=max_items, batch_size=size)
+    return history_batches(data, whole_histories(data, np.array(users)), sizes, seed=seed)
 
 
 def batch_of(data, users, max_items):
@@ -156,7 +157,7 @@ def test_what_a_fold_knows_is_read_and_not_asked(data):
     fold = make_split(data, config_with("split.protocol=leave_one_out").split).tests[0]
     end = whole_histories(data, fold.user_index[:0])
     end[fold.user_index] = fold.history_end[fold.user_index] + 1
-    (batch,) = history_batches(data, end, 4, 99, known_end=fold.history_end)
+    (batch,) = history_batches(data, end, OriginalConfig(seq_max_len=4, batch_size=99), fold.history_end)
     assert batch.user_B.tolist() == fold.user_index.tolist()
     assert (batch.target_BT > 0).sum(1).tolist() == [1] * len(fold.user_index)
     assert batch.target_BT.max(1).values.tolist() == fold.target_item.tolist()
@@ -164,7 +165,7 @@ def test_what_a_fold_knows_is_read_and_not_asked(data):
 
 def test_every_event_is_a_target_once_an_epoch_in_an_order_of_seed_and_epoch(data):
     split = make_split(data, config_with().split)
-    batches = history_batches(data, split.train_end, 4, 8, seed=1)
+    batches = history_batches(data, split.train_end, OriginalConfig(seq_max_len=4, batch_size=8), seed=1)
 
     def items_of(epoch: int) -> list[int]:
         batches.epoch = epoch

@@ -5,6 +5,7 @@ import pytest
 import torch
 from toy import write_prepared
 
+from recsys.config import OriginalConfig
 from recsys.modeling.original.decoder import Transformer
 from recsys.modeling.original.scores import recalls, score_held_out, target_ranks
 
@@ -106,7 +107,7 @@ def scored(data, batch_size, max_items=4):
     torch.manual_seed(0)
     model = Transformer(N_ITEMS + 3, 16, num_heads=2, num_layers=1)
     users = np.array([1, 2, 3, 7])
-    return score_held_out(model, data, users, max_items, batch_size)
+    return score_held_out(model, data, users, OriginalConfig(seq_max_len=max_items, batch_size=batch_size))
 
 
 def test_scores_do_not_depend_on_how_customers_are_batched(data):

@@ -11,6 +11,7 @@ from test_train import config_with
 from toy import toy_data, write_prepared
 
 from recsys.cli import build_app
+from recsys.config import PredictConfig
 from recsys.console import run as run_app
 from recsys.data.days import day_date
 from recsys.data.kaggle_submission import check_submission, write_submission
@@ -161,8 +162,8 @@ def test_unknown_items_in_a_list_are_named(place, tmp_path):
 
 def test_candidates_are_what_sold_in_the_days_before_the_date(tmp_path):
     data = write_prepared(tmp_path / "d", [(0, 10, 1), (0, 17, 2), (0, 19, 3), (0, 20, 4)])
-    assert np.flatnonzero(candidates_at(data, 20, 3)).tolist() == [2, 3]
-    assert np.flatnonzero(candidates_at(data, 20, None)).tolist() == [1, 2, 3, 4]
+    assert np.flatnonzero(candidates_at(data, 20, PredictConfig(sold_within_days=3)).allowed).tolist() == [2, 3]
+    assert np.flatnonzero(candidates_at(data, 20, PredictConfig()).allowed).tolist() == [1, 2, 3, 4]
 
 
 def test_the_folds_hold_lists_of_all_systems_for_those_who_bought(place):

@@ -257,7 +257,7 @@ def test_peers_are_scored_like_everything_else(place, tmp_path):
         lists = np.tile(best.astype(np.int32), (len(fold.user_index), 1))
         path = tmp_path / "peers" / "other" / f"{fold.name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(list_rows(data, fold.user_index, lists, np.ones(lists.shape)), path)
+        pq.write_table(list_rows(fold.histories(data), lists, np.ones(lists.shape)), path)
     found = finished("--work", "work", "--peers", tmp_path / "peers")
     rows = keyed(found["rows"], "segment", "metric", "fold", "system")
     # It recommends what sold most, as popularity does; equal sales may stand in another order.

@@ -147,9 +147,10 @@ def scores_without(shop, user: int, past_item: int, folder: str) -> np.ndarray:
 
 
 def listed_for(shop, item: np.ndarray) -> Listed:
-    reading = shop.decoder.read(shop.histories.of(slice(len(item))))
+    histories = shop.histories.of(slice(len(item)))
+    reading = shop.decoder.read(histories)
     terms = shop.decoder.model.terms(reading.query_QD, reading.queries)
-    return Listed(shop.decoder.model, shop.snapshot, reading, terms, torch.from_numpy(item.astype(np.int64)))
+    return Listed(shop.decoder.model, histories, shop.snapshot, reading, terms, torch.from_numpy(item.astype(np.int64)))
 
 
 def test_the_terms_add_up_to_the_score_and_only_past_items_have_a_term_of_their_own(shop):
@@ -242,7 +243,7 @@ def test_of_a_window_full_of_one_item_nothing_is_left_but_the_start(tmp_path):
     decoder = DecoderRecommender(model, snapshots)
     with torch.no_grad():
         reading = decoder.read(log.histories(110))
-        listed = Listed(model, snapshots.at(110), reading, {}, torch.ones(2, 1, dtype=torch.int64))
+        listed = Listed(model, log.histories(110), snapshots.at(110), reading, {}, torch.ones(2, 1, dtype=torch.int64))
         ablated, asked = histories_without(listed, reading.arrays.past.query, reading.arrays.past.item)
     assert ablated.item_BT.tolist() == [[6, 0], [6, 3], [6, 1]]
     assert ablated.gap_days_BT.tolist() == [[0, 0], [0, 0], [0, 0]]
@@ -369,7 +370,8 @@ def test_what_never_sold_is_not_said_to_sell(shop, category_sells, expected):
     reasons = explain(shop.decoder, shop.nobody, shop.lists.item[:1, :2])
     texts = ReasonTexts(shop.snapshot)
     item = shop.lists.item[0, 0]
-    texts._never_sold[item], texts._category_sells[item] = True, category_sells
+    said = {"never_sold": True, "category_sold_7": category_sells}
+    texts._is_positive = lambda feature, number: number == item and said[feature]
     assert texts.say(reasons, shop.nobody) == [
         [expected, "nothing is known of the customer: a best seller of the week"]
     ]
@@ -506,8 +508,9 @@ def test_what_the_user_table_says_is_read_without_an_item_too(shop):
     model.user_codes.weight.data[1:].normal_()
     decoder = DecoderRecommender(model, shop.decoder.snapshots, user_codes)
     with torch.no_grad():
-        reading = decoder.read(shop.histories.of([3, 4, 5]))
-        listed = Listed(model, shop.snapshot, reading, {}, torch.ones(3, 1, dtype=torch.int64))
+        asking = shop.histories.of([3, 4, 5])
+        reading = decoder.read(asking)
+        listed = Listed(model, asking, shop.snapshot, reading, {}, torch.ones(3, 1, dtype=torch.int64))
         row, item = reading.arrays.past.query, reading.arrays.past.item
         query_PD = model.read(*histories_without(listed, row, item))
         for pair in range(len(row)):

@@ -176,7 +176,7 @@ def test_a_history_goes_on_with_what_is_known_of_the_user(data):
 
 def test_a_new_user_in_the_user_table_is_ranked_and_a_stranger_gets_best_sellers(data):
     known, candidates = data.histories(DAY), Candidates(all_items(N_ITEMS))
-    cold_start = Popularity.for_cold_start(known, None)
+    cold_start = Popularity.fit("cold_start", known, days=7, pieces=False)
     some = known.of(np.array([0, NEW_USER, STRANGER]))
     assert UserCodes.from_users(data.users).has_features[some.user_index].tolist() == [True, True, False]
     ranked, popular = [], cold_start.recommend(some, 5, candidates).item

@@ -42,9 +42,7 @@ def check_submission(path: Path, data: Purchases) -> None:
         raise DataError(f"{path}: {wrong.num_rows} lines are not {SUBMISSION_K} ten-digit ids, such as {found!r}")
     users = np.sort(data.user_index_of(table[COLUMNS[0]].combine_chunks()))
     if not np.array_equal(users, np.arange(data.n_users)):
-        raise DataError(
-            f"{path} has {len(np.unique(users[users >= 0])):,} of {data.n_users:,} customers, not each once"
-        )
+        raise DataError(f"{path} has {len(np.unique(users[users >= 0])):,} of {data.n_users:,} customers, not all once")
     items = data.item_index_of(pc.split_pattern(table[COLUMNS[1]], " ").combine_chunks().flatten())
     if not items.all():
         raise DataError(f"{path} names {int((items == 0).sum()):,} articles that {data.folder} does not hold")

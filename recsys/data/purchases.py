@@ -20,7 +20,7 @@ from recsys.data.from_frames import Frames, clean_frames
 from recsys.data.ids import texts_of
 from recsys.data.native import AnyFrame, FrameStyle
 from recsys.data.order import event_positions as event_positions
-from recsys.data.order import user_of_event
+from recsys.data.order import offsets_of, user_of_event
 from recsys.data.text_codes import places_in
 from recsys.errors import DataError, UsageError
 from recsys.storage import read_json, require_absent
@@ -247,10 +247,12 @@ class Purchases:
 
     def of_users(self, user_index: np.ndarray) -> Self:
         """Return the purchases of the users ``user_index`` (n,) alone, numbered from 0; tables stay those of all."""
-        begin, end = self.offsets[user_index], self.offsets[user_index + 1]
-        _, position = event_positions(begin, end)
+        return self.of_events(*event_positions(self.offsets[user_index], self.offsets[user_index + 1]), len(user_index))
+
+    def of_events(self, row: np.ndarray, position: np.ndarray, n_rows: int) -> Self:
+        """Return the events at flat ``position`` (n,) as the histories ``row`` (n,) ascending of ``n_rows`` users."""
         arrays = {name: getattr(self, name)[position] for name in schema.EVENT_ARRAYS}
-        return replace(self, offsets=np.append(0, np.cumsum(end - begin)), **arrays)
+        return replace(self, offsets=offsets_of(row, n_rows), **arrays)
 
     def ends_before(self, day: int) -> np.ndarray:
         """Return, for each user, the flat position (U,) int64 just after the last event earlier than ``day``."""
@@ -301,7 +303,7 @@ class Histories:
         """Number of known events (Q,) int64."""
         return np.asarray(self.end - self.begin)
 
-    def of(self, rows: np.ndarray | slice) -> Self:
+    def of(self, rows: np.ndarray | slice | list[int]) -> Self:
         """Return the histories at ``rows``: places, a mask or a slice."""
         return type(self)(self.log, self.user_index[rows], self.end[rows], self.day, self.given)
 

@@ -67,21 +67,17 @@ def _counted(path: Path, table: pa.Table, column: str, expected: str) -> pa.Chun
 
 
 def list_rows(
-    data: Purchases,
-    user_index: np.ndarray,
-    item: np.ndarray,
-    value: np.ndarray,
-    columns: pa.Schema = RECOMMENDATIONS_SCHEMA,
+    histories: Histories, item: np.ndarray, value: np.ndarray, columns: pa.Schema = RECOMMENDATIONS_SCHEMA
 ) -> pa.Table:
-    """Return lists (Q, K), padded with 0, of ``user_index`` (Q,) as rows with the original ids, by user and rank.
+    """Return lists (Q, K), padded with 0, for ``histories`` (Q) as rows with the original ids, by user and rank.
 
     ``value`` (Q, K) are scores, or log-probabilities where ``columns`` are those of continuations.
     """
-    row, place = np.nonzero(item)
+    log, (row, place) = histories.log, np.nonzero(item)
     arrays = [
-        pa.DictionaryArray.from_arrays(pa.array(row.astype(np.int32)), data.user_ids.take(pa.array(user_index))),
+        _encoded(histories.user_index[row], log.user_ids),
         pa.array(place.astype(np.int32) + 1),
-        _encoded(item[row, place] - 1, data.item_ids),
+        _encoded(item[row, place] - 1, log.item_ids),
         pa.array(value[row, place].astype(np.float32)),
     ]
     return pa.table(arrays, schema=columns)

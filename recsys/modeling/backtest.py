@@ -17,7 +17,7 @@ from recsys.data.purchases import Purchases, is_prepared, open_purchases
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.evaluate import print_scores
 from recsys.evaluation.results import RunCells
-from recsys.evaluation.runs import lists_of_run, protocol_of, score_folds
+from recsys.evaluation.runs import lists_of_run, score_folds
 from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.memory import keep_freed_memory
@@ -42,9 +42,7 @@ def main(
         int | None,
         typer.Option(min=1, help="Train anew after so many; else once before the first."),
     ] = None,
-    name: Annotated[
-        str | None, typer.Option("--run", help="Name in models/ and reports/; else the configuration's.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--run", help="Name in models/; else the configuration's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train and recommend anew what stands already.")] = False,
 ) -> None:
     """Go through the last weeks as they would have gone: train, recommend to those who bought, score.
@@ -125,8 +123,8 @@ def backtest(plan: Backtest, retrain_every: int | None = None) -> RunCells:
         scored += [lists_of_run(run_of_weeks, log, fold, systems) for fold in served]
         learned_before = day_date(plan.learned_before(train_day)).isoformat()
         models += [(run_of_weeks.name, learned_before)] * len(served)
-    protocol = protocol_of(plan.whole, log, folds, scored)
-    scores = score_folds(plan.config, log, folds, scored, protocol | {"retrain_every": every})
+    scores = score_folds(plan.whole, log, scored)
+    scores["protocol"]["retrain_every"] = every
     described = zip(scores["folds"], models, strict=True)
     scores["folds"] = [{**fold, "run": name, "learned_before": day} for fold, (name, day) in described]
     return scores

@@ -14,7 +14,8 @@ from recsys.data.purchases import Purchases
 from recsys.errors import RunError
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import make_split
-from recsys.modeling.lists import fit_system, fold_candidates
+from recsys.modeling.lists import fit_system
+from recsys.modeling.recommenders.base import candidates_at
 from recsys.modeling.recommenders.registry import systems_of
 from recsys.runs import CHOICE_FILE, Run
 from recsys.schema import DECODER
@@ -37,7 +38,7 @@ def choose_system(run: Run, log: Purchases) -> ChosenSystem:
     """Return which system serves the shop of a run, and write it to the run's report folder."""
     config = run.config
     fold = make_split(log, config.split).validation
-    histories, candidates = fold.histories(log), fold_candidates(fold, log, config)
+    histories, candidates = fold.histories(log), candidates_at(log, fold.start_day, config.predict)
     k = config.predict.k
     precisions = {}
     for name in systems_of(config, log):

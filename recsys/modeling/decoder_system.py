@@ -110,10 +110,8 @@ class DecoderSystem:
             cosine_V: np.ndarray = (vectors_VD @ vectors_VD[item]).cpu().numpy()
         return cosine_V
 
-    def generate(
-        self, histories: Histories, n: int, sampling: SamplingConfig, allowed: np.ndarray, seed: int
-    ) -> Continuations:
-        return continue_histories(self.decoder, histories, n, sampling, allowed, seed=seed)
+    def generate(self, histories: Histories, sampling: SamplingConfig, allowed: np.ndarray) -> Continuations:
+        return continue_histories(self.decoder, histories, sampling, allowed)
 
 
 def fit_decoder(config: Config, log: Purchases, progress: Advance = unheard) -> DecoderSystem:

@@ -30,9 +30,7 @@ def main(
     run_name: RunOption = None,
     method: Annotated[Literal["sample", "greedy"], typer.Option(help="Draw items, or take the likeliest.")] = "sample",
     max_items: Annotated[int, typer.Option(min=1, help="The longest continuation.")] = 12,
-    n_customers: Annotated[
-        int, typer.Option("--customers", min=1, help="Held-out customers, drawn by the seed.")
-    ] = 1_000,
+    n_customers: Annotated[int, typer.Option("--customers", min=1, help="Held-out customers, by the seed.")] = 1_000,
     temperature: Annotated[float, typer.Option(min=0.01, help="sample: below 1 likelier items, above rarer.")] = 1.0,
     top_k: Annotated[int | None, typer.Option(min=1, help="sample: draw among this many likeliest only.")] = None,
     top_p: Annotated[
@@ -62,8 +60,8 @@ def main(
     keep_freed_memory()
     if no_repeat is None:
         no_repeat = found.config.family != "original"
-    sampling = SamplingConfig(method, temperature, top_k, top_p, no_repeat)
-    page = generate(found, sampling, max_items=max_items, n_customers=n_customers, seed=seed, force=force)
+    sampling = SamplingConfig(method, temperature, top_k, top_p, no_repeat, max_items, seed)
+    page = generate(found, sampling, n_customers=n_customers, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
     typer.echo(page)
@@ -71,15 +69,7 @@ def main(
     talk.print(f"next: recsys report --run {found.name}{again} shows them in the run's report")
 
 
-def generate(
-    found: Run,
-    sampling: SamplingConfig,
-    *,
-    max_items: int,
-    n_customers: int = 1_000,
-    seed: int = 42,
-    force: bool = False,
-) -> Path:
+def generate(found: Run, sampling: SamplingConfig, *, n_customers: int = 1_000, force: bool = False) -> Path:
     """Continue histories of held-out customers; write the table, its settings and the page, whose path is returned."""
     table, settings, page = (found.report_folder / name for name in (TABLE_FILE, SETTINGS_FILE, PAGE_FILE))
     for path in (table, settings, page):
@@ -87,17 +77,17 @@ def generate(
     data = found.open_data()
     decoder = import_module("recsys.modeling.lists").load_decoder(found, data)
     fold, _ = histories_to_continue(data, found.config.split)
-    drawn = np.random.default_rng(seed).permutation(len(fold.user_index))[:n_customers]
+    drawn = np.random.default_rng(sampling.seed).permutation(len(fold.user_index))[:n_customers]
     histories = fold.histories(data).of(np.sort(drawn))
-    allowed = candidates_at(data, fold.start_day, found.config.predict.sold_within_days)
+    allowed = candidates_at(data, fold.start_day, found.config.predict).allowed
     continue_histories = import_module("recsys.modeling.generation.generate").continue_histories
     with counted("continuing histories") as advance:
-        continued = continue_histories(decoder, histories, max_items, sampling, allowed, seed=seed, advance=advance)
+        continued = continue_histories(decoder, histories, sampling, allowed, advance)
     settings.unlink(missing_ok=True)  # a table without settings is not read: a new one never meets old ones
     with replacing(table) as aside:
-        found_items = continued.item, continued.log_probability
-        pq.write_table(list_rows(data, histories.user_index, *found_items, CONTINUATIONS_SCHEMA), aside)
-    request = sampling._asdict() | {"max_items": max_items, "seed": seed}
+        rows = list_rows(histories, continued.item, continued.log_probability, CONTINUATIONS_SCHEMA)
+        pq.write_table(rows, aside)
+    request = sampling._asdict()
     if sampling.method == "greedy":
         request = {name: value for name, value in request.items() if name not in ("temperature", "top_k", "top_p")}
     write_json(settings, request | {"ended_by_the_decoder": int(continued.ended.sum())})

@@ -53,12 +53,6 @@ def with_cold_start(decoder: Recommender, config: Config, known: Histories) -> W
     return WithColdStart(decoder, Popularity.fit("cold_start", known, days=WEEK_DAYS, segment=segment, pieces=False))
 
 
-def fold_candidates(fold: Fold, log: Purchases, config: Config) -> Candidates:
-    """Return what may be recommended at a fold's day."""
-    allowed = candidates_at(log, fold.start_day, config.predict.sold_within_days)
-    return Candidates(allowed, config.predict.exclude_seen)
-
-
 def write_fold_lists(run: Run, log: Purchases, folds: tuple[Fold, ...], *, keep: bool = False) -> int:
     """Write the lists of all systems for ``folds``, but for those that stand if ``keep``; return how many were written.
 
@@ -75,7 +69,7 @@ def write_fold_lists(run: Run, log: Purchases, folds: tuple[Fold, ...], *, keep:
         for fold, name, path in wanted:
             bar.update(task, description=f"{fold.name} {name}")
             recommender = fit_system(name, run, config, fold.everybody(log))
-            asked = fold.histories(log), config.predict.k, fold_candidates(fold, log, config)
+            asked = fold.histories(log), config.predict.k, candidates_at(log, fold.start_day, config.predict)
             write_lists(recommender, *asked, path, made_by=run.identity)
             bar.advance(task)
     return len(wanted)
@@ -96,7 +90,7 @@ def write_lists(
         for begin in range(0, len(histories), CHUNK_USERS):
             some = histories.of(slice(begin, begin + CHUNK_USERS))
             lists = recommender.recommend(some, k, candidates)
-            rows = list_rows(histories.log, lists.user_index, lists.item, lists.score)
+            rows = list_rows(some, lists.item, lists.score)
             writer.write_table(rows.cast(columns))
             n_short += int((lists.item == 0).any(axis=1).sum())
             if len(histories) > CHUNK_USERS:  # else it is done at once

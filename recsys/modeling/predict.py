@@ -18,7 +18,7 @@ from recsys.errors import UsageError
 from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.base import Candidates, candidates_at, read_item_list, require_enough
+from recsys.modeling.recommenders.base import candidates_at, read_item_list, require_enough
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
@@ -41,9 +41,7 @@ def main(
     ] = None,
     submission: Annotated[bool, typer.Option("--submission", help="Also write Kaggle's submission.csv.")] = False,
     reasons: Annotated[bool, typer.Option("--reasons", help="Also write reasons.parquet: why each item.")] = False,
-    folds: Annotated[
-        bool, typer.Option("--folds", help="Write all systems' lists for the test folds instead.")
-    ] = False,
+    folds: Annotated[bool, typer.Option("--folds", help="Write all systems' lists for test folds instead.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Table: .parquet, .csv or .xlsx; else in reports/<run>."),
@@ -125,8 +123,7 @@ def predict_everybody(
             f"{day_date(log.last_day)}; choose a later --date"
         )
     only, blocked = (None if file is None else read_item_list(file, log) for file in limits)
-    allowed = candidates_at(log, day, config.predict.sold_within_days, only=only, blocked=blocked)
-    candidates = Candidates(allowed, config.predict.exclude_seen)
+    candidates = candidates_at(log, day, config.predict, only, blocked)
     require_enough(candidates, config.predict.k)  # before anything is loaded
     everybody, lists = log.histories(day), import_module("recsys.modeling.lists")
     recommender = lists.fit_system(system, chosen, config, everybody)

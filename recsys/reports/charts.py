@@ -27,7 +27,8 @@ def read_log(path: Path) -> Log:
     if not path.is_file():
         raise RunError(f"{path} is missing: the run was not logged; train it anew with `recsys train`")
     with warnings.catch_warnings(action="ignore"):  # of a file without a row
-        rows = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True, deletechars="", encoding="utf-8"))
+        lines = path.read_text(encoding="utf-8").splitlines() or ["step"]
+        rows = np.atleast_1d(np.genfromtxt(lines, delimiter=",", names=True, deletechars=""))
     columns = {name: rows[name] for name in rows.dtype.names or ()}
     epochs = columns.pop("epoch", np.full(len(rows), math.nan))
     axis = columns.pop("step", epochs)

@@ -1,6 +1,6 @@
 """Customers one by one: what they had bought, what they were shown, what they then bought."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,14 +27,6 @@ class Shown(NamedTuple):
     hit: bool
     repeat: bool
     reason: str = ""
-
-
-def beside(
-    items: list[int], others: list[int], past: Collection[int], labels: Labels, reasons: Sequence[str] = ()
-) -> list[Shown]:
-    """Return ``items``, padding apart, as they stand beside ``others``, with a reason each if there are ``reasons``."""
-    said = zip(items, reasons or [""] * len(items), strict=True)
-    return [Shown(labels.product(item), item in others, item in past, reason) for item, reason in said if item]
 
 
 #: A day's date, and the products bought on it, each with how often it stands in that day's receipts.
@@ -76,13 +68,13 @@ def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = No
         command = f"recsys predict --folds --run {run.name}"
         raise RunError(f"{path} is missing: the decoder's lists for {fold.name}; run `{command}` first")
     chosen = choose_customers(fold, data, run.config.seed)
-    lists = read_lists(path, data, fold.user_index)[chosen]
+    lists, histories = read_lists(path, data, fold.user_index)[chosen], fold.histories(data)
     labels = Labels(data.items)
-    reasons = why(fold.histories(data).of(chosen), lists) if why else [[]] * len(chosen)
+    reasons = why(histories.of(chosen), lists) if why else [[]] * len(chosen)
     customers = []
     for place, items, said in zip(chosen, lists.tolist(), reasons, strict=True):
         targets = fold.target_item[fold.target_offsets[place] : fold.target_offsets[place + 1]].tolist()
-        found = customer(data, labels, int(fold.user_index[place]), fold.history_end, (items, targets), said)
+        found = customer(labels, histories.of([place]), items, targets, said)
         bought = sorted(found.bought, key=lambda one: (not one.hit, not one.repeat))[:_BOUGHT_LINES]
         customers.append(found._replace(bought=bought))
     return Gallery(fold.name, customers, run.config.seed, len(fold.user_index))
@@ -106,16 +98,11 @@ def draw_across(order: np.ndarray, n: int, rng: np.random.Generator) -> list[int
 
 
 def customer(
-    data: Purchases,
-    labels: Labels,
-    user: int,
-    history_end: np.ndarray,
-    lists: tuple[list[int], list[int]],
-    reasons: Sequence[str] = (),
+    labels: Labels, history: Histories, listed: list[int], targets: list[int], reasons: Sequence[str] = ()
 ) -> Customer:
-    """Return a customer with what is known up to ``history_end`` (U,), and what was listed beside what was bought."""
-    known = slice(int(data.offsets[user]), int(history_end[user]))
-    item, day = data.item[known], data.day[known]
+    """Return the customer of one ``history``: what was ``listed``, padding apart, beside ``targets``, bought then."""
+    log, (_, position) = history.log, history.events()
+    item, day = log.item[position], log.day[position]
     days: list[Day] = []
     room, n_older = _HISTORY_LINES, len(item)
     for newest in np.unique(day)[::-1]:
@@ -126,7 +113,12 @@ def customer(
         days.append((long_date(day_date(newest).isoformat()), pairs))
         room -= len(pairs)
         n_older -= int(counts.sum())
-    past, (listed, targets) = set(item.tolist()), lists
-    bought = beside(targets, listed, past, labels)
-    said = beside(listed, targets, past, labels, reasons)
-    return Customer(short_id(data.user_ids[user].as_py()), len(item), days, n_older, said, bought, len(bought))
+    past = set(item.tolist())
+
+    def shown(items: list[int], others: list[int], reasons: Sequence[str] = ()) -> list[Shown]:
+        said = zip(items, reasons or [""] * len(items), strict=True)
+        return [Shown(labels.product(item), item in others, item in past, reason) for item, reason in said if item]
+
+    bought = shown(targets, listed)
+    identifier = short_id(log.user_ids[int(history.user_index[0])].as_py())
+    return Customer(identifier, len(item), days, n_older, shown(listed, targets, reasons), bought, len(bought))

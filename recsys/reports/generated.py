@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys.data.days import day_date
 from recsys.data.item_names import Labels, shortened
-from recsys.data.purchases import Purchases, event_positions
+from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import DataError, UsageError
 from recsys.evaluation.splits import Fold, histories_to_continue
 from recsys.evaluation.tables import read_continuations
@@ -58,7 +58,8 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
             f"say; write both anew with `recsys generate --run {run.name} --force`"
         )
     generated = np.pad(generated, ((0, 0), (0, longest - generated.shape[1])))
-    begin, end = data.offsets[user_index], fold.history_end[user_index]
+    histories = fold.histories(data).of(np.searchsorted(fold.user_index, user_index))
+    begin, end = histories.begin, histories.end
     real = _what_followed(data, end, real_end[user_index], longest, distinct=settings["no_repeat"])
     category = _category(data)
     sold = _sold(data, fold, split.protocol)
@@ -84,7 +85,7 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
             for name in compared
         },
         charts=_charts(series, category),
-        people=_people(data, fold.history_end, user_index, generated, real, run.config.seed),
+        people=_people(histories, generated, real, run.config.seed),
     )
 
 
@@ -141,15 +142,12 @@ def _charts(series: dict[str, Likeness], category: Attribute) -> dict[str, Chart
     return {name: draw_chart(f"continued-{name}", *given) for name, given in drawn.items()}
 
 
-def _people(
-    data: Purchases, known_end: np.ndarray, user_index: np.ndarray, generated: np.ndarray, real: np.ndarray, seed: int
-) -> list[Customer]:
+def _people(histories: Histories, generated: np.ndarray, real: np.ndarray, seed: int) -> list[Customer]:
     """Return customers drawn by lot across history lengths, shortest first."""
-    labels = Labels(data.items)
-    n_known = known_end[user_index] - data.offsets[user_index]
-    order = np.random.default_rng(seed).permutation(len(user_index))
+    labels, n_known = Labels(histories.log.items), histories.n_events
+    order = np.random.default_rng(seed).permutation(len(histories))
     order = order[np.argsort(n_known[order], kind="stable")]
     return [
-        customer(data, labels, int(user_index[row]), known_end, (generated[row].tolist(), real[row].tolist()))
+        customer(labels, histories.of([row]), generated[row].tolist(), real[row].tolist())
         for row in draw_across(order, _N_SHOWN, np.random.default_rng(seed))
     ]

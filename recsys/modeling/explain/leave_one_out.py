@@ -12,7 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recsys.data.purchases import event_positions
+from recsys.data.purchases import Histories, event_positions
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.scores import DayScores, Scores
@@ -20,6 +20,7 @@ from recsys.modeling.recommenders.decoder import Reading
 from recsys.signals.categories import category_history
 from recsys.signals.co_purchases import co_purchases, no_co_purchases
 from recsys.signals.past_items import PastItems
+from recsys.signals.queries import assemble
 from recsys.signals.snapshot import Snapshot
 
 #: Positions that are read at once while items are left out.
@@ -31,7 +32,8 @@ class Listed:
     """Histories and the items listed for each: what everything here is asked about."""
 
     model: PurchaseModel
-    snapshot: Snapshot  # of the histories' day
+    histories: Histories  # Q of them
+    snapshot: Snapshot  # of their day
     reading: Reading
     terms: dict[str, Scores]  # what the components give at the queries
     item_QK: Tensor  # int64 item_index, 0 pads
@@ -117,8 +119,16 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     categories = category_history(of_pairs, code_NC, {snapshot.day: snapshot.category_rarity}, day)
     reads_lifts = listed.model.reads_lifts
     together = co_purchases(past, {snapshot.day: listed.lift}, day) if reads_lifts else no_co_purchases()
-    row_P, item_P = (torch.from_numpy(part).to(whole.row_Q.device) for part in (row, item))
-    sequences, position_P, days_P = _sequences_without(listed, row_P, item_P)
+    row_P = torch.from_numpy(row).to(whole.row_Q.device)
+    fewer = _histories_without(listed.histories.of(row), item)
+    longest, at_start = listed.model.config.max_length, fewer.n_events < listed.model.config.max_length
+    first = np.where(at_start, fewer.begin - 1, fewer.end - longest)
+    read, _ = assemble(fewer.log, fewer.user_index, first, fewer.end - first, at_start, None)
+    sequences = SequenceTensors.from_arrays(read, row_P.device)
+    sequences = replace(sequences, user_codes_BK=listed.reading.sequences.user_codes_BK[row_P])
+    last_day = np.append(fewer.log.day, 0)[fewer.end - 1]
+    waited = np.where(fewer.n_events > 0, np.maximum(snapshot.day - last_day, 0), 0)
+    position_P, days_P = (torch.from_numpy(part).to(row_P.device) for part in (fewer.end - first - 1, waited))
     names = (name for name in vars(whole) if name.startswith(("past_", "category_", "co_purchase_")))
     arrays = (array for part in (past, categories, together) for array in vars(part).values())
     changed = zip(names, arrays, strict=True)
@@ -127,27 +137,9 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     return sequences, replace(whole, position_Q=position_P, days_until_query_Q=days_P, **tensors)
 
 
-def _sequences_without(listed: Listed, row_P: Tensor, item_P: Tensor) -> tuple[SequenceTensors, Tensor, Tensor]:
-    """Return sequences without ``item_P``, gaps closed, the position (P,) of each last event, and days since (P,)."""
-    queries = listed.reading.queries
-    whole = {name: part[row_P] for name, part in vars(listed.reading.sequences).items()}
-    kept_PT = (whole["item_BT"] > 0) & (whole["item_BT"] != item_P[:, None])
-    order_PT = torch.argsort((~kept_PT).to(torch.int8), dim=1, stable=True)
-    n_kept_P = kept_PT.sum(1)
-    real_PT = torch.arange(kept_PT.shape[1], device=row_P.device) < n_kept_P[:, None]
-    item_PT = torch.where(real_PT, whole["item_BT"].gather(1, order_PT), 0)
-    all_days_PT = whole["gap_days_BT"].cumsum(1)
-    days_PT = all_days_PT.gather(1, order_PT)
-    gap_PT = torch.zeros_like(item_PT)
-    gap_PT[:, 1:] = torch.where(real_PT[:, 1:], days_PT.diff(dim=1), 0)
-    # The first event has no gap, also behind the start mark.
-    gap_PT[item_PT[:, 0] == listed.n_rows, 1:2] = 0
-    # Of a window full of one item nothing is left: it is read like a history that only begins.
-    item_PT[n_kept_P == 0, 0] = listed.n_rows
-    position_P = (n_kept_P - 1).clamp(min=0)
-    last_day_P = all_days_PT.gather(1, queries.position_Q[row_P, None])[:, 0]
-    waited_P = queries.days_until_query_Q[row_P] + last_day_P - days_PT.gather(1, position_P[:, None])[:, 0]
-    waited_P = torch.where(item_PT.gather(1, position_P[:, None])[:, 0] == listed.n_rows, 0, waited_P)
-    longest = int(position_P.max()) + 1 if len(position_P) else 1
-    sequences = SequenceTensors(item_PT[:, :longest], gap_PT[:, :longest], whole["user_codes_BK"])
-    return sequences, position_P, waited_P
+def _histories_without(histories: Histories, item: np.ndarray) -> Histories:
+    """Return each of ``histories`` (P) without its ``item`` (P,), as histories of a log of their own."""
+    row, position = histories.events()
+    kept = histories.log.item[position] != item[row]
+    fewer = histories.log.of_events(row[kept], position[kept], len(histories))
+    return Histories(fewer, np.arange(len(histories)), fewer.offsets[1:], histories.day, given=True)

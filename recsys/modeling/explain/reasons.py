@@ -72,7 +72,7 @@ def _explain(
     """Return what :class:`Reasons` holds from ``reason`` on, but for ``term_names``."""
     model, reading = decoder.model, decoder.read(histories)
     item_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
-    listed = Listed(model, snapshot, reading, model.terms(reading.query_QD, reading.queries), item_QK)
+    listed = Listed(model, histories, snapshot, reading, model.terms(reading.query_QD, reading.queries), item_QK)
     terms, raised = _terms(listed)
     promotion_QV = model.promotion_contribution(reading.query_QD, reading.queries)
     promotion_QK = promotion_QV.gather(1, item_QK)

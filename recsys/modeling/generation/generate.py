@@ -49,20 +49,19 @@ class Continues(Protocol):
 def continue_histories(
     decoder: Continues,
     histories: Histories,
-    max_items: int,
     sampling: SamplingConfig,
     allowed: np.ndarray,
-    *,
-    seed: int = 0,
-    chunk: int = 64,
     advance: Advance = unheard,
+    *,
+    chunk: int = 64,
 ) -> Continuations:
-    """Return the continuations of ``histories``, each of 1 to ``max_items`` L items.
+    """Return the continuations of ``histories``, each of 1 to L items, at most ``sampling.max_items``.
 
-    ``allowed`` (V,) bool over item_index says what may be generated. A user's draws depend on ``seed`` and the user
-    alone. A UsageError where ``max_items``
-    does not fit behind a history, or is more than there are items where none may repeat.
+    ``allowed`` (V,) bool over item_index says what may be generated. A user's draws depend on ``sampling.seed`` and the
+    user alone. A UsageError where so many items do not fit behind a history, or are more than there are items where
+    none may repeat.
     """
+    max_items = sampling.max_items
     longest, name = decoder.longest
     if not 1 <= max_items < longest:
         raise UsageError(
@@ -70,10 +69,8 @@ def continue_histories(
             f"({name}), so expected 1 to {longest - 1}"
         )
     if sampling.no_repeat and max_items > allowed.sum():
-        n_allowed = allowed.sum()
-        raise UsageError(
-            f"{max_items} items were asked for (--max-items, n=), but without repeats there are {n_allowed}"
-        )
+        found = f"without repeats there are {allowed.sum()}"
+        raise UsageError(f"{max_items} items were asked for (--max-items, n=), but {found}")
     model = decoder.model
     blocked_V = torch.from_numpy(~allowed)
     was_training = model.training
@@ -83,7 +80,8 @@ def continue_histories(
         for begin in range(0, len(histories), chunk):
             some = histories.of(slice(begin, begin + chunk))
             reader = decoder.reader(some, n_context=longest - max_items, n_new=max_items)
-            uniform = np.stack([np.random.default_rng((seed, int(user))).random(max_items) for user in some.user_index])
+            draws = (np.random.default_rng((sampling.seed, int(user))) for user in some.user_index)
+            uniform = np.stack([of_user.random(max_items) for of_user in draws])
             item, log_probability = _sample(reader, sampling, blocked_V, torch.from_numpy(uniform))
             parts.append((item.int().cpu().numpy(), log_probability.float().cpu().numpy()))
             advance(begin + len(some), len(histories))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from recsys.config import OriginalConfig
 from recsys.data.purchases import Purchases, Windows, cut_windows
 
 PADDING = 0
@@ -63,21 +64,15 @@ class OriginalBatch(NamedTuple):
 
 
 def history_batches(
-    data: Purchases,
-    end: np.ndarray,
-    max_items: int,
-    batch_size: int,
-    *,
-    known_end: np.ndarray | None = None,
-    seed: int | None = None,
+    log: Purchases, end: np.ndarray, sizes: OriginalConfig, known_end: np.ndarray | None = None, seed: int | None = None
 ) -> EpochBatches:
     """Return batches of each user's events before ``end`` (U,), and of that end; targets are from ``known_end`` on."""
-    windows = cut_windows(data.offsets[:-1], end, max_items)
+    windows = cut_windows(log.offsets[:-1], end, sizes.seq_max_len)
     kept = np.arange(len(windows.start))
     if known_end is not None:
         kept = np.flatnonzero(windows.start + windows.length > known_end[windows.user_index])
     return EpochBatches(
-        windows.length[kept], batch_size, lambda rows: _collate(data, windows, kept[rows], known_end), seed
+        windows.length[kept], sizes.batch_size, lambda rows: _collate(log, windows, kept[rows], known_end), seed
     )
 
 

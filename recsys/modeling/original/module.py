@@ -75,9 +75,8 @@ def build_original_module(config: Config, data: Purchases, split: Split, model: 
         known_end, last = fold.history_end, config.split.protocol == "leave_one_out"
         ends = known_end + 1 if last else data.ends_before(fold.end_day)
         end[fold.user_index] = ends[fold.user_index]
-    sizes = config.original.seq_max_len, config.original.batch_size
-    batches = history_batches(data, split.train_end, *sizes, seed=config.seed)
-    return OriginalModule(config, model, batches, history_batches(data, end, *sizes, known_end=known_end))
+    batches = history_batches(data, split.train_end, config.original, seed=config.seed)
+    return OriginalModule(config, model, batches, history_batches(data, end, config.original, known_end))
 
 
 class TextModule(HeldOutModule):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.config import OriginalConfig
 from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
@@ -66,16 +67,11 @@ def recalls(
 
 
 def score_held_out(
-    model: Transformer,
-    data: Purchases,
-    user_index: np.ndarray,
-    max_items: int,
-    batch_size: int,
-    advance: Advance = unheard,
+    model: Transformer, data: Purchases, user_index: np.ndarray, sizes: OriginalConfig, advance: Advance = unheard
 ) -> HeldOutScores:
-    """Return the scores of ``model`` on whole histories, read in sequences of ``max_items``."""
+    """Return the scores of ``model`` on whole histories, read in sequences of ``sizes``."""
     device = model.fc_out.weight.device
-    batches = history_batches(data, whole_histories(data, user_index), max_items, batch_size)
+    batches = history_batches(data, whole_histories(data, user_index), sizes)
     parts: list[tuple[Tensor, ...]] = []
     was_training = model.training
     model.eval()
@@ -102,7 +98,6 @@ def score_held_out(
 
 def score_customers(run: Run, advance: Advance = unheard) -> HeldOutScores:
     """Return what an original decoder scores on the customers that its run neither learned from nor chose by."""
-    data, chosen = run.open_data(), run.config.original
+    data = run.open_data()
     users = make_split(data, run.config.split).tests[0].user_index
-    model = load_transformer(run, data)
-    return score_held_out(model, data, users, chosen.seq_max_len, chosen.batch_size, advance)
+    return score_held_out(load_transformer(run, data), data, users, run.config.original, advance)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.config import PredictConfig
 from recsys.data.days import day_date
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
@@ -45,21 +46,16 @@ def all_items(n_items: int) -> np.ndarray:
 
 
 def candidates_at(
-    log: Purchases,
-    day: int,
-    sold_within_days: int | None,
-    *,
-    only: np.ndarray | None = None,
-    blocked: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return which items may be recommended at ``day``: (V,) bool, padding False.
+    log: Purchases, day: int, settings: PredictConfig, only: np.ndarray | None = None, blocked: np.ndarray | None = None
+) -> Candidates:
+    """Return which items may be recommended at ``day``.
 
-    Those sold at least once in the ``sold_within_days`` before it, all by default; among them ``only`` the given
+    Those sold at least once in ``settings.sold_within_days`` before it, all by default; among them ``only`` the given
     item_index, and none that are ``blocked``. DataError: nothing is left.
     """
     allowed = all_items(log.n_items)
-    if sold_within_days is not None:
-        lately = (log.day >= day - sold_within_days) & (log.day < day)
+    if settings.sold_within_days is not None:
+        lately = (log.day >= day - settings.sold_within_days) & (log.day < day)
         allowed &= np.bincount(log.item[lately], minlength=len(allowed)) > 0
     if only is not None:
         allowed &= np.isin(np.arange(len(allowed)), only)
@@ -70,7 +66,7 @@ def candidates_at(
             f"no item may be recommended at {day_date(day)} (data end {day_date(log.last_day)}); "
             "allow older sales (predict.sold_within_days), or rule out fewer items (--blocklist, exclude=)"
         )
-    return allowed
+    return Candidates(allowed, settings.exclude_seen)
 
 
 def read_item_list(path: Path, log: Purchases) -> np.ndarray:

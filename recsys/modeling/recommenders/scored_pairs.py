@@ -31,14 +31,14 @@ def united(*parts: Pairs) -> Pairs:
     return together.where(np.argsort(together.row, kind="stable"))
 
 
-def user_chunks(histories: Histories, max_events: int = MAX_EVENTS) -> Iterator[slice]:
-    """Yield slices of ``histories``, each of bounded users and events (one user may exceed the latter)."""
+def user_chunks(histories: Histories, max_events: int = MAX_EVENTS) -> Iterator[tuple[slice, Histories]]:
+    """Yield slices of ``histories``, and these, of bounded users and events (one user may exceed the latter)."""
     total = np.concatenate([[0], np.cumsum(histories.n_events)])
     start = 0
     while start < len(histories):
         stop = int(np.searchsorted(total, total[start] + max_events, side="right")) - 1
         stop = min(max(stop, start + 1), start + MAX_USERS)
-        yield slice(start, stop)
+        yield (part := slice(start, stop)), histories.of(part)
         start = stop
 
 

@@ -61,11 +61,10 @@ class ScoreCell(NamedTuple):
 def score_cells(table: Table, metric: str, systems: Sequence[str]) -> list[ScoreCell | None]:
     """Return a cell a system, None where it has no value; the highest is the best, unless all are equal."""
     found = [table.get(name, {}).get(metric) for name in systems]
-    values = {one.value for one in found if one is not None}
+    values = {one.value for one in found if one}
     best = max(values) if len(values) > 1 else None
     return [
-        None if one is None else ScoreCell(amount(metric, one.value), bounds(metric, one), one.value == best)
-        for one in found
+        ScoreCell(amount(metric, one.value), bounds(metric, one), one.value == best) if one else None for one in found
     ]
 
 

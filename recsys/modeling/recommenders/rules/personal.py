@@ -25,8 +25,7 @@ class PersonalRecommender(ABC):
         require_enough(candidates, k)
         item = np.zeros((len(histories), k), dtype=np.int32)
         score = np.zeros((len(histories), k), dtype=np.float32)
-        for part in user_chunks(histories, self.max_events):
-            some = histories.of(part)
+        for part, some in user_chunks(histories, self.max_events):
             pairs = self.score(some, k, candidates)
             pairs = pairs.where(candidates.allowed[pairs.item])
             if candidates.exclude_seen:

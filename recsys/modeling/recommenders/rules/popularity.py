@@ -59,8 +59,8 @@ class Popularity(NamedTuple):
         """Return the most bought allowed items; the score is the number of purchases."""
         require_enough(candidates, k)
         item = np.zeros((len(histories), k), dtype=np.int32)
-        for part in user_chunks(histories):
-            self.fill(item[part], histories.of(part), candidates)
+        for part, some in user_chunks(histories):
+            self.fill(item[part], some, candidates)
         fitted = item < self.counts.shape[1]
         counts = self.counts[self._segments(histories)[:, None], np.where(fitted, item, 0)]
         return Recommendations(histories.user_index, item, np.where(fitted, counts, 0).astype(np.float32))
@@ -133,8 +133,7 @@ def _count(known: Histories, segment_U: np.ndarray, first_day: int | None, count
     log, n_rows = known.log, known.log.n_items + 1
     n_segments = int(segment_U.max(initial=0)) + 1
     counts = np.zeros(n_segments * n_rows, dtype=np.int64)
-    for part in user_chunks(known):
-        some = known.of(part)
+    for _, some in user_chunks(known):
         row, position = some.events()
         keep = log.day[position] >= (-np.inf if first_day is None else first_day)
         if counted is not None:
