@@ -6,10 +6,13 @@ and drawing an article from a range is one search in a week's running total of p
 Shapes: P products, V articles (a product's colours), W weeks of the window.
 """
 
-from typing import NamedTuple
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
 from recsys.errors import UsageError
 
@@ -18,30 +21,13 @@ MAX_ARTICLES = 1_000_000
 PRODUCT, SECTION, GROUP, EVERYTHING = range(4)
 
 
-#: Index group, the top of the tree, its share of the sections, its indexes.
-_INDEX_GROUPS = (
-    ("Women", 0.38, ("Women", "Underwear", "Accessories")),
-    ("Young", 0.14, ("Young",)),
-    ("Men", 0.12, ("Men",)),
-    ("Children", 0.33, ("Baby", "Small", "Large", "Extras")),
-    ("Sport", 0.03, ("Sport",)),
-)
-#: Product group, its share of the products, its middle price in cents, its types.
-_PRODUCT_GROUPS = (
-    ("Upper part", 0.40, 1400, ("Top", "T-shirt", "Shirt", "Blouse", "Jumper", "Cardigan", "Jacket")),
-    ("Lower part", 0.19, 2000, ("Trousers", "Jeans", "Skirt", "Shorts", "Leggings")),
-    ("Whole body", 0.12, 2300, ("Dress", "Jumpsuit", "Overall", "Playsuit")),
-    ("Accessory", 0.11, 1000, ("Bag", "Scarf", "Belt", "Hat", "Earring", "Necklace", "Gloves")),
-    ("Underclothes", 0.10, 1000, ("Bra", "Briefs", "Vest", "Pyjamas", "Socks", "Tights")),
-    ("Footwear", 0.05, 2500, ("Boots", "Sandals", "Trainers", "Slippers")),
-    ("Bathing", 0.03, 1500, ("Swimsuit", "Bikini top", "Swim shorts")),
-)
-#: Type, its group, its share of the products, its middle price.
-_PRODUCT_TYPES = [(one, group, share / len(own), cents) for group, share, cents, own in _PRODUCT_GROUPS for one in own]
-_COLOURS = ("Black", "Blue", "White", "Pink", "Grey", "Red", "Beige", "Green", "Yellow", "Purple")
-_SHADES = ("Medium", "Light", "Dark", "Dusty", "Bright")
-_PATTERNS = ("Plain", "Print", "Stripe", "Floral", "Check", "Melange", "Dots", "Lace")
-_GARMENTS = ("Jersey", "Knitwear", "Woven", "Denim", "Outdoor", "Basics", "Dressed", "Under wear")
+@cache
+def _words() -> dict[str, Any]:
+    """Return what ``catalogue.yaml`` holds, and of each product type its name, group, share of products and price."""
+    words = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    groups = [(group, share, cents, types) for group, (share, cents, types) in words["product_groups"].items()]
+    types = [(name, group, share / len(own), cents) for group, share, cents, own in groups for name in own]
+    return {**words, "product_types": types}
 
 
 class Catalogue(NamedTuple):
@@ -73,8 +59,8 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     product = np.repeat(np.arange(n_articles), sizes)[:n_articles]
     n_products = int(product[-1]) + 1
 
-    n_departments = int(np.clip(n_articles // 120, len(_INDEX_GROUPS), 299))
-    group_of_section = _ascending(rng, n_departments // 5, [share for _, share, _ in _INDEX_GROUPS])
+    n_departments = int(np.clip(n_articles // 120, len(_words()["index_groups"]), 299))
+    group_of_section = _ascending(rng, n_departments // 5, [share for share, _ in _words()["index_groups"].values()])
     section_of_department = _ascending(rng, n_departments, [1.0] * len(group_of_section))
     department_of_product = np.sort(rng.choice(n_departments, n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
     department = department_of_product[product]
@@ -83,8 +69,9 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     nodes = (product, section, group, np.zeros_like(product))
 
     launch, end = _lives(rng, product, n_weeks)
-    product_type = rng.choice(len(_PRODUCT_TYPES), n_products, p=[share for _, _, share, _ in _PRODUCT_TYPES])
-    middle = np.array([cents for *_, cents in _PRODUCT_TYPES])[product_type]
+    _, _, shares, cents = zip(*_words()["product_types"], strict=True)
+    product_type = rng.choice(len(shares), n_products, p=shares)
+    middle = np.array(cents)[product_type]
     price = np.maximum(np.rint(middle * rng.lognormal(0, 0.45, n_products) / 100), 2).astype(np.int64) * 100 - 1
     code = 100_000 + rng.choice(900_000, n_products, replace=False)
     low = np.stack([np.searchsorted(node, node) for node in nodes])
@@ -157,32 +144,35 @@ def _described(
     n_departments = int(department[-1]) + 1
     words = np.array(_invented_words(rng, 12 * n_departments)).reshape(-1, 12)
     said = words[department_of_product[:, None], rng.integers(12, size=(len(product_type), 24))].tolist()
-    types = [_PRODUCT_TYPES[number][0] for number in product_type.tolist()]
+    type_names, type_groups, *_ = zip(*_words()["product_types"], strict=True)
+    patterns, garments, colours, shades = (_words()[name] for name in ("patterns", "garments", "colours", "shades"))
+    index_groups = _words()["index_groups"]
+    types = [type_names[number] for number in product_type.tolist()]
     n_words = np.where(rng.random(len(product_type)) < 0.004, 0, rng.integers(6, 25, len(product_type))).tolist()
     texts = [
         f"{name} in {own[0]} with {', '.join(own[1:n])}." if n else None
         for name, own, n in zip(types, said, n_words, strict=True)
     ]
-    pattern = _unequal(rng, len(_PATTERNS), len(product_type))[product]
-    colour, shade = (_unequal(rng, len(names), len(product)) for names in (_COLOURS, _SHADES))
-    colour_names = [f"{shade_name} {name}" for name in _COLOURS for shade_name in _SHADES]
-    n_indexes = np.array([len(indexes) for *_, indexes in _INDEX_GROUPS])
+    pattern = _unequal(rng, len(patterns), len(product_type))[product]
+    colour, shade = (_unequal(rng, len(names), len(product)) for names in (colours, shades))
+    colour_names = [f"{shade_name} {name}" for name in colours for shade_name in shades]
+    n_indexes = np.array([len(indexes) for _, indexes in index_groups.values()])
     index = (np.cumsum(n_indexes) - n_indexes)[group] + section % n_indexes[group]
-    garment = department % len(_GARMENTS)
+    garment = department % len(garments)
     columns: dict[str, pa.Array] = {}
     for numbers, first, column, names, place in (
         ("", 0, "prod_name", [f"{own[0]} {name.lower()}" for name, own in zip(types, said, strict=True)], product),
-        ("product_type_no", 200, "product_type_name", [name for name, *_ in _PRODUCT_TYPES], product_type[product]),
-        ("", 0, "product_group_name", [name for _, name, *_ in _PRODUCT_TYPES], product_type[product]),
-        ("graphical_appearance_no", 1_010_001, "graphical_appearance_name", _PATTERNS, pattern),
-        ("colour_group_code", 1, "colour_group_name", colour_names, len(_SHADES) * colour + shade),
-        ("perceived_colour_value_id", 1, "perceived_colour_value_name", _SHADES, shade),
-        ("perceived_colour_master_id", 1, "perceived_colour_master_name", _COLOURS, colour),
+        ("product_type_no", 200, "product_type_name", type_names, product_type[product]),
+        ("", 0, "product_group_name", type_groups, product_type[product]),
+        ("graphical_appearance_no", 1_010_001, "graphical_appearance_name", patterns, pattern),
+        ("colour_group_code", 1, "colour_group_name", colour_names, len(shades) * colour + shade),
+        ("perceived_colour_value_id", 1, "perceived_colour_value_name", shades, shade),
+        ("perceived_colour_master_id", 1, "perceived_colour_master_name", colours, colour),
         ("department_no", 1_101, "department_name", _invented_words(rng, n_departments), department),
-        ("index_code", 1, "index_name", [name for *_, indexes in _INDEX_GROUPS for name in indexes], index),
-        ("index_group_no", 1, "index_group_name", [name for name, *_ in _INDEX_GROUPS], group),
+        ("index_code", 1, "index_name", [name for _, indexes in index_groups.values() for name in indexes], index),
+        ("index_group_no", 1, "index_group_name", list(index_groups), group),
         ("section_no", 1, "section_name", _invented_words(rng, int(section[-1]) + 1), section),
-        ("garment_group_no", 1_001, "garment_group_name", _GARMENTS, garment),
+        ("garment_group_no", 1_001, "garment_group_name", garments, garment),
         ("", 0, "detail_desc", texts, product),
     ):
         if numbers:

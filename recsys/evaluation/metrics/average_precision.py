@@ -18,12 +18,8 @@ def average_precision_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int
     return ratio((precision * hits).sum(axis=1), np.minimum(n_relevant_U, k))
 
 
-METRIC = Metric(
-    name="map",
-    title="MAP",
-    meaning="How near the top of the list the purchases stand, from 0 to 1: the mean, over customers, of the precision "
-    "at each hit, divided by the smaller of the list's length and the number of products bought.",
-    compute=average_precision_at_k,
-    position=1,
-    printed=True,
+MEANING = (
+    "How near the top of the list the purchases stand, from 0 to 1: the mean, over customers, of the precision "
+    "at each hit, divided by the smaller of the list's length and the number of products bought."
 )
+METRIC = Metric("map", "MAP", MEANING, average_precision_at_k, position=1, printed=True)

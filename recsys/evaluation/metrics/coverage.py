@@ -10,11 +10,5 @@ def catalogue_coverage_at_k(lists_item_UK: np.ndarray, n_candidates: int, k: int
     return float(np.count_nonzero(np.unique(lists_item_UK[:, :k])) / n_candidates)
 
 
-METRIC = Metric(
-    name="coverage",
-    title="Coverage",
-    meaning="Share of the products for sale that at least one customer is shown.",
-    position=6,
-    printed=True,
-    is_share=True,
-)
+MEANING = "Share of the products for sale that at least one customer is shown."
+METRIC = Metric("coverage", "Coverage", MEANING, position=6, printed=True, is_share=True)

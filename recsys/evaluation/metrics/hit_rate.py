@@ -14,12 +14,5 @@ def hit_rate_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) -> np.n
     return ratio(hits_UK[:, :k].any(axis=1).astype(float), n_relevant_U > 0)
 
 
-METRIC = Metric(
-    name="hit_rate",
-    title="Hit rate",
-    meaning="Share of customers who bought at least one product of their list.",
-    compute=hit_rate_at_k,
-    position=3,
-    printed=True,
-    is_share=True,
-)
+MEANING = "Share of customers who bought at least one product of their list."
+METRIC = Metric("hit_rate", "Hit rate", MEANING, hit_rate_at_k, position=3, printed=True, is_share=True)

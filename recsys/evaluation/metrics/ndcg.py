@@ -13,11 +13,5 @@ def ndcg_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) -> np.ndarr
     return ratio(gained, ideal[np.minimum(n_relevant_U, k)])
 
 
-METRIC = Metric(
-    name="ndcg",
-    title="NDCG",
-    meaning="Like MAP, but a hit's worth falls with the logarithm of its rank; 1 is a perfect order.",
-    compute=ndcg_at_k,
-    position=2,
-    printed=True,
-)
+MEANING = "Like MAP, but a hit's worth falls with the logarithm of its rank; 1 is a perfect order."
+METRIC = Metric("ndcg", "NDCG", MEANING, ndcg_at_k, position=2, printed=True)

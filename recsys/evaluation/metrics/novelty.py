@@ -19,9 +19,5 @@ def novelty_at_k(lists_item_UK: np.ndarray, n_buyers_V: np.ndarray, n_users: int
     return ratio((bits[lists] * (lists > 0)).sum(axis=1), (lists > 0).sum(axis=1))
 
 
-METRIC = Metric(
-    name="novelty",
-    title="Novelty",
-    meaning="How unusual the shown products are: mean of -log2 of the share of customers who buy them.",
-    position=7,
-)
+MEANING = "How unusual the shown products are: mean of -log2 of the share of customers who buy them."
+METRIC = Metric("novelty", "Novelty", MEANING, position=7)

@@ -10,12 +10,5 @@ def recall_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) -> np.nda
     return ratio(hits_UK[:, :k].sum(axis=1), n_relevant_U)
 
 
-METRIC = Metric(
-    name="recall",
-    title="Recall",
-    meaning="Share of a customer's purchased products that stood in the list, averaged over customers.",
-    compute=recall_at_k,
-    position=4,
-    printed=True,
-    is_share=True,
-)
+MEANING = "Share of a customer's purchased products that stood in the list, averaged over customers."
+METRIC = Metric("recall", "Recall", MEANING, recall_at_k, position=4, printed=True, is_share=True)

@@ -15,10 +15,5 @@ def reciprocal_rank_at_k(hits_UK: np.ndarray, n_relevant_U: np.ndarray, k: int) 
     return ratio((hits / ranks(hits)).max(axis=1, initial=0.0), n_relevant_U > 0)
 
 
-METRIC = Metric(
-    name="mrr",
-    title="MRR",
-    meaning="One divided by the rank of the first hit (0 without one), averaged over customers.",
-    compute=reciprocal_rank_at_k,
-    position=5,
-)
+MEANING = "One divided by the rank of the first hit (0 without one), averaged over customers."
+METRIC = Metric("mrr", "MRR", MEANING, reciprocal_rank_at_k, position=5)
