@@ -37,12 +37,8 @@ VERBS = {
 
 def build_app(loaded_verb: str | None) -> typer.Typer:
     """Return the application with the verb ``loaded_verb`` loaded and the others as names with help."""
-    app = typer.Typer(
-        name="recsys",
-        help="Recommend what each customer will buy next. --verbose shows the traceback of an error.",
-        no_args_is_help=True,
-        add_completion=False,
-    )
+    about = "Recommend what each customer will buy next. --verbose shows the traceback of an error."
+    app = typer.Typer(name="recsys", help=about, no_args_is_help=True, add_completion=False)
     app.callback()(_options)
     for name, verb in VERBS.items():
         if name != loaded_verb:

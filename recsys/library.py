@@ -35,7 +35,7 @@ from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of
 from recsys.evaluation.scoring import FoldLists, score_systems
 from recsys.evaluation.splits import Fold, make_split
-from recsys.modeling.generation import SamplingConfig
+from recsys.modeling.generation import Method, SamplingConfig
 from recsys.modeling.recommenders.base import Recommendations, all_items, candidates_at, known_items
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.modeling.rule_system import RuleSystem
@@ -274,13 +274,7 @@ class Model:
         return style.to_native(columns)
 
     def generate(
-        self,
-        user: Ids,
-        n: int = 5,
-        *,
-        date: Day | None = None,
-        seed: int = 42,
-        method: Literal["sample", "greedy"] = "sample",
+        self, user: Ids, n: int = 5, *, date: Day | None = None, seed: int = 42, method: Method = "sample"
     ) -> Frame:
         """Return how a user's history may go on: user, ``place`` from 1, item and ``log_probability``."""
         if method not in ("sample", "greedy"):
@@ -363,22 +357,17 @@ class Model:
         return index
 
     def _lists(
-        self,
-        histories: Histories,
-        k: int,
-        candidates: Ids = None,
-        exclude: Ids = None,
-        exclude_seen: bool | None = None,
+        self, histories: Histories, k: int, candidates: Ids = None, exclude: Ids = None, seen: bool | None = None
     ) -> Recommendations:
         settings, k = self.config.predict, _whole("k", k)
-        if exclude_seen not in (None, True, False):
-            raise UsageError(f"exclude_seen is {exclude_seen!r}; expected True or False")
+        if seen not in (None, True, False):
+            raise UsageError(f"exclude_seen is {seen!r}; expected True or False")
         only, blocked = (
             None if ids is None else known_items(id_texts(ids, name), self.log, name)
             for ids, name in ((candidates, "candidates"), (exclude, "exclude"))
         )
         window = settings.sold_within_days if self.log.n_users else None
-        seen = settings.exclude_seen if exclude_seen is None else exclude_seen
+        seen = settings.exclude_seen if seen is None else seen
         settings = settings.model_copy(update={"sold_within_days": window, "exclude_seen": seen})
         chosen = candidates_at(self.log, histories.day, settings, only, blocked)
         return self.system.at(histories.day).recommend(histories, k, chosen)

@@ -69,16 +69,10 @@ def item_map(
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done)
 
-        files, not_compared = maps.draw_map(
-            found,
-            embeddings,
-            partial(models.item_vectors, advance=partial(advance, "texts")),
-            colour_by=colour_by,
-            beside=[find_run(name) for name in beside or ()],
-            n_compared=n_compared,
-            force=force,
-            advance=advance,
-        )
+        vectors = partial(models.item_vectors, advance=partial(advance, "texts"))
+        options = {"colour_by": colour_by, "n_compared": n_compared, "force": force, "advance": advance}
+        others = [find_run(name) for name in beside or ()]
+        files, not_compared = maps.draw_map(found, embeddings, vectors, beside=others, **options)
     for name, reason in not_compared.items():
         talk.print(f"not compared: {name}: {reason}", markup=False)
     talk.print("Map written:")

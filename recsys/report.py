@@ -5,7 +5,7 @@ from datetime import date
 from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,17 +64,10 @@ def build_page(
     ]
     chosen = run.report_folder / CHOICE_FILE
     choice = read_json(chosen) if chosen.is_file() else {}
-    return fill(
-        "report.html.j2",
-        run=run,
-        data=data,
-        scores=scores,
-        verdict=verdict(scores, windows(run.config.split, len(scores.folds))),
-        today=today.isoformat(),
-        sections=shown,
-        choice=choice if choice.get("made_by") == run.identity else None,
-        file=METRICS_FILE,
-    )
+    said = verdict(scores, windows(run.config.split, len(scores.folds)))
+    about: dict[str, Any] = {"today": today.isoformat(), "verdict": said, "file": METRICS_FILE}
+    about |= {"choice": choice if choice.get("made_by") == run.identity else None}
+    return fill("report.html.j2", run=run, data=data, scores=scores, sections=shown, **about)
 
 
 def _why(run: Run, log: Purchases) -> Why | None:

@@ -32,6 +32,8 @@ HELD_OUT_FILE = "held_out.json"
 #: Vectors of items that a map may be drawn of. text: by the text transformer that the run fitted; bert: the stored text
 #: vectors that the run's configuration means; items: those by which the run's decoder scores items.
 Embeddings = Literal["text", "bert", "items"]
+#: These, and what a text transformer says that has learned nothing yet.
+Vectors = Embeddings | Literal["untrained"]
 
 
 @dataclass(frozen=True)

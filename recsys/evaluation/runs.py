@@ -101,13 +101,8 @@ def protocol_of(run: Run, log: Purchases, asked: list[FoldLists]) -> dict[str, A
         "n_users_asked": n_users,
         "n_users_left_out": [log.n_users - n for n in n_users],
         **bootstrap_protocol(run.config),
-        "data": {
-            "name": run.config.data.folder.name,
-            "source": run.config.data.source,
-            "fingerprint": log.fingerprint,
-            "n_events": log.n_events,
-            "n_users": log.n_users,
-        },
+        "data": {"name": run.config.data.folder.name, "source": run.config.data.source}
+        | {"fingerprint": log.fingerprint, "n_events": log.n_events, "n_users": log.n_users},
         "run": run.name,
         "seed": run.config.seed,
         "code_version": code_version(),

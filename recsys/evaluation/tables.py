@@ -1,5 +1,6 @@
 """Recommendations and targets as tables on disk, checked and turned into arrays for scoring."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +85,7 @@ def list_rows(
 
 
 def reason_rows(
-    histories: Histories,
-    item: np.ndarray,
-    reason: np.ndarray,
-    past: tuple[np.ndarray, np.ndarray, np.ndarray],
-    texts: list[list[str]],
+    histories: Histories, item: np.ndarray, reason: np.ndarray, past: Sequence[np.ndarray], texts: list[list[str]]
 ) -> pa.Table:
     """Return the reasons for lists ``item`` (Q, K) of some users as rows with the original ids.
 

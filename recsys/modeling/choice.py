@@ -50,15 +50,9 @@ def choose_system(run: Run, log: Purchases) -> ChosenSystem:
     apart = apart[np.isfinite(apart)]
     error = float(apart.std(ddof=1) / math.sqrt(len(apart))) if len(apart) > 1 else math.inf
     leads = best_rule == DECODER or float(apart.mean()) > error
-    choice = ChosenSystem(
-        system=DECODER if leads else best_rule,
-        best_rule=best_rule,
-        metric=f"map@{k}",
-        difference=float(apart.mean()),
-        standard_error=error if math.isfinite(error) else 0.0,
-        n_customers=len(apart),
-        values=values,
-    )
+    difference, finite_error = float(apart.mean()), error if math.isfinite(error) else 0.0
+    system = DECODER if leads else best_rule
+    choice = ChosenSystem(system, best_rule, f"map@{k}", difference, finite_error, len(apart), values)
     write_json(run.report_folder / CHOICE_FILE, choice._asdict() | {"made_by": run.identity})
     return choice
 

@@ -1,7 +1,5 @@
 """Vectors of all items, out of a run or of the data: what the item map is drawn from, and what is alike."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 
@@ -12,20 +10,13 @@ from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.lists import TITLES, load_decoder
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.text_transformer import run_text_vectors, untrained_text_vectors
-from recsys.runs import Embeddings, Run
+from recsys.runs import Run, Vectors
 
 
 def item_vectors(
-    embeddings: Embeddings | Literal["untrained"],
-    run: Run,
-    log: Purchases,
-    rows: np.ndarray | None = None,
-    advance: Advance = unheard,
+    embeddings: Vectors, run: Run, log: Purchases, rows: np.ndarray | None = None, advance: Advance = unheard
 ) -> np.ndarray:
-    """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``.
-
-    ``untrained`` are those of a text transformer that has learned nothing yet.
-    """
+    """Return the vector (R, D) float32 of each item ``rows`` + 1 of a run's data ``log``; of all without ``rows``."""
     family = run.config.family
     if embeddings == "text" and family != "text":
         raise RunError(

@@ -75,18 +75,13 @@ def load_continued(run: Run, data: Purchases) -> Continued | None:
     series = {name: realism.realism(item, known) for name, item in some.items()}
     compared = ("length", "rank_band", "transition") if known.n_categories > 1 else ("length", "rank_band")
     bought = series["really bought"]
-    return Continued(
-        day=day_date(fold.start_day).isoformat(),
-        n_customers=len(user_index),
-        settings=settings,
-        series=series,
-        distances={
-            name: [realism.distance(getattr(one, name), getattr(bought, name)) for one in series.values()]
-            for name in compared
-        },
-        charts=_charts(series, category),
-        people=_people(histories, generated, real, run.config.seed),
-    )
+    distances = {
+        name: [realism.distance(getattr(one, name), getattr(bought, name)) for one in series.values()]
+        for name in compared
+    }
+    charts, people = _charts(series, category), _people(histories, generated, real, run.config.seed)
+    day = day_date(fold.start_day).isoformat()
+    return Continued(day, len(user_index), settings, series, distances, charts, people)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

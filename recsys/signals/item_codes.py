@@ -47,14 +47,10 @@ class ItemCodes:
         # Categories are columns whose groups hold 2 items at least on average, and a tenth of all at most.
         usable = [(met, place) for place, (_, met) in enumerate(columns) if 2 <= met <= len(attributes) / 10]
         chosen = [place for _, place in sorted(usable)[:MAX_CATEGORIES]]
-        return cls(
-            attributes=attributes,
-            groups=np.arange(len(attributes)) if group is None else columns[group][0],
-            categories=attributes[:, chosen],
-            codebook=codebook,
-            group_column=None if group is None else names[group],
-            category_columns=tuple(names[place] for place in chosen),
-        )
+        groups = np.arange(len(attributes)) if group is None else columns[group][0]
+        category_columns = tuple(names[place] for place in chosen)
+        group_column = None if group is None else names[group]
+        return cls(attributes, groups, attributes[:, chosen], codebook, group_column, category_columns)
 
     @property
     def n_attribute_codes(self) -> int:
@@ -71,12 +67,9 @@ class ItemCodes:
         names = list(self.codebook)
         attributes = np.concatenate([self.attributes, _apply(self.codebook, items)[1:]])
         column = None if self.group_column is None else attributes[:, names.index(self.group_column)]
-        return replace(
-            self,
-            attributes=attributes,
-            groups=np.arange(len(attributes)) if column is None else _groups(column)[0],
-            categories=attributes[:, [names.index(name) for name in self.category_columns]],
-        )
+        groups = np.arange(len(attributes)) if column is None else _groups(column)[0]
+        categories = attributes[:, [names.index(name) for name in self.category_columns]]
+        return replace(self, attributes=attributes, groups=groups, categories=categories)
 
 
 def _codebook(items: nw.DataFrame[Any]) -> Codebook:

@@ -79,16 +79,9 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
     columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
     columns |= _described(rng, product_type, department_of_product, product, department, section, group)
-    return Catalogue(
-        table=pa.table(columns).sort_by("article_id"),
-        article_id=article_id,
-        low=low,
-        high=np.stack([np.searchsorted(node, node, side="right") for node in nodes]),
-        launch_week=launch,
-        end_week=end,
-        price_cents=price[product],
-        popularity=_popularity(rng, product, launch, end, n_weeks),
-    )
+    high = np.stack([np.searchsorted(node, node, side="right") for node in nodes])
+    table, popularity = pa.table(columns).sort_by("article_id"), _popularity(rng, product, launch, end, n_weeks)
+    return Catalogue(table, article_id, low, high, launch, end, price[product], popularity)
 
 
 def _ascending(rng: np.random.Generator, n: int, weights: list[float]) -> np.ndarray:

@@ -85,15 +85,10 @@ def score_held_out(
             advance(len(parts), len(batches))
     model.train(was_training)
     rank, user, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    mean_loss, mean_entropy = (float(part.mean(dtype=np.float64)) for part in (loss, entropy))
     next_item, whole_sequence = recalls(rank, user, (1, 5, 10))
-    return HeldOutScores(
-        loss=float(loss.mean(dtype=np.float64)),
-        entropy=float(entropy.mean(dtype=np.float64)),
-        recall_next_item=next_item,
-        recall_whole_sequence=whole_sequence,
-        n_customers=len(np.unique(user)),
-        n_purchases=int((rank > 0).sum()),
-    )
+    n_customers, n_purchases = len(np.unique(user)), int((rank > 0).sum())
+    return HeldOutScores(mean_loss, mean_entropy, next_item, whole_sequence, n_customers, n_purchases)
 
 
 def score_customers(run: Run, advance: Advance = unheard) -> HeldOutScores:

@@ -4,7 +4,7 @@ import base64
 import html
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from plotly.offline import get_plotlyjs
@@ -20,22 +20,22 @@ from recsys.reports.item_map.layout import Advance, Layout, kept_layout, plane, 
 from recsys.reports.item_map.neighbourhoods import measures
 from recsys.reports.item_map.picture import COLOURS, N_CATEGORIES, picture
 from recsys.reports.shell import fill
-from recsys.runs import Embeddings, Run
+from recsys.runs import Embeddings, Run, Vectors
 from recsys.storage import read_json, require_absent, write_json, write_text
 
 #: Items whose neighbours are looked at on the whole map.
 _N_QUERIED = 1_000
 
 
-#: Returns the vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,), else of all.
+#: Returns vectors (R, D) float32 of a run by their name, its data, and the items ``rows`` + 1 (R,), else of all.
 #: Who draws a map hands it over, so that nothing here knows a model.
-Vectors = Callable[[Embeddings | Literal["untrained"], Run, Purchases, np.ndarray | None], np.ndarray]
+GetVectors = Callable[[Vectors, Run, Purchases, np.ndarray | None], np.ndarray]
 
 
 def draw_map(
     run: Run,
     embeddings: Embeddings,
-    vectors: Vectors,
+    vectors: GetVectors,
     *,
     colour_by: str | None = None,
     beside: Sequence[Run] = (),
@@ -113,7 +113,7 @@ def _packed(column: np.ndarray, dtype: str) -> str:
 
 
 def _others(
-    embeddings: Embeddings, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: Vectors
+    embeddings: Embeddings, run: Run, data: Purchases, beside: Sequence[Run], some: np.ndarray, vectors: GetVectors
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the vectors to compare with, by name, of the items ``some``, and why other names have none."""
     result: dict[str, np.ndarray] = {}
@@ -127,7 +127,7 @@ def _others(
             )
         result[f"{own} of {other.name}"] = vectors(own, other, theirs, some)
     not_compared: dict[str, str] = {}
-    names: tuple[Literal["bert", "untrained"], ...] = ("bert", "untrained")
+    names: tuple[Vectors, ...] = ("bert", "untrained")
     for name in names:
         try:
             if name != embeddings:

@@ -19,13 +19,10 @@ def source_note(config: Config) -> str:
 def _render(context: Context) -> Markup:
     data = context.data
     path = data.folder and data.folder / "report.json"
-    return fill(
-        "sections/data.html.j2",
-        note=source_note(context.run.config),
-        context=context,
-        days=[day_date(day).isoformat() for day in (data.first_day, data.last_day)],
-        report=list(flattened(read_json(path))) if path is not None and path.is_file() else [],
-    )
+    report = list(flattened(read_json(path))) if path is not None and path.is_file() else []
+    days = [day_date(day).isoformat() for day in (data.first_day, data.last_day)]
+    note = source_note(context.run.config)
+    return fill("sections/data.html.j2", note=note, context=context, days=days, report=report)
 
 
 SECTION = Section("data", "Data", 90, _render)

@@ -15,16 +15,12 @@ def _render(context: Context) -> Markup | None:
     rivals = [name for name in charts.ranked(scores.systems, metric) if name != DECODER][:1]
     few = dict.fromkeys([DECODER, *rivals, "popularity_week", "popularity"])
     tables = {"few": [name for name in few if name in scores.systems][:3], "all": list(scores.systems)}
-    return fill(
-        "sections/segments.html.j2",
-        context=context,
-        drawn=draw_chart("segment", charts.segments_figure, scores, tables["few"]),
-        systems=tables,
-        rows={
-            name: [(segment, score_cells(table, metric, systems)) for segment, table in scores.segments.items()]
-            for name, systems in tables.items()
-        },
-    )
+    drawn = draw_chart("segment", charts.segments_figure, scores, tables["few"])
+    rows = {
+        name: [(segment, score_cells(table, metric, systems)) for segment, table in scores.segments.items()]
+        for name, systems in tables.items()
+    }
+    return fill("sections/segments.html.j2", context=context, drawn=drawn, systems=tables, rows=rows)
 
 
 SECTION = Section("segments", "For whom it works", 40, _render)

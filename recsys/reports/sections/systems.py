@@ -14,15 +14,10 @@ def _render(context: Context) -> Markup:
     # Shown at first: all known metrics at the cutoff of the main one.
     known = [name for base in all_metrics() for name in (base, f"{base}@{scores.k}")]
     shown = [name for name in known if name in scores.metrics] or scores.metrics[:6]
-    return fill(
-        "sections/systems.html.j2",
-        context=context,
-        ranked=ranked,
-        metrics=shown,
-        systems=score_rows([(scores.systems, metric) for metric in shown], names),
-        all_systems=score_rows([(scores.systems, metric) for metric in scores.metrics], names),
-        forest=draw_chart("forest", charts.systems_figure, scores),
-    )
+    few = score_rows([(scores.systems, metric) for metric in shown], names)
+    tables = {"systems": few, "all_systems": score_rows([(scores.systems, metric) for metric in scores.metrics], names)}
+    forest = draw_chart("forest", charts.systems_figure, scores)
+    return fill("sections/systems.html.j2", context=context, ranked=ranked, metrics=shown, forest=forest, **tables)
 
 
 SECTION = Section("systems", "Systems compared", 10, _render)
