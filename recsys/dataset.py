@@ -70,31 +70,27 @@ def _show(manifest: dict[str, Any], data: DataConfig) -> None:
     report = manifest["report"]
     found = report["found"] | {"exact_duplicates": report["exact_duplicates"]}
     bad_promotions = found.pop(BAD_PROMOTION, 0)
-    rows = [("rows read", report["rows_read"])]
-    dropped, stated = report["dropped"], manifest["stated_rules"]
-    rows += [(f"  dropped: {rule}", count) for rule, count in dropped.items() if count or rule in stated]
+    rows = {"rows read": report["rows_read"]}
+    dropped, stated, n_users = report["dropped"], manifest["stated_rules"], manifest["n_users"]
+    rows |= {f"  dropped: {rule}": count for rule, count in dropped.items() if count or rule in stated}
     before = report["before_history_limits"]
     if before:
         least, most = data.min_history or 1, data.max_history
         limits = f"{least} or more" if most is None else f"{least} to {most}"
-        held_out = n_held_out(manifest["n_users"])
-        rows += [
-            ("purchases of the items kept", before["events"]),
-            ("users who made them", before["users"]),
-            (f"users with {limits} of them", manifest["n_users"]),
-            (f"  of whom, by seed {HELD_OUT_SEED}, to learn from", manifest["n_users"] - held_out),
-            ("  held out", held_out),
-        ]
-    rows.append(("events kept", manifest["n_events"]))
-    rows += [(f"  of which, or mended: {finding}", count) for finding, count in found.items() if count]
-    rows += [("users", manifest["n_users"]), ("items", manifest["n_items"])]
+        rows |= {"purchases of the items kept": before["events"], "users who made them": before["users"]}
+        held_out = n_held_out(n_users)
+        learned = {f"  of whom, by seed {HELD_OUT_SEED}, to learn from": n_users - held_out, "  held out": held_out}
+        rows |= {f"users with {limits} of them": n_users, **learned}
+    rows["events kept"] = manifest["n_events"]
+    rows |= {f"  of which, or mended: {finding}": count for finding, count in found.items() if count}
+    rows |= {"users": n_users, "items": manifest["n_items"]}
     if "promotions" in manifest["hashes"]:
-        rows.append(("promotions", manifest["n_promotions"]))
-        rows += [(f"  dropped: {BAD_PROMOTION}", bad_promotions)] if bad_promotions else []
+        rows["promotions"] = manifest["n_promotions"]
+        rows |= {f"  dropped: {BAD_PROMOTION}": bad_promotions} if bad_promotions else {}
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    for name, count in rows:
+    for name, count in rows.items():
         table.add_row(name, f"{count:,}")
     table.add_row("days", f"{manifest['first_day']} … {manifest['last_day']}")
     talk.print(table)

@@ -8,7 +8,7 @@ Method = Literal["greedy", "sample"]
 class SamplingConfig(NamedTuple):
     """How many items follow a history at most, and how each is chosen."""
 
-    method: Method = "sample"  # greedy takes the likeliest item, or a draw
+    method: Method = "sample"  # a draw, or the likeliest item
     temperature: float = 1.0  # above 0: logits are divided by it before a draw
     top_k: int | None = None  # draw among this many of the likeliest only
     top_p: float | None = None  # only among the likeliest that add up to this, the one that reaches it included
