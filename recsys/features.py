@@ -7,7 +7,7 @@ import typer
 
 from recsys.config import INTERIM_DIR, load_config
 from recsys.console import ConfigOption, DateOption, ForceOption, SetOption, run, talk
-from recsys.data.days import asked_day, day_date
+from recsys.data.days import day_date, parse_day
 from recsys.data.purchases import open_purchases
 from recsys.signals.snapshot import Snapshots
 from recsys.storage import require_absent
@@ -26,7 +26,7 @@ def main(
     """Write the snapshot of items at a date: sales, promotions, categories, co-purchases, repurchase hazards."""
     data = load_config(config, settings).data
     log = open_purchases(data.folder, data.prepare_command)
-    chosen = asked_day(day, log.last_day + 1)
+    chosen = parse_day(day, log.last_day + 1)
     folder = out or INTERIM_DIR / "snapshots" / data.folder.name / day_date(chosen).isoformat()
     require_absent(folder, force=force)
     Snapshots(log).at(chosen).save(folder)

@@ -16,7 +16,7 @@ def day_number(value: date) -> int:
     return (value - EPOCH).days
 
 
-def asked_day(text: str | None, default: int) -> int:
+def parse_day(text: str | None, default: int) -> int:
     """Return the day that ``--date`` names, ``default`` where it was not given; a ConfigError where it names none."""
     try:
         return default if text is None else day_number(date.fromisoformat(text))

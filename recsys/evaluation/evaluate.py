@@ -68,14 +68,14 @@ def _evaluate_run(chosen: Run, *, force: bool) -> None:
 def _evaluate_tables(recommendations: Path, targets: Path, out: Path | None, *, force: bool) -> None:
     if out is not None:
         require_absent(out, force=force)
-    asked, config = lists_of_tables(recommendations, targets), Config()
-    (lists,) = asked.lists.values()
+    fold_lists, config = lists_of_tables(recommendations, targets), Config()
+    (lists,) = fold_lists.lists.values()
     if without := int((lists == 0).all(axis=1).sum()):
         talk.print(f"{without:,} of {len(lists):,} customers who bought have no list and are misses", style="yellow")
     shorter = config.predict.model_copy(update={"k": min(lists.shape[1], config.predict.k)})
     config = config.model_copy(update={"predict": shorter})
     protocol = bootstrap_protocol(config) | {"n_users_asked": len(lists)}
-    scores = {"protocol": protocol, **score_systems([asked], settings_of(config))}
+    scores = {"protocol": protocol, **score_systems([fold_lists], settings_of(config))}
     print_scores(scores)
     if out is not None:
         write_json(out, scores)

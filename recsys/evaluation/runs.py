@@ -26,18 +26,18 @@ def score_run(run: Run, advance: Advance = unheard) -> RunCells:
     if not folds:
         raise RunError(f"{run.name} has no test folds (split.n_folds is 0): there is nothing to score it on")
     systems = _systems_of(run, folds)
-    asked = [lists_of_run(run, log, fold, systems) for fold in folds]
-    return score_folds(run, log, asked, advance)
+    fold_lists = [lists_of_run(run, log, fold, systems) for fold in folds]
+    return score_folds(run, log, fold_lists, advance)
 
 
-def score_folds(run: Run, log: Purchases, asked: list[FoldLists], advance: Advance = unheard) -> RunCells:
+def score_folds(run: Run, log: Purchases, fold_lists: list[FoldLists], advance: Advance = unheard) -> RunCells:
     """Return what ``metrics.json`` holds, from folds with the lists of all systems for each."""
     settings = settings_of(run.config)
-    scores: RunCells = {"protocol": protocol_of(run, log, asked), **score_systems(asked, settings)}
+    scores: RunCells = {"protocol": protocol_of(run, log, fold_lists), **score_systems(fold_lists, settings)}
     scores |= {"segments": {}, "segment_sizes": {}}
-    segments = [target_segments(log, one.fold) for one in asked]
+    segments = [target_segments(log, one.fold) for one in fold_lists]
     for n_done, name in enumerate(segments[0], start=1):
-        found = score_segment(asked, [of_fold[name] for of_fold in segments], settings)
+        found = score_segment(fold_lists, [of_fold[name] for of_fold in segments], settings)
         scores["segments"][name], scores["segment_sizes"][name] = found
         advance(n_done, len(segments[0]))
     return scores
@@ -83,11 +83,11 @@ def lists_of_fold(log: Purchases, fold: Fold, lists: dict[str, np.ndarray], sold
     return FoldLists(fold, lists, n_candidates, n_buyers, n_customers=len(np.unique(row)))
 
 
-def protocol_of(run: Run, log: Purchases, asked: list[FoldLists]) -> dict[str, Any]:
+def protocol_of(run: Run, log: Purchases, fold_lists: list[FoldLists]) -> dict[str, Any]:
     """Return how the numbers came about, for readers and for other tools."""
     split, window = run.config.split, run.config.predict.sold_within_days
     candidates = f"items sold in the {window} days before the date" if window else f"all {log.n_items:,} items"
-    folds = [one.fold for one in asked]
+    folds = [one.fold for one in fold_lists]
     n_users = [len(fold.user_index) for fold in folds]
     return {
         "name": split.protocol,
@@ -95,7 +95,7 @@ def protocol_of(run: Run, log: Purchases, asked: list[FoldLists]) -> dict[str, A
         "horizon_days": split.horizon_days if split.protocol == "weekly" else None,
         "folds": [fold.name for fold in folds],
         "candidates": candidates,
-        "n_candidates": [one.n_candidates for one in asked],
+        "n_candidates": [one.n_candidates for one in fold_lists],
         "exclude_seen": run.config.predict.exclude_seen,
         "catalogue_size": log.n_items,
         "n_users_asked": n_users,

@@ -42,9 +42,9 @@ class Settings:
     averages: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def score_systems(asked: list[FoldLists], settings: Settings) -> RunCells:
+def score_systems(fold_lists: list[FoldLists], settings: Settings) -> RunCells:
     """Return ``systems`` (means over folds), the first's ``differences`` to each other, and ``folds``."""
-    columns, means = _means(asked, settings)
+    columns, means = _means(fold_lists, settings)
     coverage = [
         {
             (system, f"coverage@{k}"): catalogue_coverage_at_k(items, one.n_candidates, k)
@@ -52,19 +52,19 @@ def score_systems(asked: list[FoldLists], settings: Settings) -> RunCells:
             for k in settings.cutoffs
             if one.n_candidates is not None
         }
-        for one in asked
+        for one in fold_lists
     ]
     mean_coverage = {column: float(np.mean([of_fold[column] for of_fold in coverage])) for column in coverage[0]}
     by_fold = [
         {"start": fold.name, "n_users": len(fold.user_index)} | _cells(columns, means[:, place], coverage[place])
-        for place, fold in enumerate(one.fold for one in asked)
+        for place, fold in enumerate(one.fold for one in fold_lists)
     ]
     return {**_cells(columns, mean_of_folds(means), mean_coverage), "folds": by_fold}
 
 
-def score_segment(asked: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
+def score_segment(fold_lists: list[FoldLists], chosen: list[np.ndarray], settings: Settings) -> tuple[Cells, int]:
     """Return the systems' table, empty without users, by the ``chosen`` targets alone, and how many users have any."""
-    kept = [one.only(mask) for one, mask in zip(asked, chosen, strict=True)]
+    kept = [one.only(mask) for one, mask in zip(fold_lists, chosen, strict=True)]
     kept = [one for one in kept if len(one.fold.user_index)]
     if not kept:
         return {}, 0
@@ -73,23 +73,23 @@ def score_segment(asked: list[FoldLists], chosen: list[np.ndarray], settings: Se
     return _cells(columns, mean_of_folds(means), {})["systems"], n_users
 
 
-def _means(asked: list[FoldLists], settings: Settings) -> tuple[list[Column], np.ndarray]:
-    values = [_values(one, settings) for one in asked]
+def _means(fold_lists: list[FoldLists], settings: Settings) -> tuple[list[Column], np.ndarray]:
+    values = [_values(one, settings) for one in fold_lists]
     columns = list(values[0])
     stacked = [np.stack([of_fold[column] for column in columns], axis=1) for of_fold in values]
-    return columns, bootstrap([one.fold.user_index for one in asked], stacked, settings.n_resamples)
+    return columns, bootstrap([one.fold.user_index for one in fold_lists], stacked, settings.n_resamples)
 
 
-def _values(asked: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
+def _values(fold_lists: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
     values: dict[Column, np.ndarray] = {}
-    fold = asked.fold
+    fold = fold_lists.fold
     n_relevant = np.diff(fold.target_offsets)
-    for system, items in asked.lists.items():
+    for system, items in fold_lists.lists.items():
         hits = hits_of(items, fold.target_offsets, fold.target_item)
         values |= {(system, name): one for name, one in user_values(hits, n_relevant, settings.cutoffs).items()}
-        if asked.n_buyers is not None:
+        if fold_lists.n_buyers is not None:
             for k in settings.cutoffs:
-                values[system, f"novelty@{k}"] = novelty_at_k(items, asked.n_buyers, asked.n_customers, k)
+                values[system, f"novelty@{k}"] = novelty_at_k(items, fold_lists.n_buyers, fold_lists.n_customers, k)
     averages = {
         (name, metric): np.mean([values[member, metric] for member in members], axis=0)
         for name, members in settings.averages.items()

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from recsys.config import Config
 from recsys.console import DateOption, ForceOption, RunOption, counted, run, talk
-from recsys.data.days import asked_day, day_date
+from recsys.data.days import day_date, parse_day
 from recsys.data.exports import export_lists, require_ending
 from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
 from recsys.data.purchases import Histories
@@ -116,7 +116,7 @@ def predict_everybody(
     items that may be recommended, and of those that never are.
     """
     log = chosen.open_data()
-    day = asked_day(date, log.last_day + 1)
+    day = parse_day(date, log.last_day + 1)
     if day <= log.first_day:
         raise UsageError(
             f"nothing was bought before {day_date(day)}: the data run from {day_date(log.first_day)} to "
