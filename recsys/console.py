@@ -23,7 +23,7 @@ talk = Console(highlight=False, soft_wrap=True, **TALK_SETTINGS)
 Advance: TypeAlias = Callable[[int, int], None]
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file that names a whole run.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as model.n_layers=4.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Say model.n_layers=4.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 DateOption = Annotated[
     str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; else the day after the data.")

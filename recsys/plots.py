@@ -48,7 +48,7 @@ def item_map(
     ] = "text",
     colour_by: Annotated[str | None, typer.Option(help="Items column for the legend; else a fitting one.")] = None,
     encoder: Annotated[str | None, typer.Option(help="The BERT whose vectors are meant; the run's by default.")] = None,
-    beside: Annotated[list[str] | None, typer.Option(metavar="RUN", help="Compare with vectors of this run.")] = None,
+    beside: Annotated[list[str] | None, typer.Option(metavar="RUN", help="Compare with its vectors too.")] = None,
     n_compared: Annotated[
         int, typer.Option("--compare-on", min=50, help="Random items on which vectors are compared.")
     ] = 5_000,

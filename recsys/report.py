@@ -31,7 +31,7 @@ def main(
     reasons: Annotated[bool, typer.Option("--reasons", help="Say below each suggestion what carried it.")] = False,
     beside: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="Show training and maps of it too."),
+        typer.Option(metavar="RUN", help="Show its training and maps."),
     ] = None,
     force: ForceOption = False,
 ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from recsys import schema
 from recsys.config import Config
 from recsys.console import Advance, unheard
-from recsys.data.purchases import Purchases, event_positions
+from recsys.data.purchases import Purchases
 from recsys.errors import RunError
 from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED
 from recsys.evaluation.results import RunCells
@@ -74,7 +74,7 @@ def lists_of_run(run: Run, log: Purchases, fold: Fold, systems: list[str]) -> Fo
 
 def lists_of_fold(log: Purchases, fold: Fold, lists: dict[str, np.ndarray], sold_within_days: int | None) -> FoldLists:
     """Return a fold with the ``lists`` (Q, K) of each system for its users, and what coverage and novelty read."""
-    row, position = event_positions(log.offsets[:-1], fold.history_end)
+    row, position = fold.everybody(log).events()
     pairs = np.unique(row * (log.n_items + 1) + log.item[position])
     n_candidates = log.n_items
     if sold_within_days is not None:

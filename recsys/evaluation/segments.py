@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from recsys.data.purchases import Purchases, event_positions
+from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import Fold
 
 _HISTORY_LENGTHS: Final = {
@@ -23,14 +23,13 @@ HEAD_SHARE: Final = 0.8
 
 def target_segments(data: Purchases, fold: Fold) -> dict[str, np.ndarray]:
     """Return, for each segment, which of the fold's targets (n,) bool belong to it."""
-    _, position = event_positions(data.offsets[:-1], fold.history_end)
+    _, position = fold.everybody(data).events()
     known = data.item[position]
     first_day = np.full(data.n_items + 1, fold.start_day, dtype=np.int64)  # where it was not sold before the date
     np.minimum.at(first_day, known, data.day[position])
     launched = first_day >= fold.start_day - LAUNCH_DAYS
     repeated = bought_before(data, fold)
-    n_events = fold.history_end[fold.user_index] - data.offsets[fold.user_index]
-    n_of_target = np.repeat(n_events, np.diff(fold.target_offsets))
+    n_of_target = np.repeat(fold.histories(data).n_events, np.diff(fold.target_offsets))
     return {
         "repeated": repeated,
         "new": ~repeated,
@@ -55,7 +54,7 @@ def _head_items(counts_V: np.ndarray) -> np.ndarray:
 
 def bought_before(data: Purchases, fold: Fold) -> np.ndarray:
     """Return which of the fold's targets (n,) bool the customer had bought before."""
-    row, position = event_positions(data.offsets[fold.user_index], fold.history_end[fold.user_index])
+    row, position = fold.histories(data).events()
     span = data.n_items + 1
     row_of_target = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
     return np.isin(row_of_target * span + fold.target_item, row * span + data.item[position])

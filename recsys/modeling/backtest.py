@@ -42,7 +42,7 @@ def main(
         int | None,
         typer.Option(min=1, help="Train anew after so many; else once before the first."),
     ] = None,
-    name: Annotated[str | None, typer.Option("--run", help="Name in models/; else the configuration's.")] = None,
+    name: Annotated[str | None, typer.Option("--run", help="Name; else the configuration's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train and recommend anew what stands already.")] = False,
 ) -> None:
     """Go through the last weeks as they would have gone: train, recommend to those who bought, score.

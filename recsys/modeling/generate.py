@@ -30,7 +30,7 @@ def main(
     run_name: RunOption = None,
     method: Annotated[Literal["sample", "greedy"], typer.Option(help="Draw items, or take the likeliest.")] = "sample",
     max_items: Annotated[int, typer.Option(min=1, help="The longest continuation.")] = 12,
-    n_customers: Annotated[int, typer.Option("--customers", min=1, help="Held-out customers, by the seed.")] = 1_000,
+    n_customers: Annotated[int, typer.Option("--customers", min=1, help="Held-out customers, by seed.")] = 1_000,
     temperature: Annotated[float, typer.Option(min=0.01, help="sample: below 1 likelier items, above rarer.")] = 1.0,
     top_k: Annotated[int | None, typer.Option(min=1, help="sample: draw among this many likeliest only.")] = None,
     top_p: Annotated[

@@ -34,14 +34,14 @@ def main(
     k: Annotated[int | None, typer.Option(min=1, help="Items a customer; the run's predict.k by default.")] = None,
     system: Annotated[str, typer.Option(help=f"{DECODER}, {', '.join(BASELINES)}; chosen: by --folds.")] = DECODER,
     sold_within_days: Annotated[int | None, typer.Option(min=1, help="Candidates: sold in the last n days.")] = None,
-    candidates: Annotated[Path | None, typer.Option(help="Candidates: ids in a file: text, or Parquet.")] = None,
+    candidates: Annotated[Path | None, typer.Option(help="Candidates: ids in a file, one a line, or Parquet.")] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Item ids never recommended, in a file.")] = None,
     exclude_seen: Annotated[
         bool | None, typer.Option("--exclude-seen/--include-seen", help="Leave out what was bought.")
     ] = None,
     submission: Annotated[bool, typer.Option("--submission", help="Also write Kaggle's submission.csv.")] = False,
     reasons: Annotated[bool, typer.Option("--reasons", help="Also write reasons.parquet: why each item.")] = False,
-    folds: Annotated[bool, typer.Option("--folds", help="Write all systems' lists for test folds instead.")] = False,
+    folds: Annotated[bool, typer.Option("--folds", help="Write all systems' lists for test folds.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Table: .parquet, .csv or .xlsx; else in reports/<run>."),

@@ -83,7 +83,7 @@ def load_customers(run: Run, data: Purchases, split: Split, why: Why | None = No
 def choose_customers(fold: Fold, data: Purchases, seed: int, n: int = N_SHOWN) -> np.ndarray:
     """Return places (≤ n,) int64 in ``fold.user_index``, drawn by ``seed`` across history lengths, shortest first."""
     rng = np.random.default_rng(seed)
-    lengths = (fold.history_end - data.offsets[:-1])[fold.user_index]
+    lengths = fold.histories(data).n_events
     shuffled = rng.permutation(len(lengths))
     new, known = shuffled[lengths[shuffled] == 0], shuffled[lengths[shuffled] > 0]
     new = new[: max(N_WITHOUT_HISTORY, n - len(known))][:n]

@@ -109,7 +109,7 @@ def _sold(data: Purchases, fold: Fold, protocol: str) -> np.ndarray:
     """Return sales (V,) of the newest weeks before the date; of all that is known where the protocol has no date."""
     if protocol == "weekly" and (sold := Sales(data).sold(fold.start_day - _RECENT_DAYS, fold.start_day)).any():
         return sold
-    _, position = event_positions(data.offsets[:-1], fold.history_end)
+    _, position = fold.everybody(data).events()
     return np.bincount(data.item[position], minlength=data.n_items + 1)
 
 

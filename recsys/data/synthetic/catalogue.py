@@ -63,8 +63,7 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     group_of_section = _ascending(rng, n_departments // 5, [share for share, _ in _words()["index_groups"].values()])
     section_of_department = _ascending(rng, n_departments, [1.0] * len(group_of_section))
     department_of_product = np.sort(rng.choice(n_departments, n_products, p=rng.dirichlet(np.full(n_departments, 2.0))))
-    department = department_of_product[product]
-    section = section_of_department[department]
+    section = section_of_department[department_of_product[product]]
     group = group_of_section[section]
     nodes = (product, section, group, np.zeros_like(product))
 
@@ -78,7 +77,7 @@ def invent_catalogue(rng: np.random.Generator, n_articles: int, n_weeks: int) ->
     number = np.arange(n_articles) - low[PRODUCT] + 1
     article_id = pa.array([f"0{c}{n:03d}" for c, n in zip(code[product].tolist(), number.tolist(), strict=True)])
     columns = {"article_id": article_id, "product_code": pa.array(code[product]).cast(pa.string())}
-    columns |= _described(rng, product_type, department_of_product, product, department, section, group)
+    columns |= _described(rng, product_type, department_of_product, nodes)
     high = np.stack([np.searchsorted(node, node, side="right") for node in nodes])
     table, popularity = pa.table(columns).sort_by("article_id"), _popularity(rng, product, launch, end, n_weeks)
     return Catalogue(table, article_id, low, high, launch, end, price[product], popularity)
@@ -121,19 +120,15 @@ def _popularity(
 
 
 def _described(
-    rng: np.random.Generator,
-    product_type: np.ndarray,
-    department_of_product: np.ndarray,
-    product: np.ndarray,
-    department: np.ndarray,
-    section: np.ndarray,
-    group: np.ndarray,
+    rng: np.random.Generator, product_type: np.ndarray, department_of_product: np.ndarray, nodes: tuple[np.ndarray, ...]
 ) -> dict[str, pa.Array]:
     """Return the columns of ``articles.csv`` after the two ids, in Kaggle's order.
 
-    ``product_type`` and ``department_of_product`` are of products (P,), all else of articles (V,). A department has
-    words of its own; one description in 250 is missing.
+    ``product_type`` and ``department_of_product`` are of products (P,), the ``nodes`` product, section and group of
+    articles (V,). A department has words of its own; one description in 250 is missing.
     """
+    product, section, group, _ = nodes
+    department = department_of_product[product]
     n_departments = int(department[-1]) + 1
     words = np.array(_invented_words(rng, 12 * n_departments)).reshape(-1, 12)
     said = words[department_of_product[:, None], rng.integers(12, size=(len(product_type), 24))].tolist()

@@ -27,7 +27,6 @@ from recsys.modeling.decoder.scores import PairScores
 from recsys.modeling.explain.leave_one_out import Listed, items_read, lost_logits
 from recsys.modeling.recommenders.decoder import DecoderRecommender
 from recsys.schema import REASONS
-from recsys.signals.snapshot import Snapshot
 
 #: Past items that a reason names at most, and how much of the first one's effect the others have at least.
 N_NAMED, LEAST_OF_FIRST = 3, 1 / 3
@@ -52,25 +51,23 @@ class Reasons:
 
 def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray, *, chunk: int = 64) -> Reasons:
     """Return why ``item`` (Q, K) int32 item_index is recommended for each of ``histories`` (Q), at their day."""
-    model, snapshot = decoder.model, decoder.snapshots.at(histories.day)
+    model = decoder.model
     was_training = model.training
     model.eval()
     # A chunk is as wide as its longest history.
     order = np.argsort(np.minimum(histories.n_events, model.config.max_length), kind="stable")
     chunks = (order[begin : begin + chunk] for begin in range(0, max(len(order), 1), chunk))
     with torch.inference_mode():
-        parts = [_explain(decoder, snapshot, histories.of(some), item[some]) for some in chunks]
+        parts = [_explain(decoder, histories.of(some), item[some]) for some in chunks]
     model.train(was_training)
     places = np.argsort(order)
     reason, *others = (np.concatenate(columns)[places] for columns in zip(*parts, strict=True))
     return Reasons(item, reason, model.term_names, *others)
 
 
-def _explain(
-    decoder: DecoderRecommender, snapshot: Snapshot, histories: Histories, item: np.ndarray
-) -> tuple[np.ndarray, ...]:
+def _explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return what :class:`Reasons` holds from ``reason`` on, but for ``term_names``."""
-    model, reading = decoder.model, decoder.read(histories)
+    model, snapshot, reading = decoder.model, decoder.snapshots.at(histories.day), decoder.read(histories)
     item_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
     listed = Listed(model, histories, snapshot, reading, model.terms(reading.query_QD, reading.queries), item_QK)
     terms, raised = _terms(listed)

@@ -48,18 +48,16 @@ def target_ranks(logits_MV: Tensor, target_M: Tensor, n_items: int) -> Tensor:
     return torch.where(is_item_M, ahead_M + 1, 0)
 
 
-def recalls(
-    rank: np.ndarray, customer: np.ndarray, cutoffs: Sequence[int]
-) -> tuple[dict[int, float], dict[int, float]]:
+def recalls(rank: np.ndarray, user: np.ndarray, cutoffs: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
     """Return Recall@k by cutoff over purchases of :func:`target_ranks`, and over customers; NaN without a purchase.
 
     >>> recalls(np.array([1, 3, 0, 1]), np.array([7, 7, 7, 8]), [1, 3])
     ({1: 0.6666666666666666, 3: 1.0}, {1: 0.5, 3: 1.0})
     """
-    rank, customer = rank[rank > 0], customer[rank > 0]
+    rank, user = rank[rank > 0], user[rank > 0]
     if not len(rank):
         return dict.fromkeys(cutoffs, float("nan")), dict.fromkeys(cutoffs, float("nan"))
-    _, whose = np.unique(customer, return_inverse=True)
+    _, whose = np.unique(user, return_inverse=True)
     worst = np.zeros(whose.max() + 1, dtype=np.int64)
     np.maximum.at(worst, whose, rank)
     of_purchases, of_customers = ({k: float((one <= k).mean()) for k in cutoffs} for one in (rank, worst))
