@@ -62,7 +62,7 @@ def test_a_folder_without_prepared_data_says_what_to_run(tmp_path):
 
 def test_a_damaged_or_shortened_array_is_refused(folder):
     np.save(folder / "day.npy", np.zeros(3, dtype=np.int32))
-    with pytest.raises(DataError, match="do not fit the offsets"):
+    with pytest.raises(DataError, match="unlike the offsets"):
         open_purchases(folder)
     np.save(folder / "day.npy", np.zeros(21, dtype=np.int64))
     with pytest.raises(DataError, match="expected int32"):

@@ -338,7 +338,7 @@ def open_purchases(folder: str | Path, command: str = "recsys dataset main") -> 
     arrays: dict[str, Any] = {name: _open_array(folder / f"{name}.npy", dtype) for name, dtype in _DTYPES.items()}
     offsets, lengths = arrays[schema.OFFSETS], {name: len(arrays[name]) for name in schema.EVENT_ARRAYS}
     if len(offsets) < 2 or set(lengths.values()) != {int(offsets[-1])}:
-        raise DataError(f"{folder}: arrays of lengths {lengths} do not fit offsets; run `recsys dataset main --force`")
+        raise DataError(f"{folder}: arrays of lengths {lengths} unlike the offsets; run `recsys dataset main --force`")
     return Purchases(folder=folder, manifest=manifest, **arrays)
 
 
