@@ -13,8 +13,8 @@ import torch
 
 from recsys.config import load_config
 from recsys.data.purchases import open_purchases
-from recsys.modeling.build import build_purchase_module, repeatable
 from recsys.evaluation.splits import make_split
+from recsys.modeling.build import build_purchase_module, repeatable
 
 
 def events_per_second(config_file: Path | None, settings: list[str]) -> float:

@@ -43,8 +43,14 @@ def main() -> None:
         return Dataset.construct(pd.DataFrame(columns))
 
     def trainer() -> Trainer:
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        return Trainer(max_epochs=arguments.epochs, devices=1, enable_model_summary=False, **quiet)
+        return Trainer(
+            max_epochs=arguments.epochs,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
 
     model = SASRecModel(
         n_blocks=2,

@@ -51,7 +51,7 @@ class PointwiseAttention(nn.Module):
         self.bias_HK = nn.Parameter(torch.ones(n_heads, N_GAP_BUCKETS))
 
     def forward(self, x_BTD: Tensor, memory: LayerMemory | None = None, at_B: Tensor | None = None) -> Tensor:
-        """Return (B, T, D) mixed over earlier positions, those in ``memory`` included; with ``at_B`` (B, 1, D) there."""
+        """Return (B, T, D) mixed over earlier positions, also those in ``memory``; (B, 1, D) at ``at_B``, if given."""
         width = x_BTD.shape[-1]
         if at_B is None:
             u, q, k, v = functional.silu(self.to_qkv(x_BTD)).chunk(4, dim=-1)

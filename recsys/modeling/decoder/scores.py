@@ -154,7 +154,7 @@ class PairScores:
 
 
 def among(item_N: Tensor, query_P: Tensor, item_P: Tensor, n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return those of P pairs whose item is among the distinct ``item_N``: query, place in ``item_N`` and in P, (p,)."""
+    """Return those of P pairs whose item is among distinct ``item_N``: query, place in ``item_N`` and in P, (p,)."""
     column_V = torch.full((n_rows,), -1, device=item_N.device)
     column_V[item_N] = torch.arange(len(item_N), device=item_N.device)
     column_P = column_V[item_P]

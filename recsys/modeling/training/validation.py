@@ -73,7 +73,7 @@ class Validation:
     def _precisions(
         self, decoder: DecoderRecommender, read: Sequence[tuple[Reading, Fold]], temperatures: Tensor
     ) -> list[np.ndarray]:
-        """Return AP@k of the users of each fold that was ``read``, with the model's terms scaled by ``temperatures``."""
+        """Return AP@k of the users of each fold that was ``read``, the model's terms scaled by ``temperatures``."""
         model, n_items = decoder.model, self.snapshots.log.n_items
         # With the items of the history in them or without, as lists will be asked for.
         excludes = self.config.predict.exclude_seen

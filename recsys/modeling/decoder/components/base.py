@@ -5,7 +5,7 @@ Scores are float32 under autocast too: they are summed, and small differences of
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class RuleAndNetwork(nn.Module):
         The context is a table (M, C), and which row of it goes with each of the N, int64.
         """
         scores, n_features = [], features_NF.shape[1]
-        first, rest = self.network[0], self.network[1:]
+        first, rest = cast("nn.Linear", self.network[0]), self.network[1:]
         # Many rows share a context: what the first layer makes of it is made once.
         of_context_MH = None if context is None else functional.linear(context[0], first.weight[:, n_features:])
         for begin in range(0, max(len(features_NF), 1), _BLOCK):
