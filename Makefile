@@ -29,7 +29,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test cases check lint format requirements readme readme-table docs \
-	docs-tables bench-data bench-forms bench-inspect bench-selection bench-train bench-attention bench-generate bench-promotions \
+	docs-tables bench-data bench-forms bench-inspect bench-selection bench-speed bench-attention bench-generate bench-promotions \
 	bench-quality bench-peers ablation clean
 
 help: ## list the targets
@@ -127,8 +127,8 @@ bench-inspect: $(READY) ## whether `recsys inspect` reads real files of shops at
 bench-selection: $(READY) ## whether `dataset main --split` keeps what pandas keeps, at H&M's full size
 	$(BIN)/python -m benchmarks.selection
 
-bench-train: $(READY) ## events per second of training
-	$(BIN)/python -m benchmarks.train
+bench-speed: $(READY) $(PEERS_READY) ## how fast training is, beside RecTools and beside a bare loop (RECSYS_REAL_DATA)
+	$(BIN)/python -m benchmarks.speed
 
 bench-attention: $(READY) ## time and memory of whole and of local attention at lengths up to 8,192
 	$(BIN)/python -m benchmarks.attention

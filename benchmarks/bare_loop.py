@@ -1,7 +1,7 @@
 """A training loop that runs the decoder and the item product alone: ``python -m benchmarks.bare_loop --set …``.
 
 It learns the next item of the same events in the same batches as ``recsys train`` with the same settings; all batches
-are assembled beforehand, and nothing is validated, logged or written. Prints events per second of the loop as JSON.
+are assembled beforehand, and nothing is validated, logged or written. Prints JSON.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from recsys.evaluation.splits import make_split
 from recsys.modeling.build import build_purchase_module, repeatable
 
 
-def events_per_second(config_file: Path | None, settings: list[str]) -> float:
-    """Return targets of the next-item loss by the second, over one epoch."""
+def epoch(config_file: Path | None, settings: list[str]) -> dict[str, float]:
+    """Return the targets of the next-item loss of an epoch, its seconds, and their ratio."""
     alone = ["training.query_windows=0", "model.components=[sequence]", "training.epochs=1"]
     config = load_config(config_file, [*settings, *alone])
     log = open_purchases(config.data.folder, config.data.prepare_command)
@@ -34,7 +34,8 @@ def events_per_second(config_file: Path | None, settings: list[str]) -> float:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         seconds = time.perf_counter() - began
-    return module.batches.n_events / seconds
+    n_events = module.batches.n_events
+    return {"events": n_events, "seconds": seconds, "rate": n_events / seconds}
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    print(json.dumps(events_per_second(arguments.config, arguments.settings)))
+    print(json.dumps(epoch(arguments.config, arguments.settings)))
 
 
 if __name__ == "__main__":
