@@ -57,7 +57,7 @@ def test_every_folder_and_file_at_the_root_has_its_place_among_the_layers(root):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_what_reads_and_writes_files_imports_a_data_engine(module):
-    parts = ("engine", "exports", "inspection", "reading", "sources", "synthetic.write")
+    parts = ("engine", "exports", "inspection", "reading", "sources", "synthetic.write", "text_codes")
     if not module.startswith(tuple(f"recsys.data.{part}" for part in parts)):
         assert not imported(MODULES[module]) & {"polars", "duckdb", "ibis", "pyspark", "pandas"}
 
