@@ -35,7 +35,7 @@ class DataConfig(Section):
     )
     raw: Path | None = Field(None, description="folder (or file) of the raw input; data/raw/<source> by default")
     columns: Path | dict[str, Any] | None = Field(None, description="column map of source: table, or its YAML file")
-    engine: Literal["polars", "duckdb"] = Field("polars", description="data engine")
+    engine: Literal["polars", "duckdb", "spark"] = Field("polars", description="data engine")
     start: date | None = Field(None, description="first day kept")
     end: date | None = Field(None, description="first day no longer kept")
     top_k_items: int | None = Field(None, ge=1, description="keep only the most sold items")
@@ -227,7 +227,7 @@ class TrainingConfig(Section):
     )
     ranking_weight: float = Field(10.0, ge=0, description="weight of 1 - smoothed MAP@12 of the order of the own past")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto takes a GPU where there is one")
-    devices: int = Field(1, ge=1, description="processes of distributed training")
+    devices: int = Field(1, ge=1, description="processes that `recsys train` begins")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the products; weights and sums stay float32. auto: bfloat16 on a GPU, float32 on a processor, "

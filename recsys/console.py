@@ -29,6 +29,9 @@ DateOption = Annotated[
     str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Date asked; else the day after the data.")
 ]
 RunOption = Annotated[str | None, typer.Option("--run", help="Run folder, or its name in models/; else the newest.")]
+SparkOption = Annotated[
+    str | None, typer.Option("--spark", metavar="URL", help="Cluster: spark://host:7077, yarn, sc://host:15002, …")
+]
 
 #: What typer raises for an option that does not exist or does not fit; it has no public name of its own.
 _CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])

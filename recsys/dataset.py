@@ -10,10 +10,10 @@ import typer
 from rich.table import Table
 
 from recsys.config import RAW_DIR, DataConfig, load_config
-from recsys.console import ConfigOption, ForceOption, SetOption, counted, run, talk
-from recsys.data.clean import BAD_PROMOTION
+from recsys.console import ConfigOption, ForceOption, SetOption, SparkOption, counted, run, talk
 from recsys.data.download import download_hm
 from recsys.data.prepare import prepare
+from recsys.data.refusals import BAD_PROMOTION
 from recsys.data.sources import all_sources
 from recsys.data.synthetic.write import synthesize as write_synthetic
 from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
@@ -28,7 +28,8 @@ def main(
     settings: SetOption = None,
     source: Annotated[str | None, typer.Option(help=f"Of the raw data: {', '.join(all_sources())}.")] = None,
     raw: Annotated[Path | None, typer.Option(help="Folder (or file) of the raw data.")] = None,
-    engine: Annotated[Literal["polars", "duckdb"] | None, typer.Option(help="Data engine.")] = None,
+    engine: Annotated[Literal["polars", "duckdb", "spark"] | None, typer.Option(help="Data engine.")] = None,
+    spark: SparkOption = None,
     start: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day kept.")] = None,
     end: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day no longer kept.")] = None,
     top_k_items: Annotated[
@@ -52,7 +53,7 @@ def main(
     data = load_config(config, [*(settings or []), *overrides]).data
     data = with_split_rules(data) if split else data
     began = time.perf_counter()
-    manifest = prepare(data, force=force)
+    manifest = prepare(data, force=force, spark=spark)
     _show(manifest, data)
     talk.print(f"wrote {data.folder}/ in {time.perf_counter() - began:.1f} s (details in report.json)")
     # The options by which another command reads the same data, whatever the command line said beside --config.

@@ -224,7 +224,7 @@ def test_a_mistake_is_said_of_the_place_where_it_was_written(tmp_path, text, ove
         ("evaluation.cutoffs=[0]", "greater than or equal to 1"),
         (
             "data.engine=pandas",
-            r"the command line: data\.engine: expected 'polars' or 'duckdb' \(found 'pandas'\)",
+            r"the command line: data\.engine: expected 'polars', 'duckdb' or 'spark' \(found 'pandas'\)",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-EXTRAS = ("demo", "dev", "docs", "hm", "sql", "text")
+EXTRAS = ("demo", "dev", "docs", "hm", "spark", "sql", "text")
 
 
 def direct_names(pyproject: Path) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
-from recsys.data.clean import Cleaned
+from recsys.data.cleaned import Cleaned
 from recsys.data.days import day_date
 from recsys.data.ids import texts_of
 from recsys.data.order import in_history_order

@@ -74,11 +74,17 @@ def ranked(column: Texts, kept: np.ndarray | slice, dtype: DType) -> tuple[np.nd
 
     These are in the order of text, or in that of numbers where ``dtype``, their type in the source, is one of integers.
     """
-    labels = ascending(column.values)
-    if dtype.is_integer():
-        labels = labels.take(pc.array_sort_indices(labels.cast(pa.uint64() if dtype == nw.UInt64 else pa.int64())))
+    labels = in_label_order(column.values, dtype)
     rank = np.append(places_in(labels, column.values) + 1, ABSENT).astype(np.int32)
     return occurring(rank[column.codes][kept], labels)
+
+
+def in_label_order(texts: pa.Array, dtype: DType) -> pa.Array:
+    """Return the different channels or baskets in ``texts`` (n,) in the order of text, or of numbers."""
+    labels = ascending(texts)
+    if dtype.is_integer():
+        labels = labels.take(pc.array_sort_indices(labels.cast(pa.uint64() if dtype == nw.UInt64 else pa.int64())))
+    return labels
 
 
 def require_few_channels(n_channels: int) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +22,7 @@ from recsys.data.reading.files import FileForm, open_table
 from recsys.data.reading.layout import TextForm
 from recsys.data.text_codes import TextCoder, Texts
 from recsys.errors import DataError
+from recsys.spark import Spark
 
 _BLOCK_ROWS = 1 << 18
 _HASH = "hash of "
@@ -30,6 +32,8 @@ _COMMAS = FileForm(TextForm(separator=",", header=True))
 
 class Engine(ABC):
     """Reads tables lazily and runs Narwhals expressions over them; a context, as it may hold temporary files."""
+
+    in_shards = False  # whether there may be too many rows to come back at once
 
     def __init__(self) -> None:
         self._held = ExitStack()  # what is given back at the end
@@ -74,6 +78,10 @@ class Engine(ABC):
         coded = {name: Texts.of_column(table[name], known) for name, known in texts.items()}
         return {name: table[name].to_numpy() for name in table.column_names if name not in coded}, coded
 
+    def shards(self, frame: nw.LazyFrame[Any], by: str) -> list[Path]:
+        """Write ``frame`` as Parquet files of whole groups of ``by``, ascending, where the engine is one of shards."""
+        raise NotImplementedError
+
     def scan(self, path: Path) -> nw.LazyFrame[Any]:
         """Return the table in ``path``; every column of a text file is text.
 
@@ -100,7 +108,7 @@ class PolarsEngine(Engine):
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         self._scanned[str(path)] = path
-        with _one_line(path, pl.exceptions.PolarsError):
+        with one_line(path, pl.exceptions.PolarsError):
             frame = pl.scan_parquet(path, glob=False)
             frame.collect_schema()
         return nw.from_native(frame)
@@ -146,7 +154,7 @@ class PolarsEngine(Engine):
             yield lazy.collect_schema().to_frame()
             yield from lazy.collect_batches(chunk_size=_BLOCK_ROWS, maintain_order=False, engine="streaming")
         except pl.exceptions.PolarsError as error:
-            raise _unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
+            raise unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
 
     def _texts_recur(self, frame: nw.LazyFrame[Any], column: str) -> bool:
         """Return whether the first rows suggest that the texts in ``column`` are few, each in many rows."""
@@ -160,7 +168,7 @@ class PolarsEngine(Engine):
         try:
             return lazy.collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
-            raise _unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
+            raise unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
 
 
 class DuckDBEngine(Engine):
@@ -176,12 +184,12 @@ class DuckDBEngine(Engine):
         try:
             frame.sink_parquet(stored, compression="lz4", engine="streaming")
         except pl.exceptions.PolarsError as error:
-            raise _unreadable(self._read_by(frame.explain(optimized=False)), error) from error
+            raise unreadable(self._read_by(frame.explain(optimized=False)), error) from error
         return self.scan_parquet(stored)
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         self._scanned[str(path)] = path
-        with _one_line(path, duckdb.Error):
+        with one_line(path, duckdb.Error):
             relation = self._connection.read_parquet(str(path))
         return nw.from_native(relation)
 
@@ -189,24 +197,28 @@ class DuckDBEngine(Engine):
         try:
             table: pa.Table = frame.to_native().to_arrow_table()
         except duckdb.Error as error:
-            raise _unreadable(self._read_by(str(error)), error) from error
+            raise unreadable(self._read_by(str(error)), error) from error
         return table
 
 
-def open_engine(name: Literal["polars", "duckdb"]) -> Engine:
-    """Return the engine ``name``; use it in a ``with`` statement."""
+def open_engine(name: Literal["polars", "duckdb", "spark"], spark: Spark = None) -> Engine:
+    """Return the engine ``name``, ``spark`` a session or an address of one; use it in a ``with`` statement."""
+    if name == "spark":  # loaded for itself alone: it is an extra
+        engine: Engine = import_module("recsys.data.engine_spark").SparkEngine(spark)
+        return engine
     return DuckDBEngine() if name == "duckdb" else PolarsEngine()
 
 
 @contextmanager
-def _one_line(origin: Path, *errors: type[Exception]) -> Iterator[None]:
+def one_line(origin: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Raise ``errors`` of an engine about ``origin`` as a DataError of one line."""
     try:
         yield
     except errors as error:
-        raise _unreadable(str(origin), error) from error
+        raise unreadable(str(origin), error) from error
 
 
-def _unreadable(origin: str, error: Exception) -> DataError:
+def unreadable(origin: str, error: Exception) -> DataError:
     """Return what an engine says about ``origin`` as one line, with what to do about it."""
     reason = " ".join(str(error).split())[:300]
     if any(sign in reason.lower() for sign in ("utf-8", "utf8", "unicode")):

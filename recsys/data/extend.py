@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from recsys import schema
 from recsys.data.assemble import Prepared
-from recsys.data.clean import Cleaned, Report
+from recsys.data.cleaned import Cleaned, Report
 from recsys.data.encode import require_few_channels
 from recsys.data.ids import texts_of
 from recsys.data.order import Events, basket_numbers, history_order, in_history_order, user_of_event

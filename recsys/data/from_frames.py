@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from recsys import schema
 from recsys.config import DataConfig
-from recsys.data.clean import Cleaned, clean
+from recsys.data.clean import clean
+from recsys.data.cleaned import Cleaned
 from recsys.data.engine import PolarsEngine
 from recsys.data.native import SCHEMA_NAMES, AnyFrame, FrameStyle, Use, column_as_arrow, shown
 from recsys.data.planned_promotions import usable_promotions

@@ -45,10 +45,11 @@ class Events:
         return np.full(len(self), _MISSING[name], dtype=EVENT_ARRAYS[name]) if values is None else values
 
 
-def in_history_order(events: Events, n_users: int) -> tuple[dict[str, np.ndarray], int]:
+def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple[dict[str, np.ndarray], int]:
     """Return ``events``, in any order, as the arrays of :mod:`recsys.schema` for users 0 … ``n_users``-1.
 
-    Second, how many events equal the one before them in every column. Work is done for some users at a time: their
+    Second, how many events equal the one before them in every column. ``first_user`` is the number of the first user
+    among all, where these are not all users. Work is done for some users at a time: their
     events fit into the processor's cache, and threads share the parts.
     """
     offsets = offsets_of(events.user, n_users)
@@ -64,7 +65,7 @@ def in_history_order(events: Events, n_users: int) -> tuple[dict[str, np.ndarray
         if place.start == place.stop:
             return 0
         some = events.take(rows[place])
-        some = some.take(history_order(some))
+        some = some.take(history_order(some, first_user))
         basket = basket_numbers(some.user, some.day, some.basket, offsets[users] - offsets[users][0])
         for name, array in arrays.items():
             array[place] = basket if name == "basket" else some.column(name)
@@ -75,11 +76,11 @@ def in_history_order(events: Events, n_users: int) -> tuple[dict[str, np.ndarray
     return arrays | {OFFSETS: offsets}, n_duplicates
 
 
-def history_order(events: Events) -> np.ndarray:
+def history_order(events: Events, first_user: int = 0) -> np.ndarray:
     """Return the positions (E,) int64 of ``events`` by user and, within each, in the order of the module's text."""
     # User and day as one number: the first key is sorted by far the fastest.
     user_day = (events.user.astype(np.int64) << 32) + events.day
-    within_day = (events.millisecond, events.basket, _tie(events), events.item)
+    within_day = (events.millisecond, events.basket, _tie(events, first_user), events.item)
     keys = [user_day, *within_day, events.channel, events.price, events.quantity]
     keys = [pa.array(key) for key in keys if key is not None]
     names = [str(place) for place in range(len(keys))]
@@ -87,9 +88,9 @@ def history_order(events: Events) -> np.ndarray:
     return np.asarray(order.to_numpy(), dtype=np.int64)
 
 
-def _tie(events: Events) -> np.ndarray:
+def _tie(events: Events, first_user: int = 0) -> np.ndarray:
     """Return a hash (E,) int32 of (user, item, day): the multiply-and-shift finaliser of SplitMix64 (Steele 2014)."""
-    mixed = events.user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (events.user.astype(np.uint64) + np.uint64(first_user)) * np.uint64(0x9E3779B97F4A7C15)
     mixed += events.item.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
     mixed += events.day.astype(np.uint64) * np.uint64(0x165667B19E3779F9)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from recsys import schema
 from recsys.data.assemble import Prepared, assemble, write_folder, write_prepared
+from recsys.data.cleaned import summed
 from recsys.data.extend import events_of_log, extend
 from recsys.data.from_frames import Frames, clean_frames
 from recsys.data.ids import texts_of
@@ -149,7 +150,7 @@ class Purchases:
         else:
             newer, *_ = clean_frames(Frames(events, items, users, promotions), self.style.columns, newer=True)
             added = asdict(newer.report)
-        report = _summed(self.manifest.get("report", {}), added)
+        report = summed(self.manifest.get("report", {}), added)
         return self._in_memory(extend(self._prepared, newer), self.manifest | {"report": report}, self.style)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
@@ -310,15 +311,6 @@ class Histories:
     def events(self) -> tuple[np.ndarray, np.ndarray]:
         """Return row and flat position, (n,) int64 each, of every known event, in time order per row."""
         return event_positions(self.begin, self.end)
-
-
-def _summed(report: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what two reports of validation count together."""
-    total = dict(report)
-    for name, figure in added.items():
-        before = total.get(name, {} if isinstance(figure, Mapping) else 0)
-        total[name] = _summed(before, figure) if isinstance(figure, Mapping) else before + figure
-    return total
 
 
 def is_prepared(folder: Path) -> bool:

@@ -54,6 +54,11 @@ class RawTables:
     partial_items: bool = False  # ``items`` is known to lack some: events with these stay, and are no finding
     partial_users: bool = False  # ``users`` is known to cover only some of them: the others are no finding
 
+    @property
+    def adds_items(self) -> bool:
+        """Whether an item that is not in ``items`` is one all the same."""
+        return self.items is None or self.partial_items
+
     def rules_of(self, table: str) -> dict[str, Rule]:
         """Return the rules over ``table``, each under a name for the column of rows that it means."""
         return {f"_rule_{place}": rule for place, rule in enumerate(self.rules) if rule.table == table}
