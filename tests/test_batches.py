@@ -134,16 +134,24 @@ def test_the_same_seed_and_epoch_give_the_same_batches_and_another_epoch_others(
     assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(epoch(0), epoch(1), strict=True))
 
 
-def test_processes_share_the_batches_without_overlap(data):
+def test_processes_share_each_batch_without_overlap(data):
     def of_rank(rank, world_size):
         batches = batches_of(data)
         batches.rank, batches.world_size = rank, world_size
-        return [batch.target_BT.sum().item() for batch in batches]
+        return [(batch.target_BT.sum().item(), batch.target_item_n.sum().item()) for batch in batches]
 
     alone, first, second = of_rank(0, 1), of_rank(0, 2), of_rank(1, 2)
-    assert len(first) == len(second)
-    assert first == alone[0 : 2 * len(first) : 2]
-    assert second == alone[1 : 2 * len(first) : 2]
+    assert len(alone) == len(first) == len(second) > 1
+    assert all(sum(pair) > 0 for pair in (*first, *second))
+    for whole, *parts in zip(alone, first, second, strict=True):
+        assert whole == tuple(map(sum, zip(*parts, strict=True)))
+
+
+def test_every_process_gets_a_window_of_each_batch(data):
+    length = np.array([1, 2, 3, 60, 60, 60, 60])
+    packed = pack(length, 64, np.random.default_rng(0), 3)
+    assert [len(batch) for batch in packed] == [3, 4]
+    assert sorted(np.concatenate(packed)) == list(range(7))
 
 
 def test_the_newest_events_end_at_the_known_history(data):

@@ -345,7 +345,7 @@ class EveryItemOnce:
     def __init__(self, n_items: int) -> None:
         self.n_items = n_items
 
-    def sample(self, n_negatives: int) -> torch.Tensor:
+    def sample(self, n_negatives: int, generator: torch.Generator) -> torch.Tensor:
         assert n_negatives == self.n_items
         return torch.arange(1, self.n_items + 1)
 

@@ -262,13 +262,6 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
     assert all(torch.equal(kept[name], value) for name, value in fresh.items())
 
 
-def test_another_process_of_a_distributed_training_shares_the_folder_of_the_first(prepared, monkeypatch):
-    train(config_with("training.epochs=1"))
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    train(config_with("training.epochs=1"))
-    assert [path.name for path in Path("models").iterdir()] == ["toy"]
-
-
 def test_a_resumed_training_still_knows_that_the_state_before_it_was_better(prepared, monkeypatch):
     settings = config_with("training.lr=30", "training.ranking_weight=0", "training.epochs=3")
     stop_at_epoch(2, settings, monkeypatch)

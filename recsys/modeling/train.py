@@ -3,20 +3,19 @@
 import os
 import shlex
 import sys
-from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from recsys.config import MODELS_DIR, Config, load_config, load_original
-from recsys.console import ConfigOption, ForceOption, SetOption, run, talk
+from recsys.console import ConfigOption, ForceOption, SetOption, SparkOption, run, talk
 from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import ConfigError, OutputExistsError
-from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.registry import require_baseline
 from recsys.runs import INFO_FILE, has_checkpoint, is_run
+from recsys.spark import Spark
 from recsys.storage import require_absent
 
 app = typer.Typer(add_completion=False)
@@ -27,20 +26,28 @@ def main(
     config: ConfigOption = None,
     settings: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch of this run.")] = False,
+    launch: Annotated[
+        Literal["local", "torchrun", "spark"],
+        typer.Option("--launch", help="Who begins the processes; under torchrun each runs this command."),
+    ] = "local",
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="How many; training.devices by default.")
+    ] = None,
+    spark: SparkOption = None,
     force: ForceOption = False,
 ) -> None:
     """Train the decoder on prepared sequences and keep the best epoch under models/<run>.
 
     Without a configuration, where `dataset main --split` alone has prepared data, it is the original decoder on ids.
     """
+    settings = [*(settings or []), *([] if processes is None else [f"training.devices={processes}"])]
     resolved = load_config(config, settings)
     if config is None and not resolved.data.model_fields_set and not is_prepared(resolved.data.folder):
         original = load_original(settings)
         if is_prepared(original.data.folder):
             talk.print("data of `dataset main --split` alone are prepared: training the original decoder on ids")
             resolved = original
-    keep_freed_memory()
-    info = train(resolved, resume=resume, force=force)
+    info = train(resolved, resume=resume, force=force, how=launch, spark=spark)
     if "best_epoch" not in info:  # the first process of a distributed training speaks for all
         return
     epochs = "1 epoch" if info["epochs_run"] == 1 else f"{info['epochs_run']} epochs"
@@ -58,7 +65,14 @@ def main(
     talk.print(f"{MODELS_DIR / resolved.name}: {kept}{speed}\nnext: recsys {verb} --run {resolved.name}")
 
 
-def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[str, Any]:
+def train(
+    config: Config,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    how: Literal["local", "torchrun", "spark"] = "local",
+    spark: Spark = None,
+) -> dict[str, Any]:
     """Fit the model of ``config`` under ``models/``, with a bar; return what ``run.json`` holds."""
     for name in config.baselines.systems:
         require_baseline(name)  # only later commands run it, but training may take long
@@ -72,23 +86,19 @@ def train(config: Config, *, resume: bool = False, force: bool = False) -> dict[
     if folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
         raise OutputExistsError(f"{folder} holds other files than a run's, so it is not replaced; choose another name")
     # These load Lightning, which the help of a verb needs not.
-    build, loop = import_module("recsys.modeling.build"), import_module("recsys.modeling.training.fit")
-    checkpoints = import_module("recsys.modeling.training.checkpoint")
+    checkpoints, launch = import_module("recsys.modeling.training.checkpoint"), import_module("recsys.modeling.launch")
     if resume:
         checkpoints.require_resumable(folder, config)
-    elif "LOCAL_RANK" not in os.environ:  # another process of a distributed training finds the folder of the first
+    elif os.environ.get("RANK", "0") == "0":  # another process of a distributed training finds the folder of the first
         if not force and has_checkpoint(folder) and not (folder / INFO_FILE).is_file():
             raise OutputExistsError(
                 f"{folder} holds a training that was stopped; --resume goes on from its last finished epoch, --force "
                 "begins anew"
             )
         require_absent(folder, force=force)
-    loop.require_devices(config)
-    with build.repeatable():
-        module = build.build_module(config, log)  # before the folder is touched: what does not fit is refused here
-        with nullcontext() if resume else checkpoints.instead_of(folder):
-            options = {"resume": resume, "callbacks": [build.TrainingBar()], "command": _command()}
-            return loop.fit(config, log, module, folder, **options)
+    import_module("recsys.modeling.training.fit").require_devices(config)
+    info: dict[str, Any] = launch.launch(how, config, _command(), resume=resume, spark=spark)
+    return info
 
 
 def _command() -> str:

@@ -100,6 +100,8 @@ class WindowLoss:
     joint: Tensor  # of all targets, against everything that was not bought
     repeats: Tensor  # of targets bought before, against the customer's other past items
     discoveries: Tensor  # of targets never bought before, against all other items never bought before
+    n_repeats: Tensor  # queries that have the one
+    n_discoveries: Tensor  # and the other
 
     @classmethod
     def from_logits(
@@ -117,11 +119,10 @@ class WindowLoss:
         everything_Q = torch.logaddexp(past_other_Q, other_Q)
         joint_n = functional.softplus(everything_Q[query_n] - logit_n)
         apart_n = functional.softplus(torch.where(is_past_n, past_other_Q[query_n], other_Q[query_n]) - logit_n)
-        return cls(
-            joint=_mean_of_queries(joint_n, query_n, n_queries),
-            repeats=_mean_of_queries(apart_n[is_past_n], query_n[is_past_n], n_queries),
-            discoveries=_mean_of_queries(apart_n[~is_past_n], query_n[~is_past_n], n_queries),
-        )
+        joint, _ = _mean_of_queries(joint_n, query_n, n_queries)
+        repeats, n_repeats = _mean_of_queries(apart_n[is_past_n], query_n[is_past_n], n_queries)
+        discoveries, n_discoveries = _mean_of_queries(apart_n[~is_past_n], query_n[~is_past_n], n_queries)
+        return cls(joint, repeats, discoveries, n_repeats, n_discoveries)
 
 
 #: Length of the lists whose order :func:`ranking_loss` is about, and how soft its ranks and its end are, in logits and
@@ -183,11 +184,14 @@ class _SoftRanks(torch.autograd.Function):
         return by_logit_P.index_add_(0, target_n, own_n, alpha=-1), None, None, None
 
 
-def _mean_of_queries(loss_n: Tensor, query_n: Tensor, n_queries: int) -> Tensor:
-    """Return the mean over the queries that have a row of the mean over a query's rows; 0 without any."""
+def _mean_of_queries(loss_n: Tensor, query_n: Tensor, n_queries: int) -> tuple[Tensor, Tensor]:
+    """Return the mean over the queries that have a row of the mean over a query's rows, and how many they are.
+
+    Without any the mean is 0.
+    """
     counts_Q = torch.bincount(query_n, minlength=n_queries)
-    n_with_target = torch.count_nonzero(counts_Q).clamp(min=1)
-    return (loss_n / (counts_Q[query_n] * n_with_target)).sum()
+    n_with_target = torch.count_nonzero(counts_Q)
+    return (loss_n / (counts_Q[query_n] * n_with_target.clamp(min=1))).sum(), n_with_target
 
 
 def log_sum_exp(logit_P: Tensor, query_P: Tensor, n_queries: int) -> Tensor:

@@ -18,6 +18,7 @@ from recsys.config import Config
 from recsys.data.purchases import cut_windows, event_positions
 from recsys.evaluation.splits import Split, window_fold
 from recsys.modeling.decoder.inputs import OnDevice, QueryTensors, SequenceTensors
+from recsys.modeling.training.world import World
 from recsys.signals.co_purchases import days_counted_for_training
 from recsys.signals.queries import assemble, build_queries
 from recsys.signals.snapshot import Snapshots
@@ -41,20 +42,25 @@ class Batch(OnDevice):
     target_item_n: Tensor  # int64
 
 
-def pack(length: np.ndarray, budget: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Return batches of windows of like length, always as many, of rows × (longest + 1) <= ``budget`` positions."""
+def pack(length: np.ndarray, budget: int, random: np.random.Generator, n_shares: int = 1) -> list[np.ndarray]:
+    """Return batches of windows of like length, always as many, of rows × (longest + 1) <= ``budget`` positions.
+
+    A batch is larger where it would else have fewer rows than ``n_shares``.
+    """
     order = np.lexsort((random.random(len(length)), length))
     batches, begin = [], 0
     size = length[order] + 1
     for end in range(1, len(order) + 1):
-        if end == len(order) or (end + 1 - begin) * size[end] > budget:
+        if end == len(order) or (end - begin >= n_shares and (end + 1 - begin) * size[end] > budget):
             batches.append(order[begin:end])
             begin = end
+    if len(batches) > 1 and len(batches[-1]) < n_shares:
+        batches[-2:] = [np.concatenate(batches[-2:])]
     return batches
 
 
 class TrainingBatches(IterableDataset[Batch]):
-    """All events and queries of a training period, an epoch an iteration; of n processes, each takes every n-th."""
+    """All events and queries of a training period, an epoch an iteration; of n processes, each takes 1/n of a batch."""
 
     def __init__(
         self, config: Config, snapshots: Snapshots, split: Split, user_codes: UserCodes | None, *, lifts: bool
@@ -72,20 +78,20 @@ class TrainingBatches(IterableDataset[Batch]):
         self.batch_tokens = max(training.batch_tokens, config.model.max_length)
         self.query_windows, self.horizon_days = training.query_windows if has_dates else 0, config.split.horizon_days
         self.batch_queries = 400  # at most: each scores the catalogue, so they bound the memory of a step
-        self.seed, self.epoch, self.rank, self.world_size = config.seed, 0, 0, 1
-        self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0)))
+        self.seed, self.epoch, (self.rank, self.world_size, _) = config.seed, 0, World.of_environment()
+        self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0), self.world_size))
 
     def __len__(self) -> int:
-        return self._n_packed // self.world_size
+        return self._n_packed
 
     def __iter__(self) -> Iterator[Batch]:
         random = np.random.default_rng((self.seed, self.epoch))
-        packed = pack(self.windows.length, self.batch_tokens, random)
-        order = random.permutation(len(packed))[: len(self) * self.world_size]
+        packed = pack(self.windows.length, self.batch_tokens, random, self.world_size)
+        order = random.permutation(len(packed))
         queries = self._fold_queries(random)
         with ThreadPoolExecutor(1) as pool:  # one batch is assembled while another is learned from
             ahead: deque[Future[Batch]] = deque()
-            for number in order[self.rank :: self.world_size]:
+            for number in order:
                 ahead.append(pool.submit(self._collate, np.sort(packed[number]), queries, random))
                 if len(ahead) > 1:
                     yield ahead.popleft().result()
@@ -145,6 +151,9 @@ class TrainingBatches(IterableDataset[Batch]):
 
     def _collate(self, rows: np.ndarray, queries: "_FoldQueries", random: np.random.Generator) -> Batch:
         log, windows = self.log, self.windows
+        chosen = queries.choose(rows, self.batch_queries, random)
+        rows = rows[self.rank :: self.world_size]
+        chosen = chosen[np.isin(queries.window[chosen], rows)]
         begin, length = windows.start[rows], windows.length[rows]
         user_index = windows.user_index[rows]
         at_start = begin == log.offsets[user_index]
@@ -155,7 +164,6 @@ class TrainingBatches(IterableDataset[Batch]):
         target_BT = np.where(has_target_BT, log.item[position_BT], 0).astype(np.int64)
         wait_BT = np.where(has_target_BT, log.day[position_BT] - days_BT, 0)
         wait_BT[at_start, 0] = 0
-        chosen = queries.choose(rows, self.batch_queries, random)
         window = queries.window[chosen]
         position = queries.end[chosen] - windows.start[window]
         target_query, place = event_positions(queries.target_begin[chosen], queries.target_end[chosen])

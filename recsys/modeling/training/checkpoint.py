@@ -1,7 +1,6 @@
 """Checkpoints of a run: written without pickle, tensors in safetensors and everything else as JSON in its header."""
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -86,7 +85,7 @@ def require_resumable(folder: Path, config: Config) -> None:
 @contextmanager
 def instead_of(folder: Path) -> Iterator[None]:
     """Set a run aside; give it back when the one that takes its place ends without a checkpoint to go on from."""
-    if not folder.exists() or "LOCAL_RANK" in os.environ:  # the process that starts the others has done it
+    if not folder.exists():
         yield
         return
     old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")

@@ -22,6 +22,7 @@ from recsys.modeling.decoder.weights import save_weights
 from recsys.modeling.memory import KeptMemory
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO, next_epoch
 from recsys.modeling.training.module import EpochModule, PurchaseModule
+from recsys.modeling.training.world import World
 from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, LOG_FILE, WEIGHTS_FILE, has_checkpoint
 from recsys.storage import code_version, replacing, write_json, write_text
 
@@ -39,14 +40,16 @@ def fit(
     command: str = "",
 ) -> dict[str, Any]:
     """Fit ``module`` and write its run to ``folder``, or go on there to ``resume``; return what ``run.json`` holds."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG_FILE, dump_config(config))
+    world = World.of_environment()
+    if not world.rank:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG_FILE, dump_config(config))
     best = _checkpoint(folder, "best", module.validation_metric, module.validation_mode)
     began = time.perf_counter()
     first_epoch = next_epoch(folder) if resume else 0
     with warnings.catch_warnings():
         _quiet_lightning()
-        trainer = _trainer(config, folder, best, module, callbacks)
+        trainer = _trainer(config, folder, best, module, callbacks, world)
         try:
             trainer.fit(module, ckpt_path=folder / CHECKPOINTS / LAST if resume else None, weights_only=True)
         except SystemExit:  # Lightning ends the process itself on Ctrl-C
@@ -120,7 +123,12 @@ def _checkpoint(
 
 
 def _trainer(
-    config: Config, folder: Path, best: ModelCheckpoint, module: EpochModule, callbacks: Sequence[pl.Callback]
+    config: Config,
+    folder: Path,
+    best: ModelCheckpoint,
+    module: EpochModule,
+    callbacks: Sequence[pl.Callback],
+    world: World,
 ) -> pl.Trainer:
     training, metric = config.training, module.validation_metric
     on_gpu = training.accelerator == "gpu" or (training.accelerator == "auto" and torch.cuda.is_available())
@@ -136,7 +144,7 @@ def _trainer(
     csv_log = CSVLogger(folder, name="log", flush_logs_every_n_steps=50)
     return pl.Trainer(
         accelerator=training.accelerator,
-        devices=training.devices,
+        **world.trainer_options(on_gpu=on_gpu),
         max_epochs=training.epochs,
         gradient_clip_val=1.0,  # the usual norm: it cuts the jumps of the first steps
         callbacks=[*own, *callbacks],

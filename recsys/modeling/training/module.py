@@ -8,7 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
 from recsys.config import Config
@@ -21,6 +21,7 @@ from recsys.modeling.training.batches import Batch, TrainingBatches
 from recsys.modeling.training.calibration import fold_in, temperature_names
 from recsys.modeling.training.negatives import MixedSampler, QueryPositives
 from recsys.modeling.training.validation import Validation
+from recsys.modeling.training.world import of_all
 
 #: Negatives of the window loss for each of the next-item loss: they stand for all items that a whole window might have
 #: held, so few of them estimate that sum badly.
@@ -54,8 +55,8 @@ class EpochModule(pl.LightningModule):
         self.batches.epoch = self.current_epoch
 
     def on_train_batch_start(self, *_: object) -> None:
-        """Fix negatives and dropout by seed, step and process, so that a resumed run equals an uninterrupted one."""
-        torch.manual_seed(hash((self.config.seed, self.global_step, self.global_rank)))
+        """Fix dropout by seed and step, so that a resumed run equals an uninterrupted one."""
+        torch.manual_seed(hash((self.config.seed, self.global_step)))
 
     def scheduled(
         self, optimizer: torch.optim.Optimizer, then: Callable[[int, int], float] = lambda step, steps: 1.0
@@ -98,29 +99,47 @@ class PurchaseModule(EpochModule):
         self.loss = config.training.loss_over(log.n_items)
         self.n_window_negatives = _WINDOW_NEGATIVES * config.training.n_negatives
         self.sampler, self.sold_sampler = MixedSampler(counts_V), MixedSampler(counts_V, only_sold=True)
+        self.draws = torch.Generator()
         model.init_from_training(counts_V)
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Fix negatives apart, so that all processes of a training draw the same ones."""
+        super().on_train_batch_start()
+        self.draws.manual_seed(hash((self.config.seed, self.global_step)))
 
     def training_step(self, batch: Batch) -> Tensor | None:
         """Return the loss: what comes next at every position, and what the window holds at every query."""
         self.model.tie_cold_item_bias()
         training, n_queries, n_targets = self.config.training, len(batch.queries), int((batch.target_BT > 0).sum())
-        losses, states_BTD = [], None
+        losses, states_BTD, is_shared = [], None, distributed.is_initialized()
+        logged: Any = {"on_epoch": True, "sync_dist": is_shared}
         if self.model.decoder is not None:
             states_BTD = self.model.states(batch.sequences)
-            next_loss = self.next_item_loss(states_BTD, batch)
+            next_loss, n_targets = of_all(self.next_item_loss(states_BTD, batch), n_targets)
             losses.append(training.next_weight * next_loss)
-            self.log("train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets)
-        if n_queries:
-            window, ranking = self.window_losses(states_BTD, batch)
-            apart = training.apart_weight * (window.repeats + window.discoveries)
-            losses.append(window.joint + apart + training.ranking_weight * ranking)
-            self.log("train_window_loss", window.joint, on_step=True, on_epoch=True, batch_size=n_queries)
-            parts = {"repeats": window.repeats, "discoveries": window.discoveries, "ranking": ranking}
+            self.log(
+                "train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets, sync_dist=is_shared
+            )
+        if n_queries or is_shared:  # the others wait for whoever has no query
+            none = self.model.item_bias.new_zeros(())
+            window, ranking = WindowLoss(*[none] * 5), none
+            if n_queries:
+                window, ranking = self.window_losses(states_BTD, batch)
+            joint, n_queries = of_all(window.joint, n_queries)
+            parts = {"repeats": of_all(window.repeats, window.n_repeats)[0]}
+            parts["discoveries"] = of_all(window.discoveries, window.n_discoveries)[0]
+            parts["ranking"] = of_all(ranking, window.n_repeats)[0]
+            apart = training.apart_weight * (parts["repeats"] + parts["discoveries"])
+            losses.append(joint + apart + training.ranking_weight * parts["ranking"])
+            n_queries = max(n_queries, 1)
+            self.log("train_window_loss", joint, on_step=True, batch_size=n_queries, **logged)
             parts = {f"train_{name}_loss": part for name, part in parts.items()}
-            self.log_dict(parts, on_epoch=True, on_step=False, batch_size=n_queries)
+            self.log_dict(parts, on_step=False, batch_size=n_queries, **logged)
         # Without a transformer a batch whose windows answer no query teaches nothing, and makes no step of its own.
         loss = torch.stack(losses).sum() if losses else self.model.item_bias.sum() * 0
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets)
+        self.log(
+            "train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets, sync_dist=is_shared
+        )
         return loss
 
     def next_item_loss(self, states_BTD: Tensor, batch: Batch) -> Tensor:
@@ -136,7 +155,7 @@ class PurchaseModule(EpochModule):
             # Row 0 is padding.
             return full_softmax_loss(query_MD, self.model.item_vectors()[1:], target_M - 1, bias_V[1:])
         sampler = self.sold_sampler
-        negative_N = sampler.sample(self.config.training.n_negatives).to(target_M.device)
+        negative_N = sampler.sample(self.config.training.n_negatives, self.draws).to(target_M.device)
         target = item_tower(target_M), target_M, bias_V[target_M]
         negatives = item_tower(negative_N), negative_N, bias_V[negative_N]
         log_q = (sampler.log_q(item.cpu()).to(target_M.device) for item in (target_M, negative_N))
@@ -175,7 +194,7 @@ class PurchaseModule(EpochModule):
         else:
             past_P = model.past_items.logits(queries, query_QD)
         new_P = model.pair_logits(terms, own.query_P[own.n_past :], own.item_P[own.n_past :])
-        negative_N = self.sampler.sample(self.n_window_negatives).to(device)
+        negative_N = self.sampler.sample(self.n_window_negatives, self.draws).to(device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(device) + math.log(self.n_window_negatives)
         negative_QN = model.shared_logits(terms, negative_N) - expected_N
         negative_QN = negative_QN.masked_fill(own.contains(negative_N, len(queries)), -torch.inf)
