@@ -3,13 +3,13 @@
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from recsys.config import Config
-from recsys.console import DateOption, ForceOption, RunOption, counted, run, talk
+from recsys.console import DateOption, ForceOption, RunOption, SparkOption, counted, run, talk
 from recsys.data.days import day_date, parse_day
 from recsys.data.exports import export_lists, require_ending
 from recsys.data.kaggle_submission import SUBMISSION_K, check_submission, write_submission
@@ -22,6 +22,7 @@ from recsys.modeling.recommenders.base import candidates_at, read_item_list, req
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
+from recsys.spark import Spark
 from recsys.storage import require_absent, write_json
 
 app = typer.Typer(add_completion=False)
@@ -46,6 +47,11 @@ def main(
         Path | None,
         typer.Option(help="Table: .parquet, .csv or .xlsx; else in reports/<run>."),
     ] = None,
+    engine: Annotated[
+        Literal["local", "spark"],
+        typer.Option(help="spark: in executors, into a folder .parquet or, where installed, .delta."),
+    ] = "local",
+    spark: SparkOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write recommendations for every customer at a date.
@@ -74,7 +80,11 @@ def main(
         named = system if system != DECODER else f"{chosen.name}, {titles[config.family]}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"
-    require_ending(path)
+    if engine == "spark":
+        if reasons or submission or path.suffix not in (".parquet", ".delta"):
+            raise UsageError("--engine spark writes lists alone, to --out NAME.parquet or NAME.delta")
+    else:
+        require_ending(path)
     submission_path, reasons_path = path.with_name("submission.csv"), path.with_name("reasons.parquet")
     beside = [*([submission_path] * submission), *([reasons_path] * reasons)]
     if path in beside:
@@ -82,8 +92,9 @@ def main(
     for output in (path, *beside):
         require_absent(output, force=force)
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-        table = path if path.suffix.lower() == ".parquet" else Path(scratch) / "lists.parquet"
-        everybody, recommender = predict_everybody(chosen, config, system, day, (candidates, blocklist), table)
+        is_table, limits = engine == "spark" or path.suffix.lower() == ".parquet", (candidates, blocklist)
+        table = path if is_table else Path(scratch) / "lists.parquet"
+        everybody, recommender = predict_everybody(chosen, config, system, day, limits, table, engine, spark)
         if reasons:
             _write_reasons(recommender, everybody, table, reasons_path)
         if submission:
@@ -108,9 +119,18 @@ def _write_reasons(recommender: Any, everybody: Histories, table: Path, path: Pa
 
 
 def predict_everybody(
-    chosen: Run, config: Config, system: str, date: str | None, limits: tuple[Path | None, Path | None], path: Path
+    chosen: Run,
+    config: Config,
+    system: str,
+    date: str | None,
+    limits: tuple[Path | None, Path | None],
+    path: Path,
+    engine: Literal["local", "spark"] = "local",
+    spark: Spark = None,
 ) -> tuple[Histories, Any]:
     """Write the lists of ``system`` for every customer of a run's data; return their histories, and the system.
+
+    Spark opens the system in its executors: then it is None.
 
     ``config`` is the run's, changed as asked. ``date`` is the day after the data if None. ``limits`` are files of the
     items that may be recommended, and of those that never are.
@@ -125,10 +145,15 @@ def predict_everybody(
     only, blocked = (None if file is None else read_item_list(file, log) for file in limits)
     candidates = candidates_at(log, day, config.predict, only, blocked)
     require_enough(candidates, config.predict.k)  # before anything is loaded
-    everybody, lists = log.histories(day), import_module("recsys.modeling.lists")
-    recommender = lists.fit_system(system, chosen, config, everybody)
-    with counted(f"lists of {recommender.name}") as advance:
-        n_short = lists.write_lists(recommender, everybody, config.predict.k, candidates, path, advance)
+    everybody, recommender = log.histories(day), None
+    if engine == "spark":
+        by_spark = import_module("recsys.modeling.spark_lists")
+        n_short = by_spark.write_lists(chosen, config, system, everybody, candidates, path, spark)
+    else:
+        lists = import_module("recsys.modeling.lists")
+        recommender = lists.fit_system(system, chosen, config, everybody)
+        with counted(f"lists of {recommender.name}") as advance:
+            n_short = lists.write_lists(recommender, everybody, config.predict.k, candidates, path, advance)
     talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {log.n_users:,} customers")
     if n_short:
         talk.print(f"{n_short:,} of them get a shorter list: nothing else that may be recommended is left for them")
