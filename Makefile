@@ -51,7 +51,7 @@ $(READY): requirements.txt pyproject.toml
 		$$found -m venv .venv; \
 	fi
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,docs,hm,sql,text]'
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,docs,hm,spark,sql,text]'
 	@touch $@
 
 demo: $(REPORT) ## everything once, on Complete Journey: data, training, lists, metrics, report
