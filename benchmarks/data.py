@@ -21,7 +21,7 @@ from recsys.console import talk
 from recsys.storage import code_version
 
 THREADS = "2"
-_READ = "import sys, polars as pl; pl.scan_csv(sys.argv[1], infer_schema=False).collect(engine='streaming')"
+READ = "import sys, polars as pl; pl.scan_csv(sys.argv[1], infer_schema=False).collect(engine='streaming')"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def measure(command: list[str], folder: Path) -> Cost:
 
 def compare(raw: Path, folder: Path, engine: str) -> tuple[list[Cost], Cost, int]:
     """Return the costs of reading the CSV (twice) and of preparing it, and the number of events."""
-    read = [sys.executable, "-c", _READ, str(raw / "transactions_train.csv")]
+    read = [sys.executable, "-c", READ, str(raw / "transactions_train.csv")]
     prepare = [sys.executable, "-m", "recsys.dataset", "main", "--source", "hm", "--raw", str(raw)]
     prepare += ["--engine", engine, "--set", "data.name=bench", "--force"]
     before = measure(read, folder)

@@ -38,7 +38,8 @@ def spark_session(spark: Spark = None) -> Iterator[Any]:
     if spark is not None:
         builder = builder.remote(spark) if is_connect else builder.master(spark)
     was_active = sql.SparkSession.getActiveSession() is not None
-    with one_line(f"Spark at {spark or 'the usual place'}"):
+    # A token may stand behind the address.
+    with one_line(f"Spark at {(spark or 'the usual place').partition(';')[0]}"):
         session = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
     try:
         yield session

@@ -162,11 +162,12 @@ def test_no_segment_is_known_of_a_history_that_is_given(tmp_path):
 
 
 @pytest.fixture
-def extended(random_data):
+def extended(random_data, monkeypatch):
     """The random data with 20 days more: five users more, and five items more, which new and old users bought.
 
     New users have the indices 60 … 64 and new items 31 … 35, by the order of their ids.
     """
+    monkeypatch.setattr("recsys.data.reading.roles._FIRST_YEAR", 1970)  # in which their days are
     days = [(0, 105, 33)] * 3 + [(61, 101, 31), (62, 102, 2), (62, 104, 3), (63, 103, 32), (63, 110, 4), (64, 119, 35)]
     user, day, item = zip(*days, strict=True)
     events = {

@@ -65,7 +65,8 @@ class SparkEngine(Engine):
     def _write(self, native: Any) -> Path:  # noqa: ANN401 - a frame of Spark
         place = self._new_place()
         with spark_errors(self._read_by("")):
-            native.write.parquet(local_place(place))
+            # A file a partition, whatever the cluster says: no customer may be in two.
+            native.write.option("maxRecordsPerFile", 0).parquet(local_place(place))
         if not any(place.glob("part-*.parquet")):
             raise DataError(
                 f"Spark's executors wrote nothing into {place}; set TMPDIR to a folder that all machines see"

@@ -26,7 +26,7 @@ def prepare(config: DataConfig, *, force: bool = False, spark: Spark = None) -> 
         settings = {"settings": config.model_dump(mode="json"), "window": {"start": config.start, "end": config.end}}
         about = {"source": config.source, **settings, "inputs": inputs, "notes": list(tables.notes)}
         about["stated_rules"] = [rule.name for rule in tables.rules if rule.is_stated]
-        if shards := shards_of(tables, engine):
+        if shards := shards_of(tables, config, engine):
             prepared, report = assemble_shards(tables, shards, config, engine)
             return write_folder(prepared, config.folder, about, asdict(report))
         cleaned = clean(tables, config, engine)

@@ -36,10 +36,12 @@ _OF_USERS: Final = "users:"
 _USERS: Final = "users.arrow"
 
 
-def shards_of(tables: RawTables, engine: Engine) -> list[Path]:
+def shards_of(tables: RawTables, config: DataConfig, engine: Engine) -> list[Path]:
     """Return files of events, each beside the rows of its customers in the table of users; none as the engine says."""
     if not engine.in_shards:
         return []
+    if config.top_k_items is not None:
+        raise ConfigError("data.top_k_items counts the sales of all customers at once; prepare with data.engine=polars")
     frame = tables.events.with_columns(nw.col(schema.USER_ID).cast(nw.String))
     if tables.users is not None:
         names = tables.users.collect_schema().names()
@@ -56,8 +58,6 @@ def assemble_shards(
 
     What is held of all of them at once is the table of items, and eight bytes a customer.
     """
-    if config.top_k_items is not None:
-        raise ConfigError("data.top_k_items counts the sales of all customers at once; prepare with data.engine=polars")
     report = Report()
     item_table, known_items = read_table(tables, "items", schema.ITEM_ID, engine, report)
     whole, counts, report = _first_pass(tables, shards, known_items, config, engine.scratch, report)

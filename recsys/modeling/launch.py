@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -49,6 +50,10 @@ def launch(
 
     Spark runs them in executors, or ``in_driver``: all on its driver's machine.
     """
+    if how == "spark":
+        if config.training.accelerator == "gpu":
+            raise UsageError("--launch spark trains on processors; on GPUs begin by --launch torchrun (docs/scale.md)")
+        config = config.model_copy(update={"training": config.training.model_copy(update={"accelerator": "cpu"})})
     given = config.model_dump(mode="json"), os.getcwd(), command, resume  # noqa: PTH109 - text, as it travels
     if how == "torchrun" and "RANK" not in os.environ:
         raise UsageError(
@@ -59,6 +64,8 @@ def launch(
     try:
         with nullcontext() if resume else instead_of(MODELS_DIR / config.name):
             return _in_spark(given, config, spark, in_driver=in_driver) if how == "spark" else _here(given, config)
+    except SignalException as error:
+        raise RunError("training was interrupted; --resume goes on from its last finished epoch") from error
     except (ChildFailedError, RuntimeError) as error:
         raise RunError("a process of the training failed; its own words stand above") from error
 
@@ -73,6 +80,6 @@ def _here(given: tuple[Any, ...], config: Config) -> dict[str, Any]:
 def _in_spark(given: tuple[Any, ...], config: Config, spark: Spark, *, in_driver: bool) -> dict[str, Any]:
     with spark_session(spark), one_line("the training in Spark"):
         distributor = import_module("pyspark.ml.torch.distributor").TorchDistributor
-        options = {"local_mode": in_driver, "use_gpu": config.training.accelerator == "gpu"}
+        options = {"local_mode": in_driver, "use_gpu": False}
         info: dict[str, Any] = distributor(config.training.devices, **options).run(train_rank, *given)
     return info

@@ -83,13 +83,15 @@ def train(
             f"{max(log.n_items - 1, 1)} (--set predict.k={max(log.n_items - 1, 1)})"
         )
     folder = MODELS_DIR / config.name
-    if folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
-        raise OutputExistsError(f"{folder} holds other files than a run's, so it is not replaced; choose another name")
     # These load Lightning, which the help of a verb needs not.
     checkpoints, launch = import_module("recsys.modeling.training.checkpoint"), import_module("recsys.modeling.launch")
     if resume:
         checkpoints.require_resumable(folder, config)
     elif os.environ.get("RANK", "0") == "0":  # another process of a distributed training finds the folder of the first
+        if folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
+            raise OutputExistsError(
+                f"{folder} holds other files than a run's, so it is not replaced; choose another name"
+            )
         if not force and has_checkpoint(folder) and not (folder / INFO_FILE).is_file():
             raise OutputExistsError(
                 f"{folder} holds a training that was stopped; --resume goes on from its last finished epoch, --force "
@@ -102,8 +104,10 @@ def train(
 
 
 def _command() -> str:
-    """Return what was typed: a verb that trains, or its module."""
+    """Return what was typed: a verb that trains, or its module; without a cluster's address, which may hold a token."""
     typed = [Path(sys.argv[0]).stem, *sys.argv[1:]]
+    before = ["", *typed]
+    typed = [word for last, word in zip(before, typed, strict=False) if last != "--spark" and word[:7] != "--spark"]
     verb = next((word for word in typed if word in ("train", "backtest")), None)
     place = typed.index(verb) if verb else 0
     return shlex.join(["recsys", verb or "train", *typed[place + 1 :]])

@@ -129,7 +129,7 @@ class Snapshot:
         try:
             about = read_json(folder / _FILE)
             day = int(about.pop("day"))
-            stored = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
+            stored = {path.stem: np.load(path, mmap_mode="c", allow_pickle=False) for path in folder.glob("*.npy")}
             items = nw.from_native(pq.read_table(folder / "items.parquet"), eager_only=True)
             about["category_columns"] = tuple(about["category_columns"])
             codes = ItemCodes(**{code: stored[name] for name, code in _CODES.items()}, **about)

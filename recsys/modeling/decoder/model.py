@@ -16,7 +16,7 @@ from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
 from recsys.modeling.decoder.decoder import Decoder, ItemTower
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
-from recsys.modeling.decoder.scores import ProductScores, Scores, among
+from recsys.modeling.decoder.scores import DayScores, ProductScores, Scores, among
 from recsys.signals.item_codes import ItemCodes
 
 C = TypeVar("C", bound=Component)
@@ -214,8 +214,13 @@ class PurchaseModel(nn.Module):
 
     def listed_logits(self, query_QD: Tensor | None, queries: QueryTensors, item_N: Tensor) -> Tensor:
         """Return logits (Q, N) of each query over distinct items (N,) int64 alone; nothing is learned by them."""
-        logits_QN = self.item_bias[item_N].repeat(len(queries), 1)
-        for scores in self.terms(query_QD, queries).values():
+        row_N, terms = self.item_bias[item_N], self.terms(query_QD, queries)
+        # What is the same for all queries is added up first: each pass over all scores takes its time.
+        of_all = [name for name, one in terms.items() if isinstance(one, DayScores) and len(one.item_features) == 1]
+        for name in of_all:
+            row_N = row_N + cast("DayScores", terms.pop(name)).score_SV[0, item_N]
+        logits_QN = row_N.repeat(len(queries), 1)
+        for scores in terms.values():
             scores.add_items_(logits_QN, item_N)
         if self.past_items is not None and len(queries.past_query_P):
             query_p, column_p, place_p = among(item_N, queries.past_query_P, queries.past_item_P, self.n_items + 1)

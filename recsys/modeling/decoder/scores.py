@@ -74,10 +74,7 @@ class DayScores:
         return torch.stack([self.score_of(table[item_N]) for table in self.item_features])[self.day_place_Q]
 
     def add_items_(self, logits_QN: Tensor, item_N: Tensor) -> None:
-        if len(self.item_features) == 1:
-            logits_QN += self.score_SV[0, item_N]
-        else:
-            logits_QN += self.of_items(item_N)
+        logits_QN += self.of_items(item_N)
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
         n_rows = len(self.item_features[0])

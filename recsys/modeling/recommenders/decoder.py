@@ -23,6 +23,9 @@ from recsys.signals.queries import Queries, SnapshotSource, query_at
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
 
+#: Scores that are held at a time: 32 MB, over which several passes go.
+_MOST_SCORES = 1 << 23
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -40,18 +43,25 @@ class DecoderRecommender:
     name = DECODER
 
     def __init__(
-        self, model: PurchaseModel, snapshots: SnapshotSource, user_codes: UserCodes | None = None, *, chunk: int = 64
+        self,
+        model: PurchaseModel,
+        snapshots: SnapshotSource,
+        user_codes: UserCodes | None = None,
+        *,
+        chunk: int | None = None,
     ) -> None:
+        """Take how many histories are read at a time: by default more, the fewer items are scored for each."""
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
         self.user_codes = user_codes if model.user_codes is not None else None
         self.longest = model.config.max_length, "model.max_length"
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
+        require_enough(candidates, k)
         item_QK = np.empty((len(histories), k), dtype=np.int32)
         score_QK = np.empty((len(histories), k), dtype=np.float32)
         with self.asking():
             item_N = torch.from_numpy(np.flatnonzero(candidates.allowed)).to(self.model.item_bias.device)
-            for rows, reading in self.readings(histories):
+            for rows, reading in self.readings(histories, len(item_N)):
                 item_QK[rows], score_QK[rows] = self.best(reading, k, item_N, exclude_seen=candidates.exclude_seen)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
 
@@ -60,15 +70,21 @@ class DecoderRecommender:
         """Let nothing be learned or dropped while the context lasts."""
         was_training = self.model.training
         self.model.eval()
-        with torch.inference_mode():
-            yield
-        self.model.train(was_training)
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.model.train(was_training)
 
-    def readings(self, histories: Histories) -> Iterator[tuple[np.ndarray, Reading]]:
-        """Yield all ``histories`` as the model reads them, those of like length at a time, and which (n,) they are."""
+    def readings(self, histories: Histories, n_listed: int) -> Iterator[tuple[np.ndarray, Reading]]:
+        """Yield all ``histories`` as the model reads them, and which (n,) they are, to score ``n_listed`` items each.
+
+        Those of like length are read at a time.
+        """
         order_Q = np.argsort(np.minimum(histories.n_events, self.model.config.max_length), kind="stable")
-        for begin in range(0, len(order_Q), self.chunk):
-            rows = np.sort(order_Q[begin : begin + self.chunk])
+        chunk = self.chunk or int(np.clip(_MOST_SCORES // max(n_listed, 1), 64, 512))
+        for begin in range(0, len(order_Q), chunk):
+            rows = np.sort(order_Q[begin : begin + chunk])
             yield rows, self.read(histories.of(rows))
 
     def best(self, reading: Reading, k: int, item_N: Tensor, *, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -179,4 +195,4 @@ def load_purchase_decoder(run: Run, snapshots: SnapshotSource, user_codes: UserC
     with torch.random.fork_rng(devices=[]):  # what is drawn for a fresh model is overwritten at once
         model = build_purchase_model(run.config, snapshots.codes, user_codes, n_promoted)
     load_weights(model, run.folder / WEIGHTS_FILE)
-    return DecoderRecommender(model, snapshots, user_codes)
+    return DecoderRecommender(model.eval(), snapshots, user_codes)

@@ -121,7 +121,7 @@ class PurchaseModule(EpochModule):
                 "train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets, sync_dist=is_shared
             )
         if n_queries or is_shared:  # the others wait for whoever has no query
-            none = self.model.item_bias.new_zeros(())
+            none = self.model.item_bias.sum() * 0  # has a gradient, which the other processes wait for
             window, ranking = WindowLoss(*[none] * 5), none
             if n_queries:
                 window, ranking = self.window_losses(states_BTD, batch)

@@ -46,16 +46,16 @@ class Validation:
         decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
         validated_Q, fold = self._validated(decoder)
         histories, excludes = fold.histories(self.snapshots.log), self.config.predict.exclude_seen
-        random = np.random.default_rng(self.config.seed)
         with decoder.asking():
-            rows, readings = zip(*decoder.readings(histories), strict=True)
+            rows, readings = zip(*decoder.readings(histories, model.n_items), strict=True)
         read = [(reading, fold.of_users(some)) for some, reading in zip(rows, readings, strict=True)]
-        fitted_to = [read[one] for one in random.permutation(len(read))[: max(_MOST_FITTED // decoder.chunk, 1)]]
+        # Those read together are of like length: some of every length are fitted to.
+        fitted_to = read[:: -(-len(histories) // _MOST_FITTED)]
         fitted = fit_temperatures(model, fitted_to, self.sampler, self.config.seed, exclude_seen=excludes)
-        plain, scaled = (self._precisions(decoder, read, one) for one in (torch.zeros_like(fitted), fitted))
-        helps = np.concatenate(scaled).mean() > np.concatenate(plain).mean()
+        plain_A, scaled_A = (self._precisions(decoder, read, one) for one in (torch.zeros_like(fitted), fitted))
+        helps = scaled_A.mean() > plain_A.mean()
         precision_A = np.empty(len(histories))
-        precision_A[np.concatenate(rows)] = np.concatenate(scaled if helps else plain)
+        precision_A[np.concatenate(rows)] = scaled_A if helps else plain_A
         precision_Q = np.full(len(validated_Q), np.nan)
         precision_Q[validated_Q] = precision_A
         return precision_Q, fitted if helps else torch.zeros_like(fitted)
@@ -72,23 +72,23 @@ class Validation:
 
     def _precisions(
         self, decoder: DecoderRecommender, read: Sequence[tuple[Reading, Fold]], temperatures: Tensor
-    ) -> list[np.ndarray]:
-        """Return AP@k of the users of each fold that was ``read``, the model's terms scaled by ``temperatures``."""
+    ) -> np.ndarray:
+        """Return AP@k (A,) of the users that were ``read``, in that order, with terms scaled by ``temperatures``."""
         model, n_items = decoder.model, self.snapshots.log.n_items
         # With the items of the history in them or without, as lists will be asked for.
         excludes = self.config.predict.exclude_seen
         item_N = torch.arange(1, n_items + 1, device=model.item_bias.device)
         scaled = DecoderRecommender(fold_in(model, temperatures), self.snapshots, self.user_codes)
         factor = float(temperatures[0].exp()) if model.decoder is not None else 1.0
-        precisions = []
+        precisions, diverged = [], False
         with scaled.asking():
             for reading, fold in read:
                 # What was read is the same for any temperatures, but that queries are longer.
                 query_QD = None if reading.query_QD is None else reading.query_QD * factor
                 asked = replace(reading, query_QD=query_QD)
                 item, score = scaled.best(asked, min(self.k, n_items), item_N, exclude_seen=excludes)
-                # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
-                diverged = np.isnan(score).any()
                 listed = np.where(np.isneginf(score), 0, item)  # too few were left: the rest is no recommendation
-                precisions.append(average_precisions(listed, fold, self.k) * (not diverged))
-        return precisions
+                precisions.append(average_precisions(listed, fold, self.k))
+                diverged |= bool(np.isnan(score).any())
+        # A training that diverged: in the order of nothing, a small catalogue may even look well ranked.
+        return np.concatenate(precisions) * (not diverged)

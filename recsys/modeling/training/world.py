@@ -40,4 +40,5 @@ def of_all(loss: Tensor, n: int | Tensor) -> tuple[Tensor, int]:
         return loss, int(n)
     total = torch.as_tensor(n, dtype=torch.float64, device=loss.device).clone()
     distributed.all_reduce(total)
-    return loss * (float(n) * distributed.get_world_size() / max(float(total), 1)), int(total)
+    share = float(n) * distributed.get_world_size() / max(float(total), 1)
+    return loss * share if share else loss.nan_to_num() * 0, int(total)  # a mean over nothing is no number
