@@ -3,12 +3,14 @@
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from recsys.errors import DataError, UsageError
 
@@ -38,8 +40,14 @@ def spark_session(spark: Spark = None) -> Iterator[Any]:
     if spark is not None:
         builder = builder.remote(spark) if is_connect else builder.master(spark)
     was_active = sql.SparkSession.getActiveSession() is not None
-    # A token may stand behind the address.
-    with one_line(f"Spark at {(spark or 'the usual place').partition(';')[0]}"):
+    place = (spark or "the usual place").partition(";")[0]  # a token may stand behind the address
+    if is_connect:
+        server = urlsplit(place)
+        try:  # Spark itself would try again for many minutes, and say nothing
+            socket.create_connection((server.hostname or "", server.port or 15002), timeout=10).close()
+        except (OSError, ValueError) as error:
+            raise DataError(f"no Spark server answers at {place} ({error}); start one, or mend --spark") from error
+    with one_line(f"Spark at {place}"):
         session = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
     try:
         yield session

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -204,6 +205,14 @@ def test_executors_run_this_python_and_what_they_lack_is_one_line(spark):
     with pytest.raises(DataError) as said, one_line("lists"):  # Spark casts no types
         spark.range(2).mapInArrow(uncast, "id long").collect()
     assert "\n" not in str(said.value)
+
+
+def test_a_server_that_does_not_answer_is_one_line_without_its_token():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(DataError, match=f"no Spark server answers at sc://127.0.0.1:{port}/ ") as failed:
+        spark_session(f"sc://127.0.0.1:{port}/;token=secret").__enter__()
+    assert "secret" not in str(failed.value)
 
 
 def test_a_missing_java_and_a_missing_extra_are_one_line(monkeypatch):

@@ -89,9 +89,7 @@ def train(
         checkpoints.require_resumable(folder, config)
     elif os.environ.get("RANK", "0") == "0":  # another process of a distributed training finds the folder of the first
         if folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
-            raise OutputExistsError(
-                f"{folder} holds other files than a run's, so it is not replaced; choose another name"
-            )
+            raise OutputExistsError(f"{folder} holds other files than a run's, so it is not replaced; name another")
         if not force and has_checkpoint(folder) and not (folder / INFO_FILE).is_file():
             raise OutputExistsError(
                 f"{folder} holds a training that was stopped; --resume goes on from its last finished epoch, --force "

@@ -122,10 +122,8 @@ class _Chunk:
     ) -> Self:
         queries, device = reading.queries, item_N.device
         query_n = np.repeat(np.arange(len(fold.user_index)), np.diff(fold.target_offsets))
-        target_query_n, target_item_n = (
-            torch.from_numpy(part.astype(np.int64)).to(device) for part in (query_n, fold.target_item)
-        )
-        own = QueryPositives.from_targets(queries, target_query_n, target_item_n, model.n_items + 1)
+        targets = torch.from_numpy(np.stack([query_n, fold.target_item]).astype(np.int64)).to(device)
+        own = QueryPositives.from_targets(queries, targets[0], targets[1], model.n_items + 1)
         terms = model.terms(reading.query_QD, queries)
         terms_TQN = torch.zeros(len(model.term_names), len(queries), len(item_N), device=device)
         terms_TP = torch.zeros(len(model.term_names), len(own.item_P), device=device)

@@ -40,9 +40,8 @@ class SalesComponent(Component):
         if self.training or not torch.is_inference_mode_enabled():
             return scores
         # While nothing is learned, those who ask at the same days share the scores.
-        if self._kept is None or list(map(Tensor.data_ptr, self._kept[0])) != list(
-            map(Tensor.data_ptr, queries.item_features)
-        ):
+        asked = [table.data_ptr() for table in queries.item_features]
+        if self._kept is None or [table.data_ptr() for table in self._kept[0]] != asked:
             self._kept = queries.item_features, scores.score_SV
         return replace(scores, kept_SV=self._kept[1])
 
