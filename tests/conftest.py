@@ -1,9 +1,12 @@
 """What the tests of several modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgresql_server import running_server, with_database
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,21 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("RECSYS_REAL_DATA does not name a folder of real data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Path]:
+    """The folder of the socket of a PostgreSQL server; the test is skipped where none can be started."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with running_server() as folder:
+        yield folder
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database of each kind that the service can keep its data in."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/new/store.sqlite"
+        return
+    with with_database(request.getfixturevalue("postgresql")) as url:
+        yield url

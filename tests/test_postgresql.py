@@ -1,9 +1,3 @@
-import os
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,88 +10,19 @@ from recsys.data.reading.files import FileForm
 from recsys.errors import DataError, UsageError
 from recsys.inspect import inspect_files
 from recsys.storage import read_json
+from tests.postgresql_server import OWNER, PASSWORD
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-PASSWORD = "s3cret @/& not told"  # noqa: S105 - of a server that lives as long as this file's tests
 ADDRESS = "postgresql://${SHOP_USER}:${SHOP_PASSWORD}@/postgres?host=${SHOP_SOCKET}"
 N_ROWS = 300
 
 
-def programs() -> Path:
-    """Return the folder of a server's programs; the tests are skipped where there is none."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    folders += [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
-    for folder in folders:
-        if (folder / "initdb").is_file() and (folder / "postgres").is_file():
-            return folder
-    pytest.skip("no PostgreSQL server is installed here")
-
-
-def as_nobody_special() -> list[str]:
-    """Return the words before a command that must not run as root."""
-    if os.getuid() != 0:
-        return []
-    known = subprocess.run(["id", "postgres"], capture_output=True, check=False).returncode == 0
-    if not known or shutil.which("runuser") is None:
-        pytest.skip("a server does not run as root, and there is no user postgres to run it as")
-    return ["runuser", "-u", "postgres", "--"]
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[Path]:
-    """The folder of the socket of a server with a table of purchases, and nothing but the socket to reach it by."""
-    binaries, user = programs(), as_nobody_special()
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
-    folder.chmod(0o777)
-    kept = [
-        *user,
-        str(binaries / "initdb"),
-        "-D",
-        str(folder / "data"),
-        "-U",
-        "owner",
-        "-E",
-        "UTF8",
-        "-A",
-        "scram-sha-256",
-    ]
-    (folder / "word").write_text(PASSWORD)
-    (folder / "word").chmod(0o644)
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
-    options: dict[str, Any] = {"cwd": folder, "env": environment, "capture_output": True}
-    begun = subprocess.run([*kept, "--no-sync", "--pwfile", str(folder / "word")], **options, check=False)
-    if begun.returncode:
-        shutil.rmtree(folder, ignore_errors=True)
-        pytest.skip(f"initdb does not work here: {begun.stderr.decode()[-200:]}")
-    started = [*user, str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder)]
-    settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
-    with (folder / "log").open("wb") as log:
-        running = subprocess.Popen([*started, *settings], cwd=folder, env=environment, stdout=log, stderr=log)
-    try:
-        _fill(folder, running)
-        yield folder
-    finally:
-        # The server's own number: what was started may be the program that changed the user.
-        own = folder / "data" / "postmaster.pid"
-        pid = int(own.read_text().split()[0]) if own.is_file() else running.pid
-        os.kill(pid, 2)  # ends at once, orderly
-        running.wait(timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fill(folder: Path, running: "subprocess.Popen[bytes]") -> None:
-    for _ in range(100):
-        try:
-            connection = psycopg.connect(host=str(folder), user="owner", password=PASSWORD, dbname="postgres")
-            break
-        except psycopg.OperationalError:
-            assert running.poll() is None, (folder / "log").read_text()
-            time.sleep(0.1)
-    else:
-        pytest.fail(f"the server does not answer: {(folder / 'log').read_text()}")
-    with connection:
+def server(postgresql: Path) -> Path:
+    """The folder of the socket of a server with a table of purchases."""
+    with psycopg.connect(host=str(postgresql), user=OWNER, password=PASSWORD, dbname="postgres") as connection:
         connection.execute(
             "CREATE TABLE sales (customer_id integer, product_id text, sold_at timestamptz, price numeric(8, 2), "
             "quantity smallint, note text)"
@@ -109,13 +34,13 @@ def _fill(folder: Path, running: "subprocess.Popen[bytes]") -> None:
         connection.execute(
             "CREATE FUNCTION forget() RETURNS SETOF sales LANGUAGE sql AS 'DELETE FROM sales RETURNING *'"
         )
-    connection.close()
+    return postgresql
 
 
 @pytest.fixture
 def shop(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SHOP_USER", "owner")
+    monkeypatch.setenv("SHOP_USER", OWNER)
     monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
     monkeypatch.setenv("SHOP_SOCKET", str(server))
     return tmp_path
@@ -129,7 +54,7 @@ def prepared(**columns: Any) -> dict[str, Any]:
 
 
 def n_rows(server: Path) -> int:
-    with psycopg.connect(host=str(server), user="owner", password=PASSWORD, dbname="postgres") as connection:
+    with psycopg.connect(host=str(server), user=OWNER, password=PASSWORD, dbname="postgres") as connection:
         return int(connection.execute("SELECT count(*) FROM sales").fetchone()[0])
 
 
@@ -197,7 +122,7 @@ def test_a_server_is_inspected_and_what_is_written_reads_it(shop: Path) -> None:
 
 def test_a_database_without_an_encoding_is_read_as_utf8_or_as_is_said(shop: Path, server: Path) -> None:
     def run(database: str, *statements: str) -> None:
-        owner = {"host": str(server), "user": "owner", "password": PASSWORD, "client_encoding": "utf8"}
+        owner = {"host": str(server), "user": OWNER, "password": PASSWORD, "client_encoding": "utf8"}
         with psycopg.connect(dbname=database, autocommit=True, **owner) as connection:
             for statement in statements:
                 connection.execute(statement)

@@ -48,6 +48,27 @@ def without_password(url: str) -> str:
     return f"{url[: typed.start(1)]}${{{PASSWORD_VARIABLE}}}{url[typed.end(1) :]}"
 
 
+def resolved_address(url: str) -> tuple[str, str]:
+    """Return what SQLAlchemy connects to, and how messages call it: without credentials.
+
+    ``${NAME}`` in the address is replaced by the environment's variable; a UsageError says that it is not set.
+    """
+    shown = re.sub(r"//[^/@]*@", "//…@", url)
+    scheme, _, place = url.partition("://")
+    at = place.rfind("@")
+
+    def value(match: re.Match[str]) -> str:
+        said = os.environ[match[1]]
+        return quote(said, safe="") if match.start() < at else said  # a password may hold any sign
+
+    try:
+        return f"{_DRIVERS.get(scheme, scheme)}://" + re.sub(r"\$\{(\w+)\}", value, place), shown
+    except KeyError as error:
+        raise UsageError(
+            f"{shown}: the environment has no variable {error}; set it, or write the name of one that is set"
+        ) from error
+
+
 def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
     """Return a table of a database, or what a query gives, read in one transaction that cannot write.
 
@@ -58,20 +79,7 @@ def open_database(url: str, form: FileForm, scratch: Path) -> OpenTable:
         sql = import_module("sqlalchemy")
     except ImportError as error:
         raise UsageError("reading a database needs SQLAlchemy: pip install 'recsys[sql]'") from error
-    shown = re.sub(r"//[^/@]*@", "//…@", url)
-    scheme, _, place = url.partition("://")
-    at = place.rfind("@")
-
-    def value(match: re.Match[str]) -> str:
-        said = os.environ[match[1]]
-        return quote(said, safe="") if match.start() < at else said  # a password may hold any sign
-
-    try:
-        address = f"{_DRIVERS.get(scheme, scheme)}://" + re.sub(r"\$\{(\w+)\}", value, place)
-    except KeyError as error:
-        raise UsageError(
-            f"{shown}: the environment has no variable {error}; set it, or write the name of one that is set"
-        ) from error
+    address, shown = resolved_address(url)
     # A database without an encoding of its own would give bytes.
     is_unencoded = address.startswith("postgresql+psycopg:") and "client_encoding" not in address
     stored = scratch / f"{len(list(scratch.iterdir()))}.parquet"
