@@ -376,7 +376,7 @@ class Model:
         """Return user, rank and item of lists (Q, K), padded with 0, as columns."""
         style, (row, place) = self.log.style, np.nonzero(item)
         users = pa.nulls(len(histories), pa.string())
-        if not histories.given:
+        if histories.table_rows is None:
             users = histories.log.user_ids.take(pa.array(histories.user_index))
         user_ids = users.take(pa.array(row))
         item_ids = self.log.item_ids.take(pa.array(item[row, place].astype(np.int64) - 1))

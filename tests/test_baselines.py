@@ -135,7 +135,7 @@ def given(histories):
     offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(histories)))])
     theirs = Purchases(**arrays, offsets=offsets.astype(np.int64), manifest={}, tables={"items": log.items.to_arrow()})
     user_index = np.arange(len(histories), dtype=np.int32)[::-1]
-    return Histories(theirs, user_index, offsets[1:][::-1], histories.day, given=True)
+    return Histories(theirs, user_index, offsets[1:][::-1], histories.day, table_rows=np.full(len(user_index), -1))
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])

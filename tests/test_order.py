@@ -3,8 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.data.order import Events, basket_numbers, count_duplicates, history_order, in_history_order, offsets_of
-from recsys.data.order import _tie as tie_of
+from recsys.data.order import (
+    Events,
+    basket_numbers,
+    count_duplicates,
+    history_order,
+    in_history_order,
+    offsets_of,
+    tie_of,
+)
 
 
 def random_events(rng: np.random.Generator, n: int, *, widest: bool = False) -> Events:
@@ -24,7 +31,7 @@ def random_events(rng: np.random.Generator, n: int, *, widest: bool = False) -> 
 
 
 def sort_keys(events: Events) -> list[tuple]:
-    tie = tie_of(events)
+    tie = tie_of(events.user, events.item, events.day)
     return [
         (
             events.user[row],

@@ -64,7 +64,8 @@ def given_histories(
         manifest={"source": "given", "fingerprint": "given"},
         tables={"items": log.items.to_arrow(), "users": pa.table({schema.USER_ID: numbers})},
     )
-    everybody = Histories(own_log, np.arange(len(listed), dtype=np.int32), offsets[1:], int(day), given=True)
+    users = np.arange(len(listed), dtype=np.int32)
+    everybody = Histories(own_log, users, offsets[1:], int(day), table_rows=np.full_like(users, -1))
 
     def named(chosen: np.ndarray) -> list[tuple[int, str | None]]:
         return [(rows[place], texts[place].as_py()) for place in np.flatnonzero(chosen).tolist()]

@@ -79,8 +79,9 @@ def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple
 def history_order(events: Events, first_user: int = 0) -> np.ndarray:
     """Return the positions (E,) int64 of ``events`` by user and, within each, in the order of the module's text."""
     # User and day as one number: the first key is sorted by far the fastest.
+    who = events.user.astype(np.uint64) + np.uint64(first_user), events.item
     user_day = (events.user.astype(np.int64) << 32) + events.day
-    within_day = (events.millisecond, events.basket, _tie(events, first_user), events.item)
+    within_day = (events.millisecond, events.basket, tie_of(*who, events.day), events.item)
     keys = [user_day, *within_day, events.channel, events.price, events.quantity]
     keys = [pa.array(key) for key in keys if key is not None]
     names = [str(place) for place in range(len(keys))]
@@ -88,11 +89,11 @@ def history_order(events: Events, first_user: int = 0) -> np.ndarray:
     return np.asarray(order.to_numpy(), dtype=np.int64)
 
 
-def _tie(events: Events, first_user: int = 0) -> np.ndarray:
+def tie_of(user: np.ndarray, item: np.ndarray, day: np.ndarray) -> np.ndarray:
     """Return a hash (E,) int32 of (user, item, day): the multiply-and-shift finaliser of SplitMix64 (Steele 2014)."""
-    mixed = (events.user.astype(np.uint64) + np.uint64(first_user)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed += events.item.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
-    mixed += events.day.astype(np.uint64) * np.uint64(0x165667B19E3779F9)
+    mixed = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed += item.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed += day.astype(np.uint64) * np.uint64(0x165667B19E3779F9)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed ^= mixed >> np.uint64(shift)
         mixed *= np.uint64(factor)
@@ -119,7 +120,7 @@ def basket_numbers(user: np.ndarray, day: np.ndarray, basket: np.ndarray | None,
 
     A basket is one value of ``basket`` (E,); where that is 0, or without it, one day. Events are in history order.
     """
-    if basket is None:
+    if basket is None or not len(day):
         begins = np.ones(len(day), dtype=bool)
         begins[1:] = (day[1:] != day[:-1]) | (user[1:] != user[:-1])
         number = np.cumsum(begins, dtype=np.int32)

@@ -288,8 +288,8 @@ class Histories:
     user_index: np.ndarray  # (Q,) int32
     end: np.ndarray  # (Q,) int64 flat position after the last known event
     day: int
-    #: Whether these are histories handed over by somebody: their user_index means nothing outside ``log``.
-    given: bool = False
+    #: Rows (Q,) int32 of the table of users in which these stand, -1 for none, where ``log`` holds none but them.
+    table_rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user_index)
@@ -300,13 +300,19 @@ class Histories:
         return np.asarray(self.log.offsets[self.user_index])
 
     @property
+    def known_as(self) -> np.ndarray:
+        """Row (Q,) int32 of each in the table of users; -1 of whom it does not hold."""
+        return self.user_index if self.table_rows is None else self.table_rows
+
+    @property
     def n_events(self) -> np.ndarray:
         """Number of known events (Q,) int64."""
         return np.asarray(self.end - self.begin)
 
     def of(self, rows: np.ndarray | slice | list[int]) -> Self:
         """Return the histories at ``rows``: places, a mask or a slice."""
-        return type(self)(self.log, self.user_index[rows], self.end[rows], self.day, self.given)
+        table_rows = None if self.table_rows is None else self.table_rows[rows]
+        return type(self)(self.log, self.user_index[rows], self.end[rows], self.day, table_rows)
 
     def events(self) -> tuple[np.ndarray, np.ndarray]:
         """Return row and flat position, (n,) int64 each, of every known event, in time order per row."""

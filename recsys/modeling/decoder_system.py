@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from pytorch_lightning.callbacks import LambdaCallback
 
 from recsys.config import Config
@@ -103,12 +102,7 @@ class DecoderSystem:
 
     def similar(self, item: int) -> np.ndarray:
         """Return the cosine (V,) float32 of all vectors with that of ``item``; a UsageError without a transformer."""
-        if self.decoder.model.decoder is None:
-            raise UsageError("the model has no component sequence, so its items have no vectors to compare")
-        with torch.inference_mode():
-            vectors_VD = torch.nn.functional.normalize(self.decoder.model.item_vectors(), dim=-1)
-            cosine_V: np.ndarray = (vectors_VD @ vectors_VD[item]).cpu().numpy()
-        return cosine_V
+        return self.decoder.similar(item)
 
     def generate(self, histories: Histories, sampling: SamplingConfig, allowed: np.ndarray) -> Continuations:
         return continue_histories(self.decoder, histories, sampling, allowed)

@@ -25,7 +25,7 @@ MAX_CO_PURCHASES, MAX_BASKET = 32, 32
 #: Days between the days at which a log is counted for training, at most.
 MAX_STEP_DAYS = 28
 #: Baskets that two items must meet in to be counted; baskets without the other that are added to those of an item.
-_FEWEST_MEETINGS, _PRIOR_BASKETS = 2, 10.0
+FEWEST_MEETINGS, _PRIOR_BASKETS = 2, 10.0
 
 
 def basket_counts(log: Purchases, day: int) -> Counts:
@@ -40,14 +40,19 @@ def basket_counts(log: Purchases, day: int) -> Counts:
     return {"n_baskets": n_baskets, "held": np.bincount(item, minlength=n_rows), "met": holds_BV.T.tocsr() @ holds_BV}
 
 
-def lift_of(counts: Counts) -> sparse.csr_array:
-    """Return the lift (V, V) float32 by each item of the items whose chance it raises most."""
-    held_V, n_baskets, met = counts["held"], max(int(counts["n_baskets"][0]), 1), counts["met"].tocsr()
+def lift_of(counts: Counts, items: np.ndarray | None = None) -> sparse.csr_array:
+    """Return the lift (V, V) float32 by each item of the items whose chance it raises most, or (n, V) by ``items``.
+
+    ``counts`` may hold meetings beside the table of ``met``, which are added to it.
+    """
+    held_V, n_baskets = counts["held"], max(int(counts["n_baskets"][0]), 1)
+    items = np.arange(len(held_V)) if items is None else items
+    met = sum(counts[name][items] for name in ("met", "beside") if name in counts).tocsr()
     met.sort_indices()
     met = met.tocoo()
-    pairs = np.flatnonzero((met.data >= _FEWEST_MEETINGS) & (met.row != met.col))
+    pairs = np.flatnonzero((met.data >= FEWEST_MEETINGS) & (items[met.row] != met.col))
     row, column = met.row[pairs], met.col[pairs]
-    chance = met.data[pairs] / (held_V[row] + _PRIOR_BASKETS)
+    chance = met.data[pairs] / (held_V[items[row]] + _PRIOR_BASKETS)
     usual = held_V[column] / n_baskets
     order = _first_of_each(row, usual - chance, MAX_CO_PURCHASES)
     lift = (chance[order] / usual[order]).astype(np.float32)

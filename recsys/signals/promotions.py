@@ -8,6 +8,7 @@ import narwhals as nw
 import numpy as np
 
 from recsys import schema
+from recsys.data.order import event_positions
 from recsys.data.purchases import Purchases
 
 #: Days ahead, and back, that features tell of.
@@ -48,6 +49,8 @@ class Promotions:
 
     def sums(self, log: Purchases) -> np.ndarray:
         """Return in what shares of places the log's events were promoted, summed up to each (E + 1, K) float64."""
+        if log.n_events < len(self.item):
+            return self._sums_by_item(log)
         sums = np.zeros((log.n_events + 1, len(self.media)))
         order = np.argsort(log.day, kind="stable")
         days, starts = np.unique(log.day[order], return_index=True)
@@ -55,8 +58,38 @@ class Promotions:
             sums[rows + 1] = self._shares_on(day)[log.item[rows]]
         return np.cumsum(sums, axis=0, out=sums)
 
+    def _sums_by_item(self, log: Purchases) -> np.ndarray:
+        """Return the same of a short log: looking at the promotions of its items takes less than at all of its days."""
+        order, begins = self._by_item
+        row, place = event_positions(begins[log.item], begins[log.item + 1])
+        place = order[place]
+        runs = (self.first_day[place] <= log.day[row]) & (log.day[row] < self.end_day[place])
+        key = (row[runs] + 1) * len(self.media) + self.medium[place[runs]]
+        shares = np.bincount(key, self.share[place[runs]], (log.n_events + 1) * len(self.media))
+        shares = np.minimum(shares, 1).astype(np.float32).reshape(-1, len(self.media))
+        return np.cumsum(shares, axis=0, dtype=np.float64)
+
+    @cached_property
+    def _by_item(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places (n,) of the promotions by item, and where those of each item begin (V+1,)."""
+        order = np.argsort(self.item, kind="stable")
+        return order, np.searchsorted(self.item[order], np.arange(self.n_rows + 1))
+
     def at(self, day: int) -> np.ndarray:
-        """Return the mean share of places (V, F) float32 by medium, of the week from ``day`` on and the one before."""
+        """Return the mean share of places (V, F) float32 by medium, of the week from ``day`` on and the one before.
+
+        That of the day asked last is kept: it is not to be written to.
+        """
+        if day not in self._kept:
+            self._kept.clear()
+            self._kept[day] = self._at(day)
+        return self._kept[day]
+
+    @cached_property
+    def _kept(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def _at(self, day: int) -> np.ndarray:
         shares = [self._shares_on(one) for one in range(day - DAYS, day + DAYS)]
         return np.concatenate([np.mean(shares[DAYS:], axis=0), np.mean(shares[:DAYS], axis=0)], axis=1)
 

@@ -5,18 +5,36 @@ together; V = n_items + 1 rows of the catalogue, F features of each table.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from recsys.data.purchases import Histories, Purchases
 from recsys.signals.categories import category_history
 from recsys.signals.co_purchases import co_purchases, no_co_purchases
+from recsys.signals.item_codes import ItemCodes
 from recsys.signals.past_items import PastItems, Summaries, past_items
-from recsys.signals.snapshot import Snapshot, Snapshots
+from recsys.signals.promotions import Promotions
+from recsys.signals.snapshot import Snapshot
 from recsys.signals.user_codes import UserCodes
 
-#: Those of any day from a log, or the one that was opened from a folder.
-SnapshotSource = Snapshots | Snapshot
+
+class SnapshotSource(Protocol):
+    """What gives snapshots: of any day from a log, or of the one that was opened from a folder."""
+
+    @property
+    def codes(self) -> ItemCodes:
+        """What is said of items."""
+
+    @property
+    def promotions(self) -> Promotions | None:
+        """What was planned."""
+
+    def at(self, day: int) -> Snapshot:
+        """Return the snapshot of ``day``; a DataError where there is none."""
+
+    def promoted_sums_of(self, log: Purchases) -> np.ndarray | None:
+        """Return how much the events of ``log`` were promoted, see :meth:`Promotions.sums`; None where none were."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,7 @@ def query_at(
     log, begin, end = histories.log, histories.begin, histories.end
     whole = end - begin < max_length  # room for the start mark too
     first = np.where(whole, begin - 1, end - max_length)
-    sequences, _ = assemble(log, histories.user_index, first, end - first, whole, user_codes)
+    sequences, _ = assemble(log, histories.user_index, first, end - first, whole, user_codes, histories.known_as)
     day, rows = np.full(len(histories), histories.day, dtype=np.int64), np.arange(len(histories))
     return sequences, build_queries(
         snapshots, log, histories.user_index, end, day, rows=rows, position=end - first - 1, lifts=lifts
@@ -63,8 +81,13 @@ def assemble(
     length: np.ndarray,
     at_start: np.ndarray,
     user_codes: UserCodes | None,
+    known_as: np.ndarray | None = None,
 ) -> tuple[Sequences, np.ndarray]:
-    """Return sequences of events ``first:first + length``, a start mark first ``at_start``, and their days (B, T)."""
+    """Return sequences of events ``first:first + length``, a start mark first ``at_start``, and their days (B, T).
+
+    ``known_as`` (B,) are the users' rows in ``user_codes``, by default ``user_index``.
+    """
+    known_as = np.asarray(user_index) if known_as is None else known_as
     steps = np.arange(int(length.max(initial=1)))
     real_BT = steps < length[:, None]
     item_BT, day_BT = np.zeros((2, *real_BT.shape), dtype=np.int64)
@@ -75,7 +98,7 @@ def assemble(
     gap_BT: np.ndarray = np.zeros_like(day_BT)
     gap_BT[:, 1:] = np.where(real_BT[:, 1:], np.diff(day_BT), 0)
     gap_BT[at_start, 1:2] = 0
-    codes = np.zeros((len(user_index), 0)) if user_codes is None else user_codes.of(np.asarray(user_index))
+    codes = np.zeros((len(user_index), 0)) if user_codes is None else user_codes.of(known_as)
     return Sequences(item_BT, gap_BT, codes.astype(np.int64)), day_BT
 
 
@@ -99,13 +122,9 @@ def build_queries(
     day = np.asarray(day)
     days, day_place = np.unique(day, return_inverse=True)
     by_day = {int(one): snapshots.at(int(one)) for one in days}
-    if isinstance(snapshots, Snapshots) and snapshots.log is log:
-        promoted = snapshots.promoted_sums
-    else:
-        promoted = None if snapshots.promotions is None else snapshots.promotions.sums(log)
     hazards = {one: snapshot.hazards for one, snapshot in by_day.items()}
     rarity = {one: snapshot.category_rarity for one, snapshot in by_day.items()}
-    past = past_items(hazards, snapshots.codes.groups, log, user_index, end, day, promoted)
+    past = past_items(hazards, snapshots.codes.groups, log, user_index, end, day, snapshots.promoted_sums_of(log))
     together = no_co_purchases()
     if lifts:
         counted = day if lift_day is None else lift_day

@@ -88,15 +88,34 @@ class Repurchases:
 
 def hazards_of(counts: Counts, group: np.ndarray) -> HazardTables:
     """Return the hazard tables of counts, by the ``group`` (V,) int64 of each item."""
+    everyone, groups = rates_of(sums_by_group(counts, group))
+    return HazardTables(everyone, groups, frailty_of(counts, group, groups, np.arange(len(group))))
+
+
+def sums_by_group(counts: Counts, group: np.ndarray) -> Counts:
+    """Return what :func:`rates_of` reads: those of the counts that are by piece, summed over each ``group`` (V,)."""
+    shape = int(group.max(initial=0)) + 1, len(group)
+    of_groups = sparse.csr_array((np.ones(len(group), np.int64), (group, np.arange(len(group)))), shape=shape)
+    return {name: of_groups @ counts[name] for name in ("ended", "came", "inside")}
+
+
+def rates_of(sums: Counts) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``everyone`` and ``groups`` of :class:`HazardTables` by the sums (G, K) of each group."""
     nobody_else = np.full(len(_WIDTH_DAYS), 1 / _FIRST_GUESS_DAYS)
-    everyone_1K = _shrunk_rates(counts, np.zeros_like(group), nobody_else, _OF_EVERYONE)
-    group_GK = _shrunk_rates(counts, group, everyone_1K[0], _OF_GROUP)
-    everyone, groups = (_summed(rates).astype(np.float32) for rates in (everyone_1K, group_GK))
-    begin_VK = groups[group, :-1]
-    rate_VK = np.diff(groups, axis=1)[group] / _WIDTH_DAYS
-    expected = (counts["ended"] * begin_VK + counts["inside"] * rate_VK).sum(axis=1)
-    expected += counts["beyond"] * rate_VK[:, -1]  # beyond the last edge its rate goes on
-    return HazardTables(everyone, groups, ((counts["all"] + _OF_ITEM) / (expected + _OF_ITEM)).astype(np.float32))
+    all_sums = {name: table.sum(axis=0, keepdims=True) for name, table in sums.items()}
+    everyone_1K = _shrunk_rates(all_sums, nobody_else, _OF_EVERYONE)
+    group_GK = _shrunk_rates(sums, everyone_1K[0], _OF_GROUP)
+    return _summed(everyone_1K).astype(np.float32), _summed(group_GK).astype(np.float32)
+
+
+def frailty_of(counts: Counts, group: np.ndarray, groups: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return the factor (n,) float32 of each of ``item`` (n,) on the rate of its group, by the table ``groups``."""
+    group_n = group[item]
+    begin_nK = groups[group_n, :-1]
+    rate_nK = np.diff(groups, axis=1)[group_n] / _WIDTH_DAYS
+    expected = (counts["ended"][item] * begin_nK + counts["inside"][item] * rate_nK).sum(axis=1)
+    expected += counts["beyond"][item] * rate_nK[:, -1]  # beyond the last edge its rate goes on
+    return np.asarray((counts["all"][item] + _OF_ITEM) / (expected + _OF_ITEM), dtype=np.float32)
 
 
 def repurchase_features(
@@ -145,11 +164,9 @@ def repurchase_features(
     return [np.log(np.maximum(column, _LEAST)) for column in columns]
 
 
-def _shrunk_rates(counts: Counts, row: np.ndarray, towards_K: np.ndarray, strength: float) -> np.ndarray:
-    """Return purchases a day in each piece (n_rows, K) of items by ``row`` (V,), drawn towards ``towards_K`` (K,)."""
-    n_rows = int(row.max(initial=0)) + 1
-    of_rows = sparse.csr_array((np.ones(len(row), np.int64), (row, np.arange(len(row)))), shape=(n_rows, len(row)))
-    ended, came, inside = (of_rows @ counts[name] for name in ("ended", "came", "inside"))
+def _shrunk_rates(sums: Counts, towards_K: np.ndarray, strength: float) -> np.ndarray:
+    """Return purchases a day in each piece (G, K), drawn towards ``towards_K`` (K,)."""
+    ended, came, inside = (sums[name] for name in ("ended", "came", "inside"))
     lasted = ended[:, ::-1].cumsum(axis=1)[:, ::-1] - ended
     return np.asarray((came + strength) / (inside + lasted * _WIDTH_DAYS + strength / towards_K))
 

@@ -96,6 +96,10 @@ class Snapshot:
             raise DataError(f"the snapshot of {day_date(self.day)} was stored without counts; make it from the log")
         return self.count(self.day, part)
 
+    def promoted_sums_of(self, log: Purchases) -> np.ndarray | None:
+        """Return how much the events of ``log`` were promoted, see :meth:`Promotions.sums`; None where none were."""
+        return None if self.promotions is None else self.promotions.sums(log)
+
     def at(self, day: int) -> "Snapshot":
         """Return the snapshot of ``day``, which is this one, or a DataError says of which day it is."""
         if day != self.day:
@@ -178,7 +182,7 @@ class Snapshots:
         """Return what is known of items at the start of ``day``; its tables are not to be written to."""
         snapshot = self._kept.pop(day, None)
         if snapshot is None:
-            snapshot = Snapshot(day, self.log.items, self.codes, self.promotions, self._count)
+            snapshot = Snapshot(day, self.log.items, self.codes, self.promotions, self.counted)
         self._kept[day] = snapshot  # at the end: that of the day used longest ago comes first
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
@@ -188,6 +192,12 @@ class Snapshots:
     def promoted_sums(self) -> np.ndarray | None:
         """How much the log's events were promoted, see :meth:`Promotions.sums`; None where nothing is known of it."""
         return None if self.promotions is None else self.promotions.sums(self.log)
+
+    def promoted_sums_of(self, log: Purchases) -> np.ndarray | None:
+        """Return how much the events of ``log`` were promoted; those of this one's own log are kept."""
+        if log is self.log:
+            return self.promoted_sums
+        return None if self.promotions is None else self.promotions.sums(log)
 
     def extended(self, log: Purchases) -> "Snapshots":
         """Return the snapshots of ``log``, this one's log extended by newer events; items get codes by one codebook.
@@ -205,10 +215,10 @@ class Snapshots:
         users = np.append(np.flatnonzero(has_new), np.arange(n_users, log.n_users))
         after = Snapshots(log.of_users(users), codes, promotions=False)
         for part, (day, counts) in self._counts.items():
-            longer._counts[part] = day, recounted(counts, before._count(day, part), after._count(day, part))
+            longer._counts[part] = day, recounted(counts, before.counted(day, part), after.counted(day, part))
         return longer
 
-    def _count(self, day: int, part: str) -> Counts:
+    def counted(self, day: int, part: str) -> Counts:
         """Return what the tables of a day are counted from: of its sales, repurchases or baskets."""
         newest, counts = self._counts.get(part, (None, {}))
         if newest == day:

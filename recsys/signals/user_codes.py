@@ -51,7 +51,7 @@ class UserCodes(NamedTuple):
 
     def of(self, user_index: np.ndarray) -> np.ndarray:
         """Return the codes (Q, C) int32 of ``user_index`` (Q,); 0 of a user who came in later."""
-        known = user_index < len(self.codes)
+        known = (user_index >= 0) & (user_index < len(self.codes))
         codes = np.zeros((len(user_index), self.codes.shape[1]), dtype=np.int32)
         codes[known] = self.codes[user_index[known]]
         return codes

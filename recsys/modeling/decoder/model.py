@@ -2,7 +2,7 @@
 # Long because: it is one class, and every form in which its sum is asked for stands beside the others.
 
 from collections.abc import Callable, Mapping
-from typing import Self, TypeVar, cast
+from typing import Final, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from recsys.modeling.decoder.scores import DayScores, ProductScores, Scores, amo
 from recsys.signals.item_codes import ItemCodes
 
 C = TypeVar("C", bound=Component)
+#: Sets of items whose vectors are kept: the catalogue, and those that are on sale.
+MAX_KEPT_VECTORS: Final = 3
 
 
 class PurchaseModel(nn.Module):
@@ -62,12 +64,12 @@ class PurchaseModel(nn.Module):
                 part.apply(_initialise)
         self.cold_items_U: Tensor | None  # item_index of what was not sold in the training part
         self.register_buffer("cold_items_U", None, persistent=False)
-        self._kept_vectors: tuple[Tensor | None, Tensor] | None = None
+        self._kept_vectors: list[tuple[Tensor | None, Tensor]] = []
         self.register_load_state_dict_post_hook(_forget_kept_vectors)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; vectors that were kept of earlier weights are forgotten."""
-        self._kept_vectors = None
+        self._kept_vectors = []
         return super().train(mode)
 
     @torch.no_grad()
@@ -159,14 +161,15 @@ class PurchaseModel(nn.Module):
     def item_vectors(self, item_N: Tensor | None = None) -> Tensor:
         """Return the vectors (N, D) of items, or (V, D) of the catalogue, padding first.
 
-        They are kept for the next call about the same items while nothing is learned.
+        They are kept for the next calls about the same items while nothing is learned.
         """
-        if self._kept_vectors is not None and self._kept_vectors[0] is item_N:
-            return self._kept_vectors[1]
+        for kept_N, kept_ND in self._kept_vectors:
+            if kept_N is item_N:
+                return kept_ND
         every_V = torch.arange(self.n_items + 1, device=self.item_bias.device)
         vectors_ND: Tensor = self.transformer()[0](every_V if item_N is None else item_N)
         if torch.is_inference_mode_enabled() and not self.training:
-            self._kept_vectors = item_N, vectors_ND
+            self._kept_vectors = [(item_N, vectors_ND), *self._kept_vectors[: MAX_KEPT_VECTORS - 1]]
         return vectors_ND
 
     def transformer(self) -> tuple[ItemTower, Decoder]:

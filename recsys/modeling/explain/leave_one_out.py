@@ -142,4 +142,4 @@ def _histories_without(histories: Histories, item: np.ndarray) -> Histories:
     row, position = histories.events()
     kept = histories.log.item[position] != item[row]
     fewer = histories.log.of_events(row[kept], position[kept], len(histories))
-    return Histories(fewer, np.arange(len(histories)), fewer.offsets[1:], histories.day, given=True)
+    return Histories(fewer, np.arange(len(histories)), fewer.offsets[1:], histories.day, table_rows=histories.known_as)

@@ -52,14 +52,11 @@ class Reasons:
 def explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray, *, chunk: int = 64) -> Reasons:
     """Return why ``item`` (Q, K) int32 item_index is recommended for each of ``histories`` (Q), at their day."""
     model = decoder.model
-    was_training = model.training
-    model.eval()
     # A chunk is as wide as its longest history.
     order = np.argsort(np.minimum(histories.n_events, model.config.max_length), kind="stable")
     chunks = (order[begin : begin + chunk] for begin in range(0, max(len(order), 1), chunk))
-    with torch.inference_mode():
+    with decoder.asking():
         parts = [_explain(decoder, histories.of(some), item[some]) for some in chunks]
-    model.train(was_training)
     places = np.argsort(order)
     reason, *others = (np.concatenate(columns)[places] for columns in zip(*parts, strict=True))
     return Reasons(item, reason, model.term_names, *others)

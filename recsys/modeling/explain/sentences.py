@@ -27,8 +27,8 @@ LEAST_PROMOTION = 0.1
 class ReasonTexts:
     """Says reasons at a day in words; a model that ``has_neighbours`` knows no order of what the same users bought."""
 
-    def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False) -> None:
-        self._snapshot, self._labels = snapshot, Labels(snapshot.items)
+    def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False, labels: Labels | None = None) -> None:
+        self._snapshot, self._labels = snapshot, labels or Labels(snapshot.items)
         self._bought_with = "often bought with" if has_neighbours else "often after"
         column = snapshot.codes.group_column
         self._groups = None if column is None else snapshot.items[column].to_list()
@@ -37,9 +37,10 @@ class ReasonTexts:
         self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)
 
     @classmethod
-    def of_decoder(cls, decoder: DecoderRecommender, day: int) -> Self:
-        """Return what says the reasons of ``decoder`` at a day."""
-        return cls(decoder.snapshots.at(day), has_neighbours="neighbours" in decoder.model.components)
+    def of_decoder(cls, decoder: DecoderRecommender, day: int, labels: Labels | None = None) -> Self:
+        """Return what says the reasons of ``decoder`` at a day; ``labels`` of items are made where none are given."""
+        has_neighbours = "neighbours" in decoder.model.components
+        return cls(decoder.snapshots.at(day), has_neighbours=has_neighbours, labels=labels)
 
     def say(self, reasons: Reasons, histories: Histories) -> list[list[str]]:
         """Return a sentence for each of (Q, K) ``reasons`` of ``histories`` (Q); an empty one for padding."""

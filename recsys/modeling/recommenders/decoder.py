@@ -69,12 +69,14 @@ class DecoderRecommender:
     def asking(self) -> Iterator[None]:
         """Let nothing be learned or dropped while the context lasts."""
         was_training = self.model.training
-        self.model.eval()
+        if was_training:  # else what is kept of a model at rest would be forgotten
+            self.model.eval()
         try:
             with torch.inference_mode():
                 yield
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
     def readings(self, histories: Histories, n_listed: int) -> Iterator[tuple[np.ndarray, Reading]]:
         """Yield all ``histories`` as the model reads them, and which (n,) they are, to score ``n_listed`` items each.
@@ -100,21 +102,29 @@ class DecoderRecommender:
         top = logits_QN.topk(k, dim=-1)
         return item_N[top.indices].int().cpu().numpy(), top.values.float().cpu().numpy()
 
+    def similar(self, item: int) -> np.ndarray:
+        """Return the cosine (V,) float32 of all vectors with that of ``item``; a UsageError without a transformer."""
+        with self.asking():
+            vectors_VD = torch.nn.functional.normalize(self.model.item_vectors(), dim=-1)
+            cosine_V: np.ndarray = (vectors_VD @ vectors_VD[item]).cpu().numpy()
+        return cosine_V
+
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
         return PurchaseReader(self, histories, n_context=n_context, n_new=n_new)
 
     def knows(self, histories: Histories) -> np.ndarray:
         """Return of which users (Q,) the model knows anything: a history, or what it reads of the user table."""
         known: np.ndarray = histories.n_events > 0
-        if self.user_codes is not None and not histories.given:
-            known = known | self.user_codes.has_features[histories.user_index]
+        if self.user_codes is not None:
+            row = histories.known_as
+            in_table = np.flatnonzero((row >= 0) & (row < len(self.user_codes.has_features)))
+            known[in_table] |= self.user_codes.has_features[row[in_table]]
         return known
 
     def read(self, histories: Histories, max_length: int | None = None) -> Reading:
         """Return ``histories`` as the model reads them, at most ``max_length`` positions of each."""
         device, longest = self.model.item_bias.device, max_length or self.model.config.max_length
-        codes = None if histories.given else self.user_codes
-        sequences, queries = query_at(self.snapshots, histories, longest, codes, lifts=self.model.reads_lifts)
+        sequences, queries = query_at(self.snapshots, histories, longest, self.user_codes, lifts=self.model.reads_lifts)
         read = SequenceTensors.from_arrays(sequences, device), QueryTensors.from_arrays(queries, device)
         return Reading(*read, self.model.read(*read), queries)
 
@@ -136,11 +146,23 @@ class WithColdStart:
         if known.any():
             lists = decoder.recommend(histories.of(known), k, candidates)
             item[known], score[known] = lists.item, lists.score
-        item[np.isneginf(score)] = 0
-        rank = self.cold_start.fill(item, histories, candidates)
-        lowest = np.where(np.isfinite(score), score, np.inf).min(axis=1, keepdims=True)
-        filler = np.where(np.isfinite(lowest), lowest, 0) - rank
-        return Recommendations(histories.user_index, item, np.where(rank > 0, filler, score).astype(np.float32))
+        fill_up(self.cold_start, item, score, histories, candidates)
+        return Recommendations(histories.user_index, item, score)
+
+
+def fill_up(
+    cold_start: Popularity, item: np.ndarray, score: np.ndarray, histories: Histories, candidates: Candidates
+) -> np.ndarray:
+    """Complete lists ``item`` (Q, k) in place with best sellers; return which (Q, k) bool these are.
+
+    ``score`` (Q, k) is -inf where there is no item; those of best sellers fall below the lowest.
+    """
+    item[np.isneginf(score)] = 0
+    rank = cold_start.fill(item, histories, candidates)
+    lowest = np.where(np.isfinite(score), score, np.inf).min(axis=1, keepdims=True)
+    filler = np.where(np.isfinite(lowest), lowest, 0) - rank
+    score[:] = np.where(rank > 0, filler, score)
+    return np.asarray(rank > 0)
 
 
 class PurchaseReader:

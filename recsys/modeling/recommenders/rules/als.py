@@ -34,9 +34,9 @@ class LeastSquares(PersonalRecommender):
         n_rows = len(self.model.item_factors)
         items = np.flatnonzero(candidates.allowed[:n_rows])
         has_factor = np.zeros(len(histories), dtype=bool)  # whether the user had a history at the fit
-        if not histories.given:
-            old = histories.user_index < len(self.model.user_factors)
-            has_factor[old] = self.model.user_factors[histories.user_index[old]].any(axis=1)
+        row = histories.known_as
+        old = (row >= 0) & (row < len(self.model.user_factors))
+        has_factor[old] = self.model.user_factors[row[old]].any(axis=1)
         nothing = np.zeros(0, dtype=np.int64)
         parts = [Pairs(nothing, nothing, np.zeros(0), nothing)]
         for is_fitted in (True, False):
@@ -47,7 +47,7 @@ class LeastSquares(PersonalRecommender):
             options = {"N": k, "filter_already_liked_items": candidates.exclude_seen, "items": items}
             with threadpool_limits(1, "blas"):
                 item, score = self.model.recommend(
-                    some.user_index, _log_counts(some, n_rows), recalculate_user=not is_fitted, **options
+                    some.known_as, _log_counts(some, n_rows), recalculate_user=not is_fitted, **options
                 )
             filled = score > np.finfo(np.float32).min  # where fewer than k are left, the rest is marked so
             row = np.repeat(rows, item.shape[1])[filled.ravel()]

@@ -11,6 +11,7 @@ from recsys.data.purchases import Histories, Purchases
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Candidates, Recommendations, require_enough
 from recsys.modeling.recommenders.scored_pairs import user_chunks
+from recsys.signals.counts import Counts
 from recsys.signals.sales import is_sale
 
 WEEK_DAYS = 7
@@ -43,9 +44,11 @@ class Popularity(NamedTuple):
         ``pieces``, purchases of an item by one user on one day count as one.
         """
         segment_U = segments_of(known.log, segment)
-        counted = None if pieces else is_sale(known.log)
-        ever_SV = _count(known, segment_U, None, counted)
-        counts_SV = ever_SV if days is None else _count(known, segment_U, known.day - days, counted)
+        return cls.of_counts(name, *counts_of(known, segment_U, days, pieces=pieces).values(), segment_U)
+
+    @classmethod
+    def of_counts(cls, name: str, counts_SV: np.ndarray, ever_SV: np.ndarray, segment_U: np.ndarray) -> Self:
+        """Return the popularity by what :func:`counts_of` gives."""
         order_SV = np.stack([_order(counts_V, counts_SV[0], ever_SV[0]) for counts_V in counts_SV])
         return cls(name, counts_SV, order_SV, segment_U)
 
@@ -101,9 +104,9 @@ class Popularity(NamedTuple):
     def _segments(self, histories: Histories) -> np.ndarray:
         """Return the segment (Q,) int64 whose ranking each user gets."""
         segment = np.zeros(len(histories), dtype=np.int64)
-        if not histories.given:
-            rows = np.flatnonzero((histories.n_events == 0) & (histories.user_index < len(self.segment)))
-            segment[rows] = self.segment[histories.user_index[rows]]
+        row = histories.known_as
+        cold = np.flatnonzero((histories.n_events == 0) & (row >= 0) & (row < len(self.segment)))
+        segment[cold] = self.segment[row[cold]]
         return segment
 
 
@@ -128,10 +131,25 @@ def segments_of(log: Purchases, column: str | None) -> np.ndarray:
     return np.asarray(pc.fill_null(pc.index_in(values, value_set=frequent), -1)).astype(np.int64) + 1
 
 
-def _count(known: Histories, segment_U: np.ndarray, first_day: int | None, counted: np.ndarray | None) -> np.ndarray:
+def counts_of(
+    known: Histories, segment_U: np.ndarray, days: int | None, *, pieces: bool, n_segments: int | None = None
+) -> Counts:
+    """Return purchases (S, V) int64 by each segment in ``days`` days before the day, and of all time: sums over users.
+
+    Row 0 is everybody. ``n_segments`` S are those that ``segment_U`` (U,) names, by default.
+    """
+    counted = None if pieces else is_sale(known.log)
+    n_segments = n_segments or int(segment_U.max(initial=0)) + 1
+    ever_SV = _count(known, segment_U, n_segments, None, counted)
+    lately_SV = ever_SV if days is None else _count(known, segment_U, n_segments, known.day - days, counted)
+    return {"lately": lately_SV, "ever": ever_SV}
+
+
+def _count(
+    known: Histories, segment_U: np.ndarray, n_segments: int, first_day: int | None, counted: np.ndarray | None
+) -> np.ndarray:
     """Return purchases (S, V) int64 of each item by each segment, those ``counted`` (E,) bool; row 0 is everybody."""
     log, n_rows = known.log, known.log.n_items + 1
-    n_segments = int(segment_U.max(initial=0)) + 1
     counts = np.zeros(n_segments * n_rows, dtype=np.int64)
     for _, some in user_chunks(known):
         row, position = some.events()

@@ -1,0 +1,201 @@
+"""The routes: each reads a request, asks the service, and says the answer as JSON."""
+
+import datetime as dt
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from recsys import __version__
+from recsys.data.days import day_date
+from recsys.errors import RecsysError
+from recsys.serving import schemas
+from recsys.serving.answers import RequestError
+from recsys.serving.gate import Gate, Rate, Role
+from recsys.serving.lookups import find_customers, find_items, purchases_of, similar_items
+from recsys.serving.service import Service
+from recsys.serving.worker import DeadlineError, QueueFullError
+
+_STATIC: Final = Path(__file__).with_name("static")
+_FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": schemas.Failure} for status in (400, 404, 422, 429, 503)
+}
+
+
+def build_app(service: Service, keys: Mapping[Role, Iterable[str]], rate: float) -> ASGIApp:
+    """Return the application: routes over ``service``, behind ``keys`` by role and ``rate`` requests a second."""
+    app = FastAPI(
+        title="recsys",
+        version=__version__,
+        description="Recommends what each customer will buy next. Every error has one form: found, expected, what to do.",
+        docs_url=None,
+        redoc_url=None,
+        responses=_FAILURES,
+    )
+    _add_errors(app)
+    _add_lists(app, service)
+    _add_lookups(app, service)
+    _add_writing(app, service)
+    _add_state(app, service)
+    paths = [route.path for route in app.routes if isinstance(route, Route)]
+    return Gate(app, service.figures, keys, Rate(rate), paths)
+
+
+def said(value: Any) -> Response:  # noqa: ANN401 - what JSON can hold
+    """Return an answer; it is made by us, and not checked again."""
+    return Response(json.dumps(value), media_type="application/json")
+
+
+def _add_lists(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/recommend", response_model=schemas.Answer)
+    async def recommend(request: schemas.Recommend) -> Response:
+        """Recommend items to a customer, a session, or somebody with a given history."""
+        return said(await service.recommend(request))
+
+    @app.post("/v1/recommend/batch", response_model=schemas.BatchAnswer)
+    async def batch(request: schemas.Batch) -> Response:
+        """Answer several requests; an error stands in the place of one that failed."""
+        return said({"answers": await service.recommend_all(request.requests)})
+
+    @app.post("/v1/recommend/{recommendation_id}/next", response_model=schemas.Answer)
+    async def following(recommendation_id: str, request: schemas.More) -> Response:
+        """Recommend the next items after those that were shown under an id."""
+        return said(await service.next(recommendation_id, request.k))
+
+
+def _add_lookups(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/similar", response_model=schemas.SimilarAnswer)
+    async def similar(request: schemas.Similar) -> Response:
+        """Find items like one."""
+        return said(await service.call(similar_items, service.answers, request))
+
+    @app.post("/v1/items/query", response_model=schemas.ItemsAnswer)
+    async def items(request: schemas.ItemsQuery) -> Response:
+        """Find items by id, by words, by attributes."""
+        return said(await service.call(find_items, service.answers, request))
+
+    @app.post("/v1/customers/query", response_model=schemas.CustomersAnswer)
+    async def customers(request: schemas.CustomersQuery) -> Response:
+        """Find customers by id, by the beginning of an id, or some at random."""
+        return said(await service.call(find_customers, service.answers, request, secrets.randbits(32)))
+
+    @app.post("/v1/customers/history", response_model=schemas.HistoryAnswer)
+    async def history(request: schemas.HistoryQuery) -> Response:
+        """Say what a customer or a session bought."""
+        return said(await service.call(purchases_of, service.answers, request))
+
+
+def _add_writing(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/events", response_model=schemas.EventsAnswer)
+    async def events(request: schemas.Events) -> Response:
+        """Take purchases; the next request sees them."""
+        return said(await service.take(request))
+
+    @app.post("/v1/customers/delete", response_model=schemas.Deleted)
+    async def delete(request: schemas.Delete) -> Response:
+        """Forget a customer: their events are removed, and the log says nothing of them any more."""
+        return said({"events_removed": await service.forget(request.customer_id), "tombstone": True})
+
+    @app.post("/v1/admin/model", response_model=schemas.Models)
+    async def switch(request: schemas.SwitchModel) -> Response:
+        """Let another of the runs listed at start answer."""
+        await service.switch(request.run)
+        return said(service.about())
+
+    @app.put("/v1/saved-customers", response_model=schemas.SavedCustomers)
+    async def save(request: schemas.SavedCustomers) -> Response:
+        """Keep customers at hand for the page."""
+        await run_in_threadpool(service.store.save_users, request.customer_ids)
+        return said(request.model_dump())
+
+    @app.get("/v1/saved-customers", response_model=schemas.SavedCustomers)
+    async def saved() -> Response:
+        """Return the customers kept at hand."""
+        return said({"customer_ids": await run_in_threadpool(service.store.saved_users)})
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models", response_model=schemas.Models)
+    async def models() -> Response:
+        """Say what is served."""
+        return said(service.about())
+
+    @app.get("/health/live")
+    async def live() -> dict[str, bool]:
+        """Say that the process lives."""
+        return {"live": True}
+
+    @app.get("/health/ready")
+    async def ready() -> dict[str, bool]:
+        """Say that the model answers."""
+        await service.call(lambda: None)
+        return {"ready": True}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        now = dt.datetime.now(dt.UTC).date()
+        service.figures.staleness.set((now - day_date(service.live.day - 1)).days)
+        return Response(generate_latest(service.figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    if _STATIC.is_dir():
+        app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+        page = (_STATIC / "index.html").read_bytes()
+
+        @app.get("/", include_in_schema=False)
+        async def index() -> Response:
+            return Response(page, media_type="text/html; charset=utf-8")
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Give every error one form."""
+
+    def failure(status: int, code: str, message: str, field: str | None = None, after: int | None = None) -> Response:
+        headers = {} if after is None else {"Retry-After": str(after)}
+        body = json.dumps({"error": {"code": code, "message": message, "field": field}})
+        return Response(body, status, headers, media_type="application/json")
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"] if part != "body"]
+        message = f"{first['msg'].removeprefix('Value error, ')}; correct {'.'.join(place) or 'the body'}"
+        code = "no_json" if first["type"] == "json_invalid" else "invalid"
+        return failure(422, code, message, ".".join(place) or None)
+
+    @app.exception_handler(RequestError)
+    async def wrong(_: Request, error: RequestError) -> Response:
+        return failure(error.status, error.code, str(error), error.field)
+
+    @app.exception_handler(QueueFullError)
+    async def full(_: Request, error: QueueFullError) -> Response:
+        return failure(429, "busy", str(error), after=1)
+
+    @app.exception_handler(DeadlineError)
+    async def late(_: Request, error: DeadlineError) -> Response:
+        return failure(503, "late", str(error), after=1)
+
+    @app.exception_handler(RecsysError)
+    async def other(_: Request, error: RecsysError) -> Response:
+        return failure(422, "unusable", str(error))
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, error: HTTPException) -> Response:
+        known = {404: "no such address", 405: f"{request.method} is not meant here", 400: "the body is no JSON"}
+        message = f"{known.get(error.status_code, 'refused')}; expected one of /openapi.json; see docs/serving.md"
+        answer = failure(error.status_code, f"http_{error.status_code}", message)
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> Response:
+        return failure(500, "broken", "the server made a mistake; its log says which; try again, or tell who runs it")

@@ -1,0 +1,184 @@
+"""What every request passes before its route: keys, rate, size, type and time of its body; and what is counted of it."""
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recsys.serving.service import Figures
+
+Role = Literal["reader", "writer", "admin"]
+ROLES: Final[tuple[Role, ...]] = ("reader", "writer", "admin")
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+MAX_BODY: Final = 4 << 20
+_BODY_S: Final = 10.0
+#: What needs more than a reader's key; the page itself, and whether the server lives, need none.
+_NEEDS: Final[dict[tuple[str, str], Role]] = {
+    ("POST", "/v1/events"): "writer",
+    ("PUT", "/v1/scenarios"): "writer",
+    ("POST", "/v1/scenarios/delete"): "writer",
+    ("PUT", "/v1/saved-customers"): "writer",
+    ("POST", "/v1/customers/delete"): "admin",
+    ("POST", "/v1/admin/model"): "admin",
+}
+_OPEN: Final = ("/health/", "/static/")
+_HEADERS: Final = (
+    (b"content-security-policy", b"default-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class RefusedError(Exception):
+    """A request that does not reach its route."""
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+
+
+class Rate:
+    """Tokens of a bucket for each client, that fill at ``per_second`` and hold those of two seconds."""
+
+    def __init__(self, per_second: float) -> None:
+        self.per_second = per_second
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def take(self, client: str) -> bool:
+        """Return whether the client may ask now."""
+        now = time.monotonic()
+        left, since = self._left.pop(client, (2 * self.per_second, now))
+        left = min(left + (now - since) * self.per_second, 2 * self.per_second)
+        self._left[client] = (left - 1 if left >= 1 else left), now
+        if len(self._left) > 10_000:
+            del self._left[next(iter(self._left))]
+        return left >= 1
+
+
+class Gate:
+    """An ASGI application around another one."""
+
+    def __init__(
+        self, app: ASGIApp, figures: Figures, keys: Mapping[Role, Iterable[str]], rate: Rate, routes: Iterable[str]
+    ) -> None:
+        """Take the keys by role, none at all where the server is bound to this machine alone, and known ``routes``."""
+        self.app, self.figures, self.rate = app, figures, rate
+        self._keys = [(role, key.encode()) for role in ROLES for key in keys.get(role, ())]
+        self._routes = frozenset(routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begin, status = time.perf_counter(), 499
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in own)]
+            await send(message)
+
+        try:
+            self._admit(scope)
+            body = await _read(scope, receive)
+        except RefusedError as refused:
+            await _refuse(refused, send_on)
+        else:
+            if body is not None:
+                await self.app(scope, _replay(body, receive), send_on)
+        path = scope["path"]
+        route = path if path in self._routes else "other"
+        self.figures.latency.labels(route).observe(time.perf_counter() - begin)
+        self.figures.answers.labels(route, status).inc()
+
+    def _admit(self, scope: Scope) -> None:
+        headers = {name: value for name, value in scope["headers"] if name in (b"authorization", b"host")}
+        path, needs = scope["path"], _NEEDS.get((scope["method"], scope["path"]), "reader")
+        client = scope["client"][0] if scope.get("client") else "?"
+        if not self._keys:
+            host = headers.get(b"host", b"localhost").decode("latin-1").rsplit(":", 1)[0].strip("[]")
+            if host not in LOOPBACK:
+                raise RefusedError(
+                    403, "foreign_host", f"found Host {host!r}, expected localhost; give keys to serve other machines"
+                )
+        elif path != "/" and not path.startswith(_OPEN):
+            role, given = None, headers.get(b"authorization", b"")
+            for known, key in self._keys:
+                # All are compared, whichever fits: the time says nothing.
+                if hmac.compare_digest(given, b"Bearer " + key):
+                    role, client = known, f"key:{known}"
+            if role is None:
+                raise RefusedError(401, "no_key", "expected a key; send the header Authorization: Bearer KEY")
+            if ROLES.index(role) < ROLES.index(needs):
+                raise RefusedError(403, "weak_key", f"found a key of a {role}, expected one of a {needs}; ask for it")
+        if not path.startswith(_OPEN) and not self.rate.take(client):
+            raise RefusedError(
+                429, "too_fast", f"more than {self.rate.per_second:g} requests a second; send fewer", retry_after=1
+            )
+
+
+async def _read(scope: Scope, receive: Receive) -> bytes | None:
+    """Return the body of a request, None where the client has gone; refuse one too long, too slow, or not JSON."""
+    if scope["method"] in ("GET", "HEAD"):
+        return b""
+    headers = {name: value for name, value in scope["headers"] if name in (b"content-type", b"content-length")}
+    length = headers.get(b"content-length", b"0")
+    too_long = RefusedError(413, "too_long", f"found more than {MAX_BODY:,} bytes; send less in one request")
+    if length.isdigit() and int(length) > MAX_BODY:
+        raise too_long
+    parts: list[bytes] = []
+    try:
+        async with asyncio.timeout(_BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                parts.append(message.get("body", b""))
+                if sum(map(len, parts)) > MAX_BODY:
+                    raise too_long
+                if not message.get("more_body"):
+                    break
+    except TimeoutError:
+        raise RefusedError(408, "too_slow", f"the body took over {_BODY_S:g} s; send it at once") from None
+    body = b"".join(parts)
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if body and kind != b"application/json":
+        raise RefusedError(415, "no_json", "expected JSON; send the header Content-Type: application/json")
+    return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _refuse(refused: RefusedError, send: Send) -> None:
+    body = json.dumps({"error": {"code": refused.code, "message": refused.message, "field": None}}).encode()
+    headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
+    headers.append((b"content-length", str(len(body)).encode()))
+    if refused.retry_after is not None:
+        headers.append((b"retry-after", str(refused.retry_after).encode()))
+    if refused.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if refused.status in (408, 413, 415):
+        headers.append((b"connection", b"close"))
+    start: dict[str, Any] = {"type": "http.response.start", "status": refused.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})

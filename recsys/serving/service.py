@@ -1,0 +1,278 @@
+"""The service behind the routes: models over live purchases, the database, and the thread that owns the models."""
+
+import asyncio
+import datetime as dt
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.concurrency import run_in_threadpool
+
+from recsys.data.days import day_date
+from recsys.errors import RecsysError, RunError, UsageError
+from recsys.library import load
+from recsys.modeling.recommenders.registry import BASELINES
+from recsys.modeling.wishes import on_one_thread
+from recsys.runs import Run
+from recsys.schema import DECODER, ITEM_ID
+from recsys.serving.answers import Answers, Ask, RequestError, Served
+from recsys.serving.live import Live
+from recsys.serving.scenarios import ScenarioSettings
+from recsys.serving.schemas import MAX_K, Event, Events, Recommend
+from recsys.serving.store import Store
+from recsys.serving.tables import EventRow, RecommendationRow
+from recsys.serving.worker import Worker
+
+#: Days that an answer can be continued, and counts in the figures of scenarios.
+KEPT_DAYS: Final = 90
+#: Hours that a purchase may lie ahead of the server's clock: shops have other time zones.
+_HOURS_AHEAD: Final = 26
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+@dataclass
+class Figures:
+    """What /metrics shows."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        own = {"registry": self.registry}
+        self.latency = Histogram(
+            "recsys_request_seconds", "Seconds from request to answer.", ["route"], buckets=_BUCKETS, **own
+        )
+        self.answers = Counter("recsys_answers", "Answers by status.", ["route", "status"], **own)
+        self.wait = Histogram("recsys_queue_wait_seconds", "Seconds in the queue.", buckets=_BUCKETS, **own)
+        self.batch = Histogram("recsys_batch_size", "Requests a batch.", buckets=(1, 2, 4, 8, 16, 32, 64), **own)
+        self.events = Counter("recsys_events", "Events by what became of them.", ["outcome"], **own)
+        self.staleness = Gauge("recsys_snapshot_age_days", "Days from the newest purchase to now.", **own)
+
+
+class Service:
+    """Answers of the served models; what is written is seen by the next request."""
+
+    def __init__(self, runs: Sequence[Run], store: Store, *, most_waiting: int = 256, deadline_s: float = 2.0) -> None:
+        """Open the runs, the first to answer; a RunError says which cannot be served, and why."""
+        self.store, self.figures = store, Figures()
+        models = {run.name: load(run.folder) for run in runs}
+        self.runs = {run.name: run for run in runs}
+        first = models[runs[0].name]
+        for name, model in models.items():
+            if not model.log.n_users:
+                raise RunError(
+                    f"{name} was saved without histories; expected a run with its purchases; save it with them"
+                )
+            if model.log.fingerprint != first.log.fingerprint:
+                raise RunError(
+                    f"{name} learned from other purchases than {runs[0].name}; expected the same, since live events go "
+                    "to all; serve it by itself"
+                )
+        settings = first.config.predict
+        self.live = Live(
+            first.log,
+            segment=settings.segment,
+            on_sale_days=settings.sold_within_days,
+            forgotten=store.forgotten(first.log.user_ids),
+        )
+        served = {
+            name: Served.over(name, model.config, model.system.decoder, self.live)  # type: ignore[union-attr]
+            for name, model in models.items()
+        }
+        scenarios = {name: ScenarioSettings.model_validate(one) for name, one in store.scenarios().items()}
+        self.answers = Answers(self.live, served, runs[0].name, scenarios)
+        self.live.add((row for _, row in store.events()), store.items())
+        self.answers.catch_up()
+        store.prune(_ago(KEPT_DAYS))
+        self.worker: Worker[Ask, dict[str, Any]] = Worker(
+            self._answer,
+            start=on_one_thread,
+            most_waiting=most_waiting,
+            deadline_s=deadline_s,
+            wait=self.figures.wait,
+            size=self.figures.batch,
+        )
+
+    @property
+    def models(self) -> dict[str, Served]:
+        """The models that may answer, by the names of their runs."""
+        return self.answers.served
+
+    @property
+    def current(self) -> Served:
+        """The model that answers."""
+        return self.answers.served[self.answers.current]
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - of any kind
+        """Return what ``function`` gives, run alone on the thread that owns models and live purchases."""
+        return await self.worker.call(function, *args)
+
+    async def recommend(self, request: Recommend) -> dict[str, Any]:
+        """Return the answer to a request; its id is in the database before."""
+        return await self.worker.submit(Ask(request, secrets.token_hex(12)))
+
+    async def recommend_all(self, requests: Sequence[Recommend]) -> list[dict[str, Any]]:
+        """Return an answer to each request, or an error in its place."""
+        waiting = [self.worker.submit(Ask(request, secrets.token_hex(12))) for request in requests]
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        return [answer if isinstance(answer, dict) else _error_of(answer) for answer in answers]
+
+    async def next(self, recommendation_id: str, k: int) -> dict[str, Any]:
+        """Return the next ``k`` items of an earlier answer, none of which was shown under its id."""
+        row = await run_in_threadpool(self.store.recommendation, recommendation_id)
+        if row is None:
+            raise RequestError(
+                f"recommendation_id {recommendation_id[:64]!r} is unknown; expected one of the last {KEPT_DAYS} days; ask "
+                "/v1/recommend for a new list",
+                code="unknown_recommendation",
+                field="recommendation_id",
+                status=404,
+            )
+        request = Recommend.model_validate_json(row.request).model_copy(update={"k": k})
+        shown = tuple(json.loads(row.shown))
+        return await self.worker.submit(Ask(request, recommendation_id, shown))
+
+    def _answer(self, asks: Sequence[Ask]) -> list[dict[str, Any] | Exception]:
+        """Return the answers of a batch; what was shown is in the database before anybody sees it."""
+        answers = self.answers.answer(asks)
+        made_at = _ago(0)
+        rows = [
+            RecommendationRow(
+                recommendation_id=ask.recommendation_id,
+                made_at=made_at,
+                user_id=ask.request.customer_id,
+                session_id=ask.request.session_id,
+                scenario=answer["scenario"],
+                variant=answer["variant"],
+                model=answer["model"],
+                request=ask.request.model_dump_json(exclude_defaults=True),
+                shown=json.dumps([*ask.shown, *(item["item_id"] for item in answer["items"])]),
+            )
+            for ask, answer in zip(asks, answers, strict=True)
+            if isinstance(answer, dict)
+        ]
+        self.store.save_recommendations(rows)
+        return answers
+
+    async def take(self, events: Events) -> dict[str, Any]:
+        """Write events to the database, then count them; return what became of each."""
+        items = {one.item_id: dict(one.__pydantic_extra__ or {}) for one in events.items}
+        self._require_attributes(items)
+        rejected, rows = [], []
+        for index, event in enumerate(events.events):
+            why = self._why_not(event, items)
+            if why is None:
+                rows.append(_row(event))
+            else:
+                rejected.append({"index": index, "why": why})
+        new_items = {item_id: about for item_id, about in items.items() if not self.live.knows_item(item_id)}
+        if new_items:
+            await run_in_threadpool(self.store.add_items, new_items)
+        is_new = await run_in_threadpool(self.store.add_events, rows)
+        self.live.add([row for row, new in zip(rows, is_new, strict=True) if new], new_items)
+        counts = {"accepted": sum(is_new), "duplicates": len(is_new) - sum(is_new), "rejected": len(rejected)}
+        for outcome, count in counts.items():
+            self.figures.events.labels(outcome).inc(count)
+        return counts | {"rejected": rejected}
+
+    def _require_attributes(self, items: dict[str, dict[str, Any]]) -> None:
+        known = [name for name in self.live.items.column_names if name != ITEM_ID]
+        for item_id, about in items.items():
+            for name in about:
+                if name not in known:
+                    raise RequestError(
+                        f"items: {item_id!r} has the attribute {name!r}; expected some of {', '.join(known)}; leave it out",
+                        code="unknown_attribute",
+                        field="items",
+                    )
+
+    def _why_not(self, event: Event, items: dict[str, dict[str, Any]]) -> str | None:
+        """Return why an event cannot be taken."""
+        if (event.customer_id is None) == (event.session_id is None):
+            return "found both or none of customer_id and session_id; expected one of them; send the event again"
+        if event.item_id not in items and not self.live.knows_item(event.item_id):
+            return (
+                f"item {event.item_id!r} is unknown; expected one of the catalogue, or a new one beside the events, as "
+                f'"items": [{{"item_id": {json.dumps(event.item_id)}}}] with its attributes'
+            )
+        latest = dt.datetime.now() + dt.timedelta(hours=_HOURS_AHEAD)
+        if not dt.datetime(1970, 1, 2) <= event.timestamp.replace(tzinfo=None) <= latest:
+            return f"the time is {event.timestamp}; expected one from 1970 on that is not in the future; correct it"
+        return None
+
+    async def forget(self, user_id: str) -> int:
+        """Remove what the database holds of a customer, and read nothing of the log about them from now on."""
+        n_events = await run_in_threadpool(self.store.delete_user, user_id)
+        await self.call(self.answers.forget, user_id)
+        return n_events
+
+    async def switch(self, name: str) -> None:
+        """Let another of the runs listed at start answer; RequestError where it was not listed."""
+        if name not in self.answers.served:
+            raise RequestError(
+                f"run {name[:64]!r} is not served; expected one of {', '.join(self.answers.served)}; name it at start with "
+                "--also",
+                code="unknown_model",
+                field="run",
+                status=404,
+            )
+        await self.call(self.answers.switch, name)
+
+    def about(self) -> dict[str, Any]:
+        """Return what is served."""
+        live = self.live
+        return {
+            "model": self.answers.current,
+            "models": list(self.answers.served),
+            "systems": [DECODER, *BASELINES],
+            "attributes": [name for name in live.items.column_names if name != ITEM_ID],
+            "k_max": MAX_K,
+            "data": {
+                "n_users": len(live.users),
+                "n_items": len(live.item_row),
+                "first_date": day_date(live.base.first_day).isoformat(),
+                "last_date": day_date(live.day - 1).isoformat(),
+            },
+        }
+
+    def close(self) -> None:
+        """Answer what waits, then close the database."""
+        self.worker.close()
+        self.store.close()
+
+
+def _error_of(error: BaseException) -> dict[str, Any]:
+    if not isinstance(error, RecsysError):
+        raise error
+    code, field_name = getattr(error, "code", "unusable"), getattr(error, "field", None)
+    return {"error": {"code": code, "message": str(error), "field": field_name}}
+
+
+def _row(event: Event) -> EventRow:
+    return EventRow(
+        event.event_id,
+        event.customer_id,
+        event.session_id,
+        event.item_id,
+        event.timestamp.replace(tzinfo=None),
+        event.quantity,
+        event.price,
+        event.channel,
+        event.recommendation_id,
+    )
+
+
+def _ago(days: int) -> str:
+    return (dt.datetime.now(dt.UTC) - dt.timedelta(days=days)).isoformat(timespec="seconds")
+
+
+def database_url(run: Run, given: str | None, folder: Path = Path("data/serving")) -> str:
+    """Return where live events lie: the address given, else a file of SQLite named by the run."""
+    if given is None:
+        return f"sqlite:///{folder / run.name}.sqlite"
+    if "://" not in given:
+        raise UsageError(f"--database is {given}; expected an address such as postgresql://host/shop or sqlite:///path")
+    return given

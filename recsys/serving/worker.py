@@ -1,0 +1,143 @@
+"""One thread that owns the model: requests wait in a bounded queue and are answered in batches."""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from prometheus_client import Histogram
+
+from recsys.errors import RecsysError
+
+MAX_BATCH: Final = 64
+#: Seconds that a batch waits for more, once others are waiting too.
+_LINGER_S: Final = 0.002
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class QueueFullError(RecsysError):
+    """More is asked than can be answered."""
+
+
+class DeadlineError(RecsysError):
+    """A request waited longer than anybody would wait for its answer."""
+
+
+class Waiting(NamedTuple):
+    """A request, or a function to be called, with the future of its answer."""
+
+    asked: Any
+    function: Callable[..., Any] | None
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    arrived: float
+
+
+class Worker(Generic[T, A]):
+    """Answers requests by ``answer``, which gets up to ``MAX_BATCH`` at a time, on one thread."""
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[T]], Sequence[A | Exception]],
+        *,
+        start: Callable[[], None] = lambda: None,
+        most_waiting: int = 256,
+        deadline_s: float = 2.0,
+        wait: Histogram | None = None,
+        size: Histogram | None = None,
+    ) -> None:
+        """Take what is called once on the thread, how many may wait, and how long; ``wait`` and ``size`` hear of it."""
+        self._answer, self._start, self.deadline_s = answer, start, deadline_s
+        self._wait, self._size = wait, size
+        self.most_waiting = most_waiting
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    def submit(self, asked: T) -> Awaitable[A]:
+        """Return the answer to come; QueueFullError where too many wait."""
+        if self._queue.qsize() >= self.most_waiting:
+            raise QueueFullError(f"{self.most_waiting} requests are waiting; expected fewer; try again in a second")
+        return self._put(asked, None)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - of any kind
+        """Return what ``function`` gives on the thread that owns the model, alone."""
+        if self._queue.qsize() >= self.most_waiting:
+            raise QueueFullError(f"{self.most_waiting} requests are waiting; expected fewer; try again in a second")
+        return self._put(args, function)
+
+    def close(self) -> None:
+        """Answer what is waiting, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _put(self, asked: Any, function: Callable[..., Any] | None) -> asyncio.Future[Any]:  # noqa: ANN401
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.put(Waiting(asked, function, future, loop, time.perf_counter()))
+        return future
+
+    def _work(self) -> None:
+        self._start()
+        ahead: Waiting | None = None
+        while (first := ahead or self._queue.get()) is not None:
+            ahead = None
+            if first.function is not None:
+                _settle([first], [_result(first.function, *first.asked)])
+                continue
+            batch = [first]
+            patient = not self._queue.empty()
+            until = time.perf_counter() + _LINGER_S
+            while len(batch) < MAX_BATCH and patient:
+                try:
+                    following = self._queue.get(timeout=max(until - time.perf_counter(), 0))
+                except queue.Empty:
+                    break
+                if following is None or following.function is not None:
+                    if following is None:
+                        self._queue.put(None)
+                    ahead = following
+                    break
+                batch.append(following)
+            self._answer_batch(batch)
+
+    def _answer_batch(self, batch: list[Waiting]) -> None:
+        now = time.perf_counter()
+        late = [one for one in batch if now - one.arrived > self.deadline_s]
+        _settle(late, [DeadlineError(f"the request waited {self.deadline_s} s; expected less; try again")] * len(late))
+        batch = [one for one in batch if now - one.arrived <= self.deadline_s and not one.future.cancelled()]
+        if self._wait is not None and self._size is not None:
+            for one in batch:
+                self._wait.observe(now - one.arrived)
+            self._size.observe(len(batch))
+        if not batch:
+            return
+        answers = _result(self._answer, [one.asked for one in batch])
+        _settle(batch, [answers] * len(batch) if isinstance(answers, Exception) else answers)
+
+
+def _result(function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - of any kind
+    try:
+        return function(*args)
+    except Exception as error:
+        return error
+
+
+def _settle(batch: Sequence[Waiting], answers: Sequence[Any]) -> None:
+    """Hand each answer, or error, to whoever waits for it: once for each event loop."""
+
+    def settle() -> None:
+        for one, answer in zip(batch, answers, strict=True):
+            if one.future.done():
+                continue
+            if isinstance(answer, Exception):
+                one.future.set_exception(answer)
+            else:
+                one.future.set_result(answer)
+
+    if batch:
+        batch[0].loop.call_soon_threadsafe(settle)
