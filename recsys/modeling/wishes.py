@@ -1,4 +1,4 @@
-"""Lists for histories of which each is asked for something else: other items, other lengths, with repeats or without."""
+"""Lists for histories of which each is asked for something else: other items, another length, no repeats."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple

@@ -231,7 +231,7 @@ class Answers:
             user = live.user_index(request.customer_id, None)
             if user is None and request.history is None and request.session_id is None:
                 warnings.append(
-                    f"customer_id {request.customer_id!r} is unknown; what sells best is shown; send a history, or events"
+                    f"customer_id {request.customer_id!r} is unknown; shown is what sells best; send a history or events"
                 )
             if user is not None:
                 table_row = user
@@ -296,8 +296,8 @@ class Answers:
         if 0 in rows:
             place = rows.index(0)
             raise RequestError(
-                f"{field_name}: {rows.count(0)} of {len(rows)} items are unknown, such as {item_ids[place]!r}; expected "
-                "ids as in the purchases; look them up with /v1/items/query",
+                f"{field_name}: {rows.count(0)} of {len(rows)} items are unknown, such as {item_ids[place]!r}; "
+                "expected ids as in the purchases; look them up with /v1/items/query",
                 code="unknown_item",
                 field=f"{field_name}.{place}",
             )
@@ -309,7 +309,7 @@ class Answers:
         if attribute not in columns:
             close = nearest(attribute, columns)
             raise RequestError(
-                f"items have no attribute {attribute!r}; expected {', '.join(columns) or 'none: the table names no more'}"
+                f"items have no attribute {attribute!r}; expected {', '.join(columns) or 'none: there are none'}"
                 f"{f'; did you mean {close}?' if close else ''}",
                 code="unknown_attribute",
                 field=field_name,

@@ -23,6 +23,7 @@ from recsys.serving import schemas
 from recsys.serving.answers import RequestError
 from recsys.serving.gate import Gate, Rate, Role
 from recsys.serving.lookups import find_customers, find_items, purchases_of, similar_items
+from recsys.serving.scenario_figures import scenario_figures
 from recsys.serving.service import Service
 from recsys.serving.worker import DeadlineError, QueueFullError
 
@@ -37,7 +38,7 @@ def build_app(service: Service, keys: Mapping[Role, Iterable[str]], rate: float)
     app = FastAPI(
         title="recsys",
         version=__version__,
-        description="Recommends what each customer will buy next. Every error has one form: found, expected, what to do.",
+        description="Recommends what each customer will buy next. Errors have one form: found, expected, what to do.",
         docs_url=None,
         redoc_url=None,
         responses=_FAILURES,
@@ -46,6 +47,7 @@ def build_app(service: Service, keys: Mapping[Role, Iterable[str]], rate: float)
     _add_lists(app, service)
     _add_lookups(app, service)
     _add_writing(app, service)
+    _add_scenarios(app, service)
     _add_state(app, service)
     paths = [route.path for route in app.routes if isinstance(route, Route)]
     return Gate(app, service.figures, keys, Rate(rate), paths)
@@ -122,6 +124,37 @@ def _add_writing(app: FastAPI, service: Service) -> None:
     async def saved() -> Response:
         """Return the customers kept at hand."""
         return said({"customer_ids": await run_in_threadpool(service.store.saved_users)})
+
+
+def _add_scenarios(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/scenarios", response_model=schemas.Scenarios)
+    async def scenarios() -> Response:
+        """Return all scenarios."""
+        return said({"scenarios": await run_in_threadpool(service.store.scenarios)})
+
+    @app.put("/v1/scenarios", response_model=schemas.Scenario)
+    async def put(request: schemas.Scenario) -> Response:
+        """Add a scenario or replace it; who did it is kept."""
+        await service.put_scenario(request.name, request.settings, request.who)
+        return said(request.model_dump(mode="json"))
+
+    @app.post("/v1/scenarios/delete", response_model=schemas.RemoveScenario)
+    async def remove(request: schemas.RemoveScenario) -> Response:
+        """Remove a scenario; who did it is kept."""
+        await service.remove_scenario(request.name, request.who)
+        return said(request.model_dump())
+
+    @app.post("/v1/scenarios/changes", response_model=schemas.ScenarioChanges)
+    async def changes(request: schemas.ScenarioName) -> Response:
+        """Say who changed a scenario, when, and how."""
+        made = await run_in_threadpool(service.store.scenario_changes, request.name)
+        return said({"changes": [one._asdict() for one in made]})
+
+    @app.get("/v1/metrics/scenarios", response_model=schemas.ScenarioMetrics)
+    async def figures() -> Response:
+        """Say what came of the lists of each scenario and variant, by events that name a list."""
+        rows = await run_in_threadpool(scenario_figures, service.store)
+        return said({"rows": [row.model_dump() for row in rows]})
 
 
 def _add_state(app: FastAPI, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""What every request passes before its route: keys, rate, size, type and time of its body; and what is counted of it."""
+"""What every request passes before its route: keys, rate, size, type and time of its body; and what is counted."""
 
 import asyncio
 import hmac

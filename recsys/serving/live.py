@@ -86,7 +86,7 @@ class Live:
         self._pending: list[EventRow] = []
         self._new_items: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
-        self._forget_made()
+        self._now: Snapshot | None = None
 
     # What other threads may call.
 
@@ -134,7 +134,7 @@ class Live:
 
     def user_index(self, user_id: str | None, session_id: str | None) -> int | None:
         """Return the number of a user or session; None of one that was never met."""
-        return self._user_ids.get(user_id if session_id is None else SESSION + session_id)
+        return None if user_id is session_id else self._user_ids.get(_key(user_id, session_id))
 
     def forget(self, user_id: str) -> None:
         """Know nothing of a user any more, as if nothing had been bought."""
@@ -157,9 +157,7 @@ class Live:
         """Return the histories ``parts`` (Q) known before ``day`` as a log of their own."""
         lengths = [part.end - part.begin for part in parts]
         columns = {
-            name: np.concatenate([part.columns[name][part.begin : part.end] for part in parts])
-            if parts
-            else np.zeros(0, dtype)
+            name: np.concatenate([_column(part, name) for part in parts]) if parts else np.zeros(0, dtype)
             for name, dtype in schema.EVENT_ARRAYS.items()
         }
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -170,10 +168,11 @@ class Live:
 
     def whole(self, user: int | None) -> Whole:
         """Return everything a user bought; nothing of None."""
-        if user in self._changed:
+        if user is not None and user in self._changed:
             return self._changed[user]
-        none = user is None or user >= self.base.n_users
-        begin, end = (0, 0) if none else (int(place) for place in self.base.offsets[user : user + 2])
+        begin = end = 0
+        if user is not None and user < self.base.n_users:
+            begin, end = (int(place) for place in self.base.offsets[user : user + 2])
         # Codes of baskets: 0 is a day of its own.
         basket = (
             np.zeros(end - begin, np.int64) if self._baskets_are_days else self.base.basket[begin:end] + np.int64(1)
@@ -186,7 +185,7 @@ class Live:
         item, day, quantity = (np.array(part) for part in zip(*events, strict=True)) if events else (np.zeros(0),) * 3
         order = np.argsort(day, kind="stable")
         n = len(order)
-        columns = {
+        columns: Columns = {
             "item": item[order].astype(np.int32),
             "day": day[order].astype(np.int32),
             "quantity": quantity[order].astype(np.float32),
@@ -199,8 +198,7 @@ class Live:
     def together(self, first: Whole, second: Whole) -> Whole:
         """Return two histories of one person as one, by day; within a day those of ``first`` come first."""
         columns = {
-            name: np.concatenate([part.columns[name][part.begin : part.end] for part in (first, second)])
-            for name in schema.EVENT_ARRAYS
+            name: np.concatenate([_column(part, name) for part in (first, second)]) for name in schema.EVENT_ARRAYS
         }
         order = np.argsort(columns["day"], kind="stable")
         return Whole({name: column[order] for name, column in columns.items()}, 0, len(order))
@@ -285,10 +283,7 @@ class Live:
             cuts = user + 1
         parts.append(self._base_part(cuts, self.base.n_users))
         parts += [self.whole(user) for user in range(self.base.n_users, len(self._user_ids))]
-        columns = {
-            name: np.concatenate([part.columns[name][part.begin : part.end] for part in parts])
-            for name in schema.EVENT_ARRAYS
-        }
+        columns = {name: np.concatenate([_column(part, name) for part in parts]) for name in schema.EVENT_ARRAYS}
         lengths = np.diff(self.base.offsets)
         lengths = np.append(lengths, np.zeros(len(self._user_ids) - self.base.n_users, np.int64))
         for user, whole in self._changed.items():
@@ -306,7 +301,8 @@ class Live:
         if self.base.promotions is not None:
             tables["promotions"] = self.base.promotions.to_arrow()
         manifest = self.base.manifest | {"channels": self._channels}
-        return Purchases(**columns, offsets=offsets, manifest=manifest, tables=tables, style=self.base.style)
+        arrays: dict[str, Any] = columns
+        return Purchases(**arrays, offsets=offsets, manifest=manifest, tables=tables, style=self.base.style)
 
     # How it is kept up to date.
 
@@ -322,7 +318,7 @@ class Live:
 
     def _forget_made(self) -> None:
         """Forget what was made of an older state."""
-        self._now: Snapshot | None = None
+        self._now = None
         for name in ("log", "_elsewhere"):
             vars(self).pop(name, None)
 
@@ -337,15 +333,13 @@ class Live:
 
     def _columns_of(self, rows: Sequence[EventRow]) -> Columns:
         """Return events of the database as columns, unsorted; users and channels that are new get numbers."""
-        users = [
-            self._user_ids.add(row.user_id if row.session_id is None else SESSION + row.session_id) for row in rows
-        ]
+        users = [self._user_ids.add(_key(row.user_id, row.session_id)) for row in rows]
         for row in rows:
             if row.channel is not None and row.channel not in self._channels:
                 self._channels.append(row.channel)
         channels = [0 if row.channel is None else self._channels.index(row.channel) + 1 for row in rows]
         days = [day_number(row.time.date()) for row in rows]
-        columns = {
+        columns: Columns = {
             "user": np.array(users, np.int32),
             "item": np.array([self.item_row[row.item_id] for row in rows], np.int32),
             "day": np.array(days, np.int32),
@@ -379,22 +373,14 @@ class Live:
 
     def _gathered(self, users: np.ndarray) -> Columns:
         parts = [self.whole(user) for user in users.tolist()]
-        columns = {
-            name: np.concatenate([part.columns[name][part.begin : part.end] for part in parts])
-            for name in schema.EVENT_ARRAYS
-        }
+        columns = {name: np.concatenate([_column(part, name) for part in parts]) for name in schema.EVENT_ARRAYS}
         lengths = np.array([part.end - part.begin for part in parts])
         columns["user"] = np.repeat(users, lengths).astype(np.int32)
         in_order = np.arange(int(lengths.sum()), dtype=np.int64)
         of_log = np.repeat(np.array([user not in self._changed for user in users.tolist()], dtype=bool), lengths)
         for name, default in (("millisecond", np.full(len(in_order), -1)), ("place", in_order)):
-            kept = [
-                part.columns[name][part.begin : part.end]
-                if name in part.columns
-                else np.zeros(part.end - part.begin, np.int64)
-                for part in parts
-            ]
-            columns[name] = np.where(of_log, default, np.concatenate(kept))
+            kept = np.concatenate([_column(part, name) for part in parts])
+            columns[name] = np.where(of_log, default, kept)
         return columns
 
     def _correct(self, part: str, users: np.ndarray, old: Columns, columns: Columns) -> None:
@@ -431,7 +417,7 @@ class Live:
         return self._small(own, offsets_of(place, len(users)), items)
 
     def _small(self, columns: Columns, offsets: np.ndarray, items: pa.Table | None = None) -> Purchases:
-        own = {name: columns[name] for name in schema.EVENT_ARRAYS}
+        own: dict[str, Any] = {name: columns[name] for name in schema.EVENT_ARRAYS}
         tables = {"items": self.items if items is None else items}
         return Purchases(**own, offsets=offsets, manifest={}, tables=tables, style=self.base.style)
 
@@ -518,6 +504,18 @@ def _bought_lately(log: Purchases, day: int, days: int) -> Counts:
 
 def _as_many(value: np.ndarray, like: np.ndarray) -> np.ndarray:
     return value.astype(like.dtype)
+
+
+def _key(user_id: str | None, session_id: str | None) -> str:
+    """Return the id under which a customer or a session stands among the users."""
+    return str(user_id) if session_id is None else SESSION + session_id
+
+
+def _column(whole: Whole, name: str) -> np.ndarray:
+    """Return a column of a history (n,); zeros where it is one that the log does not have."""
+    if name not in whole.columns:
+        return np.zeros(whole.end - whole.begin, np.int64)
+    return whole.columns[name][whole.begin : whole.end]
 
 
 def _millisecond(time: dt.datetime) -> int:

@@ -105,8 +105,8 @@ def purchases_of(answers: Answers, query: HistoryQuery) -> dict[str, Any]:
     if user is None:
         which = "customer_id" if query.session_id is None else "session_id"
         raise RequestError(
-            f"{which} {query.customer_id or query.session_id!r} is unknown; expected one who has bought; look customers "
-            "up with /v1/customers/query",
+            f"{which} {query.customer_id or query.session_id!r} is unknown; expected one who has bought; look "
+            "customers up with /v1/customers/query",
             code="unknown_customer",
             field=which,
             status=404,
@@ -146,7 +146,7 @@ def similar_items(answers: Answers, query: Similar) -> dict[str, Any]:
     row = live.item_row.get(query.item_id, 0)
     if not row:
         raise RequestError(
-            f"item_id {query.item_id!r} is unknown; expected an id as in the purchases; look it up with /v1/items/query",
+            f"item_id {query.item_id!r} is unknown; expected one of the catalogue; look it up with /v1/items/query",
             code="unknown_item",
             field="item_id",
             status=404,

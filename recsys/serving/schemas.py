@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
 
 from recsys.modeling.wishes import Repeats as Repeats
+from recsys.serving.scenario_figures import ScenarioFigures
+from recsys.serving.scenarios import ScenarioSettings
 
 MAX_K: Final = 200
 MAX_HISTORY: Final = 2_000
@@ -322,6 +324,54 @@ class Models(BaseModel):
     attributes: list[str]
     k_max: int
     data: dict[str, Any]
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_clean)]
+
+
+class ScenarioName(Request):
+    """Which scenario."""
+
+    name: Name
+
+
+class RemoveScenario(ScenarioName):
+    """Which scenario is to go, and who says so."""
+
+    who: Name
+
+
+class Scenario(RemoveScenario):
+    """A scenario: its rules under a name, and who made them so."""
+
+    settings: ScenarioSettings
+
+
+class Scenarios(BaseModel):
+    """All scenarios by name."""
+
+    scenarios: dict[str, ScenarioSettings]
+
+
+class ScenarioChange(BaseModel):
+    """One change: settings before and after, null where there were none."""
+
+    who: str
+    made_at: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class ScenarioChanges(BaseModel):
+    """The changes of a scenario, the oldest first."""
+
+    changes: list[ScenarioChange]
+
+
+class ScenarioMetrics(BaseModel):
+    """What came of lists, by scenario and variant."""
+
+    rows: list[ScenarioFigures]
 
 
 class SavedCustomers(Request):

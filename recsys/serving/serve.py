@@ -66,8 +66,8 @@ def serve(
     try:
         about = service.about()["data"]
         talk.print(
-            f"serving {runs[0].name} on http://{host}:{port}/ ({about['n_users']:,} customers, {about['n_items']:,} items, "
-            f"purchases until {about['last_date']}); Ctrl-C stops it"
+            f"serving {runs[0].name} on http://{host}:{port}/ ({about['n_users']:,} customers, "
+            f"{about['n_items']:,} items, purchases until {about['last_date']}); Ctrl-C stops it"
         )
         config = uvicorn.Config(
             build_app(service, keys, rate),

@@ -6,12 +6,15 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.concurrency import run_in_threadpool
 
+from recsys.config import Config
 from recsys.data.days import day_date
 from recsys.errors import RecsysError, RunError, UsageError
 from recsys.library import load
@@ -41,15 +44,15 @@ class Figures:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
-        own = {"registry": self.registry}
-        self.latency = Histogram(
-            "recsys_request_seconds", "Seconds from request to answer.", ["route"], buckets=_BUCKETS, **own
-        )
-        self.answers = Counter("recsys_answers", "Answers by status.", ["route", "status"], **own)
-        self.wait = Histogram("recsys_queue_wait_seconds", "Seconds in the queue.", buckets=_BUCKETS, **own)
-        self.batch = Histogram("recsys_batch_size", "Requests a batch.", buckets=(1, 2, 4, 8, 16, 32, 64), **own)
-        self.events = Counter("recsys_events", "Events by what became of them.", ["outcome"], **own)
-        self.staleness = Gauge("recsys_snapshot_age_days", "Days from the newest purchase to now.", **own)
+        histogram, counter = partial(Histogram, registry=self.registry), partial(Counter, registry=self.registry)
+        seconds, sizes = partial(histogram, buckets=_BUCKETS), (1, 2, 4, 8, 16, 32, 64)
+        self.latency = seconds("recsys_request_seconds", "Seconds from request to answer.", ["route"])
+        self.answers = counter("recsys_answers", "Answers by status.", ["route", "status"])
+        self.wait = seconds("recsys_queue_wait_seconds", "Seconds in the queue.")
+        self.batch = histogram("recsys_batch_size", "Requests a batch.", buckets=sizes)
+        self.events = counter("recsys_events", "Events by what became of them.", ["outcome"])
+        age = "Days from the newest purchase to now."
+        self.staleness = Gauge("recsys_snapshot_age_days", age, registry=self.registry)
 
 
 class Service:
@@ -82,6 +85,7 @@ class Service:
             name: Served.over(name, model.config, model.system.decoder, self.live)  # type: ignore[union-attr]
             for name, model in models.items()
         }
+        self._zone = _zone_of(first.config)
         scenarios = {name: ScenarioSettings.model_validate(one) for name, one in store.scenarios().items()}
         self.answers = Answers(self.live, served, runs[0].name, scenarios)
         self.live.add((row for _, row in store.events()), store.items())
@@ -125,8 +129,8 @@ class Service:
         row = await run_in_threadpool(self.store.recommendation, recommendation_id)
         if row is None:
             raise RequestError(
-                f"recommendation_id {recommendation_id[:64]!r} is unknown; expected one of the last {KEPT_DAYS} days; ask "
-                "/v1/recommend for a new list",
+                f"recommendation_id {recommendation_id[:64]!r} is unknown; expected one of the last {KEPT_DAYS} days; "
+                "ask /v1/recommend for a new list",
                 code="unknown_recommendation",
                 field="recommendation_id",
                 status=404,
@@ -165,7 +169,7 @@ class Service:
         for index, event in enumerate(events.events):
             why = self._why_not(event, items)
             if why is None:
-                rows.append(_row(event))
+                rows.append(self._row(event))
             else:
                 rejected.append({"index": index, "why": why})
         new_items = {item_id: about for item_id, about in items.items() if not self.live.knows_item(item_id)}
@@ -184,7 +188,7 @@ class Service:
             for name in about:
                 if name not in known:
                     raise RequestError(
-                        f"items: {item_id!r} has the attribute {name!r}; expected some of {', '.join(known)}; leave it out",
+                        f"items: {item_id!r} has the attribute {name!r}; expected some of {', '.join(known)}",
                         code="unknown_attribute",
                         field="items",
                     )
@@ -198,10 +202,43 @@ class Service:
                 f"item {event.item_id!r} is unknown; expected one of the catalogue, or a new one beside the events, as "
                 f'"items": [{{"item_id": {json.dumps(event.item_id)}}}] with its attributes'
             )
-        latest = dt.datetime.now() + dt.timedelta(hours=_HOURS_AHEAD)
-        if not dt.datetime(1970, 1, 2) <= event.timestamp.replace(tzinfo=None) <= latest:
+        latest = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(hours=_HOURS_AHEAD)
+        if not dt.datetime(1970, 1, 2) <= self._local(event.timestamp) <= latest:
             return f"the time is {event.timestamp}; expected one from 1970 on that is not in the future; correct it"
         return None
+
+    def _local(self, time: dt.datetime) -> dt.datetime:
+        """Return a time as the shop's clock shows it; one without a zone is taken for that."""
+        return time if time.tzinfo is None else time.astimezone(self._zone).replace(tzinfo=None)
+
+    def _row(self, event: Event) -> EventRow:
+        return EventRow(
+            event.event_id,
+            event.customer_id,
+            event.session_id,
+            event.item_id,
+            self._local(event.timestamp),
+            event.quantity,
+            event.price,
+            event.channel,
+            event.recommendation_id,
+        )
+
+    async def put_scenario(self, name: str, settings: ScenarioSettings, who: str) -> None:
+        """Add a scenario or replace it, for the next request; who did it is kept."""
+        await run_in_threadpool(self.store.put_scenario, name, settings.model_dump(exclude_defaults=True), who)
+        self.answers.scenarios[name] = settings
+
+    async def remove_scenario(self, name: str, who: str) -> None:
+        """Remove a scenario; RequestError where there is none."""
+        if not await run_in_threadpool(self.store.remove_scenario, name, who):
+            raise RequestError(
+                f"scenario {name!r} is unknown; expected one of {', '.join(self.answers.scenarios) or 'none yet'}",
+                code="unknown_scenario",
+                field="name",
+                status=404,
+            )
+        self.answers.scenarios.pop(name, None)
 
     async def forget(self, user_id: str) -> int:
         """Remove what the database holds of a customer, and read nothing of the log about them from now on."""
@@ -213,8 +250,8 @@ class Service:
         """Let another of the runs listed at start answer; RequestError where it was not listed."""
         if name not in self.answers.served:
             raise RequestError(
-                f"run {name[:64]!r} is not served; expected one of {', '.join(self.answers.served)}; name it at start with "
-                "--also",
+                f"run {name[:64]!r} is not served; expected one of {', '.join(self.answers.served)}; name it at "
+                "start with --also",
                 code="unknown_model",
                 field="run",
                 status=404,
@@ -251,18 +288,10 @@ def _error_of(error: BaseException) -> dict[str, Any]:
     return {"error": {"code": code, "message": str(error), "field": field_name}}
 
 
-def _row(event: Event) -> EventRow:
-    return EventRow(
-        event.event_id,
-        event.customer_id,
-        event.session_id,
-        event.item_id,
-        event.timestamp.replace(tzinfo=None),
-        event.quantity,
-        event.price,
-        event.channel,
-        event.recommendation_id,
-    )
+def _zone_of(config: Config) -> ZoneInfo:
+    """Return the zone of the shop's clock, as its column map has it; UTC where it does not say."""
+    columns = config.data.columns
+    return ZoneInfo(str(columns.get("timezone", "UTC")) if isinstance(columns, dict) else "UTC")
 
 
 def _ago(days: int) -> str:

@@ -65,8 +65,8 @@ class Promotions:
         place = order[place]
         runs = (self.first_day[place] <= log.day[row]) & (log.day[row] < self.end_day[place])
         key = (row[runs] + 1) * len(self.media) + self.medium[place[runs]]
-        shares = np.bincount(key, self.share[place[runs]], (log.n_events + 1) * len(self.media))
-        shares = np.minimum(shares, 1).astype(np.float32).reshape(-1, len(self.media))
+        summed = np.bincount(key, self.share[place[runs]], (log.n_events + 1) * len(self.media))
+        shares = np.minimum(summed, 1).astype(np.float32).reshape(-1, len(self.media))
         return np.cumsum(shares, axis=0, dtype=np.float64)
 
     @cached_property

@@ -44,7 +44,8 @@ class Popularity(NamedTuple):
         ``pieces``, purchases of an item by one user on one day count as one.
         """
         segment_U = segments_of(known.log, segment)
-        return cls.of_counts(name, *counts_of(known, segment_U, days, pieces=pieces).values(), segment_U)
+        counts = counts_of(known, segment_U, days, pieces=pieces)
+        return cls.of_counts(name, counts["lately"], counts["ever"], segment_U)
 
     @classmethod
     def of_counts(cls, name: str, counts_SV: np.ndarray, ever_SV: np.ndarray, segment_U: np.ndarray) -> Self:
