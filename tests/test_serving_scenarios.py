@@ -114,7 +114,7 @@ def test_a_pinned_discovery_counts() -> None:
 def test_too_few_discoveries_are_said_and_the_list_stays_full() -> None:
     listed, warnings = apply_rules(ITEMS[:5], SCORES[:5], PAST, ListRules(k=4, discoveries=0.75))
     assert [each.item_index for each in listed] == [1, 2, 3, 5]
-    assert warnings == ["only 1 of 3 items that were never bought are among the candidates"]
+    assert warnings == ["only 1 of 3 places for discoveries could be filled"]
 
 
 @given(

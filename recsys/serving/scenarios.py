@@ -192,10 +192,9 @@ def apply_rules(
     """
     if rules.boost is not None:
         score_N = score_N + rules.boost[item_N]
-    is_past_N = (
-        np.isin(item_N, past_items) if rules.repeats != "keep" or rules.discoveries else np.zeros(len(item_N), bool)
-    )
-    is_left_N = {"keep": np.ones(len(item_N), bool), "only": is_past_N, "none": ~is_past_N}[rules.repeats]
+    is_asked = rules.repeats != "keep" or rules.discoveries > 0
+    is_past_N = np.isin(item_N, past_items) if is_asked else np.zeros(len(item_N), bool)
+    is_left_N = np.ones(len(item_N), bool) if rules.repeats == "keep" else is_past_N == (rules.repeats == "only")
     pinned, warnings = [], []
     for pin in sorted(rules.pins, key=lambda pin: pin.position):
         place = np.flatnonzero((item_N == pin.item_index) & is_left_N)
@@ -204,22 +203,31 @@ def apply_rules(
         elif pin.position <= rules.k:
             pinned.append((pin.position, int(place[0])))
             is_left_N[place] = False
-    n_rest = rules.k - len(pinned)
-    rest = np.flatnonzero(is_left_N)
-    rest = rest[_best(score_N[rest], len(rest) if rules.discoveries else n_rest)]
+    rest, n_rest = np.flatnonzero(is_left_N), rules.k - len(pinned)
     if rules.discoveries:
-        wanted = math.ceil(round(rules.discoveries * rules.k, 9)) - sum(not is_past_N[each] for _, each in pinned)
-        is_new = ~is_past_N[rest]
-        n_new = min(max(wanted, int(is_new[:n_rest].sum())), n_rest)
-        if wanted > is_new.sum():
-            warnings.append(f"only {is_new.sum()} of {wanted} items that were never bought are among the candidates")
-            n_new = int(is_new.sum())
-        kept = np.concatenate([np.flatnonzero(is_new)[:n_new], np.flatnonzero(~is_new)[: n_rest - n_new]])
-        rest = rest[np.sort(kept)]
+        n_pinned = sum(not is_past_N[each] for _, each in pinned)
+        n_wanted = math.ceil(round(rules.discoveries * rules.k, 9)) - n_pinned
+        rest, n_new = _with_discoveries(rest, score_N, ~is_past_N, n_rest, n_wanted)
+        if n_new < n_wanted:
+            warnings.append(f"only {n_new} of {n_wanted} places for discoveries could be filled")
+    else:
+        rest = rest[_best(score_N[rest], n_rest)]
     listed = [Listed(int(item_N[each]), float(score_N[each]), None) for each in rest]
     for position, each in pinned:
         listed.insert(position - 1, Listed(int(item_N[each]), float(score_N[each]), "pinned"))
     return listed, warnings
+
+
+def _with_discoveries(
+    places: np.ndarray, score_N: np.ndarray, is_new_N: np.ndarray, n: int, n_wanted: int
+) -> tuple[np.ndarray, int]:
+    """Return the ``n`` best of ``places``, ``n_wanted`` of them new at least if there are so many, and how many are."""
+    of_each = [places[is_new_N[places] == is_new] for is_new in (True, False)]
+    best = np.sort(np.concatenate([each[_best(score_N[each], n)] for each in of_each]))
+    best = best[_best(score_N[best], len(best))]
+    is_new = is_new_N[best]
+    n_new = min(max(n_wanted, int(is_new[:n].sum())), int(is_new.sum()))
+    return best[np.sort(np.append(np.flatnonzero(is_new)[:n_new], np.flatnonzero(~is_new)[: n - n_new]))], n_new
 
 
 def _best(score_N: np.ndarray, n: int) -> np.ndarray:
