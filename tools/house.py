@@ -26,7 +26,7 @@ __all__ = ["LIMITS", "MEASURES", "check", "sentences"]
 
 #: Most that each measure may find; None has no limit and is shown only.
 LIMITS: Final[dict[str, int | None]] = {
-    "files directly in recsys/": 18,  # what a newcomer reads in one glance: verbs and the shared base
+    "files directly in recsys/": 19,  # what a newcomer reads in one glance: verbs, the client and the shared base
     "folders directly in recsys/": 7,  # one for each part of the pipeline
     "lines of recsys/": 20_130,  # 15,500 was the aim before shops' files and Spark; see docs/decisions.md
     "configuration keys": 70,  # more, and nobody knows which of them matter
