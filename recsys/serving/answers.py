@@ -67,7 +67,7 @@ class Job:
     whole: Whole
     table_row: int
     day: int
-    kind: str  # of candidates: all or on_sale
+    pool: str  # of candidates: all or on_sale
     wish: Wish
     warnings: list[str] = field(default_factory=list)
 
@@ -145,10 +145,10 @@ class Answers:
             except RecsysError as error:
                 answers[place] = error
             else:
-                groups[job.request.system, job.day, job.kind].append((place, job))
-        for (system, day, kind), jobs in groups.items():
+                groups[job.request.system, job.day, job.pool].append((place, job))
+        for (system, day, pool), jobs in groups.items():
             try:
-                made = self._group([job for _, job in jobs], system, day, kind)
+                made = self._group([job for _, job in jobs], system, day, pool)
             except RecsysError as error:
                 made = [error] * len(jobs)
             for (place, _), one in zip(jobs, made, strict=True):
@@ -189,12 +189,12 @@ class Answers:
         day = live.day if request.date is None else self._day(request.date)
         whole, table_row = self._whole(request, day, warnings)
         predict = self.served[self.current].config.predict
-        kind = "all" if predict.sold_within_days is None else "on_sale"
-        kind = rules.candidates if isinstance(rules.candidates, str) else kind
+        pool = "all" if predict.sold_within_days is None else "on_sale"
+        pool = rules.candidates if isinstance(rules.candidates, str) else pool
         repeats = rules.repeats or ("none" if predict.exclude_seen else "keep")
         added = self._added(rules, ask.shown, warnings)
         wish = Wish(request.k, repeats, added, whole=bool(rules.pins or rules.discoveries))
-        return Job(ask, rules, variant, whole, table_row, day, kind, wish, warnings)
+        return Job(ask, rules, variant, whole, table_row, day, pool, wish, warnings)
 
     def _rules_of(self, ask: Ask) -> tuple[Rules, str | None]:
         """Return the rules of a request and of the scenario it names, and its variant."""
@@ -335,14 +335,14 @@ class Answers:
             self._masks[key] = np.append(False, has)
         return self._masks[key]
 
-    def candidates(self, kind: str, day: int) -> np.ndarray:
+    def candidates(self, pool: str, day: int) -> np.ndarray:
         """Return the mask (V,) of candidates; the same array as long as they are the same."""
-        key = kind, day if kind == "on_sale" else 0
+        key = pool, day if pool == "on_sale" else 0
         n_rows = len(self.live.item_row) + 1
         if key not in self._candidates or len(self._candidates[key]) != n_rows:
             if len(self._candidates) >= _MAX_MASKS:
                 self._candidates.clear()
-            self._candidates[key] = self.live.on_sale(day) if kind == "on_sale" else all_items(n_rows - 1)
+            self._candidates[key] = self.live.on_sale(day) if pool == "on_sale" else all_items(n_rows - 1)
         return self._candidates[key]
 
     def _refresh_candidates(self) -> None:
@@ -355,9 +355,9 @@ class Answers:
 
     # Making lists.
 
-    def _group(self, jobs: list[Job], system: str, day: int, kind: str) -> list[dict[str, Any] | Exception]:
+    def _group(self, jobs: list[Job], system: str, day: int, pool: str) -> list[dict[str, Any] | Exception]:
         """Return the answers of jobs that are asked of one system, at one day, out of the same candidates."""
-        live, allowed = self.live, self.candidates(kind, day)
+        live, allowed = self.live, self.candidates(pool, day)
         rows = np.array([job.table_row for job in jobs], dtype=np.int64)
         histories = live.joined([job.whole for job in jobs], rows, day)
         if system == DECODER:

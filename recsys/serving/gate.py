@@ -150,8 +150,8 @@ async def _read(scope: Scope, receive: Receive) -> bytes | None:
     except TimeoutError:
         raise RefusedError(408, "too_slow", f"the body took over {_BODY_S:g} s; send it at once") from None
     body = b"".join(parts)
-    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if body and kind != b"application/json":
+    media_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if body and media_type != b"application/json":
         raise RefusedError(415, "no_json", "expected JSON; send the header Content-Type: application/json")
     return body
 

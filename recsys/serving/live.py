@@ -445,25 +445,29 @@ class Live:
 
 
 class LiveLift:
-    """Lifts of the items asked for, counted when they are asked for: the whole table takes longer than an answer."""
+    """Lifts of the items asked for, counted when they are asked for first: the whole table takes longer than an answer."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self.shape = counts["met"].shape
         self._is_changed = np.diff(counts["beside"].indptr) > 0
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __getitem__(self, items: np.ndarray) -> sparse.csr_array:
         """Return the lift (n, V) by each of ``items`` (n,), see :func:`recsys.signals.co_purchases.lift_of`."""
-        counts, items = self._counts, np.asarray(items)
+        missing = np.array([item for item in np.unique(items).tolist() if item not in self._kept], dtype=np.int64)
         # Nearly all pairs met once, which does not count unless a live event adds to them.
-        often = {"n_baskets": counts["n_baskets"], "held": counts["held"], "met": counts["met_often"]}
-        is_changed = self._is_changed[items]
-        if not is_changed.any():
-            return lift_of(often, items)
-        parts = sparse.vstack([lift_of(often, items[~is_changed]), lift_of(counts, items[is_changed])], format="csr")
-        place = np.empty(len(items), dtype=np.int64)
-        place[np.argsort(is_changed, kind="stable")] = np.arange(len(items))
-        return parts[place]
+        often = {name: self._counts[name] for name in ("n_baskets", "held")} | {"met": self._counts["met_often"]}
+        is_changed = self._is_changed[missing]
+        for counts, some in ((often, missing[~is_changed]), (self._counts, missing[is_changed])):
+            if len(some):
+                lift = lift_of(counts, some)
+                columns, values = (np.split(part, lift.indptr[1:-1]) for part in (lift.indices, lift.data))
+                self._kept |= dict(zip(some.tolist(), zip(columns, values, strict=True), strict=True))
+        rows = [self._kept[item] for item in np.asarray(items).tolist()]
+        indptr = np.cumsum([0, *(len(columns) for columns, _ in rows)])
+        columns, values = (np.concatenate(part) if rows else np.zeros(0) for part in zip(*rows, strict=True))
+        return sparse.csr_array((values, columns, indptr), shape=(len(rows), self.shape[1]))
 
 
 class LiveFrailty:
@@ -471,10 +475,14 @@ class LiveFrailty:
 
     def __init__(self, counts: Counts, group: np.ndarray, groups: np.ndarray) -> None:
         self._of = counts, group, groups
+        self._kept = np.full(len(group), np.nan, dtype=np.float32)
 
     def __getitem__(self, items: np.ndarray) -> np.ndarray:
         """Return the factor (n,) float32 of each of ``items`` (n,)."""
-        return frailty_of(*self._of, np.asarray(items))
+        missing = np.unique(items[np.isnan(self._kept[items])])
+        if len(missing):
+            self._kept[missing] = frailty_of(*self._of, missing)
+        return self._kept[items]
 
 
 def _hazards(counts: Counts, group: np.ndarray) -> HazardTables:

@@ -20,7 +20,7 @@ A = TypeVar("A")
 
 
 class QueueFullError(RecsysError):
-    """More is asked than can be answered."""
+    """More is request than can be answered."""
 
 
 class DeadlineError(RecsysError):
@@ -30,7 +30,7 @@ class DeadlineError(RecsysError):
 class Waiting(NamedTuple):
     """A request, or a function to be called, with the future of its answer."""
 
-    asked: Any
+    request: Any
     function: Callable[..., Any] | None
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
@@ -58,11 +58,11 @@ class Worker(Generic[T, A]):
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, asked: T) -> Awaitable[A]:
+    def submit(self, request: T) -> Awaitable[A]:
         """Return the answer to come; QueueFullError where too many wait."""
         if self._queue.qsize() >= self.most_waiting:
             raise QueueFullError(f"{self.most_waiting} requests are waiting; expected fewer; try again in a second")
-        return self._put(asked, None)
+        return self._put(request, None)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - of any kind
         """Return what ``function`` gives on the thread that owns the model, alone."""
@@ -75,10 +75,10 @@ class Worker(Generic[T, A]):
         self._queue.put(None)
         self._thread.join()
 
-    def _put(self, asked: Any, function: Callable[..., Any] | None) -> asyncio.Future[Any]:  # noqa: ANN401
+    def _put(self, request: Any, function: Callable[..., Any] | None) -> asyncio.Future[Any]:  # noqa: ANN401
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put(Waiting(asked, function, future, loop, time.perf_counter()))
+        self._queue.put(Waiting(request, function, future, loop, time.perf_counter()))
         return future
 
     def _work(self) -> None:
@@ -87,7 +87,7 @@ class Worker(Generic[T, A]):
         while (first := ahead or self._queue.get()) is not None:
             ahead = None
             if first.function is not None:
-                _settle([first], [_result(first.function, *first.asked)])
+                _deliver([first], [_result(first.function, *first.request)])
                 continue
             batch = [first]
             patient = not self._queue.empty()
@@ -108,7 +108,7 @@ class Worker(Generic[T, A]):
     def _answer_batch(self, batch: list[Waiting]) -> None:
         now = time.perf_counter()
         late = [one for one in batch if now - one.arrived > self.deadline_s]
-        _settle(late, [DeadlineError(f"the request waited {self.deadline_s} s; expected less; try again")] * len(late))
+        _deliver(late, [DeadlineError(f"the request waited {self.deadline_s} s; expected less; try again")] * len(late))
         batch = [one for one in batch if now - one.arrived <= self.deadline_s and not one.future.cancelled()]
         if self._wait is not None and self._size is not None:
             for one in batch:
@@ -116,8 +116,8 @@ class Worker(Generic[T, A]):
             self._size.observe(len(batch))
         if not batch:
             return
-        answers = _result(self._answer, [one.asked for one in batch])
-        _settle(batch, [answers] * len(batch) if isinstance(answers, Exception) else answers)
+        answers = _result(self._answer, [one.request for one in batch])
+        _deliver(batch, [answers] * len(batch) if isinstance(answers, Exception) else answers)
 
 
 def _result(function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - of any kind
@@ -127,10 +127,10 @@ def _result(function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - 
         return error
 
 
-def _settle(batch: Sequence[Waiting], answers: Sequence[Any]) -> None:
+def _deliver(batch: Sequence[Waiting], answers: Sequence[Any]) -> None:
     """Hand each answer, or error, to whoever waits for it: once for each event loop."""
 
-    def settle() -> None:
+    def deliver() -> None:
         for one, answer in zip(batch, answers, strict=True):
             if one.future.done():
                 continue
@@ -140,4 +140,4 @@ def _settle(batch: Sequence[Waiting], answers: Sequence[Any]) -> None:
                 one.future.set_result(answer)
 
     if batch:
-        batch[0].loop.call_soon_threadsafe(settle)
+        batch[0].loop.call_soon_threadsafe(deliver)

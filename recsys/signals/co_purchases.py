@@ -61,8 +61,16 @@ def lift_of(counts: Counts, items: np.ndarray | None = None) -> sparse.csr_array
 
 def _first_of_each(row: np.ndarray, value: np.ndarray, n: int) -> np.ndarray:
     """Return the places of the ``n`` lowest values of each row, row by row; ``row`` (N,) is ascending."""
-    order = np.lexsort((value, row))
-    return order[np.arange(len(order)) - np.searchsorted(row, row) < n]
+    begin, length = np.unique(row, return_index=True, return_counts=True)[1:]
+    # Sorting all of a long row takes longer than finding what cannot be among its first.
+    kept = np.ones(len(row), dtype=bool)
+    for one, size in zip(begin[length > 2 * n].tolist(), length[length > 2 * n].tolist(), strict=True):
+        of_row = value[one : one + size]
+        kept[one : one + size] = of_row <= np.partition(of_row, n - 1)[n - 1]
+    places = np.flatnonzero(kept)
+    row = row[places]
+    order = np.lexsort((value[places], row))
+    return places[order[np.arange(len(order)) - np.searchsorted(row, row) < n]]
 
 
 def _baskets(user: np.ndarray, item: np.ndarray, week: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -60,8 +60,10 @@ class Promotions:
 
     def _sums_by_item(self, log: Purchases) -> np.ndarray:
         """Return the same of a short log: looking at the promotions of its items takes less than at all of its days."""
-        order, begins = self._by_item
-        row, place = event_positions(begins[log.item], begins[log.item + 1])
+        order, keys = self._by_item
+        # Those of an item that began no longer ago than the longest takes.
+        end = _key(log.item, log.day) + 1
+        row, place = event_positions(*(np.searchsorted(keys, one) for one in (end - self._longest_days - 1, end)))
         place = order[place]
         runs = (self.first_day[place] <= log.day[row]) & (log.day[row] < self.end_day[place])
         key = (row[runs] + 1) * len(self.media) + self.medium[place[runs]]
@@ -71,9 +73,10 @@ class Promotions:
 
     @cached_property
     def _by_item(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places (n,) of the promotions by item, and where those of each item begin (V+1,)."""
-        order = np.argsort(self.item, kind="stable")
-        return order, np.searchsorted(self.item[order], np.arange(self.n_rows + 1))
+        """Places (n,) of the promotions by item and first day, and a number (n,) for both that ascends."""
+        keys = _key(self.item, self.first_day)
+        order = np.argsort(keys, kind="stable")
+        return order, keys[order]
 
     def at(self, day: int) -> np.ndarray:
         """Return the mean share of places (V, F) float32 by medium, of the week from ``day`` on and the one before.
@@ -111,3 +114,8 @@ class Promotions:
         summed = np.bincount(place, weights=self.share[runs], minlength=self.n_rows * len(self.media))
         # Two promotions of one item at once may be of the same place.
         return np.minimum(summed, 1).astype(np.float32).reshape(self.n_rows, len(self.media))
+
+
+def _key(item: np.ndarray, day: np.ndarray) -> np.ndarray:
+    """Return one number (n,) int64 for item and day."""
+    return (item.astype(np.int64) << 32) + day
