@@ -1,0 +1,78 @@
+export const ru = {
+  skip: "К содержанию", pages: "Страницы",
+  nav_customer: "Покупатель", nav_scenarios: "Сценарии", nav_map: "Карта", nav_item: "Товар", nav_try: "Своя история", nav_quality: "Качество",
+  auto: "как в системе", light: "светлая", dark: "тёмная", theme_now: "Тема: {now}. Переключить: {next}",
+  no_answer: "Сервис не отвечает. Он ещё запущен?", failed: "Сбой сервиса (код {status}).",
+  key: "Ключ", key_needed: "Сервису нужен ключ.", key_refused: "Ключ не подошёл. Введите другой.", go_on: "Дальше",
+  nothing_found: "Ничего не найдено", found: "Найдено: {n}", loading: "Загрузка…", close: "Закрыть", none: "нет", of: "из", all: "все",
+  more: "Показать ещё", earlier: "Более ранние корзины", undo_all: "Отменить всё", remove: "Убрать: {name}", add: "Добавить",
+
+  customer_title: "Что купят дальше?",
+  customer_lede: "Найдите покупателя или положитесь на случай. Рядом с историей — рекомендации и покупки, на которых они держатся.",
+  find_customer: "Покупатель", find_customer_hint: "часть номера", roll: "Бросить кости", saved: "Сохранённые", save: "Сохранить", unsave: "Сохранён",
+  save_now: "Сохранить покупателя", unsave_now: "Убрать из сохранённых", no_saved: "Пока никого: звёздочка сохраняет покупателя.",
+  customer_heading: "Покупатель {id}", n_purchases: "Покупок: {n}", from_to: "{first} – {last}", cold: "О покупателе ничего не известно: в списке — лидеры продаж.",
+  history: "История", history_note: "Сначала новое", basket_of: "Корзина", a_live: "только что", no_history: "До этого дня покупок не было.",
+  list: "Рекомендации", list_for: "на {date}", list_of: "Чей список", took: "{ms} мс", hits: "Действительно куплено: {n} из {k}",
+  later_known: "Известно, что было куплено потом: {n} покупок. Попадания — зелёные.", later_unknown: "День после данных: что купят, ещё никто не знает.",
+  when: "Дата", when_now: "День после данных", when_week: "Неделей раньше", when_month: "Четырьмя неделями раньше", when_other: "Выбрать день",
+  k: "Длина", repeats: "Показать", repeats_only: "Повторы", repeats_keep: "Всё", repeats_none: "Новинки", on_sale: "Только в продаже",
+  add_purchase: "Добавить покупку", add_hint: "А если бы купили …", changed: "Что если: добавлено {added}, убрано {removed}.",
+  bought_then: "куплено {date}", bought_before: "уже покупали", is_new: "новое в списке", moved_up: "▲ {n}", moved_down: "▼ {n}", pinned: "закреплено",
+  show_carriers: "Показать покупки, из-за которых рекомендовано: {name}", carried_by: "Товаров-причин: {n}, доля первого {share}", lit: "причина",
+  whole_list: "Список из {n} товаров за {ms} мс", too_few: "Подходит только {n}.", on_map: "Показать на карте", carrier_hint: "Наведите на товар — подсветятся покупки, из-за которых он здесь.",
+
+  system_decoder: "Наша модель", system_repeat: "Купить снова", system_variants: "Варианты", system_covisitation: "Покупают вместе",
+  system_item_knn: "Соседи товара", system_als: "Разложение матрицы", system_popularity_week: "Лидеры недели", system_popularity: "Лидеры за всё время",
+
+  try_title: "Своя история", try_lede: "Соберите корзину и сразу увидите, что скажет модель.",
+  find_item: "Товар", find_item_hint: "название, вид, цвет …", basket: "Корзина", basket_empty: "Пусто. Добавьте товар или начните с примера:",
+  example: "Корзина из лидеров продаж", clear: "Очистить корзину", bought_on: "Куплено", days_ago: "за {n} дн.", day_before: "накануне",
+  try_list_empty: "Для пустой корзины это лидеры продаж.",
+  continuation: "Как может пойти дальше", continuation_lede: "Модель выбирает следующую покупку, читает её и выбирает снова.",
+  next_step: "Следующий шаг", all_steps: "Все шаги", again: "Другой вариант", likeliest: "самое вероятное", drawn: "случайно", method: "Каждый шаг", temperature: "Температура",
+  probability: "вероятность", ended: "Здесь модель заканчивает историю.", step_said: "Шаг {n}: {name}, {p}", cannot_continue: "Эта система не продолжает истории.",
+
+  map_title: "Карта товаров", map_lede: "Точка — товар, похожие рядом. Тяните, чтобы сдвинуть, колесо — масштаб, щелчок открывает товар.",
+  vectors: "Векторы", vectors_items: "декодера", vectors_text: "текстового трансформера", vectors_bert: "BERT", colour_by: "Цвет", labels_by: "Подписи", map_search: "Найти на карте",
+  lasso: "Лассо", move: "Сдвиг", zoom_in: "Ближе", zoom_out: "Дальше", whole: "Вся карта", in_view: "На экране", n_items: "Товаров: {n}", n_of_items: "Товаров: {n} из {all}",
+  map_label: "Карта, товаров: {n}. Стрелки двигают, плюс и минус меняют масштаб; в списке рядом — то, что на экране.", chosen: "Выбрано лассо",
+  others: "прочие", sold_28: "продано за 28 дней", path_of: "Покупатель {id}: история чернилами, список цветом", layout_pca: "Размещено по главным компонентам. `recsys plots map` разместит лучше, по t-SNE.", layout_tsne: "Размещено по t-SNE.",
+  map_none: "У модели сервиса нет векторов товаров, поэтому карты нет.", clear_path: "Убрать путь", legend: "Легенда", show_path: "Путь покупателя", rank: "Место", item: "Товар", hint_lasso: "Обведите точки.", click_hides: "Щелчок по категории оставляет только её.",
+
+  item_title: "Товар", item_lede: "Что рядом, что покупают вокруг, как продаётся и кому показан.",
+  nearest: "Ближайшие", near_items: "по векторам декодера", near_text: "по текстовому трансформеру", near_bert: "по векторам BERT", no_near: "Векторы этого товара неизвестны.",
+  before: "В корзине до", beside: "В той же корзине", after: "В корзине после", baskets: "Корзин: {n}", no_pairs: "Ничего.",
+  weeks: "Продажи по неделям", week_of: "неделя до {date}: {n}", sold: "Продано за 7 дней: {seven}, за 28: {month}.", recommended_where: "Где рекомендован",
+  in_lists: "В новейших списках запуска: {n}, лучшее место {best}.", in_no_list: "Ни в одном из новейших списков запуска.", no_lists: "У запуска нет списков; их делает `recsys predict`.",
+  at_rank: "место {n}: списков {count}", try_with: "История с этим товаром", show_on_map: "Показать на карте", attributes: "Свойства", lists_by_rank: "Списки по местам", some_customers: "Некоторые из покупателей",
+
+  quality_title: "Качество", quality_lede: "Отчёт запуска: каждая система на отложенных неделях, с интервалами.", no_report: "У запуска нет отчёта. Его пишет `recsys report`.", report_of: "Отчёт: {run}", open_alone: "Открыть отдельно",
+
+  scenarios_title: "Сценарии", scenarios_lede: "Правила поверх модели. Сразу видно, что они делают со списками трёх сохранённых покупателей и с охватом.",
+  scenario: "Сценарий", new_scenario: "Новый сценарий", name: "Название", who: "Кто меняет", candidates: "Кандидаты", cand_default: "как в запросе", cand_on_sale: "в продаже", cand_all: "все",
+  discoveries: "Наименьшая доля новинок", where: "Только товары, где", exclude: "Никогда не показывать", boosts: "Поднять или опустить", boost_by: "на", pins: "Закрепить", position: "Место", attribute: "Свойство", value: "Значение", store: "Сохранить сценарий", drop: "Удалить", delete_sure: "Удалить «{name}»?",
+  preview: "Просмотр", coverage: "Охват", before_rules: "без правил", with_rules: "с правилами", n_different: "Разных товаров в списках: {n} (покупателей: {customers})", candidates_left: "Можно показать: {n}", events_figures: "По событиям", changes: "Изменения", saved_scenario: "Сохранено.", repeats_default: "как в запросе",
+  variant: "Вариант", n_shown: "Списков", n_bought: "Куплено", hit_rate: "Доля попаданий", revenue: "Выручка на список", mean_position: "Среднее место", no_figures: "После списков сценария покупок ещё не было.", need_saved: "Сохранённых нет: показаны трое случайных.", changed_share: "Изменено мест: {n} из {k}", whole_name: "Любое", new_value: "значение", copy: "Варианты",
+};
+
+const MONTHS = { Jan: "янв.", Feb: "февр.", Mar: "мар.", Apr: "апр.", May: "мая", Jun: "июн.", Jul: "июл.", Aug: "авг.", Sep: "сент.", Oct: "окт.",
+  Nov: "нояб.", Dec: "дек." };
+/** What the service says of an item in English → in Russian, one after the other. */
+export const ruReasons = [
+  [/(\d+) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (\d{4})/g, (_, day, month, year) => `${day} ${MONTHS[month]} ${year}`],
+  [/^bought ([\d,]+) times, last on ([^;]+)/, "куплено раз: $1, последний — $2"],
+  [/^bought once, on ([^;]+)/, "куплено однажды, $1"],
+  [/promoted in the week to come: /, "акция на будущей неделе: "],
+  [/ in less than 1 % of the shops/g, " менее чем в 1 % магазинов"],
+  [/ in (\d+) % of the shops/g, " в $1 % магазинов"],
+  [/^on the rise: ([\d,]+) sold in the last 7 days, ([\d,.]+) a week in the last 28/, "растёт: продано за 7 дней $1, в неделю за последние 28 — $2"],
+  [/^another (.+), after (.+)$/, "ещё раз «$1», после: $2"],
+  [/^often bought with (.+)$/, "часто покупают вместе: $1"],
+  [/^often after (.+)$/, "часто после: $1"],
+  [/^not sold yet: others of its kind sell well/, "ещё не продавалось; похожие продаются хорошо"],
+  [/^not sold yet/, "ещё не продавалось"],
+  [/^sells well: no purchase speaks for it more than another item would/, "хорошо продаётся; отдельной покупки-причины нет"],
+  [/^nothing is known of the customer: a best seller of the week/, "о покупателе ничего не известно: лидер недели"],
+  [/ and (?=[^()]+ \(\d)/g, " и "],
+];
