@@ -38,6 +38,7 @@ export const en = {
   lasso: "Lasso", move: "Move", zoom_in: "Zoom in", zoom_out: "Zoom out", whole: "Whole map", in_view: "In view", n_items: "{n} items", n_of_items: "{n} of {all} items",
   map_label: "Map of {n} items. Arrow keys move, plus and minus zoom; the list beside shows what is in view.", chosen: "Chosen with the lasso",
   others: "all others", sold_28: "sold in 28 days", path_of: "Customer {id}: history in ink, list in colour", layout_pca: "Placed by principal components. `recsys plots map` places them better, by t-SNE.", layout_tsne: "Placed by t-SNE.",
+  auto_labels: "by zoom", drag: "Dragging",
   map_none: "The model that serves has no item vectors, so there is no map.", clear_path: "Take the path away", legend: "Legend", show_path: "Customer's path", rank: "Rank", item: "Item", hint_lasso: "Draw around some points.", click_hides: "A click on a category shows it alone.",
 
   item_title: "One item", item_lede: "What is near it, what is bought around it, how it sells, and who is shown it.",
