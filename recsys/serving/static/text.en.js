@@ -46,9 +46,9 @@ export const en = {
   before: "In the basket before", beside: "In the same basket", after: "In the basket after", baskets: "{n} baskets", no_pairs: "Nothing.",
   weeks: "Sales by week", week_of: "week to {date}: {n}", sold: "{seven} sold in the last 7 days, {month} in 28.", recommended_where: "Where it is recommended",
   in_lists: "In {n} of the run's newest lists, best rank {best}.", in_no_list: "In none of the run's newest lists.", no_lists: "The run has no lists; `recsys predict` makes them.",
-  at_rank: "rank {n}: {count} lists", try_with: "Try a history with it", show_on_map: "Show on the map", attributes: "Attributes", lists_by_rank: "Lists by rank", some_customers: "Some of the customers",
+  as_table: "As a table", at_rank: "rank {n}: {count} lists", try_with: "Try a history with it", show_on_map: "Show on the map", attributes: "Attributes", lists_by_rank: "Lists by rank", some_customers: "Some of the customers",
 
-  quality_title: "Quality", quality_lede: "The report of the run: each system on held-out weeks, with intervals.", no_report: "This run has no report. Write it with `recsys report`.", report_of: "Report of {run}", open_alone: "Open alone",
+  quality_title: "Quality", quality_lede: "The report of the run: each system on held-out weeks, with intervals.", no_report: "This run has no report. Write it with `recsys report`.", report_of: "Report of {run}",
 
   scenarios_title: "Scenarios", scenarios_lede: "Rules on top of the model. The preview shows at once what they do to three saved customers and to coverage.",
   scenario: "Scenario", new_scenario: "New scenario", name: "Name", who: "Who changes it", candidates: "Candidates", cand_default: "as the request says", cand_on_sale: "on sale", cand_all: "all",

@@ -46,9 +46,9 @@ export const ru = {
   before: "В корзине до", beside: "В той же корзине", after: "В корзине после", baskets: "Корзин: {n}", no_pairs: "Ничего.",
   weeks: "Продажи по неделям", week_of: "неделя до {date}: {n}", sold: "Продано за 7 дней: {seven}, за 28: {month}.", recommended_where: "Где рекомендован",
   in_lists: "В новейших списках запуска: {n}, лучшее место {best}.", in_no_list: "Ни в одном из новейших списков запуска.", no_lists: "У запуска нет списков; их делает `recsys predict`.",
-  at_rank: "место {n}: списков {count}", try_with: "История с этим товаром", show_on_map: "Показать на карте", attributes: "Свойства", lists_by_rank: "Списки по местам", some_customers: "Некоторые из покупателей",
+  as_table: "Таблицей", at_rank: "место {n}: списков {count}", try_with: "История с этим товаром", show_on_map: "Показать на карте", attributes: "Свойства", lists_by_rank: "Списки по местам", some_customers: "Некоторые из покупателей",
 
-  quality_title: "Качество", quality_lede: "Отчёт запуска: каждая система на отложенных неделях, с интервалами.", no_report: "У запуска нет отчёта. Его пишет `recsys report`.", report_of: "Отчёт: {run}", open_alone: "Открыть отдельно",
+  quality_title: "Качество", quality_lede: "Отчёт запуска: каждая система на отложенных неделях, с интервалами.", no_report: "У запуска нет отчёта. Его пишет `recsys report`.", report_of: "Отчёт: {run}",
 
   scenarios_title: "Сценарии", scenarios_lede: "Правила поверх модели. Сразу видно, что они делают со списками трёх сохранённых покупателей и с охватом.",
   scenario: "Сценарий", new_scenario: "Новый сценарий", name: "Название", who: "Кто меняет", candidates: "Кандидаты", cand_default: "как в запросе", cand_on_sale: "в продаже", cand_all: "все",
