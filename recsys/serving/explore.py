@@ -1,199 +1,250 @@
-"""What only the page asks for: the map, items in detail, continuations, the report, pictures."""
+"""What only the page asks for: the map, items in detail, continuations, previews of rules, the report, pictures."""
 
 import asyncio
-import datetime as dt
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import narwhals as nw
 import numpy as np
 import pyarrow as pa
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from recsys.config import RAW_DIR
 from recsys.data.days import day_date, day_number
-from recsys.data.frames import given_histories
 from recsys.data.purchases import Histories
-from recsys.errors import DataError, UsageError
+from recsys.errors import UsageError
 from recsys.modeling.generation import Method, SamplingConfig
+from recsys.modeling.generation.generate import continue_histories
 from recsys.modeling.recommenders.base import all_items
 from recsys.reports.item_map.layout import unit_vectors
 from recsys.reports.shell import REPORT_FILE
 from recsys.runs import Embeddings, Run
+from recsys.serving.answers import Answers, Ask, RequestError
 from recsys.serving.item_facts import around, recommended_to, weekly_sales
 from recsys.serving.item_points import attributes_of, packed, plane_of, text_vectors
+from recsys.serving.live import Live
+from recsys.serving.scenarios import Rules, ScenarioSettings
+from recsys.serving.schemas import Bought, Day, Id, Ids, Recommend, Request
+from recsys.serving.service import Service
 
-router = APIRouter(prefix="/v1/explore", include_in_schema=False)
-
-#: Seconds for which the address of a report may be opened without a key.
-_TICKET_SECONDS: Final = 60
+PREFIX: Final = "/v1/explore"
+#: Seconds for which the address of a report may be opened, without a key.
+_TICKET_S: Final = 60
 _MOST_PLACES: Final = 2_000
-#: The report brings its own styles and pictures and runs nothing.
+#: Customers by whose lists coverage is measured, drawn evenly over all.
+_N_COVERED: Final = 64
+#: The report brings its own styles and pictures; nothing in it runs.
 _REPORT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Places(_Body):
-    """Items by their place on the map, or by id."""
+class Places(Request):
+    """Items by their place on the map, and by id."""
 
     places: list[int] = Field([], max_length=_MOST_PLACES)
-    item_ids: list[str] = Field([], max_length=_MOST_PLACES)
+    item_ids: list[Id] = Field([], max_length=_MOST_PLACES)
 
 
-class OneItem(_Body):
-    """An item by its id."""
+class OneItem(Request):
+    """An item, and how many of each list are shown around it."""
 
-    item_id: str = Field(max_length=200)
+    item_id: Id
     k: int = Field(12, ge=1, le=50)
 
 
-class Purchase(_Body):
-    """A purchase of a history that is given."""
+class Continuation(Request):
+    """A history that is given, and how it is gone on from."""
 
-    item_id: str = Field(max_length=200)
-    date: dt.date
-    quantity: float = Field(1, gt=0)
-
-
-class Continuation(_Body):
-    """A history, of a customer or given, and how it is gone on from."""
-
-    customer_id: str | None = Field(None, max_length=200)
-    history: list[Purchase] | None = Field(None, max_length=5_000)
-    date: dt.date | None = None
+    history: list[Bought] = Field(max_length=2_000)
+    date: Day | None = None
     n: int = Field(8, ge=1, le=24)
     seed: int = Field(42, ge=0, lt=2**31)
     method: Method = "sample"
-    temperature: float = Field(1, gt=0, le=5)
+
+
+class Preview(Request):
+    """Rules that nobody has saved yet, and whose lists they are tried on."""
+
+    rules: Rules
+    customer_ids: Ids
+    k: int = Field(12, ge=1, le=50)
 
 
 @dataclass
 class _Made:
-    """What was made of the items of one model, kept until there is another or there are more items."""
+    """What was made of the items of one model, kept until there is another, or there are more items."""
 
     key: tuple[str, int]
     vectors: dict[Embeddings, np.ndarray] = field(default_factory=dict)
     maps: dict[Embeddings, bytes] = field(default_factory=dict)
 
 
-@dataclass
-class _Kept:
-    """What the page's part of the service remembers."""
+class _Page:
+    """The answers that only the page asks for."""
 
-    made: _Made | None = None
-    making: asyncio.Lock = field(default_factory=asyncio.Lock)
-    tickets: dict[str, float] = field(default_factory=dict)
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._made: _Made | None = None
+        self._making = asyncio.Lock()
+        self._tickets: dict[str, float] = {}
+
+    @property
+    def run(self) -> Run:
+        return self.service.runs[self.service.current.name]
+
+    async def made(self) -> _Made:
+        """Return the vectors of all kinds that there are."""
+        async with self._making:
+            served, n_items = self.service.current, len(self.service.live.item_row)
+            if self._made is None or self._made.key != (served.name, n_items):
+                made = _Made((served.name, n_items))
+                own = await self.service.call(_own_vectors, served.decoder)
+                if own is not None:
+                    made.vectors["items"] = await asyncio.to_thread(unit_vectors, own)
+                kinds: tuple[Embeddings, ...] = ("text", "bert")
+                for kind in kinds:
+                    found = await asyncio.to_thread(text_vectors, kind, self.run, self.service.live.base)
+                    if found is not None:
+                        made.vectors[kind] = found
+                self._made = made
+            return self._made
+
+    async def about(self) -> dict[str, Any]:
+        """Say what the page can show of the run that serves."""
+        made = await self.made()
+        is_reported = (self.run.report_folder / REPORT_FILE).is_file()
+        return {"pictures": _pictures(self.run).is_dir(), "report": is_reported, "maps": list(made.vectors)}
+
+    async def map(self, vectors: Embeddings = "items") -> Response:
+        """Return all items as points, see :mod:`recsys.serving.item_points`."""
+        made = await self.made()
+        if vectors not in made.vectors:
+            found = ", ".join(made.vectors) or "none"
+            raise RequestError(
+                f"vectors is {vectors}, of which there are none; expected one of: {found}; see docs/page.md",
+                code="no_vectors",
+                field="vectors",
+                status=404,
+            )
+        async with self._making:
+            if vectors not in made.maps:
+                made.maps[vectors] = await self.service.call(_map, self.service.live, made, vectors, self.run)
+        return Response(made.maps[vectors], media_type="application/octet-stream")
+
+    async def map_items(self, body: Places) -> dict[str, Any]:
+        """Return place, id and name of items that are known."""
+        return {"items": await self.service.call(_named_places, self.service.live, body)}
+
+    async def item(self, body: OneItem) -> dict[str, Any]:
+        """Return what is near an item by each kind of vector, what is bought around it, its sales and its lists."""
+        made = await self.made()
+        facts: dict[str, Any] = await self.service.call(_facts, self.service.live, made, body)
+        return facts | {"recommended": await asyncio.to_thread(recommended_to, self.run, body.item_id, body.k)}
+
+    async def go_on(self, body: Continuation) -> dict[str, Any]:
+        """Return how a history may go on, item by item, each with its probability."""
+        steps: dict[str, Any] = await self.service.call(_continued, self.service, body)
+        return steps
+
+    async def preview(self, body: Preview) -> dict[str, Any]:
+        """Return the lists that rules make for customers, and how many items they bring to those drawn."""
+        lists: dict[str, Any] = await self.service.call(_previewed, self.service.answers, body)
+        return lists
+
+    async def ticket(self) -> dict[str, str]:
+        """Return an address at which the report can be opened once, soon: a frame cannot send a key."""
+        now = time.monotonic()
+        self._tickets = {ticket: until for ticket, until in self._tickets.items() if until > now}
+        ticket = secrets.token_urlsafe()
+        self._tickets[ticket] = now + _TICKET_S
+        return {"address": f"{PREFIX}/report/{ticket}"}
+
+    async def report(self, ticket: str) -> Response:
+        """Return the report of the run that serves."""
+        path = self.run.report_folder / REPORT_FILE
+        if self._tickets.pop(ticket, 0) < time.monotonic() or not path.is_file():
+            raise RequestError(
+                "found no report for this address; expected one that was just given; open the page again",
+                code="no_report",
+                status=404,
+            )
+        return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
+
+    async def picture(self, item_id: str) -> Response:
+        """Return the picture of a known item, where the shop has one."""
+        folder = _pictures(self.run).resolve()
+        if item_id in self.service.live.item_row:
+            path = (folder / item_id[:3] / f"{item_id}.jpg").resolve()
+            if path.is_relative_to(folder) and path.is_file():
+                return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
+        return Response(status_code=404)
 
 
-def _kept(request: Request) -> _Kept:
-    state = request.app.state
-    if not hasattr(state, "explore"):
-        state.explore = _Kept()
-    return state.explore
+def explore_router(service: Service) -> APIRouter:
+    """Return the routes of the page; that of a report is open to whoever was given its address."""
+    router, page = APIRouter(prefix=PREFIX, include_in_schema=False), _Page(service)
+    routes: list[tuple[str, str, Callable[..., Any]]] = [
+        ("GET", "/about", page.about),
+        ("GET", "/map", page.map),
+        ("POST", "/map/items", page.map_items),
+        ("POST", "/item", page.item),
+        ("POST", "/continue", page.go_on),
+        ("POST", "/preview", page.preview),
+        ("POST", "/report", page.ticket),
+        ("GET", "/report/{ticket}", page.report),
+        ("GET", "/picture", page.picture),
+    ]
+    for method, path, answer in routes:
+        router.add_api_route(path, answer, methods=[method], response_model=None)
+    return router
 
 
-async def _made(request: Request) -> _Made:
-    """Return the vectors of all kinds that there are, made once."""
-    service, kept = request.app.state.service, _kept(request)
-    async with kept.making:
-        served, n_items = service.current, await service.call(lambda: len(service.live.item_ids))
-        if kept.made is None or kept.made.key != (served.name, n_items):
-            made = _Made((served.name, n_items))
-            own = await service.call(_own_vectors, served.system)
-            if own is not None:
-                made.vectors["items"] = await asyncio.to_thread(unit_vectors, own)
-            kinds: tuple[Embeddings, ...] = ("text", "bert")
-            for kind in kinds:
-                found = await asyncio.to_thread(text_vectors, kind, served.run, served.system.log)
-                if found is not None:
-                    made.vectors[kind] = found
-            kept.made = made
-        return kept.made
+def _pictures(run: Run) -> Path:
+    """Return the folder of the shop's pictures, as H&M's competition has it."""
+    raw = run.config.data.raw or RAW_DIR / run.config.data.source
+    return (raw if raw.is_dir() else raw.parent) / "images"
 
 
-def _own_vectors(system: Any) -> np.ndarray | None:  # noqa: ANN401 - a decoder, or a rule without vectors
+# On the thread that owns the model.
+
+
+def _own_vectors(decoder: Any) -> np.ndarray | None:  # noqa: ANN401 - torch stays under modeling
     try:
-        return np.asarray(system.vectors()[1:])
-    except (AttributeError, UsageError):
+        return np.asarray(decoder.unit_vectors()[1:])
+    except UsageError:
         return None
 
 
-@router.get("/about")
-async def about(request: Request) -> dict[str, Any]:
-    """Return what the page can show of the run that serves."""
-    served = request.app.state.service.current
-    made = await _made(request)
-    return {
-        "pictures": _pictures(served.run).is_dir(),
-        "report": (served.run.report_folder / REPORT_FILE).is_file(),
-        "maps": list(made.vectors),
-        "continues": hasattr(served.system, "generate"),
-    }
-
-
-@router.get("/map")
-async def item_map(request: Request, vectors: Embeddings = "items") -> Response:
-    """Return all items as points, see :mod:`recsys.serving.item_points`."""
-    service, made = request.app.state.service, await _made(request)
-    if vectors not in made.vectors:
-        found = ", ".join(made.vectors) or "none"
-        raise DataError(f"vectors is {vectors}, of which the run has no item vectors; expected one of: {found}")
-    async with _kept(request).making:
-        if vectors not in made.maps:
-            made.maps[vectors] = await service.call(_map, service, made.vectors[vectors], vectors)
-    return Response(made.maps[vectors], media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
-
-
-def _map(service: Any, unit: np.ndarray, kind: Embeddings) -> bytes:  # noqa: ANN401
-    live = service.live
-    plane, how = plane_of(unit, service.current.run, kind, pa.array(live.item_ids[: len(unit)]))
-    sold = np.asarray(live.at(live.day).sold(28))[1 : len(unit) + 1]
-    attributes = attributes_of(_table(live)[: len(unit)], sold)
-    return packed(plane, attributes, {"vectors": kind, "layout": how})
-
-
-def _table(live: Any) -> pa.Table:  # noqa: ANN401
-    return live.items if isinstance(live.items, pa.Table) else nw.from_native(live.items, pass_through=True).to_arrow()
-
-
-@router.post("/map/items")
-async def map_items(request: Request, body: Places) -> dict[str, Any]:
-    """Return place, id and name of items: of the map, or of those of given ids that are known."""
-    live = request.app.state.service.live
-
-    def named() -> list[dict[str, Any]]:
-        places = [place for place in body.places if 0 <= place < len(live.item_ids)]
-        places += [live.item_row[item_id] - 1 for item_id in body.item_ids if item_id in live.item_row]
-        return [{"place": place} | _named(live, place + 1) for place in places]
-
-    return {"items": await request.app.state.service.call(named)}
-
-
-def _named(live: Any, item: int) -> dict[str, Any]:  # noqa: ANN401
+def _named(live: Live, item: int) -> dict[str, Any]:
     return {"item_id": live.item_ids[item - 1], "name": live.item_name(item)}
 
 
-@router.post("/item")
-async def item(request: Request, body: OneItem) -> dict[str, Any]:
-    """Return what is near an item by each kind of vector, what is bought around it, its sales and its lists."""
-    service, made = request.app.state.service, await _made(request)
-    facts: dict[str, Any] = await service.call(_facts, service, made, body)
-    told = await asyncio.to_thread(recommended_to, service.current.run, body.item_id, body.k)
-    return facts | {"recommended": told}
+def _named_places(live: Live, body: Places) -> list[dict[str, Any]]:
+    places = [place for place in body.places if 0 <= place < len(live.item_ids)]
+    places += [live.item_row[item_id] - 1 for item_id in body.item_ids if item_id in live.item_row]
+    return [{"place": place} | _named(live, place + 1) for place in places]
 
 
-def _facts(service: Any, made: _Made, body: OneItem) -> dict[str, Any]:  # noqa: ANN401
-    live = service.live
-    item = _known(live, body.item_id)
-    log = live.log
+def _map(live: Live, made: _Made, kind: Embeddings, run: Run) -> bytes:
+    unit = made.vectors[kind]
+    plane, how = plane_of(unit, run, kind, pa.array(live.item_ids[: len(unit)]))
+    sold = live.at(live.day).sold(28)[1 : len(unit) + 1]
+    return packed(plane, attributes_of(live.items[: len(unit)], sold), {"vectors": kind, "layout": how})
+
+
+def _facts(live: Live, made: _Made, body: OneItem) -> dict[str, Any]:
+    item = live.item_row.get(body.item_id, 0)
+    if not item:
+        raise RequestError(
+            f"item_id {body.item_id!r} is unknown; expected an id as in the purchases; look it up with /v1/items/query",
+            code="unknown_item",
+            field="item_id",
+            status=404,
+        )
 
     def ranked(values: np.ndarray, what: str) -> list[dict[str, Any]]:
         best = np.argsort(-values, kind="stable")[: body.k]
@@ -202,90 +253,46 @@ def _facts(service: Any, made: _Made, body: OneItem) -> dict[str, Any]:  # noqa:
     near = {}
     for kind, unit in made.vectors.items():
         if item <= len(unit):
-            cosine = np.concatenate([[0], unit @ unit[item - 1]])
+            cosine = np.append(np.float32(0), unit @ unit[item - 1])
             cosine[item] = 0
             near[kind] = ranked(cosine, "cosine")
+    log = live.log
     counts = {name: ranked(count, "count") for name, count in around(log, item)._asdict().items()}
-    weeks = weekly_sales(log, item)
-    last = {"last_week_ends": day_date(log.last_day).isoformat(), "counts": weeks.tolist()}
-    return _named(live, item) | {"near": near, "around": counts, "weeks": last}
+    weeks = {"end": day_date(log.last_day).isoformat(), "counts": weekly_sales(log, item).tolist()}
+    return _named(live, item) | {"near": near, "around": counts, "weeks": weeks}
 
 
-def _known(live: Any, item_id: str) -> int:  # noqa: ANN401
-    found = live.item_row.get(item_id)
-    if found is None:
-        raise DataError(f"item_id is {item_id!r}, which is unknown; expected an id such as {live.item_ids[0]!r}")
-    return int(found)
-
-
-@router.post("/continue")
-async def go_on(request: Request, body: Continuation) -> dict[str, Any]:
-    """Return how a history may go on, item by item, each with its probability."""
-    service = request.app.state.service
-    steps: dict[str, Any] = await service.call(_continued, service, body)
-    return steps
-
-
-def _continued(service: Any, body: Continuation) -> dict[str, Any]:  # noqa: ANN401
-    system, live = service.current.system, service.live
-    if not hasattr(system, "generate"):
-        raise UsageError(f"{system.name} cannot continue histories; serve a decoder")
-    histories = _histories(live, body, live.day if body.date is None else day_number(body.date))
-    sampling = SamplingConfig(body.method, body.temperature, None, None, True, body.n, body.seed)
-    found = system.generate(histories, sampling, all_items(len(live.item_ids)))
+def _continued(service: Service, body: Continuation) -> dict[str, Any]:
+    live, decoder = service.live, service.current.decoder
+    histories = _given(live, body)
+    sampling = SamplingConfig(method=body.method, no_repeat=True, max_items=body.n, seed=body.seed)
+    found = continue_histories(decoder, histories, sampling, all_items(len(live.item_ids)))
     pairs = zip(found.item[0].tolist(), np.exp(found.log_probability[0]).tolist(), strict=True)
     steps = [_named(live, item) | {"probability": probability} for item, probability in pairs if item]
     return {"steps": steps, "ended": bool(found.ended[0])}
 
 
-def _histories(live: Any, body: Continuation, day: int) -> Histories:  # noqa: ANN401
-    if body.history is not None:
-        events = [(one.item_id, one.date, one.quantity) for one in body.history]
-        given = given_histories(live.log, [events], day)
-        if given.unknown_items:
-            _known(live, str(given.unknown_items[0][1]))
-        return given.histories
-    index = live.log.user_index_of(pa.array([body.customer_id], pa.string()))
-    if index[0] < 0:
-        raise DataError(f"customer_id is {body.customer_id!r}, which is unknown; give a known id, or a history")
-    return live.log.histories(day).of(index)
+def _given(live: Live, body: Continuation) -> Histories:
+    known = [one for one in body.history if one.item_id in live.item_row]
+    whole = live.given([(live.item_row[one.item_id], day_number(one.date), one.quantity) for one in known])
+    return live.joined([whole], np.array([-1]), live.day if body.date is None else day_number(body.date))
 
 
-@router.post("/report")
-async def report_ticket(request: Request) -> dict[str, str]:
-    """Return an address at which the report can be opened once, soon: a frame cannot send a key."""
-    tickets, now = _kept(request).tickets, time.monotonic()
-    for old in [ticket for ticket, until in tickets.items() if until < now]:
-        del tickets[old]
-    ticket = secrets.token_urlsafe()
-    tickets[ticket] = now + _TICKET_SECONDS
-    return {"address": f"{router.prefix}/report?ticket={ticket}"}
-
-
-@router.get("/report")
-async def report(request: Request, ticket: str) -> Response:
-    """Return the report of the run that serves, for a frame in which nothing runs."""
-    if _kept(request).tickets.pop(ticket, 0) < time.monotonic():
-        raise DataError("ticket is unknown or too old; expected one that was just given: open the page again")
-    path = request.app.state.service.current.run.report_folder / REPORT_FILE
-    if not path.is_file():
-        raise DataError(f"{path} is missing; write it with `recsys report`")
-    return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
-
-
-@router.get("/picture")
-async def picture(request: Request, item_id: str) -> Response:
-    """Return the picture of a known item, where the shop has one."""
-    service = request.app.state.service
-    folder = _pictures(service.current.run).resolve()
-    if item_id in service.live.item_row:
-        path = (folder / item_id[:3] / f"{item_id}.jpg").resolve()
-        if path.is_relative_to(folder) and path.is_file():
-            return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
-    return Response(status_code=404)
-
-
-def _pictures(run: Run) -> Path:
-    """Return the folder of the shop's pictures, as H&M's competition has it."""
-    raw = run.config.data.raw or RAW_DIR / run.config.data.source
-    return (raw if raw.is_dir() else raw.parent) / "images"
+def _previewed(answers: Answers, body: Preview) -> dict[str, Any]:
+    """Answer with a scenario that exists only meanwhile; no list is written down."""
+    live, name = answers.live, secrets.token_hex(12)
+    drawn = np.unique(np.linspace(0, live.base.n_users - 1, _N_COVERED).astype(np.int64)).tolist()
+    ids = [*body.customer_ids[:_N_COVERED], *(live.users.id_of(user) for user in drawn)]
+    answers.scenarios[name] = ScenarioSettings.model_validate(body.rules.model_dump())
+    try:
+        made = answers.answer([Ask(Recommend(customer_id=one, k=body.k, scenario=name), "preview") for one in ids])
+    finally:
+        del answers.scenarios[name]
+    for one in made:
+        if isinstance(one, Exception):
+            raise one
+    lists = [one for one in made if isinstance(one, dict)]
+    n_shown = len(body.customer_ids[:_N_COVERED])
+    covered = {item["item_id"] for one in lists[n_shown:] for item in one["items"]}
+    coverage = {"n_items": len(covered), "n_customers": len(drawn), "of_items": len(live.item_ids)}
+    return {"lists": lists[:n_shown], "coverage": coverage}

@@ -41,7 +41,7 @@ export async function show(root, id) {
   }
 
   /** Sales by week as bars; the same figures stand in a table for who cannot see them. */
-  function weeksOf({ last_week_ends: end, counts }) {
+  function weeksOf({ end, counts }) {
     const most = Math.max(...counts, 1);
     const weeks = counts.map((n, place) => [isoDay(end, -7 * (counts.length - 1 - place)), n]);
     return h("section.panel", {}, h("h2", {}, t("weeks")), h("div.weeks", { "aria-hidden": "true" }, weeks.map(([day, n]) => {

@@ -31,7 +31,7 @@ export const en = {
   try_list_empty: "With an empty basket these are the best sellers.",
   continuation: "How it may go on", continuation_lede: "The model draws the next purchase, reads it, and draws again.",
   next_step: "Next step", all_steps: "All steps", again: "Draw anew", likeliest: "the likeliest", drawn: "at random", method: "Each step", temperature: "Temperature",
-  probability: "probability", ended: "The model ends the history here.", step_said: "Step {n}: {name}, {p}", cannot_continue: "This system cannot continue histories.",
+  probability: "probability", ended: "The model ends the history here.", step_said: "Step {n}: {name}, {p}",
 
   map_title: "Map of the items", map_lede: "Every point is an item; near ones are alike. Drag to move, scroll to zoom, click an item to open it.",
   vectors: "Vectors", vectors_items: "the decoder's", vectors_text: "text transformer", vectors_bert: "BERT", colour_by: "Colour", labels_by: "Labels", map_search: "Find on the map",

@@ -31,7 +31,7 @@ export const ru = {
   try_list_empty: "Для пустой корзины это лидеры продаж.",
   continuation: "Как может пойти дальше", continuation_lede: "Модель выбирает следующую покупку, читает её и выбирает снова.",
   next_step: "Следующий шаг", all_steps: "Все шаги", again: "Другой вариант", likeliest: "самое вероятное", drawn: "случайно", method: "Каждый шаг", temperature: "Температура",
-  probability: "вероятность", ended: "Здесь модель заканчивает историю.", step_said: "Шаг {n}: {name}, {p}", cannot_continue: "Эта система не продолжает истории.",
+  probability: "вероятность", ended: "Здесь модель заканчивает историю.", step_said: "Шаг {n}: {name}, {p}",
 
   map_title: "Карта товаров", map_lede: "Точка — товар, похожие рядом. Тяните, чтобы сдвинуть, колесо — масштаб, щелчок открывает товар.",
   vectors: "Векторы", vectors_items: "декодера", vectors_text: "текстового трансформера", vectors_bert: "BERT", colour_by: "Цвет", labels_by: "Подписи", map_search: "Найти на карте",

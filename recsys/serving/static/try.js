@@ -81,7 +81,7 @@ export async function show(root, argument, options) {
 
   function drawContinuation() {
     const header = h("header", {}, h("h2", {}, t("continuation")), h("p.lede", {}, t("continuation_lede")));
-    if (!service.continues) { fill(moreBox, header, h("p.none", {}, t("cannot_continue"))); return; }
+  
     const steps = (continued?.steps ?? []).slice(0, revealed);
     const left = continued ? continued.steps.length - revealed : 1;
     const list = h("ol.steps", {}, steps.map((one, place) => {
