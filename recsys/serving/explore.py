@@ -29,15 +29,14 @@ from recsys.serving.item_facts import around, recommended_to, weekly_sales
 from recsys.serving.item_points import attributes_of, packed, plane_of, text_vectors
 from recsys.serving.live import Live
 from recsys.serving.scenarios import Rules, ScenarioSettings
-from recsys.serving.schemas import Bought, Day, Id, Ids, Recommend, Request
+from recsys.serving.schemas import Bought, Day, Id, Recommend, Request
 from recsys.serving.service import Service
 
 PREFIX: Final = "/v1/explore"
 #: Seconds for which the address of a report may be opened, without a key.
 _TICKET_S: Final = 60
 _MOST_PLACES: Final = 2_000
-#: Customers by whose lists coverage is measured, drawn evenly over all.
-_N_COVERED: Final = 64
+_MOST_SHOWN: Final = 12
 #: The report brings its own styles and pictures; nothing in it runs.
 _REPORT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
 
@@ -70,8 +69,9 @@ class Preview(Request):
     """Rules that nobody has saved yet, and whose lists they are tried on."""
 
     rules: Rules
-    customer_ids: Ids
+    customer_ids: list[Id] = Field([], max_length=_MOST_SHOWN)
     k: int = Field(12, ge=1, le=50)
+    n_drawn: int = Field(0, ge=0, le=64, description="customers by whose lists coverage is measured, evenly over all")
 
 
 @dataclass
@@ -281,8 +281,8 @@ def _given(live: Live, body: Continuation) -> Histories:
 def _previewed(answers: Answers, body: Preview) -> dict[str, Any]:
     """Answer with a scenario that exists only meanwhile; no list is written down."""
     live, name = answers.live, secrets.token_hex(12)
-    drawn = np.unique(np.linspace(0, live.base.n_users - 1, _N_COVERED).astype(np.int64)).tolist()
-    ids = [*body.customer_ids[:_N_COVERED], *(live.users.id_of(user) for user in drawn)]
+    drawn = np.unique(np.linspace(0, live.base.n_users - 1, body.n_drawn).astype(np.int64)).tolist()
+    ids = [*body.customer_ids, *(live.users.id_of(user) for user in drawn)]
     answers.scenarios[name] = ScenarioSettings.model_validate(body.rules.model_dump())
     try:
         made = answers.answer([Ask(Recommend(customer_id=one, k=body.k, scenario=name), "preview") for one in ids])
@@ -292,7 +292,6 @@ def _previewed(answers: Answers, body: Preview) -> dict[str, Any]:
         if isinstance(one, Exception):
             raise one
     lists = [one for one in made if isinstance(one, dict)]
-    n_shown = len(body.customer_ids[:_N_COVERED])
-    covered = {item["item_id"] for one in lists[n_shown:] for item in one["items"]}
+    covered = {item["item_id"] for one in lists[len(body.customer_ids) :] for item in one["items"]}
     coverage = {"n_items": len(covered), "n_customers": len(drawn), "of_items": len(live.item_ids)}
-    return {"lists": lists[:n_shown], "coverage": coverage}
+    return {"lists": lists[: len(body.customer_ids)], "coverage": coverage}
