@@ -21,6 +21,7 @@ from recsys.data.days import day_date
 from recsys.errors import RecsysError
 from recsys.serving import schemas
 from recsys.serving.answers import RequestError
+from recsys.serving.explore import explore_router
 from recsys.serving.gate import Gate, Rate, Role
 from recsys.serving.lookups import find_customers, find_items, purchases_of, similar_items
 from recsys.serving.scenario_figures import scenario_figures
@@ -49,6 +50,7 @@ def build_app(service: Service, keys: Mapping[Role, Iterable[str]], rate: float)
     _add_writing(app, service)
     _add_scenarios(app, service)
     _add_state(app, service)
+    app.include_router(explore_router(service))
     paths = [route.path for route in app.routes if isinstance(route, Route)]
     return Gate(app, service.figures, keys, Rate(rate), paths)
 

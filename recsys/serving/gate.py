@@ -26,7 +26,8 @@ _NEEDS: Final[dict[tuple[str, str], Role]] = {
     ("POST", "/v1/customers/delete"): "admin",
     ("POST", "/v1/admin/model"): "admin",
 }
-_OPEN: Final = ("/health/", "/static/")
+#: A report has an address that is given to whoever has a key.
+_OPEN: Final = ("/health/", "/static/", "/v1/explore/report/")
 _HEADERS: Final = (
     (b"content-security-policy", b"default-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'none'"),
     (b"x-content-type-options", b"nosniff"),

@@ -102,11 +102,16 @@ class DecoderRecommender:
         top = logits_QN.topk(k, dim=-1)
         return item_N[top.indices].int().cpu().numpy(), top.values.float().cpu().numpy()
 
+    def unit_vectors(self) -> np.ndarray:
+        """Return the vectors of items (V, D) float32, scaled to length 1; a UsageError without a transformer."""
+        with self.asking():
+            vectors_VD: np.ndarray = torch.nn.functional.normalize(self.model.item_vectors(), dim=-1).cpu().numpy()
+        return vectors_VD
+
     def similar(self, item: int) -> np.ndarray:
         """Return the cosine (V,) float32 of all vectors with that of ``item``; a UsageError without a transformer."""
-        with self.asking():
-            vectors_VD = torch.nn.functional.normalize(self.model.item_vectors(), dim=-1)
-            cosine_V: np.ndarray = (vectors_VD @ vectors_VD[item]).cpu().numpy()
+        vectors_VD = self.unit_vectors()
+        cosine_V: np.ndarray = vectors_VD @ vectors_VD[item]
         return cosine_V
 
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
