@@ -231,7 +231,7 @@ class Answers:
             user = live.user_index(request.customer_id, None)
             if user is None and request.history is None and request.session_id is None:
                 warnings.append(
-                    f"customer_id {request.customer_id!r} is unknown; shown is what sells best; send a history or events"
+                    f"customer_id {request.customer_id!r} is unknown; best sellers are shown; send a history or events"
                 )
             if user is not None:
                 table_row = user

@@ -105,11 +105,11 @@ class _Page:
                 own = await self.service.call(_own_vectors, served.decoder)
                 if own is not None:
                     made.vectors["items"] = await asyncio.to_thread(unit_vectors, own)
-                kinds: tuple[Embeddings, ...] = ("text", "bert")
-                for kind in kinds:
-                    found = await asyncio.to_thread(text_vectors, kind, self.run, self.service.live.base)
+                embeddings: tuple[Embeddings, ...] = ("text", "bert")
+                for embedding in embeddings:
+                    found = await asyncio.to_thread(text_vectors, embedding, self.run, self.service.live.base)
                     if found is not None:
-                        made.vectors[kind] = found
+                        made.vectors[embedding] = found
                 self._made = made
             return self._made
 
@@ -229,11 +229,11 @@ def _named_places(live: Live, body: Places) -> list[dict[str, Any]]:
     return [{"place": place} | _named(live, place + 1) for place in places]
 
 
-def _map(live: Live, made: _Made, kind: Embeddings, run: Run) -> bytes:
-    unit = made.vectors[kind]
-    plane, how = plane_of(unit, run, kind, pa.array(live.item_ids[: len(unit)]))
+def _map(live: Live, made: _Made, embedding: Embeddings, run: Run) -> bytes:
+    unit = made.vectors[embedding]
+    plane, how = plane_of(unit, run, embedding, pa.array(live.item_ids[: len(unit)]))
     sold = live.at(live.day).sold(28)[1 : len(unit) + 1]
-    return packed(plane, attributes_of(live.items[: len(unit)], sold), {"vectors": kind, "layout": how})
+    return packed(plane, attributes_of(live.items[: len(unit)], sold), {"vectors": embedding, "layout": how})
 
 
 def _facts(live: Live, made: _Made, body: OneItem) -> dict[str, Any]:
@@ -247,15 +247,15 @@ def _facts(live: Live, made: _Made, body: OneItem) -> dict[str, Any]:
         )
 
     def ranked(values: np.ndarray, what: str) -> list[dict[str, Any]]:
-        best = np.argsort(-values, kind="stable")[: body.k]
+        best = np.argsort(-values, embedding="stable")[: body.k]
         return [_named(live, int(one)) | {what: values[one].item()} for one in best if values[one] > 0]
 
     near = {}
-    for kind, unit in made.vectors.items():
+    for embedding, unit in made.vectors.items():
         if item <= len(unit):
             cosine = np.append(np.float32(0), unit @ unit[item - 1])
             cosine[item] = 0
-            near[kind] = ranked(cosine, "cosine")
+            near[embedding] = ranked(cosine, "cosine")
     log = live.log
     counts = {name: ranked(count, "count") for name, count in around(log, item)._asdict().items()}
     weeks = {"end": day_date(log.last_day).isoformat(), "counts": weekly_sales(log, item).tolist()}

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.serving.service import Figures
+from recsys.serving.figures import Figures
 
 Role = Literal["reader", "writer", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("reader", "writer", "admin")

@@ -45,7 +45,7 @@ def weekly_sales(log: Purchases, item: int) -> np.ndarray:
 
 
 def recommended_to(run: Run, item_id: str, n_shown: int) -> dict[str, Any] | None:
-    """Return how many of the run's newest lists hold an item, at which ranks, and some customers; None without lists."""
+    """Return how many of the run's newest lists hold an item, at which ranks, and some customers; else None."""
     path = run.report_folder / _LISTS
     if not path.is_file():
         return None

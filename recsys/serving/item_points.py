@@ -38,21 +38,21 @@ class Attribute(NamedTuple):
     code: np.ndarray  # (N,) uint16, place in values
 
 
-def text_vectors(kind: Embeddings, run: Run, log: Purchases) -> np.ndarray | None:
+def text_vectors(embedding: Embeddings, run: Run, log: Purchases) -> np.ndarray | None:
     """Return the vectors (N, D) float32 that texts give the items of a run's data; None where nobody made them."""
     try:
-        return unit_vectors(item_vectors(kind, run, log))
+        return unit_vectors(item_vectors(embedding, run, log))
     except RecsysError:
         return None
 
 
-def plane_of(unit: np.ndarray, run: Run, kind: Embeddings, item_ids: pa.Array) -> tuple[np.ndarray, str]:
+def plane_of(unit: np.ndarray, run: Run, embedding: Embeddings, item_ids: pa.Array) -> tuple[np.ndarray, str]:
     """Return places (N, 2) uint16 of the items with vectors ``unit`` (N, D), and how they were found.
 
     The run's own map by t-SNE is taken where ``recsys plots map`` has drawn one of these items; else two principal
     components, spread by rank so that a few far items do not press all others together.
     """
-    path = map_files(run, kind).points
+    path = map_files(run, embedding).points
     if path.is_file():
         table = pq.read_table(path, columns=[schema.ITEM_ID, "x", "y"])
         if table[schema.ITEM_ID].combine_chunks().equals(item_ids):
@@ -65,7 +65,7 @@ def plane_of(unit: np.ndarray, run: Run, kind: Embeddings, item_ids: pa.Array) -
 
 def _spread(points: np.ndarray) -> np.ndarray:
     """Return each coordinate's rank in place of itself, over the same range."""
-    rank = np.argsort(np.argsort(points, axis=0, kind="stable"), axis=0, kind="stable")
+    rank = np.argsort(np.argsort(points, axis=0, embedding="stable"), axis=0, embedding="stable")
     return points.min(axis=0) + rank / max(len(points) - 1, 1) * np.ptp(points, axis=0)
 
 
@@ -90,7 +90,7 @@ def _categories(name: str, column: pa.ChunkedArray) -> Attribute | None:
     values, code = coded.dictionary.to_pylist(), coded.indices.to_numpy()
     if not 2 <= len(values) <= _MOST_VALUES or len(values) > len(code) / 2:
         return None
-    order = np.argsort(-np.bincount(code, minlength=len(values)), kind="stable")
+    order = np.argsort(-np.bincount(code, minlength=len(values)), embedding="stable")
     return Attribute(name, [values[place] for place in order], np.argsort(order)[code].astype(np.uint16))
 
 

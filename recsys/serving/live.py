@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import narwhals as nw
 import numpy as np
@@ -26,12 +26,12 @@ from recsys.data.order import basket_numbers, offsets_of, tie_of
 from recsys.data.purchases import Histories, Purchases
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, counts_of, segments_of
 from recsys.serving.ids import IdIndex
+from recsys.serving.live_tables import LiveLift, live_hazards, with_nothing_beside
 from recsys.serving.tables import EventRow
-from recsys.signals.co_purchases import FEWEST_MEETINGS, lift_of
 from recsys.signals.counts import Counts
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.promotions import Promotions
-from recsys.signals.repurchase import HazardTables, frailty_of, rates_of, sums_by_group
+from recsys.signals.repurchase import sums_by_group
 from recsys.signals.snapshot import Snapshot, Snapshots
 
 #: Days that "on sale" looks back where the run's configuration does not say.
@@ -243,7 +243,7 @@ class Live:
             items = nw.from_native(self.items, eager_only=True)
             self._now = Snapshot(day, items, self.codes, self.promotions, lambda _, part: self.counted(part))
             vars(self._now)["lift"] = LiveLift(self.counted("baskets"))
-            vars(self._now)["hazards"] = _hazards(self.counted("repurchases"), self.codes.groups)
+            vars(self._now)["hazards"] = live_hazards(self.counted("repurchases"), self.codes.groups)
         return self._now
 
     def on_sale(self, day: int) -> np.ndarray:
@@ -265,7 +265,7 @@ class Live:
         if part not in self._counts:
             counts = self._count(self.log, self._segment_U, part)
             if part == "baskets":
-                counts |= _beside_nothing(counts)
+                counts |= with_nothing_beside(counts)
             if part == "repurchases":
                 counts["by_group"] = sums_by_group(counts, self.codes.groups)
             self._counts[part] = counts
@@ -406,7 +406,7 @@ class Live:
                 np.add.at(sums, self.codes.groups[rows], after[name] - before[name])
         if part == "baskets" and counts["beside"].nnz > _SHARE_BESIDE * counts["met"].nnz:
             counts["met"] = counts["met"] + counts["beside"]
-            counts |= _beside_nothing(counts)
+            counts |= with_nothing_beside(counts)
 
     def _of_touched(self, columns: Columns, users: np.ndarray, touched: np.ndarray) -> Purchases:
         """Return the log of ``users`` alone, its items numbered by their place in ``touched``."""
@@ -442,61 +442,6 @@ class Live:
             if log.n_items == len(self.item_row)
             else replace(self.codes, groups=np.zeros(log.n_items + 1, np.int64))
         )
-
-
-class LiveLift:
-    """Lifts of the items asked for, counted when they are asked for first: the whole table takes longer than an answer."""
-
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
-        self.shape = counts["met"].shape
-        self._is_changed = np.diff(counts["beside"].indptr) > 0
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-    def __getitem__(self, items: np.ndarray) -> sparse.csr_array:
-        """Return the lift (n, V) by each of ``items`` (n,), see :func:`recsys.signals.co_purchases.lift_of`."""
-        missing = np.array([item for item in np.unique(items).tolist() if item not in self._kept], dtype=np.int64)
-        # Nearly all pairs met once, which does not count unless a live event adds to them.
-        often = {name: self._counts[name] for name in ("n_baskets", "held")} | {"met": self._counts["met_often"]}
-        is_changed = self._is_changed[missing]
-        for counts, some in ((often, missing[~is_changed]), (self._counts, missing[is_changed])):
-            if len(some):
-                lift = lift_of(counts, some)
-                columns, values = (np.split(part, lift.indptr[1:-1]) for part in (lift.indices, lift.data))
-                self._kept |= dict(zip(some.tolist(), zip(columns, values, strict=True), strict=True))
-        rows = [self._kept[item] for item in np.asarray(items).tolist()]
-        indptr = np.cumsum([0, *(len(columns) for columns, _ in rows)])
-        columns, values = (np.concatenate(part) if rows else np.zeros(0) for part in zip(*rows, strict=True))
-        return sparse.csr_array((values, columns, indptr), shape=(len(rows), self.shape[1]))
-
-
-class LiveFrailty:
-    """Factors of the items asked for, see :class:`recsys.signals.repurchase.HazardTables`."""
-
-    def __init__(self, counts: Counts, group: np.ndarray, groups: np.ndarray) -> None:
-        self._of = counts, group, groups
-        self._kept = np.full(len(group), np.nan, dtype=np.float32)
-
-    def __getitem__(self, items: np.ndarray) -> np.ndarray:
-        """Return the factor (n,) float32 of each of ``items`` (n,)."""
-        missing = np.unique(items[np.isnan(self._kept[items])])
-        if len(missing):
-            self._kept[missing] = frailty_of(*self._of, missing)
-        return self._kept[items]
-
-
-def _hazards(counts: Counts, group: np.ndarray) -> HazardTables:
-    everyone, groups = rates_of(counts["by_group"])
-    return HazardTables(everyone, groups, cast("np.ndarray", LiveFrailty(counts, group, groups)))
-
-
-def _beside_nothing(counts: Counts) -> Counts:
-    """Return an empty table beside the one of pairs, and of this the pairs that count."""
-    met = counts["met"].tocsr()
-    often = met.copy()
-    often.data[often.data < FEWEST_MEETINGS] = 0
-    often.eliminate_zeros()
-    return {"beside": sparse.csr_array(met.shape, dtype=met.dtype), "met_often": often}
 
 
 def without_users(log: Purchases, gone: np.ndarray) -> Purchases:

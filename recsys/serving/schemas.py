@@ -1,4 +1,5 @@
 """What requests and answers hold: types, limits and examples, from which the OpenAPI document is made."""
+# Long because: it is a list of all requests and answers, and what one of them may hold is found in one place.
 
 import datetime as dt
 from typing import Annotated, Any, Final, Literal
