@@ -246,8 +246,8 @@ class Client:
         return self._call("POST", "/v1/customers/delete", {"customer_id": customer_id})
 
     def scenarios(self) -> dict[str, Any]:
-        """Return all scenarios."""
-        return self._call("GET", "/v1/scenarios")
+        """Return the settings of all scenarios by name."""
+        return self._call("GET", "/v1/scenarios")["scenarios"]
 
     def put_scenario(self, name: str, settings: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Add a scenario or replace its settings."""
@@ -257,9 +257,9 @@ class Client:
         """Remove a scenario."""
         return self._call("POST", "/v1/scenarios/delete", {"name": name, "who": who})
 
-    def scenario_changes(self, name: str) -> dict[str, Any]:
-        """Return who changed a scenario when, and from what to what."""
-        return self._call("POST", "/v1/scenarios/changes", {"name": name})
+    def scenario_changes(self, name: str) -> list[dict[str, Any]]:
+        """Return who changed a scenario when, and from what to what, the oldest first."""
+        return self._call("POST", "/v1/scenarios/changes", {"name": name})["changes"]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return what came of the lists, a row for each scenario and variant."""

@@ -6,18 +6,29 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 import typer
 from rich.table import Table
 
-from recsys.config import RAW_DIR, DataConfig, load_config
+from recsys.config import MODELS_DIR, RAW_DIR, REPORTS_DIR, DataConfig, load_config
 from recsys.console import ConfigOption, ForceOption, SetOption, SparkOption, counted, run, talk
 from recsys.data.download import download_hm
+from recsys.data.forget import fingerprints_of, forget_in_folder, forget_in_table
+from recsys.data.ids import read_ids
 from recsys.data.prepare import prepare
+from recsys.data.purchases import is_prepared, open_purchases
 from recsys.data.refusals import BAD_PROMOTION
 from recsys.data.sources import all_sources
 from recsys.data.synthetic.write import synthesize as write_synthetic
+from recsys.errors import RunError, UsageError
 from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
+from recsys.runs import HISTORIES_FOLDER, INFO_FILE
+from recsys.schema import USER_ID
 from recsys.settings import CONFIGS_DIR
+from recsys.storage import read_json
+
+#: Pages and exports in a report folder that may show users.
+_SHOWING_USERS = ("index.html", "generated.html", "*.csv", "*.xlsx")
 
 app = typer.Typer(help="Turn raw purchases into sequences, texts into vectors.", no_args_is_help=True)
 
@@ -162,6 +173,65 @@ def synthesize(
     write_synthetic(
         folder, n_customers=customers, n_articles=articles, seed=seed, end=end.date(), n_days=days, force=force
     )
+
+
+@app.command()
+def forget(
+    processed: Annotated[Path, typer.Option(help="Prepared folder, such as data/processed/shop.")],
+    user: Annotated[list[str] | None, typer.Option("--user", metavar="ID", help="A user; may be repeated.")] = None,
+    users: Annotated[Path | None, typer.Option(help="File of ids, one a line, or Parquet with user_id.")] = None,
+    run_names: Annotated[
+        list[str] | None, typer.Option("--run", help="Besides those trained on these data: a run, or a saved model.")
+    ] = None,
+) -> None:
+    """Remove users from prepared data, and from histories and lists of the runs that learned from them.
+
+    Pages and exports in these runs' report folders are removed, for they can be made anew.
+    """
+    if not user and users is None:
+        raise UsageError("nobody is named; expected --user ID, or --users FILE with an id a line")
+    ids = pa.array([*(user or []), *(read_ids(users, USER_ID).to_pylist() if users else [])], pa.string()).unique()
+    known = fingerprints_of(open_purchases(processed).manifest)
+    folders = {path.parent for path in MODELS_DIR.glob(f"[!.]*/{INFO_FILE}") if _learned_from(path) in known}
+    folders |= {_run_folder(name) for name in run_names or []}
+    gone = forget_in_folder(processed, ids)
+    talk.print(
+        f"{processed}: removed {gone.n_users:,} of {len(ids):,} users, {gone.n_events:,} purchases", markup=False
+    )
+    if gone.n_days:
+        talk.print(
+            f"the data end {gone.n_days:,} days earlier, and so do test windows: train runs without split.end anew"
+        )
+    for folder in sorted(folders):
+        _forget_in_run(folder, ids)
+    talk.print("raw files still hold them, and weights what was learned from them: remove them there, and train anew")
+
+
+def _learned_from(info: Path) -> str:
+    found = read_json(info)
+    return str(found.get("data_fingerprint")) if isinstance(found, dict) else ""
+
+
+def _run_folder(name: str) -> Path:
+    folder = next((path for path in (MODELS_DIR / name, Path(name)) if path.is_dir()), None)
+    if folder is None:
+        raise RunError(f"there is no folder {MODELS_DIR / name}; expected the name of a run, or a saved model's folder")
+    return folder
+
+
+def _forget_in_run(folder: Path, ids: pa.Array) -> None:
+    """Remove users from what a run's folder and its report folder hold, and say what was changed."""
+    histories, report = folder / HISTORIES_FOLDER, REPORTS_DIR / folder.name
+    if is_prepared(histories):
+        gone = forget_in_folder(histories, ids)
+        talk.print(f"{histories}: removed {gone.n_users:,} users, {gone.n_events:,} purchases", markup=False)
+    tables = {path: forget_in_table(path, ids) for path in sorted(report.rglob("*.parquet")) if path.is_file()}
+    if n_rows := sum(tables.values()):
+        n_tables = sum(n > 0 for n in tables.values())
+        talk.print(f"{report}: removed {n_rows:,} rows of {n_tables:,} tables", markup=False)
+    for path in sorted(path for pattern in _SHOWING_USERS for path in report.rglob(pattern)):
+        path.unlink()
+        talk.print(f"{path}: removed, for it may show them; make it anew", markup=False)
 
 
 if __name__ == "__main__":

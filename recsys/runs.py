@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys.config import MODELS_DIR, REPORTS_DIR, Config, dump_config
+from recsys.data.forget import fingerprints_of
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import RecsysError, RunError
 from recsys.settings import read_yaml, validated
@@ -64,9 +65,18 @@ class Run:
         return self.report_folder / "recommendations" / system / f"{fold_name}.parquet"
 
     def open_data(self) -> Purchases:
-        """Return the prepared data the run learned from; RunError where other data are there now."""
+        """Return the prepared data the run learned from, perhaps without users who were removed since.
+
+        RunError where other data are there now, or nobody can tell any more whom the run held out.
+        """
         data, trained_on = open_purchases(self.config.data.folder), str(self.info["data_fingerprint"])
-        if data.fingerprint != trained_on:
+        if trained_on != data.fingerprint and trained_on in fingerprints_of(data.manifest):
+            if self.config.split.protocol == "customers":  # whom it draws depends on how many there are
+                raise RunError(
+                    f"users were removed from {self.config.data.folder} since {self.folder} was trained, so it is not "
+                    "known any more whom it has held out; train anew"
+                )
+        elif trained_on != data.fingerprint:
             raise RunError(
                 f"{self.config.data.folder} now holds other data (fingerprint {data.fingerprint[:12]}) than "
                 f"{self.folder} was trained on ({trained_on[:12]}); prepare the same data again or train anew"

@@ -1,10 +1,14 @@
 """Dense ids: the index of a row is the rank of its external id among all, as sorted UTF-8 text."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from recsys.data.text_codes import Texts, places_in
+from recsys.errors import DataError
 
 UNKNOWN, ABSENT = -1, 0  # in place of the rank of an id
 
@@ -69,3 +73,21 @@ def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:
 def texts_of(table: pa.Table, column: str) -> pa.Array:
     """Return a column of ids (n,) as text."""
     return table[column].cast(pa.string()).combine_chunks()
+
+
+def read_ids(path: Path, column: str) -> pa.Array:
+    """Return the ids (n,) in a file: text with one a line, or Parquet with ``column``; a DataError says it has none."""
+    what = column.replace("_", " ") + "s"
+    if not path.is_file():
+        raise DataError(f"{path} is missing; expected {what}, one a line, or a Parquet table with {column}")
+    try:
+        if path.suffix == ".parquet":
+            ids = pq.read_table(path, columns=[column])[column].cast(pa.string()).combine_chunks()
+        else:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            ids = pa.array(lines[1:] if lines[:1] == [column] else lines, type=pa.string())
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); expected ids as text, or Parquet with {column}") from error
+    if not len(ids):
+        raise DataError(f"{path} holds no {what}; expected one a line")
+    return ids

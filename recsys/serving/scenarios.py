@@ -46,28 +46,39 @@ class Pin(_Closed):
     position: Annotated[int, Field(ge=1, le=1_000, description="1 is the first place")]
 
 
-class Rules(_Closed):
-    """What a list is made by; of what is null or empty the request decides, or the run."""
+_Candidates = Literal["all", "on_sale"] | _Ids | None
+_Boosts = Annotated[tuple[Boost, ...], Field(max_length=50)]
+_Pins = Annotated[tuple[Pin, ...], Field(max_length=50)]
+_Share = Annotated[float, Field(ge=0, le=1)] | None
 
-    candidates: Literal["all", "on_sale"] | _Ids | None = None
+
+class Rules(_Closed):
+    """What a list is made by; of what is null the request decides, or the run."""
+
+    candidates: _Candidates = None
     where: _Where = Field(default_factory=dict, description="attribute: values, of which an item has one")
     exclude: _Ids = ()
-    boosts: Annotated[tuple[Boost, ...], Field(max_length=50)] = ()
-    pins: Annotated[tuple[Pin, ...], Field(max_length=50)] = ()
+    boosts: _Boosts = ()
+    pins: _Pins = ()
     repeats: Repeats | None = Field(None, description="items bought before: keep, only or none")
-    discoveries: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="least share of the list that was never bought before"
-    )
+    discoveries: _Share = Field(None, description="least share of the list that was never bought before")
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        for name in ("position", "item_id"):
-            values = [getattr(pin, name) for pin in self.pins]
-            twice = next((value for value in values if values.count(value) > 1), None)
-            if twice is not None:
-                raise ValueError(f"found two pins with {name} {twice}; expected different ones: remove one")
-        _require_discoveries(self)
+        _require_fitting(self)
         return self
+
+
+class Override(_Closed):
+    """What a variant has in place of the scenario's rules; what is null it has from these, [] and {} are none."""
+
+    candidates: _Candidates = None
+    where: _Where | None = None
+    exclude: _Ids | None = None
+    boosts: _Boosts | None = None
+    pins: _Pins | None = None
+    repeats: Repeats | None = None
+    discoveries: _Share = None
 
 
 class ScenarioSettings(Rules):
@@ -91,7 +102,9 @@ class ScenarioSettings(Rules):
         dict[_Name, Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]],
         Field(max_length=20, description="name: weight, the share of customers being that of the weight"),
     ] = Field(default_factory=dict)
-    overrides: dict[_Name, Rules] = Field(default_factory=dict, description="variant: rules in place of the scenario's")
+    overrides: dict[_Name, Override] = Field(
+        default_factory=dict, description="variant: rules in place of the scenario's"
+    )
 
     @model_validator(mode="after")
     def _variants_are_known(self) -> Self:
@@ -102,11 +115,16 @@ class ScenarioSettings(Rules):
                 raise ValueError(
                     f"overrides: found {name!r}, which is no variant; expected {list(self.variants)}: add it"
                 )
-            _require_discoveries(resolve_rules(self, name))
+            _require_fitting(resolve_rules(self, name))
         return self
 
 
-def _require_discoveries(rules: Rules) -> None:
+def _require_fitting(rules: Rules) -> None:
+    for name in ("position", "item_id"):
+        values = [getattr(pin, name) for pin in rules.pins]
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"found two pins with {name} {twice}; expected different ones: remove one")
     if rules.repeats == "only" and rules.discoveries:
         raise ValueError("found discoveries with repeats only, which leaves none; expected one of them: remove one")
 
@@ -139,8 +157,7 @@ def resolve_rules(
     said: dict[str, Any] = {}
     if settings is not None:
         said = {name: getattr(settings, name) for name in Rules.model_fields}
-        override = settings.overrides.get(variant) if variant is not None else None
-        said |= {name: getattr(override, name) for name in override.model_fields_set} if override else {}
+        said |= {name: value for name, value in settings.overrides.get(variant or "", Override()) if value is not None}
     own = {name: value for name, value in (request or {}).items() if value is not None}
     if own.get("repeats") == "only":
         said["discoveries"] = None

@@ -5,10 +5,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys.config import PredictConfig
 from recsys.data.days import day_date
+from recsys.data.ids import read_ids
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
 from recsys.schema import ITEM_ID
@@ -71,19 +71,7 @@ def candidates_at(
 
 def read_item_list(path: Path, log: Purchases) -> np.ndarray:
     """Return the item_index (n,) of the item ids in a file: text with one a line, or Parquet with ``item_id``."""
-    if not path.is_file():
-        raise DataError(f"{path} is missing; expected item ids, one a line, or a Parquet table with {ITEM_ID}")
-    try:
-        if path.suffix == ".parquet":
-            ids = pq.read_table(path, columns=[ITEM_ID])[ITEM_ID].cast(pa.string()).combine_chunks()
-        else:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-            ids = pa.array(lines[1:] if lines[:1] == [ITEM_ID] else lines, type=pa.string())
-    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); expected ids as text, or Parquet with {ITEM_ID}") from error
-    if not len(ids):
-        raise DataError(f"{path} holds no item ids; expected one a line")
-    return known_items(ids, log, str(path))
+    return known_items(read_ids(path, ITEM_ID), log, str(path))
 
 
 def known_items(ids: pa.Array, log: Purchases, origin: str) -> np.ndarray:
