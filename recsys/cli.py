@@ -32,6 +32,7 @@ VERBS = {
     "backtest": Verb("recsys.modeling.backtest", "Go through the last weeks: train, recommend, score."),
     "plots": Verb("recsys.plots", "Draw the curves of a run and the comparison of its systems."),
     "report": Verb("recsys.report", "Write one self-contained HTML page about a run."),
+    "explore": Verb("recsys.serving.browse", "Look at a run in the browser: customers, lists, why, rules, the map."),
     "serve": Verb("recsys.serving.serve", "Serve a run over HTTP, with live events and a page."),
 }
 

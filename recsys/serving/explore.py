@@ -247,7 +247,7 @@ def _facts(live: Live, made: _Made, body: OneItem) -> dict[str, Any]:
         )
 
     def ranked(values: np.ndarray, what: str) -> list[dict[str, Any]]:
-        best = np.argsort(-values, embedding="stable")[: body.k]
+        best = np.argsort(-values, kind="stable")[: body.k]
         return [_named(live, int(one)) | {what: values[one].item()} for one in best if values[one] > 0]
 
     near = {}

@@ -65,7 +65,7 @@ def plane_of(unit: np.ndarray, run: Run, embedding: Embeddings, item_ids: pa.Arr
 
 def _spread(points: np.ndarray) -> np.ndarray:
     """Return each coordinate's rank in place of itself, over the same range."""
-    rank = np.argsort(np.argsort(points, axis=0, embedding="stable"), axis=0, embedding="stable")
+    rank = np.argsort(np.argsort(points, axis=0, kind="stable"), axis=0, embedding="stable")
     return points.min(axis=0) + rank / max(len(points) - 1, 1) * np.ptp(points, axis=0)
 
 
@@ -90,7 +90,7 @@ def _categories(name: str, column: pa.ChunkedArray) -> Attribute | None:
     values, code = coded.dictionary.to_pylist(), coded.indices.to_numpy()
     if not 2 <= len(values) <= _MOST_VALUES or len(values) > len(code) / 2:
         return None
-    order = np.argsort(-np.bincount(code, minlength=len(values)), embedding="stable")
+    order = np.argsort(-np.bincount(code, minlength=len(values)), kind="stable")
     return Attribute(name, [values[place] for place in order], np.argsort(order)[code].astype(np.uint16))
 
 

@@ -54,6 +54,7 @@ class LiveFrailty:
 
 
 def live_hazards(counts: Counts, group: np.ndarray) -> HazardTables:
+    """Return the hazards of counts with sums by group, by the ``group`` (V,) of each item."""
     everyone, groups = rates_of(counts["by_group"])
     return HazardTables(everyone, groups, cast("np.ndarray", LiveFrailty(counts, group, groups)))
 
