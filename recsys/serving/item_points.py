@@ -65,7 +65,7 @@ def plane_of(unit: np.ndarray, run: Run, embedding: Embeddings, item_ids: pa.Arr
 
 def _spread(points: np.ndarray) -> np.ndarray:
     """Return each coordinate's rank in place of itself, over the same range."""
-    rank = np.argsort(np.argsort(points, axis=0, kind="stable"), axis=0, embedding="stable")
+    rank = np.argsort(np.argsort(points, axis=0, kind="stable"), axis=0, kind="stable")
     return points.min(axis=0) + rank / max(len(points) - 1, 1) * np.ptp(points, axis=0)
 
 
