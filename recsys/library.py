@@ -63,8 +63,8 @@ _NEVER = 10**6
 _ENDS = {"": "value", "_low": "low", "_high": "high"}
 #: Columns of reasons that hold ids, and of what.
 _ID_COLUMNS: dict[str, Which] = {USER_ID: "user", ITEM_ID: "item", PAST_ITEM_ID: "item"}
-#: Loads torch and Lightning, which a rule needs not.
-_DECODER_SYSTEM = "recsys.modeling.decoder_system"
+#: Load torch, which a rule needs not, and Lightning, which an opened decoder needs not.
+_DECODER_SYSTEM, _DECODER_FIT = "recsys.modeling.decoder_system", "recsys.modeling.decoder_fit"
 #: What is said of the data where somebody gave a frame.
 _GIVEN = DataConfig(source="frame", name="given")
 #: A fitted system with the log it reads.
@@ -112,7 +112,7 @@ def fit(
     of_shop = validated(prepared, DataConfig, str(shop.folder)) if isinstance(prepared, dict) else _GIVEN
     config = chosen.model_copy(update={"data": of_shop})
     if system == DECODER:
-        return Model(import_module(_DECODER_SYSTEM).fit_decoder(config, shop, progress))
+        return Model(import_module(_DECODER_FIT).fit_decoder(config, shop, progress))
     require_baseline(system)
     return Model(RuleSystem(system, config, shop))
 
