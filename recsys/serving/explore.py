@@ -21,12 +21,11 @@ from recsys.errors import UsageError
 from recsys.modeling.generation import Method, SamplingConfig
 from recsys.modeling.generation.generate import continue_histories
 from recsys.modeling.recommenders.base import all_items
-from recsys.reports.item_map.layout import unit_vectors
 from recsys.reports.shell import REPORT_FILE
 from recsys.runs import Embeddings, Run
 from recsys.serving.answers import Answers, Ask, RequestError
 from recsys.serving.item_facts import around, recommended_to, weekly_sales
-from recsys.serving.item_points import attributes_of, packed, plane_of, text_vectors
+from recsys.serving.item_points import attributes_of, centred, packed, plane_of, text_vectors
 from recsys.serving.live import Live
 from recsys.serving.scenarios import Rules, ScenarioSettings
 from recsys.serving.schemas import Bought, Day, Id, Recommend, Request
@@ -104,7 +103,7 @@ class _Page:
                 made = _Made((served.name, n_items))
                 own = await self.service.call(_own_vectors, served.decoder)
                 if own is not None:
-                    made.vectors["items"] = await asyncio.to_thread(unit_vectors, own)
+                    made.vectors["items"] = await asyncio.to_thread(centred, own)
                 embeddings: tuple[Embeddings, ...] = ("text", "bert")
                 for embedding in embeddings:
                     found = await asyncio.to_thread(text_vectors, embedding, self.run, self.service.live.base)
@@ -175,13 +174,14 @@ class _Page:
         return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
 
     async def picture(self, item_id: str) -> Response:
-        """Return the picture of a known item, where the shop has one."""
+        """Return the picture of a known item, nothing where the shop has none."""
+        if item_id not in self.service.live.item_row:
+            return Response(status_code=404)
         folder = _pictures(self.run).resolve()
-        if item_id in self.service.live.item_row:
-            path = (folder / item_id[:3] / f"{item_id}.jpg").resolve()
-            if path.is_relative_to(folder) and path.is_file():
-                return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
-        return Response(status_code=404)
+        path = (folder / item_id[:3] / f"{item_id}.jpg").resolve()
+        if path.is_relative_to(folder) and path.is_file():
+            return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
+        return Response(status_code=204)
 
 
 def explore_router(service: Service) -> APIRouter:

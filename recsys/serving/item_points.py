@@ -18,7 +18,6 @@ from recsys.errors import RecsysError
 from recsys.modeling.item_vectors import item_vectors
 from recsys.reports.item_map.attributes import MISSING
 from recsys.reports.item_map.files import map_files
-from recsys.reports.item_map.layout import unit_vectors
 from recsys.runs import Embeddings, Run
 
 #: Largest coordinate of the plane.
@@ -38,10 +37,17 @@ class Attribute(NamedTuple):
     code: np.ndarray  # (N,) uint16, place in values
 
 
+def centred(vectors: np.ndarray) -> np.ndarray:
+    """Return ``vectors`` (N, D) less their mean, scaled to length 1, float32: the mean says nothing of an item."""
+    apart = vectors - vectors.mean(axis=0, dtype=np.float64)
+    length = np.linalg.norm(apart, axis=1, keepdims=True)
+    return np.asarray(apart / np.where(length > 0, length, 1), dtype=np.float32)
+
+
 def text_vectors(embedding: Embeddings, run: Run, log: Purchases) -> np.ndarray | None:
     """Return the vectors (N, D) float32 that texts give the items of a run's data; None where nobody made them."""
     try:
-        return unit_vectors(item_vectors(embedding, run, log))
+        return centred(item_vectors(embedding, run, log))
     except RecsysError:
         return None
 

@@ -14,6 +14,8 @@ export function combobox({ label, placeholder, search, line, text, take, empty =
   const list = h("ul.options", { id, role: "listbox", "aria-label": label, hidden: true });
   let rows = [];
   let active = -1;
+  let shownFor = null; // the text that the rows are of
+  let hurried = false; // Enter was pressed before its rows were there
 
   const mark = (place) => {
     active = place;
@@ -23,7 +25,7 @@ export function combobox({ label, placeholder, search, line, text, take, empty =
     else input.removeAttribute("aria-activedescendant");
   };
   const close = () => { list.hidden = true; input.setAttribute("aria-expanded", "false"); mark(-1); };
-  const choose = (row) => { input.value = keep ? text(row) : ""; close(); take(row); };
+  const choose = (row) => { hurried = false; shownFor = null; input.value = keep ? text(row) : ""; close(); take(row); };
   const ask = newest((signal, asked) => search(asked, signal));
   const look = async () => {
     const asked = input.value.trim();
@@ -31,7 +33,9 @@ export function combobox({ label, placeholder, search, line, text, take, empty =
     let found;
     try { found = await ask(asked); } catch (error) { say(error.message, true); return; }
     if (!found || document.activeElement !== input) return;
-    rows = found.rows;
+    [rows, shownFor] = [found.rows, asked];
+    if (hurried && rows.length) return choose(rows[0]);
+    hurried = false;
     fill(list, rows.map((row) => h("li", { role: "option", id: newId("option"), "aria-selected": "false",
       onpointerdown: (event) => event.preventDefault(), onclick: () => choose(row) }, line(row))),
       rows.length ? null : h("li.none", { role: "presentation" }, t("nothing_found")));
@@ -41,12 +45,16 @@ export function combobox({ label, placeholder, search, line, text, take, empty =
     say(t("found", { n: found.total }));
   };
   const soon = later(look, 120);
-  input.addEventListener("input", soon);
+  input.addEventListener("input", () => { hurried = false; soon(); });
   input.addEventListener("focus", () => { if (empty) look(); });
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !list.hidden) { close(); event.preventDefault(); }
-    if (event.key === "Enter" && !list.hidden && rows.length) { choose(rows[Math.max(active, 0)]); event.preventDefault(); }
+    if (event.key === "Enter" && input.value.trim()) {
+      event.preventDefault();
+      if (shownFor !== input.value.trim()) hurried = true;
+      else if (!list.hidden && rows.length) choose(rows[Math.max(active, 0)]);
+    } else if (event.key === "Enter" && active >= 0) { event.preventDefault(); choose(rows[active]); }
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (list.hidden) look();

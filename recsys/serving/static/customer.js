@@ -8,7 +8,7 @@ import { withAttributes } from "./product.js";
 import { date, isoDay, shortId, systemName, t } from "./text.js";
 import { timeline } from "./timeline.js";
 
-const HISTORY = 5000;
+const HISTORY = 5000, ASKED = 2000; // purchases that the service says, and that a question may hold
 
 export async function show(root, id, options) {
   const service = await about();
@@ -140,7 +140,7 @@ export async function show(root, id, options) {
   function question() {
     const kept = [...purchases.filter((one) => !state.removed.has(one.key)), ...state.added];
     return {
-      ...(edited() ? { history: kept.map(({ item_id, date: day, quantity }) => ({ item_id, date: day, quantity })) } : { customer_id: state.id }),
+      ...(edited() ? { history: kept.slice(-ASKED).map(({ item_id, date: day, quantity }) => ({ item_id, date: day, quantity })) } : { customer_id: state.id }),
       k: state.k, reasons: !state.system, repeats: state.repeats, ...(state.day && { date: state.day }),
       ...(state.on_sale && { candidates: "on_sale" }), ...(state.system && { system: state.system }),
     };

@@ -85,13 +85,14 @@ function watch(square, id) { waiting.set(square, id); seen.observe(square); }
 async function paint(square, id) {
   try {
     // Fetched, since an image element cannot send a key.
-    const picture = await createImageBitmap(await blob(`/v1/explore/picture?item_id=${encodeURIComponent(id)}`),
-      { resizeHeight: 144, resizeQuality: "medium" });
+    const file = await blob(`/v1/explore/picture?item_id=${encodeURIComponent(id)}`);
+    if (!file.size) return;
+    const picture = await createImageBitmap(file, { resizeHeight: 240, resizeQuality: "medium" });
     const canvas = h("canvas", { width: picture.width, height: picture.height });
     canvas.getContext("2d").drawImage(picture, 0, 0);
     square.replaceChildren(canvas);
     square.classList.add("picture");
-  } catch { /* no picture of this item: the swatch stays */ }
+  } catch { /* a picture that cannot be read: the swatch stays */ }
 }
 
 export const itemLink = (item) => h("a.name", { href: `#/item/${encodeURIComponent(item.item_id)}` }, item.name);
