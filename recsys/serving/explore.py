@@ -142,7 +142,11 @@ class _Page:
         """Return what is near an item by each kind of vector, what is bought around it, its sales and its lists."""
         made = await self.made()
         facts: dict[str, Any] = await self.service.call(_facts, self.service.live, made, body)
-        return facts | {"recommended": await asyncio.to_thread(recommended_to, self.run, body.item_id, body.k)}
+        lists = await asyncio.to_thread(recommended_to, self.run, body.item_id, body.k)
+        if lists is not None:  # the lists may be older than the wish of a customer to be forgotten
+            known = self.service.live.user_index
+            lists["customers"] = [one for one in lists["customers"] if known(one, None) is not None]
+        return facts | {"recommended": lists}
 
     async def go_on(self, body: Continuation) -> dict[str, Any]:
         """Return how a history may go on, item by item, each with its probability."""
