@@ -26,8 +26,11 @@ def summary(run: str) -> str:
         "report": report / "index.html",
     }
     lines = [f"{name:<9}{path}" for name, path in places.items()]
-    next_one = f"next: recsys train --config configs/{run}.yaml --set name={run}-deeper --set model.n_layers=4"
-    return "\n".join([*lines, "", *metrics_table(read_json(report / "metrics.json")), "", next_one])
+    following = [
+        f"next: recsys serve --run {run}      (lists over HTTP, and a page at http://127.0.0.1:8000/)",
+        f"      recsys train --config configs/{run}.yaml --set name={run}-deeper --set model.n_layers=4",
+    ]
+    return "\n".join([*lines, "", *metrics_table(read_json(report / "metrics.json")), "", *following])
 
 
 def metrics_table(metrics: dict[str, Any]) -> list[str]:
