@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgresql_server import running_server, with_database
+from tests.running_service import Running, running, write_runs
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +48,17 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     with with_database(request.getfixturevalue("postgresql")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def served_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The folders of two small runs that a service can switch between."""
+    return write_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def service(served_runs: list[Path]) -> Iterator[Running]:
+    """The service of the first run, which may switch to the second; tests share it: each has customers of its own."""
+    first, second = served_runs
+    with running(first, f"sqlite:///{first.parent}/shared.sqlite", "--also", str(second)) as found:
+        yield found

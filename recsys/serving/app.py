@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from recsys import __version__
 from recsys.data.days import day_date
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, RunError
 from recsys.serving import schemas
 from recsys.serving.answers import RequestError
 from recsys.serving.explore import explore_router
@@ -42,6 +42,7 @@ def build_app(service: Service, keys: Mapping[Role, Iterable[str]], rate: float)
         description="Recommends what each customer will buy next. Errors have one form: found, expected, what to do.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=_FAILURES,
     )
     _add_errors(app)
@@ -72,7 +73,7 @@ def _add_lists(app: FastAPI, service: Service) -> None:
         return said({"answers": await service.recommend_all(request.requests)})
 
     @app.post("/v1/recommend/{recommendation_id}/next", response_model=schemas.Answer)
-    async def following(recommendation_id: str, request: schemas.More) -> Response:
+    async def following(recommendation_id: schemas.ListId, request: schemas.More) -> Response:
         """Recommend the next items after those that were shown under an id."""
         return said(await service.next(recommendation_id, request.k))
 
@@ -202,10 +203,11 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = [str(part) for part in first["loc"] if part != "body"]
+        place = [str(part) for part in first["loc"] if part not in ("body", "path", "query")]
         message = f"{first['msg'].removeprefix('Value error, ')}; correct {'.'.join(place) or 'the body'}"
-        code = "no_json" if first["type"] == "json_invalid" else "invalid"
-        return failure(422, code, message, ".".join(place) or None)
+        if first["type"] == "json_invalid":
+            return failure(400, "no_json", f"the body is no JSON: {first['ctx']['error']}; correct it")
+        return failure(422, "invalid", message, ".".join(place) or None)
 
     @app.exception_handler(RequestError)
     async def wrong(_: Request, error: RequestError) -> Response:
@@ -219,13 +221,19 @@ def _add_errors(app: FastAPI) -> None:
     async def late(_: Request, error: DeadlineError) -> Response:
         return failure(503, "late", str(error), after=1)
 
+    @app.exception_handler(RunError)
+    async def unstored(_: Request, error: RunError) -> Response:
+        return failure(503, "no_store", str(error), after=5)
+
     @app.exception_handler(RecsysError)
     async def other(_: Request, error: RecsysError) -> Response:
         return failure(422, "unusable", str(error))
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> Response:
-        known = {404: "no such address", 405: f"{request.method} is not meant here", 400: "the body is no JSON"}
+        if error.status_code == 400:
+            return failure(400, "no_json", "the body cannot be read; expected JSON in UTF-8; correct it")
+        known = {404: "no such address", 405: f"{request.method} is not meant here"}
         message = f"{known.get(error.status_code, 'refused')}; expected one of /openapi.json; see docs/serving.md"
         answer = failure(error.status_code, f"http_{error.status_code}", message)
         answer.headers.update(error.headers or {})

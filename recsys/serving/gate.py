@@ -45,17 +45,17 @@ class RefusedError(Exception):
 
 
 class Rate:
-    """Tokens of a bucket for each client, that fill at ``per_second`` and hold those of two seconds."""
+    """Tokens of a bucket for each client, that fill at ``per_second`` and hold those of two seconds, one at least."""
 
     def __init__(self, per_second: float) -> None:
-        self.per_second = per_second
+        self.per_second, self._most = per_second, max(2 * per_second, 1.0)
         self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, client: str) -> bool:
         """Return whether the client may ask now."""
         now = time.monotonic()
-        left, since = self._left.pop(client, (2 * self.per_second, now))
-        left = min(left + (now - since) * self.per_second, 2 * self.per_second)
+        left, since = self._left.pop(client, (self._most, now))
+        left = min(left + (now - since) * self.per_second, self._most)
         self._left[client] = (left - 1 if left >= 1 else left), now
         if len(self._left) > 10_000:
             del self._left[next(iter(self._left))]
@@ -91,15 +91,15 @@ class Gate:
         try:
             self._admit(scope)
             body = await _read(scope, receive)
-        except RefusedError as refused:
-            await _refuse(refused, send_on)
-        else:
             if body is not None:
                 await self.app(scope, _replay(body, receive), send_on)
-        path = scope["path"]
-        route = path if path in self._routes else "other"
-        self.figures.latency.labels(route).observe(time.perf_counter() - begin)
-        self.figures.answers.labels(route, status).inc()
+        except RefusedError as refused:
+            await _refuse(refused, send_on)
+        finally:  # also where the application has answered 500 and raises, so that the server logs it
+            path = scope["path"]
+            route = path if path in self._routes else "other"
+            self.figures.latency.labels(route).observe(time.perf_counter() - begin)
+            self.figures.answers.labels(route, status).inc()
 
     def _admit(self, scope: Scope) -> None:
         headers = {name: value for name, value in scope["headers"] if name in (b"authorization", b"host")}
@@ -178,7 +178,7 @@ async def _refuse(refused: RefusedError, send: Send) -> None:
         headers.append((b"retry-after", str(refused.retry_after).encode()))
     if refused.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if refused.status in (408, 413, 415):
+    if refused.status == 408:  # of other answers the server reads the rest of the body: else the client reads none
         headers.append((b"connection", b"close"))
     start: dict[str, Any] = {"type": "http.response.start", "status": refused.status, "headers": headers}
     await send(start)

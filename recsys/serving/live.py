@@ -43,8 +43,10 @@ _COLUMNS: Final = ("user", "item", "day", "price", "channel", "quantity", "baske
 _SHARE_BESIDE: Final = 0.05
 #: Parts of the day's counts, see :meth:`Live._count`.
 _PARTS: Final = ("sales", "repurchases", "baskets", "cold", "lately")
-#: The first word of the id under which a session stands among the users.
-SESSION: Final = "session/"
+#: The beginning of the id under which a session stands among the users; no id that is sent can hold it.
+SESSION: Final = "\x00session/"
+#: Numbers of channels that an event can hold; further channels are not told apart.
+_MAX_CHANNELS: Final = 127
 
 Columns = dict[str, np.ndarray]
 
@@ -94,6 +96,13 @@ class Live:
         """Return whether an event may name the item."""
         return item_id in self.item_row or item_id in self._new_items
 
+    def attribute(self, name: str, value: object) -> Any:  # noqa: ANN401 - of the type that the column has
+        """Return an attribute of an item as the table of items has it; None where its column cannot hold it."""
+        try:
+            return pa.array([value]).cast(self.items[name].type)[0].as_py()
+        except (pa.ArrowException, OverflowError):
+            return None
+
     def add(self, rows: Iterable[EventRow], items: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Take events that are in the database; they are counted before the next request is answered."""
         with self._lock:
@@ -117,10 +126,18 @@ class Live:
 
     def _grow(self, items: Mapping[str, Mapping[str, Any]]) -> bool:
         """Put new items behind the known ones."""
-        new = pa.Table.from_pylist([{schema.ITEM_ID: item_id, **about} for item_id, about in items.items()])
-        fields = [name for name in self.items.column_names if name in new.column_names]
-        casted = {name: new[name].cast(self.items[name].type, safe=False) for name in fields}
-        self.items = pa.concat_tables([self.items, pa.table(casted)], promote_options="default").combine_chunks()
+        new = {
+            field.name: pa.array(
+                [self.attribute(field.name, about.get(field.name)) for about in items.values()], field.type
+            )
+            for field in self.items.schema
+            if field.name != schema.ITEM_ID
+        }
+        ids = pa.array(items, self.items[schema.ITEM_ID].type)
+        self.items = pa.concat_tables(
+            [self.items, pa.table({schema.ITEM_ID: ids} | new).select(self.items.column_names)]
+        )
+        self.items = self.items.combine_chunks()
         self.codes = self.codes.extended(nw.from_native(self.items, eager_only=True)[len(self.item_row) :])
         with self._lock:
             for item_id in items:
@@ -335,9 +352,11 @@ class Live:
         """Return events of the database as columns, unsorted; users and channels that are new get numbers."""
         users = [self._user_ids.add(_key(row.user_id, row.session_id)) for row in rows]
         for row in rows:
-            if row.channel is not None and row.channel not in self._channels:
+            known = len(self._channels)
+            if row.channel is not None and row.channel not in self._channels and known < _MAX_CHANNELS:
                 self._channels.append(row.channel)
-        channels = [0 if row.channel is None else self._channels.index(row.channel) + 1 for row in rows]
+        number = {channel: place for place, channel in enumerate(self._channels, start=1)}
+        channels = [0 if row.channel is None else number.get(row.channel, 0) for row in rows]
         days = [day_number(row.time.date()) for row in rows]
         columns: Columns = {
             "user": np.array(users, np.int32),

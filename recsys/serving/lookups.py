@@ -1,6 +1,7 @@
 """What items and customers are there: searches, histories, and what is like an item. On the thread of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,21 @@ def find_items(answers: Answers, query: ItemsQuery) -> dict[str, Any]:
         {
             "item_id": about.pop(ITEM_ID),
             "name": live.item_name(row),
-            "attributes": about,
+            "attributes": _plain(about),
             "sold_7": int(snapshot.sold(7)[row]),
             "sold_28": int(sold[row]),
         }
         for row, about in zip(chosen.tolist(), table, strict=True)
     ]
     return {"total": len(rows), "attributes": attributes, "items": cards}
+
+
+def _plain(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as JSON can hold them: days and the like as text, numbers that are none as null."""
+    plain = {
+        name: value if isinstance(value, str | int | float | None) else str(value) for name, value in about.items()
+    }
+    return {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in plain.items()}
 
 
 def _mentions(live: Live, text: str) -> np.ndarray:
@@ -83,7 +92,7 @@ def _customer(live: Live, user: int) -> dict[str, Any]:
     whole = live.whole(user)
     day = whole.columns["day"][whole.begin : whole.end]
     about = live.base.users.to_arrow().slice(user, 1).to_pylist() if user < live.base.n_users else []
-    attributes = {name: value for name, value in (about[0] if about else {}).items() if name != USER_ID}
+    attributes = _plain({name: value for name, value in (about[0] if about else {}).items() if name != USER_ID})
     return {
         "customer_id": live.users.id_of(user),
         "n_purchases": len(day),

@@ -2,6 +2,7 @@
 # Long because: it is a list of all requests and answers, and what one of them may hold is found in one place.
 
 import datetime as dt
+from math import isfinite
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
@@ -24,19 +25,28 @@ def _clean(text: str) -> str:
     return text
 
 
+def _attribute(value: object) -> object:
+    if isinstance(value, str):
+        return _clean(value)
+    if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
+        return value
+    raise ValueError(f"found {repr(value)[:64]}; expected text, a number, true, false or null")
+
+
 def _iso_day(value: object) -> object:
     if isinstance(value, dt.date) or (isinstance(value, str) and len(value) == len("2024-01-31")):
         return value
-    raise ValueError(f"found {value!r}; expected a day such as 2024-01-31")
+    raise ValueError(f"found {repr(value)[:64]}; expected a day such as 2024-01-31")
 
 
 def _iso_time(value: object) -> object:
     if isinstance(value, dt.datetime) or (isinstance(value, str) and value[4:5] == value[7:8] == "-"):
         return value
-    raise ValueError(f"found {value!r}; expected a time such as 2024-01-31T17:45:00")
+    raise ValueError(f"found {repr(value)[:64]}; expected a time such as 2024-01-31T17:45:00")
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_clean)]
+ListId = Annotated[Id, Field(max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=256), AfterValidator(_clean)]
 Day = Annotated[dt.date, BeforeValidator(_iso_day), Field(examples=["2018-01-01"])]
 Time = Annotated[dt.datetime, BeforeValidator(_iso_time), Field(examples=["2018-01-01T10:30:00"])]
@@ -44,7 +54,7 @@ Count = Annotated[StrictInt, Field(ge=1, le=MAX_K, examples=[12])]
 Amount = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Where = Annotated[dict[Text, Annotated[list[Text], Field(max_length=200)]], Field(max_length=20)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
-Value = str | int | float | bool | None
+Value = Annotated[str | int | float | bool | None, BeforeValidator(_attribute)]
 
 
 class Request(BaseModel):
@@ -263,7 +273,7 @@ class Event(Request):
     quantity: Amount = 1.0
     price: Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e9)] | None = None
     channel: Annotated[Id, Field(max_length=64)] | None = None
-    recommendation_id: Annotated[Id, Field(max_length=64)] | None = None
+    recommendation_id: ListId | None = None
 
 
 class NewItem(BaseModel):

@@ -1,6 +1,7 @@
 """A server of a run: where it listens, whose keys it knows, and how it starts and ends."""
 
 import os
+import signal
 import socket
 import threading
 import webbrowser
@@ -75,6 +76,8 @@ def serve(
         )
         if opens_browser:  # once the socket listens, which it does by now: the first answer waits in it
             threading.Timer(0.5, webbrowser.open, [address]).start()
+        for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended: then the database
+            signal.signal(each, lambda *_: None)  # would not be closed, and who stops it would read of an error
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         service.close()
@@ -87,6 +90,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(2048)  # now: of two that start at once the second is refused here
     except (OSError, OverflowError) as error:
         listening.close()
         raise UsageError(f"cannot listen at {host}:{port} ({error}); choose another --port or --host") from error

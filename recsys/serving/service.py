@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 from zoneinfo import ZoneInfo
 
 from starlette.concurrency import run_in_threadpool
@@ -70,6 +71,8 @@ class Service:
         self.live.add((row for _, row in store.events()), store.items())
         self.answers.catch_up()
         store.prune(_ago(KEPT_DAYS))
+        self._writing = asyncio.Lock()
+        self._continued: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.worker: Worker[Ask, dict[str, Any]] = Worker(
             self._answer,
             start=on_one_thread,
@@ -105,18 +108,20 @@ class Service:
 
     async def next(self, recommendation_id: str, k: int) -> dict[str, Any]:
         """Return the next ``k`` items of an earlier answer, none of which was shown under its id."""
-        row = await run_in_threadpool(self.store.recommendation, recommendation_id)
-        if row is None:
-            raise RequestError(
-                f"recommendation_id {recommendation_id[:64]!r} is unknown; expected one of the last {KEPT_DAYS} days; "
-                "ask /v1/recommend for a new list",
-                code="unknown_recommendation",
-                field="recommendation_id",
-                status=404,
-            )
-        request = Recommend.model_validate_json(row.request).model_copy(update={"k": k})
-        shown = tuple(json.loads(row.shown))
-        return await self.worker.submit(Ask(request, recommendation_id, shown))
+        # Of two that ask at once the second must not be shown what the first is.
+        async with self._continued.setdefault(recommendation_id, asyncio.Lock()):
+            row = await run_in_threadpool(self.store.recommendation, recommendation_id)
+            if row is None:
+                raise RequestError(
+                    f"recommendation_id {recommendation_id[:64]!r} is unknown; expected one of the last {KEPT_DAYS} "
+                    "days; ask /v1/recommend for a new list",
+                    code="unknown_recommendation",
+                    field="recommendation_id",
+                    status=404,
+                )
+            request = Recommend.model_validate_json(row.request).model_copy(update={"k": k})
+            shown = tuple(json.loads(row.shown))
+            return await self.worker.submit(Ask(request, recommendation_id, shown))
 
     def _answer(self, asks: Sequence[Ask]) -> list[dict[str, Any] | Exception]:
         """Return the answers of a batch; what was shown is in the database before anybody sees it."""
@@ -151,11 +156,12 @@ class Service:
                 rows.append(self._row(event))
             else:
                 rejected.append({"index": index, "why": why})
-        new_items = {item_id: about for item_id, about in items.items() if not self.live.knows_item(item_id)}
-        if new_items:
-            await run_in_threadpool(self.store.add_items, new_items)
-        is_new = await run_in_threadpool(self.store.add_events, rows)
-        self.live.add([row for row, new in zip(rows, is_new, strict=True) if new], new_items)
+        async with self._writing:
+            new_items = {item_id: about for item_id, about in items.items() if not self.live.knows_item(item_id)}
+            if new_items:
+                await run_in_threadpool(self.store.add_items, new_items)
+            is_new = await run_in_threadpool(self.store.add_events, rows)
+            self.live.add([row for row, new in zip(rows, is_new, strict=True) if new], new_items)
         counts = {"accepted": sum(is_new), "duplicates": len(is_new) - sum(is_new), "rejected": len(rejected)}
         for outcome, count in counts.items():
             self.figures.events.labels(outcome).inc(count)
@@ -164,11 +170,17 @@ class Service:
     def _require_attributes(self, items: dict[str, dict[str, Any]]) -> None:
         known = [name for name in self.live.items.column_names if name != ITEM_ID]
         for item_id, about in items.items():
-            for name in about:
+            for name, value in about.items():
                 if name not in known:
                     raise RequestError(
                         f"items: {item_id!r} has the attribute {name!r}; expected some of {', '.join(known)}",
                         code="unknown_attribute",
+                        field="items",
+                    )
+                if value is not None and self.live.attribute(name, value) is None:
+                    raise RequestError(
+                        f"items: {item_id!r} has the {name} {repr(value)[:64]}; expected {self.live.items[name].type}",
+                        code="invalid",
                         field="items",
                     )
 
@@ -188,7 +200,8 @@ class Service:
 
     def _local(self, time: dt.datetime) -> dt.datetime:
         """Return a time as the shop's clock shows it; one without a zone is taken for that."""
-        return time if time.tzinfo is None else time.astimezone(self._zone).replace(tzinfo=None)
+        is_local = time.tzinfo is None or time.year in (dt.MINYEAR, dt.MAXYEAR)  # which a zone may lead out of
+        return time.replace(tzinfo=None) if is_local else time.astimezone(self._zone).replace(tzinfo=None)
 
     def _row(self, event: Event) -> EventRow:
         return EventRow(
@@ -221,8 +234,9 @@ class Service:
 
     async def forget(self, user_id: str) -> int:
         """Remove what the database holds of a customer, and read nothing of the log about them from now on."""
-        n_events = await run_in_threadpool(self.store.delete_user, user_id)
-        await self.call(self.answers.forget, user_id)
+        async with self._writing:  # an event that is on its way would make the user known again
+            n_events = await run_in_threadpool(self.store.delete_user, user_id)
+            await self.call(self.answers.forget, user_id)
         return n_events
 
     async def switch(self, name: str) -> None:
