@@ -77,8 +77,8 @@ def _spread(points: np.ndarray) -> np.ndarray:
 
 def _scaled(points: np.ndarray) -> np.ndarray:
     low, size = points.min(axis=0), max(float(np.ptp(points, axis=0).max()), 1e-9)
-    centred = (points - low - np.ptp(points, axis=0) / 2) / size + 0.5
-    return np.asarray(np.round(centred * _EDGE), dtype=np.uint16)
+    middle = (points - low - np.ptp(points, axis=0) / 2) / size + 0.5
+    return np.asarray(np.round(middle * _EDGE), dtype=np.uint16)
 
 
 def attributes_of(items: pa.Table, sold_28: np.ndarray) -> list[Attribute]:
