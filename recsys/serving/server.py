@@ -65,6 +65,8 @@ def serve(
             f"serving {runs[0].name} on {address} ({about['n_users']:,} customers, {about['n_items']:,} items, "
             f"purchases until {about['last_date']}); Ctrl-C stops it"
         )
+        for note in service.notes:
+            talk.print(note, markup=False)
         config = uvicorn.Config(
             build_app(service, keys, limits.rate),
             http="httptools",

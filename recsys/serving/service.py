@@ -14,6 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from recsys.config import Config
 from recsys.data.days import day_date
+from recsys.data.forget import fingerprints_of
+from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError, RunError, UsageError
 from recsys.library import load
 from recsys.modeling.recommenders.registry import BASELINES
@@ -40,7 +42,7 @@ class Service:
 
     def __init__(self, runs: Sequence[Run], store: Store, *, most_waiting: int = 256, deadline_s: float = 2.0) -> None:
         """Open the runs, the first to answer; a RunError says which cannot be served, and why."""
-        self.store, self.figures = store, Figures()
+        self.store, self.figures, self.notes = store, Figures(), list[str]()
         models = {run.name: load(run.folder) for run in runs}
         self.runs = {run.name: run for run in runs}
         first = models[runs[0].name]
@@ -68,8 +70,9 @@ class Service:
         self._zone = _zone_of(first.config)
         scenarios = {name: ScenarioSettings.model_validate(one) for name, one in store.scenarios().items()}
         self.answers = Answers(self.live, served, runs[0].name, scenarios)
-        self.live.add((row for _, row in store.events()), store.items())
+        self.live.add(self._events_since(first.log), store.items())
         self.answers.catch_up()
+        store.remember_log(first.log.fingerprint)
         store.prune(_ago(KEPT_DAYS))
         self._writing = asyncio.Lock()
         self._continued: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -81,6 +84,31 @@ class Service:
             wait=self.figures.wait,
             size=self.figures.batch,
         )
+
+    def _events_since(self, log: Purchases) -> list[EventRow]:
+        """Return the events of the database that ``log`` does not hold.
+
+        A log that was prepared anew holds what was bought up to its last day; what became of an item that it lacks is
+        not known either.
+        """
+        items = self.store.items()
+        rows = [row for _, row in self.store.events()]
+        earlier = self.store.log_fingerprint()
+        is_other = earlier is not None and earlier not in fingerprints_of(log.manifest)
+        last = day_date(log.last_day)
+        kept = [
+            row
+            for row in rows
+            if (row.item_id in items or self.live.knows_item(row.item_id))
+            and not (is_other and row.time.date() <= last)
+        ]
+        if len(kept) < len(rows):
+            self.figures.events.labels("not_counted").inc(len(rows) - len(kept))
+            self.notes.append(
+                f"{len(rows) - len(kept):,} of {len(rows):,} events in the database are not counted: they are of "
+                f"{last} or earlier, which these purchases hold, or of items that they lack"
+            )
+        return kept
 
     @property
     def models(self) -> dict[str, Served]:

@@ -101,6 +101,16 @@ class Store:
             if len(rows) < _PAGE:
                 return
 
+    def log_fingerprint(self) -> str | None:
+        """Return the fingerprint of the purchases that events came on top of last; None before the first time."""
+        with self._database.reading() as connection:
+            return connection.execute(sa.select(ABOUT.c.log)).scalar()
+
+    def remember_log(self, fingerprint: str) -> None:
+        """Keep the fingerprint of the purchases that events come on top of."""
+        with self._database.writing() as connection:
+            connection.execute(ABOUT.update().values(log=fingerprint))
+
     def add_items(self, items: Mapping[str, Mapping[str, str | float | int | bool | None]]) -> None:
         """Add attributes of items; those of an item that is there already stay."""
         with self._database.writing() as connection:

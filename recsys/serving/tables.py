@@ -20,7 +20,13 @@ def _text(name: str, *, is_optional: bool = False, **settings: Any) -> sa.Column
     return sa.Column(name, sa.Text, nullable=is_optional, **settings)
 
 
-ABOUT = sa.Table("recsys_store", METADATA, sa.Column("version", sa.Integer, nullable=False), _text("key"))
+ABOUT = sa.Table(
+    "recsys_store",
+    METADATA,
+    sa.Column("version", sa.Integer, nullable=False),
+    _text("key"),
+    _text("log", is_optional=True),  # fingerprint of the purchases that events came on top of
+)
 EVENTS = sa.Table(
     "events",
     METADATA,
