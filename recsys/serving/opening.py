@@ -1,10 +1,13 @@
 """What a service starts with: models that may stand in for one another, and scenarios as they were saved."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
+from recsys.config import Config
 from recsys.errors import RunError, UsageError
 from recsys.library import Model, load
 from recsys.runs import Run
@@ -58,3 +61,18 @@ def saved_scenarios(store: Store) -> dict[str, ScenarioSettings]:
                 "docs/serving.md has them; serve it by the version of recsys that saved it, and remove it there"
             ) from error
     return scenarios
+
+
+def zone_of(config: Config) -> ZoneInfo:
+    """Return the zone of the shop's clock, as its column map has it; UTC where it does not say."""
+    columns = config.data.columns
+    return ZoneInfo(str(columns.get("timezone", "UTC")) if isinstance(columns, dict) else "UTC")
+
+
+def database_url(run: Run, given: str | None, folder: Path = Path("data/serving")) -> str:
+    """Return where live events lie: the address given, else a file of SQLite named by the run."""
+    if given is None:
+        return f"sqlite:///{folder / run.name}.sqlite"
+    if "://" not in given:
+        raise UsageError(f"--database is {given}; expected an address such as postgresql://host/shop or sqlite:///path")
+    return given

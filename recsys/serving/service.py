@@ -5,18 +5,15 @@ import datetime as dt
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
-from zoneinfo import ZoneInfo
 
 from starlette.concurrency import run_in_threadpool
 
-from recsys.config import Config
 from recsys.data.days import day_date
 from recsys.data.forget import fingerprints_of
 from recsys.data.purchases import Purchases
-from recsys.errors import RecsysError, UsageError
+from recsys.errors import RecsysError
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.wishes import on_one_thread
 from recsys.runs import Run
@@ -24,7 +21,7 @@ from recsys.schema import DECODER, ITEM_ID
 from recsys.serving.answers import Answers, Ask, RequestError, Served
 from recsys.serving.figures import Figures
 from recsys.serving.live import Live
-from recsys.serving.opening import decoder_of, open_models, saved_scenarios
+from recsys.serving.opening import decoder_of, open_models, saved_scenarios, zone_of
 from recsys.serving.scenarios import ScenarioSettings
 from recsys.serving.schemas import MAX_K, Event, Events, Recommend
 from recsys.serving.store import Store
@@ -57,7 +54,7 @@ class Service:
             name: Served.over(name, model.config, decoder_of(model).decoder, self.live)
             for name, model in models.items()
         }
-        self._zone = _zone_of(first.config)
+        self._zone = zone_of(first.config)
         self.answers = Answers(self.live, served, runs[0].name, saved_scenarios(store))
         self.live.add(self._events_since(first.log), store.items())
         self.answers.catch_up()
@@ -298,20 +295,5 @@ def _error_of(error: BaseException) -> dict[str, Any]:
     return {"error": {"code": code, "message": str(error), "field": field_name}}
 
 
-def _zone_of(config: Config) -> ZoneInfo:
-    """Return the zone of the shop's clock, as its column map has it; UTC where it does not say."""
-    columns = config.data.columns
-    return ZoneInfo(str(columns.get("timezone", "UTC")) if isinstance(columns, dict) else "UTC")
-
-
 def _ago(days: int) -> str:
     return (dt.datetime.now(dt.UTC) - dt.timedelta(days=days)).isoformat(timespec="seconds")
-
-
-def database_url(run: Run, given: str | None, folder: Path = Path("data/serving")) -> str:
-    """Return where live events lie: the address given, else a file of SQLite named by the run."""
-    if given is None:
-        return f"sqlite:///{folder / run.name}.sqlite"
-    if "://" not in given:
-        raise UsageError(f"--database is {given}; expected an address such as postgresql://host/shop or sqlite:///path")
-    return given
