@@ -274,7 +274,11 @@ class Purchases:
             return self.tables[name]
         if self.folder is None:
             raise DataError(f"{self.origin} have no table of {name}")
-        return pq.read_table(self.folder / f"{name}.parquet", columns=list(columns) or None)
+        path = self.folder / f"{name}.parquet"
+        try:
+            return pq.read_table(path, columns=list(columns) or None)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} cannot be read ({error}); run `recsys dataset main --force`") from error
 
 
 @dataclass(frozen=True)

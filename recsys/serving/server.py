@@ -15,7 +15,8 @@ from recsys.errors import UsageError
 from recsys.runs import find_run
 from recsys.serving.app import build_app
 from recsys.serving.gate import LOOPBACK, ROLES, Role
-from recsys.serving.service import Service, database_url
+from recsys.serving.opening import database_url
+from recsys.serving.service import Service
 from recsys.serving.store import Store
 
 #: Seconds that requests in flight have left once the server is told to stop.

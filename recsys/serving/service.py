@@ -5,19 +5,15 @@ import datetime as dt
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
-from zoneinfo import ZoneInfo
 
 from starlette.concurrency import run_in_threadpool
 
-from recsys.config import Config
 from recsys.data.days import day_date
 from recsys.data.forget import fingerprints_of
 from recsys.data.purchases import Purchases
-from recsys.errors import RecsysError, RunError, UsageError
-from recsys.library import load
+from recsys.errors import RecsysError
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.wishes import on_one_thread
 from recsys.runs import Run
@@ -25,6 +21,7 @@ from recsys.schema import DECODER, ITEM_ID
 from recsys.serving.answers import Answers, Ask, RequestError, Served
 from recsys.serving.figures import Figures
 from recsys.serving.live import Live
+from recsys.serving.opening import decoder_of, open_models, saved_scenarios, zone_of
 from recsys.serving.scenarios import ScenarioSettings
 from recsys.serving.schemas import MAX_K, Event, Events, Recommend
 from recsys.serving.store import Store
@@ -43,19 +40,9 @@ class Service:
     def __init__(self, runs: Sequence[Run], store: Store, *, most_waiting: int = 256, deadline_s: float = 2.0) -> None:
         """Open the runs, the first to answer; a RunError says which cannot be served, and why."""
         self.store, self.figures, self.notes = store, Figures(), list[str]()
-        models = {run.name: load(run.folder) for run in runs}
+        models = open_models(runs)
         self.runs = {run.name: run for run in runs}
         first = models[runs[0].name]
-        for name, model in models.items():
-            if not model.log.n_users:
-                raise RunError(
-                    f"{name} was saved without histories; expected a run with its purchases; save it with them"
-                )
-            if model.log.fingerprint != first.log.fingerprint:
-                raise RunError(
-                    f"{name} learned from other purchases than {runs[0].name}; expected the same, since live events go "
-                    "to all; serve it by itself"
-                )
         settings = first.config.predict
         self.live = Live(
             first.log,
@@ -64,12 +51,11 @@ class Service:
             forgotten=store.forgotten(first.log.user_ids),
         )
         served = {
-            name: Served.over(name, model.config, model.system.decoder, self.live)  # type: ignore[union-attr]
+            name: Served.over(name, model.config, decoder_of(model).decoder, self.live)
             for name, model in models.items()
         }
-        self._zone = _zone_of(first.config)
-        scenarios = {name: ScenarioSettings.model_validate(one) for name, one in store.scenarios().items()}
-        self.answers = Answers(self.live, served, runs[0].name, scenarios)
+        self._zone = zone_of(first.config)
+        self.answers = Answers(self.live, served, runs[0].name, saved_scenarios(store))
         self.live.add(self._events_since(first.log), store.items())
         self.answers.catch_up()
         store.remember_log(first.log.fingerprint)
@@ -309,20 +295,5 @@ def _error_of(error: BaseException) -> dict[str, Any]:
     return {"error": {"code": code, "message": str(error), "field": field_name}}
 
 
-def _zone_of(config: Config) -> ZoneInfo:
-    """Return the zone of the shop's clock, as its column map has it; UTC where it does not say."""
-    columns = config.data.columns
-    return ZoneInfo(str(columns.get("timezone", "UTC")) if isinstance(columns, dict) else "UTC")
-
-
 def _ago(days: int) -> str:
     return (dt.datetime.now(dt.UTC) - dt.timedelta(days=days)).isoformat(timespec="seconds")
-
-
-def database_url(run: Run, given: str | None, folder: Path = Path("data/serving")) -> str:
-    """Return where live events lie: the address given, else a file of SQLite named by the run."""
-    if given is None:
-        return f"sqlite:///{folder / run.name}.sqlite"
-    if "://" not in given:
-        raise UsageError(f"--database is {given}; expected an address such as postgresql://host/shop or sqlite:///path")
-    return given
