@@ -77,7 +77,7 @@ export async function show(root, id, options) {
       later = told.later;
       drawHead(person.customers[0]);
       drawHistory();
-      drawList();
+      await drawWhole();
     } catch (error) {
       fill(left, problem(error));
       fill(right);
@@ -137,28 +137,33 @@ export async function show(root, id, options) {
     return refresh();
   }
 
-  function question() {
+  function question(reasons) {
     const kept = [...purchases.filter((one) => !state.removed.has(one.key)), ...state.added];
     return {
       ...(edited() ? { history: kept.slice(-ASKED).map(({ item_id, date: day, quantity }) => ({ item_id, date: day, quantity })) } : { customer_id: state.id }),
-      k: state.k, reasons: !state.system, repeats: state.repeats, ...(state.day && { date: state.day }),
+      k: state.k, reasons, repeats: state.repeats, ...(state.day && { date: state.day }),
       ...(state.on_sale && { candidates: "on_sale" }), ...(state.system && { system: state.system }),
     };
   }
 
-  async function ask() {
+  /** Ask for the list, or once more for the same with reasons, which take ten times as long. */
+  async function ask(reasons = false) {
     const begin = performance.now();
     try {
-      const found = await recommend(question());
+      const found = await recommend(question(reasons));
       if (!found) return false;
-      roundTrip = performance.now() - begin;
+      if (!reasons) roundTrip = performance.now() - begin;
       answer = { ...found, items: await withAttributes(found.items) };
       failed = null;
     } catch (error) { answer = null; failed = error; }
     if (answer && !edited()) state.plain = answer.items;
     return true;
   }
-  async function refresh() { if (await ask()) drawList(); }
+  async function refresh() { if (await ask()) await drawWhole(); }
+  async function drawWhole() {
+    drawList();
+    if (!state.system && answer && await ask(true)) drawList();
+  }
 
   function drawHistory() {
     shownTimeline = timeline([...purchases, ...state.added], {
@@ -205,9 +210,11 @@ export async function show(root, id, options) {
     const list = recommendationList(answer.items, { bought, past, before, light: (carried, pinned) => shownTimeline?.light(carried, pinned) });
     const note = later.length ? [t("later_known", { n: later.length }), " ", h("strong.hits", {}, t("hits", { n: hits, k: answer.items.length }))]
       : t("later_unknown");
+    const held = right.contains(document.activeElement) ? keyOf(document.activeElement) : null;
     fill(right, header, h("p.note", {}, note), answer.warnings.map((text) => h("p.note", {}, text)), list,
       h("p.foot", {}, t("took", { ms: Math.round(roundTrip) }), state.system ? null : [" · ", t("carrier_hint")]));
     right.dataset.ms = Math.round(roundTrip);
+    if (held) [...right.querySelectorAll("a, button")].find((one) => keyOf(one) === held)?.focus();
     say(t("whole_list", { n: answer.items.length, ms: Math.round(roundTrip) }));
   }
 
@@ -218,6 +225,8 @@ export async function show(root, id, options) {
     [...right.querySelectorAll(".systems button")].find((one) => one.getAttribute("aria-pressed") === "true")?.focus();
   }
 }
+
+const keyOf = (element) => element.getAttribute("href") ?? element.getAttribute("aria-label") ?? element.textContent;
 
 export async function anybody() {
   const found = await post("/v1/customers/query", { random: 1, limit: 1 });

@@ -37,7 +37,7 @@ export const en = {
   vectors: "Vectors", vectors_items: "the decoder's", vectors_text: "text transformer", vectors_bert: "BERT", colour_by: "Colour", labels_by: "Labels", map_search: "Find on the map",
   lasso: "Lasso", move: "Move", zoom_in: "Zoom in", zoom_out: "Zoom out", whole: "Whole map", in_view: "In view", n_items: "{n} items", n_of_items: "{n} of {all} items",
   map_label: "Map of {n} items. Arrow keys move, plus and minus zoom; the list beside shows what is in view.", chosen: "Chosen with the lasso",
-  others: "all others", sold_28: "sold in 28 days", path_of: "Customer {id}: history in ink, list in colour", layout_pca: "Placed by principal components. `recsys plots map` places them better, by t-SNE.", layout_tsne: "Placed by t-SNE.",
+  others: "all others", sold_28: "sold in 28 days", path_of: "Customer {id}: history in ink, list in colour", layout_pca: "Placed by principal components. “recsys plots map” places them better, by t-SNE.", layout_tsne: "Placed by t-SNE.",
   auto_labels: "by zoom", drag: "Dragging",
   map_none: "The model that serves has no item vectors, so there is no map.", clear_path: "Take the path away", legend: "Legend", show_path: "Customer's path", rank: "Rank", item: "Item", hint_lasso: "Draw around some points.", click_hides: "A click on a category shows it alone.",
 
@@ -45,10 +45,10 @@ export const en = {
   nearest: "Nearest", near_items: "by the decoder's vectors", near_text: "by the text transformer", near_bert: "by BERT's vectors", no_near: "No vectors are known of this item.",
   before: "In the basket before", beside: "In the same basket", after: "In the basket after", baskets: "{n} baskets", no_pairs: "Nothing.",
   weeks: "Sales by week", week_of: "week to {date}: {n}", sold: "{seven} sold in the last 7 days, {month} in 28.", recommended_where: "Where it is recommended",
-  in_lists: "In {n} of the run's newest lists, best rank {best}.", in_no_list: "In none of the run's newest lists.", no_lists: "The run has no lists; `recsys predict` makes them.",
+  in_lists: "In {n} of the run's newest lists, best rank {best}.", in_no_list: "In none of the run's newest lists.", no_lists: "The run has no lists; “recsys predict” makes them.",
   as_table: "As a table", at_rank: "rank {n}: {count} lists", try_with: "Try a history with it", show_on_map: "Show on the map", attributes: "Attributes", lists_by_rank: "Lists by rank", some_customers: "Some of the customers",
 
-  quality_title: "Quality", quality_lede: "The report of the run: each system on held-out weeks, with intervals.", no_report: "This run has no report. Write it with `recsys report`.", report_of: "Report of {run}",
+  quality_title: "Quality", quality_lede: "The report of the run: each system on held-out weeks, with intervals.", no_report: "This run has no report. Write it with “recsys report”.", report_of: "Report of {run}",
 
   scenarios_title: "Scenarios", scenarios_lede: "Rules on top of the model. The preview shows at once what they do to three saved customers and to coverage.",
   scenario: "Scenario", new_scenario: "New scenario", name: "Name", who: "Who changes it", candidates: "Candidates", cand_default: "as the request says", cand_on_sale: "on sale", cand_all: "all",

@@ -25,7 +25,7 @@ export const number = (value, digits = 0) => new Intl.NumberFormat(lang(), { max
 export const money = (value) => new Intl.NumberFormat(lang(), value < 1
   ? { maximumSignificantDigits: 2 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
 export const percent = (share) => new Intl.NumberFormat(lang(), { style: "percent",
-  ...(share < 0.1 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 0 }) }).format(share);
+  ...(share < 0.1 && share > 1e-9 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 0 }) }).format(share);
 const dates = {};
 export const date = (iso) => (dates[lang()] ||= new Intl.DateTimeFormat(lang(), { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" }))
   .format(new Date(`${iso.slice(0, 10)}T00:00:00Z`));

@@ -68,15 +68,22 @@ export async function show(root, argument, options) {
   async function refresh() {
     const begin = performance.now();
     try {
-      const answer = await recommend({ ...(basket.length && { history: history() }), k: 12, reasons: true });
+      const question = { ...(basket.length && { history: history() }), k: 12 };
+      const answer = await recommend(question);
       if (!answer) return;
       const ms = Math.round(performance.now() - begin);
-      listBox.dataset.ms = ms;
-      const items = await withAttributes(answer.items);
-      fill(listBox, h("header", {}, h("h2", {}, t("list"))), basket.length ? null : h("p.note", {}, t("try_list_empty")),
-        recommendationList(items, { past: new Set(basket.map((one) => one.item_id)), light: lights }), h("p.foot", {}, t("took", { ms })));
-      say(t("whole_list", { n: items.length, ms }));
+      await drawList(answer, ms);
+      const explained = await recommend({ ...question, reasons: true });
+      if (explained) await drawList(explained, ms);
     } catch (error) { fill(listBox, problem(error)); }
+  }
+
+  async function drawList(answer, ms) {
+    listBox.dataset.ms = ms;
+    const items = await withAttributes(answer.items);
+    fill(listBox, h("header", {}, h("h2", {}, t("list"))), basket.length ? null : h("p.note", {}, t("try_list_empty")),
+      recommendationList(items, { past: new Set(basket.map((one) => one.item_id)), light: lights }), h("p.foot", {}, t("took", { ms })));
+    say(t("whole_list", { n: items.length, ms }));
   }
 
   function drawContinuation() {
