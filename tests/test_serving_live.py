@@ -4,12 +4,14 @@ import datetime as dt
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from recsys.data.days import day_date
 from recsys.data.purchases import Purchases
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.schema import EVENT_ARRAYS
+from recsys.serving.ids import IdIndex
 from recsys.serving.live import Live
 from recsys.serving.tables import EventRow
 from recsys.signals.snapshot import Snapshots
@@ -159,3 +161,52 @@ def test_new_items_enter_by_their_attributes_and_sessions_as_users_of_their_own(
     assert live.at(live.day).sold(7)[31] == 1
     assert live.codes.attributes[31].tolist()[0] == live.codes.attributes[1].tolist()[0]
     assert_same_tables(live, live.log, live.day)
+
+
+def test_a_day_that_was_counted_ahead_is_corrected_for_what_came_before_and_after(shop):
+    live, newer = Live(shop, segment="age", on_sale_days=None), drawn(np.random.default_rng(5), 120, 100, 20, 25, 30)
+    ahead = live.count(live.day + 1), live.count(live.day + 3)
+    live.add(as_rows(newer[:60]), {"new": {"colour": "red"}})
+    live.catch_up()
+    for counts in ahead:
+        live.adopt(counts)
+    days = live.day + 1, live.day + 3
+    tomorrow = FIRST + dt.timedelta(days=120)
+    live.add([*as_rows(newer[60:], 60), EventRow("next", "u3", None, "new", tomorrow)])
+    live.catch_up()
+    assert live.day == days[0]
+    for day in (*days, live.day - 1, live.day - 30):
+        assert_same_tables(live, live.log, day)
+
+
+def test_a_customer_who_is_forgotten_is_counted_nowhere(shop):
+    live, newer = Live(shop, segment="age", on_sale_days=None), drawn(np.random.default_rng(6), 60, 100, 20, 22, 30)
+    live.at(live.day)
+    live.add([*as_rows(newer), EventRow("alone", "u4", None, "i30", FIRST + dt.timedelta(days=119))])
+    live.catch_up()
+    for user in ("u4", "u21"):  # one of the log, one of live events alone
+        number = live.user_index(user, None)
+        live.forget(user)
+        assert live.user_index(user, None) is None
+        assert live.whole(number).end == 0
+    live.adopt(live.count(live.day + 1))
+    again = Live(
+        shop, segment="age", on_sale_days=None, forgotten=np.array([user == "u4" for user in shop.user_ids.to_pylist()])
+    )
+    again.add([row for row in as_rows(newer) if row.user_id not in ("u4", "u21")])
+    again.catch_up()
+    for one in (live, again):
+        for day in (one.day, one.day + 1, one.day - 20):
+            assert_same_tables(one, one.log, day)
+    assert live.log.n_events == again.log.n_events
+
+
+def test_ids_get_numbers_that_nobody_had():
+    ids = IdIndex(pa.array(["a", "b"]))
+    assert [ids.add(text) for text in ("b", "c", "d", "c")] == [1, 2, 3, 2]
+    assert [ids.remove(text) for text in ("a", "c", "x")] == [0, 2, None]
+    assert [ids.get(text) for text in ("a", "b", "c", None)] == [None, 1, None, None]
+    assert [ids.add(text) for text in ("a", "c", "a")] == [4, 5, 4]  # as strangers
+    assert [ids.id_of(number) for number in range(6)] == ["a", "b", "c", "d", "a", "c"]
+    assert ids.removed().tolist() == [True, False, True, False, False, False]
+    assert ids.later_ids() == ["c", "d", "a", "c"]

@@ -1,15 +1,14 @@
 """The log and what is counted of items, kept up to date event by event: the next request reads what was just written.
 
 The log of a run stays as it lies on disk. Of users with live events, the whole history is held in memory; what the
-tables of the newest day are counted from is corrected for these users alone. Asking at another day counts that day
-from the whole log.
+tables of a day are counted from is corrected for these users alone. Days are counted from the log without them, which
+any thread can do ahead of time.
 """
 # Long because: one state, and all that may change or read it.
 
 import datetime as dt
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -17,32 +16,28 @@ import narwhals as nw
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy import sparse
 
 from recsys import schema
 from recsys.data.days import day_number
 from recsys.data.item_names import Labels
 from recsys.data.order import basket_numbers, offsets_of, tie_of
 from recsys.data.purchases import Histories, Purchases
-from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, counts_of, segments_of
+from recsys.modeling.recommenders.rules.popularity import Popularity, segments_of
+from recsys.serving.day_counts import Counting, DayCounts
 from recsys.serving.ids import IdIndex
-from recsys.serving.live_tables import LiveLift, live_hazards, with_nothing_beside
 from recsys.serving.tables import EventRow
-from recsys.signals.counts import Counts
+from recsys.signals.counts import NEVER
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.promotions import Promotions
-from recsys.signals.repurchase import sums_by_group
-from recsys.signals.snapshot import Snapshot, Snapshots
+from recsys.signals.snapshot import Snapshot
 
 #: Days that "on sale" looks back where the run's configuration does not say.
 ON_SALE_DAYS: Final = 28
 #: Columns of an event: those of the log, and what places it within its day: -1 and its position if it came with the
 #: log, else the millisecond of the day and a hash, as :mod:`recsys.data.order` has it.
 _COLUMNS: Final = ("user", "item", "day", "price", "channel", "quantity", "basket", "millisecond", "place")
-#: Live events that change as much of the table of pairs are added to it; before, they are kept beside it.
-_SHARE_BESIDE: Final = 0.05
-#: Parts of the day's counts, see :meth:`Live._count`.
-_PARTS: Final = ("sales", "repurchases", "baskets", "cold", "lately")
+#: Days whose counts are kept: the newest, the next, and those asked last.
+_MAX_DAYS: Final = 5
 #: The beginning of the id under which a session stands among the users; no id that is sent can hold it.
 SESSION: Final = "\x00session/"
 #: Numbers of channels that an event can hold; further channels are not told apart.
@@ -69,26 +64,25 @@ class Live:
         self.base = log
         self.items: pa.Table = log.items.to_arrow()
         self.item_row = {item_id: row + 1 for row, item_id in enumerate(log.item_ids.to_pylist())}
-        self.codes = ItemCodes.from_items(log.items)
-        self.on_sale_days = on_sale_days or ON_SALE_DAYS
+        self.codes = self._base_codes = ItemCodes.from_items(log.items)
         self.day = log.last_day + 1
         self.version = 0
-        self._segment_column, self._segment_U = segment, segments_of(log, segment)
+        self._segment_U = self._base_segment_U = segments_of(log, segment)
+        self._counting = Counting(on_sale_days or ON_SALE_DAYS, int(self._segment_U.max(initial=0)) + 1)
         self._user_ids = IdIndex(log.user_ids)
-        if forgotten is not None and forgotten.any():
-            self.base = without_users(log, forgotten)
-            for user in np.flatnonzero(forgotten).tolist():
-                self._user_ids.remove(self._user_ids.id_of(user))
         self.promotions = self._promotions()
         self._channels = list(log.manifest.get("channels", map(str, range(1, int(log.channel.max(initial=0)) + 1))))
         every = basket_numbers(log.user_of_event(), log.day, None, log.offsets)
         self._baskets_are_days = bool(np.array_equal(every, log.basket))
         self._changed: dict[int, Whole] = {}
-        self._counts: dict[str, Counts] = {}
+        self._gone: set[int] = set()  # numbers of users who were forgotten
+        self._days: dict[int, DayCounts] = {}
         self._pending: list[EventRow] = []
         self._new_items: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
-        self._now: Snapshot | None = None
+        if forgotten is not None:
+            for user in np.flatnonzero(forgotten).tolist():
+                self.forget(self._user_ids.id_of(user))
 
     # What other threads may call.
 
@@ -109,7 +103,30 @@ class Live:
             self._new_items |= {key: value for key, value in (items or {}).items() if key not in self.item_row}
             self._pending += rows
 
+    def is_counted(self, day: int) -> bool:
+        """Return whether the counts of a day are there; others can be made by :meth:`count`."""
+        return day in self._days
+
+    def count(self, day: int) -> DayCounts:
+        """Return the counts of a day by the log alone, which :meth:`adopt` takes."""
+        return DayCounts(day, self._counting.parts(self.base, self._base_segment_U, day), self._base_codes)
+
     # What the owner calls.
+
+    def adopt(self, counts: DayCounts) -> None:
+        """Keep the counts of a day, once they are corrected for live events."""
+        if counts.day in self._days:
+            return
+        if len(counts.codes.groups) < len(self.codes.groups):
+            counts.grow(self.codes)
+        users = np.array(sorted(self._changed), dtype=np.int64)
+        if len(users):
+            old = self._gathered(users, [self._of_base(user) for user in users.tolist()])
+            self._correct([counts], users, old, self._gathered(users))
+        spare = [day for day in self._days if day not in (self.day, self.day + 1, counts.day)]
+        for day in spare[: len(self._days) + 1 - _MAX_DAYS]:
+            del self._days[day]
+        self._days[counts.day] = counts
 
     def catch_up(self) -> bool:
         """Count what was added since; return whether there are new items, which a model must be given rows for."""
@@ -121,7 +138,7 @@ class Live:
             self._apply(self._columns_of(rows))
         if rows or grown:
             self.version += 1
-            self._forget_made()
+            vars(self).pop("log", None)
         return grown
 
     def _grow(self, items: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -144,7 +161,8 @@ class Live:
                 self.item_row[item_id] = len(self.item_row) + 1
                 del self._new_items[item_id]
         self.promotions = self._promotions()
-        self._counts.clear()  # their tables have a row an item
+        for counts in self._days.values():
+            counts.grow(self.codes)
         for name in ("labels", "item_ids", "searchable"):
             vars(self).pop(name, None)
         return True
@@ -158,13 +176,13 @@ class Live:
         user = self._user_ids.remove(user_id)
         if user is None:
             return
-        self._changed.pop(user, None)
-        if user < self.base.n_users:
-            self.base = without_users(self.base, np.arange(self.base.n_users) == user)
-            vars(self).pop("_basket_codes", None)
-        self._counts.clear()
+        users = np.array([user])
+        old = self._gathered(users)
+        self._gone.add(user)
+        self._changed[user] = Whole({name: column[:0] for name, column in old.items()}, 0, 0)
+        self._correct(self._days.values(), users, old, self._changed[user].columns)
         self.version += 1
-        self._forget_made()
+        vars(self).pop("log", None)
 
     def histories(self, users: Sequence[int], day: int) -> Histories:
         """Return what is known of ``users`` (Q) when ``day`` is asked, as a log of their own."""
@@ -187,13 +205,16 @@ class Live:
         """Return everything a user bought; nothing of None."""
         if user is not None and user in self._changed:
             return self._changed[user]
+        return self._of_base(user)
+
+    def _of_base(self, user: int | None) -> Whole:
+        """Return what the log holds of a user."""
         begin = end = 0
         if user is not None and user < self.base.n_users:
             begin, end = (int(place) for place in self.base.offsets[user : user + 2])
-        # Codes of baskets: 0 is a day of its own.
-        basket = (
-            np.zeros(end - begin, np.int64) if self._baskets_are_days else self.base.basket[begin:end] + np.int64(1)
-        )
+        basket = np.zeros(end - begin, np.int64)  # codes of baskets: 0 is a day of its own
+        if not self._baskets_are_days:
+            basket += self.base.basket[begin:end] + np.int64(1)
         own = {name: getattr(self.base, name)[begin:end] for name in schema.EVENT_ARRAYS} | {"basket": basket}
         return Whole(own, 0, end - begin)
 
@@ -254,43 +275,25 @@ class Live:
 
     def at(self, day: int) -> Snapshot:
         """Return what is known of items at the start of ``day``."""
-        if day != self.day:
-            return self._elsewhere.at(day)
-        if self._now is None:
-            items = nw.from_native(self.items, eager_only=True)
-            self._now = Snapshot(day, items, self.codes, self.promotions, lambda _, part: self.counted(part))
-            vars(self._now)["lift"] = LiveLift(self.counted("baskets"))
-            vars(self._now)["hazards"] = live_hazards(self.counted("repurchases"), self.codes.groups)
-        return self._now
+        return self._counts_of(day).snapshot(nw.from_native(self.items, eager_only=True), self.promotions)
 
     def on_sale(self, day: int) -> np.ndarray:
         """Return (V,) bool, which items were bought in the last ``on_sale_days`` before ``day``."""
-        if day == self.day:
-            return np.asarray(self.counted("lately")["bought"] > 0)
-        return _bought_lately(self.log, day, self.on_sale_days)["bought"] > 0
+        return self._counts_of(day).on_sale()
 
     def cold_start(self, day: int) -> Popularity:
         """Return what sold in the week before ``day``, by segment: for those of whom nothing is known."""
-        if day == self.day:
-            counts = self.counted("cold")
-            return Popularity.of_counts("cold_start", counts["lately"], counts["ever"], self._segment_U)
-        known = self.log.histories(day)
-        return Popularity.fit("cold_start", known, days=WEEK_DAYS, segment=self._segment_column, pieces=False)
+        return self._counts_of(day).cold_start(self._segment_U)
 
-    def counted(self, part: str) -> Counts:
-        """Return what the tables of the newest day are counted from; one that changes keeps its arrays."""
-        if part not in self._counts:
-            counts = self._count(self.log, self._segment_U, part)
-            if part == "baskets":
-                counts |= with_nothing_beside(counts)
-            if part == "repurchases":
-                counts["by_group"] = sums_by_group(counts, self.codes.groups)
-            self._counts[part] = counts
-        return self._counts[part]
+    def _counts_of(self, day: int) -> DayCounts:
+        if day not in self._days:
+            self.adopt(self.count(day))
+        counts = self._days[day] = self._days.pop(day)  # at the end: what was asked longest ago is dropped first
+        return counts
 
     @cached_property
     def log(self) -> Purchases:
-        """All purchases as one log; made when something needs it: other days, rules, a continuation."""
+        """All purchases as one log; made when something needs it: a rule, or what is bought around an item."""
         if not self._changed and len(self.item_row) == self.base.n_items:
             return self.base
         cuts, parts = 0, []
@@ -308,7 +311,7 @@ class Live:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         row = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         columns["basket"] = self._basket_numbers(row, columns["day"], columns["basket"], offsets)
-        new = self._user_ids.new_ids()
+        new = self._user_ids.later_ids()
         users = self.base.users.to_arrow()
         if new:
             users = pa.concat_tables(
@@ -332,16 +335,6 @@ class Live:
     @cached_property
     def _basket_codes(self) -> np.ndarray:
         return self.base.basket + np.int64(1)
-
-    def _forget_made(self) -> None:
-        """Forget what was made of an older state."""
-        self._now = None
-        for name in ("log", "_elsewhere"):
-            vars(self).pop(name, None)
-
-    @cached_property
-    def _elsewhere(self) -> Snapshots:
-        return Snapshots(self.log, self.codes, promotions=self.promotions is not None)
 
     def _promotions(self) -> Promotions | None:
         """Return what was planned; new items have no plans."""
@@ -379,53 +372,47 @@ class Live:
         keys = ("quantity", "price", "channel", "item", "place", "millisecond", "day", "user")
         order = np.lexsort([columns[name] for name in keys])
         columns = {name: column[order] for name, column in columns.items()}
-        newest = int(new["day"].max()) + 1
-        if newest > self.day:  # the windows of all counts move
-            self.day = newest
-            self._counts.clear()
-        for part in self._counts:
-            self._correct(part, users, old, columns)
+        # What is bought on a day or later is not counted before it.
+        first = int(new["day"].min())
+        self._correct([counts for day, counts in self._days.items() if day > first], users, old, columns)
+        self.day = max(self.day, int(new["day"].max()) + 1)
         ends = np.searchsorted(columns["user"], users, side="right")
         begins = np.searchsorted(columns["user"], users, side="left")
         for user, begin, end in zip(users.tolist(), begins.tolist(), ends.tolist(), strict=True):
             self._changed[user] = Whole(columns, begin, end)
 
-    def _gathered(self, users: np.ndarray) -> Columns:
-        parts = [self.whole(user) for user in users.tolist()]
+    def _gathered(self, users: np.ndarray, histories: Sequence[Whole] | None = None) -> Columns:
+        """Return the ``histories`` of ``users``, all that they bought by default, as columns."""
+        parts = [self.whole(user) for user in users.tolist()] if histories is None else histories
         columns = {name: np.concatenate([_column(part, name) for part in parts]) for name in schema.EVENT_ARRAYS}
         lengths = np.array([part.end - part.begin for part in parts])
         columns["user"] = np.repeat(users, lengths).astype(np.int32)
         in_order = np.arange(int(lengths.sum()), dtype=np.int64)
-        of_log = np.repeat(np.array([user not in self._changed for user in users.tolist()], dtype=bool), lengths)
+        of_log = np.repeat(np.array(["place" not in part.columns for part in parts], dtype=bool), lengths)
         for name, default in (("millisecond", np.full(len(in_order), -1)), ("place", in_order)):
             kept = np.concatenate([_column(part, name) for part in parts])
             columns[name] = np.where(of_log, default, kept)
         return columns
 
-    def _correct(self, part: str, users: np.ndarray, old: Columns, columns: Columns) -> None:
-        """Take ``users`` out of the counts of a part as they were, and put them in as they are."""
-        counts, touched = self._counts[part], np.unique(columns["item"])
-        segment = self._segment_U[users]
-        before, after = (self._count(self._of_touched(one, users, touched), segment, part) for one in (old, columns))
-        rows = np.append(0, touched)
-        for name, value in after.items():
-            if name == "met":
-                change = (value - before[name]).tocoo()
-                places = rows[change.row], rows[change.col]
-                counts["beside"] = counts["beside"] + sparse.csr_array((change.data, places), shape=counts["met"].shape)
-            elif name == "first_day":
-                counts[name][rows] = np.minimum(counts[name][rows], value)
-            elif np.ndim(value) and name != "n_baskets":
-                at = (slice(None), rows) if part == "cold" else rows
-                counts[name][at] += _as_many(value, counts[name]) - _as_many(before[name], counts[name])
-            else:
-                counts[name] = counts[name] + value - before[name]
-        if part == "repurchases":
-            for name, sums in counts["by_group"].items():
-                np.add.at(sums, self.codes.groups[rows], after[name] - before[name])
-        if part == "baskets" and counts["beside"].nnz > _SHARE_BESIDE * counts["met"].nnz:
-            counts["met"] = counts["met"] + counts["beside"]
-            counts |= with_nothing_beside(counts)
+    def _correct(self, days: Iterable[DayCounts], users: np.ndarray, old: Columns, new: Columns) -> None:
+        """Take ``users`` out of the counts of ``days`` as they were, and put them in as they are."""
+        touched = np.unique(np.concatenate([old["item"], new["item"]]))
+        before, after = (self._of_touched(columns, users, touched) for columns in (old, new))
+        first_days = self._first_days if self._gone.intersection(users.tolist()) else None
+        for counts in days:
+            was, now = (self._counting.parts(log, self._segment_U[users], counts.day) for log in (before, after))
+            counts.correct(was, now, touched, first_days)
+
+    def _first_days(self, items: np.ndarray) -> np.ndarray:
+        """Return the first day (n,) on which each of ``items`` (n,) was bought."""
+        found = np.full(len(self.item_row) + 1, NEVER, dtype=np.int64)
+        stays = np.ones(self.base.n_users, dtype=bool)
+        stays[[user for user in self._changed if user < self.base.n_users]] = False
+        kept = np.flatnonzero(stays[self.base.user_of_event()])
+        np.minimum.at(found, self.base.item[kept], self.base.day[kept])
+        for whole in self._changed.values():
+            np.minimum.at(found, _column(whole, "item"), _column(whole, "day"))
+        return found[items]
 
     def _of_touched(self, columns: Columns, users: np.ndarray, touched: np.ndarray) -> Purchases:
         """Return the log of ``users`` alone, its items numbered by their place in ``touched``."""
@@ -442,40 +429,6 @@ class Live:
 
     def _basket_numbers(self, row: np.ndarray, day: np.ndarray, code: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         return basket_numbers(row, day, None if self._baskets_are_days else code, offsets).astype(np.int32)
-
-    def _count(self, log: Purchases, segment_U: np.ndarray, part: str) -> Counts:
-        """Return a part of what is counted of ``log`` before the newest day."""
-        if part == "cold":
-            everybody = log.histories(self.day)
-            n_segments = int(self._segment_U.max(initial=0)) + 1
-            return counts_of(everybody, segment_U, WEEK_DAYS, pieces=False, n_segments=n_segments)
-        if part == "lately":
-            return _bought_lately(log, self.day, self.on_sale_days)
-        counts = Snapshots(log, self._stub_codes(log), promotions=False).counted(self.day, part)
-        return {name: value.copy() if hasattr(value, "copy") else value for name, value in counts.items()}
-
-    def _stub_codes(self, log: Purchases) -> ItemCodes:
-        """Return codes with a row an item of ``log``: counting reads no more of them."""
-        return (
-            self.codes
-            if log.n_items == len(self.item_row)
-            else replace(self.codes, groups=np.zeros(log.n_items + 1, np.int64))
-        )
-
-
-def without_users(log: Purchases, gone: np.ndarray) -> Purchases:
-    """Return a log without the events of users ``gone`` (U,) bool; all keep their numbers."""
-    kept = np.flatnonzero(~gone[log.user_of_event()])
-    return log.of_events(log.user_of_event()[kept], kept, log.n_users)
-
-
-def _bought_lately(log: Purchases, day: int, days: int) -> Counts:
-    lately = (log.day >= day - days) & (log.day < day)
-    return {"bought": np.bincount(log.item[lately], minlength=log.n_items + 1)}
-
-
-def _as_many(value: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return value.astype(like.dtype)
 
 
 def _key(user_id: str | None, session_id: str | None) -> str:

@@ -80,7 +80,7 @@ def find_customers(answers: Answers, query: CustomersQuery, seed: int) -> dict[s
         users = np.random.default_rng(seed).permutation(total)[: query.random].tolist() if total else []
         users = buyers[users].tolist()
     else:
-        ids = pa.concat_arrays([live.base.user_ids, pa.array(live.users.new_ids(), pa.string())])
+        ids = pa.concat_arrays([live.base.user_ids, pa.array(live.users.later_ids(), pa.string())])
         is_session = pc.starts_with(ids, SESSION)
         met = pc.and_not(pc.starts_with(ids, query.search or ""), is_session)
         found = np.flatnonzero(np.asarray(met) & ~live.users.removed())
