@@ -17,7 +17,7 @@ from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories
 from recsys.errors import RecsysError, nearest
 from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
-from recsys.modeling.recommenders.base import Candidates, all_items
+from recsys.modeling.recommenders.base import Candidates, Recommender, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, fill_up
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.rule_system import fit_rule
@@ -37,6 +37,8 @@ from recsys.serving.schemas import Recommend
 
 #: Masks of attributes that are kept.
 _MAX_MASKS: Final = 256
+#: Rules that are kept fitted.
+_MAX_RULES: Final = 8
 #: Warnings name so many ids at most.
 _NAMED: Final = 3
 
@@ -55,6 +57,13 @@ class Ask(NamedTuple):
     request: Recommend
     recommendation_id: str
     shown: tuple[str, ...] = ()
+
+
+class Known(NamedTuple):
+    """What is known of everybody at a day, and the version of the live purchases that it is of."""
+
+    version: int
+    histories: Histories
 
 
 @dataclass
@@ -118,7 +127,7 @@ class Answers:
         self.live, self.served, self.current, self.scenarios = live, dict(served), current, dict(scenarios)
         self._masks: dict[tuple[str, str, int], np.ndarray] = {}
         self._candidates: dict[tuple[str, int], np.ndarray] = {}
-        self._rules: dict[tuple[str, int, int], Any] = {}
+        self._rules: dict[tuple[str, int], tuple[int, Recommender]] = {}  # with the version of what they were fitted to
         self._texts: tuple[int, ReasonTexts] | None = None
         self._names: dict[int, str] = {}
 
@@ -129,7 +138,6 @@ class Answers:
             self.served = {name: one.grown(self.live) for name, one in self.served.items()}
             self._masks.clear()
         if self.live.version != before:
-            self._rules.clear()
             self._texts = None
             self._refresh_candidates()
 
@@ -158,6 +166,34 @@ class Answers:
             if isinstance(one, dict):
                 one["took_ms"] = took
         return answers
+
+    def warm_up(self) -> None:
+        """Count the tables and make the vectors that the first requests would wait for."""
+        self.live.cold_start(self.live.day, 0)
+        user = int(np.argmax(np.diff(self.live.base.offsets) > 0))
+        current = self.current
+        for name in self.served:
+            self.current = name
+            self.answer([Ask(Recommend(customer_id=self.live.users.id_of(user)), "")])
+        self.current = current
+
+    def is_rule(self, system: str) -> bool:
+        """Return whether a system is fitted to what is known at a day."""
+        return system in BASELINES
+
+    def known_to_rule(self, system: str, day: int) -> "Known | None":
+        """Return what a rule is to be fitted to; None where it was fitted to all that is known."""
+        self.catch_up()
+        kept = self._rules.get((system, day))
+        if kept is not None and kept[0] == self.live.version:
+            return None
+        return Known(self.live.version, self.live.log.histories(day))
+
+    def keep_rule(self, system: str, known: "Known", rule: Recommender) -> None:
+        """Answer by a rule that was fitted to what was ``known``."""
+        if len(self._rules) >= _MAX_RULES:
+            del self._rules[next(iter(self._rules))]
+        self._rules[system, known.histories.day] = known.version, rule
 
     def switch(self, name: str) -> None:
         """Let another model answer."""
@@ -397,7 +433,9 @@ class Answers:
             k = int(self._candidates_of(job, allowed).allowed.sum())
         item, score = np.zeros((1, k), dtype=np.int32), np.full((1, k), -np.inf, dtype=np.float32)
         item[0, :n], score[0, :n] = listed.item, listed.score
-        filled = fill_up(self.live.cold_start(day), item, score, histories, self._candidates_of(job, allowed))
+        filled = fill_up(
+            self.live.cold_start(day, job.table_row), item, score, histories, self._candidates_of(job, allowed)
+        )
         real = item[0] > 0
         source = ["popular" if is_filled else DECODER for is_filled in filled[0, real]]
         return Listed(item[0, real].astype(np.int64), score[0, real], source)
@@ -408,11 +446,11 @@ class Answers:
         return Candidates(mask, job.wish.repeats == "none")
 
     def _by_rule(self, job: Job, histories: Histories, allowed: np.ndarray, system: str) -> Listed:
-        key = system, histories.day, self.live.version
-        if key not in self._rules:
-            self._rules.clear()
-            config = self.served[self.current].config
-            self._rules[key] = fit_rule(system, config, self.live.log.histories(histories.day))
+        rule = self._rules.get((system, histories.day))
+        if rule is None:  # a new day began since it was fitted
+            known = Known(self.live.version, self.live.log.histories(histories.day))
+            self.keep_rule(system, known, fit_rule(system, self.served[self.current].config, known.histories))
+            rule = self._rules[system, histories.day]
         candidates = self._candidates_of(job, allowed)
         if job.wish.repeats == "only":
             own = np.zeros(len(allowed), dtype=bool)
@@ -421,7 +459,7 @@ class Answers:
         k = int(candidates.allowed.sum()) if job.wish.whole else min(job.request.k, int(candidates.allowed.sum()))
         if not k:
             return Listed(np.zeros(0, np.int64), np.zeros(0, np.float32), [])
-        lists = self._rules[key].recommend(histories, k, candidates)
+        lists = rule[1].recommend(histories, k, candidates)
         real = lists.item[0] > 0
         return Listed(lists.item[0, real].astype(np.int64), lists.score[0, real], [system] * int(real.sum()))
 

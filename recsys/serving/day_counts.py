@@ -51,12 +51,17 @@ class DayCounts:
         self.day, self._parts, self.codes = day, parts, codes
         self._parts["baskets"] |= _nothing_beside(self._parts["baskets"])
         self._parts["repurchases"]["by_group"] = sums_by_group(self._parts["repurchases"], codes.groups)
+        self._forget_tables()
+
+    def _forget_tables(self) -> None:
         self._snapshot: Snapshot | None = None
+        self._cold_starts: dict[int, Popularity] = {}
 
     def grow(self, codes: ItemCodes) -> None:
         """Give items that are new rows of their own."""
         n_old, n_new = len(self.codes.groups), len(codes.groups)
-        self.codes, self._snapshot = codes, None
+        self.codes = codes
+        self._forget_tables()
         for counts in self._parts.values():
             for name, value in counts.items():
                 if sparse.issparse(value):
@@ -79,7 +84,8 @@ class DayCounts:
         Their items are numbered by their place in ``touched`` (n,), from 1. ``first_days`` gives the first day of items
         (n,) where purchases went away: a least value is no sum.
         """
-        rows, self._snapshot = np.append(0, touched), None
+        rows = np.append(0, touched)
+        self._forget_tables()
         for part, counts in self._parts.items():
             for name, value in after[part].items():
                 if name == "met":
@@ -117,10 +123,13 @@ class DayCounts:
         """Return (V,) bool, which items were bought lately."""
         return np.asarray(self._parts["lately"]["bought"] > 0)
 
-    def cold_start(self, segment_U: np.ndarray) -> Popularity:
-        """Return what sold in the week before the day, by segment (U,): for those of whom nothing is known."""
-        cold = self._parts["cold"]
-        return Popularity.of_counts("cold_start", cold["lately"], cold["ever"], segment_U)
+    def cold_start(self, segment: int, segment_U: np.ndarray) -> Popularity:
+        """Return what sold in the week before the day, to everybody and to one ``segment`` of those of users (U,)."""
+        if segment not in self._cold_starts:
+            lately_SV, ever_SV = (self._parts["cold"][name][[0, segment]] for name in ("lately", "ever"))
+            segments = (segment_U == segment).astype(np.int64)
+            self._cold_starts[segment] = Popularity.of_counts("cold_start", lately_SV, ever_SV, segments)
+        return self._cold_starts[segment]
 
 
 class LiveLift:

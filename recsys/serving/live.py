@@ -281,9 +281,10 @@ class Live:
         """Return (V,) bool, which items were bought in the last ``on_sale_days`` before ``day``."""
         return self._counts_of(day).on_sale()
 
-    def cold_start(self, day: int) -> Popularity:
-        """Return what sold in the week before ``day``, by segment: for those of whom nothing is known."""
-        return self._counts_of(day).cold_start(self._segment_U)
+    def cold_start(self, day: int, user: int) -> Popularity:
+        """Return what sold in the week before ``day``, to everybody and to the segment of ``user``, -1 for nobody."""
+        segment = int(self._segment_U[user]) if user >= 0 else 0
+        return self._counts_of(day).cold_start(segment, self._segment_U)
 
     def _counts_of(self, day: int) -> DayCounts:
         if day not in self._days:

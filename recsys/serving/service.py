@@ -18,6 +18,7 @@ from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.wishes import on_one_thread
 from recsys.runs import Run
 from recsys.schema import DECODER, ITEM_ID
+from recsys.serving.ahead import Ahead
 from recsys.serving.answers import Answers, Ask, RequestError, Served
 from recsys.serving.figures import Figures
 from recsys.serving.live import Live
@@ -60,6 +61,7 @@ class Service:
         self.answers.catch_up()
         store.remember_log(first.log.fingerprint)
         store.prune(_ago(KEPT_DAYS))
+        self.answers.warm_up()
         self._writing = asyncio.Lock()
         self._continued: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.worker: Worker[Ask, dict[str, Any]] = Worker(
@@ -70,6 +72,7 @@ class Service:
             wait=self.figures.wait,
             size=self.figures.batch,
         )
+        self.ahead = Ahead(self.answers, self.worker)
 
     def _events_since(self, log: Purchases) -> list[EventRow]:
         """Return the events of the database that ``log`` does not hold.
@@ -112,12 +115,12 @@ class Service:
 
     async def recommend(self, request: Recommend) -> dict[str, Any]:
         """Return the answer to a request; its id is in the database before."""
+        await self.ahead.prepare(request)
         return await self.worker.submit(Ask(request, secrets.token_hex(12)))
 
     async def recommend_all(self, requests: Sequence[Recommend]) -> list[dict[str, Any]]:
         """Return an answer to each request, or an error in its place."""
-        waiting = [self.worker.submit(Ask(request, secrets.token_hex(12))) for request in requests]
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        answers = await asyncio.gather(*map(self.recommend, requests), return_exceptions=True)
         return [answer if isinstance(answer, dict) else _error_of(answer) for answer in answers]
 
     async def next(self, recommendation_id: str, k: int) -> dict[str, Any]:
@@ -135,6 +138,7 @@ class Service:
                 )
             request = Recommend.model_validate_json(row.request).model_copy(update={"k": k})
             shown = tuple(json.loads(row.shown))
+            await self.ahead.prepare(request)
             return await self.worker.submit(Ask(request, recommendation_id, shown))
 
     def _answer(self, asks: Sequence[Ask]) -> list[dict[str, Any] | Exception]:
@@ -284,6 +288,7 @@ class Service:
 
     def close(self) -> None:
         """Answer what waits, then close the database."""
+        self.ahead.close()
         self.worker.close()
         self.store.close()
 

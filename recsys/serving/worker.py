@@ -1,10 +1,12 @@
 """One thread that owns the model: requests wait in a bounded queue and are answered in batches."""
 
 import asyncio
+import concurrent.futures
 import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from prometheus_client import Histogram
@@ -32,8 +34,8 @@ class Waiting(NamedTuple):
 
     request: Any
     function: Callable[..., Any] | None
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any] | concurrent.futures.Future[Any]
+    loop: asyncio.AbstractEventLoop | None
     arrived: float
 
 
@@ -69,6 +71,12 @@ class Worker(Generic[T, A]):
         if self._queue.qsize() >= self.most_waiting:
             raise QueueFullError(f"{self.most_waiting} requests are waiting; expected fewer; try again in a second")
         return self._put(args, function)
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - of any kind
+        """Return what ``function`` gives there, for a thread of its own that has no event loop."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._queue.put(Waiting(args, function, future, None, time.perf_counter()))
+        return future.result()
 
     def close(self) -> None:
         """Answer what is waiting, then end the thread."""
@@ -139,5 +147,11 @@ def _deliver(batch: Sequence[Waiting], answers: Sequence[Any]) -> None:
             else:
                 one.future.set_result(answer)
 
-    if batch:
-        batch[0].loop.call_soon_threadsafe(deliver)
+    if not batch:
+        return
+    loop = batch[0].loop
+    if loop is None:
+        deliver()
+    else:
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            loop.call_soon_threadsafe(deliver)

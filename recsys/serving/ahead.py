@@ -1,0 +1,62 @@
+"""What takes seconds is made on other threads, before it is asked for or while one request waits for it alone."""
+
+import asyncio
+import datetime as dt
+import threading
+from typing import Any, Final
+
+from recsys.data.days import day_number
+from recsys.modeling.rule_system import fit_rule
+from recsys.serving.answers import Answers
+from recsys.serving.schemas import Recommend
+from recsys.serving.worker import Worker
+
+#: Seconds between two looks at which days may come next.
+_PAUSE_S: Final = 2.0
+#: Days from the newest purchase to now up to which the clock tells the next day: a shop that is closed for a while.
+_LONGEST_PAUSE_DAYS: Final = 14
+
+
+class Ahead:
+    """Counts the days that may be asked next, and what single requests ask for: another date, a rule."""
+
+    def __init__(self, answers: Answers, worker: Worker[Any, Any]) -> None:
+        self._answers, self._worker = answers, worker
+        self._one_at_a_time = asyncio.Lock()
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._count_next_days, name="ahead", daemon=True)
+        self._thread.start()
+
+    async def prepare(self, request: Recommend) -> None:
+        """Make what a request needs besides a model, if it is not there; nobody else waits."""
+        answers, live = self._answers, self._answers.live
+        day = live.day if request.date is None else day_number(request.date)
+        if day <= live.base.first_day:
+            return  # it is refused
+        if not live.is_counted(day):
+            async with self._one_at_a_time:
+                if not live.is_counted(day):
+                    await self._worker.call(live.adopt, await asyncio.to_thread(live.count, day))
+        if answers.is_rule(request.system):
+            async with self._one_at_a_time:
+                known = await self._worker.call(answers.known_to_rule, request.system, day)
+                if known is not None:
+                    config = answers.served[answers.current].config
+                    rule = await asyncio.to_thread(fit_rule, request.system, config, known.histories)
+                    await self._worker.call(answers.keep_rule, request.system, known, rule)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ends.set()
+        self._thread.join()
+
+    def _count_next_days(self) -> None:
+        """Count the day after the newest, and tomorrow: the first purchase of a day finds its tables counted."""
+        live, pause = self._answers.live, 0.0
+        while not self._ends.wait(pause):
+            pause = _PAUSE_S
+            tomorrow = day_number(dt.datetime.now().date()) + 1  # by the shop's machine
+            days = {live.day + 1, tomorrow if 0 < tomorrow - live.day <= _LONGEST_PAUSE_DAYS else live.day + 1}
+            for day in sorted(days):
+                if not live.is_counted(day) and not self._ends.is_set():
+                    self._worker.run(live.adopt, live.count(day))
