@@ -266,6 +266,13 @@ def _facts(live: Live, made: _Made, body: OneItem) -> dict[str, Any]:
     return _named(live, item) | {"near": near, "around": counts, "weeks": weeks}
 
 
+def _without_forgotten(live: Live, told: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Leave out customers who were forgotten since the lists were written."""
+    if told is not None:
+        told["customers"] = [one for one in told["customers"] if live.user_index(one, None) is not None]
+    return told
+
+
 def _continued(service: Service, body: Continuation) -> dict[str, Any]:
     live, decoder = service.live, service.current.decoder
     histories = _given(live, body)
