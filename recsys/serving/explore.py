@@ -9,68 +9,34 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
-from pydantic import Field
 
 from recsys.config import RAW_DIR
-from recsys.data.days import day_date, day_number
-from recsys.data.purchases import Histories
-from recsys.errors import UsageError
-from recsys.modeling.generation import Method, SamplingConfig
-from recsys.modeling.generation.generate import continue_histories
-from recsys.modeling.recommenders.base import all_items
 from recsys.reports.shell import REPORT_FILE
 from recsys.runs import Embeddings, Run
-from recsys.serving.answers import Answers, Ask, RequestError
-from recsys.serving.item_facts import around, recommended_to, weekly_sales
-from recsys.serving.item_points import attributes_of, centred, packed, plane_of, text_vectors
-from recsys.serving.live import Live
-from recsys.serving.scenarios import Rules, ScenarioSettings
-from recsys.serving.schemas import Bought, Day, Id, Recommend, Request
+from recsys.serving.answers import RequestError
+from recsys.serving.item_facts import recommended_to
+from recsys.serving.item_points import centred, text_vectors
+from recsys.serving.page_answers import (
+    Continuation,
+    OneItem,
+    Places,
+    Preview,
+    continued,
+    item_facts,
+    map_bytes,
+    named_places,
+    own_vectors,
+    previewed,
+)
 from recsys.serving.service import Service
 
 PREFIX: Final = "/v1/explore"
 #: Seconds for which the address of a report may be opened, without a key.
 _TICKET_S: Final = 60
-_MOST_PLACES: Final = 2_000
-_MOST_SHOWN: Final = 12
 #: The report brings its own styles and pictures; nothing in it runs.
 _REPORT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
-
-
-class Places(Request):
-    """Items by their place on the map, and by id."""
-
-    places: list[int] = Field([], max_length=_MOST_PLACES)
-    item_ids: list[Id] = Field([], max_length=_MOST_PLACES)
-
-
-class OneItem(Request):
-    """An item, and how many of each list are shown around it."""
-
-    item_id: Id
-    k: int = Field(12, ge=1, le=50)
-
-
-class Continuation(Request):
-    """A history that is given, and how it is gone on from."""
-
-    history: list[Bought] = Field(max_length=2_000)
-    date: Day | None = None
-    n: int = Field(8, ge=1, le=24)
-    seed: int = Field(42, ge=0, lt=2**31)
-    method: Method = "sample"
-
-
-class Preview(Request):
-    """Rules that nobody has saved yet, and whose lists they are tried on."""
-
-    rules: Rules
-    customer_ids: list[Id] = Field([], max_length=_MOST_SHOWN)
-    k: int = Field(12, ge=1, le=50)
-    n_drawn: int = Field(0, ge=0, le=64, description="customers by whose lists coverage is measured, evenly over all")
 
 
 @dataclass
@@ -96,21 +62,25 @@ class _Page:
         return self.service.runs[self.service.current.name]
 
     async def made(self) -> _Made:
-        """Return the vectors of all kinds that there are."""
+        """Return the vectors of items, and of their texts once these are read."""
         async with self._making:
             served, n_items = self.service.current, len(self.service.live.item_row)
             if self._made is None or self._made.key != (served.name, n_items):
                 made = _Made((served.name, n_items))
-                own = await self.service.call(_own_vectors, served.decoder)
+                own = await self.service.call(own_vectors, served.decoder)
                 if own is not None:
                     made.vectors["items"] = await asyncio.to_thread(centred, own)
-                embeddings: tuple[Embeddings, ...] = ("text", "bert")
-                for embedding in embeddings:
-                    found = await asyncio.to_thread(text_vectors, embedding, self.run, self.service.live.base)
-                    if found is not None:
-                        made.vectors[embedding] = found
                 self._made = made
+                self._reading = asyncio.create_task(self._add_texts(made))
             return self._made
+
+    async def _add_texts(self, made: _Made) -> None:
+        """Add the vectors of texts when they are read: nobody waits for them."""
+        embeddings: tuple[Embeddings, ...] = ("text", "bert")
+        for embedding in embeddings:
+            found = await asyncio.to_thread(text_vectors, embedding, self.run, self.service.live.base)
+            if found is not None:
+                made.vectors[embedding] = found
 
     async def about(self) -> dict[str, Any]:
         """Say what the page can show of the run that serves."""
@@ -131,17 +101,19 @@ class _Page:
             )
         async with self._making:
             if vectors not in made.maps:
-                made.maps[vectors] = await self.service.call(_map, self.service.live, made, vectors, self.run)
+                made.maps[vectors] = await self.service.call(
+                    map_bytes, self.service.live, made.vectors[vectors], vectors, self.run
+                )
         return Response(made.maps[vectors], media_type="application/octet-stream")
 
     async def map_items(self, body: Places) -> dict[str, Any]:
         """Return place, id and name of items that are known."""
-        return {"items": await self.service.call(_named_places, self.service.live, body)}
+        return {"items": await self.service.call(named_places, self.service.live, body)}
 
     async def item(self, body: OneItem) -> dict[str, Any]:
         """Return what is near an item by each kind of vector, what is bought around it, its sales and its lists."""
         made = await self.made()
-        facts: dict[str, Any] = await self.service.call(_facts, self.service.live, made, body)
+        facts: dict[str, Any] = await self.service.call(item_facts, self.service.live, made.vectors, body)
         lists = await asyncio.to_thread(recommended_to, self.run, body.item_id, body.k)
         if lists is not None:  # the lists may be older than the wish of a customer to be forgotten
             known = self.service.live.user_index
@@ -150,12 +122,12 @@ class _Page:
 
     async def go_on(self, body: Continuation) -> dict[str, Any]:
         """Return how a history may go on, item by item, each with its probability."""
-        steps: dict[str, Any] = await self.service.call(_continued, self.service, body)
+        steps: dict[str, Any] = await self.service.call(continued, self.service, body)
         return steps
 
     async def preview(self, body: Preview) -> dict[str, Any]:
         """Return the lists that rules make for customers, and how many items they bring to those drawn."""
-        lists: dict[str, Any] = await self.service.call(_previewed, self.service.answers, body)
+        lists: dict[str, Any] = await self.service.call(previewed, self.service.answers, body)
         return lists
 
     async def ticket(self) -> dict[str, str]:
@@ -211,91 +183,3 @@ def _pictures(run: Run) -> Path:
     """Return the folder of the shop's pictures, as H&M's competition has it."""
     raw = run.config.data.raw or RAW_DIR / run.config.data.source
     return (raw if raw.is_dir() else raw.parent) / "images"
-
-
-# On the thread that owns the model.
-
-
-def _own_vectors(decoder: Any) -> np.ndarray | None:  # noqa: ANN401 - torch stays under modeling
-    try:
-        return np.asarray(decoder.unit_vectors()[1:])
-    except UsageError:
-        return None
-
-
-def _named(live: Live, item: int) -> dict[str, Any]:
-    return {"item_id": live.item_ids[item - 1], "name": live.item_name(item)}
-
-
-def _named_places(live: Live, body: Places) -> list[dict[str, Any]]:
-    places = [place for place in body.places if 0 <= place < len(live.item_ids)]
-    places += [live.item_row[item_id] - 1 for item_id in body.item_ids if item_id in live.item_row]
-    return [{"place": place} | _named(live, place + 1) for place in places]
-
-
-def _map(live: Live, made: _Made, embedding: Embeddings, run: Run) -> bytes:
-    unit = made.vectors[embedding]
-    plane, how = plane_of(unit, run, embedding, pa.array(live.item_ids[: len(unit)]))
-    sold = live.at(live.day).sold(28)[1 : len(unit) + 1]
-    return packed(plane, attributes_of(live.items[: len(unit)], sold), {"vectors": embedding, "layout": how})
-
-
-def _facts(live: Live, made: _Made, body: OneItem) -> dict[str, Any]:
-    item = live.item_row.get(body.item_id, 0)
-    if not item:
-        raise RequestError(
-            f"item_id {body.item_id!r} is unknown; expected an id as in the purchases; look it up with /v1/items/query",
-            code="unknown_item",
-            field="item_id",
-            status=404,
-        )
-
-    def ranked(values: np.ndarray, what: str) -> list[dict[str, Any]]:
-        best = np.argsort(-values, kind="stable")[: body.k]
-        return [_named(live, int(one)) | {what: values[one].item()} for one in best if values[one] > 0]
-
-    near = {}
-    for embedding, unit in made.vectors.items():
-        if item <= len(unit):
-            cosine = np.append(np.float32(0), unit @ unit[item - 1])
-            cosine[item] = 0
-            near[embedding] = ranked(cosine, "cosine")
-    log = live.log
-    counts = {name: ranked(count, "count") for name, count in around(log, item)._asdict().items()}
-    weeks = {"end": day_date(log.last_day).isoformat(), "counts": weekly_sales(log, item).tolist()}
-    return _named(live, item) | {"near": near, "around": counts, "weeks": weeks}
-
-
-def _continued(service: Service, body: Continuation) -> dict[str, Any]:
-    live, decoder = service.live, service.current.decoder
-    histories = _given(live, body)
-    sampling = SamplingConfig(method=body.method, no_repeat=True, max_items=body.n, seed=body.seed)
-    found = continue_histories(decoder, histories, sampling, all_items(len(live.item_ids)))
-    pairs = zip(found.item[0].tolist(), np.exp(found.log_probability[0]).tolist(), strict=True)
-    steps = [_named(live, item) | {"probability": probability} for item, probability in pairs if item]
-    return {"steps": steps, "ended": bool(found.ended[0])}
-
-
-def _given(live: Live, body: Continuation) -> Histories:
-    known = [one for one in body.history if one.item_id in live.item_row]
-    whole = live.given([(live.item_row[one.item_id], day_number(one.date), one.quantity) for one in known])
-    return live.joined([whole], np.array([-1]), live.day if body.date is None else day_number(body.date))
-
-
-def _previewed(answers: Answers, body: Preview) -> dict[str, Any]:
-    """Answer with a scenario that exists only meanwhile; no list is written down."""
-    live, name = answers.live, secrets.token_hex(12)
-    drawn = np.unique(np.linspace(0, live.base.n_users - 1, body.n_drawn).astype(np.int64)).tolist()
-    ids = [*body.customer_ids, *(live.users.id_of(user) for user in drawn)]
-    answers.scenarios[name] = ScenarioSettings.model_validate(body.rules.model_dump())
-    try:
-        made = answers.answer([Ask(Recommend(customer_id=one, k=body.k, scenario=name), "preview") for one in ids])
-    finally:
-        del answers.scenarios[name]
-    for one in made:
-        if isinstance(one, Exception):
-            raise one
-    lists = [one for one in made if isinstance(one, dict)]
-    covered = {item["item_id"] for one in lists[len(body.customer_ids) :] for item in one["items"]}
-    coverage = {"n_items": len(covered), "n_customers": len(drawn), "of_items": len(live.item_ids)}
-    return {"lists": lists[: len(body.customer_ids)], "coverage": coverage}

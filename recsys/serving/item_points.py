@@ -5,6 +5,7 @@ The bytes are little-endian: the length of a JSON text (uint32), the text padded
 """
 
 import json
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,12 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import schema
+from recsys.config import MODELS_DIR
 from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError
 from recsys.modeling.item_vectors import item_vectors
 from recsys.reports.item_map.attributes import MISSING
 from recsys.reports.item_map.files import map_files
-from recsys.runs import Embeddings, Run
+from recsys.runs import TEXT_VECTORS_FILE, Embeddings, Run, find_run
 
 #: Largest coordinate of the plane.
 _EDGE: Final = 65_535
@@ -45,11 +47,22 @@ def centred(vectors: np.ndarray) -> np.ndarray:
 
 
 def text_vectors(embedding: Embeddings, run: Run, log: Purchases) -> np.ndarray | None:
-    """Return the vectors (N, D) float32 that texts give the items of a run's data; None where nobody made them."""
+    """Return the vectors (N, D) float32 of the texts of a run's items; None where nobody has made them.
+
+    Those of a text transformer are of the run over the same data whose map was drawn last.
+    """
     try:
+        if embedding == "text":
+            folders = sorted((path.parent for path in MODELS_DIR.glob(f"*/{TEXT_VECTORS_FILE}")), key=_changed)
+            runs = (find_run(folder.name) for folder in reversed(folders))
+            run = next(one for one in runs if one.info["data_fingerprint"] == log.fingerprint)
         return centred(item_vectors(embedding, run, log))
-    except RecsysError:
+    except (RecsysError, StopIteration):
         return None
+
+
+def _changed(folder: Path) -> float:
+    return (folder / TEXT_VECTORS_FILE).stat().st_mtime
 
 
 def plane_of(unit: np.ndarray, run: Run, embedding: Embeddings, item_ids: pa.Array) -> tuple[np.ndarray, str]:

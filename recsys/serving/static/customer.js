@@ -187,13 +187,13 @@ export async function show(root, id, options) {
   }
 
   function edit() {
+    refresh(); // asked before anything is drawn
     const place = left.querySelector(".timeline")?.scrollTop ?? 0;
     const focused = document.activeElement?.dataset?.key;
     drawHistory();
     const line = left.querySelector(".timeline");
     if (line) line.scrollTop = place;
     if (focused) left.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
-    refresh();
   }
 
   function drawList() {

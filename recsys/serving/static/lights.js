@@ -6,6 +6,6 @@ export const timelineLights = (box) => (carried) => {
     const share = carried?.get(row.dataset.item);
     row.classList.toggle("lit", share !== undefined);
     row.style.setProperty("--share", String(Math.max(0.25, Math.min(1, (share ?? 0) * 1.5))));
-    row.querySelector(".share").textContent = share === undefined ? "" : percent(share);
+    row.querySelector(".share").textContent = share >= 0.005 ? percent(share) : "";
   }
 };

@@ -61,7 +61,7 @@ export function timeline(purchases, { removed = new Set(), remove = null } = {})
       (rows.get(id) ?? []).forEach((row, place) => {
         row.classList.add("lit");
         row.style.setProperty("--share", String(Math.max(0.25, Math.min(1, share * 1.5))));
-        if (place === 0) row.querySelector(".share").textContent = percent(share);
+        if (place === 0 && share >= 0.005) row.querySelector(".share").textContent = percent(share);
         lit.push(row);
       });
     }
