@@ -149,13 +149,16 @@ def test_values_that_no_field_can_hold_are_refused_and_named(service):
             assert reply.status == 422, (name, value)
             assert reply.body["error"]["field"].split(".")[0] == name
             assert len(reply.body["error"]["message"]) < 500
+    assert len(service.get("/v1/recommend", {"k": 2.0})["items"]) == 2
     answers = service.get("/v1/recommend/batch", {"requests": [{"k": 1}, {"where": {"weight": ["1"]}}]})["answers"]
     assert answers[1]["error"]["field"] == "where.weight"
     assert len(answers[0]["items"]) == 1
 
 
 def test_methods_addresses_types_and_sizes(service):
-    assert error_of(service.ask("/v1/recommend", {}, method="DELETE")) == "http_405"
+    for path, allowed in (("/v1/recommend", "POST"), ("/v1/scenarios", "GET, PUT")):
+        reply = service.ask(path, {}, method="DELETE")
+        assert (error_of(reply), reply.headers["allow"]) == ("http_405", allowed)
     for path in (
         "/v1/nothing",
         "/v1/recommend/",
