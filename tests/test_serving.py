@@ -272,6 +272,8 @@ def test_a_scenario_pins_boosts_finds_and_gives_everybody_one_variant(service):
             assert (one["items"][1]["item_id"], one["items"][1]["source"]) == ("i33", "pinned")
             others = [item for item in ids_of(one) if item != "i33"]
             assert all(int(item[1:]) % 3 == 2 for item in others)
+    none = service.get("/v1/recommend", {"scenario": "spring", "k": 2, "candidates": []})
+    assert none["items"] == []
     bought = ids_of(lists[0])[0]
     service.send(event("won", users[0], bought, price=4.0, recommendation_id=lists[0]["recommendation_id"]))
     rows = service.get("/v1/metrics/scenarios")["rows"]

@@ -431,6 +431,8 @@ class Answers:
         k, n = job.request.k, len(listed.item)
         if job.wish.whole:  # of which pins may take any
             k = int(self._candidates_of(job, allowed).allowed.sum())
+        if not k:
+            return listed
         item, score = np.zeros((1, k), dtype=np.int32), np.full((1, k), -np.inf, dtype=np.float32)
         item[0, :n], score[0, :n] = listed.item, listed.score
         filled = fill_up(

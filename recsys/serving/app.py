@@ -30,7 +30,7 @@ from recsys.serving.worker import DeadlineError, QueueFullError
 
 _STATIC: Final = Path(__file__).with_name("static")
 _FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": schemas.Failure} for status in (400, 404, 422, 429, 503)
+    status: {"model": schemas.Failure} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
 }
 
 
@@ -236,7 +236,12 @@ def _add_errors(app: FastAPI) -> None:
         known = {404: "no such address", 405: f"{request.method} is not meant here"}
         message = f"{known.get(error.status_code, 'refused')}; expected one of /openapi.json; see docs/serving.md"
         answer = failure(error.status_code, f"http_{error.status_code}", message)
-        answer.headers.update(error.headers or {})
+        if error.status_code == 405:  # of all routes at the address: the framework names those of the first
+            there = [
+                route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0].value
+            ]
+            methods = {method for route in there for method in route.methods or ()}
+            answer.headers["Allow"] = ", ".join(sorted(methods)) or answer.headers.get("Allow", "")
         return answer
 
     @app.exception_handler(Exception)

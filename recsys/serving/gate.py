@@ -106,7 +106,8 @@ class Gate:
         path, needs = scope["path"], _NEEDS.get((scope["method"], scope["path"]), "reader")
         client = scope["client"][0] if scope.get("client") else "?"
         if not self._keys:
-            host = headers.get(b"host", b"localhost").decode("latin-1").rsplit(":", 1)[0].strip("[]")
+            given_host = headers.get(b"host", b"localhost").decode("latin-1").lower()
+            host = given_host[1:].partition("]")[0] if given_host[:1] == "[" else given_host.partition(":")[0]
             if host not in LOOPBACK:
                 raise RefusedError(
                     403, "foreign_host", f"found Host {host!r}, expected localhost; give keys to serve other machines"

@@ -75,7 +75,7 @@ def find_customers(answers: Answers, query: CustomersQuery, seed: int) -> dict[s
         users = [user for item in query.ids if (user := live.user_index(item, None)) is not None]
         total = len(users)
     elif query.random is not None:
-        buyers = np.flatnonzero(n_events > 0)
+        buyers = np.flatnonzero((n_events > 0) & ~live.users.removed()[: len(n_events)])
         total = len(buyers)
         users = np.random.default_rng(seed).permutation(total)[: query.random].tolist() if total else []
         users = buyers[users].tolist()

@@ -29,7 +29,7 @@ class Boost(_Closed):
 
     where: _Where = Field(default_factory=dict, description="attribute: values, of which an item has one")
     item_ids: _Ids = ()
-    add: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False, description="in units of the score")]
+    add: Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False, description="in units of the score")]
 
     @model_validator(mode="after")
     def _names_items_once(self) -> Self:
@@ -49,7 +49,7 @@ class Pin(_Closed):
 _Candidates = Literal["all", "on_sale"] | _Ids | None
 _Boosts = Annotated[tuple[Boost, ...], Field(max_length=50)]
 _Pins = Annotated[tuple[Pin, ...], Field(max_length=50)]
-_Share = Annotated[float, Field(ge=0, le=1)] | None
+_Share = Annotated[float, Field(strict=True, ge=0, le=1)] | None
 
 
 class Rules(_Closed):
@@ -99,7 +99,7 @@ class ScenarioSettings(Rules):
     )
 
     variants: Annotated[
-        dict[_Name, Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]],
+        dict[_Name, Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]],
         Field(max_length=20, description="name: weight, the share of customers being that of the weight"),
     ] = Field(default_factory=dict)
     overrides: dict[_Name, Override] = Field(

@@ -5,7 +5,7 @@ import datetime as dt
 from math import isfinite
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
 
 from recsys.modeling.wishes import Repeats as Repeats
 from recsys.serving.scenario_figures import ScenarioFigures
@@ -45,13 +45,20 @@ def _iso_time(value: object) -> object:
     raise ValueError(f"found {repr(value)[:64]}; expected a time such as 2024-01-31T17:45:00")
 
 
+def _whole(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value  # 12.0 is a whole number of JSON
+    raise ValueError(f"found {repr(value)[:64]}; expected a whole number")
+
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_clean)]
 ListId = Annotated[Id, Field(max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=256), AfterValidator(_clean)]
 Day = Annotated[dt.date, BeforeValidator(_iso_day), Field(examples=["2018-01-01"])]
 Time = Annotated[dt.datetime, BeforeValidator(_iso_time), Field(examples=["2018-01-01T10:30:00"])]
-Count = Annotated[StrictInt, Field(ge=1, le=MAX_K, examples=[12])]
-Amount = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Count = Annotated[Whole, Field(ge=1, le=MAX_K, examples=[12])]
+Amount = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e6, le=1e6)]
 Where = Annotated[dict[Text, Annotated[list[Text], Field(max_length=200)]], Field(max_length=20)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
 Value = Annotated[str | int | float | bool | None, BeforeValidator(_attribute)]
@@ -87,7 +94,7 @@ class Recommend(Request):
     exclude: Ids = Field(default_factory=list)
     where: Where = Field(default_factory=dict, description="attribute: values, of which an item has one")
     repeats: Repeats | None = Field(None, description="items bought before: keep, only or none")
-    reasons: bool = False
+    reasons: StrictBool = False
     scenario: Annotated[Id, Field(max_length=64)] | None = None
     system: Annotated[Id, Field(max_length=64)] = Field("decoder", description="decoder, or a rule to compare with")
 
@@ -184,8 +191,8 @@ class ItemsQuery(Request):
     ids: Ids | None = None
     search: Text | None = None
     where: Where = Field(default_factory=dict)
-    limit: Annotated[StrictInt, Field(ge=1, le=MAX_PAGE)] = 20
-    offset: Annotated[StrictInt, Field(ge=0, le=10**9)] = 0
+    limit: Annotated[Whole, Field(ge=1, le=MAX_PAGE)] = 20
+    offset: Annotated[Whole, Field(ge=0, le=10**9)] = 0
 
 
 class ItemCard(BaseModel):
@@ -211,8 +218,8 @@ class CustomersQuery(Request):
 
     ids: Ids | None = None
     search: Text | None = None
-    random: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
-    limit: Annotated[StrictInt, Field(ge=1, le=MAX_PAGE)] = 20
+    random: Annotated[Whole, Field(ge=1, le=100)] | None = None
+    limit: Annotated[Whole, Field(ge=1, le=MAX_PAGE)] = 20
 
 
 class CustomerCard(BaseModel):
@@ -238,7 +245,7 @@ class HistoryQuery(Request):
     customer_id: Id | None = None
     session_id: Id | None = None
     date: Day | None = None
-    limit: Annotated[StrictInt, Field(ge=1, le=5_000)] = 500
+    limit: Annotated[Whole, Field(ge=1, le=5_000)] = 500
 
 
 class Purchase(BaseModel):
@@ -271,7 +278,7 @@ class Event(Request):
     item_id: Id
     timestamp: Time
     quantity: Amount = 1.0
-    price: Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e9)] | None = None
+    price: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e9)] | None = None
     channel: Annotated[Id, Field(max_length=64)] | None = None
     recommendation_id: ListId | None = None
 

@@ -6,9 +6,11 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Final, NamedTuple
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from recsys.console import talk
 from recsys.errors import UsageError
@@ -52,38 +54,38 @@ def serve(
             "RECSYS_ADMIN_KEYS in the environment, since anybody could ask; set them, or listen at 127.0.0.1"
         )
     runs = [find_run(name) for name in dict.fromkeys(run_names)]
-    listening = _listen(host, port)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
-    store = Store.open(database_url(runs[0], database))
-    try:
+    with _listen(host, port) as listening, closing(Store.open(database_url(runs[0], database))) as store:
         service = Service(runs, store, most_waiting=limits.most_waiting, deadline_s=limits.deadline_s)
-    except BaseException:
-        store.close()
-        raise
-    try:
-        about = service.about()["data"]
-        talk.print(
-            f"serving {runs[0].name} on {address} ({about['n_users']:,} customers, {about['n_items']:,} items, "
-            f"purchases until {about['last_date']}); Ctrl-C stops it"
-        )
-        for note in service.notes:
-            talk.print(note, markup=False)
-        config = uvicorn.Config(
-            build_app(service, keys, limits.rate),
-            http="httptools",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=_DRAIN_S,
-            timeout_keep_alive=30,
-        )
-        if opens_browser:  # once the socket listens, which it does by now: the first answer waits in it
-            threading.Timer(0.5, webbrowser.open, [address]).start()
-        for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended: then the database
-            signal.signal(each, lambda *_: None)  # would not be closed, and who stops it would read of an error
-        uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        service.close()
+        try:
+            address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+            about = service.about()["data"]
+            talk.print(
+                f"serving {runs[0].name} on {address} ({about['n_users']:,} customers, {about['n_items']:,} items, "
+                f"purchases until {about['last_date']}); Ctrl-C stops it"
+            )
+            for note in service.notes:
+                talk.print(note, markup=False)
+            if opens_browser:  # once the socket listens, which it does by now: the first answer waits in it
+                threading.Timer(0.5, webbrowser.open, [address]).start()
+            _answer(build_app(service, keys, limits.rate), listening)
+        finally:
+            service.close()
+
+
+def _answer(app: ASGIApp, listening: socket.socket) -> None:
+    """Answer requests until told to stop."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_keep_alive=30,
+    )
+    for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended: then the database
+        signal.signal(each, lambda *_: None)  # would not be closed, and who stops it would read of an error
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -125,6 +125,10 @@ class Worker(Generic[T, A]):
         if not batch:
             return
         answers = _result(self._answer, [one.request for one in batch])
+        if isinstance(answers, Exception) and not isinstance(answers, RecsysError) and len(batch) > 1:
+            for one in batch:  # a mistake of ours that one request brings out must not fail the others
+                self._answer_batch([one])
+            return
         _deliver(batch, [answers] * len(batch) if isinstance(answers, Exception) else answers)
 
 
