@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import recsys
-from tests.running_service import FIRST, N_DAYS, N_ITEMS, Running, event, ids_of, running
+from tests.running_service import FIRST, N_DAYS, N_ITEMS, SETTINGS, Running, event, ids_of, running
 
 TOMORROW = (FIRST + dt.timedelta(days=N_DAYS)).date()
 USERS = [f"u{number}" for number in range(12)]
@@ -341,3 +341,27 @@ def assert_is_nobody(service: Running, customer: str, recommendation_id: str) ->
         assert customer not in [one["customer_id"] for one in customers], query
     assert customer not in service.get("/v1/saved-customers")["customer_ids"]
     assert customer not in json.dumps(service.get("/v1/explore/preview", {"rules": {}, "n_drawn": 64}))
+
+
+def test_newly_prepared_purchases_are_not_counted_again_by_the_events_that_they_hold(served_runs, tmp_path):
+    shop = recsys.load(served_runs[0]).log
+    database, sent = f"sqlite:///{tmp_path}/store.sqlite", event("bought", "u3", "i8")
+    later = event("later", "u3", "i9", FIRST + dt.timedelta(days=N_DAYS, hours=9))
+    with running(served_runs[0], database) as service:
+        assert service.send(sent, later)["accepted"] == 2
+    frame = pl.DataFrame(
+        {"customer": ["u3"], "item_id": ["i8"], "time": [dt.datetime.fromisoformat(sent["timestamp"])]}
+    )
+    recsys.fit(shop.extended(frame), until="end", settings=SETTINGS).save(tmp_path / "newer")
+    with running(tmp_path / "newer", database) as service:
+        history = service.get("/v1/customers/history", {"customer_id": "u3", "date": "2025-01-01"})["purchases"]
+        assert [one["item_id"] for one in history[-2:]].count("i9") == 1
+        newest = [one for one in history if one["item_id"] == "i8" and one["date"] == sent["timestamp"][:10]]
+        assert len(newest) == 1
+        assert "1 of 2 events in the database are not counted" in service.log.read_text()
+
+
+def test_a_list_that_somebody_only_looks_at_is_not_kept(quiet):
+    looked = quiet.get("/v1/recommend", {"customer_id": "u1", "k": 3, "kept": False})
+    reply = quiet.ask(f"/v1/recommend/{looked['recommendation_id']}/next", {"k": 3})
+    assert (reply.status, reply.body["error"]["code"]) == (404, "unknown_recommendation")

@@ -8,12 +8,17 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from recsys.config import Config
+from recsys.data.days import day_date
+from recsys.data.forget import fingerprints_of
+from recsys.data.purchases import Purchases
 from recsys.errors import RunError, UsageError
 from recsys.library import Model, load
 from recsys.runs import Run
 from recsys.schema import DECODER
+from recsys.serving.live import Live
 from recsys.serving.scenarios import ScenarioSettings
 from recsys.serving.store import Store
+from recsys.serving.tables import EventRow
 
 if TYPE_CHECKING:
     from recsys.modeling.decoder_system import DecoderSystem
@@ -61,6 +66,25 @@ def saved_scenarios(store: Store) -> dict[str, ScenarioSettings]:
                 "docs/serving.md has them; serve it by the version of recsys that saved it, and remove it there"
             ) from error
     return scenarios
+
+
+def events_since(store: Store, log: Purchases, live: Live) -> tuple[list[EventRow], list[str]]:
+    """Return the events of the database that ``log`` does not hold, and notes on those that it does.
+
+    A log that was prepared anew holds what was bought up to its last day; what became of an item that it lacks is not
+    known either.
+    """
+    items, rows = store.items(), [row for _, row in store.events()]
+    earlier, last = store.log_fingerprint(), day_date(log.last_day)
+    is_other = earlier is not None and earlier not in fingerprints_of(log.manifest)
+    known = [row for row in rows if row.item_id in items or live.knows_item(row.item_id)]
+    kept = [row for row in known if not is_other or row.time.date() > last]
+    if len(kept) == len(rows):
+        return rows, []
+    return kept, [
+        f"{len(rows) - len(kept):,} of {len(rows):,} events in the database are not counted: they are of {last} or "
+        "earlier, which these purchases hold, or of items that they lack"
+    ]
 
 
 def zone_of(config: Config) -> ZoneInfo:

@@ -95,6 +95,7 @@ class Recommend(Request):
     where: Where = Field(default_factory=dict, description="attribute: values, of which an item has one")
     repeats: Repeats | None = Field(None, description="items bought before: keep, only or none")
     reasons: StrictBool = False
+    kept: StrictBool = Field(True, description="whether the list counts in figures and can be continued")
     scenario: Annotated[Id, Field(max_length=64)] | None = None
     system: Annotated[Id, Field(max_length=64)] = Field("decoder", description="decoder, or a rule to compare with")
 

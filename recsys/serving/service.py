@@ -11,8 +11,6 @@ from weakref import WeakValueDictionary
 from starlette.concurrency import run_in_threadpool
 
 from recsys.data.days import day_date
-from recsys.data.forget import fingerprints_of
-from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.wishes import on_one_thread
@@ -22,7 +20,7 @@ from recsys.serving.ahead import Ahead
 from recsys.serving.answers import Answers, Ask, RequestError, Served
 from recsys.serving.figures import Figures
 from recsys.serving.live import Live
-from recsys.serving.opening import decoder_of, open_models, saved_scenarios, zone_of
+from recsys.serving.opening import decoder_of, events_since, open_models, saved_scenarios, zone_of
 from recsys.serving.scenarios import ScenarioSettings
 from recsys.serving.schemas import MAX_K, Event, Events, Recommend
 from recsys.serving.store import Store
@@ -40,7 +38,7 @@ class Service:
 
     def __init__(self, runs: Sequence[Run], store: Store, *, most_waiting: int = 256, deadline_s: float = 2.0) -> None:
         """Open the runs, the first to answer; a RunError says which cannot be served, and why."""
-        self.store, self.figures, self.notes = store, Figures(), list[str]()
+        self.store, self.figures = store, Figures()
         models = open_models(runs)
         self.runs = {run.name: run for run in runs}
         first = models[runs[0].name]
@@ -55,12 +53,13 @@ class Service:
             name: Served.over(name, model.config, decoder_of(model).decoder, self.live)
             for name, model in models.items()
         }
-        self._zone = zone_of(first.config)
+        self._zone, self._pruned_on = zone_of(first.config), ""
         self.answers = Answers(self.live, served, runs[0].name, saved_scenarios(store))
-        self.live.add(self._events_since(first.log), store.items())
+        rows, left_out = events_since(store, first.log, self.live)
+        self.notes = left_out
+        self.live.add(rows, store.items())
         self.answers.catch_up()
         store.remember_log(first.log.fingerprint)
-        store.prune(_ago(KEPT_DAYS))
         self.answers.warm_up()
         self._writing = asyncio.Lock()
         self._continued: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -73,31 +72,6 @@ class Service:
             size=self.figures.batch,
         )
         self.ahead = Ahead(self.answers, self.worker)
-
-    def _events_since(self, log: Purchases) -> list[EventRow]:
-        """Return the events of the database that ``log`` does not hold.
-
-        A log that was prepared anew holds what was bought up to its last day; what became of an item that it lacks is
-        not known either.
-        """
-        items = self.store.items()
-        rows = [row for _, row in self.store.events()]
-        earlier = self.store.log_fingerprint()
-        is_other = earlier is not None and earlier not in fingerprints_of(log.manifest)
-        last = day_date(log.last_day)
-        kept = [
-            row
-            for row in rows
-            if (row.item_id in items or self.live.knows_item(row.item_id))
-            and not (is_other and row.time.date() <= last)
-        ]
-        if len(kept) < len(rows):
-            self.figures.events.labels("not_counted").inc(len(rows) - len(kept))
-            self.notes.append(
-                f"{len(rows) - len(kept):,} of {len(rows):,} events in the database are not counted: they are of "
-                f"{last} or earlier, which these purchases hold, or of items that they lack"
-            )
-        return kept
 
     @property
     def models(self) -> dict[str, Served]:
@@ -145,6 +119,9 @@ class Service:
         """Return the answers of a batch; what was shown is in the database before anybody sees it."""
         answers = self.answers.answer(asks)
         made_at = _ago(0)
+        if made_at[:10] != self._pruned_on:  # the lists that are too old, once a day
+            self._pruned_on = made_at[:10]
+            self.store.prune(_ago(KEPT_DAYS))
         rows = [
             RecommendationRow(
                 recommendation_id=ask.recommendation_id,
@@ -158,7 +135,7 @@ class Service:
                 shown=json.dumps([*ask.shown, *(item["item_id"] for item in answer["items"])]),
             )
             for ask, answer in zip(asks, answers, strict=True)
-            if isinstance(answer, dict)
+            if isinstance(answer, dict) and ask.request.kept
         ]
         self.store.save_recommendations(rows)
         return answers

@@ -18,7 +18,7 @@ export async function show(root, id, options) {
     removed: new Set(), added: [], plain: null, saved: [],
   };
   const head = h("div.person"), controls = h("div.controls"), left = h("section.panel.history"), right = h("section.panel.listed");
-  const recommend = newest((signal, body) => post("/v1/recommend", body, signal));
+  const recommend = newest((signal, body) => post("/v1/recommend", { ...body, kept: false }, signal));
   let purchases = [], later = [], shownTimeline = null, answer = null, failed = null, roundTrip = 0;
   const edited = () => state.removed.size + state.added.length > 0;
 

@@ -211,7 +211,7 @@ export async function show(root, argument, options) {
   }
 
   async function showPath(id) {
-    const [told, answer] = await Promise.all([post("/v1/customers/history", { customer_id: id, limit: 1000 }), post("/v1/recommend", { customer_id: id, k: 12 })]);
+    const [told, answer] = await Promise.all([post("/v1/customers/history", { customer_id: id, limit: 1000 }), post("/v1/recommend", { customer_id: id, k: 12, kept: false })]);
     const ids = [...new Set([...told.purchases, ...answer.items].map((one) => one.item_id))];
     const places = new Map((await post("/v1/explore/map/items", { item_ids: ids })).items.map((one) => [one.item_id, one.place]));
     const on = (rows) => rows.map((one) => places.get(one.item_id)).filter((one) => one !== undefined && one < map.n);

@@ -21,7 +21,7 @@ export async function show(root, argument, options) {
   if (given.length) basket = given.map((item_id) => ({ item_id, date: isoDay(today, -1) }));
   const known = await itemsById(basket.map((one) => one.item_id));
   basket = basket.filter((one) => known.has(one.item_id)).map((one) => ({ ...known.get(one.item_id), date: one.date }));
-  const recommend = newest((signal, body) => post("/v1/recommend", body, signal));
+  const recommend = newest((signal, body) => post("/v1/recommend", { ...body, kept: false }, signal));
   const lights = timelineLights(basketBox);
   let continued = null, revealed = 0, seed = 1, method = "sample";
 
