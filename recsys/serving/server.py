@@ -1,5 +1,6 @@
 """A server of a run: where it listens, whose keys it knows, and how it starts and ends."""
 
+import gc
 import os
 import signal
 import socket
@@ -81,8 +82,11 @@ def serve(
             threading.Timer(0.5, webbrowser.open, [address]).start()
         for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended: then the database
             signal.signal(each, lambda *_: None)  # would not be closed, and who stops it would read of an error
+        gc.collect()
+        gc.freeze()  # else each full collection goes over all that was loaded, while everybody waits
         uvicorn.Server(config).run(sockets=[listening])
     finally:
+        gc.unfreeze()
         service.close()
 
 
