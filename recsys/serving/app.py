@@ -53,7 +53,7 @@ def build_app(service: Service, keys: Mapping[Role, Iterable[str]], rate: float)
     _add_state(app, service)
     app.include_router(explore_router(service))
     paths = [route.path for route in app.routes if isinstance(route, Route)]
-    return Gate(app, service.figures, keys, Rate(rate), paths)
+    return Gate(app, service.figures, keys, Rate(rate), paths, service.worker.require_room)
 
 
 def said(value: Any) -> Response:  # noqa: ANN401 - what JSON can hold

@@ -4,12 +4,13 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.serving.figures import Figures
+from recsys.serving.worker import QueueFullError
 
 Role = Literal["reader", "writer", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("reader", "writer", "admin")
@@ -26,6 +27,7 @@ _NEEDS: Final[dict[tuple[str, str], Role]] = {
     ("POST", "/v1/customers/delete"): "admin",
     ("POST", "/v1/admin/model"): "admin",
 }
+_LISTS: Final = "/v1/recommend"
 #: A report has an address that is given to whoever has a key.
 _OPEN: Final = ("/health/", "/static/", "/v1/explore/report/")
 _HEADERS: Final = (
@@ -66,10 +68,20 @@ class Gate:
     """An ASGI application around another one."""
 
     def __init__(
-        self, app: ASGIApp, figures: Figures, keys: Mapping[Role, Iterable[str]], rate: Rate, routes: Iterable[str]
+        self,
+        app: ASGIApp,
+        figures: Figures,
+        keys: Mapping[Role, Iterable[str]],
+        rate: Rate,
+        routes: Iterable[str],
+        require_room: Callable[[], None],
     ) -> None:
-        """Take the keys by role, none at all where the server is bound to this machine alone, and known ``routes``."""
+        """Take the keys by role, none at all where the server is bound to this machine alone, and known ``routes``.
+
+        ``require_room`` raises a QueueFullError where no list can be made now.
+        """
         self.app, self.figures, self.rate = app, figures, rate
+        self._require_room = require_room
         self._keys = [(role, key.encode()) for role in ROLES for key in keys.get(role, ())]
         self._routes = frozenset(routes)
 
@@ -126,6 +138,11 @@ class Gate:
             raise RefusedError(
                 429, "too_fast", f"more than {self.rate.per_second:g} requests a second; send fewer", retry_after=1
             )
+        if path == _LISTS:  # here, where it costs least: refusals further on would slow down all answers
+            try:
+                self._require_room()
+            except QueueFullError as full:
+                raise RefusedError(429, "busy", str(full), retry_after=1) from None
 
 
 async def _read(scope: Scope, receive: Receive) -> bytes | None:

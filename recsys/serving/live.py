@@ -330,7 +330,8 @@ class Live:
     def _base_part(self, first_user: int, end_user: int) -> Whole:
         begin, end = (int(self.base.offsets[user]) for user in (first_user, end_user))
         columns = {name: getattr(self.base, name) for name in schema.EVENT_ARRAYS}
-        columns["basket"] = np.zeros(len(self.base.item), np.int64) if self._baskets_are_days else self._basket_codes
+        is_day = self._baskets_are_days  # one zero for all rows: this is asked for once between any two changed users
+        columns["basket"] = np.broadcast_to(np.int64(0), self.base.item.shape) if is_day else self._basket_codes
         return Whole(columns, begin, end)
 
     @cached_property

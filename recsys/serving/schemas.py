@@ -2,6 +2,7 @@
 # Long because: it is a list of all requests and answers, and what one of them may hold is found in one place.
 
 import datetime as dt
+import re
 from math import isfinite
 from typing import Annotated, Any, Final, Literal
 
@@ -17,10 +18,11 @@ MAX_IDS: Final = 10_000
 MAX_BATCH: Final = 64
 MAX_EVENTS: Final = 5_000
 MAX_PAGE: Final = 500
+_NO_TEXT: Final = re.compile("[\\x00\ud800-\udfff]")
 
 
 def _clean(text: str) -> str:
-    if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if _NO_TEXT.search(text):
         raise ValueError("found a NUL or half of a character pair; expected text; send the id as the shop writes it")
     return text
 

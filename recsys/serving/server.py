@@ -1,5 +1,6 @@
 """A server of a run: where it listens, whose keys it knows, and how it starts and ends."""
 
+import gc
 import os
 import signal
 import socket
@@ -67,8 +68,11 @@ def serve(
                 talk.print(note, markup=False)
             if opens_browser:  # once the socket listens, which it does by now: the first answer waits in it
                 threading.Timer(0.5, webbrowser.open, [address]).start()
+            gc.collect()
+            gc.freeze()  # else each full collection goes over all that was loaded, while everybody waits
             _answer(build_app(service, keys, limits.rate), listening)
         finally:
+            gc.unfreeze()
             service.close()
 
 

@@ -60,16 +60,19 @@ class Worker(Generic[T, A]):
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, request: T) -> Awaitable[A]:
-        """Return the answer to come; QueueFullError where too many wait."""
+    def require_room(self) -> None:
+        """Raise QueueFullError where too many wait."""
         if self._queue.qsize() >= self.most_waiting:
             raise QueueFullError(f"{self.most_waiting} requests are waiting; expected fewer; try again in a second")
+
+    def submit(self, request: T) -> Awaitable[A]:
+        """Return the answer to come; QueueFullError where too many wait."""
+        self.require_room()
         return self._put(request, None)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - of any kind
         """Return what ``function`` gives on the thread that owns the model, alone."""
-        if self._queue.qsize() >= self.most_waiting:
-            raise QueueFullError(f"{self.most_waiting} requests are waiting; expected fewer; try again in a second")
+        self.require_room()
         return self._put(args, function)
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - of any kind
