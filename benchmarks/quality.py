@@ -20,6 +20,7 @@ from benchmarks.process import ROOT
 from benchmarks.quality_cold import measure_cold
 from benchmarks.quality_data import DataSet, find_data_set, names_of, raw_of
 from benchmarks.quality_lists import (
+    NO_DECODER,
     Commands,
     Measured,
     cost_of_training,
@@ -98,10 +99,11 @@ def _measure(commands: Commands, seeds: list[int], peers: Path | None, jobs: int
     if commands.data_set.whole is not None:
         return measure_cold(commands, seeds, jobs)
     commands.prepare()
-    runs = train_all({DECODER: commands}, seeds, jobs)
+    runs = train_all({DECODER: commands, NO_DECODER: commands.without_decoder()}, seeds, jobs)
     reranked = all(can_rerank(one) for trained in runs.values() for one in trained)
     data, folds = list_folds(commands.data_set, runs, peers, reranked=reranked, jobs=jobs)
-    return Measured(data, folds, runs, (DECODER, RERANK) if reranked else (DECODER,), f"all {data.n_items:,} items")
+    systems = (DECODER, NO_DECODER, *([RERANK] * reranked))
+    return Measured(data, folds, runs, systems, f"all {data.n_items:,} items")
 
 
 def _result(commands: Commands, measured: Measured, scored: list[Scored], jobs: int) -> dict[str, Any]:

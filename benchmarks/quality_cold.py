@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.quality_data import chosen_targets, find_data_set
-from benchmarks.quality_lists import SHORTEST, Commands, ListedFold, Measured, member, train_all
+from benchmarks.quality_lists import NO_DECODER, SHORTEST, Commands, ListedFold, Measured, member, train_all
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
@@ -55,7 +55,8 @@ def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measure
     hidden_V = hidden_items(data)
     _write_once(data, hidden_V, config.data)
     blind = replace(commands, settings=(*commands.settings, *_BLIND), prefix="no_content-")
-    runs = train_all({DECODER: commands, WITHOUT_CONTENT: blind}, seeds, jobs)
+    trained = {DECODER: commands, NO_DECODER: commands.without_decoder(), WITHOUT_CONTENT: blind}
+    runs = train_all(trained, seeds, jobs)
     known = next(iter(runs.values()))[0].open_data()
     folds = [_lists_of(known, fold, hidden_V, runs, seeds) for fold in cold_folds(data, known, hidden_V, config)]
     n_hidden = int(hidden_V.sum())
@@ -67,7 +68,7 @@ def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measure
         "expected_recall_of_random": min(SHORTEST / n_hidden, 1.0),
     }
     candidates = f"the {n_hidden:,} hidden of {data.n_items:,} items"
-    return Measured(known, folds, runs, (DECODER, WITHOUT_CONTENT, RANDOM), candidates, {"hidden": hiding})
+    return Measured(known, folds, runs, (*trained, RANDOM), candidates, {"hidden": hiding})
 
 
 def hidden_items(data: Purchases, share: float = HIDDEN_SHARE, seed: int = HIDDEN_SEED) -> np.ndarray:

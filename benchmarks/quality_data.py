@@ -15,7 +15,12 @@ from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold
 
 REAL_DATA: Final = "RECSYS_REAL_DATA"
-_ALL_RULES: Final = ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity")
+_WEEKLY_RULES: Final = (
+    *("repeat", "gp_topfreq", "tifu_knn"),
+    *("transitions", "covisitation", "item_knn", "als"),
+    *("popularity_week", "popularity"),
+)
+_NEXT_ITEM_RULES: Final = ("transitions", "transitions_training_counts", "item_knn", "als", "popularity")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
         },
         retrained=True,
         parts=_BASKETS,
-        rules=_ALL_RULES,
+        rules=_WEEKLY_RULES,
     ),
     "online_retail": DataSet(
         about="UCI Online Retail, the last three windows of 30 days; the decoder learns anew for each from all that "
@@ -108,7 +113,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
         preparing={"data.columns": str(ROOT / "configs" / "columns" / "online_retail.yaml")},
         retrained=True,
         parts=_BASKETS,
-        rules=_ALL_RULES,
+        rules=_WEEKLY_RULES,
         raw="online_retail/online_retail.parquet",
     ),
     "hm_week": DataSet(
@@ -126,7 +131,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             Part("with_history", ("map@12",), targets="with_history"),
             Part("without_history", ("map@12",), targets="without_history"),
         ),
-        rules=("repeat", "variants", "popularity"),
+        rules=("repeat", "variants", "gp_topfreq", "tifu_knn", "transitions", "popularity"),
         raw={
             "transactions_train.csv": "hm/transactions_last_week.csv",
             "articles.csv": "hm/articles.csv",
@@ -142,7 +147,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "training.epochs": "30",
         },
         parts=_NEXT_ITEM,
-        rules=("item_knn", "als", "popularity"),
+        rules=_NEXT_ITEM_RULES,
         raw="amazon_beauty/Beauty.txt",
     ),
     "ml-1m": DataSet(
@@ -155,7 +160,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
             "training.epochs": "20",
         },
         parts=_NEXT_ITEM,
-        rules=("item_knn", "als", "popularity"),
+        rules=_NEXT_ITEM_RULES,
         raw="ml-1m/sequences.txt",
     ),
 }

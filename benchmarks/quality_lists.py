@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import chdir
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 from multiprocessing import get_context
@@ -23,8 +23,10 @@ from recsys.errors import DataError, RunError
 from recsys.evaluation.scoring import FoldLists
 from recsys.evaluation.splits import Fold, make_split
 from recsys.evaluation.tables import read_lists
+from recsys.modeling.decoder.components import component_classes
 from recsys.modeling.lists import fit_system
 from recsys.modeling.recommenders.base import Candidates, Recommender, all_items
+from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import DECODER
 from recsys.storage import read_json
@@ -32,6 +34,10 @@ from recsys.storage import read_json
 #: Longest list that is made where there are so many items; metrics look at its first items, a fusion at all of it.
 DEPTH = 100
 SHORTEST = 12
+#: The other components, trained without the transformer.
+NO_DECODER = "no_decoder"
+#: Ends the name of a rule that has counted only what the decoder has learned from.
+TRAINING_COUNTS = "_training_counts"
 
 Result = TypeVar("Result")
 
@@ -108,6 +114,16 @@ class Commands:
         again = ["--force"] if folder.exists() and not again else again
         self._run("recsys.modeling.train", *self._options(settings), *again)
         return find_run(str(folder))
+
+    def without_decoder(self) -> "Commands":
+        """Return the commands that train the other components alone, without the transformer."""
+        needs = (
+            "anything",
+            "dates" if self.data_set.settings.get("split.protocol", "weekly") == "weekly" else "no_dates",
+        )
+        names = [name for name, one in component_classes().items() if one.needs in needs]
+        settings = (*self.settings, f"model.components=[{','.join(names)}]")
+        return replace(self, settings=settings, prefix=f"{NO_DECODER}-")
 
     def _run(self, *arguments: str) -> None:
         run(list(arguments), Path.cwd(), self.threads)
@@ -278,7 +294,8 @@ def _wanted(
     for name, trained in decoders.items():
         yield _Wanted(name, DECODER, trained, number, fold, depth)
     for name, trained in decoders.items() if reranked else ():
-        yield _Wanted(member(seed_of(name), RERANK), RERANK, trained, number, fold, depth)
+        if name == member(seed_of(name)):
+            yield _Wanted(member(seed_of(name), RERANK), RERANK, trained, number, fold, depth)
     for rule in rules:
         yield _Wanted(rule, rule, next(iter(decoders.values())), number, fold, depth)
 
@@ -311,8 +328,12 @@ def _data_of(folder: Path) -> Purchases:
 def _lists_of(one: _Wanted, data: Purchases) -> dict[bool, np.ndarray]:
     known, histories = one.fold.everybody(data), one.fold.histories(data)
     recommender: Recommender
+    rule = one.system.removesuffix(TRAINING_COUNTS)
     if one.system == RERANK:
         recommender = fit_reranked(one.run, known)
+    elif rule != one.system:
+        validation = make_split(data, one.run.config.split).validation
+        recommender = BASELINES[rule](validation.everybody(data), one.run.config, validation)
     else:
         recommender = fit_system(one.system, one.run, one.run.config, known)
     return {

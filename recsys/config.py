@@ -250,8 +250,8 @@ class BaselinesConfig(Section):
     """Settings of the rules the decoder is held against."""
 
     systems: tuple[str, ...] = Field(
-        ("repeat", "covisitation", "item_knn", "als", "popularity_week", "popularity"),
-        description="rules that are run; variants is one more, for items that have a variant_column",
+        ("repeat", "gp_topfreq", "transitions", "covisitation", "item_knn", "als", "popularity_week", "popularity"),
+        description="rules that are run; tifu_knn is one more, and variants, for items that have a variant_column",
     )
     variant_column: str = Field("product_code", min_length=1, description="column that variants of a product share")
     als_factors: int = Field(64, ge=1, description="width of the ALS factors")

@@ -79,7 +79,12 @@ PROMOTION_COLUMNS: Final = ("item_index", "first_day", "end_day", MEDIUM, SHARE)
 
 DECODER: Final = "decoder"
 #: Names of the systems that reports compare, in the order in which they are shown.
-SYSTEMS: Final = (DECODER, "repeat", "variants", "covisitation", "item_knn", "als", "popularity_week", "popularity")
+SYSTEMS: Final = (
+    DECODER,
+    *("repeat", "variants", "gp_topfreq", "tifu_knn"),
+    *("transitions", "covisitation", "item_knn", "als"),
+    *("popularity_week", "popularity"),
+)
 
 
 def in_report_order(systems: Iterable[str]) -> list[str]:

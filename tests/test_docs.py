@@ -226,7 +226,8 @@ def test_the_table_of_what_is_new_to_the_customer_holds_what_the_benchmark_wrote
 
 
 def test_the_best_beside_the_decoder_has_nothing_of_the_decoder_in_it():
-    values = {"decoder": 9, "decoder_without_content": 8, "rerank": 7, "als": 2, "popularity": 2, "repeat": 1}
+    of_decoder = {"decoder": 9, "decoder_without_content": 8, "no_decoder": 8, "rerank": 7}
+    values = of_decoder | {"als": 2, "popularity": 2, "repeat": 1}
     rows = {name: {"value": value} for name, value in values.items()}
     assert quality_table.best_other(rows) == "popularity"  # level with ALS: the simplest is named
 

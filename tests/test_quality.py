@@ -28,8 +28,8 @@ from recsys.evaluation.tables import list_rows
 from recsys.runs import find_run
 
 FILES = ("transactions_train.csv", "articles.csv", "customers.csv")
-TRAINED = {"decoder", "rerank"}
-RULES = ("repeat", "variants", "popularity")
+TRAINED = {"decoder", "no_decoder", "rerank"}
+RULES = ("repeat", "variants", "transitions", "transitions_training_counts", "popularity")
 SHOP = DataSet(
     about="Invented purchases.",
     settings={

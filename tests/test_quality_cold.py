@@ -147,7 +147,7 @@ def test_folds_ask_for_hidden_items_and_know_nothing_of_them(whole, known):
 
 def test_rows_are_those_of_the_decoder_with_and_without_content_and_of_chance(place, whole):
     result = json.loads(Path("out/results/quality-cold_shop.json").read_text(encoding="utf-8"))
-    systems = {"decoder", WITHOUT_CONTENT, RANDOM}
+    systems = {"decoder", "no_decoder", WITHOUT_CONTENT, RANDOM}
     for segment in ("hidden", "hidden, with_history"):
         rows = [row for row in result["rows"] if row["segment"] == segment]
         assert {row["system"] for row in rows} == systems
@@ -159,7 +159,7 @@ def test_rows_are_those_of_the_decoder_with_and_without_content_and_of_chance(pl
     assert result["protocol"]["hidden"]["n_items"] == n_hidden
     assert result["protocol"]["hidden"]["expected_recall_of_random"] == pytest.approx(min(12 / n_hidden, 1))
     assert result["protocol"]["candidates"] == f"the {n_hidden} hidden of {whole.n_items} items"
-    assert set(result["protocol"]["decoders"]) == {"1", f"{WITHOUT_CONTENT}/1"}
+    assert set(result["protocol"]["decoders"]) == {"1", "no_decoder/1", f"{WITHOUT_CONTENT}/1"}
     text = Path("out/RESULTS.md").read_text(encoding="utf-8")
     assert '`make bench-quality DATA=cold_shop SEEDS="1"`' in text
     assert all(f"| {row['system']} | {row['value']:.4f}" in text for row in result["rows"] if row["fold"] == "mean")

@@ -39,6 +39,10 @@ _NAMES: Final = {
     "popularity": "best sellers",
     "als": "ALS",
     "covisitation": "co-visitation",
+    "gp_topfreq": "GP-TopFreq",
+    "tifu_knn": "TIFU-KNN",
+    "transitions": "transitions",
+    "transitions_training_counts": "transitions of the training part",
     "item_knn": "item-kNN",
     "popularity_week": "the week's best sellers",
     "random": "random order",
@@ -81,7 +85,7 @@ def table(results: Path = RESULTS) -> str:
 
 def best_other(rows: dict[str, dict[str, Any]]) -> str:
     """Return the name of the highest of ``rows`` by system that has nothing of the decoder in it."""
-    others = [name for name in rows if not name.startswith("decoder") and name != "rerank"]
+    others = [name for name in rows if not name.startswith("decoder") and name not in ("no_decoder", "rerank")]
     known = list(_NAMES)
     others.sort(key=lambda name: known.index(name) if name in known else len(known))
     return max(others, key=lambda name: float(rows[name]["value"]))

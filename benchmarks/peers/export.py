@@ -39,7 +39,7 @@ _LEAVE_ONE_OUT = (
     "data.source=sequences",
     "split.protocol=leave_one_out",
 )
-WEEKLY_PEERS = ("gptop", "tifuknn", "upcf", "item_knn", "als", "lightgbm", "sasrec", "ligr")
+WEEKLY_PEERS = ("upcf", "item_knn", "als", "lightgbm", "sasrec", "ligr")
 #: Without dates there is nothing to compute features at, and where no item comes twice, nothing to buy again.
 LEAVE_ONE_OUT_PEERS = ("item_knn", "als", "sasrec", "ligr")
 

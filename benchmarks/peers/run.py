@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 #: Module and class of each peer, by the name of its folder of lists.
 PEERS = {
-    "gptop": ("baskets", "GpTop"),
-    "tifuknn": ("baskets", "TifuKnn"),
     "upcf": ("baskets", "UpCf"),
     "item_knn": ("factors", "ItemKnn"),
     "als": ("factors", "Als"),

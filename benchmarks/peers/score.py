@@ -21,7 +21,7 @@ from recsys.evaluation.segments import target_segments
 from recsys.evaluation.splits import Fold, Split, make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.recommenders.base import Candidates, all_items
-from recsys.modeling.recommenders.registry import BASELINES
+from recsys.modeling.rule_system import fit_rule
 from recsys.storage import code_version, read_json
 
 #: The rule that the peers are mixed with.
@@ -49,10 +49,10 @@ def write_scores(folder: Path, results: Path | None = None) -> str:
     split = make_split(data, config.split)
     infos = {name: read_json(folder / "info" / f"{name}.json") for name in peers_of(folder, split)}
     peers = {name: shown_name(name, info) for name, info in infos.items()}
-    every = [lists_of(folder, data, split, fold, config, peers) for fold in split.tests]
+    every = [lists_of(folder, data, fold, config, peers) for fold in split.tests]
     scores = score_systems(every, settings_of(config))
     new = [np.asarray(target_segments(data, fold)["new"]) for fold in split.tests]
-    unseen = [lists_of(folder, data, split, fold, config, peers, new=True) for fold in split.tests]
+    unseen = [lists_of(folder, data, fold, config, peers, new=True) for fold in split.tests]
     without_seen = score_segment(unseen, new, settings_of(config))[0]
     section = section_of(meta, infos, scores, without_seen)
     write_section(f"peers-{meta['data']}", section, results or RESULTS)
@@ -80,7 +80,6 @@ def peers_of(folder: Path, split: Split) -> list[str]:
 def lists_of(
     folder: Path,
     data: Purchases,
-    split: Split,
     fold: Fold,
     config: Config,
     peers: dict[str, str],
@@ -93,10 +92,8 @@ def lists_of(
     """
     known, histories = fold.everybody(data), fold.histories(data)
     candidates = Candidates(all_items(data.n_items), exclude_seen=new)
-    # A half-life may be chosen only on a window that had ended by the date asked.
-    validation = split.validation if split.validation.end_day <= fold.start_day else None
     lists: dict[str, np.ndarray] = {
-        name: BASELINES[name](known, config, validation).recommend(histories, config.predict.k, candidates).item
+        name: fit_rule(name, config, known).recommend(histories, config.predict.k, candidates).item
         for name in config.baselines.systems
     }
     for peer, name in peers.items():

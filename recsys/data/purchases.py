@@ -29,7 +29,7 @@ from recsys.storage import read_json, require_absent
 _DTYPES = {**schema.EVENT_ARRAYS, schema.OFFSETS: "int64"}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Purchases:
     """Purchases of all users as flat arrays, sorted by user and time (see :mod:`recsys.schema`).
 

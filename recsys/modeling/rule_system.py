@@ -57,5 +57,14 @@ def fit_rule(name: str, config: Config, known: Histories) -> Recommender:
         validation: Fold | None = make_split(known.log, config.split).validation
     except DataError:  # a log so short has no window on which a setting could be chosen
         validation = None
-    # A setting may be chosen only on a window that had ended by the day asked.
-    return BASELINES[name](known, config, validation if validation and validation.end_day <= known.day else None)
+    return BASELINES[name](known, config, validation if validation and _had_ended(validation, known) else None)
+
+
+def _had_ended(validation: Fold, known: Histories) -> bool:
+    """Return whether a setting may be chosen on ``validation``: its window had ended by the day asked.
+
+    Leave-one-out has no windows: there all of its targets are known.
+    """
+    asked = validation.user_index
+    is_known = known.end[asked] > validation.history_end[asked]
+    return validation.end_day <= known.day or (validation.start_day == known.day and bool(is_known.all()))

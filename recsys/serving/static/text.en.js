@@ -23,6 +23,7 @@ export const en = {
   whole_list: "List of {n} items in {ms} ms", too_few: "Only {n} items fit.", on_map: "See on the map", carrier_hint: "Point at an item to see which purchases carried it.",
 
   system_decoder: "Our model", system_repeat: "Buy again", system_variants: "Variants", system_covisitation: "Bought together",
+  system_gp_topfreq: "Most frequent", system_tifu_knn: "Frequent, with neighbours", system_transitions: "Bought next",
   system_item_knn: "Item neighbours", system_als: "Matrix factors", system_popularity_week: "Best sellers of the week", system_popularity: "Best sellers of all time",
 
   try_title: "Try a history", try_lede: "Put a basket together and see what the model makes of it, at once.",

@@ -23,6 +23,7 @@ export const ru = {
   whole_list: "Список из {n} товаров за {ms} мс", too_few: "Подходит только {n}.", on_map: "Показать на карте", carrier_hint: "Наведите на товар — подсветятся покупки, из-за которых он здесь.",
 
   system_decoder: "Наша модель", system_repeat: "Купить снова", system_variants: "Варианты", system_covisitation: "Покупают вместе",
+  system_gp_topfreq: "Самое частое", system_tifu_knn: "Частое, с соседями", system_transitions: "Покупают следом",
   system_item_knn: "Соседи товара", system_als: "Разложение матрицы", system_popularity_week: "Лидеры недели", system_popularity: "Лидеры за всё время",
 
   try_title: "Своя история", try_lede: "Соберите корзину и сразу увидите, что скажет модель.",

@@ -173,8 +173,9 @@ def fit_popularity_week(known: Histories, config: Config, validation: Fold | Non
     return Popularity.fit("popularity_week", known, days=WEEK_DAYS, segment=config.predict.segment)
 
 
-def _popularity(known: Histories, config: Config, validation: Fold | None) -> Popularity:
+def fit_popularity(known: Histories, config: Config, validation: Fold | None = None) -> Popularity:
+    """Return what sold best of all time."""
     return Popularity.fit("popularity", known, segment=config.predict.segment)
 
 
-SYSTEMS: Final = {"popularity_week": fit_popularity_week, "popularity": _popularity}
+SYSTEMS: Final = {"popularity_week": fit_popularity_week, "popularity": fit_popularity}

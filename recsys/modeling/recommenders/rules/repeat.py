@@ -6,10 +6,11 @@ from typing import Final
 import numpy as np
 
 from recsys.config import Config
-from recsys.data.purchases import Histories
+from recsys.data.purchases import Histories, Purchases
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Candidates, all_items
+from recsys.modeling.recommenders.rules.choice import once_for
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
@@ -34,18 +35,21 @@ class Repeat(PersonalRecommender):
 
 def fit_repeat(known: Histories, config: Config, validation: Fold | None) -> Repeat:
     """Return the repeat rule with the half-life of the best MAP@12 on ``validation``, or the middle one without it."""
-    fallback = fit_popularity_week(known, config)
-    if validation is None:
-        return Repeat(HALF_LIVES_DAYS[len(HALF_LIVES_DAYS) // 2], fallback)
-    histories, k = validation.histories(known.log), min(12, known.log.n_items)
-    fallback_then = fit_popularity_week(validation.everybody(known.log), config)
-    candidates = Candidates(all_items(known.log.n_items))
+    log, half_life_days = known.log, HALF_LIVES_DAYS[len(HALF_LIVES_DAYS) // 2]
+    if validation is not None:
+        half_life_days = once_for(log, config, "repeat", lambda: _best_half_life(log, config, validation))
+    return Repeat(half_life_days, fit_popularity_week(known, config))
+
+
+def _best_half_life(log: Purchases, config: Config, validation: Fold) -> float:
+    histories, k, candidates = validation.histories(log), min(12, log.n_items), Candidates(all_items(log.n_items))
+    fallback = fit_popularity_week(validation.everybody(log), config)
 
     def quality(half_life_days: float) -> float:
-        lists = Repeat(half_life_days, fallback_then).recommend(histories, k, candidates)
+        lists = Repeat(half_life_days, fallback).recommend(histories, k, candidates)
         return float(average_precisions(lists.item, validation, k).mean())
 
-    return Repeat(max(HALF_LIVES_DAYS, key=quality), fallback)
+    return max(HALF_LIVES_DAYS, key=quality)
 
 
 SYSTEMS: Final = {"repeat": fit_repeat}
