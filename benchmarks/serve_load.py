@@ -71,13 +71,13 @@ def requests(customers: Sequence[str], candidates: str, port: int) -> list[bytes
     return [head.encode() + b"%d\r\n\r\n" % len(body) + body for body in bodies]
 
 
-async def closed_loop(connections: list[Connection], asked: Iterator[bytes], until: float) -> list[Sample]:
+async def closed_loop(connections: list[Connection], sent: Iterator[bytes], until: float) -> list[Sample]:
     """Return the samples of connections that ask without a pause."""
     samples = []
 
     async def loop(connection: Connection) -> None:
         while (due := time.perf_counter()) < until:
-            status = await connection.ask(next(asked))
+            status = await connection.ask(next(sent))
             samples.append(Sample(due, time.perf_counter() - due, status))
             if not status:
                 return
@@ -86,7 +86,7 @@ async def closed_loop(connections: list[Connection], asked: Iterator[bytes], unt
     return samples
 
 
-async def open_loop(connections: list[Connection], asked: Iterator[bytes], until: float, rate: float) -> list[Sample]:
+async def open_loop(connections: list[Connection], sent: Iterator[bytes], until: float, rate: float) -> list[Sample]:
     """Return the samples of requests that come ``rate`` a second, after gaps drawn from an exponential distribution."""
     samples, waiting, rng = [], set(), np.random.default_rng(42)
     idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
@@ -95,7 +95,7 @@ async def open_loop(connections: list[Connection], asked: Iterator[bytes], until
 
     async def one(due: float) -> None:
         connection = await idle.get()
-        status = await connection.ask(next(asked))
+        status = await connection.ask(next(sent))
         samples.append(Sample(due, time.perf_counter() - due, status))
         if status:
             idle.put_nowait(connection)
@@ -127,16 +127,16 @@ def figures(samples: Sequence[Sample], begin: float, end: float) -> dict[str, An
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a load."""
     loop, customers = asyncio.get_running_loop(), arguments.customers.read_text(encoding="utf-8").split()
-    asked = cycle(requests(customers, arguments.candidates, arguments.port))
+    sent = cycle(requests(customers, arguments.candidates, arguments.port))
     connections = [
         (await loop.create_connection(Connection, "127.0.0.1", arguments.port))[1] for _ in range(arguments.connections)
     ]
     begin = time.perf_counter() + _WARM_UP_S
     end = begin + arguments.seconds
     if arguments.rate is None:
-        samples = await closed_loop(connections, asked, end)
+        samples = await closed_loop(connections, sent, end)
     else:
-        samples = await open_loop(connections, asked, end, arguments.rate)
+        samples = await open_loop(connections, sent, end, arguments.rate)
     return figures(samples, begin, end)
 
 
