@@ -90,8 +90,8 @@ def test_every_package_that_is_imported_is_declared(folder):
 
 def test_every_dependency_without_which_nothing_runs_is_imported():
     used = set().union(*(distributions_of(package) for package in imported_packages("recsys")))
-    # TensorBoard's events are written by Lightning, workbooks by Polars, requests parsed for uvicorn: they import them.
-    assert requirements(PROJECT["project"]["dependencies"]) - used == {"httptools", "tensorboard", "xlsxwriter"}
+    # TensorBoard's events are written by Lightning, workbooks by Polars, requests by uvicorn: they import them.
+    assert requirements(PROJECT["project"]["dependencies"]) - used == {"httptools", "tensorboard", "uvloop", "xlsxwriter"}
 
 
 def test_ruff_and_flake8_agree_on_the_length_of_a_line():

@@ -12,15 +12,17 @@ EXTRAS = ("demo", "dev", "docs", "hm", "spark", "sql", "text")
 
 
 def direct_names(pyproject: Path) -> list[str]:
-    """Return the distribution names that the project and its extras :data:`EXTRAS` ask for, sorted."""
+    """Return what the project and its extras :data:`EXTRAS` ask for, sorted: names, some with ``; where`` behind."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *(name for extra in EXTRAS for name in project["optional-dependencies"][extra])]
-    return sorted({re.split(r"[\[<>=!~; ]", name)[0] for name in wanted}, key=str.lower)
+    named = {re.split(r"[\[<>=!~; ]", name)[0] + "".join(name.partition(";")[1:]) for name in wanted}
+    return sorted(named, key=str.lower)
 
 
 def pinned(names: list[str]) -> str:
     """Return a requirements file of ``names`` at their installed versions, without local parts such as ``+cpu``."""
-    lines = [f"{name}=={version(name).partition('+')[0]}" for name in names]
+    parted = [name.partition(";") for name in names]
+    lines = [f"{name}=={version(name).partition('+')[0]}{mark}{where}" for name, mark, where in parted]
     return "\n".join(["# Written by `make requirements`.", *lines, ""])
 
 
