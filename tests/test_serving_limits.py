@@ -236,7 +236,7 @@ def gated(keys: dict | None = None, rate: float = 1e6) -> Iterator[tuple[int, li
         await send({"type": "http.response.body", "body": b"{}"})
 
     port = free_port()
-    app = Gate(application, Figures(), keys or {}, Rate(rate), [])
+    app = Gate(application, Figures(), keys or {}, Rate(rate), [], lambda: None)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
