@@ -38,7 +38,8 @@ def test_the_changelog_has_a_place_for_the_next_change():
 
 def test_requirements_pin_exactly_what_the_project_names():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    parted = [re.fullmatch(r"([^=]+)==([^;]+)(;.*)?", line) for line in lines if not line.startswith("#")]
+    pins = {line[1] + (line[3] or ""): line[2] for line in parted if line}
     assert sorted(pins, key=str.lower) == direct_names(ROOT / "pyproject.toml")
     assert all(re.fullmatch(r"[\d.]+", version) for version in pins.values())
 
@@ -91,7 +92,12 @@ def test_every_package_that_is_imported_is_declared(folder):
 def test_every_dependency_without_which_nothing_runs_is_imported():
     used = set().union(*(distributions_of(package) for package in imported_packages("recsys")))
     # TensorBoard's events are written by Lightning, workbooks by Polars, requests by uvicorn: they import them.
-    assert requirements(PROJECT["project"]["dependencies"]) - used == {"httptools", "tensorboard", "uvloop", "xlsxwriter"}
+    assert requirements(PROJECT["project"]["dependencies"]) - used == {
+        "httptools",
+        "tensorboard",
+        "uvloop",
+        "xlsxwriter",
+    }
 
 
 def test_ruff_and_flake8_agree_on_the_length_of_a_line():

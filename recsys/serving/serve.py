@@ -23,7 +23,7 @@ def main(
     port: PortOption = 8000,
     database: DatabaseOption = None,
     deadline: Annotated[float, typer.Option(min=0.01, help="Seconds a request may wait; then 503.")] = 2.0,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; then 429.")] = 256,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; then 429.")] = 64,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second of one client; then 429.")] = 2000.0,
 ) -> None:
     """Answer POST /v1/recommend, take purchases at POST /v1/events, and show both on a page.

@@ -30,7 +30,7 @@ class Limits(NamedTuple):
     """How much is taken on: seconds that a request may wait, how many may, and requests a second of one client."""
 
     deadline_s: float = 2.0
-    most_waiting: int = 256
+    most_waiting: int = 64
     rate: float = 2000.0
 
 

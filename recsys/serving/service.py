@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -25,7 +26,7 @@ from recsys.serving.scenarios import ScenarioSettings
 from recsys.serving.schemas import MAX_K, Event, Events, Recommend
 from recsys.serving.store import Store
 from recsys.serving.tables import EventRow, RecommendationRow
-from recsys.serving.worker import Worker
+from recsys.serving.worker import MAX_BATCH, QueueFullError, Worker
 
 #: Days that an answer can be continued, and counts in the figures of scenarios.
 KEPT_DAYS: Final = 90
@@ -36,7 +37,7 @@ _HOURS_AHEAD: Final = 26
 class Service:
     """Answers of the served models; what is written is seen by the next request."""
 
-    def __init__(self, runs: Sequence[Run], store: Store, *, most_waiting: int = 256, deadline_s: float = 2.0) -> None:
+    def __init__(self, runs: Sequence[Run], store: Store, *, most_waiting: int = 64, deadline_s: float = 2.0) -> None:
         """Open the runs, the first to answer; a RunError says which cannot be served, and why."""
         self.store, self.figures = store, Figures()
         models = open_models(runs)
@@ -94,7 +95,11 @@ class Service:
 
     async def recommend_all(self, requests: Sequence[Recommend]) -> list[dict[str, Any]]:
         """Return an answer to each request, or an error in its place."""
-        answers = await asyncio.gather(*map(self.recommend, requests), return_exceptions=True)
+        self.worker.require_room()  # once: they are let in together
+        for request in requests:
+            await self.ahead.prepare(request)
+        waiting = [self.worker.put(Ask(request, secrets.token_hex(12))) for request in requests]
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
         return [answer if isinstance(answer, dict) else _error_of(answer) for answer in answers]
 
     async def next(self, recommendation_id: str, k: int) -> dict[str, Any]:
@@ -158,6 +163,9 @@ class Service:
             is_new = await run_in_threadpool(self.store.add_events, rows)
             self.live.add([row for row, new in zip(rows, is_new, strict=True) if new], new_items)
         counts = {"accepted": sum(is_new), "duplicates": len(is_new) - sum(is_new), "rejected": len(rejected)}
+        if len(rows) >= MAX_BATCH:  # so many take a while: no list is to wait for them
+            with suppress(QueueFullError):
+                self._catching_up = asyncio.ensure_future(self.worker.call(self.answers.catch_up))
         for outcome, count in counts.items():
             self.figures.events.labels(outcome).inc(count)
         return counts | {"rejected": rejected}

@@ -47,7 +47,7 @@ class Worker(Generic[T, A]):
         answer: Callable[[Sequence[T]], Sequence[A | Exception]],
         *,
         start: Callable[[], None] = lambda: None,
-        most_waiting: int = 256,
+        most_waiting: int = 64,
         deadline_s: float = 2.0,
         wait: Histogram | None = None,
         size: Histogram | None = None,
@@ -68,6 +68,10 @@ class Worker(Generic[T, A]):
     def submit(self, request: T) -> Awaitable[A]:
         """Return the answer to come; QueueFullError where too many wait."""
         self.require_room()
+        return self.put(request)
+
+    def put(self, request: T) -> Awaitable[A]:
+        """Return the answer to come to one of several requests that were let in together."""
         return self._put(request, None)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - of any kind
