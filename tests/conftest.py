@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgresql_server import running_server, with_database
-from tests.running_service import Running, running, write_runs
+from tests.running_service import KEYS, Running, running, write_runs
 
 
 @pytest.fixture(scope="session")
@@ -61,4 +61,14 @@ def service(served_runs: list[Path]) -> Iterator[Running]:
     """The service of the first run, which may switch to the second; tests share it: each has customers of its own."""
     first, second = served_runs
     with running(first, f"sqlite:///{first.parent}/shared.sqlite", "--also", str(second)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def guarded(served_runs: list[Path]) -> Iterator[Running]:
+    """The service of the first run behind keys, asked with a reader's; nobody sends purchases to it."""
+    first = served_runs[0]
+    environment = {f"RECSYS_{role.upper()}_KEYS": f"an older key of {role}s, {key}" for role, key in KEYS.items()}
+    with running(first, f"sqlite:///{first.parent}/guarded.sqlite", environment=environment) as found:
+        found.headers = {"Authorization": f"Bearer {KEYS['reader']}"}
         yield found

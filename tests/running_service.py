@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ SETTINGS = {
     "training.query_windows": 2,
     "predict.segment": "age",
 }
+KEYS = {role: f"a key of {role}s that is long" for role in ("reader", "writer", "admin")}
 COLOURS = ("red", "blue", "green")
 
 
@@ -94,6 +95,7 @@ class Running:
     process: "subprocess.Popen[bytes]"
     port: int
     log: Path
+    headers: Mapping[str, str] = field(default_factory=dict)  # of every request
 
     def ask(self, path: str, body: object = None, *, method: str | None = None, **headers: str) -> Reply:
         """Return the answer to a request: POST where there is a body, which is made JSON unless it is bytes."""
@@ -102,7 +104,10 @@ class Running:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(
-                method or ("GET" if body is None else "POST"), path, raw, {"Content-Type": "application/json"} | named
+                method or ("GET" if body is None else "POST"),
+                path,
+                raw,
+                {"Content-Type": "application/json", **self.headers, **named},
             )
             answer = connection.getresponse()
             content = answer.read()

@@ -16,7 +16,7 @@ def test_every_answer_is_one_that_the_document_promises(served_runs: list[Path],
     """Some hundreds of requests: examples, corners, drawn ones, and chains of them; none is answered 500."""
     first, second = served_runs
     with running(first, f"sqlite:///{tmp_path}/store.sqlite", "--also", str(second)) as service:
-        words = ["run", f"http://127.0.0.1:{service.port}/openapi.json", "--seed", "1", "--max-examples", "8"]
+        words = ["run", f"http://127.0.0.1:{service.port}/openapi.json", "--seed", "1", "--max-examples", "5"]
         # What a shop's ids are, and which fields go together, no document says: valid forms may still be refused.
         words += ["--exclude-checks", "positive_data_acceptance", "--phases", "examples,coverage,fuzzing,stateful"]
         command = [sys.executable, "-m", "schemathesis.cli", *words, "--no-color", "--continue-on-failure"]
