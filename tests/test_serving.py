@@ -370,3 +370,13 @@ def test_a_list_that_somebody_only_looks_at_is_not_kept(guarded):
     looked = guarded.get("/v1/recommend", {"customer_id": "u1", "k": 3, "kept": False})
     reply = guarded.ask(f"/v1/recommend/{looked['recommendation_id']}/next", {"k": 3})
     assert (reply.status, reply.body["error"]["code"]) == (404, "unknown_recommendation")
+
+
+def test_a_given_history_is_asked_the_day_after_its_newest_purchase(guarded, model):
+    day = FIRST.date() + dt.timedelta(days=N_DAYS + 4)
+    history = [("i1", str(day)), ("i2", "2024-03-01")]
+    given = [{"item_id": item, "date": date} for item, date in history]
+    answer = quiet.get("/v1/recommend", {"history": given, "k": 5})
+    assert answer["snapshot_date"] == str(day + dt.timedelta(days=1))
+    assert not answer["warnings"]
+    assert_same_list(answer, model.recommend(history=history, k=5))

@@ -30,7 +30,7 @@ class Ahead:
     async def prepare(self, request: Recommend) -> None:
         """Make what a request needs besides a model, if it is not there; nobody else waits."""
         answers, live = self._answers, self._answers.live
-        day = live.day if request.date is None else day_number(request.date)
+        day = answers.day_of(request)
         if day <= live.base.first_day:
             return  # it is refused
         if not live.is_counted(day):

@@ -1,7 +1,6 @@
 """From requests to lists, on the thread that owns the model: whom, when, out of what, by which system."""
 # Long because: a request goes one way through it, from ids to an answer.
 
-import datetime as dt
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -211,7 +210,6 @@ class Answers:
     # Looking up.
 
     def _job(self, ask: Ask) -> Job:
-        live = self.live
         request = ask.request
         rules, variant = self._rules_of(ask)
         if request.system != DECODER and request.system not in BASELINES:
@@ -222,7 +220,7 @@ class Answers:
                 field="system",
             )
         warnings: list[str] = []
-        day = live.day if request.date is None else self._day(request.date)
+        day = self._day(request)
         whole, table_row = self._whole(request, day, warnings)
         predict = self.served[self.current].config.predict
         pool = "all" if predict.sold_within_days is None else "on_sale"
@@ -249,11 +247,17 @@ class Answers:
         own = {name: getattr(request, name) for name in ("candidates", "repeats", "where", "exclude")}
         return resolve_rules(settings, variant, own), variant
 
-    def _day(self, date: dt.date) -> int:
-        day, first = day_number(date), self.live.base.first_day
+    def day_of(self, request: Recommend) -> int:
+        """Return the day that is asked: the day after the newest purchase, one that is given too, unless said."""
+        if request.date is not None:
+            return day_number(request.date)
+        return max(self.live.day, *(day_number(bought.date) + 1 for bought in request.history or ()), 0)
+
+    def _day(self, request: Recommend) -> int:
+        day, first = self.day_of(request), self.live.base.first_day
         if day <= first:
             raise RequestError(
-                f"date is {date}, and nothing was bought before; expected a day after {day_date(first)}",
+                f"date is {day_date(day)}, and nothing was bought before; expected a day after {day_date(first)}",
                 code="date_too_early",
                 field="date",
             )

@@ -23,6 +23,10 @@ def find_items(answers: Answers, query: ItemsQuery) -> dict[str, Any]:
     snapshot = live.at(live.day)
     sold = snapshot.sold(28)
     if query.ids is not None:
+        if query.search or query.where:
+            raise RequestError(
+                "found ids beside search or where; expected either; leave one out", code="two_ways", field="ids"
+            )
         rows = np.array([live.item_row.get(item_id, 0) for item_id in query.ids], dtype=np.int64)
         rows = rows[rows > 0]
     else:

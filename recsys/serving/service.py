@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+import pyarrow as pa
 from starlette.concurrency import run_in_threadpool
 
 from recsys.data.days import day_date
@@ -156,6 +157,13 @@ class Service:
                 rows.append(self._row(event))
             else:
                 rejected.append({"index": index, "why": why})
+        customers = pa.array(sorted({row.user_id for row in rows if row.user_id is not None}), pa.string())
+        gone = customers.filter(pa.array(await run_in_threadpool(self.store.forgotten, customers))).to_pylist()
+        if gone:
+            why = "the customer was deleted; expected one who was not; send it under another customer_id"
+            places = [index for index, event in enumerate(events.events) if event.customer_id in gone]
+            rejected += [{"index": index, "why": why} for index in places]
+            rows = [row for row in rows if row.user_id not in gone]
         async with self._writing:
             new_items = {item_id: about for item_id, about in items.items() if not self.live.knows_item(item_id)}
             if new_items:
