@@ -93,17 +93,22 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         old.unlink()
     bare = json.loads(run(["benchmarks.serve_run", "--seconds", str(arguments.seconds)], folder, "1"))
     rows: list[Row] = []
+
+    def add(*found: Row) -> None:
+        rows.extend(found)
+        talk.print(table([{"system": "recsys"} | row for row in found]).split("\n", 2)[2], markup=False)
+
     with Server(folder, arguments.port, folder / "speed.sqlite") as server:
         for pool in ("all", "on_sale"):
-            rows += rows_of_lists(server, folder, arguments.seconds, bare, pool)
+            add(*rows_of_lists(server, folder, arguments.seconds, bare, pool))
         half = next(row["asked"] for row in rows if "asked" in row)
-        rows.append(row_of_reads(server, customers, arguments.reads))
-        rows.append(row_of_events(server, customers, items, arguments.seconds))
+        add(row_of_reads(server, customers, arguments.reads))
+        add(row_of_events(server, customers, items, arguments.seconds))
         if arguments.minutes:
-            rows.append(row_of_memory(server, folder, arguments.minutes, half, items))
+            add(row_of_memory(server, folder, arguments.minutes, half, items))
         peak_gb = server.memory_mb("VmHWM") / 1000
     if arguments.kills:
-        rows.append(row_of_kills(folder, arguments.port, folder / "kills.sqlite", items, arguments.kills))
+        add(row_of_kills(folder, arguments.port, folder / "kills.sqlite", items, arguments.kills))
     return {"rows": [*bare, *({"system": "recsys"} | row for row in rows)], "peak_memory_gb": peak_gb}
 
 

@@ -376,7 +376,7 @@ def test_a_given_history_is_asked_the_day_after_its_newest_purchase(guarded, mod
     day = FIRST.date() + dt.timedelta(days=N_DAYS + 4)
     history = [("i1", str(day)), ("i2", "2024-03-01")]
     given = [{"item_id": item, "date": date} for item, date in history]
-    answer = quiet.get("/v1/recommend", {"history": given, "k": 5})
+    answer = guarded.get("/v1/recommend", {"history": given, "k": 5})
     assert answer["snapshot_date"] == str(day + dt.timedelta(days=1))
     assert not answer["warnings"]
     assert_same_list(answer, model.recommend(history=history, k=5))

@@ -41,6 +41,12 @@ def _iso_day(value: object) -> object:
     raise ValueError(f"found {repr(value)[:64]}; expected a day such as 2024-01-31")
 
 
+def _near_us(day: dt.date) -> dt.date:
+    if not dt.date(1900, 1, 1) <= day <= dt.date(2200, 1, 1):
+        raise ValueError(f"found {day}; expected a day from 1900 to 2200; correct it")
+    return day
+
+
 def _iso_time(value: object) -> object:
     if isinstance(value, dt.datetime) or (isinstance(value, str) and value[4:5] == value[7:8] == "-"):
         return value
@@ -56,7 +62,7 @@ def _whole(value: object) -> object:
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_clean)]
 ListId = Annotated[Id, Field(max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=256), AfterValidator(_clean)]
-Day = Annotated[dt.date, BeforeValidator(_iso_day), Field(examples=["2018-01-01"])]
+Day = Annotated[dt.date, BeforeValidator(_iso_day), AfterValidator(_near_us), Field(examples=["2018-01-01"])]
 Time = Annotated[dt.datetime, BeforeValidator(_iso_time), Field(examples=["2018-01-01T10:30:00"])]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Count = Annotated[Whole, Field(ge=1, le=MAX_K, examples=[12])]

@@ -64,6 +64,7 @@ class Service:
         store.remember_log(first.log.fingerprint)
         self.answers.warm_up()
         self._writing = asyncio.Lock()
+        self._catching_up: asyncio.Future[Any] | None = None
         self._continued: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.worker: Worker[Ask, dict[str, Any]] = Worker(
             self._answer,
@@ -171,8 +172,8 @@ class Service:
             is_new = await run_in_threadpool(self.store.add_events, rows)
             self.live.add([row for row, new in zip(rows, is_new, strict=True) if new], new_items)
         counts = {"accepted": sum(is_new), "duplicates": len(is_new) - sum(is_new), "rejected": len(rejected)}
-        if len(rows) >= MAX_BATCH:  # so many take a while: no list is to wait for them
-            with suppress(QueueFullError):
+        if len(rows) >= MAX_BATCH and (self._catching_up is None or self._catching_up.done()):
+            with suppress(QueueFullError):  # so many take a while: no list is to wait for them
                 self._catching_up = asyncio.ensure_future(self.worker.call(self.answers.catch_up))
         for outcome, count in counts.items():
             self.figures.events.labels(outcome).inc(count)
