@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from recsys import schema
 from recsys.data.days import day_number
+from recsys.data.ids import texts_of
 from recsys.data.item_names import Labels
 from recsys.data.order import basket_numbers, offsets_of, tie_of
 from recsys.data.purchases import Histories, Purchases
@@ -163,7 +164,7 @@ class Live:
         self.promotions = self._promotions()
         for counts in self._days.values():
             counts.grow(self.codes)
-        for name in ("labels", "item_ids", "searchable"):
+        for name in ("labels", "item_ids", "searchable", "_frame", "_id_texts"):
             vars(self).pop(name, None)
         return True
 
@@ -249,7 +250,7 @@ class Live:
     @cached_property
     def labels(self) -> Labels:
         """Readable names of items."""
-        return Labels(nw.from_native(self.items, eager_only=True))
+        return Labels(self._frame)
 
     @cached_property
     def searchable(self) -> pa.Array:
@@ -267,6 +268,14 @@ class Live:
         """External ids; position i is item_index i + 1."""
         return list(self.item_row)
 
+    @cached_property
+    def _id_texts(self) -> pa.Array:
+        return texts_of(self.items, schema.ITEM_ID)
+
+    @cached_property
+    def _frame(self) -> nw.DataFrame[Any]:
+        return nw.from_native(self.items, eager_only=True)
+
     # Snapshots: this is a SnapshotSource.
 
     def promoted_sums_of(self, log: Purchases) -> np.ndarray | None:
@@ -275,7 +284,7 @@ class Live:
 
     def at(self, day: int) -> Snapshot:
         """Return what is known of items at the start of ``day``."""
-        return self._counts_of(day).snapshot(nw.from_native(self.items, eager_only=True), self.promotions)
+        return self._counts_of(day).snapshot(self._frame, self.promotions)
 
     def on_sale(self, day: int) -> np.ndarray:
         """Return (V,) bool, which items were bought in the last ``on_sale_days`` before ``day``."""
@@ -427,7 +436,10 @@ class Live:
     def _small(self, columns: Columns, offsets: np.ndarray, items: pa.Table | None = None) -> Purchases:
         own: dict[str, Any] = {name: columns[name] for name in schema.EVENT_ARRAYS}
         tables = {"items": self.items if items is None else items}
-        return Purchases(**own, offsets=offsets, manifest={}, tables=tables, style=self.base.style)
+        small = Purchases(**own, offsets=offsets, manifest={}, tables=tables, style=self.base.style)
+        if items is None:
+            vars(small)["item_ids"] = self._id_texts  # which takes longer to make than the log
+        return small
 
     def _basket_numbers(self, row: np.ndarray, day: np.ndarray, code: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         return basket_numbers(row, day, None if self._baskets_are_days else code, offsets).astype(np.int32)

@@ -47,6 +47,7 @@ class Store:
 
     def __init__(self, database: Database, key: str) -> None:
         self._database, self._key = database, bytes.fromhex(key)
+        self._gone = self.tombstones()
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -60,7 +61,8 @@ class Store:
             with database.reading() as connection:  # before anything is written into what may be another program's
                 _require_ours(connection, database)
             with database.writing() as connection:
-                return cls(database, _key_of(connection))
+                key = _key_of(connection)
+            return cls(database, key)
         except BaseException:
             database.close()
             raise
@@ -127,8 +129,8 @@ class Store:
 
     def save_recommendations(self, rows: Sequence[RecommendationRow]) -> None:
         """Keep what was shown, in one transaction; a row whose id is there replaces it. Removed users' are not kept."""
+        removed = {row.user_id for row in rows if row.user_id is not None and self._hash(row.user_id) in self._gone}
         with self._database.writing(is_durable=False) as connection:
-            removed = self._removed(connection, (row.user_id for row in rows))
             # Of several with one id the last holds; PostgreSQL would refuse both in one statement.
             kept = {row.recommendation_id: row._asdict() for row in rows if row.user_id not in removed}
             if kept:
@@ -175,6 +177,7 @@ class Store:
                 connection.execute(table.delete().where(table.c.user_id == user_id))
             if not self._removed(connection, [user_id]):
                 connection.execute(TOMBSTONES.insert().values(user_hash=self._hash(user_id)))
+        self._gone.add(self._hash(user_id))
         self._database.scrub()
         return n_events
 
