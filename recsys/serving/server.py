@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Mapping, Sequence
@@ -89,6 +90,7 @@ def _answer(app: ASGIApp, listening: socket.socket) -> None:
     )
     for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended: then the database
         signal.signal(each, lambda *_: None)  # would not be closed, and who stops it would read of an error
+    sys.setswitchinterval(0.0005)  # by default the model's thread waits 5 ms for each turn while answers are sent
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -113,7 +113,8 @@ class CategoryScores:
         return self._of(self.categories_VC[1:]).mean(1)
 
     def _of(self, code_NC: Tensor) -> Tensor:
-        return functional.embedding_bag(self.row_of_code[code_NC], self.score_UQ, mode="sum").T
+        row_NC = self.row_of_code.index_select(0, code_NC.flatten()).view_as(code_NC)  # twice as fast as [code_NC]
+        return functional.embedding_bag(row_NC, self.score_UQ, mode="sum").T
 
 
 @dataclass(frozen=True)
