@@ -140,7 +140,7 @@ def test_users_are_known_apart_by_the_user_table_with_long_histories_and_none(da
 def test_of_histories_that_are_given_the_user_table_says_nothing(data):
     """Their user_index counts another log's users."""
     decoder, histories = decoder_of(data), data.histories(DAY)
-    given = replace(histories, given=True)
+    given = replace(histories, table_rows=np.full(len(histories), -1))
     assert decoder.knows(histories).tolist() == [*[True] * (N_USERS - 1), False]
     assert np.array_equal(decoder.knows(given), given.n_events > 0)
     blind = decoder_of(data)
