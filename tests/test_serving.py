@@ -364,6 +364,11 @@ def test_newly_prepared_purchases_are_not_counted_again_by_the_events_that_they_
         newest = [one for one in history if one["item_id"] == "i8" and one["date"] == sent["timestamp"][:10]]
         assert len(newest) == 1
         assert "1 of 2 events in the database are not counted" in service.log.read_text()
+        assert service.send(event("same day", "u3", "i8"))["accepted"] == 1  # on top of what the log holds
+    with running(tmp_path / "newer", database) as service:
+        history = service.get("/v1/customers/history", {"customer_id": "u3", "date": "2025-01-01"})["purchases"]
+        again = [one for one in history if one["item_id"] == "i8" and one["date"] == sent["timestamp"][:10]]
+        assert len(again) == len(newest) + 1
 
 
 def test_a_list_that_somebody_only_looks_at_is_not_kept(guarded):

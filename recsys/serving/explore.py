@@ -13,6 +13,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 
 from recsys.config import RAW_DIR
+from recsys.data.days import day_number
 from recsys.reports.shell import REPORT_FILE
 from recsys.runs import Embeddings, Run
 from recsys.serving.answers import RequestError
@@ -122,6 +123,8 @@ class _Page:
 
     async def go_on(self, body: Continuation) -> dict[str, Any]:
         """Return how a history may go on, item by item, each with its probability."""
+        if body.date is not None:
+            await self.service.ahead.count(day_number(body.date))
         steps: dict[str, Any] = await self.service.call(continued, self.service, body)
         return steps
 

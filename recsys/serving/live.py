@@ -89,7 +89,7 @@ class Live:
 
     def knows_item(self, item_id: str) -> bool:
         """Return whether an event may name the item."""
-        return item_id in self.item_row or item_id in self._new_items
+        return item_id in self._new_items or item_id in self.item_row  # in the order in which it moves
 
     def attribute(self, name: str, value: object) -> Any:  # noqa: ANN401 - of the type that the column has
         """Return an attribute of an item as the table of items has it; None where its column cannot hold it."""

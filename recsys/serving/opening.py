@@ -74,13 +74,12 @@ def events_since(store: Store, log: Purchases, live: Live) -> tuple[list[EventRo
     A log that was prepared anew holds what was bought up to its last day; what became of an item that it lacks is not
     known either.
     """
-    items, rows = store.items(), [row for _, row in store.events()]
-    earlier, last = store.log_fingerprint(), day_date(log.last_day)
-    is_other = earlier is not None and earlier not in fingerprints_of(log.manifest)
-    known = [row for row in rows if row.item_id in items or live.knows_item(row.item_id)]
-    kept = [row for row in known if not is_other or row.time.date() > last]
+    items, rows, last = store.items(), list(store.events()), day_date(log.last_day)
+    n_before = store.events_before([log.fingerprint, *fingerprints_of(log.manifest)])
+    known = [(seq, row) for seq, row in rows if row.item_id in items or live.knows_item(row.item_id)]
+    kept = [row for seq, row in known if seq > n_before or row.time.date() > last]
     if len(kept) == len(rows):
-        return rows, []
+        return kept, []
     return kept, [
         f"{len(rows) - len(kept):,} of {len(rows):,} events in the database are not counted: they are of {last} or "
         "earlier, which these purchases hold, or of items that they lack"

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import json
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -61,7 +62,6 @@ class Service:
         self.notes = left_out
         self.live.add(rows, store.items())
         self.answers.catch_up()
-        store.remember_log(first.log.fingerprint)
         self.answers.warm_up()
         self._writing = asyncio.Lock()
         self._catching_up: asyncio.Future[Any] | None = None
@@ -98,10 +98,12 @@ class Service:
     async def recommend_all(self, requests: Sequence[Recommend]) -> list[dict[str, Any]]:
         """Return an answer to each request, or an error in its place."""
         self.worker.require_room()  # once: they are let in together
-        for request in requests:
-            await self.ahead.prepare(request)
-        waiting = [self.worker.put(Ask(request, secrets.token_hex(12))) for request in requests]
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        answers: list[dict[str, Any] | BaseException] = []
+        for group in self.ahead.groups(requests):
+            for request in group:  # one after another: what one needs is there for the next
+                await asyncio.gather(self.ahead.prepare(request), return_exceptions=True)
+            waiting = [self.worker.put(Ask(request, secrets.token_hex(12))) for request in group]
+            answers += await asyncio.gather(*waiting, return_exceptions=True)
         return [answer if isinstance(answer, dict) else _error_of(answer) for answer in answers]
 
     async def next(self, recommendation_id: str, k: int) -> dict[str, Any]:
@@ -230,25 +232,29 @@ class Service:
 
     async def put_scenario(self, name: str, settings: ScenarioSettings, who: str) -> None:
         """Add a scenario or replace it, for the next request; who did it is kept."""
-        await run_in_threadpool(self.store.put_scenario, name, settings.model_dump(exclude_defaults=True), who)
-        self.answers.scenarios[name] = settings
+        async with self._writing:  # of two changes at once memory and database keep the same one
+            await run_in_threadpool(self.store.put_scenario, name, settings.model_dump(exclude_defaults=True), who)
+            self.answers.scenarios[name] = settings
 
     async def remove_scenario(self, name: str, who: str) -> None:
         """Remove a scenario; RequestError where there is none."""
-        if not await run_in_threadpool(self.store.remove_scenario, name, who):
-            raise RequestError(
-                f"scenario {name!r} is unknown; expected one of {', '.join(self.answers.scenarios) or 'none yet'}",
-                code="unknown_scenario",
-                field="name",
-                status=404,
-            )
-        self.answers.scenarios.pop(name, None)
+        async with self._writing:
+            if not await run_in_threadpool(self.store.remove_scenario, name, who):
+                raise RequestError(
+                    f"scenario {name!r} is unknown; expected one of {', '.join(self.answers.scenarios) or 'none yet'}",
+                    code="unknown_scenario",
+                    field="name",
+                    status=404,
+                )
+            self.answers.scenarios.pop(name, None)
 
     async def forget(self, user_id: str) -> int:
         """Remove what the database holds of a customer, and read nothing of the log about them from now on."""
         async with self._writing:  # an event that is on its way would make the user known again
-            n_events = await run_in_threadpool(self.store.delete_user, user_id)
-            await self.call(self.answers.forget, user_id)
+            try:
+                n_events = await run_in_threadpool(self.store.delete_user, user_id)
+            finally:  # whatever becomes of the file, and however many wait
+                await run_in_threadpool(self.worker.run, self.answers.forget, user_id)
         return n_events
 
     async def switch(self, name: str) -> None:
@@ -289,7 +295,8 @@ class Service:
 
 def _error_of(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, RecsysError):
-        raise error
+        logging.getLogger(__name__).error("a request of a batch failed", exc_info=error)
+        return {"error": {"code": "broken", "message": "the server made a mistake; its log says which", "field": None}}
     code, field_name = getattr(error, "code", "unusable"), getattr(error, "field", None)
     return {"error": {"code": code, "message": str(error), "field": field_name}}
 

@@ -7,7 +7,7 @@ one, and equal ids have other hashes in other databases.
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
@@ -103,15 +103,17 @@ class Store:
             if len(rows) < _PAGE:
                 return
 
-    def log_fingerprint(self) -> str | None:
-        """Return the fingerprint of the purchases that events came on top of last; None before the first time."""
-        with self._database.reading() as connection:
-            return connection.execute(sa.select(ABOUT.c.log)).scalar()
+    def events_before(self, fingerprints: Collection[str]) -> int:
+        """Return the number of the last event that came before the purchases of ``fingerprints`` were prepared.
 
-    def remember_log(self, fingerprint: str) -> None:
-        """Keep the fingerprint of the purchases that events come on top of."""
+        These are the purchases that events come on top of from now on, the first of them as it is now.
+        """
         with self._database.writing() as connection:
-            connection.execute(ABOUT.update().values(log=fingerprint))
+            log, before = connection.execute(sa.select(ABOUT.c.log, ABOUT.c.n_before)).one()
+            if log is not None and log not in fingerprints:
+                before = connection.execute(sa.select(sa.func.max(EVENTS.c.seq))).scalar()
+            connection.execute(ABOUT.update().values(log=next(iter(fingerprints)), n_before=before or 0))
+        return before or 0
 
     def add_items(self, items: Mapping[str, Mapping[str, str | float | int | bool | None]]) -> None:
         """Add attributes of items; those of an item that is there already stay."""
@@ -129,8 +131,10 @@ class Store:
 
     def save_recommendations(self, rows: Sequence[RecommendationRow]) -> None:
         """Keep what was shown, in one transaction; a row whose id is there replaces it. Removed users' are not kept."""
-        removed = {row.user_id for row in rows if row.user_id is not None and self._hash(row.user_id) in self._gone}
+        if not rows:
+            return
         with self._database.writing(is_durable=False) as connection:
+            removed = {row.user_id for row in rows if row.user_id is not None and self._hash(row.user_id) in self._gone}
             # Of several with one id the last holds; PostgreSQL would refuse both in one statement.
             kept = {row.recommendation_id: row._asdict() for row in rows if row.user_id not in removed}
             if kept:
@@ -177,7 +181,7 @@ class Store:
                 connection.execute(table.delete().where(table.c.user_id == user_id))
             if not self._removed(connection, [user_id]):
                 connection.execute(TOMBSTONES.insert().values(user_hash=self._hash(user_id)))
-        self._gone.add(self._hash(user_id))
+            self._gone.add(self._hash(user_id))  # before another writer's turn
         self._database.scrub()
         return n_events
 

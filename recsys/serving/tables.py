@@ -26,6 +26,7 @@ ABOUT = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     _text("key"),
     _text("log", is_optional=True),  # fingerprint of the purchases that events came on top of
+    sa.Column("n_before", sa.BigInteger),  # the last event that came before these were prepared
 )
 EVENTS = sa.Table(
     "events",
