@@ -532,3 +532,12 @@ class Answers:
         if item not in self._names:
             self._names[item] = self.live.item_name(item)
         return self._names[item]
+
+
+def error_of(error: BaseException) -> dict[str, Any]:
+    """Return what stands in the place of an answer that failed; what is no error of a request is logged."""
+    if not isinstance(error, RecsysError):
+        logging.getLogger(__name__).error("a request of a batch failed", exc_info=error)
+        return {"error": {"code": "broken", "message": "the server made a mistake; its log says which", "field": None}}
+    code, field_name = getattr(error, "code", "unusable"), getattr(error, "field", None)
+    return {"error": {"code": code, "message": str(error), "field": field_name}}

@@ -3,7 +3,6 @@
 import asyncio
 import datetime as dt
 import json
-import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,13 +13,12 @@ import pyarrow as pa
 from starlette.concurrency import run_in_threadpool
 
 from recsys.data.days import day_date
-from recsys.errors import RecsysError
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.wishes import on_one_thread
 from recsys.runs import Run
 from recsys.schema import DECODER, ITEM_ID
 from recsys.serving.ahead import Ahead
-from recsys.serving.answers import Answers, Ask, RequestError, Served
+from recsys.serving.answers import Answers, Ask, RequestError, Served, error_of
 from recsys.serving.figures import Figures
 from recsys.serving.live import Live
 from recsys.serving.opening import decoder_of, events_since, open_models, saved_scenarios, zone_of
@@ -104,7 +102,7 @@ class Service:
                 await asyncio.gather(self.ahead.prepare(request), return_exceptions=True)
             waiting = [self.worker.put(Ask(request, secrets.token_hex(12))) for request in group]
             answers += await asyncio.gather(*waiting, return_exceptions=True)
-        return [answer if isinstance(answer, dict) else _error_of(answer) for answer in answers]
+        return [answer if isinstance(answer, dict) else error_of(answer) for answer in answers]
 
     async def next(self, recommendation_id: str, k: int) -> dict[str, Any]:
         """Return the next ``k`` items of an earlier answer, none of which was shown under its id."""
@@ -291,14 +289,6 @@ class Service:
         self.ahead.close()
         self.worker.close()
         self.store.close()
-
-
-def _error_of(error: BaseException) -> dict[str, Any]:
-    if not isinstance(error, RecsysError):
-        logging.getLogger(__name__).error("a request of a batch failed", exc_info=error)
-        return {"error": {"code": "broken", "message": "the server made a mistake; its log says which", "field": None}}
-    code, field_name = getattr(error, "code", "unusable"), getattr(error, "field", None)
-    return {"error": {"code": code, "message": str(error), "field": field_name}}
 
 
 def _ago(days: int) -> str:
