@@ -1,6 +1,7 @@
 """From requests to lists, on the thread that owns the model: whom, when, out of what, by which system."""
 # Long because: a request goes one way through it, from ids to an answer.
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
