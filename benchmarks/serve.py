@@ -148,7 +148,8 @@ def main() -> None:
     write_json(Path(__file__).parent / "results/serve.json", found)
     what = (__doc__ or "").partition("\n")[2]
     limits = " and ".join(f"{one:,.0f}" for one in found["limit_gflops"])
-    options = f"--customers {arguments.customers} --minutes {arguments.minutes:g} --kills {arguments.kills}"
+    sizes = f"--customers {arguments.customers} --seconds {arguments.seconds:g}"
+    options = f"{sizes} --minutes {arguments.minutes:g} --kills {arguments.kills}"
     section = f"""## The service
 
 `python -m benchmarks.serve {options}`:

@@ -13,7 +13,8 @@ import pytest
 from recsys.serving import gate, schemas
 from tests.running_service import FIRST, N_DAYS, Running, running
 
-PAGE = (Path(__file__).parents[1] / "docs/serving.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 #: Ids and days of the demo on the page → those of the small run.
 OF_THE_RUN = {
     '"1"': '"u1"',
@@ -63,6 +64,19 @@ def test_the_python_of_the_page_asks_the_same(service, tmp_path):
     (block,) = blocks("python", service)
     (tmp_path / "page.py").write_text(block)
     assert len(runpy.run_path(str(tmp_path / "page.py"))["answer"]["items"]) == 3
+
+
+def test_the_figures_of_the_page_are_those_that_were_measured():
+    found = json.loads((ROOT / "benchmarks/results/serve.json").read_text(encoding="utf-8"))
+    rows = {row["work"]: row for row in found["rows"] if row["system"] == "recsys"}
+    for pool in ("all", "on_sale"):
+        closed = [row for work, row in rows.items() if work.startswith(f"serve/{pool}/") and work.endswith("clients")]
+        best = max(closed, key=lambda row: row["value"])
+        one, half, thrice = (rows[f"serve/{pool}/{name}"] for name in ("1 clients", "0.5 x sustained", "3 x sustained"))
+        cells = [f"{best['value']:.0f} a second", f"{best['ratio_to']['bare value']:.2f}", f"{one['p50_ms']:.1f} ms"]
+        cells += [f"{half['p99_ms']:.0f} ms", f"{thrice['value']:.0f} a second answered"]
+        assert " | ".join(cells) in PAGE
+    assert f"held {found['peak_memory_gb']:.1f} GB at most" in PAGE
 
 
 def test_the_limits_of_the_page_are_the_codes():

@@ -459,6 +459,8 @@ class Answers:
             self.keep_rule(system, known, fit_rule(system, self.served[self.current].config, known.histories))
             rule = self._rules[system, histories.day]
         candidates = self._candidates_of(job, allowed)
+        if job.rules.boosts:
+            job.warnings.append(f"boosts are in units of the decoder's score; {system} is listed without them")
         if job.wish.repeats == "only":
             own = np.zeros(len(allowed), dtype=bool)
             own[np.unique(histories.log.item[: histories.end[0]])] = True

@@ -114,7 +114,7 @@ class _Page:
     async def item(self, body: OneItem) -> dict[str, Any]:
         """Return what is near an item by each kind of vector, what is bought around it, its sales and its lists."""
         made = await self.made()
-        facts: dict[str, Any] = await self.service.call(item_facts, self.service.live, made.vectors, body)
+        facts: dict[str, Any] = await self.service.call(item_facts, self.service.answers, made.vectors, body)
         lists = await asyncio.to_thread(recommended_to, self.run, body.item_id, body.k)
         if lists is not None:  # the lists may be older than the wish of a customer to be forgotten
             known = self.service.live.user_index

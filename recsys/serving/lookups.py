@@ -152,18 +152,23 @@ def purchases_of(answers: Answers, query: HistoryQuery) -> dict[str, Any]:
     }
 
 
-def similar_items(answers: Answers, query: Similar) -> dict[str, Any]:
-    """Return the items most like one: by the model's vectors, or by what is bought together."""
-    answers.catch_up()
-    live = answers.live
-    row = live.item_row.get(query.item_id, 0)
+def known_item(live: Live, item_id: str) -> int:
+    """Return the item_index of an id; a RequestError where nobody knows it."""
+    row = live.item_row.get(item_id, 0)
     if not row:
         raise RequestError(
-            f"item_id {query.item_id!r} is unknown; expected one of the catalogue; look it up with /v1/items/query",
+            f"item_id {item_id!r} is unknown; expected one of the catalogue; look it up with /v1/items/query",
             code="unknown_item",
             field="item_id",
             status=404,
         )
+    return row
+
+
+def similar_items(answers: Answers, query: Similar) -> dict[str, Any]:
+    """Return the items most like one: by the model's vectors, or by what is bought together."""
+    answers.catch_up()
+    live, row = answers.live, known_item(answers.live, query.item_id)
     if query.by == "vector":
         score_V = answers.served[answers.current].decoder.similar(row)
     else:

@@ -15,10 +15,11 @@ from recsys.modeling.generation import Method, SamplingConfig
 from recsys.modeling.generation.generate import continue_histories
 from recsys.modeling.recommenders.base import all_items
 from recsys.runs import Embeddings, Run
-from recsys.serving.answers import Answers, Ask, RequestError
+from recsys.serving.answers import Answers, Ask
 from recsys.serving.item_facts import around, weekly_sales
 from recsys.serving.item_points import attributes_of, packed, plane_of
 from recsys.serving.live import Live
+from recsys.serving.lookups import known_item
 from recsys.serving.scenarios import Rules, ScenarioSettings
 from recsys.serving.schemas import Bought, Day, Id, Recommend, Request
 from recsys.serving.service import Service
@@ -86,16 +87,10 @@ def map_bytes(live: Live, unit: np.ndarray, embedding: Embeddings, run: Run) -> 
     return packed(plane, attributes_of(live.items[: len(unit)], sold), {"vectors": embedding, "layout": how})
 
 
-def item_facts(live: Live, vectors: Mapping[Embeddings, np.ndarray], body: OneItem) -> dict[str, Any]:
+def item_facts(answers: Answers, vectors: Mapping[Embeddings, np.ndarray], body: OneItem) -> dict[str, Any]:
     """Return what is near an item, what is bought around it, and its sales."""
-    item = live.item_row.get(body.item_id, 0)
-    if not item:
-        raise RequestError(
-            f"item_id {body.item_id!r} is unknown; expected an id as in the purchases; look it up with /v1/items/query",
-            code="unknown_item",
-            field="item_id",
-            status=404,
-        )
+    answers.catch_up()
+    live, item = answers.live, known_item(answers.live, body.item_id)
 
     def ranked(values: np.ndarray, what: str) -> list[dict[str, Any]]:
         best = np.argsort(-values, kind="stable")[: body.k]
@@ -115,6 +110,7 @@ def item_facts(live: Live, vectors: Mapping[Embeddings, np.ndarray], body: OneIt
 
 def continued(service: Service, body: Continuation) -> dict[str, Any]:
     """Return how a given history may go on, item by item, with probabilities."""
+    service.answers.catch_up()
     live, decoder = service.live, service.current.decoder
     histories = _given(live, body)
     sampling = SamplingConfig(method=body.method, no_repeat=True, max_items=body.n, seed=body.seed)
