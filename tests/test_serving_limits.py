@@ -340,3 +340,18 @@ def test_runs_that_cannot_stand_in_for_one_another_are_one_line(served_runs, tmp
     store.put_scenario("old", {"no such rule": 1}, "me")
     store.close()
     assert "the scenario 'old' in the database cannot be read" in line_of(capsys, "--run", str(first), *words)[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({"customer": "u1"}, "customer", ["did you mean customer_id?"]),
+        ({"customer_id": 7}, "customer_id", ["found '7'", "string"]),
+        ({"k": "3"}, "k", ["found '3'"]),
+        (None, None, ["found nothing"]),
+    ],
+)
+def test_a_wrong_field_is_told_what_was_found_and_what_was_meant(guarded, body, field, words):
+    reply = guarded.ask("/v1/recommend", body, method="POST")
+    assert (reply.status, reply.body["error"]["field"]) == (422, field)
+    assert all(word in reply.body["error"]["message"] for word in words)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from recsys import __version__
 from recsys.data.days import day_date
-from recsys.errors import RecsysError, RunError
+from recsys.errors import RecsysError, RunError, nearest
 from recsys.serving import schemas
 from recsys.serving.answers import RequestError
 from recsys.serving.explore import explore_router
@@ -32,6 +32,16 @@ _STATIC: Final = Path(__file__).with_name("static")
 _FAILURES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": schemas.Failure} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
 }
+
+#: Names of the fields of all requests.
+_FIELDS: Final = sorted(
+    {
+        name
+        for model in vars(schemas).values()
+        if isinstance(model, type) and issubclass(model, schemas.Request)
+        for name in model.model_fields
+    }
+)
 
 
 def build_app(service: Service, keys: Mapping[Role, Iterable[str]], rate: float) -> ASGIApp:
@@ -192,6 +202,17 @@ def _add_state(app: FastAPI, service: Service) -> None:
             return Response(page, media_type="text/html; charset=utf-8")
 
 
+def _found(error: Mapping[str, Any]) -> str:
+    """Return what was found and what was expected, by an error of validation."""
+    message: str = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        close = nearest(error["loc"][-1], _FIELDS)
+        return f"found a field that is not known{f'; did you mean {close}?' if close else '; expected none'}"
+    if error["type"] == "missing":
+        return "found nothing; expected a value, as /openapi.json says"
+    return message if message.startswith("found") else f"found {str(error['input'])[:64]!r}; {message}"
+
+
 def _add_errors(app: FastAPI) -> None:
     """Give every error one form."""
 
@@ -204,7 +225,7 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"] if part not in ("body", "path", "query")]
-        message = f"{first['msg'].removeprefix('Value error, ')}; correct {'.'.join(place) or 'the body'}"
+        message = f"{_found(first)}; correct {'.'.join(place) or 'the body'}"
         if first["type"] == "json_invalid":
             return failure(400, "no_json", f"the body is no JSON: {first['ctx']['error']}; correct it")
         return failure(422, "invalid", message, ".".join(place) or None)
