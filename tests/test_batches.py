@@ -18,6 +18,20 @@ def data(tmp_path):
     return toy_data(tmp_path, n_users=40, n_items=30, n_days=60, seed=3)
 
 
+class DatedSnapshots(Snapshots):
+    """Remembers the day of each table: another thread asks for those of the next batch meanwhile."""
+
+    def __init__(self, log):
+        super().__init__(log)
+        self.day_of_table, self._alive = {}, []
+
+    def at(self, day):
+        snapshot = super().at(day)
+        self._alive.append(snapshot)  # or another day's table could come to lie where this one lay
+        self.day_of_table[torch.from_numpy(snapshot.item_features).data_ptr()] = day
+        return snapshot
+
+
 def batches_of(data, *, horizon_days=7, max_length=9, batch_queries=1000, **changes):
     training = {"batch_tokens": 64, "query_windows": 4, **changes}
     config = Config(
@@ -26,17 +40,14 @@ def batches_of(data, *, horizon_days=7, max_length=9, batch_queries=1000, **chan
         split=SplitConfig(n_folds=1, horizon_days=horizon_days),
         training=TrainingConfig(**training),
     )
-    batches = TrainingBatches(config, Snapshots(data), make_split(data, config.split), None, lifts=True)
+    batches = TrainingBatches(config, DatedSnapshots(data), make_split(data, config.split), None, lifts=True)
     batches.batch_queries = batch_queries
     return batches
 
 
 def days_of(batches, queries):
     """Return the day (Q,) of each query: that of the snapshot whose table it reads."""
-    tables = {
-        torch.from_numpy(snapshot.item_features).data_ptr(): day for day, snapshot in batches.snapshots._kept.items()
-    }
-    days = torch.tensor([tables[table.data_ptr()] for table in queries.item_features])
+    days = torch.tensor([batches.snapshots.day_of_table[table.data_ptr()] for table in queries.item_features])
     return days[queries.day_place_Q] if len(queries) else days
 
 
@@ -166,13 +177,13 @@ def test_the_newest_events_end_at_the_known_history(data):
 
 def test_a_query_at_a_day_reads_what_training_reads_of_the_same_history(data):
     """Past items of each training query are those of some user who is asked about at its day."""
-    batches = batches_of(data, max_length=100, batch_queries=10_000)
+    batches, asked = batches_of(data, max_length=100, batch_queries=10_000), Snapshots(data)
     for batch in batches:
         queries, days = batch.queries, days_of(batches, batch.queries)
         for day in days.unique().tolist():
             at_day = (days == day).nonzero().flatten()
             taken = taken_of(queries, at_day)
-            _, alone = query_at(batches.snapshots, data.histories(day), 100, None, lifts=False)
+            _, alone = query_at(asked, data.histories(day), 100, None, lifts=False)
             past = {}
             for user, item, row in zip(alone.past.query, alone.past.item, alone.past.features, strict=True):
                 past.setdefault(int(user), {})[int(item)] = row
