@@ -20,7 +20,6 @@ from recsys.modeling.recommenders import rules
 from recsys.modeling.recommenders import scored_pairs as shared
 from recsys.modeling.recommenders.base import Candidates
 from recsys.modeling.recommenders.registry import BASELINES, collect_systems, require_baseline, systems_of
-from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
 from recsys.modeling.recommenders.rules.popularity import Popularity, segments_of
 from recsys.modeling.recommenders.rules.repeat import Repeat
 from recsys.modeling.recommenders.scored_pairs import Pairs, top_k
@@ -425,25 +424,6 @@ def complete_journey(folder):
         offsets=np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64),
         manifest={"fingerprint": "0" * 64},
     )
-
-
-@pytest.mark.parametrize("n_neighbours", [3, 40])
-def test_the_nearest_items_are_those_with_the_most_similar_sets_of_customers(random_data, n_neighbours):
-    known = random_data.histories(int(np.median(random_data.day)))
-    bought = np.zeros((random_data.n_users, random_data.n_items + 1))
-    for user in range(random_data.n_users):
-        bought[user, random_data.item[random_data.offsets[user] : known.end[user]]] = 1
-    sizes = bought.sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine_VV = np.nan_to_num(bought.T @ bought / np.sqrt(np.outer(sizes, sizes)))
-    np.fill_diagonal(cosine_VV, 0)
-    item, cosine = nearest_by_cosine(known, n_neighbours)
-    assert item.shape == cosine.shape == (random_data.n_items + 1, n_neighbours)
-    expected = -np.sort(-cosine_VV, axis=1)[:, :n_neighbours]
-    nearest = cosine[:, : expected.shape[1]]
-    np.testing.assert_allclose(nearest, expected, atol=1e-6)
-    np.testing.assert_allclose(np.take_along_axis(cosine_VV, item.astype(np.int64), 1)[cosine > 0], cosine[cosine > 0])
-    assert not item[cosine == 0].any()
 
 
 def test_systems_come_in_the_order_of_reports_and_neither_torch_nor_lightning_is_loaded():

@@ -9,7 +9,7 @@ from recsys.modeling.decoder.components import Sizes, component_classes
 from recsys.modeling.decoder.components.base import Component, Scale
 from recsys.modeling.decoder.components.categories import CategoryComponent
 from recsys.modeling.decoder.components.co_purchases import CoPurchaseComponent
-from recsys.modeling.decoder.components.neighbours import NeighbourComponent
+from recsys.modeling.decoder.components.transitions import TransitionComponent
 from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
 from recsys.modeling.decoder.inputs import QueryTensors
@@ -108,60 +108,61 @@ def test_co_purchases_begin_with_what_is_made_likelier():
     assert CoPurchaseComponent(sizes_of()).score(queries_of(), None) is None
 
 
-def dense_neighbours(cosine_VV):
-    """Return a component in which all items are neighbours, with these cosines."""
-    component = NeighbourComponent(sizes_of(len(cosine_VV)))
-    component.set_neighbours(torch.arange(len(cosine_VV), dtype=torch.int32).expand(len(cosine_VV), -1), cosine_VV)
+def dense_transitions(strength_VV):
+    """Return a component in which all items follow each, so strongly."""
+    component = TransitionComponent(sizes_of(len(strength_VV)))
+    component.set_followers(torch.arange(len(strength_VV), dtype=torch.int32).expand(len(strength_VV), -1), strength_VV)
     return component
 
 
-def test_neighbours_add_cosines_of_past_items_the_newer_the_more_and_gives_past_items_nothing():
-    cosine_VV = torch.rand(7, 7, generator=torch.Generator().manual_seed(0)) * (1 - torch.eye(7))
-    cosine_VV[0], cosine_VV[:, 0] = 0, 0
-    component = dense_neighbours(cosine_VV)
+def test_transitions_add_up_what_followed_past_items_the_newer_the_more_and_give_past_items_nothing():
+    strength_VV = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
+    strength_VV[0], strength_VV[:, 0] = 0, 0
+    component = dense_transitions(strength_VV)
     component.scale_(0.5)
-    # The first customer bought 2, then 5; the second nothing; the third 6.
-    query_P, item_P, age_P = torch.tensor([0, 0, 2]), torch.tensor([2, 5, 6]), torch.tensor([0.9, 0.1, 3.0])
-    query_C, item_C, score_C = component.of_past(query_P, item_P, age_P)
-    strength_QV = torch.stack([cosine_VV[5] + 2**-0.25 * cosine_VV[2], torch.zeros(7), cosine_VV[6]])
+    # The first customer bought 2 and 3 on one day, then 5; the second nothing; the third 6.
+    query_P, item_P = torch.tensor([0, 0, 0, 2]), torch.tensor([2, 3, 5, 6])
+    query_C, item_C, score_C = component.of_past(query_P, item_P, torch.tensor([0.9, 0.9, 0.1, 3.0]))
+    first = strength_VV[5] + 0.7 * (strength_VV[2] + strength_VV[3])
+    strength_QV = torch.stack([first, torch.zeros(7), strength_VV[6]])
     strength_QV[query_P, item_P] = 0
-    expected_QV = 0.5 * torch.log1p(1000 * strength_QV)
+    expected_QV = 0.5 * torch.log1p(10 * strength_QV)
     found_QV = torch.zeros(3, 7).index_put((query_C, item_C), score_C)
     torch.testing.assert_close(found_QV, expected_QV)
     assert len(query_C) == (expected_QV > 0).sum()
     assert (query_C * 7 + item_C).diff().gt(0).all()
 
 
-def test_neighbours_are_the_same_in_a_large_catalogue():
-    """Few of many items are neighbours: they are added up another way."""
+def test_transitions_are_the_same_in_a_large_catalogue():
+    """Few of many items follow: they are added up another way."""
     random = torch.Generator().manual_seed(1)
-    small = torch.rand(20, 20, generator=random) * (1 - torch.eye(20))
+    small = torch.rand(20, 20, generator=random)
     small[0], small[:, 0] = 0, 0
-    large = NeighbourComponent(sizes_of(20_000))
-    neighbour_VK, cosine_VK = torch.zeros(20_000, 419, dtype=torch.int32), torch.zeros(20_000, 419)
-    neighbour_VK[:20, :20], cosine_VK[:20, :20] = torch.arange(20, dtype=torch.int32), small
-    large.set_neighbours(neighbour_VK, cosine_VK)
+    large = TransitionComponent(sizes_of(20_000))
+    follower_VK, strength_VK = torch.zeros(20_000, 100, dtype=torch.int32), torch.zeros(20_000, 100)
+    follower_VK[:20, :20], strength_VK[:20, :20] = torch.arange(20, dtype=torch.int32), small
+    large.set_followers(follower_VK, strength_VK)
     past = torch.tensor([0, 0, 9]), torch.tensor([3, 17, 4]), torch.tensor([0.2, 0.1, 0.0])
-    for found, expected in zip(large.of_past(*past), dense_neighbours(small).of_past(*past), strict=True):
+    for found, expected in zip(large.of_past(*past), dense_transitions(small).of_past(*past), strict=True):
         torch.testing.assert_close(found, expected)
 
 
-def test_only_the_newest_past_items_have_neighbours_and_who_has_none_gets_nothing():
-    component = dense_neighbours(torch.ones(60, 60))
+def test_only_the_newest_past_items_are_followed_and_who_has_none_gets_nothing():
+    component = dense_transitions(torch.ones(60, 60))
     item_P = torch.arange(1, 51)
     query_P, age_P = torch.zeros(50, dtype=torch.int64), torch.arange(50.0)
     _, item_C, score_C = component.of_past(query_P, item_P, age_P)
     assert item_C.tolist() == [0, *range(51, 60)]
-    expected = torch.log1p(1000 * (2.0 ** (-torch.arange(NeighbourComponent.max_past) / 4)).sum())
+    expected = torch.log1p(10 * (0.7 ** torch.arange(TransitionComponent.max_past)).sum())
     torch.testing.assert_close(score_C, expected.expand(10))
     nobody = component.of_past(query_P[:0], item_P[:0], age_P[:0])
     assert [len(part) for part in nobody] == [0, 0, 0]
 
 
-def test_of_a_large_catalogue_each_item_keeps_fewer_neighbours():
-    assert NeighbourComponent(sizes_of(1000)).cosine_VK.shape == (1000, 512)
-    assert NeighbourComponent(sizes_of(9)).cosine_VK.shape == (9, 9)
-    assert NeighbourComponent(sizes_of(100_000)).cosine_VK.shape == (100_000, 83)
+def test_of_a_large_catalogue_each_item_keeps_fewer_followers():
+    assert TransitionComponent(sizes_of(1000)).strength_VK.shape == (1000, 100)
+    assert TransitionComponent(sizes_of(9)).strength_VK.shape == (9, 9)
+    assert TransitionComponent(sizes_of(100_000)).strength_VK.shape == (100_000, 83)
 
 
 def test_past_items_begin_at_an_even_chance_against_the_catalogue():
@@ -183,9 +184,9 @@ def with_weights(component):
     torch.manual_seed(0)
     for weight in component.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    if isinstance(component, NeighbourComponent):
+    if isinstance(component, TransitionComponent):
         others = torch.arange(10, dtype=torch.int32).expand(10, -1)
-        component.set_neighbours(others, torch.rand(10, 10) * (1 - torch.eye(10)))
+        component.set_followers(others, torch.rand(10, 10) * (1 - torch.eye(10)))
     return component
 
 
@@ -231,5 +232,5 @@ def test_every_component_is_scaled_in_its_weights(name):
 
 def test_components_are_found_by_their_files_and_named_once():
     classes = component_classes()
-    assert list(classes) == ["sales", "past_items", "categories", "co_purchases", "neighbours"]
+    assert list(classes) == ["sales", "past_items", "categories", "co_purchases", "transitions"]
     assert all(issubclass(one, Component) for one in classes.values())

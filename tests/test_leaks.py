@@ -91,7 +91,7 @@ def built(data: Purchases) -> PurchaseModule:
     return module
 
 
-def test_of_users_held_out_neighbours_know_nothing(data, tmp_path):
+def test_of_users_held_out_transitions_know_nothing(data, tmp_path):
     config = CONFIG.model_validate({"split": {"protocol": "customers"}, "model": {"width": 16}})
     split = make_split(data, config.split)
     held_out = np.isin(data.user_of_event(), np.flatnonzero(split.train_end == data.offsets[:-1]))
@@ -99,13 +99,13 @@ def test_of_users_held_out_neighbours_know_nothing(data, tmp_path):
     others = events_of(data)
     others[held_out, 2] = others[held_out, 2] % N_ITEMS + 1
     models = [build_module(config, one).model for one in (data, written(tmp_path / "others", others))]
-    learned = [model.components["neighbours"] for model in models]
-    assert learned[0].cosine_VK.any()
-    assert torch.equal(learned[0].cosine_VK, learned[1].cosine_VK)
-    assert torch.equal(learned[0].neighbour_VK, learned[1].neighbour_VK)
+    learned = [model.components["transitions"] for model in models]
+    assert learned[0].strength_VK.any()
+    assert torch.equal(learned[0].strength_VK, learned[1].strength_VK)
+    assert torch.equal(learned[0].follower_VK, learned[1].follower_VK)
 
 
-def test_where_the_last_events_are_held_out_neighbours_know_nothing_of_them(data, tmp_path):
+def test_where_the_last_events_are_held_out_transitions_know_nothing_of_them(data, tmp_path):
     long = np.flatnonzero(np.diff(data.offsets) > 2)
     events = events_of(data)
     events = events[np.isin(events[:, 0], long)]
@@ -119,8 +119,8 @@ def test_where_the_last_events_are_held_out_neighbours_know_nothing_of_them(data
     config = CONFIG.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 16}})
     tables = []
     for number, version in enumerate((events, others, known)):
-        learned = build_module(config, written(tmp_path / f"version {number}", version)).model.components["neighbours"]
-        tables.append((learned.neighbour_VK, learned.cosine_VK))
+        learned = build_module(config, written(tmp_path / f"version {number}", version)).model.components["transitions"]
+        tables.append((learned.follower_VK, learned.strength_VK))
     assert tables[0][1].any()
     assert all(torch.equal(first, second) for first, second in zip(tables[0], tables[1], strict=True))
     assert not torch.equal(tables[0][1], tables[2][1])

@@ -275,7 +275,7 @@ def test_by_default_a_model_has_the_components_that_fit_the_protocol(with_catego
     _, model = with_categories
     assert model.term_names == ("sequence", "bias", "categories", "co_purchases", "sales", "past_items")
     undated = PurchaseModel(SMALL, model.codes, has_dates=False)
-    assert undated.term_names == ("sequence", "bias", "neighbours")
+    assert undated.term_names == ("sequence", "bias", "transitions")
     assert undated.decoder.gap is None  # days between events are not read where there are no dates
 
 
@@ -283,8 +283,8 @@ def test_by_default_a_model_has_the_components_that_fit_the_protocol(with_catego
     ("components", "has_dates", "words"),
     [
         (("sequence", "weather"), True, "names 'weather'; expected some of sequence, sales, past_items"),
-        (("sales",), False, "'sales', which looks at a date.*expected some of sequence, neighbours"),
-        (("neighbours",), True, "'neighbours', which counts whole histories.*expected some of sequence, sales"),
+        (("sales",), False, "'sales', which looks at a date.*expected some of sequence, transitions"),
+        (("transitions",), True, "'transitions', which counts whole histories.*expected some of sequence, sales"),
     ],
 )
 def test_a_component_that_does_not_exist_or_fit_is_named(data, components, has_dates, words):

@@ -286,19 +286,19 @@ def test_a_training_stopped_in_its_first_epoch_has_nothing_to_go_on_from(prepare
 UNDATED = ("split.protocol=leave_one_out", "split.n_folds=0")
 
 
-def test_a_run_without_a_date_keeps_its_neighbours_and_what_they_weigh(prepared):
+def test_a_run_without_a_date_keeps_its_transitions_and_what_they_weigh(prepared):
     info = train(config_with(*UNDATED))
     saved = find_run("toy")
     data = saved.open_data()
     module = build_module(saved.config, data)
     state = SafetensorsCheckpointIO().load_checkpoint("models/toy/checkpoints/best.safetensors")["state_dict"]
     kept, own = weights(), module.model.state_dict()
-    buffers = [f"components.neighbours.{name}" for name in ("cosine_VK", "neighbour_VK")]
+    buffers = [f"components.transitions.{name}" for name in ("strength_VK", "follower_VK")]
     assert own[buffers[0]].any()
     for name in buffers:
         assert torch.equal(kept[name], own[name])
-    weight = state["temperatures"][temperature_names(module.model).index("neighbours")].exp()
-    torch.testing.assert_close(kept["components.neighbours.weight"], weight)
+    weight = state["temperatures"][temperature_names(module.model).index("transitions")].exp()
+    torch.testing.assert_close(kept["components.transitions.weight"], weight)
     fold = module.validation.fold
     lists = load_decoder(saved, data).recommend(fold.histories(data), 12, Candidates(all_items(data.n_items)))
     assert average_precisions(lists.item, fold, 12).mean() == pytest.approx(info["best_value"], abs=1e-6)
@@ -323,7 +323,7 @@ def test_a_run_of_some_components_trains_is_saved_loaded_and_recommends(prepared
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["model.components=[neighbours]"], "names 'neighbours', which counts whole histories"),
+        (["model.components=[transitions]"], "names 'transitions', which counts whole histories"),
         ([*UNDATED, "model.components=[sequence, sales]"], "names 'sales', which looks at a date"),
         (["baselines.systems=[repeat, populrity]"], "no system 'populrity' among the rules; beside decoder there are"),
     ],

@@ -11,12 +11,10 @@ from recsys.config import Config
 from recsys.console import TALK_SETTINGS
 from recsys.data.purchases import Histories, Purchases
 from recsys.evaluation.splits import Split, make_split
-from recsys.modeling.decoder.components.neighbours import NeighbourComponent
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.module import build_original_module, build_text_module
 from recsys.modeling.original.recommender import build_transformer
-from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
-from recsys.modeling.recommenders.rules.item_knn import nearest_by_cosine
+from recsys.modeling.recommenders.decoder import build_purchase_model, count_transitions_of, signals_of
 from recsys.modeling.training.batches import TrainingBatches
 from recsys.modeling.training.module import EpochModule, PurchaseModule
 
@@ -44,11 +42,8 @@ def build_purchase_module(config: Config, log: Purchases, split: Split) -> Purch
     first_inputs = batches.first_inputs()
     if first_inputs is not None:
         model.init_scales(*first_inputs)
-    neighbours = model.component(NeighbourComponent)
-    if neighbours is not None:
-        everybody = Histories(log, log.histories(split.train_day).user_index, split.train_end, split.train_day)
-        nearest = nearest_by_cosine(everybody, neighbours.cosine_VK.shape[1])
-        neighbours.set_neighbours(*(torch.from_numpy(part) for part in nearest))
+    everybody = Histories(log, log.histories(split.train_day).user_index, split.train_end, split.train_day)
+    count_transitions_of(model, everybody)
     return PurchaseModule(config, model, batches, split.validation if held_out else None)
 
 

@@ -4,7 +4,7 @@ It loads no Lightning, which only training needs: a service starts in half the t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class DecoderSystem:
     decoder: DecoderRecommender
     log: Purchases  # of no user where only a snapshot is at hand
     written: Mapping[str, bytes]  # what else stands in the folder of the run, by the file's name
+    _renewed: dict[int, DecoderRecommender] = field(default_factory=dict, repr=False)  # of the day asked last
     name: str = DECODER
 
     @property
@@ -57,9 +58,18 @@ class DecoderSystem:
     def at(self, day: int) -> Recommender:
         """Return the decoder with the best sellers of ``day`` for users of whom it knows nothing."""
         if self.log.n_users:
-            return with_cold_start(self.decoder, self.config, self.log.histories(day))
+            return with_cold_start(self.decoder_at(day), self.config, self.log.histories(day))
         sold = self.decoder.snapshots.at(day).sold(7)
         return WithColdStart(self.decoder, Popularity.from_counts("cold_start", sold))
+
+    def decoder_at(self, day: int) -> DecoderRecommender:
+        """Return the decoder with its transitions, where it has any, counted of what was bought before ``day``."""
+        if not self.log.n_users:
+            return self.decoder
+        if day not in self._renewed:
+            self._renewed.clear()
+            self._renewed[day] = self.decoder.renewed(self.log.histories(day))
+        return self._renewed[day]
 
     def extended(self, log: Purchases) -> "DecoderSystem":
         """Return the same weights over ``log``, this one's with newer events; a UsageError without a log."""
@@ -69,7 +79,8 @@ class DecoderSystem:
         extended = snapshots.extended(log)
         if log.n_items > self.log.n_items:
             model = model.extended(extended.codes)
-        return replace(self, decoder=DecoderRecommender(model, extended, self.decoder.user_codes), log=log)
+        decoder = DecoderRecommender(model, extended, self.decoder.user_codes)
+        return DecoderSystem(self.config, self.info, decoder, log, self.written)
 
     def save(self, folder: Path, *, histories: bool) -> None:
         """Write run, snapshot of the day after the log, and histories into ``folder``."""
@@ -96,14 +107,15 @@ class DecoderSystem:
 
     def reasons(self, histories: Histories, item: np.ndarray) -> pa.Table:
         """Return why ``item`` (Q, K) is recommended, the reasons table of :mod:`recsys.schema`."""
-        return reasons_table(ReasonTexts.of_decoder(self.decoder, histories.day), self.decoder, histories, item)
+        decoder = self.decoder_at(histories.day)
+        return reasons_table(ReasonTexts(decoder.snapshots.at(histories.day)), decoder, histories, item)
 
     def similar(self, item: int) -> np.ndarray:
         """Return the cosine (V,) float32 of all vectors with that of ``item``; a UsageError without a transformer."""
         return self.decoder.similar(item)
 
     def generate(self, histories: Histories, sampling: SamplingConfig, allowed: np.ndarray) -> Continuations:
-        return continue_histories(self.decoder, histories, sampling, allowed)
+        return continue_histories(self.decoder_at(histories.day), histories, sampling, allowed)
 
 
 def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:

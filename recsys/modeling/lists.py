@@ -31,7 +31,9 @@ def fit_system(name: str, run: Run, config: Config, known: Histories) -> Recomme
     """Return the system called ``name``, ready to be asked at the day of ``known``, the histories of everybody."""
     if name != DECODER:
         return fit_rule(name, config, known)
-    return with_cold_start(load_decoder(run, known.log), config, known)
+    decoder = load_decoder(run, known.log)
+    decoder = decoder.renewed(known) if isinstance(decoder, DecoderRecommender) else decoder
+    return with_cold_start(decoder, config, known)
 
 
 def load_decoder(run: Run, log: Purchases) -> DecoderRecommender | OriginalRecommender:

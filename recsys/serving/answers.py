@@ -498,7 +498,7 @@ class Answers:
             item[place, : len(listed[row].item)] = listed[row].item
         decoder = self.served[self.current].decoder
         if self._texts is None or self._texts[0] != histories.day:
-            self._texts = histories.day, ReasonTexts.of_decoder(decoder, histories.day, self.live.labels)
+            self._texts = histories.day, ReasonTexts(decoder.snapshots.at(histories.day), self.live.labels)
         some = histories.of(rows)
         numbered = pa.table({USER_ID: pa.array([str(place) for place in range(len(histories))], pa.string())})
         some.log.tables["users"] = numbered  # type: ignore[index]

@@ -1,7 +1,6 @@
 """Reasons in plain English, with the names of the items; and as a table."""
 
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,22 +24,15 @@ LEAST_PROMOTION = 0.1
 
 
 class ReasonTexts:
-    """Says reasons at a day in words; a model that ``has_neighbours`` knows no order of what the same users bought."""
+    """Says reasons at a day in words."""
 
-    def __init__(self, snapshot: Snapshot, *, has_neighbours: bool = False, labels: Labels | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, labels: Labels | None = None) -> None:
         self._snapshot, self._labels = snapshot, labels or Labels(snapshot.items)
-        self._bought_with = "often bought with" if has_neighbours else "often after"
         column = snapshot.codes.group_column
         self._groups = None if column is None else snapshot.items[column].to_list()
         promotions = snapshot.promotions
         self._media = () if promotions is None else promotions.media
         self._widest = np.zeros((snapshot.n_items + 1, 0)) if promotions is None else promotions.widest(snapshot.day)
-
-    @classmethod
-    def of_decoder(cls, decoder: DecoderRecommender, day: int, labels: Labels | None = None) -> Self:
-        """Return what says the reasons of ``decoder`` at a day; ``labels`` of items are made where none are given."""
-        has_neighbours = "neighbours" in decoder.model.components
-        return cls(decoder.snapshots.at(day), has_neighbours=has_neighbours, labels=labels)
 
     def say(self, reasons: Reasons, histories: Histories) -> list[list[str]]:
         """Return a sentence for each of (Q, K) ``reasons`` of ``histories`` (Q); an empty one for padding."""
@@ -69,7 +61,7 @@ class ReasonTexts:
         if reason == "variant":
             return f"another {self._group(item)}, after {after}"
         if reason == "often_after":
-            return f"{self._bought_with} {after}"
+            return f"often after {after}"
         if self._is_positive("never_sold", item):
             return f"not sold yet{': others of its kind sell well' * self._is_positive('category_sold_7', item)}"
         if is_known:
@@ -106,7 +98,7 @@ def write_reasons(
     decoder: DecoderRecommender, histories: Histories, item: np.ndarray, path: Path, advance: Advance = unheard
 ) -> None:
     """Write why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q) to a Parquet table."""
-    texts = ReasonTexts.of_decoder(decoder, histories.day)
+    texts = ReasonTexts(decoder.snapshots.at(histories.day))
     with replacing(path) as aside, pq.ParquetWriter(aside, REASONS_SCHEMA) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):
             users = histories.of(slice(begin, begin + CHUNK_USERS))
@@ -116,4 +108,4 @@ def write_reasons(
 
 def say_reasons(decoder: DecoderRecommender, histories: Histories, item: np.ndarray) -> list[list[str]]:
     """Return why ``item`` (Q, K), padded with 0, is recommended for each of ``histories`` (Q), in words."""
-    return ReasonTexts.of_decoder(decoder, histories.day).say(explain(decoder, histories, item), histories)
+    return ReasonTexts(decoder.snapshots.at(histories.day)).say(explain(decoder, histories, item), histories)

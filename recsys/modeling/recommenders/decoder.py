@@ -1,5 +1,6 @@
 """The trained decoder as a system that can be asked for lists, and to continue histories."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
+from recsys.modeling.decoder.components.transitions import TransitionComponent
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.scores import among
 from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.recommenders.base import Candidates, Recommendations, Recommender, require_enough
 from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.modeling.recommenders.rules.transitions import follower_table
 from recsys.runs import WEIGHTS_FILE, Run
 from recsys.schema import DECODER
 from recsys.signals.item_codes import ItemCodes
@@ -54,6 +57,14 @@ class DecoderRecommender:
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
         self.user_codes = user_codes if model.user_codes is not None else None
         self.longest = model.config.max_length, "model.max_length"
+
+    def renewed(self, known: Histories) -> "DecoderRecommender":
+        """Return the same with its transitions counted anew of ``known``, the histories of everybody."""
+        if self.model.component(TransitionComponent) is None:
+            return self
+        model = copy.deepcopy(self.model)
+        count_transitions_of(model, known)
+        return DecoderRecommender(model.eval(), self.snapshots, self.user_codes, chunk=self.chunk)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         require_enough(candidates, k)
@@ -208,6 +219,14 @@ def build_purchase_model(
     """Return our model, not trained; ``n_promoted`` item features tell of promotions."""
     has_dates, n_user_codes = config.split.protocol == "weekly", 1 if user_codes is None else user_codes.n_codes
     return PurchaseModel(config.model, codes, has_dates=has_dates, n_user_codes=n_user_codes, n_promoted=n_promoted)
+
+
+def count_transitions_of(model: PurchaseModel, known: Histories) -> None:
+    """Let the component ``transitions`` of ``model``, where there is one, count ``known``, the histories of everybody."""
+    transitions = model.component(TransitionComponent)
+    if transitions is not None:
+        table = follower_table(known, transitions.strength_VK.shape[1])
+        transitions.set_followers(*(torch.from_numpy(part) for part in table))
 
 
 def signals_of(config: Config, log: Purchases) -> tuple[Snapshots, UserCodes | None]:

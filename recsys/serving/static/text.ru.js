@@ -70,7 +70,6 @@ export const ruReasons = [
   [/ in (\d+) % of the shops/g, " в $1 % магазинов"],
   [/^on the rise: ([\d,]+) sold in the last 7 days, ([\d,.]+) a week in the last 28/, "растёт: продано за 7 дней $1, в неделю за последние 28 — $2"],
   [/^another (.+), after (.+)$/, "ещё раз «$1», после: $2"],
-  [/^often bought with (.+)$/, "часто покупают вместе: $1"],
   [/^often after (.+)$/, "часто после: $1"],
   [/^not sold yet: others of its kind sell well/, "ещё не продавалось; похожие продаются хорошо"],
   [/^not sold yet/, "ещё не продавалось"],

@@ -69,14 +69,6 @@ def _item_knn(known: Histories, config: Config, validation: Fold | None) -> Neig
     return Neighbours("item_knn", _nearest(weighted, N_NEIGHBOURS), fit_popularity_week(known, config))
 
 
-def nearest_by_cosine(known: Histories, n_neighbours: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the items (V, K) int32 whose buyers are most like those of each, and cosines float32; 0 after the last."""
-    n_rows = known.log.n_items + 1
-    nearest = _nearest(_cosine_weights(count_matrix(known, n_rows)), n_neighbours + 1).tocoo()
-    pairs = Pairs(nearest.row, nearest.col, nearest.data, np.zeros(nearest.nnz, dtype=np.int64))
-    return top_k(pairs.where(nearest.row != nearest.col), n_rows, n_neighbours)
-
-
 def count_matrix(histories: Histories, n_rows: int) -> csr_matrix:
     """Return how often each user bought each item below ``n_rows``, as a sparse (Q, n_rows) float32 matrix."""
     row, position = histories.events()

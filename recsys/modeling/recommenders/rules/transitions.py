@@ -19,7 +19,7 @@ from recsys.modeling.recommenders.rules.baskets import baskets_back, baskets_of,
 from recsys.modeling.recommenders.rules.choice import choose
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import Popularity, fit_popularity_week
-from recsys.modeling.recommenders.scored_pairs import Pairs
+from recsys.modeling.recommenders.scored_pairs import Pairs, top_k
 
 #: Baskets between two items that are counted, and how fast the count falls: chosen on validation windows of four logs.
 MAX_DISTANCE, DISTANCE_DECAY = 6, 0.7
@@ -62,6 +62,15 @@ class Transitions(PersonalRecommender):
         return pairs_of(scores, self.n_baskets[scores.indices])
 
 
+def count_transitions(known: Histories, since: int | None = None) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Return what followed each item, and how many baskets held it (V,) int64, ``since`` a day.
+
+    The former (V, V) float32 are decayed counts, of each item the ``N_FOLLOWERS`` highest.
+    """
+    held, owner = baskets_of(known, known.log.n_items + 1, since)
+    return count_followers(held, owner), np.bincount(held.indices, minlength=held.shape[1])
+
+
 def count_followers(held: sparse.csr_matrix, owner: np.ndarray) -> sparse.csr_matrix:
     """Return the decayed counts (V, V) float32 of what followed each item, of each the ``N_FOLLOWERS`` highest."""
     places = [np.flatnonzero(owner[d:] == owner[:-d]) for d in range(1, MAX_DISTANCE + 1)]
@@ -69,6 +78,18 @@ def count_followers(held: sparse.csr_matrix, owner: np.ndarray) -> sparse.csr_ma
     later = summed(DISTANCE_DECAY**further, place, place + 1 + further, len(owner), held)
     holders = held.T.tocsr()
     return sparse.vstack([highest(holders[part] @ later, N_FOLLOWERS) for part in _parts(holders, later)], format="csr")
+
+
+def follower_table(known: Histories, n_followers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the items (V, K) int32 that followed each one most strongly, and how strongly, float32; 0 after the last.
+
+    The strength is that of :class:`Transitions` before any number is chosen; all of ``known`` counts.
+    """
+    followers, n_baskets = count_transitions(known)
+    n_V = np.maximum(n_baskets, 1).astype(np.float32)
+    pairs = pairs_of(followers)
+    score = pairs.score * n_V[pairs.row] ** -Transitions.source * n_V[pairs.item] ** -Transitions.target
+    return top_k(pairs._replace(score=score), len(n_V), n_followers)
 
 
 def _parts(holders: sparse.csr_matrix, later: sparse.csr_matrix) -> Iterator[slice]:
@@ -81,9 +102,7 @@ def _parts(holders: sparse.csr_matrix, later: sparse.csr_matrix) -> Iterator[sli
 
 def _counted(known: Histories, config: Config) -> Transitions:
     since = known.day - WINDOW_DAYS if config.split.protocol == "weekly" else None
-    held, owner = baskets_of(known, known.log.n_items + 1, since)
-    n_baskets = np.bincount(held.indices, minlength=held.shape[1])
-    return Transitions(count_followers(held, owner), n_baskets, fit_popularity_week(known, config))
+    return Transitions(*count_transitions(known, since), fit_popularity_week(known, config))
 
 
 def _transitions(known: Histories, config: Config, validation: Fold | None) -> Transitions:
