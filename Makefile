@@ -145,7 +145,7 @@ bench-generate: $(READY) ## what longer continuations cost, with keys and values
 bench-promotions: $(READY) ## whether Complete Journey's promotions are plans and not sales
 	$(BIN)/python -m benchmarks.promotions
 
-bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44"] [WORK=folder] [JOBS=2] [PEER_LISTS=folder]
+bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="42 43 44", or none] [WORK=folder] [JOBS=2] [PEER_LISTS=folder]
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
 		$(if $(WORK),--work $(WORK)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PEER_LISTS),--peers $(PEER_LISTS))
 

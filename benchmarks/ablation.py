@@ -30,7 +30,7 @@ from benchmarks.quality import (
     working_folder,
 )
 from benchmarks.quality_data import DATA_SETS
-from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, list_folds, train_all
+from benchmarks.quality_lists import Commands, cost_of_training, describe_runs, list_folds, prepare_task, train_all
 from benchmarks.quality_tables import MEAN, differences_of, rows_of, score_part, settings_for
 from recsys.console import SetOption, run
 from recsys.errors import UsageError
@@ -108,9 +108,9 @@ def main(
             )
             for name in names
         }
-        commands[DECODER].prepare()
+        task = prepare_task(commands)
         runs = train_all(commands, numbers, jobs)
-        _, folds = list_folds(data_set, runs, None, jobs=jobs)
+        folds = list_folds(task, runs, None, jobs=jobs)
     n_resamples = next(iter(runs.values()))[0].config.evaluation.n_bootstrap
     drawn = settings_for(numbers, n_resamples, tuple(names))
     parts = (replace(part, metrics=part.metrics[:1]) for part in data_set.parts)

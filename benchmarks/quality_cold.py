@@ -6,7 +6,7 @@ the histories that it is asked with; tables of sales have none either. What was 
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.quality_data import chosen_targets, find_data_set
-from benchmarks.quality_lists import NO_DECODER, SHORTEST, Commands, ListedFold, Measured, member, train_all
+from benchmarks.quality_lists import NO_DECODER, RULES_SEED, SHORTEST, Commands, ListedFold, Task, member, seed_of
 from recsys import schema
 from recsys.config import Config, DataConfig, load_config
 from recsys.console import talk
@@ -45,20 +45,18 @@ _BLIND: Final = (
 )
 
 
-def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measured:
-    """Prepare, hide, train with and without content, and return the lists of hidden items."""
+def prepare_hidden_task(commands: Commands) -> Task:
+    """Prepare and hide, and return what is asked of decoders with and without content: hidden items alone."""
     name = str(commands.data_set.whole)
     whole = replace(commands, name=name, data_set=find_data_set(name))
     whole.prepare()
-    config = load_config(commands.config, commands.settings_of(seeds[0]))
-    data = open_purchases(load_config(whole.config, whole.settings_of(seeds[0])).data.folder)
+    config = load_config(commands.config, commands.settings_of(RULES_SEED))
+    data = open_purchases(load_config(whole.config, whole.settings_of(RULES_SEED)).data.folder)
     hidden_V = hidden_items(data)
     _write_once(data, hidden_V, config.data)
     blind = replace(commands, settings=(*commands.settings, *_BLIND), prefix="no_content-")
     trained = {DECODER: commands, NO_DECODER: commands.without_decoder(), WITHOUT_CONTENT: blind}
-    runs = train_all(trained, seeds, jobs)
-    known = next(iter(runs.values()))[0].open_data()
-    folds = [_lists_of(known, fold, hidden_V, runs, seeds) for fold in cold_folds(data, known, hidden_V, config)]
+    known = open_purchases(config.data.folder)
     n_hidden = int(hidden_V.sum())
     hiding = {
         "share": HIDDEN_SHARE,
@@ -67,8 +65,9 @@ def measure_cold(commands: Commands, seeds: list[int], jobs: int = 1) -> Measure
         "n_events": data.n_events - known.n_events,
         "expected_recall_of_random": min(SHORTEST / n_hidden, 1.0),
     }
+    folds = list(cold_folds(data, known, hidden_V, config))
     candidates = f"the {n_hidden:,} hidden of {data.n_items:,} items"
-    return Measured(known, folds, runs, (*trained, RANDOM), candidates, {"hidden": hiding})
+    return Task(trained, (config,), known, folds, (*trained, RANDOM), candidates, {"hidden": hiding}, hidden_V)
 
 
 def hidden_items(data: Purchases, share: float = HIDDEN_SHARE, seed: int = HIDDEN_SEED) -> np.ndarray:
@@ -153,17 +152,28 @@ def cold_folds(whole: Purchases, known: Purchases, hidden_V: np.ndarray, config:
         yield replace(hidden, history_end=known.ends_before(fold.start_day))
 
 
+def list_hidden(
+    task: Task, hidden_V: np.ndarray, runs: Mapping[str, tuple[Run, ...]], seeds: Sequence[int]
+) -> list[ListedFold]:
+    """Return, for each fold, every system's lists of hidden items, as long as they are looked at."""
+    return [_lists_of(task.data, fold, hidden_V, runs, seeds) for fold in task.folds]
+
+
 def _lists_of(
-    known: Purchases, fold: Fold, hidden_V: np.ndarray, runs: dict[str, tuple[Run, ...]], seeds: list[int]
+    known: Purchases,
+    fold: Fold,
+    hidden_V: np.ndarray,
+    runs: Mapping[str, tuple[Run, ...]],
+    seeds: Sequence[int],
 ) -> ListedFold:
-    """Return every system's lists of hidden items, as long as they are looked at."""
     depth = min(SHORTEST, int(hidden_V.sum()))
     histories = fold.histories(known)
-    random = np.random.default_rng((HIDDEN_SEED, fold.start_day))
     lists = {}
     for name, (trained,) in runs.items():
         # Not as customers meet it: best sellers for those without a history know nothing of what never sold.
         decoder = load_decoder(trained, known)
+        # Numbers of its own, so that a seed's lists are the same whichever other seeds are listed.
+        random = np.random.default_rng((HIDDEN_SEED, fold.start_day, seed_of(name)))
         chunks = (histories.of(slice(begin, begin + _CHUNK)) for begin in range(0, len(histories), _CHUNK))
         ranked = (decoder.recommend(some, int(hidden_V.sum()), Candidates(hidden_V)) for some in chunks)
         lists[name] = np.concatenate([first_of(some, depth, random) for some in ranked])

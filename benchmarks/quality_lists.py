@@ -15,8 +15,8 @@ import torch
 
 from benchmarks.process import run
 from benchmarks.quality_data import DataSet, chosen_targets, raw_of
-from benchmarks.rerank import RERANK, fit_reranked
-from recsys.config import MODELS_DIR, load_config
+from benchmarks.rerank import RERANK, can_rerank, fit_reranked
+from recsys.config import MODELS_DIR, Config, load_config
 from recsys.console import progress, talk
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, RunError
@@ -27,6 +27,7 @@ from recsys.modeling.decoder.components import component_classes
 from recsys.modeling.lists import fit_system
 from recsys.modeling.recommenders.base import Candidates, Recommender, all_items
 from recsys.modeling.recommenders.registry import BASELINES
+from recsys.modeling.rule_system import fit_rule
 from recsys.runs import INFO_FILE, Run, find_run
 from recsys.schema import DECODER
 from recsys.storage import read_json
@@ -36,6 +37,8 @@ DEPTH = 100
 SHORTEST = 12
 #: The other components, trained without the transformer.
 NO_DECODER = "no_decoder"
+#: By which rules are fitted, whatever is trained: of them ALS alone draws numbers.
+RULES_SEED = 42
 #: Ends the name of a rule that has counted only what the decoder has learned from.
 TRAINING_COUNTS = "_training_counts"
 
@@ -89,6 +92,11 @@ class Commands:
         ends = [split.end - timedelta(days=split.horizon_days * back) for back in range(split.n_folds)]
         names = {end: f"{self._name(seed)}-until-{end - timedelta(days=split.horizon_days)}" for end in sorted(ends)}
         return [(f"name={name}", f"split.end={end}", "split.n_folds=1") for end, name in names.items()]
+
+    def configs(self, seed: int) -> tuple[Config, ...]:
+        """Return the configuration of each of the :meth:`trainings`."""
+        settings = self.settings_of(seed)
+        return tuple(load_config(self.config, [*settings, *more]) for more in self.trainings(seed))
 
     def train(self, seed: int, more: tuple[str, ...]) -> Run:
         """Return a run of ``seed``, one of its :meth:`trainings`; trained unless that was done before.
@@ -152,15 +160,28 @@ class ListedFold:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was trained on a data set, and all lists to score."""
+class Task:
+    """What every system is asked on a data set, whatever its seed."""
 
-    data: Purchases  # what was learned from
-    folds: list[ListedFold]
-    runs: dict[str, tuple[Run, ...]]  # by member
+    commands: Mapping[str, Commands]  # by what is trained; the first is the decoder
+    configs: tuple[Config, ...]  # that rules are fitted by: one for all folds, or one for each in their order
+    data: Purchases  # what is learned from
+    folds: list[Fold]
     systems: tuple[str, ...]  # those with a member for each seed
     candidates: str  # in words
     notes: dict[str, object] = field(default_factory=dict)  # more of the protocol
+    hidden: np.ndarray | None = None  # (V,) bool: the items asked for, where these are hidden ones alone
+
+
+def prepare_task(commands: Mapping[str, Commands]) -> Task:
+    """Prepare the data of ``commands``, by what they train, and return what is asked of them."""
+    first = next(iter(commands.values()))
+    first.prepare()
+    configs = first.configs(RULES_SEED)
+    data = open_purchases(configs[0].data.folder)
+    folds = [fold for config in configs for fold in make_split(data, config.split).tests]
+    reranked = all(can_rerank(config) for config in configs)
+    return Task(commands, configs, data, folds, (*commands, *([RERANK] * reranked)), f"all {data.n_items:,} items")
 
 
 def train_all(commands: Mapping[str, Commands], seeds: Sequence[int], jobs: int = 1) -> dict[str, tuple[Run, ...]]:
@@ -196,28 +217,25 @@ def _as_completed(pool: Executor, futures: Iterable[Future[Result]]) -> Iterator
 
 
 def list_folds(
-    data_set: DataSet,
+    task: Task,
     decoders: Mapping[str, tuple[Run, ...]],
     peers: Path | None,
     *,
     reranked: bool = False,
     jobs: int = 1,
-) -> tuple[Purchases, list[ListedFold]]:
-    """Return the prepared data and the lists of every decoder, rule and peer for each test fold.
+) -> list[ListedFold]:
+    """Return the lists of every decoder, rule and peer for each test fold.
 
-    A decoder is one run for all folds, or one for each in their order. Rules are fitted as the first one's runs say.
-    With ``reranked`` each decoder's candidates are listed in the order of a second stage too, as the system rerank.
-    ``jobs`` systems make their lists at a time.
+    A decoder is one run for all folds, or one for each in their order. With ``reranked`` each decoder's candidates are
+    listed in the order of a second stage too, as the system rerank. ``jobs`` systems make their lists at a time.
     """
-    first = next(iter(decoders.values()))
-    data = first[0].open_data()
-    folds = [fold for trained in first for fold in make_split(data, trained.config.split).tests]
+    data, data_set = task.data, next(iter(task.commands.values())).data_set
     exclusions = sorted({part.exclude_seen for part in data_set.parts})
     wanted = [
         one
-        for number, fold in enumerate(folds)
+        for number, fold in enumerate(task.folds)
         for one in _wanted(
-            data,
+            task,
             number,
             fold,
             {name: runs[min(number, len(runs) - 1)] for name, runs in decoders.items()},
@@ -226,22 +244,22 @@ def list_folds(
             reranked=reranked,
         )
     ]
-    lists: list[dict[bool, dict[str, np.ndarray]]] = [{excluded: {} for excluded in exclusions} for _ in folds]
+    lists: list[dict[bool, dict[str, np.ndarray]]] = [{excluded: {} for excluded in exclusions} for _ in task.folds]
     with progress() as bar:
-        task = bar.add_task("systems × folds", total=len(wanted))
+        shown = bar.add_task("systems × folds", total=len(wanted))
         for one, made in _made(wanted, data, jobs):
             for excluded, items in made.items():
                 lists[one.number][excluded][one.member] = items
-            bar.update(task, description=f"{one.fold.name} {one.member}", advance=1)
+            bar.update(shown, description=f"{one.fold.name} {one.member}", advance=1)
     listed = []
-    for fold, of_fold in zip(folds, lists, strict=True):
+    for fold, of_fold in zip(task.folds, lists, strict=True):
         tables = {}
         for excluded, table in of_fold.items():
             in_order = {name: table[name] for name in dict.fromkeys(one.member for one in wanted)}
             in_order |= _peers(peers, data, fold, exclude_seen=excluded)
             tables[excluded] = FoldLists(fold, in_order)
         listed.append(ListedFold(tables, chosen_targets(data, fold)))
-    return data, listed
+    return listed
 
 
 def member(seed: int, system: str = DECODER) -> str:
@@ -273,14 +291,15 @@ class _Wanted:
 
     member: str  # what it is called among the systems
     system: str
-    run: Run
+    run: Run | None  # None of a rule
+    config: Config
     number: int  # of the fold
     fold: Fold
     depth: Mapping[bool, int]  # exclude_seen → length of the lists
 
 
 def _wanted(
-    data: Purchases,
+    task: Task,
     number: int,
     fold: Fold,
     decoders: Mapping[str, Run],
@@ -289,15 +308,16 @@ def _wanted(
     *,
     reranked: bool,
 ) -> Iterator[_Wanted]:
-    histories = fold.histories(data)
+    histories = fold.histories(task.data)
     depth = {excluded: _depth(histories, exclude_seen=excluded) for excluded in exclusions}
     for name, trained in decoders.items():
-        yield _Wanted(name, DECODER, trained, number, fold, depth)
+        yield _Wanted(name, DECODER, trained, trained.config, number, fold, depth)
     for name, trained in decoders.items() if reranked else ():
         if name == member(seed_of(name)):
-            yield _Wanted(member(seed_of(name), RERANK), RERANK, trained, number, fold, depth)
+            yield _Wanted(member(seed_of(name), RERANK), RERANK, trained, trained.config, number, fold, depth)
+    config = task.configs[min(number, len(task.configs) - 1)]
     for rule in rules:
-        yield _Wanted(rule, rule, next(iter(decoders.values())), number, fold, depth)
+        yield _Wanted(rule, rule, None, config, number, fold, depth)
 
 
 def _made(wanted: Sequence[_Wanted], data: Purchases, jobs: int) -> Iterator[tuple[_Wanted, dict[bool, np.ndarray]]]:
@@ -316,7 +336,7 @@ def _made(wanted: Sequence[_Wanted], data: Purchases, jobs: int) -> Iterator[tup
 def _lists_in(folder: Path, one: _Wanted) -> dict[bool, np.ndarray]:
     """Return the lists of ``one``, whose paths are relative to ``folder``, in a process of its own."""
     with chdir(folder):
-        return _lists_of(one, _data_of(one.run.config.data.folder))
+        return _lists_of(one, _data_of(one.config.data.folder))
 
 
 @lru_cache(maxsize=1)
@@ -329,13 +349,14 @@ def _lists_of(one: _Wanted, data: Purchases) -> dict[bool, np.ndarray]:
     known, histories = one.fold.everybody(data), one.fold.histories(data)
     recommender: Recommender
     rule = one.system.removesuffix(TRAINING_COUNTS)
-    if one.system == RERANK:
-        recommender = fit_reranked(one.run, known)
+    if one.run is not None:
+        reranked = one.system == RERANK
+        recommender = fit_reranked(one.run, known) if reranked else fit_system(DECODER, one.run, one.config, known)
     elif rule != one.system:
-        validation = make_split(data, one.run.config.split).validation
-        recommender = BASELINES[rule](validation.everybody(data), one.run.config, validation)
+        validation = make_split(data, one.config.split).validation
+        recommender = BASELINES[rule](validation.everybody(data), one.config, validation)
     else:
-        recommender = fit_system(one.system, one.run, one.run.config, known)
+        recommender = fit_rule(rule, one.config, known)
     return {
         exclude_seen: recommender.recommend(
             histories, depth, Candidates(all_items(data.n_items), exclude_seen=exclude_seen)
@@ -369,8 +390,11 @@ def _peers(folder: Path | None, data: Purchases, fold: Fold, *, exclude_seen: bo
 
 def describe_runs(runs: tuple[Run, ...]) -> list[dict[str, object]]:
     """Return what ``run.json`` says of each training that matters to a reader of its scores."""
-    kept = ("code_version", "created", "device", "seconds", "epochs_run", "best_epoch", "best_value", "n_parameters")
-    return [{name: found.info[name] for name in ("name", *kept) if name in found.info} for found in runs]
+    kept = (
+        *("name", "code_version", "torch_version", "created", "device"),
+        *("seconds", "epochs_run", "best_epoch", "best_value", "n_parameters"),
+    )
+    return [{name: found.info[name] for name in kept if name in found.info} for found in runs]
 
 
 def cost_of_training(described: Iterable[Sequence[Mapping[str, object]]], jobs: int = 1) -> str:

@@ -1,6 +1,6 @@
 """From lists to the rows of ``quality-<data>.json`` and its section of RESULTS.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 from benchmarks.fusion import fuse_reciprocal_ranks
 from benchmarks.quality_data import DataSet, Part
 from benchmarks.quality_lists import ListedFold, member, seed_of
+from recsys.evaluation.metrics import user_values
+from recsys.evaluation.metrics.base import hits_of
 from recsys.evaluation.results import Cell, Cells
-from recsys.evaluation.scoring import FoldLists, Settings, score_systems
+from recsys.evaluation.scoring import Column, FoldLists, Settings, score_systems
 from recsys.schema import DECODER
 
 #: What stands for the mean over the folds where a fold is named.
@@ -29,21 +31,35 @@ class Scored:
     averages: dict[str, tuple[str, ...]]  # a system that is the mean of others → these, one a seed
 
 
-def score_part(part: Part, listed: list[ListedFold], data_set: DataSet, settings: Settings) -> Scored | None:
+#: System and metric → what each of Q users got (Q,) float64.
+Values = dict[Column, np.ndarray]
+
+
+def score_part(
+    part: Part,
+    listed: list[ListedFold],
+    data_set: DataSet,
+    settings: Settings,
+    given: Mapping[str, Values] | None = None,
+) -> Scored | None:
     """Return the scores on a part's targets; None where no customer has any.
 
-    The best rule by the part's first metric is fused with every other system but what was trained.
+    The best rule by the part's first metric is fused with every other system but what was trained. With ``given``
+    values of what was trained, by fold, its lists are not looked at.
     """
-    folds = [one.lists[part.exclude_seen].only(one.chosen[part.targets]) for one in listed]
-    folds = [one for one in folds if len(one.fold.user_index)]
+    folds = folds_of(part, listed)
     if not folds:
         return None
-    settings = replace(settings, cutoffs=tuple(sorted({int(name.partition("@")[2]) for name in part.metrics})))
-    best = _best_rule(folds, data_set.rules, part.metrics[0], settings) if data_set.rules else None
     members = {name for names in settings.averages.values() for name in names}
-    others = [name for name in folds[0].lists if name != best and name not in members]
-    fused = folds if best is None else [_with_fusions(fold, best, others) for fold in folds]
-    scores = score_systems(fused, settings)
+    others = [name for name in folds[0].lists if name not in members]
+    best = _best_rule(folds, data_set.rules, part.metrics[0], settings) if data_set.rules else None
+    if given is not None:
+        folds = [replace(fold, lists={name: fold.lists[name] for name in others}) for fold in folds]
+    if best is not None:
+        folds = [_with_fusions(fold, best, [name for name in others if name != best]) for fold in folds]
+    values = [({} if given is None else given[one.fold.name]) | values_of(one, part.metrics) for one in folds]
+    valued = [FoldLists(one.fold, {}, values=of) for one, of in zip(folds, values, strict=True)]
+    scores = score_systems(valued, settings)
     return Scored(
         part,
         best,
@@ -54,7 +70,24 @@ def score_part(part: Part, listed: list[ListedFold], data_set: DataSet, settings
     )
 
 
-def settings_for(seeds: list[int], n_resamples: int, systems: tuple[str, ...] = (DECODER,)) -> Settings:
+def folds_of(part: Part, listed: list[ListedFold]) -> list[FoldLists]:
+    """Return the folds with the part's targets and lists alone, without folds of which nobody has such targets."""
+    folds = [one.lists[part.exclude_seen].only(one.chosen[part.targets]) for one in listed]
+    return [one for one in folds if len(one.fold.user_index)]
+
+
+def values_of(one: FoldLists, metrics: Sequence[str]) -> Values:
+    """Return what each user of a fold got from each system, by these metrics."""
+    fold, cutoffs = one.fold, tuple(sorted({int(name.partition("@")[2]) for name in metrics}))
+    n_relevant = np.diff(fold.target_offsets)
+    values: Values = {}
+    for system, items in one.lists.items():
+        of_system = user_values(hits_of(items, fold.target_offsets, fold.target_item), n_relevant, cutoffs)
+        values |= {(system, metric): of_system[metric] for metric in metrics}
+    return values
+
+
+def settings_for(seeds: Sequence[int], n_resamples: int, systems: tuple[str, ...] = (DECODER,)) -> Settings:
     """Return what is wanted of every part: a trained system's value for a customer is the mean over its seeds."""
     averages = {system: tuple(member(one, system) for one in seeds) for system in systems}
     return Settings((), n_resamples, averages)
@@ -71,7 +104,8 @@ def fusion(best: str, other: str) -> str:
 
 def _best_rule(folds: list[FoldLists], rules: tuple[str, ...], metric: str, settings: Settings) -> str:
     own = [replace(fold, lists={rule: fold.lists[rule] for rule in rules}) for fold in folds]
-    table = score_systems(own, replace(settings, n_resamples=1, averages={}))["systems"]
+    valued = [FoldLists(fold.fold, {}, values=values_of(fold, [metric])) for fold in own]
+    table = score_systems(valued, replace(settings, n_resamples=1, averages={}))["systems"]
     return max(rules, key=lambda rule: float(table[rule][metric]["value"]))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from recsys.config import Config
 from recsys.console import RunOption, progress, run
 from recsys.data.purchases import Histories
 from recsys.errors import ConfigError, RunError
@@ -126,9 +127,9 @@ def fit_reranked(found: Run, known: Histories, *, n_candidates: int = 100, n_rou
     return Reranked(fit_system(DECODER, found, config, known), booster, snapshots, n_candidates)
 
 
-def can_rerank(found: Run) -> bool:
+def can_rerank(config: Config) -> bool:
     """Return whether a run's decoder is asked about windows that it did not learn from."""
-    return found.config.split.protocol == "weekly" and found.config.training.until == "validation"
+    return config.split.protocol == "weekly" and config.training.until == "validation"
 
 
 def _require_windows(found: Run) -> None:
@@ -136,7 +137,7 @@ def _require_windows(found: Run) -> None:
         raise ConfigError(
             f"{found.name} has split.protocol {found.config.split.protocol}: only weekly has windows to learn from"
         )
-    if not can_rerank(found):
+    if not can_rerank(found.config):
         raise ConfigError(
             f"{found.name} has training.until test: its decoder knows the windows that a booster would learn from, "
             "whose scores say nothing there; train with training.until validation"

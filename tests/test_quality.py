@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from toy import fold_of
 
-from benchmarks import ablation, quality, quality_lists
+from benchmarks import ablation, quality, quality_lists, quality_seeds
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, find_data_set
-from benchmarks.quality_lists import ListedFold, list_folds
+from benchmarks.quality_lists import Commands, ListedFold, list_folds, prepare_task
+from benchmarks.quality_seeds import Seed, read_seeds, write_seed
 from benchmarks.quality_tables import fusion, score_part, settings_for
 from recsys.config import load_config
 from recsys.console import run
@@ -57,10 +59,10 @@ def command(*arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
-def finished(*arguments: object) -> dict:
-    """Run the benchmark into ./out and return what it wrote."""
-    assert command("shop", "--seeds", "1 2", "--out", "out", *arguments) == 0
-    return json.loads(Path("out/results/quality-shop.json").read_text(encoding="utf-8"))
+def finished(*arguments: object, out: Path = Path("out")) -> dict:
+    """Run the benchmark into ``out`` and return what it wrote."""
+    assert command("shop", "--seeds", "1 2", "--out", out, *arguments) == 0
+    return json.loads((out / "results/quality-shop.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,7 @@ def test_what_was_trained_is_not_trained_again_and_what_was_cut_short_is(place, 
     (half_done / "weights.safetensors").unlink()
     shutil.rmtree(half_done / "checkpoints")
     before = (tmp_path / "work" / "models" / "shop-1" / "run.json").stat().st_mtime_ns
-    again = finished("--work", tmp_path / "work")
+    again = finished("--work", tmp_path / "work", out=tmp_path / "out")
     said = capsys.readouterr().err
     assert "prepared before" in said
     assert "shop-1 was trained before" in said
@@ -179,10 +181,161 @@ def test_systems_trained_and_asked_side_by_side_are_the_same(place, result, tmp_
         shutil.rmtree(tmp_path / "work" / "models" / name)
     asked = []
     monkeypatch.setattr(quality_lists, "_lists_of", lambda one, data: asked.append(one))  # of this process
-    again = finished("--work", tmp_path / "work", "--jobs", "2")
+    again = finished("--work", tmp_path / "work", "--jobs", "2", out=tmp_path / "out")
     assert again["rows"] == result["rows"]
     assert not asked, "others were to be asked"
     assert (again["protocol"]["jobs"], result["protocol"]["jobs"]) == (2, 1)
+
+
+@pytest.fixture
+def seeds(result, tmp_path):
+    """A copy of the files of both seeds, in the folder of results that it returns."""
+    shutil.copytree("out/results/seeds", tmp_path / "out/results/seeds")
+    return tmp_path / "out"
+
+
+def test_seeds_of_two_days_have_the_rows_of_one_run(result, tmp_path, monkeypatch):
+    first, second = "a" * 12, "b" * 12
+    monkeypatch.setattr(quality_seeds, "code_version", lambda: first)
+    alone = finished("--work", "work", "--seeds", "2", out=tmp_path)
+    assert {tuple(row["seeds"]) for row in alone["rows"]} == {(2,), ()}
+    assert first in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(quality_seeds, "code_version", lambda: second)
+    both = finished("--work", "work", "--seeds", "1", out=tmp_path)
+    assert both["rows"] == result["rows"]
+    assert both["differences"] == result["differences"]
+    assert {name: seed["commit"] for name, seed in both["protocol"]["seeds"].items()} == {"1": second, "2": first}
+    assert both["protocol"]["decoders"].keys() == result["protocol"]["decoders"].keys()
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert '`make bench-quality DATA=shop SEEDS="1 2"`' in text
+    assert "commits are mixed here" in text
+    assert first in text
+    assert second in text
+
+
+def test_a_seed_that_this_code_has_measured_is_not_trained_again(result, seeds, monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(quality, "train_all", lambda commands, numbers, jobs: trained.extend(numbers) or {})
+    monkeypatch.setattr(quality_seeds, "is_code_of", lambda commit: True)
+    again = finished("--work", "work", out=seeds)
+    said = capsys.readouterr().err
+    assert all(f"seed {number} is not trained again" in said for number in (1, 2))
+    monkeypatch.setattr(quality_seeds, "is_code_of", lambda commit: False)
+    assert finished("--work", "work", "--seeds", "none", out=seeds)["rows"] == again["rows"] == result["rows"]
+    assert not trained
+    with pytest.raises(KeyError):  # of a run that was not made
+        finished("--work", "work", "--seeds", "2", out=seeds)
+    assert trained == [2]
+    assert "seed 2 is measured anew: its file is of other code" in capsys.readouterr().err
+
+
+def test_a_seed_that_was_asked_something_else_is_refused_by_name(result, seeds, capsys):
+    folder = seeds / "results/seeds/shop"
+    seed = read_seeds(folder)[2]
+    arguments = ("shop", "--work", "work", "--seeds", "none", "--out", seeds)
+    for change, said in {
+        "fingerprint": ("0123456789abcdef", "data 0123456789ab, expected "),
+        "settings": (seed.about["terms"]["settings"] | {"model.width": 9}, "model.width 9, expected 8"),
+        "targets": ({}, "other customers or targets in all, new, with_history"),
+        "columns": (seed.about["terms"]["columns"][1:], "no values of all decoder map@12"),
+    }.items():
+        write_seed(replace(seed, about=seed.about | {"terms": seed.about["terms"] | {change: said[0]}}), folder)
+        assert command(*arguments) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"{folder / '2.npz'} has {said[1]}" in error
+        assert "delete it" in error
+    assert not (seeds / "results/quality-shop.json").exists()
+    # A setting that came later, or says nothing of the training, is no other one.
+    settings = {key: value for key, value in seed.about["terms"]["settings"].items() if key != "training.loss"}
+    write_seed(replace(seed, about=seed.about | {"terms": seed.about["terms"] | {"settings": settings}}), folder)
+    assert command(*arguments) == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "array", "renamed"])
+def test_a_damaged_file_of_a_seed_is_one_line(damage, result, seeds, capsys):
+    path = seeds / "results/seeds/shop/2.npz"
+    content = path.read_bytes()
+    if damage == "array":
+        with path.open("wb") as stream:
+            np.save(stream, np.ones(3))
+    elif damage == "renamed":
+        path = path.rename(path.with_name("3.npz"))
+    else:
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"version https://"}[damage])
+    assert command("shop", "--work", "work", "--seeds", "1", "--out", seeds) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert f"{path} is not the file of a seed" in error
+    assert "delete it" in error
+
+
+def test_without_seeds_there_are_no_tables(place, tmp_path, capsys):
+    assert command("shop", "--seeds", "none", "--out", tmp_path) == 1
+    assert "holds no seed to make tables of" in capsys.readouterr().err
+
+
+def test_the_file_of_a_seed_holds_values_and_no_customer(result, seeds):
+    path = seeds / "results/seeds/shop/1.npz"
+    assert path.stat().st_size < 10_000
+    with np.load(path, allow_pickle=False) as file:
+        assert set(file.files) == {"about", "levels", "codes"}
+        about, levels, codes = (file[name] for name in file.files)
+    assert levels.dtype == np.float64
+    assert codes.dtype == np.uint16
+    assert ((levels >= 0) & (levels <= 1)).all()
+    text = about.tobytes().decode()
+    data = open_purchases(Path("work/data/processed/shop"))
+    assert not [one for one in data.user_ids.to_pylist() if f'"{one}"' in text]
+    said = json.loads(text)
+    assert all({"code_version", "seconds", "best_epoch"} <= one.keys() for one in said["trainings"]["decoder"])
+    assert {"python", "torch", "numpy", "recsys"} == said["versions"].keys()
+
+
+def test_values_come_back_to_the_bit(tmp_path):
+    random = np.random.default_rng(0)
+    about = {
+        "format": 1,
+        "seed": 7,
+        "commit": "",
+        "date": "",
+        "machine": "",
+        "threads": "",
+        "trainings": {},
+        "terms": {},
+    }
+    values = {
+        ("all", "test"): {("decoder", "map@12"): random.random(70_000)},
+        ("new", "test"): {("x", "y"): np.zeros(3)},
+    }
+    write_seed(Seed(7, about, values), tmp_path)
+    (found,) = read_seeds(tmp_path).values()
+    assert found.about == about
+    assert found.values.keys() == values.keys()
+    for place, columns in values.items():
+        assert all(np.array_equal(found.values[place][column], of) for column, of in columns.items())
+
+
+def test_only_code_that_trains_makes_another_code(tmp_path, monkeypatch):
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false")
+        return subprocess.check_output(["git", *who, *arguments], cwd=tmp_path, text=True).strip()
+
+    monkeypatch.setattr(quality_seeds, "ROOT", tmp_path)
+    (tmp_path / "recsys").mkdir()
+    (tmp_path / "recsys" / "model.py").write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "x")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    (tmp_path / "1.npz").write_text("a result")
+    git("add", ".")
+    git("commit", "-q", "-m", "y")
+    assert quality_seeds.is_code_of(commit)
+    assert not quality_seeds.is_code_of(f"{commit}+changes")
+    assert not quality_seeds.is_code_of("unknown")
+    assert not quality_seeds.is_code_of("0123456789ab")
+    (tmp_path / "recsys" / "model.py").write_text("2")
+    assert not quality_seeds.is_code_of(commit)
 
 
 def test_after_a_training_that_failed_no_other_begins(monkeypatch):
@@ -226,11 +379,11 @@ def test_windows_are_learned_for_side_by_side_too():
     assert most == 2
 
 
-def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypatch):
+def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, tmp_path, monkeypatch):
     end = np.datetime64(open_purchases(Path("work/data/processed/shop")).last_day + 1, "D")
     settings = SHOP.settings | {"split.end": str(end), "training.until": "test"}
     monkeypatch.setitem(DATA_SETS, "shop", replace(SHOP, settings=settings, retrained=True))
-    found = finished("--work", "work", "--seeds", "1")
+    found = finished("--work", "work", "--seeds", "1", out=tmp_path)
     folds = list(found["protocol"]["segments"]["all"]["n_users"])
     assert "rerank" not in {row["system"] for row in found["rows"]}, "its decoder knows every window before the test"
     runs = [Path(f"work/models/shop-1-until-{fold}") for fold in folds]
@@ -242,10 +395,11 @@ def test_a_decoder_may_learn_anew_for_each_window_up_to_its_date(place, monkeypa
     # Each fold is asked of the weights that were made for it.
     monkeypatch.chdir("work")
     decoders = {"decoder/1": tuple(find_run(f"models/shop-1-until-{fold}") for fold in folds)}
-    _, listed = list_folds(DATA_SETS["shop"], decoders, None)
-    for own, fold in zip(listed, folds, strict=True):
+    task = prepare_task({"decoder": Commands("shop", DATA_SETS["shop"], quality.CONFIG, (), "1")})
+    listed = list_folds(task, decoders, None)
+    for number, (own, fold) in enumerate(zip(listed, folds, strict=True)):
         alone = {"decoder/1": (find_run(f"models/shop-1-until-{fold}"),)}
-        (again,) = list_folds(DATA_SETS["shop"], alone, None)[1]
+        (again,) = list_folds(replace(task, folds=[task.folds[number]]), alone, None)
         assert np.array_equal(own.lists[False].lists["decoder/1"], again.lists[False].lists["decoder/1"])
 
 
@@ -258,7 +412,7 @@ def test_peers_are_scored_like_everything_else(place, tmp_path):
         path = tmp_path / "peers" / "other" / f"{fold.name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(list_rows(fold.histories(data), lists, np.ones(lists.shape)), path)
-    found = finished("--work", "work", "--peers", tmp_path / "peers")
+    found = finished("--work", "work", "--peers", tmp_path / "peers", out=tmp_path / "out")
     rows = keyed(found["rows"], "segment", "metric", "fold", "system")
     # It recommends what sold most, as popularity does; equal sales may stand in another order.
     for fold in ("mean", *found["protocol"]["segments"]["all"]["n_users"]):
@@ -274,8 +428,8 @@ def test_peers_are_scored_like_everything_else(place, tmp_path):
     assert command("shop", "--out", "out", "--work", "work", "--seeds", "1", "--peers", tmp_path / "peers") == 1
 
 
-def test_a_work_folder_of_another_configuration_is_refused(place, capsys):
-    settings = ("--work", "work", "--seeds", "1", "--out", "out", "--set", "training.lr=0.5")
+def test_a_work_folder_of_another_configuration_is_refused(place, tmp_path, capsys):
+    settings = ("--work", "work", "--seeds", "1", "--out", tmp_path, "--set", "training.lr=0.5")
     assert command("shop", *settings) == 1
     assert "was trained with another configuration" in capsys.readouterr().err
 

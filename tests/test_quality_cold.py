@@ -10,8 +10,18 @@ import pytest
 from scipy.stats import spearmanr
 
 from benchmarks import quality
-from benchmarks.quality_cold import RANDOM, WITHOUT_CONTENT, cold_folds, first_of, hidden_items, write_without
+from benchmarks.quality_cold import (
+    RANDOM,
+    WITHOUT_CONTENT,
+    cold_folds,
+    first_of,
+    hidden_items,
+    list_hidden,
+    prepare_hidden_task,
+    write_without,
+)
 from benchmarks.quality_data import DATA_SETS, DataSet, Part, without_hidden_items
+from benchmarks.quality_lists import Commands
 from recsys import schema
 from recsys.config import load_config
 from recsys.console import run
@@ -197,6 +207,18 @@ def test_what_was_hidden_is_not_hidden_again_and_other_data_are_refused(place, t
     assert command("cold_shop", "--seeds", "1", "--work", "work", "--out", str(tmp_path)) == 1
     assert "without the items hidden now" in capsys.readouterr().err
     manifest.write_text(before, encoding="utf-8")
+
+
+def test_a_seeds_lists_are_the_same_whatever_else_is_listed(place, monkeypatch):
+    monkeypatch.chdir("work")
+    task = prepare_hidden_task(Commands("cold_shop", COLD, quality.CONFIG, (), "1"))
+    names = {"decoder": "cold_shop-1", WITHOUT_CONTENT: "no_content-cold_shop-1"}
+    runs = {f"{system}/1": (find_run(f"models/{name}"),) for system, name in names.items()}
+    both = list_hidden(task, task.hidden, runs, [2, 1])
+    for name, run_of_it in runs.items():
+        for fold, alone in zip(both, list_hidden(task, task.hidden, {name: run_of_it}, [1]), strict=True):
+            for system in (name, f"{RANDOM}/1"):
+                assert np.array_equal(fold.lists[False].lists[system], alone.lists[False].lists[system])
 
 
 def test_items_that_score_alike_stand_in_random_order_another_for_each_customer():

@@ -77,7 +77,7 @@ def table(results: Path = RESULTS) -> str:
             _named(best),
             f"{rows[best]['value']:.4f}",
             _with_interval(apart),
-            _short(found["commit"]),
+            ", ".join(commits_of(found)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -89,6 +89,16 @@ def best_other(rows: dict[str, dict[str, Any]]) -> str:
     known = list(_NAMES)
     others.sort(key=lambda name: known.index(name) if name in known else len(known))
     return max(others, key=lambda name: float(rows[name]["value"]))
+
+
+def commits_of(found: dict[str, Any]) -> list[str]:
+    """Return the commits of all seeds in ``found``, and that by which rules were measured, each once.
+
+    >>> commits_of({"commit": "8579e26aff67", "protocol": {"seeds": {"42": {"trained_by": ["c961394d01d1"]}}}})
+    ['c961394', '8579e26']
+    """
+    trained = [one for seed in found["protocol"].get("seeds", {}).values() for one in seed["trained_by"]]
+    return list(dict.fromkeys(_short(one) for one in (*trained, found["commit"])))
 
 
 def _short(commit: str) -> str:

@@ -25,6 +25,7 @@ class FoldLists:
     n_candidates: int | None = None  # for coverage; left out where it is not known
     n_buyers: np.ndarray | None = None  # (n_items + 1,) customers who bought each item before, for novelty
     n_customers: int = 0  # customers among whom those buyers are counted
+    values: dict[Column, np.ndarray] = field(default_factory=dict)  # (Q,) float64, of systems without lists here
 
     def only(self, chosen: np.ndarray) -> "FoldLists":
         """Return the same with the targets ``chosen`` (n,) bool alone, of the users who have one of them."""
@@ -81,7 +82,7 @@ def _means(fold_lists: list[FoldLists], settings: Settings) -> tuple[list[Column
 
 
 def _values(fold_lists: FoldLists, settings: Settings) -> dict[Column, np.ndarray]:
-    values: dict[Column, np.ndarray] = {}
+    values = dict(fold_lists.values)
     fold = fold_lists.fold
     n_relevant = np.diff(fold.target_offsets)
     for system, items in fold_lists.lists.items():
