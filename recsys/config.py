@@ -129,7 +129,7 @@ class ModelConfig(Section):
         None,
         min_length=1,
         description="what scores items: sequence (the transformer), sales, past_items, categories, co_purchases where "
-        "the protocol has dates, neighbours where it has none; all that fit by default",
+        "the protocol has dates, transitions where it has none; all that fit by default",
     )
     attributes: bool = Field(True, description="let items share what their categorical columns say")
     promotions: bool = Field(True, description="score items by what is promoted in the week from the date on")

@@ -12,7 +12,7 @@ import typer
 from recsys.console import ForceOption, RunOption, run, talk
 from recsys.data.purchases import Purchases
 from recsys.evaluation.results import METRICS_FILE, Scores, load_scores
-from recsys.evaluation.splits import make_split
+from recsys.evaluation.splits import Split, make_split
 from recsys.reports import sections
 from recsys.reports.charts import Log, read_log
 from recsys.reports.customers import Gallery, Why, load_customers
@@ -43,7 +43,7 @@ def main(
     log = read_log(found.folder / LOG_FILE)
     data = found.open_data()
     split = make_split(data, found.config.split)
-    gallery = load_customers(found, data, split, _why(found, data) if reasons else None)
+    gallery = load_customers(found, data, split, _why(found, data, split) if reasons else None)
     others = [find_run(name) for name in beside or ()]
     write_text(path, build_page(found, data, scores, log, gallery, date.today(), others))
     talk.print(f"Report written; open it in a browser ({path.stat().st_size / 1e6:.1f} MB, works offline):")
@@ -70,14 +70,14 @@ def build_page(
     return fill("report.html.j2", run=run, data=data, scores=scores, sections=shown, **about)
 
 
-def _why(run: Run, log: Purchases) -> Why | None:
-    """Return what says why the decoder recommends; None, with a word, for a decoder that has no such terms."""
+def _why(run: Run, log: Purchases, split: Split) -> Why | None:
+    """Return what says why the decoder recommends in the last test window; None, with a word, where it has no terms."""
     lists = import_module("recsys.modeling.lists")  # loads torch, which a report without reasons needs not
     if run.config.family != "decoder":
         talk.print(f"no reasons are shown: there are none of {lists.TITLES[run.config.family]}")
         return None
     say_reasons = import_module("recsys.modeling.explain.sentences").say_reasons
-    return partial(say_reasons, lists.load_decoder(run, log))
+    return partial(say_reasons, lists.load_decoder(run, log).renewed(split.tests[-1].everybody(log)))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from recsys.modeling.decoder.components import Sizes, component_classes
 from recsys.modeling.decoder.components.base import Component, Scale
 from recsys.modeling.decoder.components.categories import CategoryComponent
 from recsys.modeling.decoder.components.co_purchases import CoPurchaseComponent
-from recsys.modeling.decoder.components.transitions import TransitionComponent
 from recsys.modeling.decoder.components.past_items import PastItemComponent
 from recsys.modeling.decoder.components.sales import SalesComponent
+from recsys.modeling.decoder.components.transitions import TransitionComponent
 from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.signals.categories import CATEGORY_FEATURES
 from recsys.signals.co_purchases import CO_PURCHASE_FEATURES

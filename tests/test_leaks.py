@@ -126,6 +126,27 @@ def test_where_the_last_events_are_held_out_transitions_know_nothing_of_them(dat
     assert not torch.equal(tables[0][1], tables[2][1])
 
 
+def test_transitions_counted_anew_know_the_validation_item_and_nothing_after_it(data, tmp_path):
+    long = np.flatnonzero(np.diff(data.offsets) > 2)
+    events = events_of(data)
+    events = events[np.isin(events[:, 0], long)]
+    events[:, 0] = np.searchsorted(long, events[:, 0])
+    ends = np.flatnonzero(np.append(np.diff(events[:, 0]), 1))
+    config = CONFIG.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 16}})
+    tables = []
+    for number, changed in enumerate((ends[:0], ends, ends - 1)):
+        version = events.copy()
+        version[changed, 2] = version[changed, 2] % N_ITEMS + 1
+        log = written(tmp_path / f"renewed {number}", version)
+        decoder = DecoderRecommender(build_module(config, log).model, Snapshots(log))
+        renewed = decoder.renewed(make_split(log, config.split).tests[0].everybody(log))
+        before, after = (one.model.components["transitions"] for one in (decoder, renewed))
+        assert not torch.equal(before.strength_VK, after.strength_VK)
+        tables.append((after.follower_VK, after.strength_VK))
+    assert all(torch.equal(first, second) for first, second in zip(tables[0], tables[1], strict=True))
+    assert not torch.equal(tables[0][1], tables[2][1])
+
+
 @pytest.mark.parametrize(("cut", "same"), [(TEST_DAY, True), (CUT, False)])
 def test_a_training_until_the_test_window_learns_the_validation_window_and_nothing_after_it(versions, cut, same):
     training = CONFIG.training.model_copy(update={"until": "test"})

@@ -51,7 +51,7 @@ class Service:
             forgotten=store.forgotten(first.log.user_ids),
         )
         served = {
-            name: Served.over(name, model.config, decoder_of(model).decoder_at(model.last_day + 1), self.live)
+            name: Served.over(name, model.config, (own := decoder_of(model)).decoder_at(own.last_day + 1), self.live)
             for name, model in models.items()
         }
         self._zone, self._pruned_on = zone_of(first.config), ""

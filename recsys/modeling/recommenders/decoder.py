@@ -222,7 +222,7 @@ def build_purchase_model(
 
 
 def count_transitions_of(model: PurchaseModel, known: Histories) -> None:
-    """Let the component ``transitions`` of ``model``, where there is one, count ``known``, the histories of everybody."""
+    """Let the component ``transitions`` of ``model``, if there is one, count ``known``, the histories of everybody."""
     transitions = model.component(TransitionComponent)
     if transitions is not None:
         table = follower_table(known, transitions.strength_VK.shape[1])

@@ -13,7 +13,7 @@ from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Candidates
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
-from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs, top_k
+from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs
 
 N_THREADS = 2
 #: Window of the pair counts: a quarter, so that what goes together is of the season.
