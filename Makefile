@@ -29,7 +29,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test cases check lint format requirements readme readme-table docs \
-	docs-tables bench-data bench-forms bench-inspect bench-selection bench-speed bench-scale bench-serve bench-attention bench-generate bench-promotions \
+	docs-tables bench-data bench-forms bench-inspect bench-selection bench-speed bench-scale bench-serve bench-serve-sizes bench-attention bench-generate bench-promotions \
 	bench-quality bench-peers ablation clean
 
 help: ## list the targets
@@ -123,6 +123,9 @@ bench-scale: $(READY) ## seconds and memory of each stage at H&M's full size, ma
 
 bench-serve: $(READY) ## the service beside its bare model part, and what it survives; an hour: [WORK=folder]
 	$(BIN)/python -m benchmarks.serve $(if $(WORK),--work $(WORK))
+
+bench-serve-sizes: $(READY) ## start, memory and lists a second of the service by the size of the shop: [WORK=folder]
+	$(BIN)/python -m benchmarks.serve_sizes $(if $(WORK),--work $(WORK))
 
 bench-forms: $(READY) ## purchases written in any mixture of forms: whether all come back, or are asked about
 	$(BIN)/python -m benchmarks.forms
