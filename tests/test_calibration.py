@@ -260,7 +260,7 @@ def test_validation_leaves_the_model_in_training_as_it_was(module):
     assert kept[bias] > before[bias] + 1
 
 
-def test_temperatures_are_taken_only_where_they_rank_better(module, monkeypatch):
+def test_temperatures_are_left_out_where_they_rank_clearly_worse(module, monkeypatch):
     as_it_is, _ = module.validation.average_precisions(module.model)
     monkeypatch.setattr(
         "recsys.modeling.training.validation.fit_temperatures",

@@ -1,5 +1,6 @@
 """How good a model ranks what the validation users bought, with temperatures fitted where they help."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -41,7 +42,8 @@ class Validation:
 
         A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high. Users
         of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
-        not rank best, so the temperatures, those of a copy, are taken only where that ranks better.
+        not rank best, so the temperatures, those of a copy, are left out where ranks without them are better by more
+        than a standard error.
         """
         decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
         validated_Q, fold = self._validated(decoder)
@@ -53,7 +55,9 @@ class Validation:
         fitted_to = read[:: -(-len(histories) // _MOST_FITTED)]
         fitted = fit_temperatures(model, fitted_to, self.sampler, self.config.seed, exclude_seen=excludes)
         plain_A, scaled_A = (self._precisions(decoder, read, one) for one in (torch.zeros_like(fitted), fitted))
-        helps = scaled_A.mean() > plain_A.mean()
+        lead_A = plain_A - scaled_A
+        error = lead_A.std(ddof=1) / math.sqrt(len(lead_A)) if len(lead_A) > 1 else 0.0
+        helps = lead_A.mean() <= error
         precision_A = np.empty(len(histories))
         precision_A[np.concatenate(rows)] = scaled_A if helps else plain_A
         precision_Q = np.full(len(validated_Q), np.nan)
