@@ -20,7 +20,8 @@ from recsys.serving.scenarios import (
     choose_variant,
     resolve_rules,
 )
-from recsys.serving.store import EventRow, RecommendationRow, Store
+from recsys.serving.store import Store
+from recsys.serving.tables import EventRow, RecommendationRow
 
 ITEMS = np.arange(1, 9)
 SCORES = np.array([8, 7, 6, 5, 4, 3, 2, 1], np.float32)
@@ -256,7 +257,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def save(store: Store, n_lists: int, scenario: str | None, variant: str | None, items: str = "abcd") -> None:
     shown = json.dumps(list(items))
-    store.save_recommendations(
+    store.lists.save(
         [
             RecommendationRow(
                 f"{scenario}/{variant}/{n}", "2024-05-01", f"u{n}", None, scenario, variant, "m", "{}", shown

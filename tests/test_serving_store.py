@@ -15,7 +15,8 @@ import pytest
 
 from recsys.errors import RunError, UsageError
 from recsys.serving import database, store
-from recsys.serving.store import EventRow, RecommendationRow, Store
+from recsys.serving.store import Store
+from recsys.serving.tables import EventRow, Outcome, RecommendationRow
 from tests.postgresql_server import PASSWORD
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 250_000)
@@ -108,7 +109,8 @@ def test_two_servers_may_share_a_database(store_url: str) -> None:
 
 def test_what_was_confirmed_outlives_a_kill(file: Path) -> None:
     program = (
-        "import sys; from datetime import datetime; from recsys.serving.store import EventRow, Store\n"
+        "import sys; from datetime import datetime; from recsys.serving.store import Store\n"
+        "from recsys.serving.tables import EventRow\n"
         "store = Store.open(sys.argv[1])\n"
         "for number in range(10**6):\n"
         "    names = [f'{number}.{place}' for place in (0, 1)]\n"
@@ -134,37 +136,44 @@ def test_the_first_attributes_of_an_item_stay(opened: Store) -> None:
 
 
 def test_lists_are_kept_extended_and_pruned(opened: Store) -> None:
-    opened.save_recommendations([listed("r1"), listed("r2", "2024-05-02T00:00:00", user_id=None, scenario=None)])
-    assert opened.recommendation("r2") == listed("r2", "2024-05-02T00:00:00", user_id=None, scenario=None)
+    opened.lists.save([listed("r1"), listed("r2", "2024-05-02T00:00:00", user_id=None, scenario=None)])
+    assert opened.lists.find("r2") == listed("r2", "2024-05-02T00:00:00", user_id=None, scenario=None)
     longer = listed("r1", shown='["i1", "i2", "i3"]')
-    opened.save_recommendations([listed("r1", shown="[]"), longer])
-    assert opened.recommendation("r1") == longer
-    assert opened.recommendation("r3") is None
-    assert opened.prune("2024-05-02T00:00:00") == 1
-    assert opened.recommendation("r1") is None
-    assert opened.recommendation("r2") is not None
+    opened.lists.save([listed("r1", shown="[]"), longer])
+    assert opened.lists.find("r1") == longer
+    assert opened.lists.find("r3") is None
+    assert opened.lists.prune("2024-05-02T00:00:00")
+    assert opened.lists.find("r1") is None
+    assert opened.lists.find("r2") is not None
+
+
+def test_old_lists_are_pruned_a_few_at_a_time(opened: Store) -> None:
+    opened.lists.save([listed(f"r{number}", f"2024-05-{number % 3 + 1:02}") for number in range(900)])
+    rounds = [opened.lists.prune("2024-05-03") for _ in range(4)]
+    assert rounds == [False, False, True, True]
+    assert opened.lists.outcomes()[0] == {("shop", "a"): 300}
 
 
 def test_outcomes_join_purchases_to_the_lists_they_name(opened: Store) -> None:
-    opened.save_recommendations([listed("r1"), listed("r2", variant="b"), listed("r3", scenario=None, variant=None)])
+    opened.lists.save([listed("r1"), listed("r2", variant="b"), listed("r3", scenario=None, variant=None)])
     opened.add_events([event(1, recommendation_id="r2", price=2.0), event(2), event(3, recommendation_id="gone")])
-    sizes, outcomes = opened.outcomes()
+    sizes, outcomes = opened.lists.outcomes()
     assert sizes == {("shop", "a"): 1, ("shop", "b"): 1, (None, None): 1}
-    assert outcomes == [store.Outcome("r2", "shop", "b", '["i1", "i2"]', "i1", 1.0, 2.0)]
+    assert outcomes == [Outcome("r2", "shop", "b", '["i1", "i2"]', "i1", 1.0, 2.0)]
 
 
 def test_of_a_removed_user_nothing_stays_and_nothing_comes_again(opened: Store) -> None:
     opened.add_events([event(1), event(2, user="bert"), event(3)])
-    opened.save_recommendations([listed("r1"), listed("r2", user_id="bert")])
+    opened.lists.save([listed("r1"), listed("r2", user_id="bert")])
     opened.save_users(["bert", "anna"])
     assert opened.delete_user("anna") == 2
     assert opened.delete_user("anna") == opened.delete_user("nobody") == 0
     assert opened.add_events([event(4), event(5, user="bert")]) == [False, True]
-    opened.save_recommendations([listed("r1"), listed("r3")])
+    opened.lists.save([listed("r1"), listed("r3")])
     opened.save_users(["anna", "bert"])
     assert [row.event_id for _, row in opened.events()] == ["e2", "e5"]
-    assert opened.recommendation("r1") is opened.recommendation("r3") is None
-    assert opened.recommendation("r2") is not None
+    assert opened.lists.find("r1") is opened.lists.find("r3") is None
+    assert opened.lists.find("r2") is not None
     assert opened.saved_users() == ["bert"]
     assert opened.forgotten(pa.array(["bert", "anna", "nobody", "ann"])).tolist() == [False, True, True, False]
     assert len(opened.tombstones()) == 2
@@ -190,7 +199,7 @@ def test_no_byte_of_a_removed_user_stays_in_the_files(file: Path) -> None:
     users = [f"customer-{generator.getrandbits(64):x}" for _ in range(40)]
     for _ in range(1500):
         user = generator.choice(users)
-        opened.save_recommendations([listed(f"{generator.random()}", user_id=user, request=json.dumps({"who": user}))])
+        opened.lists.save([listed(f"{generator.random()}", user_id=user, request=json.dumps({"who": user}))])
     opened.add_events([event(number, user=generator.choice(users)) for number in range(2000)])
     opened.save_users(users)
 
@@ -203,6 +212,49 @@ def test_no_byte_of_a_removed_user_stays_in_the_files(file: Path) -> None:
     assert [found(user) for user in users] == [False] * 3 + [True] * 37
     opened.close()
     assert [found(user) for user in users] == [False] * 3 + [True] * 37
+
+
+def test_no_byte_stays_of_lists_that_grew_so_that_others_moved(file: Path) -> None:
+    opened, generator = Store.open(f"sqlite:///{file}"), random.Random(5)  # noqa: S311
+    users = [f"customer-{generator.getrandbits(64):x}" for _ in range(200)]
+    shown = [listed(f"{n}", f"2024-05-{1 + n // 100:02}", user_id=generator.choice(users)) for n in range(2000)]
+    opened.lists.save(shown)
+    for row in generator.sample(shown, 600):
+        opened.lists.save([row._replace(shown="1" * generator.randrange(2000))])
+    for user in users[:40]:
+        opened.delete_user(user)
+        opened.lists.prune("2024-05-10")
+    kept = b"".join(path.read_bytes() for path in file.parent.iterdir())
+    assert not [user for user in users[:40] if user.encode() in kept]
+    opened.close()
+
+
+def test_lists_are_saved_and_read_while_a_deletion_holds_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, begun, goes_on = Store.open(f"sqlite:///{file}"), threading.Event(), threading.Event()
+
+    def hold(held: database.Database) -> None:
+        with held.writing():  # nobody else writes
+            begun.set()
+            assert goes_on.wait(30)
+
+    monkeypatch.setattr(database.Database, "scrub", hold)
+    opened.lists.save([listed("old"), listed("own", user_id="bert")])
+    with ThreadPoolExecutor(2) as pool:
+        deletion = pool.submit(opened.delete_user, "anna")
+        assert begun.wait(30)
+        rows = [listed(f"r{number}", user_id="bert") for number in range(600)]
+        saved = pool.submit(opened.lists.save, [*rows, listed("r5", user_id="bert", shown="[]"), listed("x")])
+        saved.result(timeout=30)
+        assert not deletion.done()
+        assert opened.lists.find("own") == listed("own", user_id="bert")
+        assert opened.lists.find("r5") == listed("r5", user_id="bert", shown="[]")
+        assert opened.lists.prune("2000-01-01") is False  # later
+        goes_on.set()
+        assert deletion.result() == 0
+    assert opened.lists.find("old") is opened.lists.find("x") is None  # hers
+    assert opened.lists.outcomes()[0] == {("shop", "a"): 601}
+    assert opened.lists.find("r5") == listed("r5", user_id="bert", shown="[]")
+    opened.close()
 
 
 def test_a_reader_that_keeps_bytes_in_the_log_is_told_and_doing_it_again_helps(

@@ -44,7 +44,7 @@ def scenario_figures(store: Store) -> list[ScenarioFigures]:
     A purchase counts if it names a list that showed its item, once for both together; without a price it brings no
     revenue. The interval of the hit rate is Wilson's, the others are of a bootstrap over lists with a fixed seed.
     """
-    sizes, outcomes = store.outcomes()
+    sizes, outcomes = store.lists.outcomes()
     bought = _bought(outcomes)
     groups = sorted(sizes, key=lambda group: tuple((name is not None, name or "") for name in group))
     return [_figures(*group, sizes[group], list(bought[group].values())) for group in groups]

@@ -108,7 +108,7 @@ class Service:
         """Return the next ``k`` items of an earlier answer, none of which was shown under its id."""
         # Of two that ask at once the second must not be shown what the first is.
         async with self._continued.setdefault(recommendation_id, asyncio.Lock()):
-            row = await run_in_threadpool(self.store.recommendation, recommendation_id)
+            row = await run_in_threadpool(self.store.lists.find, recommendation_id)
             if row is None:
                 raise RequestError(
                     f"recommendation_id {recommendation_id[:64]!r} is unknown; expected one of the last {KEPT_DAYS} "
@@ -126,9 +126,8 @@ class Service:
         """Return the answers of a batch; what was shown is in the database before anybody sees it."""
         answers = self.answers.answer(asks)
         made_at = _ago(0)
-        if made_at[:10] != self._pruned_on:  # the lists that are too old, once a day
+        if made_at[:10] != self._pruned_on and self.store.lists.prune(_ago(KEPT_DAYS)):  # a few with each batch
             self._pruned_on = made_at[:10]
-            self.store.prune(_ago(KEPT_DAYS))
         rows = [
             RecommendationRow(
                 recommendation_id=ask.recommendation_id,
@@ -144,7 +143,7 @@ class Service:
             for ask, answer in zip(asks, answers, strict=True)
             if isinstance(answer, dict) and ask.request.kept
         ]
-        self.store.save_recommendations(rows)
+        self.store.lists.save(rows)
         return answers
 
     async def take(self, events: Events) -> dict[str, Any]:

@@ -7,6 +7,7 @@ one, and equal ids have other hashes in other databases.
 import hashlib
 import json
 import secrets
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -14,26 +15,23 @@ from typing import Any, Final, Self
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from recsys.errors import RunError
 from recsys.serving.database import Database
+from recsys.serving.shown_lists import ShownLists
 from recsys.serving.tables import (
     ABOUT,
     CHANGES,
     EVENTS,
     ITEMS,
     METADATA,
-    RECOMMENDATIONS,
     SAVED_USERS,
     SCENARIOS,
     TOMBSTONES,
     VERSION,
-    Outcome,
+    EventRow,
     ScenarioChange,
 )
-from recsys.serving.tables import EventRow as EventRow
-from recsys.serving.tables import RecommendationRow as RecommendationRow
 
 #: Rows read, or ids asked for, at a time.
 _PAGE: Final = 10_000
@@ -48,6 +46,8 @@ class Store:
     def __init__(self, database: Database, key: str) -> None:
         self._database, self._key = database, bytes.fromhex(key)
         self._gone = self.tombstones()
+        self._deleting = threading.Lock()
+        self.lists = ShownLists(database, lambda user_id: self._hash(user_id) in self._gone)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -129,60 +129,29 @@ class Store:
             rows = connection.execute(sa.select(ITEMS).order_by(ITEMS.c.seq)).all()
         return {item_id: json.loads(attributes) for _, item_id, attributes in rows}
 
-    def save_recommendations(self, rows: Sequence[RecommendationRow]) -> None:
-        """Keep what was shown, in one transaction; a row whose id is there replaces it. Removed users' are not kept."""
-        if not rows:
-            return
-        with self._database.writing(is_durable=False) as connection:
-            removed = {row.user_id for row in rows if row.user_id is not None and self._hash(row.user_id) in self._gone}
-            # Of several with one id the last holds; PostgreSQL would refuse both in one statement.
-            kept = {row.recommendation_id: row._asdict() for row in rows if row.user_id not in removed}
-            if kept:
-                insert = (sqlite if self._database.is_sqlite else postgresql).insert(RECOMMENDATIONS)
-                newer = {name: insert.excluded[name] for name in RecommendationRow._fields[1:]}
-                connection.execute(
-                    insert.on_conflict_do_update(index_elements=["recommendation_id"], set_=newer), list(kept.values())
-                )
-
-    def recommendation(self, recommendation_id: str) -> RecommendationRow | None:
-        """Return what was shown under an id; None where nothing is known of it."""
-        wanted = sa.select(RECOMMENDATIONS).where(RECOMMENDATIONS.c.recommendation_id == recommendation_id)
-        with self._database.reading() as connection:
-            row = connection.execute(wanted).first()
-        return None if row is None else RecommendationRow(*row)
-
-    def prune(self, before: str) -> int:
-        """Remove what was shown before the time ``before``; return the number of lists."""
-        with self._database.writing(is_durable=False) as connection:
-            old = RECOMMENDATIONS.c.made_at < before
-            return connection.execute(RECOMMENDATIONS.delete().where(old)).rowcount
-
-    def outcomes(self) -> tuple[dict[tuple[str | None, str | None], int], list[Outcome]]:
-        """Return the number of lists by scenario and variant, and the purchases that name one, in their order."""
-        lists, events = RECOMMENDATIONS.c, EVENTS.c
-        group = (lists.scenario, lists.variant)
-        bought = (events.item_id, events.quantity, events.price)
-        joined = sa.select(lists.recommendation_id, *group, lists.shown, *bought).order_by(events.seq)
-        joined = joined.join_from(RECOMMENDATIONS, EVENTS, lists.recommendation_id == events.recommendation_id)
-        with self._database.reading() as connection:
-            sizes = connection.execute(sa.select(*group, sa.func.count()).group_by(*group)).all()
-            return {(scenario, variant): n for scenario, variant, n in sizes}, [
-                Outcome(*row) for row in connection.execute(joined)
-            ]
-
     def delete_user(self, user_id: str) -> int:
         """Remove all that is kept of a user, and remember a hash alone; return the number of events.
 
-        No byte of the id stays in a SQLite file, which is written anew. Doing it again does no harm.
+        No byte of the id stays in a SQLite file, which is written anew. Doing it again does no harm. Events wait for
+        that; lists do not.
         """
-        with self._database.writing() as connection:
-            n_events = connection.execute(EVENTS.delete().where(EVENTS.c.user_id == user_id)).rowcount
-            for table in (RECOMMENDATIONS, SAVED_USERS):
-                connection.execute(table.delete().where(table.c.user_id == user_id))
-            if not self._removed(connection, [user_id]):
-                connection.execute(TOMBSTONES.insert().values(user_hash=self._hash(user_id)))
-            self._gone.add(self._hash(user_id))  # before another writer's turn
-        self._database.scrub()
+        own = EVENTS.c.user_id == user_id
+        with self._deleting:
+            with self._database.reading() as connection:  # they are looked for before the lock is taken
+                numbers = connection.execute(sa.select(EVENTS.c.seq).where(own)).scalars().all()
+                last = connection.execute(sa.select(sa.func.max(EVENTS.c.seq))).scalar() or 0
+            with self._database.writing() as connection:
+                n_events = connection.execute(EVENTS.delete().where(EVENTS.c.seq > last, own)).rowcount
+                for begin in range(0, len(numbers), _PAGE):
+                    some = EVENTS.c.seq.in_(numbers[begin : begin + _PAGE])
+                    n_events += connection.execute(EVENTS.delete().where(some)).rowcount
+                connection.execute(SAVED_USERS.delete().where(SAVED_USERS.c.user_id == user_id))
+                if not self._removed(connection, [user_id]):
+                    connection.execute(TOMBSTONES.insert().values(user_hash=self._hash(user_id)))
+                self._gone.add(self._hash(user_id))  # before another writer's turn
+            self.lists.remove_of(user_id)
+            with self.lists.held():
+                self._database.scrub()
         return n_events
 
     def tombstones(self) -> set[str]:
