@@ -20,6 +20,7 @@ from recsys.serving import gate
 from recsys.serving.figures import Figures
 from recsys.serving.gate import Gate, Rate
 from recsys.serving.store import Store
+from recsys.serving.worker import Worker
 from tests.running_service import KEYS, Running, event, free_port, strict
 
 NEEDS = [
@@ -71,6 +72,13 @@ def test_each_role_may_do_what_it_needs_and_no_more(guarded):
                 assert reply.status == 200 or error_of(reply) in ("http_404", "unknown_scenario"), (path, role, reply)
     for path in ("/health/live", "/health/ready", "/"):
         assert guarded.ask(path, Authorization="").status == 200
+
+
+def test_a_worker_is_alive_until_it_ends():
+    worker = Worker(lambda asked: asked)
+    assert worker.is_alive
+    worker.close()
+    assert not worker.is_alive
 
 
 def test_a_slow_rate_lets_one_request_through_at_a_time():
@@ -242,6 +250,7 @@ def test_who_asks_too_often_waits_and_nobody_else_does():
         assert 20 <= len(replies) - len(refused) < 60
         assert error_of(refused[0]) == "too_fast"
         assert service.ask("/v1/models", {}, **bearer("writer")).status == 200
+        assert {service.ask("/health/ready").status for _ in range(60)} == {200}
         time.sleep(int(refused[-1].headers["retry-after"]))
         assert service.ask("/v1/models", {}, **bearer("reader")).status == 200
 

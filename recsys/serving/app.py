@@ -183,8 +183,9 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/health/ready")
     async def ready() -> dict[str, bool]:
-        """Say that the model answers."""
-        await service.call(lambda: None)
+        """Say that the model answers, also where so many ask that some are refused."""
+        if not service.worker.is_alive:
+            raise RequestError("the model's thread has ended; restart the server", code="not_ready", status=503)
         return {"ready": True}
 
     @app.get("/metrics", include_in_schema=False)

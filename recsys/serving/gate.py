@@ -134,7 +134,7 @@ class Gate:
                 raise RefusedError(401, "no_key", "expected a key; send the header Authorization: Bearer KEY")
             if ROLES.index(role) < ROLES.index(needs):
                 raise RefusedError(403, "weak_key", f"found a key of a {role}, expected one of a {needs}; ask for it")
-        if (not path.startswith(_OPEN) or path == "/health/ready") and not self.rate.take(client):
+        if not path.startswith(_OPEN) and not self.rate.take(client):
             raise RefusedError(
                 429, "too_fast", f"more than {self.rate.per_second:g} requests a second; send fewer", retry_after=1
             )

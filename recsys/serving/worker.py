@@ -60,6 +60,11 @@ class Worker(Generic[T, A]):
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Return whether what is asked will be answered, however many wait."""
+        return self._thread.is_alive()
+
     def require_room(self) -> None:
         """Raise QueueFullError where too many wait."""
         if self._queue.qsize() >= self.most_waiting:
