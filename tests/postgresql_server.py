@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -42,32 +42,53 @@ def as_nobody_special() -> list[str]:
 @contextmanager
 def running_server() -> Iterator[Path]:
     """Yield the folder of the socket of a server, on which OWNER has PASSWORD and the database postgres."""
-    binaries, user = programs(), as_nobody_special()
+    with new_server() as folder, started(folder):
+        yield folder
+
+
+@contextmanager
+def new_server() -> Iterator[Path]:
+    """Yield the folder of a server that can be :func:`started`, and again after its end."""
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
     folder.chmod(0o777)
-    made = [*user, str(binaries / "initdb"), "-D", str(folder / "data"), "-U", OWNER, "-E", "UTF8", "-A"]
+    made = [*as_nobody_special(), str(programs() / "initdb"), "-D", str(folder / "data"), "-U", OWNER, "-E", "UTF8"]
     (folder / "word").write_text(PASSWORD)
     (folder / "word").chmod(0o644)
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
-    options: dict[str, Any] = {"cwd": folder, "env": environment, "capture_output": True, "check": False}
-    begun = subprocess.run([*made, "scram-sha-256", "--no-sync", "--pwfile", str(folder / "word")], **options)
-    if begun.returncode:
+    made += ["-A", "scram-sha-256", "--no-sync", "--pwfile", str(folder / "word")]
+    begun = subprocess.run(made, cwd=folder, env=environment(folder), capture_output=True, check=False)
+    try:
+        if begun.returncode:
+            pytest.skip(f"initdb does not work here: {begun.stderr.decode()[-200:]}")
+        yield folder
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
-        pytest.skip(f"initdb does not work here: {begun.stderr.decode()[-200:]}")
-    started = [*user, str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder)]
-    settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
-    with (folder / "log").open("wb") as log:
-        running = subprocess.Popen([*started, *settings], cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the variables of a server's programs."""
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
+
+
+@contextmanager
+def started(folder: Path, how: int = signal.SIGINT) -> Iterator[None]:
+    """Start a server; end it afterwards by a signal: SIGINT at once and orderly, SIGQUIT as a crash would."""
+    words = [*as_nobody_special(), str(programs() / "postgres"), "-D", str(folder / "data"), "-k", str(folder)]
+    words += ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
+    with (folder / "log").open("ab") as log:
+        running = subprocess.Popen(words, cwd=folder, env=environment(folder), stdout=log, stderr=log)
     try:
         _await(folder, running)
-        yield folder
+        yield
     finally:
         # The server's own number: what was started may be the program that changed the user.
         own = folder / "data" / "postmaster.pid"
-        pid = int(own.read_text().split()[0]) if own.is_file() else running.pid
-        os.kill(pid, 2)  # ends at once, orderly
+        os.kill(int(own.read_text().split()[0]) if own.is_file() else running.pid, how)
         running.wait(timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def address(folder: Path, name: str = "postgres") -> str:
+    """Return the address of a database of the server at ``folder``."""
+    return f"postgresql://{OWNER}:{quote(PASSWORD, safe='')}@/{name}?host={folder}"
 
 
 @contextmanager
@@ -78,7 +99,7 @@ def with_database(folder: Path) -> Iterator[str]:
         host=str(folder), user=OWNER, password=PASSWORD, dbname="postgres", autocommit=True
     ) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        yield f"postgresql://{OWNER}:{quote(PASSWORD, safe='')}@/{name}?host={folder}"
+        yield address(folder, name)
         connection.execute(f"DROP DATABASE {name} (FORCE)")
 
 

@@ -6,14 +6,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from tests.running_service import Running, event, ids_of, running
+from recsys.serving.store import Store
+from tests.postgresql_server import address, new_server, started
+from tests.running_service import Reply, Running, event, ids_of, running
 
 
 @contextmanager
@@ -90,6 +93,58 @@ def test_what_was_acknowledged_is_there_once_after_three_kills_under_load(served
         assert set(rows.values()) == {1}
         assert set(known) <= set(rows)
         assert 50 < len(rows) <= n_sent
+
+
+def test_postgresql_that_stops_loses_nothing_acknowledged_and_is_found_again_when_it_is_back(served_runs):
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    known, answers = Counter[str](), Counter[int]()
+
+    def is_said(reply: Reply) -> bool:
+        answers[reply.status] += 1
+        if reply.status != 200:
+            assert (reply.status, reply.body["error"]["code"]) == (503, "no_store"), reply
+            assert "check the address, and that the server runs" in reply.body["error"]["message"]
+            assert int(reply.headers["retry-after"]) >= 1
+        return reply.status == 200
+
+    def sender(name: str) -> Callable[[], None]:
+        def send() -> None:
+            sent = [event(f"{name}-{known[name]}-{n}", name, f"i{n}") for n in range(3)]
+            if is_said(service.ask("/v1/events", {"events": sent})):
+                known[name] += 1  # else it sends the same again
+
+        return send
+
+    def is_shown() -> bool:
+        return is_said(service.ask("/v1/recommend", {"customer_id": "u1", "k": 3}))
+
+    names = [f"sender {number}" for number in range(3)]
+    with new_server() as folder, ExitStack() as server:
+        server.enter_context(started(folder))
+        with running(served_runs[0], address(folder)) as service:
+            with at_once(*map(sender, names), is_shown):
+                for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGINT):
+                    time.sleep(0.4)
+                    server.close()
+                    assert not is_shown()
+                    batch = service.get("/v1/recommend/batch", {"requests": [{"k": 1}]})["answers"]
+                    assert batch[0]["error"]["code"] == "no_store"
+                    assert service.ask("/health/ready").status == 200
+                    time.sleep(0.2)
+                    server.enter_context(started(folder, how))
+                    assert is_shown()
+                time.sleep(0.4)
+            for name in names:
+                is_said(service.ask("/v1/events", {"events": [event(f"{name}-end", name, "i5")]}))
+            counts = service.get("/v1/customers/query", {"ids": names})["customers"]
+        store = Store.open(address(folder))
+        rows = Counter(row.event_id for _, row in store.events())
+        store.close()
+    assert set(rows.values()) == {1}
+    assert {f"{name}-{place}-{n}" for name in names for place in range(known[name]) for n in range(3)} <= set(rows)
+    assert sum(one["n_purchases"] for one in counts) == len(rows)  # what came again is counted, though it was there
+    assert answers[200] > 50
+    assert answers[503] > 10
 
 
 def test_many_read_while_events_arrive_and_each_reads_its_own(service):

@@ -7,11 +7,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 from recsys.errors import RunError, UsageError
 from recsys.serving import database, store
@@ -63,6 +65,31 @@ def test_an_event_counts_once_however_often_it_is_sent(opened: Store) -> None:
     assert opened.add_events([]) == []
     assert [row.event_id for _, row in opened.events()] == ["e1", "e2", "e3"]
     assert [row.user_id for _, row in opened.events()] == ["anna"] * 3
+
+
+def test_events_that_were_written_without_a_word_are_new_when_they_are_sent_again(
+    opened: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = database.Database.writing
+
+    @contextmanager
+    def silent(held: database.Database) -> Iterator[sa.Connection]:
+        with writing(held) as connection:
+            yield connection
+        raise RunError("the server has gone")
+
+    opened.add_events([event(1)])
+    monkeypatch.setattr(database.Database, "writing", silent)
+    with pytest.raises(RunError):
+        opened.add_events([event(1), event(2), event(3)])
+    with pytest.raises(RunError):
+        opened.add_events([event(3), event(4)])
+    monkeypatch.undo()
+    assert opened.add_events([event(1), event(2), event(2), event(4), event(5)]) == [False, True, False, True, True]
+    assert opened.add_events([event(number) for number in range(1, 6)]) == [False, False, True, False, False]
+    opened.delete_user("anna")
+    assert opened.add_events([event(3)]) == [False]
+    assert list(opened.events()) == []
 
 
 def test_events_are_read_page_by_page(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:

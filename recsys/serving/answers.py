@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from recsys.config import Config
 from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories
-from recsys.errors import RecsysError, nearest
+from recsys.errors import RecsysError, RunError, nearest
 from recsys.modeling.explain.sentences import ReasonTexts, reasons_table
 from recsys.modeling.recommenders.base import Candidates, Recommender, all_items
 from recsys.modeling.recommenders.decoder import DecoderRecommender, fill_up
@@ -542,5 +542,5 @@ def error_of(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, RecsysError):
         logging.getLogger(__name__).error("a request of a batch failed", exc_info=error)
         return {"error": {"code": "broken", "message": "the server made a mistake; its log says which", "field": None}}
-    code, field_name = getattr(error, "code", "unusable"), getattr(error, "field", None)
-    return {"error": {"code": code, "message": str(error), "field": field_name}}
+    code = getattr(error, "code", "no_store" if isinstance(error, RunError) else "unusable")
+    return {"error": {"code": code, "message": str(error), "field": getattr(error, "field", None)}}

@@ -43,6 +43,7 @@ class Database:
                 self._writer, self._reader = _sqlite(self._address), _sqlite(self._address, is_reader=True)
             else:
                 options = {"client_encoding": "utf8", "connect_timeout": _PATIENCE}
+                options |= {"keepalives_idle": _PATIENCE, "tcp_user_timeout": 1000 * _PATIENCE}  # of a lost network
                 self._writer = sa.create_engine(self._address, pool_pre_ping=True, connect_args=options)
                 self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
         except OSError as error:

@@ -47,6 +47,7 @@ class Store:
         self._database, self._key = database, bytes.fromhex(key)
         self._gone = self.tombstones()
         self._deleting = threading.Lock()
+        self._unsure: set[str] = set()  # ids of events of which the database did not say that it has them
         self.lists = ShownLists(database, lambda user_id: self._hash(user_id) in self._gone)
 
     @classmethod
@@ -74,20 +75,26 @@ class Store:
     def add_events(self, rows: Sequence[EventRow]) -> list[bool]:
         """Add events in one transaction, on disk when this returns; return which of them are new.
 
-        An event whose id is there already is not, nor is one of a removed user, which is not kept.
+        An event whose id is there already is not, nor is one of a removed user, which is not kept. After a RunError it
+        may be there all the same: it is new when it is sent again.
         """
-        with self._database.writing() as connection:
-            removed = self._removed(connection, (row.user_id for row in rows))
-            known = _present(connection, EVENTS.c.event_id, (row.event_id for row in rows))
-            is_new = []
-            for row in rows:
-                is_new.append(row.event_id not in known and row.user_id not in removed)
-                known.add(row.event_id)
-            values = [
-                row._asdict() | {"time": row.time.isoformat()} for row, new in zip(rows, is_new, strict=True) if new
-            ]
-            if values:
-                connection.execute(EVENTS.insert(), values)
+        is_new: list[bool] = []
+        try:
+            with self._database.writing() as connection:
+                removed = self._removed(connection, (row.user_id for row in rows))
+                known = _present(connection, EVENTS.c.event_id, (row.event_id for row in rows))
+                there = known & self._unsure
+                known -= there
+                for row in rows:
+                    is_new.append(row.event_id not in known and row.user_id not in removed)
+                    known.add(row.event_id)
+                new = [row for row, new in zip(rows, is_new, strict=True) if new and row.event_id not in there]
+                if new:
+                    connection.execute(EVENTS.insert(), [row._asdict() | {"time": row.time.isoformat()} for row in new])
+        except RunError:
+            self._unsure |= {row.event_id for row, new in zip(rows, is_new, strict=False) if new}
+            raise
+        self._unsure -= known
         return is_new
 
     def events(self, after: int = 0) -> Iterator[tuple[int, EventRow]]:
