@@ -253,6 +253,17 @@ def test_a_list_goes_on_with_other_items_until_there_are_none(service):
     assert service.ask("/v1/recommend/never/next", {"k": 1}).status == 404
 
 
+def test_best_sellers_that_no_boost_moves_are_said(service):
+    boosts = [{"add": 100, "item_ids": ["i39"]}]
+    service.get("/v1/scenarios", {"name": "pushed", "who": "me", "settings": {"boosts": boosts}}, method="PUT")
+    said = "boosts are in units of the decoder's score; what sells best is listed without them"
+    known, nobody = lists_of(service, ["u1", "nobody we know"], k=5, scenario="pushed")
+    assert said not in known["warnings"]
+    assert ids_of(known)[0] == "i39"
+    assert said in nobody["warnings"]
+    service.get("/v1/scenarios/delete", {"name": "pushed", "who": "me"})
+
+
 def test_a_scenario_pins_boosts_finds_and_gives_everybody_one_variant(service):
     pins = [{"item_id": "i33", "position": 2}]
     settings = {

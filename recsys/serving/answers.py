@@ -445,6 +445,8 @@ class Answers:
         )
         real = item[0] > 0
         source = ["popular" if is_filled else DECODER for is_filled in filled[0, real]]
+        if job.rules.boosts and "popular" in source:
+            job.warnings.append("boosts are in units of the decoder's score; what sells best is listed without them")
         return Listed(item[0, real].astype(np.int64), score[0, real], source)
 
     def _candidates_of(self, job: Job, allowed: np.ndarray) -> Candidates:
