@@ -23,7 +23,8 @@ from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.rule_system import fit_rule
 from recsys.modeling.wishes import Scored, Wish, WishDecoder
 from recsys.schema import DECODER, ITEM_ID, PAST_ITEM_ID, RANK, SHARE, TEXT, USER_ID
-from recsys.serving.live import Live, Whole
+from recsys.serving.live import Live
+from recsys.serving.live_histories import Whole
 from recsys.serving.scenarios import (
     ListRules,
     PinnedItem,

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from recsys.data.days import day_date, day_number
 from recsys.schema import ITEM_ID, USER_ID
 from recsys.serving.answers import Answers, RequestError
-from recsys.serving.live import SESSION, Live
+from recsys.serving.live import Live
+from recsys.serving.live_histories import SESSION
 from recsys.serving.schemas import CustomersQuery, HistoryQuery, ItemsQuery, Similar
 
 
