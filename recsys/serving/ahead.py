@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from recsys.data.days import day_number
+from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.rule_system import fit_rule
 from recsys.serving.answers import Answers
 from recsys.serving.schemas import Recommend
@@ -34,17 +35,17 @@ class Ahead:
 
     async def prepare(self, request: Recommend) -> None:
         """Make what a request needs besides a model, if it is not there; nobody else waits."""
-        answers, day = self._answers, self._answers.day_of(request)
+        answers, day = self._answers, self._answers.jobs.day_of(request)
         if day <= answers.live.base.first_day:
             return  # it is refused
         await self.count(day)
-        if answers.is_rule(request.system):
+        if request.system in BASELINES:
             async with self._turn():
                 known = await self._worker.call(answers.known_to_rule, request.system, day)
                 if known is not None:
                     config = answers.served[answers.current].config
                     rule = await asyncio.to_thread(fit_rule, request.system, config, known.histories)
-                    await self._worker.call(answers.keep_rule, request.system, known, rule)
+                    await self._worker.call(answers.rules.keep, request.system, known, rule)
 
     async def count(self, day: int) -> None:
         """Count a day, if it is not there."""
@@ -59,7 +60,7 @@ class Ahead:
         group: list[Recommend] = []
         needs: set[tuple[str, int]] = set()
         for request in requests:
-            own = request.system, self._answers.day_of(request)
+            own = request.system, self._answers.jobs.day_of(request)
             if len(needs | {own}) > _MOST_NEEDS:
                 yield group
                 group, needs = [], set()

@@ -20,9 +20,9 @@ from recsys import __version__
 from recsys.data.days import day_date
 from recsys.errors import RecsysError, RunError, nearest
 from recsys.serving import schemas
-from recsys.serving.answers import RequestError
 from recsys.serving.explore import explore_router
 from recsys.serving.gate import Gate, Rate, Role
+from recsys.serving.jobs import RequestError
 from recsys.serving.lookups import find_customers, find_items, purchases_of, similar_items
 from recsys.serving.scenario_figures import scenario_figures
 from recsys.serving.service import Service

@@ -16,9 +16,9 @@ from recsys.config import RAW_DIR
 from recsys.data.days import day_number
 from recsys.reports.shell import REPORT_FILE
 from recsys.runs import Embeddings, Run
-from recsys.serving.answers import RequestError
 from recsys.serving.item_facts import recommended_to
 from recsys.serving.item_points import centred, text_vectors
+from recsys.serving.jobs import RequestError
 from recsys.serving.page_answers import (
     Continuation,
     OneItem,

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from recsys.data.days import day_date, day_number
 from recsys.schema import ITEM_ID, USER_ID
-from recsys.serving.answers import Answers, RequestError
+from recsys.serving.answers import Answers
+from recsys.serving.jobs import RequestError
 from recsys.serving.live import Live
 from recsys.serving.live_histories import SESSION
 from recsys.serving.schemas import CustomersQuery, HistoryQuery, ItemsQuery, Similar
@@ -34,7 +35,7 @@ def find_items(answers: Answers, query: ItemsQuery) -> dict[str, Any]:
         found = np.ones(len(live.item_row) + 1, dtype=bool)
         found[0] = False
         for attribute, values in query.where.items():
-            found &= answers.mask(attribute, values, f"where.{attribute}")
+            found &= answers.jobs.mask(attribute, values, f"where.{attribute}")
         if query.search:
             found[1:] &= _mentions(live, query.search)
         rows = np.flatnonzero(found)

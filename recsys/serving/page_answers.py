@@ -15,9 +15,10 @@ from recsys.modeling.generation import Method, SamplingConfig
 from recsys.modeling.generation.generate import continue_histories
 from recsys.modeling.recommenders.base import all_items
 from recsys.runs import Embeddings, Run
-from recsys.serving.answers import Answers, Ask
+from recsys.serving.answers import Answers
 from recsys.serving.item_facts import around, weekly_sales
 from recsys.serving.item_points import attributes_of, packed, plane_of
+from recsys.serving.jobs import Ask
 from recsys.serving.live import Live
 from recsys.serving.lookups import known_item
 from recsys.serving.scenarios import Rules, ScenarioSettings

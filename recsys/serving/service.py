@@ -18,8 +18,9 @@ from recsys.modeling.wishes import on_one_thread
 from recsys.runs import Run
 from recsys.schema import DECODER, ITEM_ID
 from recsys.serving.ahead import Ahead
-from recsys.serving.answers import Answers, Ask, RequestError, Served, error_of
+from recsys.serving.answers import Answers, Served
 from recsys.serving.figures import Figures
+from recsys.serving.jobs import Ask, RequestError, error_of
 from recsys.serving.live import Live
 from recsys.serving.opening import decoder_of, events_since, open_models, saved_scenarios, zone_of
 from recsys.serving.scenarios import ScenarioSettings
