@@ -112,17 +112,15 @@ class Answers:
     def switch(self, name: str) -> None:
         """Let another model answer."""
         self.current, self._texts = name, None
-        self.rules.clear()
+        self.rules = KeptRules(self.live)
 
     def forget(self, user_id: str) -> None:
         """Read nothing of a user from now on."""
         self.catch_up()
         self.live.forget(user_id)
-        self.rules.clear()
+        self.rules = KeptRules(self.live)
         self._texts = None
-        self.jobs.clear()
-
-    # Making lists.
+        self.jobs.refresh()
 
     def _group(self, jobs: list[Job], system: str, day: int, pool: str) -> list[dict[str, Any] | Exception]:
         """Return the answers of jobs that are asked of one system, at one day, out of the same candidates."""

@@ -264,14 +264,10 @@ class Jobs:
         return self._candidates[key]
 
     def refresh(self) -> None:
-        """Count candidates by what was added."""
+        """Count candidates by what is known now; masks that stay the same stay the same arrays."""
         now = ("on_sale", self.live.day)
         kept = self._candidates.get(now)
         self._candidates = {key: mask for key, mask in self._candidates.items() if key[0] == "all"}
         if kept is not None:
             fresh = self.live.on_sale(self.live.day)
             self._candidates[now] = kept if np.array_equal(kept, fresh) else fresh
-
-    def clear(self) -> None:
-        """Count candidates anew when they are asked for."""
-        self._candidates.clear()

@@ -52,10 +52,6 @@ class KeptRules:
             del self._rules[next(iter(self._rules))]
         self._rules[system, known.histories.day] = known.version, rule
 
-    def clear(self) -> None:
-        """Fit all anew when they are asked for."""
-        self._rules.clear()
-
     def listed(self, job: Job, histories: Histories, allowed: np.ndarray, system: str, config: Config) -> Listed:
         """Return the list of a job, for the history of its own, out of the items ``allowed`` (V,)."""
         rule = self._rules.get((system, histories.day))

@@ -44,7 +44,7 @@ class Live(LiveHistories):
         self._pending: list[EventRow] = []
         if forgotten is not None:
             for user in np.flatnonzero(forgotten).tolist():
-                self.forget(self._user_ids.id_of(user))
+                self.forget(self.users.id_of(user))
 
     # What other threads may call.
 
@@ -97,7 +97,7 @@ class Live(LiveHistories):
 
     def forget(self, user_id: str) -> None:
         """Know nothing of a user any more, as if nothing had been bought."""
-        user = self._user_ids.remove(user_id)
+        user = self.users.remove(user_id)
         if user is None:
             return
         users = np.array([user])
@@ -137,7 +137,7 @@ class Live(LiveHistories):
 
     def _apply(self, new: Columns) -> None:
         """Put new events into the histories of their users, and correct what was counted of these."""
-        self._segment_U = np.append(self._segment_U, np.zeros(len(self._user_ids) - len(self._segment_U), np.int64))
+        self._segment_U = np.append(self._segment_U, np.zeros(len(self.users) - len(self._segment_U), np.int64))
         users = np.unique(new["user"])
         old = self._gathered(users)
         columns = {name: np.concatenate([old[name], new[name]]) for name in COLUMNS}

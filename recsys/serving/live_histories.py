@@ -40,20 +40,15 @@ class LiveHistories(LiveItems):
 
     def __init__(self, log: Purchases) -> None:
         super().__init__(log)
-        self._user_ids = IdIndex(log.user_ids)
+        self.users = IdIndex(log.user_ids)  # and of sessions
         self._channels = list(log.manifest.get("channels", map(str, range(1, int(log.channel.max(initial=0)) + 1))))
         every = basket_numbers(log.user_of_event(), log.day, None, log.offsets)
         self._baskets_are_days = bool(np.array_equal(every, log.basket))
         self._changed: dict[int, Whole] = {}
 
-    @property
-    def users(self) -> IdIndex:
-        """Ids of all users, sessions among them, by number."""
-        return self._user_ids
-
     def user_index(self, user_id: str | None, session_id: str | None) -> int | None:
         """Return the number of a user or session; None of one that was never met."""
-        return None if user_id is session_id else self._user_ids.get(_key(user_id, session_id))
+        return None if user_id is session_id else self.users.get(_key(user_id, session_id))
 
     def histories(self, users: Sequence[int], day: int) -> Histories:
         """Return what is known of ``users`` (Q) when ``day`` is asked, as a log of their own."""
@@ -112,16 +107,16 @@ class LiveHistories(LiveItems):
             parts += [self._base_part(cuts, user), self._changed[user]]
             cuts = user + 1
         parts.append(self._base_part(cuts, self.base.n_users))
-        parts += [self.whole(user) for user in range(self.base.n_users, len(self._user_ids))]
+        parts += [self.whole(user) for user in range(self.base.n_users, len(self.users))]
         columns = {name: np.concatenate([column_of(part, name) for part in parts]) for name in schema.EVENT_ARRAYS}
         lengths = np.diff(self.base.offsets)
-        lengths = np.append(lengths, np.zeros(len(self._user_ids) - self.base.n_users, np.int64))
+        lengths = np.append(lengths, np.zeros(len(self.users) - self.base.n_users, np.int64))
         for user, whole in self._changed.items():
             lengths[user] = whole.end - whole.begin
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         row = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         columns["basket"] = self._basket_numbers(row, columns["day"], columns["basket"], offsets)
-        new = self._user_ids.later_ids()
+        new = self.users.later_ids()
         users = self.base.users.to_arrow()
         if new:
             users = pa.concat_tables(
@@ -158,7 +153,7 @@ class LiveHistories(LiveItems):
 
     def _columns_of(self, rows: Sequence[EventRow]) -> Columns:
         """Return events of the database as columns, unsorted; users and channels that are new get numbers."""
-        users = [self._user_ids.add(_key(row.user_id, row.session_id)) for row in rows]
+        users = [self.users.add(_key(row.user_id, row.session_id)) for row in rows]
         for row in rows:
             known = len(self._channels)
             if row.channel is not None and row.channel not in self._channels and known < _MAX_CHANNELS:

@@ -76,11 +76,6 @@ class Service:
         self.ahead = Ahead(self.answers, self.worker)
 
     @property
-    def models(self) -> dict[str, Served]:
-        """The models that may answer, by the names of their runs."""
-        return self.answers.served
-
-    @property
     def current(self) -> Served:
         """The model that answers."""
         return self.answers.served[self.answers.current]
