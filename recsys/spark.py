@@ -47,7 +47,7 @@ def spark_session(spark: Spark = None) -> Iterator[Any]:
             socket.create_connection((server.hostname or "", server.port or 15002), timeout=10).close()
         except (OSError, ValueError) as error:
             raise DataError(f"no Spark server answers at {place} ({error}); start one, or mend --spark") from error
-    with one_line(f"Spark at {place}"):
+    with spark_errors(f"Spark at {place}"):
         session = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
     try:
         yield session
@@ -57,7 +57,7 @@ def spark_session(spark: Spark = None) -> Iterator[Any]:
 
 
 @contextmanager
-def one_line(what: str) -> Iterator[None]:
+def spark_errors(what: str) -> Iterator[None]:
     """Raise what Spark says of ``what`` as a DataError of one line; what executors lack, as a UsageError."""
     errors = import_module("pyspark.errors").PySparkException, import_module("py4j.protocol").Py4JError
     try:

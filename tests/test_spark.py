@@ -27,7 +27,7 @@ from recsys.modeling.launch import launch
 from recsys.modeling.lists import fit_system, write_lists
 from recsys.modeling.recommenders.base import Candidates, all_items
 from recsys.runs import find_run
-from recsys.spark import one_line, spark_session
+from recsys.spark import spark_errors, spark_session
 
 #: PySpark leaves sockets and pipes to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -199,10 +199,10 @@ def test_executors_run_this_python_and_what_they_lack_is_one_line(spark):
 
     assert os.environ["PYSPARK_PYTHON"] == sys.executable
     expected = r"lacks nowhere_installed; install recsys there .*PYSPARK_PYTHON"
-    with pytest.raises(UsageError, match=expected) as said, one_line("lists"):
+    with pytest.raises(UsageError, match=expected) as said, spark_errors("lists"):
         spark.range(2).mapInArrow(lacking, "id long").collect()
     assert "\n" not in str(said.value)
-    with pytest.raises(DataError) as said, one_line("lists"):  # Spark casts no types
+    with pytest.raises(DataError) as said, spark_errors("lists"):  # Spark casts no types
         spark.range(2).mapInArrow(uncast, "id long").collect()
     assert "\n" not in str(said.value)
 

@@ -94,6 +94,24 @@ class Engine(ABC):
         self.n_records[path] = opened.n_records
         return self.adopt(opened.frame.select(opened.columns))
 
+    def _new_place(self) -> Path:
+        return self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
+
+    def _stored(self, frame: pl.LazyFrame) -> Path:
+        """Return the Parquet file in ``scratch`` that ``frame`` is written to."""
+        place = self._new_place()
+        with self._reading(frame):
+            frame.sink_parquet(place, compression="lz4", engine="streaming")
+        return place
+
+    @contextmanager
+    def _reading(self, plan: pl.LazyFrame) -> Iterator[None]:
+        """Raise what Polars says of ``plan`` as a DataError about the files that it reads."""
+        try:
+            yield
+        except pl.exceptions.PolarsError as error:
+            raise unreadable(self._read_by(plan.explain(optimized=False)), error) from error
+
     def _read_by(self, what: str) -> str:
         """Return the scanned files that ``what`` (a plan or an error) names, or all: one of them is to blame."""
         named = [str(path) for place, path in self._scanned.items() if place in what]
@@ -108,7 +126,7 @@ class PolarsEngine(Engine):
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         self._scanned[str(path)] = path
-        with one_line(path, pl.exceptions.PolarsError):
+        with errors_about(path, pl.exceptions.PolarsError):
             frame = pl.scan_parquet(path, glob=False)
             frame.collect_schema()
         return nw.from_native(frame)
@@ -150,11 +168,9 @@ class PolarsEngine(Engine):
 
     def _blocks(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         """Yield the rows of ``lazy``, some at a time, the first block without any."""
-        try:
+        with self._reading(lazy):
             yield lazy.collect_schema().to_frame()
             yield from lazy.collect_batches(chunk_size=_BLOCK_ROWS, maintain_order=False, engine="streaming")
-        except pl.exceptions.PolarsError as error:
-            raise unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
 
     def _texts_recur(self, frame: nw.LazyFrame[Any], column: str) -> bool:
         """Return whether the first rows suggest that the texts in ``column`` are few, each in many rows."""
@@ -162,13 +178,9 @@ class PolarsEngine(Engine):
         return len(first) > 0 and 2 * pc.count_distinct(first, mode="all").as_py() < len(first)
 
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
-        return self._collected(frame.to_native()).to_arrow()
-
-    def _collected(self, lazy: pl.LazyFrame) -> pl.DataFrame:
-        try:
-            return lazy.collect(engine="streaming")
-        except pl.exceptions.PolarsError as error:
-            raise unreadable(self._read_by(lazy.explain(optimized=False)), error) from error
+        lazy: pl.LazyFrame = frame.to_native()
+        with self._reading(lazy):
+            return lazy.collect(engine="streaming").to_arrow()
 
 
 class DuckDBEngine(Engine):
@@ -180,16 +192,11 @@ class DuckDBEngine(Engine):
         self._held.callback(self._connection.close)
 
     def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        stored = self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
-        try:
-            frame.sink_parquet(stored, compression="lz4", engine="streaming")
-        except pl.exceptions.PolarsError as error:
-            raise unreadable(self._read_by(frame.explain(optimized=False)), error) from error
-        return self.scan_parquet(stored)
+        return self.scan_parquet(self._stored(frame))
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         self._scanned[str(path)] = path
-        with one_line(path, duckdb.Error):
+        with errors_about(path, duckdb.Error):
             relation = self._connection.read_parquet(str(path))
         return nw.from_native(relation)
 
@@ -210,7 +217,7 @@ def open_engine(name: Literal["polars", "duckdb", "spark"], spark: Spark = None)
 
 
 @contextmanager
-def one_line(origin: Path, *errors: type[Exception]) -> Iterator[None]:
+def errors_about(origin: Path, *errors: type[Exception]) -> Iterator[None]:
     """Raise ``errors`` of an engine about ``origin`` as a DataError of one line."""
     try:
         yield

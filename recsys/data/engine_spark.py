@@ -8,10 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.engine import Engine, one_line, unreadable
+from recsys.data.engine import Engine, errors_about
 from recsys.errors import DataError
-from recsys.spark import Spark, local_place, spark_session
-from recsys.spark import one_line as spark_errors
+from recsys.spark import Spark, local_place, spark_errors, spark_session
 
 #: What Spark reads of types that it does not have.
 _TYPES: Final = {pl.UInt64: pl.Int64, pl.Null: pl.String, pl.Datetime("ns"): pl.Datetime("us")}
@@ -28,22 +27,14 @@ class SparkEngine(Engine):
         self.session = self._held.enter_context(spark_session(spark))
 
     def adopt(self, frame: pl.LazyFrame) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        stored = self._new_place()
-        try:
-            frame.cast(_TYPES).sink_parquet(stored, compression="lz4", engine="streaming")  # type: ignore[arg-type]
-        except pl.exceptions.PolarsError as error:
-            raise unreadable(self._read_by(frame.explain(optimized=False)), error) from error
-        return self._read(stored)
+        return self._read(self._stored(frame.cast(_TYPES)))  # type: ignore[arg-type]
 
     def scan_parquet(self, path: Path) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
         self._scanned[str(path)] = path
-        with one_line(path, pl.exceptions.PolarsError):
+        with errors_about(path, pl.exceptions.PolarsError):
             frame = pl.scan_parquet(path, glob=False)
             types = set(frame.collect_schema().values())
         return self.adopt(frame) if types & _TYPES.keys() else self._read(path)
-
-    def from_arrow(self, table: pa.Table) -> nw.LazyFrame[Any]:  # noqa: D102 - as Engine says
-        return self.adopt(pl.DataFrame(pl.from_arrow(table)).lazy())
 
     def collect(self, frame: nw.LazyFrame[Any]) -> pa.Table:  # noqa: D102 - as Engine says
         # Not through the driver's JVM, which is small.
@@ -54,9 +45,6 @@ class SparkEngine(Engine):
         with spark_errors(self._read_by("")):
             n_shards = 1 + native.count() // self.shard_events
         return sorted(self._write(native.repartitionByRange(n_shards, by)).glob("part-*.parquet"))
-
-    def _new_place(self) -> Path:
-        return self.scratch / f"{len(list(self.scratch.iterdir()))}.parquet"
 
     def _read(self, path: Path) -> nw.LazyFrame[Any]:
         with spark_errors(str(path)):

@@ -23,7 +23,7 @@ from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.training.checkpoint import instead_of
 from recsys.modeling.training.fit import fit
 from recsys.modeling.training.world import World
-from recsys.spark import Spark, one_line, spark_session
+from recsys.spark import Spark, spark_errors, spark_session
 
 #: Who begins the processes.
 Launch = Literal["local", "torchrun", "spark"]
@@ -78,7 +78,7 @@ def _here(given: tuple[Any, ...], config: Config) -> dict[str, Any]:
 
 
 def _in_spark(given: tuple[Any, ...], config: Config, spark: Spark, *, in_driver: bool) -> dict[str, Any]:
-    with spark_session(spark), one_line("the training in Spark"):
+    with spark_session(spark), spark_errors("the training in Spark"):
         distributor = import_module("pyspark.ml.torch.distributor").TorchDistributor
         options = {"local_mode": in_driver, "use_gpu": False}
         info: dict[str, Any] = distributor(config.training.devices, **options).run(train_rank, *given)

@@ -22,7 +22,7 @@ from recsys.runs import SNAPSHOT_FOLDER, Run, find_run
 from recsys.schema import DECODER
 from recsys.signals.snapshot import Snapshot
 from recsys.signals.user_codes import UserCodes
-from recsys.spark import Spark, local_place, one_line, spark_session
+from recsys.spark import Spark, local_place, spark_errors, spark_session
 from recsys.storage import replacing
 
 #: The recommendations table: Spark takes rows of these very types, and casts none.
@@ -62,7 +62,7 @@ def write_lists(
     with (
         tempfile.TemporaryDirectory(prefix=".recsys-", dir=path.parent) as counted,
         spark_session(spark) as session,
-        one_line(f"the lists in {path}"),
+        spark_errors(f"the lists in {path}"),
     ):
         np.save(Path(counted) / _ENDS, everybody.end)
         if system == DECODER and config.family == "decoder":
