@@ -60,18 +60,29 @@ class Snapshot:
         return (*ITEM_FEATURES, *(self.promotions.features if self.promotions is not None else ()))
 
     @cached_property
-    def item_features(self) -> np.ndarray:
-        """Sales of every item, and its promotions (V, F) float32."""
-        features = sales_features(self._counted("sales"), self.day, self.codes.categories)
+    def _sales(self) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+        """What is made of one count of sales: item features, rarity of categories, and what was sold by days."""
+        counts = self._counted("sales")
+        features = sales_features(counts, self.day, self.codes.categories)
         if self.promotions is not None:
             features = np.concatenate([features, self.promotions.at(self.day)], axis=1)
             features[0] = 0
-        return features
+        rarity = category_rarity(counts["bought_7"], self.codes.categories)
+        return features, rarity, {days: counts[f"sold_{days}"] for days in _SOLD_DAYS}
 
-    @cached_property
+    @property
+    def item_features(self) -> np.ndarray:
+        """Sales of every item, and its promotions (V, F) float32."""
+        return self._sales[0]
+
+    @property
     def category_rarity(self) -> np.ndarray:
         """Purchases of everything to one of each category (codes,) float64, in the week before."""
-        return category_rarity(self._counted("sales")["bought_7"], self.codes.categories)
+        return self._sales[1]
+
+    def sold(self, days: int) -> np.ndarray:
+        """Return how often each item was sold (V,) int64 in the last 7 or 28 ``days``."""
+        return self._sales[2][days]
 
     @cached_property
     def hazards(self) -> HazardTables:
@@ -82,14 +93,6 @@ class Snapshot:
     def lift(self) -> sparse.csr_array:
         """How much likelier a purchase makes others (V, V) float32, see :mod:`recsys.signals.co_purchases`."""
         return lift_of(self._counted("baskets"))
-
-    @cached_property
-    def _sold(self) -> dict[int, np.ndarray]:
-        return {days: self._counted("sales")[f"sold_{days}"] for days in _SOLD_DAYS}
-
-    def sold(self, days: int) -> np.ndarray:
-        """Return how often each item was sold (V,) int64 in the last 7 or 28 ``days``."""
-        return self._sold[days]
 
     def _counted(self, part: str) -> Counts:
         if self.count is None:
@@ -143,10 +146,10 @@ class Snapshot:
                 promotions = Promotions.from_table(table, len(items))
             snapshot = cls(day, items, codes, promotions)
             n_rows, lift = len(items) + 1, tuple(stored[f"lift_{name}"] for name in _LIFT)
+            sold = {days: stored[f"sold_{days}"] for days in _SOLD_DAYS}
             # In the places in which tables are kept that were counted.
             vars(snapshot).update(
-                {name: stored[name] for name in ("item_features", "category_rarity")},
-                _sold={days: stored[f"sold_{days}"] for days in _SOLD_DAYS},
+                _sales=(stored["item_features"], stored["category_rarity"], sold),
                 hazards=HazardTables(*(stored[name] for name in _HAZARDS)),
                 lift=sparse.csr_array(lift, shape=(n_rows, n_rows), copy=False),
             )
