@@ -314,7 +314,7 @@ def test_what_is_left_out_fills_no_list_however_small_the_catalogue(tmp_path):
     validation, decoder = module.validation, DecoderRecommender(module.model, module.batches.snapshots)
     with decoder.asking():
         read = [(decoder.read(fold.histories(data)), everything)]
-    precisions = validation._precisions(decoder, read, temperatures_of(module.model))
+    precisions = validation._precisions(decoder, read)
     np.testing.assert_allclose(precisions[owned < 13], n_left / 12, rtol=1e-6)
 
 

@@ -13,7 +13,8 @@ from toy import toy_data
 
 from recsys.errors import RunError, UsageError
 from recsys.modeling.launch import launch
-from recsys.modeling.training.world import World, of_all
+from recsys.modeling.training.module import of_all
+from recsys.modeling.training.world import World
 from recsys.runs import find_run
 
 
@@ -53,6 +54,5 @@ def test_one_process_is_the_first_of_one(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert World.of_environment() == (0, 1, 1)
-    loss, n = of_all(torch.tensor(2.0), 3)
-    assert (float(loss), n) == (2.0, 3)
+    assert of_all({"next": (torch.tensor(2.0), 3)}) == {"next": (2.0, 3)}
     assert "RANK" not in os.environ

@@ -1,6 +1,5 @@
 """Train the decoder on prepared sequences: ``recsys train``."""
 
-import os
 import shlex
 import sys
 from importlib import import_module
@@ -14,6 +13,7 @@ from recsys.console import ConfigOption, ForceOption, SetOption, SparkOption, ru
 from recsys.data.purchases import is_prepared, open_purchases
 from recsys.errors import ConfigError, OutputExistsError
 from recsys.modeling.recommenders.registry import require_baseline
+from recsys.modeling.training.world import World
 from recsys.runs import INFO_FILE, has_checkpoint, is_run
 from recsys.spark import Spark
 from recsys.storage import require_absent
@@ -87,7 +87,7 @@ def train(
     checkpoints, launch = import_module("recsys.modeling.training.checkpoint"), import_module("recsys.modeling.launch")
     if resume:
         checkpoints.require_resumable(folder, config)
-    elif os.environ.get("RANK", "0") == "0":  # another process of a distributed training finds the folder of the first
+    elif not World.of_environment().rank:  # another process of a distributed training finds the folder of the first
         if folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
             raise OutputExistsError(f"{folder} holds other files than a run's, so it is not replaced; name another")
         if not force and has_checkpoint(folder) and not (folder / INFO_FILE).is_file():

@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 
 from recsys.config import OriginalConfig
 from recsys.data.purchases import Purchases, Windows, cut_windows
+from recsys.modeling.training.world import World
 
 PADDING = 0
 N_SPECIAL = 3
@@ -36,7 +37,7 @@ class EpochBatches(IterableDataset[Any]):
         self.length, self.batch_size, self.collate, self.seed = length, batch_size, collate, seed
         self.n_batches = -(-len(length) // batch_size)
         self.n_events = int(length.sum())  # or tokens, of an epoch, over all processes
-        self.epoch, self.rank, self.world_size = 0, 0, 1
+        self.epoch, (self.rank, self.world_size, _) = 0, World.of_environment()
 
     def __len__(self) -> int:
         # While learning, every process takes as many steps as the others: some batches come twice.

@@ -36,7 +36,7 @@ class HeldOutModule(EpochModule):
         self.held_out = held_out
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return self.loader(self.held_out)
+        return DataLoader(self.held_out, batch_size=None)
 
 
 class OriginalModule(HeldOutModule):

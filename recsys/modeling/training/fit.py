@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import MixedPrecision, Precision
+from pytorch_lightning.strategies import DDPStrategy
 
 from recsys.config import Config, dump_config
 from recsys.data.purchases import Purchases
@@ -144,7 +145,7 @@ def _trainer(
     csv_log = CSVLogger(folder, name="log", flush_logs_every_n_steps=50)
     return pl.Trainer(
         accelerator=training.accelerator,
-        **world.trainer_options(on_gpu=on_gpu),
+        **_processes(world, on_gpu=on_gpu),
         max_epochs=training.epochs,
         gradient_clip_val=1.0,  # the usual norm: it cuts the jumps of the first steps
         callbacks=[*own, *callbacks],
@@ -157,6 +158,16 @@ def _trainer(
         # Batches are split between processes by the batches themselves.
         use_distributed_sampler=False,
     )
+
+
+def _processes(world: World, *, on_gpu: bool) -> dict[str, Any]:
+    """Return what Lightning's trainer must be told of the processes."""
+    if world.size == 1:
+        return {"devices": 1}
+    # A part of the model that answers a query rests in a process that has none.
+    backend = "nccl" if on_gpu else "gloo"
+    strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True)
+    return {"devices": world.on_machine, "num_nodes": world.size // world.on_machine, "strategy": strategy}
 
 
 def require_devices(config: Config) -> None:

@@ -21,11 +21,27 @@ from recsys.modeling.training.batches import Batch, TrainingBatches
 from recsys.modeling.training.calibration import fold_in, temperature_names
 from recsys.modeling.training.negatives import MixedSampler, QueryPositives
 from recsys.modeling.training.validation import Validation
-from recsys.modeling.training.world import of_all
 
 #: Negatives of the window loss for each of the next-item loss: they stand for all items that a whole window might have
 #: held, so few of them estimate that sum badly.
 _WINDOW_NEGATIVES: Final = 8
+
+
+def of_all(means: dict[str, tuple[Tensor, int | Tensor]]) -> dict[str, tuple[Tensor, int]]:
+    """Return losses, each a mean over n, so that the mean over processes is that over all they have; and how many.
+
+    A process may have none of something, and then a loss of 0. The processes wait for each other once.
+    """
+    if not distributed.is_initialized():
+        return {name: (loss, int(n)) for name, (loss, n) in means.items()}
+    device = next(loss.device for loss, _ in means.values())
+    own = torch.tensor([float(n) for _, n in means.values()], dtype=torch.float64, device=device)
+    total = own.clone()
+    distributed.all_reduce(total)
+    shares = (own * distributed.get_world_size() / total.clamp(min=1)).tolist()
+    found = zip(means.items(), shares, total.tolist(), strict=True)
+    # A mean over nothing is no number.
+    return {name: (loss * share if share else loss.nan_to_num() * 0, int(n)) for (name, (loss, _)), share, n in found}
 
 
 class EpochModule(pl.LightningModule):
@@ -44,12 +60,7 @@ class EpochModule(pl.LightningModule):
         return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self.loader(self.batches)
-
-    def loader(self, batches: Any) -> DataLoader[Any]:  # noqa: ANN401 - of any family
-        """Return what gives this process its part of ``batches``, which are assembled already."""
-        batches.rank, batches.world_size = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(batches, batch_size=None)
+        return DataLoader(self.batches, batch_size=None)  # which are assembled already
 
     def on_train_epoch_start(self) -> None:
         self.batches.epoch = self.current_epoch
@@ -112,23 +123,24 @@ class PurchaseModule(EpochModule):
         self.model.tie_cold_item_bias()
         training, n_queries, n_targets = self.config.training, len(batch.queries), int((batch.target_BT > 0).sum())
         losses, states_BTD, is_shared = [], None, distributed.is_initialized()
+        means: dict[str, tuple[Tensor, int | Tensor]] = {}
         logged: Any = {"on_epoch": True, "sync_dist": is_shared}
         if self.model.decoder is not None:
             states_BTD = self.model.states(batch.sequences)
-            next_loss, n_targets = of_all(self.next_item_loss(states_BTD, batch), n_targets)
-            losses.append(training.next_weight * next_loss)
-            self.log(
-                "train_next_loss", next_loss, on_step=True, on_epoch=True, batch_size=n_targets, sync_dist=is_shared
-            )
+            means["next"] = self.next_item_loss(states_BTD, batch), n_targets
         if n_queries or is_shared:  # the others wait for whoever has no query
             none = self.model.item_bias.sum() * 0  # has a gradient, which the other processes wait for
-            window, ranking = WindowLoss(*[none] * 5), none
-            if n_queries:
-                window, ranking = self.window_losses(states_BTD, batch)
-            joint, n_queries = of_all(window.joint, n_queries)
-            parts = {"repeats": of_all(window.repeats, window.n_repeats)[0]}
-            parts["discoveries"] = of_all(window.discoveries, window.n_discoveries)[0]
-            parts["ranking"] = of_all(ranking, window.n_repeats)[0]
+            window, ranking = self.window_losses(states_BTD, batch) if n_queries else (WindowLoss(*[none] * 5), none)
+            means |= {"window": (window.joint, n_queries), "repeats": (window.repeats, window.n_repeats)}
+            means |= {"discoveries": (window.discoveries, window.n_discoveries), "ranking": (ranking, window.n_repeats)}
+        found = of_all(means)
+        if "next" in found:
+            next_loss, n_targets = found["next"]
+            losses.append(training.next_weight * next_loss)
+            self.log("train_next_loss", next_loss, on_step=True, batch_size=n_targets, **logged)
+        if "window" in found:
+            joint, n_queries = found["window"]
+            parts = {name: found[name][0] for name in ("repeats", "discoveries", "ranking")}
             apart = training.apart_weight * (parts["repeats"] + parts["discoveries"])
             losses.append(joint + apart + training.ranking_weight * parts["ranking"])
             n_queries = max(n_queries, 1)
@@ -137,9 +149,7 @@ class PurchaseModule(EpochModule):
             self.log_dict(parts, on_step=False, batch_size=n_queries, **logged)
         # Without a transformer a batch whose windows answer no query teaches nothing, and makes no step of its own.
         loss = torch.stack(losses).sum() if losses else self.model.item_bias.sum() * 0
-        self.log(
-            "train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=n_targets, sync_dist=is_shared
-        )
+        self.log("train_loss", loss, on_step=True, prog_bar=True, batch_size=n_targets, **logged)
         return loss
 
     def next_item_loss(self, states_BTD: Tensor, batch: Batch) -> Tensor:

@@ -54,7 +54,9 @@ class Validation:
         # Those read together are of like length: some of every length are fitted to.
         fitted_to = read[:: -(-len(histories) // _MOST_FITTED)]
         fitted = fit_temperatures(model, fitted_to, self.sampler, self.config.seed, exclude_seen=excludes)
-        plain_A, scaled_A = (self._precisions(decoder, read, one) for one in (torch.zeros_like(fitted), fitted))
+        scaled = DecoderRecommender(fold_in(model, fitted), self.snapshots, self.user_codes)
+        factor = float(fitted[0].exp()) if model.decoder is not None else 1.0
+        plain_A, scaled_A = self._precisions(decoder, read), self._precisions(scaled, read, factor)
         lead_A = plain_A - scaled_A
         error = lead_A.std(ddof=1) / math.sqrt(len(lead_A)) if len(lead_A) > 1 else 0.0
         helps = lead_A.mean() <= error
@@ -75,22 +77,22 @@ class Validation:
         return np.isin(self.fold.user_index, fold.user_index), fold
 
     def _precisions(
-        self, decoder: DecoderRecommender, read: Sequence[tuple[Reading, Fold]], temperatures: Tensor
+        self, decoder: DecoderRecommender, read: Sequence[tuple[Reading, Fold]], factor: float = 1.0
     ) -> np.ndarray:
-        """Return AP@k (A,) of the users that were ``read``, in that order, with terms scaled by ``temperatures``."""
-        model, n_items = decoder.model, self.snapshots.log.n_items
+        """Return AP@k (A,) of the users that were ``read``, in that order, by queries longer by ``factor``.
+
+        Else what was read is the same for a ``decoder`` of any temperatures.
+        """
+        n_items = self.snapshots.log.n_items
         # With the items of the history in them or without, as lists will be asked for.
         excludes = self.config.predict.exclude_seen
-        item_N = torch.arange(1, n_items + 1, device=model.item_bias.device)
-        scaled = DecoderRecommender(fold_in(model, temperatures), self.snapshots, self.user_codes)
-        factor = float(temperatures[0].exp()) if model.decoder is not None else 1.0
+        item_N = torch.arange(1, n_items + 1, device=decoder.model.item_bias.device)
         precisions, diverged = [], False
-        with scaled.asking():
+        with decoder.asking():
             for reading, fold in read:
-                # What was read is the same for any temperatures, but that queries are longer.
                 query_QD = None if reading.query_QD is None else reading.query_QD * factor
                 asked = replace(reading, query_QD=query_QD)
-                item, score = scaled.best(asked, min(self.k, n_items), item_N, exclude_seen=excludes)
+                item, score = decoder.best(asked, min(self.k, n_items), item_N, exclude_seen=excludes)
                 listed = np.where(np.isneginf(score), 0, item)  # too few were left: the rest is no recommendation
                 precisions.append(average_precisions(listed, fold, self.k))
                 diverged |= bool(np.isnan(score).any())
