@@ -23,12 +23,11 @@ from recsys.modeling.generation import SamplingConfig
 from recsys.modeling.generation.generate import Continuations, continue_histories
 from recsys.modeling.lists import with_cold_start
 from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, signals_of
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE, LOG_FILE, SNAPSHOT_FOLDER, WEIGHTS_FILE, Run
 from recsys.schema import DECODER
 from recsys.signals.snapshot import Snapshot, Snapshots
-from recsys.signals.user_codes import UserCodes
 from recsys.storage import write_json, write_text
 
 
@@ -123,9 +122,7 @@ def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = No
     config, user_codes = run.config, None
     source: Snapshots | Snapshot
     if log is not None:
-        codes = None if snapshot is None else snapshot.codes
-        source = Snapshots(log, codes, promotions=config.model.promotions)
-        user_codes = UserCodes.from_users(log.users) if config.model.customer else None
+        source, user_codes = signals_of(config, log, None if snapshot is None else snapshot.codes)
     elif snapshot is not None:
         style = FrameStyle.from_json(run.info.get("frame_style"))
         source, log = snapshot, Purchases.without_users(snapshot.items.to_arrow(), style)

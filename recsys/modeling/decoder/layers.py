@@ -4,7 +4,8 @@ Shapes, here and in all of ``modeling``: B sequences, T positions, D width, H he
 N negatives, M positions with a target, Q queries, P pairs of query and past item, K list length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
 
@@ -17,6 +18,20 @@ N_GAP_BUCKETS = 24
 _UNSEEN = -1e4
 #: What a layer has read before, see :meth:`KeyValueCache.keep`.
 LayerMemory: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Let nothing be learned or dropped while the context lasts."""
+    was_training = model.training
+    if was_training:  # else what is kept of a model at rest would be forgotten
+        model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        if was_training:
+            model.train()
 
 
 def gap_bucket(gap_days: Tensor) -> Tensor:

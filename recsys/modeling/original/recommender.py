@@ -10,6 +10,7 @@ from torch import Tensor
 from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import ConfigError, RunError
+from recsys.modeling.decoder.layers import at_rest
 from recsys.modeling.decoder.weights import load_weights
 from recsys.modeling.original.batches import N_SPECIAL, end_token, tokens
 from recsys.modeling.original.decoder import Transformer
@@ -34,9 +35,7 @@ class OriginalRecommender:
         blocked_V = torch.from_numpy(~candidates.allowed).to(model.fc_out.weight.device)
         items = np.zeros((len(histories), k), dtype=np.int32)
         scores = np.zeros((len(histories), k), dtype=np.float32)
-        was_training = model.training
-        model.eval()
-        with torch.inference_mode():
+        with at_rest(model):
             for begin in range(0, len(histories), self.chunk):
                 rows = slice(begin, begin + self.chunk)
                 some = histories.of(rows)
@@ -49,7 +48,6 @@ class OriginalRecommender:
                     logits_QV[row, some.log.item[position].astype(np.int64)] = -torch.inf
                 top = logits_QV.topk(k, dim=-1)
                 items[rows], scores[rows] = top.indices.cpu().numpy(), top.values.float().cpu().numpy()
-        model.train(was_training)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), items, scores)
 
 

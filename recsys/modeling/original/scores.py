@@ -16,6 +16,7 @@ from recsys.config import OriginalConfig
 from recsys.console import Advance, unheard
 from recsys.data.purchases import Purchases
 from recsys.evaluation.splits import make_split
+from recsys.modeling.decoder.layers import at_rest
 from recsys.modeling.original.batches import OriginalBatch, history_batches, whole_histories
 from recsys.modeling.original.decoder import Transformer, loss_and_entropy, next_tokens
 from recsys.modeling.original.recommender import load_transformer
@@ -71,9 +72,7 @@ def score_held_out(
     device = model.fc_out.weight.device
     batches = history_batches(data, whole_histories(data, user_index), sizes)
     parts: list[tuple[Tensor, ...]] = []
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with at_rest(model):
         for batch in batches:
             moved = OriginalBatch(*(part.to(device) for part in batch))
             logits_MV, target_M = next_tokens(model, moved)
@@ -81,7 +80,6 @@ def score_held_out(
             rank_M = target_ranks(logits_MV, target_M, data.n_items)
             parts.append((rank_M, user_M, *loss_and_entropy(logits_MV, target_M)))
             advance(len(parts), len(batches))
-    model.train(was_training)
     rank, user, loss, entropy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     mean_loss, mean_entropy = (float(part.mean(dtype=np.float64)) for part in (loss, entropy))
     next_item, whole_sequence = recalls(rank, user, (1, 5, 10))

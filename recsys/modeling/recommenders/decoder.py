@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from recsys.config import Config
 from recsys.data.purchases import Histories, Purchases
 from recsys.modeling.decoder.components.transitions import TransitionComponent
 from recsys.modeling.decoder.inputs import QueryTensors, SequenceTensors
+from recsys.modeling.decoder.layers import at_rest
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.decoder.scores import among
 from recsys.modeling.decoder.weights import load_weights
@@ -76,18 +77,9 @@ class DecoderRecommender:
                 item_QK[rows], score_QK[rows] = self.best(reading, k, item_N, exclude_seen=candidates.exclude_seen)
         return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
+    def asking(self) -> AbstractContextManager[None]:
         """Let nothing be learned or dropped while the context lasts."""
-        was_training = self.model.training
-        if was_training:  # else what is kept of a model at rest would be forgotten
-            self.model.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            if was_training:
-                self.model.train()
+        return at_rest(self.model)
 
     def readings(self, histories: Histories, n_listed: int) -> Iterator[tuple[np.ndarray, Reading]]:
         """Yield all ``histories`` as the model reads them, and which (n,) they are, to score ``n_listed`` items each.
@@ -229,10 +221,10 @@ def count_transitions_of(model: PurchaseModel, known: Histories) -> None:
         transitions.set_followers(*(torch.from_numpy(part) for part in table))
 
 
-def signals_of(config: Config, log: Purchases) -> tuple[Snapshots, UserCodes | None]:
-    """Return what a model of the settings ``config`` reads beside the log itself."""
+def signals_of(config: Config, log: Purchases, codes: ItemCodes | None = None) -> tuple[Snapshots, UserCodes | None]:
+    """Return what a model of ``config`` reads beside the log itself; ``codes`` are by default made of its items."""
     user_codes = UserCodes.from_users(log.users) if config.model.customer else None
-    return Snapshots(log, promotions=config.model.promotions), user_codes
+    return Snapshots(log, codes, promotions=config.model.promotions), user_codes
 
 
 def load_purchase_decoder(run: Run, snapshots: SnapshotSource, user_codes: UserCodes | None) -> DecoderRecommender:

@@ -11,6 +11,7 @@ from recsys.config import Config
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Candidates
+from recsys.modeling.recommenders.rules.baskets import pairs_of
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
 from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs
@@ -45,9 +46,7 @@ class Neighbours(PersonalRecommender):
         counted = (histories.end[row] - position <= MAX_QUERY_EVENTS) & (item < n_rows) & (age_days <= self.days)
         weight = np.exp2(-age_days[counted] / self.half_life_days).astype(np.float32)
         weights = csr_matrix((weight, (row[counted], item[counted])), shape=(len(histories), n_rows))
-        scores = csr_matrix(weights @ self.similarity)
-        scored_row = np.repeat(np.arange(len(histories), dtype=np.int64), np.diff(scores.indptr))
-        return Pairs(scored_row, scores.indices, scores.data, np.zeros(len(scored_row), dtype=np.int64))
+        return pairs_of(csr_matrix(weights @ self.similarity))
 
 
 def _covisitation(known: Histories, config: Config, validation: Fold | None) -> Neighbours:
