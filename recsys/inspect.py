@@ -14,7 +14,6 @@ from recsys import schema
 from recsys.console import ForceOption, run, talk
 from recsys.data.inspection.columns import Column
 from recsys.data.inspection.facts import Facts
-from recsys.data.inspection.guess import REQUIRED
 from recsys.data.inspection.read_back import ReadBack, read_back
 from recsys.data.inspection.shop_file import shop_file
 from recsys.data.inspection.tables import Shop, open_shop
@@ -143,7 +142,7 @@ def _ask(shop: Shop) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return
     names = [column.name for column in shop.columns]
-    for role in REQUIRED:
+    for role in schema.EVENT_REQUIRED:
         if role in shop.guess.open:
             talk.print(f"{role}: {shop.guess.open[role]}", markup=False)
             answer = typer.prompt(f"which column is the {role}? (empty: decide later)", default="", show_default=False)

@@ -27,9 +27,9 @@ import pyarrow as pa
 
 from recsys.config import Config, DataConfig
 from recsys.data.days import day_date, day_number
-from recsys.data.frames import FrameStyle, given_histories, id_texts
+from recsys.data.frames import given_histories
 from recsys.data.from_frames import is_empty
-from recsys.data.native import Which
+from recsys.data.native import FrameStyle, Which, id_texts
 from recsys.data.purchases import Histories, Purchases, open_purchases
 from recsys.errors import DataError, RunError, UsageError
 from recsys.evaluation.runs import lists_of_fold, settings_of

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from importlib.util import find_spec
 
 import numpy as np
@@ -171,7 +171,7 @@ def extended(random_data, monkeypatch):
 
     New users have the indices 60 … 64 and new items 31 … 35, by the order of their ids.
     """
-    monkeypatch.setattr("recsys.data.reading.roles._FIRST_YEAR", 1970)  # in which their days are
+    monkeypatch.setattr("recsys.data.reading.roles.FIRST_TIME", datetime(1970, 1, 1))  # in which their days are
     days = [(0, 105, 33)] * 3 + [(61, 101, 31), (62, 102, 2), (62, 104, 3), (63, 103, 32), (63, 110, 4), (64, 119, 35)]
     user, day, item = zip(*days, strict=True)
     events = {

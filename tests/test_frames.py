@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from recsys import schema
 from recsys.config import DataConfig
-from recsys.data.frames import FrameStyle, given_histories, id_texts
+from recsys.data.frames import given_histories
+from recsys.data.native import FrameStyle, id_texts
 from recsys.data.prepare import prepare
 from recsys.data.purchases import Purchases, open_purchases
 from recsys.errors import ConfigError, DataError, OutputExistsError

@@ -10,12 +10,10 @@ import pyarrow as pa
 
 from recsys import schema
 from recsys.data.days import day_number
-from recsys.data.native import FrameStyle, id_texts
+from recsys.data.native import id_texts
 from recsys.data.order import Events, basket_numbers, offsets_of
 from recsys.data.purchases import Histories, Purchases
 from recsys.errors import DataError
-
-__all__ = ["FrameStyle", "GivenHistories", "given_histories", "id_texts"]
 
 _PAIRS = "expected (item_id, date) or (item_id, date, quantity), such as ('0108775015', '2020-09-22')"
 

@@ -12,12 +12,12 @@ from recsys.data.expressions import valid_time
 from recsys.data.ids import ascending
 from recsys.data.planned_promotions import require_sold, usable_promotions
 from recsys.data.reading.layout import LINE
-from recsys.data.reading.limits import MOST_LOST, Limit
+from recsys.data.reading.limits import MOST_LOST, ONCE_SHARE, TILL_SHARE, Limit
 from recsys.data.sources.base import RawTables
 from recsys.errors import DataError
 
-#: Of so many users one should not have so large a share of the rows, and not so many of them come but once.
-_MANY_USERS, _TILL_SHARE, _ONCE_SHARE = 20, 0.2, 0.9
+#: Users from which on one should not have so large a share of the rows, and not so many of them come but once.
+_MANY_USERS = 20
 #: What promotions that cannot be used are counted under.
 BAD_PROMOTION = "bad_promotion"
 
@@ -48,9 +48,9 @@ def no_rows(table: str, tables: RawTables) -> DataError:
 
 def _refuse_users(part: Part, tables: RawTables, engine: Engine, report: Report) -> None:
     n_users, n_once, most_rows = part.habits.tolist()
-    if n_users >= _MANY_USERS and most_rows > _TILL_SHARE * report.kept:
+    if n_users >= _MANY_USERS and most_rows > TILL_SHARE * report.kept:
         report.found["rows_of_one_user"] = most_rows  # a till, or everybody without a card
-    if n_users >= _MANY_USERS and n_once > _ONCE_SHARE * n_users:
+    if n_users >= _MANY_USERS and n_once > ONCE_SHARE * n_users:
         report.found["users_seen_on_one_day"] = n_once  # is it the customer's id, or the order's?
     if not report.kept or report.found.get("unknown_user") != report.kept or tables.users is None:
         return

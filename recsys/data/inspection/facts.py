@@ -9,14 +9,12 @@ import numpy as np
 import polars as pl
 
 from recsys import schema
+from recsys.data.reading.limits import ONCE_SHARE, TILL_SHARE
 
 #: Below these a decoder has hardly anything to learn from.
 _FEWEST_ROWS: Final = 1_000
 _FEWEST_USERS: Final = 50
 _FEWEST_IN_WINDOW: Final = 20
-#: A single customer with so large a share of the rows is a till, or nobody.
-_TILL_SHARE: Final = 0.2
-_ONE_BASKET_SHARE: Final = 0.9
 #: What tills write for a customer whom they do not know, in lower case.
 _NOBODY: Final = (
     *("guest", "anonymous", "unknown", "walk-in", "walkin", "cash", "0", "-1", "99999", "999999", "9999999"),
@@ -73,11 +71,11 @@ def facts_of(purchases: pl.DataFrame) -> Facts:
     once = float(np.mean(days.group_by(schema.USER_ID).len()["len"].to_numpy() == 1))
     share = per_user["len"][0] / len(rows)
     doubts = []
-    if share > _TILL_SHARE and n_users > 1 / _TILL_SHARE * 2:
+    if share > TILL_SHARE and n_users > 2 / TILL_SHARE:
         doubts.append(
             f"customer {per_user[schema.USER_ID][0]} has {share:.0%} of all rows: a till, or everybody without a card?"
         )
-    if once > _ONE_BASKET_SHARE:
+    if once > ONCE_SHARE:
         doubts.append(f"{once:.0%} of customers came on one day only: is it the customer's id, or the order's?")
     doubts += [] if doubts else _nobody(per_user, len(rows))
     doubts += _alike("customers", rows[schema.USER_ID])

@@ -9,12 +9,12 @@ import polars as pl
 from recsys.data.inspection.columns import KNOWN, Column, words_of
 from recsys.data.reading.column_map import may_be_attribute
 from recsys.data.reading.values import number_of
+from recsys.schema import EVENT_REQUIRED
 
 _WORDS: Final[Mapping[str, list[str]]] = KNOWN["roles"]
 _OTHER_TIMES, _LABELS = set(KNOWN["other_times"]), set(KNOWN["labels"])
 #: A column follows another where so many of the rows hold their value's most frequent one.
 _FOLLOWS: Final = 0.95
-REQUIRED: Final = ("user_id", "item_id", "time")
 OPTIONAL: Final = ("price", "quantity", "basket_id", "channel")
 
 
@@ -48,7 +48,7 @@ def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
     _guess_without_names(guess, left)
     for role in ("basket_id", "quantity", "price", "channel"):
         _take(guess, left, frame, role)
-    for role in REQUIRED:
+    for role in EVENT_REQUIRED:
         if role not in guess.roles and role not in guess.open:
             guess.open[role] = f"no column looks like it; found {', '.join(frame.columns)}"
     _attributes(guess, frame, left)
@@ -64,7 +64,7 @@ def _take(guess: Guess, left: dict[str, Column], frame: pl.DataFrame, role: str)
     if not scored:
         return
     best, reason, name = scored[0]
-    if role in REQUIRED and len(scored) > 1 and scored[1][0] >= best:
+    if role in EVENT_REQUIRED and len(scored) > 1 and scored[1][0] >= best:
         names = [other for value, _, other in scored if value >= best]
         guess.open[role] = f"{' and '.join(names)} look alike; name one of them"
         return
@@ -157,11 +157,10 @@ def _attributes(guess: Guess, frame: pl.DataFrame, left: Mapping[str, Column]) -
     """Note which columns say something of the item, or of the customer: they hardly differ among its rows."""
     item, user = guess.roles.get("item_id"), guess.roles.get("user_id")
     for name, column in left.items():
-        if column.content not in ("text", "number") or column.n_distinct < 2 or column.share_missing > 0.9:
+        says_nothing = column.n_distinct < 2 or column.share_missing > 0.9
+        if column.content not in ("text", "number") or says_nothing or not may_be_attribute(name):
             continue
-        if not may_be_attribute(name):
-            continue
-        varies = column.n_distinct > 1 and column.rows_a_value > 1.05
+        varies = column.rows_a_value > 1.05
         of_item = follows(frame, item, name) if item and varies and item != name else 0.0
         of_user = follows(frame, user, name) if user and varies and column.content == "text" else 0.0
         is_name = bool(words_of(name) & {"name", "description", "desc", "title"})

@@ -10,10 +10,11 @@ import yaml
 
 from recsys.data.inspection.columns import Column
 from recsys.data.inspection.facts import Facts
-from recsys.data.inspection.guess import OPTIONAL, REQUIRED
+from recsys.data.inspection.guess import OPTIONAL
 from recsys.data.inspection.tables import Shop
 from recsys.data.reading.column_map import UNDECIDED
 from recsys.data.reading.files import FileForm
+from recsys.schema import EVENT_REQUIRED
 
 #: Codes of what is no product, in shops that number their products.
 _FEES: Final = (
@@ -41,7 +42,7 @@ def column_map_of(shop: Shop) -> tuple[dict[str, Any], dict[str, str]]:
         settings["join"] = [{"file": _within(folder, join.path), "on": join.on} for join in shop.joins]
         brought = [name for join in shop.joins for name in join.brings if name in guess.roles.values()]
         comments["join"] = f"bring {', '.join(brought)}"
-    for role in REQUIRED:
+    for role in EVENT_REQUIRED:
         settings[role] = UNDECIDED if role in guess.open else guess.roles.get(role, UNDECIDED)
         comments[role] = guess.reasons.get(role) or f"NOT DECIDED: {guess.open.get(role, '')}"
     time = columns.get(guess.roles.get("time", ""))

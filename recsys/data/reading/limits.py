@@ -7,6 +7,8 @@ import narwhals as nw
 
 #: Share of rows that may be lost for reasons that nobody stated.
 MOST_LOST = 0.02
+#: A customer with so large a share of the rows is a till, or nobody; so many who came once suggest that ids are orders.
+TILL_SHARE, ONCE_SHARE = 0.2, 0.9
 
 
 @dataclass(frozen=True)

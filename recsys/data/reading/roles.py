@@ -5,7 +5,6 @@ Decided from all values of a column, by what the column map states and otherwise
 
 import re
 import tempfile
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +16,11 @@ from recsys.data.reading.column_map import ColumnMap, DropRule
 from recsys.data.reading.files import FileForm, is_table, open_table
 from recsys.data.reading.layout import LINE
 from recsys.data.reading.limits import Limit
-from recsys.data.reading.times import TimeForms, find_forms, time_of
+from recsys.data.reading.times import FIRST_TIME, TimeForms, find_forms, time_of, tomorrow
 from recsys.data.reading.values import NULL_WORDS, WHOLE, clean_text, decimal_of, is_missing, number_of
 from recsys.errors import DataError, nearest
 
 _TRUE, _FALSE = ("true", "yes", "y", "t", "1"), ("false", "no", "n", "f", "0")
-#: A shop's log has no purchases before this year, or after tomorrow.
-_FIRST_YEAR: Final = 1980
 _NUMBERS: Final = (schema.PRICE, schema.QUANTITY)
 _SCIENTIFIC: Final = r"^[0-9]([.,][0-9]+)?[eE][+][0-9]+$"
 #: Files beside the purchases that are looked into for a column that these lack.
@@ -38,6 +35,7 @@ class RoleReader:
     def __init__(self, frame: pl.LazyFrame, columns: ColumnMap, place: str, folder: Path | None, origin: str) -> None:
         self.columns, self.origin = columns, origin
         self.types = dict(frame.collect_schema())
+        self.ids = {schema.USER_ID: columns.user_id, schema.ITEM_ID: columns.item_id}
         self._require(place, folder)
         self.notes: list[str] = []
         self.words = NULL_WORDS if columns.missing is None else tuple(word.strip().lower() for word in columns.missing)
@@ -173,23 +171,19 @@ class RoleReader:
 
     def lost(self) -> dict[str, pl.Expr]:
         """Return rows that are no purchases of anybody, by what they are counted under."""
-        ids = {schema.USER_ID: self.columns.user_id, schema.ITEM_ID: self.columns.item_id}
         rows = {
             f"{role}_written_as_missing": (self.clean(name) != "") & is_missing(self.clean(name), self.words)
-            for role, name in ids.items()
+            for role, name in self.ids.items()
             if self.types[name] == pl.String or self.columns.missing is not None
         }
-        time, tomorrow = self.time().cast(pl.Datetime("us")), datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
-        return rows | {"date_before_1980": time.dt.year() < _FIRST_YEAR, "date_in_the_future": time > tomorrow}
-
-    def _ids_of_text(self) -> dict[str, pl.Expr]:
-        ids = {schema.USER_ID: self.columns.user_id, schema.ITEM_ID: self.columns.item_id}
-        return {role: pl.col(name).str.strip_chars() for role, name in ids.items() if self.types[name] == pl.String}
+        time = self.time().cast(pl.Datetime("us"))
+        return rows | {"date_before_1980": time < FIRST_TIME, "date_in_the_future": time > tomorrow()}
 
     def findings(self) -> dict[str, pl.Expr]:
         """Return rows that stay although something is amiss, by what they are counted under."""
         rows: dict[str, pl.Expr] = {}
-        for role, text in self._ids_of_text().items():
+        for role, name in ((role, name) for role, name in self.ids.items() if self.types[name] == pl.String):
+            text = pl.col(name).str.strip_chars()
             rows[f"{role}_written_as_decimal"] = text.str.contains(WHOLE)
             rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
         for role in _NUMBERS:

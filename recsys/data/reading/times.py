@@ -23,6 +23,8 @@ SINCE_1970: Final = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds"
 EXCEL_DAYS: Final = "excel_days"
 _EXCEL_DAY: Final = r"[23456][0-9]{4}([.,][0-9]{1,15})?"
 _EXCEL_BEGIN: Final = datetime(1899, 12, 30)
+#: A shop's log has no purchases before it, or after :func:`tomorrow`.
+FIRST_TIME: Final = datetime(1980, 1, 1)
 _NAMED_MONTHS: Final = [
     (name, month[0][:3].capitalize())
     for month in yaml.safe_load((Path(__file__).parent / "months.yaml").read_text(encoding="utf-8"))
@@ -159,7 +161,7 @@ def _are_excel_days(present: pl.Series) -> bool:
     if not len(present) or not present.str.contains(f"^{_EXCEL_DAY}$").all():
         return False
     days = present.to_frame("text").select(_one_form(pl.col("text"), EXCEL_DAYS, None)).to_series()
-    return bool(days.is_between(datetime(1980, 1, 1), _tomorrow()).all())
+    return bool(days.is_between(FIRST_TIME, tomorrow()).all())
 
 
 def _may_be_exchanged(forms: tuple[str, ...], families: Mapping[tuple[str, ...], list[str]]) -> tuple[str, ...]:
@@ -172,7 +174,8 @@ def _may_be_exchanged(forms: tuple[str, ...], families: Mapping[tuple[str, ...],
     return (*forms, forms[0].replace("%m-%d", "%d-%m")) if are_low and are_high else forms
 
 
-def _tomorrow() -> datetime:
+def tomorrow() -> datetime:
+    """Return the time a day from now, by UTC: shops have other zones."""
     return datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
 
 
@@ -209,7 +212,7 @@ def _decide(
         return alike[0], "in the order of the others"
     frame = present.to_frame("text").head(_FEW)
     times = {one: frame.select(time_of(pl.col("text"), [one, *known])).to_series().drop_nulls() for one in best}
-    past = [one for one in best if (cast("datetime | None", times[one].max()) or datetime.max) <= _tomorrow()]
+    past = [one for one in best if (cast("datetime | None", times[one].max()) or datetime.max) <= tomorrow()]
     if len(past) == 1:
         return past[0], "else some would lie in the future"
     if len(times[best[0]]) > 3:

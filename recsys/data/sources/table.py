@@ -19,6 +19,7 @@ from recsys.data.reading.column_map import ColumnMap, JoinMap, TableMap, load_co
 from recsys.data.reading.databases import open_database
 from recsys.data.reading.files import is_table, open_table, open_tables
 from recsys.data.reading.layout import OpenTable
+from recsys.data.reading.limits import MOST_LOST
 from recsys.data.reading.roles import RoleReader, require_column
 from recsys.data.reading.times import find_forms, time_of
 from recsys.data.reading.values import clean_text
@@ -143,7 +144,7 @@ def _join(frame: pl.LazyFrame, other: OpenTable, part: JoinMap, origin: str) -> 
     unmatched = left.join(right, on=part.on, how="anti").select(pl.len(), pl.col(part.on[0]).first()).collect()
     total = left.select(pl.len()).collect().item()
     lost, example = unmatched.row(0)
-    if lost > 0.02 * total:
+    if lost > MOST_LOST * total:
         known = right.select(pl.col(part.on[0]).first()).collect().item()
         raise DataError(
             f"{lost:,} of {total:,} rows of {origin} have no row in {other.origin}, e.g. {part.on[0]} {example!r}; "
