@@ -145,6 +145,24 @@ def count_duplicates(events: Events) -> int:
     return int(same.sum())
 
 
+def rank_in_row(row: np.ndarray) -> np.ndarray:
+    """Return the place (n,) of each entry of ``row`` (n,) ascending among those of its value, from 0."""
+    return np.arange(len(row)) - np.searchsorted(row, row)
+
+
+def within_reach(row: np.ndarray, value: np.ndarray, n: int) -> np.ndarray:
+    """Return (N,) bool that drops most of what is not among the ``n`` lowest of its ``row`` (N,), which ascends.
+
+    Sorting all of a long row takes longer than finding what cannot be among its first.
+    """
+    begin, length = np.unique(row, return_index=True, return_counts=True)[1:]
+    kept = np.ones(len(row), dtype=bool)
+    for one, size in zip(begin[length > 2 * n].tolist(), length[length > 2 * n].tolist(), strict=True):
+        of_row = value[one : one + size]
+        kept[one : one + size] = of_row <= np.partition(of_row, n - 1)[n - 1]
+    return kept
+
+
 def event_positions(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return row and flat position, (n,) int64 each, of the events ``begin[row]:end[row]`` of every row, in order.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
+from recsys.data.order import rank_in_row, within_reach
 from recsys.data.purchases import Purchases
 from recsys.signals.counts import Counts
 from recsys.signals.past_items import PastItems, Summaries
@@ -61,16 +62,10 @@ def lift_of(counts: Counts, items: np.ndarray | None = None) -> sparse.csr_array
 
 def _first_of_each(row: np.ndarray, value: np.ndarray, n: int) -> np.ndarray:
     """Return the places of the ``n`` lowest values of each row, row by row; ``row`` (N,) is ascending."""
-    begin, length = np.unique(row, return_index=True, return_counts=True)[1:]
-    # Sorting all of a long row takes longer than finding what cannot be among its first.
-    kept = np.ones(len(row), dtype=bool)
-    for one, size in zip(begin[length > 2 * n].tolist(), length[length > 2 * n].tolist(), strict=True):
-        of_row = value[one : one + size]
-        kept[one : one + size] = of_row <= np.partition(of_row, n - 1)[n - 1]
-    places = np.flatnonzero(kept)
+    places = np.flatnonzero(within_reach(row, value, n))
     row = row[places]
     order = np.lexsort((value[places], row))
-    return places[order[np.arange(len(order)) - np.searchsorted(row, row) < n]]
+    return places[order[rank_in_row(row) < n]]
 
 
 def _baskets(user: np.ndarray, item: np.ndarray, week: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from recsys.data.order import rank_in_row, within_reach
 from recsys.data.purchases import Histories
 
 #: Users of a chunk at most, and their events at most: together they bound memory at a few hundred megabytes.
@@ -55,7 +56,7 @@ def sum_pairs(row: np.ndarray, item: np.ndarray, weight: np.ndarray, position: n
 
 def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return item_index (n_rows, k) int32 and score (n_rows, k) float32 of each row's best pairs, padded with 0."""
-    pairs = pairs.where(_within_reach(pairs, n_rows, k))
+    pairs = pairs.where(within_reach(pairs.row, -pairs.score, k))
     pairs = pairs.where(np.lexsort((pairs.item, -pairs.last, -pairs.score, pairs.row)))
     rank = rank_in_row(pairs.row)
     best, rank = pairs.where(rank < k), rank[rank < k]
@@ -63,21 +64,6 @@ def top_k(pairs: Pairs, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     scores = np.zeros((n_rows, k), dtype=np.float32)
     items[best.row, rank], scores[best.row, rank] = best.item, best.score
     return items, scores
-
-
-def rank_in_row(row: np.ndarray) -> np.ndarray:
-    """Return the place (n,) of each entry of ``row`` (n,) ascending among those of its value, from 0."""
-    return np.arange(len(row)) - np.searchsorted(row, row)
-
-
-def _within_reach(pairs: Pairs, n_rows: int, k: int) -> np.ndarray:
-    """Return (n,) bool that drops most pairs below the k-th best score of a long row, so that less must be sorted."""
-    bounds = np.searchsorted(pairs.row, np.arange(n_rows + 1))
-    reach = np.full(n_rows, -np.inf)
-    for row in np.flatnonzero(np.diff(bounds) > 4 * k):
-        score = pairs.score[bounds[row] : bounds[row + 1]]
-        reach[row] = np.partition(score, len(score) - k)[len(score) - k]
-    return pairs.score >= np.repeat(reach, np.diff(bounds))
 
 
 def unseen(pairs: Pairs, seen_row: np.ndarray, seen_item: np.ndarray) -> np.ndarray:

@@ -8,13 +8,14 @@ from implicit.nearest_neighbours import all_pairs_knn, bm25_weight
 from scipy.sparse import csr_matrix
 
 from recsys.config import Config
+from recsys.data.order import rank_in_row
 from recsys.data.purchases import Histories
 from recsys.evaluation.splits import Fold
 from recsys.modeling.recommenders.base import Candidates
 from recsys.modeling.recommenders.rules.baskets import pairs_of
 from recsys.modeling.recommenders.rules.personal import PersonalRecommender
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, fit_popularity_week
-from recsys.modeling.recommenders.scored_pairs import Pairs, rank_in_row, sum_pairs
+from recsys.modeling.recommenders.scored_pairs import Pairs, sum_pairs
 
 N_THREADS = 2
 #: Window of the pair counts: a quarter, so that what goes together is of the season.
