@@ -1,21 +1,19 @@
 """What came of lists: hits, revenue and positions of what was bought, by scenario and variant."""
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, Field
+from scipy.stats import binomtest
 
-from recsys.evaluation.bootstrap import RESAMPLING_SEED, interval
+from recsys.evaluation.bootstrap import CONFIDENCE, RESAMPLING_SEED, interval
 from recsys.serving.store import Store
 from recsys.serving.tables import Outcome
 
 _N_RESAMPLES: Final = 1_000
-#: Of the normal distribution, for intervals of 95 %.
-_Z: Final = 1.959963984540054
 
 
 class Estimate(BaseModel):
@@ -101,7 +99,5 @@ def wilson(n_hits: int, n: int) -> Estimate:
     >>> wilson(0, 10)
     Estimate(value=0.0, low=0.0, high=0.2775...)
     """
-    share, spread = n_hits / n, _Z**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Estimate(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    low, high = binomtest(n_hits, n).proportion_ci(CONFIDENCE, "wilson")
+    return Estimate(value=n_hits / n, low=float(low), high=float(high))

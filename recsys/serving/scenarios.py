@@ -12,12 +12,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from recsys.modeling.wishes import Repeats
+
 _NO_NUL: Final = r"^[^\x00]*$"  # which PostgreSQL does not take
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL)]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_NO_NUL)]
 _Ids = Annotated[tuple[_Id, ...], Field(max_length=1_000)]
 _Where = Annotated[dict[_Id, Annotated[tuple[_Id, ...], Field(max_length=200)]], Field(max_length=20)]
-Repeats = Literal["keep", "only", "none"]
 
 
 class _Closed(BaseModel):

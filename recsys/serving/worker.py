@@ -75,14 +75,17 @@ class Worker(Generic[T, A]):
         self.require_room()
         return self.put(request)
 
-    def put(self, request: T) -> Awaitable[A]:
-        """Return the answer to come to one of several requests that were let in together."""
-        return self._put(request, None)
-
     def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - of any kind
         """Return what ``function`` gives on the thread that owns the model, alone."""
         self.require_room()
-        return self._put(args, function)
+        return self.put(args, function)
+
+    def put(self, request: Any, function: Callable[..., Any] | None = None) -> asyncio.Future[Any]:  # noqa: ANN401
+        """Return the answer to come, to one of several requests that were let in together or of a ``function``."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.put(Waiting(request, function, future, loop, time.perf_counter()))
+        return future
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - of any kind
         """Return what ``function`` gives there, for a thread of its own that has no event loop."""
@@ -94,12 +97,6 @@ class Worker(Generic[T, A]):
         """Answer what is waiting, then end the thread."""
         self._queue.put(None)
         self._thread.join()
-
-    def _put(self, request: Any, function: Callable[..., Any] | None) -> asyncio.Future[Any]:  # noqa: ANN401
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put(Waiting(request, function, future, loop, time.perf_counter()))
-        return future
 
     def _work(self) -> None:
         self._start()

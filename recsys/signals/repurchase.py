@@ -81,10 +81,6 @@ class Repurchases:
         of_items = {name: np.bincount(item, one, n_rows) for name, one in (("all", again), ("beyond", length - days))}
         return {name: table.astype(np.int64) for name, table in (of_pieces | of_items).items()}
 
-    def hazards(self, day: int) -> HazardTables:
-        """Return the hazard tables known at the start of ``day``."""
-        return hazards_of(self.counts(day), self._group)
-
 
 def hazards_of(counts: Counts, group: np.ndarray) -> HazardTables:
     """Return the hazard tables of counts, by the ``group`` (V,) int64 of each item."""
