@@ -43,10 +43,7 @@ def main(
     submission: Annotated[bool, typer.Option("--submission", help="Also write Kaggle's submission.csv.")] = False,
     reasons: Annotated[bool, typer.Option("--reasons", help="Also write reasons.parquet: why each item.")] = False,
     folds: Annotated[bool, typer.Option("--folds", help="Write all systems' lists for test folds.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Table: .parquet, .csv or .xlsx; else in reports/<run>."),
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Table: .parquet, .csv or .xlsx; else in reports/<run>.")] = None,
     engine: Annotated[
         Literal["local", "spark"],
         typer.Option(help="spark: in executors, into a folder .parquet or, where installed, .delta."),
@@ -70,45 +67,46 @@ def main(
         return
     if submission and k not in (None, SUBMISSION_K):
         raise UsageError(f"a submission holds {SUBMISSION_K} items a customer, found --k {k}")
-    options = {"sold_within_days": sold_within_days, "exclude_seen": exclude_seen}
-    options["k"] = SUBMISSION_K if submission else k
+    k = SUBMISSION_K if submission else k
+    options = {"k": k, "sold_within_days": sold_within_days, "exclude_seen": exclude_seen}
     changes = {name: value for name, value in options.items() if value is not None}
-    predict = chosen.config.predict.model_copy(update=changes)
-    config = chosen.config.model_copy(update={"predict": predict})
+    config = chosen.config.model_copy(update={"predict": chosen.config.predict.model_copy(update=changes)})
     if reasons and (system != DECODER or config.family != "decoder"):
         titles = import_module("recsys.modeling.lists").TITLES
         named = system if system != DECODER else f"{chosen.name}, {titles[config.family]}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"
-    if engine == "spark":
-        if reasons or submission or path.suffix not in (".parquet", ".delta"):
-            raise UsageError("--engine spark writes lists alone, to --out NAME.parquet or NAME.delta")
-    else:
-        require_ending(path)
-    submission_path, reasons_path = path.with_name("submission.csv"), path.with_name("reasons.parquet")
-    beside = [*([submission_path] * submission), *([reasons_path] * reasons)]
-    if path in beside:
-        raise UsageError(f"--out {path}: that is the name of what is written beside the lists; choose another")
-    for output in (path, *beside):
-        require_absent(output, force=force)
+    beside = {name: path.with_name(name) for name in ["submission.csv"] * submission + ["reasons.parquet"] * reasons}
+    _require_writable(path, list(beside.values()), by_spark=engine == "spark", force=force)
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
         is_table, limits = engine == "spark" or path.suffix.lower() == ".parquet", (candidates, blocklist)
         table = path if is_table else Path(scratch) / "lists.parquet"
         everybody, recommender = predict_everybody(chosen, config, system, day, limits, table, engine, spark)
         if reasons:
-            _write_reasons(recommender, everybody, table, reasons_path)
+            _write_reasons(recommender, everybody, table, beside["reasons.parquet"])
         if submission:
-            write_submission(table, submission_path)
+            write_submission(table, beside["submission.csv"])
         if table != path:
-            export_lists(table, everybody.log, path, reasons_path if reasons else None)
+            export_lists(table, everybody.log, path, beside.get("reasons.parquet"))
     typer.echo(path)
     if submission:
-        check_submission(submission_path, everybody.log)
-        typer.echo(submission_path)
-    if reasons:
-        typer.echo(reasons_path)
+        check_submission(beside["submission.csv"], everybody.log)
+    for other in beside.values():
+        typer.echo(other)
     if system == DECODER and config.family == "original" and config.split.protocol == "customers":
         show_held_out(chosen)
+
+
+def _require_writable(path: Path, beside: list[Path], *, by_spark: bool, force: bool) -> None:
+    """Raise a UsageError where lists cannot be written to ``path``, and what goes with them ``beside`` it."""
+    if by_spark and (beside or path.suffix not in (".parquet", ".delta")):
+        raise UsageError("--engine spark writes lists alone, to --out NAME.parquet or NAME.delta")
+    if not by_spark:
+        require_ending(path)
+    if path in beside:
+        raise UsageError(f"--out {path}: that is the name of what is written beside the lists; choose another")
+    for output in (path, *beside):
+        require_absent(output, force=force)
 
 
 def _write_reasons(recommender: Any, everybody: Histories, table: Path, path: Path) -> None:  # noqa: ANN401 - a system
