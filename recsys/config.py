@@ -358,10 +358,12 @@ FLAT_KEYS: Final = {
     **{key: ("original", key) for key in OriginalConfig.model_fields if key != "family"},
 }
 
+#: What ``dataset main --split`` keeps.
+SPLIT_RULES: Final[dict[str, Any]] = {"source": "hm", "top_k_items": 1000, "min_history": 2, "max_history": 10}
 #: What ``configs/original_id.yaml`` says, for a file that says only the keys above.
 PUBLISHED: Final[dict[str, Any]] = {
     "name": "original_id",
-    "data": {"source": "hm", "name": "hm-split", "top_k_items": 1000, "min_history": 2, "max_history": 10},
+    "data": SPLIT_RULES | {"name": "hm-split"},
     "split": {"protocol": "customers"},
     "original": {"family": "id"},
     "training": {"lr": 1e-4, "epochs": 100, "warmup_fraction": 0.1, "weight_decay": 0.0, "patience": 100},

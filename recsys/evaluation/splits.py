@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from recsys.config import DataConfig, SplitConfig
+from recsys.config import SPLIT_RULES, DataConfig, SplitConfig
 from recsys.data.days import day_date, day_number
 from recsys.data.purchases import Histories, Purchases, event_positions
 from recsys.errors import DataError
@@ -160,7 +160,7 @@ def with_split_rules(data: DataConfig) -> DataConfig:
     'data/processed/hm-split'
     """
     chosen = {name: getattr(data, name) for name in data.model_fields_set}
-    settings = {"source": "hm", "top_k_items": 1000, "min_history": 2, "max_history": 10} | chosen
+    settings = SPLIT_RULES | chosen
     return DataConfig(**settings | {"name": data.name or f"{settings['source']}-split"})
 
 

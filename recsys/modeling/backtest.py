@@ -23,7 +23,7 @@ from recsys.evaluation.splits import Fold, make_split
 from recsys.modeling.memory import keep_freed_memory
 from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.train import train
-from recsys.runs import INFO_FILE, Run, find_run
+from recsys.runs import INFO_FILE, Run, find_run, has_checkpoint
 from recsys.schema import in_report_order
 from recsys.storage import write_json
 
@@ -140,7 +140,6 @@ def trained(plan: Backtest, train_day: int) -> Run:
         learned_before = day_date(plan.learned_before(train_day))
         talk.print(f"training {config.name}: it learns from what lies before {learned_before}", markup=False)
         shutil.rmtree(REPORTS_DIR / config.name / "recommendations", ignore_errors=True)  # of earlier weights
-        has_checkpoint = import_module("recsys.modeling.training.checkpoint").has_checkpoint
         train(config, resume=not plan.force and has_checkpoint(folder), force=True)
     standing = plan.made[train_day] = find_run(str(folder))
     standing.open_data()  # refuses other data

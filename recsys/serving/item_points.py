@@ -6,7 +6,7 @@ The bytes are little-endian: the length of a JSON text (uint32), the text padded
 
 import json
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from recsys.config import MODELS_DIR
 from recsys.data.purchases import Purchases
 from recsys.errors import RecsysError
 from recsys.modeling.item_vectors import item_vectors
-from recsys.reports.item_map.attributes import MISSING
+from recsys.reports.item_map.attributes import CODES, MISSING, Attribute
 from recsys.reports.item_map.files import map_files
 from recsys.runs import TEXT_VECTORS_FILE, Embeddings, Run, find_run
 
@@ -26,17 +26,8 @@ from recsys.runs import TEXT_VECTORS_FILE, Embeddings, Run, find_run
 _EDGE: Final = 65_535
 #: Columns with more values than this are names rather than categories.
 _MOST_VALUES: Final = 10_000
-_CODES: Final = ("_no", "_code", "_id")
 #: Attribute of how often an item was sold in four weeks: the last power of two that it reached.
 SOLD: Final = "sold_28"
-
-
-class Attribute(NamedTuple):
-    """A column as categories, those of most items first."""
-
-    name: str
-    values: list[str]
-    code: np.ndarray  # (N,) uint16, place in values
 
 
 def centred(vectors: np.ndarray) -> np.ndarray:
@@ -95,8 +86,8 @@ def _scaled(points: np.ndarray) -> np.ndarray:
 
 
 def attributes_of(items: pa.Table, sold_28: np.ndarray) -> list[Attribute]:
-    """Return the columns of ``items`` that are categories, and how often each item was sold (N,) in four weeks."""
-    names = [name for name in items.column_names if name != schema.ITEM_ID and not name.endswith(_CODES)]
+    """Return the columns of ``items`` that are categories, codes uint16, and how often each (N,) sold in four weeks."""
+    names = [name for name in items.column_names if name != schema.ITEM_ID and not name.endswith(CODES)]
     found = (_categories(name, items[name]) for name in names)
     reached = np.ceil(np.log2(sold_28 + 1)).astype(np.int64)
     least = ["0", "1", *(f"{2 ** (power - 1)} +" for power in range(2, int(reached.max(initial=0)) + 1))]

@@ -1,7 +1,6 @@
 """What a service starts with: models that may stand in for one another, and scenarios as they were saved."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
@@ -92,10 +91,10 @@ def zone_of(config: Config) -> ZoneInfo:
     return ZoneInfo(str(columns.get("timezone", "UTC")) if isinstance(columns, dict) else "UTC")
 
 
-def database_url(run: Run, given: str | None, folder: Path = Path("data/serving")) -> str:
+def database_url(run: Run, given: str | None) -> str:
     """Return where live events lie: the address given, else a file of SQLite named by the run."""
     if given is None:
-        return f"sqlite:///{folder / run.name}.sqlite"
+        return f"sqlite:///data/serving/{run.name}.sqlite"
     if "://" not in given:
         raise UsageError(f"--database is {given}; expected an address such as postgresql://host/shop or sqlite:///path")
     return given

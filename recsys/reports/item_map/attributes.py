@@ -13,7 +13,8 @@ from recsys.errors import UsageError
 _JUDGED = ("product_type_name", "index_name", "colour_group_name", "department", "product_category", "brand")
 #: Columns a map is coloured by, best first.
 _COLOURED = ("index_name", "department", "index_group_name", "product_group_name")
-_CODES = ("_no", "_code", "_id")
+#: How columns end that number what another column names.
+CODES = ("_no", "_code", "_id")
 _N_JUDGED = 3
 MISSING = "not known"
 OTHERS = "all others"
@@ -24,7 +25,7 @@ class Attribute(NamedTuple):
 
     name: str
     values: list[str]
-    code: np.ndarray  # (n_items,) int32, position in values
+    code: np.ndarray  # (n_items,) integers, position in values
 
     @property
     def title(self) -> str:
@@ -41,7 +42,7 @@ class Attribute(NamedTuple):
 def judged(items: nw.DataFrame[Any]) -> list[Attribute]:
     """Return at most three attributes to compare neighbours by, known names first; UsageError where there is none."""
     names = dict.fromkeys([*(name for name in _JUDGED if name in items.columns), *items.columns])
-    found = (read(items, name) for name in names if name != schema.ITEM_ID and not name.endswith(_CODES))
+    found = (read(items, name) for name in names if name != schema.ITEM_ID and not name.endswith(CODES))
     fitting = list(islice((one for one in found if 2 <= len(one.values) <= max(len(items) / 5, 2)), _N_JUDGED))
     if not fitting:
         raise UsageError(
