@@ -18,8 +18,7 @@ from recsys.data.inspection.read_back import ReadBack, read_back
 from recsys.data.inspection.shop_file import shop_file
 from recsys.data.inspection.tables import Shop, open_shop
 from recsys.data.reading.databases import PASSWORD_VARIABLE, is_database, open_database, without_password
-from recsys.data.reading.files import FileForm
-from recsys.data.reading.layout import TextForm
+from recsys.data.reading.layout import FileForm
 from recsys.data.reading.times import TimeForms
 from recsys.errors import UsageError
 from recsys.storage import require_absent, write_text
@@ -48,7 +47,7 @@ def main(
     force: ForceOption = False,
 ) -> None:
     """Say what files hold: form, columns, roles, purchases in words; write the configuration that reads them."""
-    form = FileForm(TextForm(separator=separator, encoding=encoding), sheet=sheet, table=table, query=query)
+    form = FileForm(separator, encoding, sheet=sheet, table=table, query=query)
     inspect_files(files, form, write, force=force)
 
 

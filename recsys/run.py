@@ -9,8 +9,7 @@ import typer
 
 from recsys.config import load_config
 from recsys.console import ForceOption, run, talk
-from recsys.data.reading.files import FileForm
-from recsys.data.reading.layout import TextForm
+from recsys.data.reading.layout import FileForm
 from recsys.errors import RecsysError, UsageError
 from recsys.inspect import (
     EncodingOption,
@@ -41,8 +40,7 @@ def main(
     if len(files) == 1 and files[0].endswith((".yaml", ".yml")):
         path = Path(files[0])
     else:
-        path, text = write, TextForm(separator=separator, encoding=encoding)
-        form = FileForm(text, sheet=sheet, table=table, query=query)
+        path, form = write, FileForm(separator, encoding, sheet=sheet, table=table, query=query)
         if not inspect_files(files, form, path, force=force):
             raise UsageError(f"something is open; answer it in {path}, then: recsys run {path}")
     name = load_config(path).name

@@ -22,7 +22,7 @@ from recsys.data.inspection.facts import facts_of, in_words
 from recsys.data.inspection.guess import guess_roles
 from recsys.data.prepare import prepare
 from recsys.data.reading.column_map import UNDECIDED
-from recsys.data.reading.files import FileForm
+from recsys.data.reading.layout import FileForm
 from recsys.errors import OutputExistsError
 from recsys.inspect import inspect_files
 from recsys.storage import read_json

@@ -12,7 +12,7 @@ import yaml
 
 from recsys.config import DataConfig
 from recsys.data.prepare import prepare
-from recsys.data.reading.files import FileForm
+from recsys.data.reading.layout import FileForm
 from recsys.errors import DataError
 from recsys.inspect import inspect_files
 

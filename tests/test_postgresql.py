@@ -6,7 +6,7 @@ import yaml
 
 from recsys.config import DataConfig
 from recsys.data.prepare import prepare
-from recsys.data.reading.files import FileForm
+from recsys.data.reading.layout import FileForm
 from recsys.errors import DataError, UsageError
 from recsys.inspect import inspect_files
 from recsys.storage import read_json

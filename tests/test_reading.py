@@ -16,8 +16,8 @@ from recsys.data.prepare import prepare
 from recsys.data.purchases import open_purchases
 from recsys.data.reading.column_map import load_column_map
 from recsys.data.reading.databases import without_password
-from recsys.data.reading.files import FileForm, open_table
-from recsys.data.reading.layout import LINE, OpenTable, TextForm
+from recsys.data.reading.files import open_table
+from recsys.data.reading.layout import LINE, FileForm, OpenTable
 from recsys.data.reading.text import read_text
 from recsys.data.reading.times import TimeForms, find_forms, time_of
 from recsys.data.reading.values import NULL_WORDS, decimal_of, is_missing, number_of
@@ -36,7 +36,7 @@ def read(folder: Path, text: str | bytes, **form: Any) -> OpenTable:
     path, scratch = folder / "shop.csv", folder / "scratch"
     scratch.mkdir(exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_text(path, TextForm(**form), scratch, path)
+    return read_text(path, FileForm(**form), scratch, path)
 
 
 def rows(table: OpenTable) -> Rows:
@@ -266,9 +266,9 @@ def test_a_first_line_of_words_alone_is_what_the_map_says_it_is(shop: Path) -> N
     words = shop / "words.csv"
     words.write_text("ann;mug\nbob;cup\ncid;pot\n")
     with open_engine("polars") as engine:
-        without = open_table(words, FileForm(TextForm(header=False)), engine.scratch)
+        without = open_table(words, FileForm(header=False), engine.scratch)
         assert without.columns == ["1", "2"]
-        assert open_table(words, FileForm(TextForm(header=True)), engine.scratch).columns == ["ann", "mug"]
+        assert open_table(words, FileForm(header=True), engine.scratch).columns == ["ann", "mug"]
 
 
 def test_a_header_that_is_taken_for_a_row_is_one_where_the_map_says_so(shop: Path) -> None:

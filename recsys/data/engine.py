@@ -18,8 +18,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.reading.files import FileForm, open_table
-from recsys.data.reading.layout import TextForm
+from recsys.data.reading.files import open_table
+from recsys.data.reading.layout import FileForm
 from recsys.data.text_codes import TextCoder, Texts
 from recsys.errors import DataError
 from recsys.spark import Spark
@@ -27,7 +27,7 @@ from recsys.spark import Spark
 _BLOCK_ROWS = 1 << 18
 _HASH = "hash of "
 #: How the files of sources that know them are written.
-_COMMAS = FileForm(TextForm(separator=",", header=True))
+_COMMAS = FileForm(separator=",", header=True)
 
 
 class Engine(ABC):

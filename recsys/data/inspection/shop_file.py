@@ -13,7 +13,7 @@ from recsys.data.inspection.facts import Facts
 from recsys.data.inspection.guess import OPTIONAL
 from recsys.data.inspection.tables import Shop
 from recsys.data.reading.column_map import UNDECIDED
-from recsys.data.reading.files import FileForm
+from recsys.data.reading.layout import FileForm
 from recsys.schema import EVENT_REQUIRED
 
 #: Codes of what is no product, in shops that number their products.
@@ -120,7 +120,7 @@ def shop_file(
     settings, comments = column_map_of(shop)
     form = form or FileForm()
     stated = {"database": database, "table": form.table, "query": form.query, "sheet": form.sheet}
-    stated |= {"separator": form.text.separator, "encoding": form.text.encoding}
+    stated |= {"separator": form.separator, "encoding": form.encoding}
     settings = {key: value for key, value in stated.items() if value is not None} | settings
     name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in path.stem).lstrip("._-") or "shop"
     lines = [

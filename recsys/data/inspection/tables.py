@@ -9,8 +9,8 @@ import polars as pl
 from recsys.data.inspection.columns import Column, describe
 from recsys.data.inspection.guess import Guess, guess_roles
 from recsys.data.reading.column_map import may_be_attribute
-from recsys.data.reading.files import FileForm, open_table, open_tables
-from recsys.data.reading.layout import OpenTable
+from recsys.data.reading.files import open_table, open_tables
+from recsys.data.reading.layout import FileForm, OpenTable
 from recsys.errors import DataError
 
 

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from recsys import schema
-from recsys.data.reading.files import FileForm
-from recsys.data.reading.layout import TextForm
+from recsys.data.reading.layout import FileForm
 from recsys.data.reading.times import DIRECTIVES, EXCEL_DAYS, SINCE_1970
 from recsys.errors import ConfigError
 from recsys.settings import CONFIGS_DIR, Section, read_yaml, validated
@@ -148,7 +147,7 @@ class FileMap(Section):
     @property
     def form(self) -> FileForm:
         """What is stated, as the reader takes it."""
-        return FileForm(TextForm(self.separator, self.encoding, self.header, self.widths), sheet=self.sheet)
+        return FileForm(self.separator, self.encoding, self.header, self.widths, self.sheet)
 
 
 class TableMap(FileMap):

@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.reading.files import FileForm, one_line
-from recsys.data.reading.layout import OpenTable
+from recsys.data.reading.files import one_line
+from recsys.data.reading.layout import FileForm, OpenTable
 from recsys.errors import DataError, UsageError
 
 _ROWS: Final = 1 << 16

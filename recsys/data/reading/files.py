@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import fastexcel
 import polars as pl
 import pyarrow as pa
 
-from recsys.data.reading.layout import FILE, LINE, OpenTable, TextForm, table_of_records
+from recsys.data.reading.layout import FILE, LINE, FileForm, OpenTable, table_of_records
 from recsys.data.reading.text import read_text
 from recsys.errors import DataError
 
@@ -30,16 +30,6 @@ WORKBOOKS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 TEXT: Final = (".csv", ".tsv", ".tab", ".txt", ".dat", ".psv", "")
 PACKED: Final = (".gz", ".zip")
 _NOT_TABLES: Final = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)|/$")
-
-
-@dataclass(frozen=True)
-class FileForm:
-    """What is stated of a file; None is found out."""
-
-    text: TextForm = field(default_factory=TextForm)
-    sheet: str | None = None  # of a workbook; all by default
-    table: str | None = None  # of a database
-    query: str | None = None
 
 
 def is_table(path: Path) -> bool:
@@ -125,10 +115,9 @@ def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
         ) from error
     if ending in WORKBOOKS:
         return _workbook(plain, form, scratch, path)
-    text = form.text
-    if text.separator is None and ending in (".tsv", ".tab"):
-        text = replace(text, separator="\t")
-    return read_text(plain, text, scratch, path)
+    if form.separator is None and ending in (".tsv", ".tab"):
+        form = replace(form, separator="\t")
+    return read_text(plain, form, scratch, path)
 
 
 def one_line(error: Exception) -> str:
@@ -215,7 +204,7 @@ def _workbook(path: Path, form: FileForm, scratch: Path, origin: Path) -> OpenTa
         raise DataError(f"{origin} is empty; expected a table with a header")
     frames: list[pl.DataFrame] = []
     for place, (name, rows) in enumerate(filled.items()):
-        frame = table_of_records(rows, form.text.header, f"{origin}, sheet {name}")
+        frame = table_of_records(rows, form.header, f"{origin}, sheet {name}")
         if frames and set(frame.columns) != set(frames[0].columns[:-1]):
             raise DataError(
                 f"{origin}: sheets {next(iter(filled))} and {name} have different columns; say sheet: NAME for one of "

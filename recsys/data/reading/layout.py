@@ -28,13 +28,16 @@ _MOST_TITLE_LINES: Final = 30
 
 
 @dataclass(frozen=True)
-class TextForm:
-    """How a text file is written; None is found out."""
+class FileForm:
+    """What is stated of a file, or a database; None is found out."""
 
     separator: str | None = None
     encoding: str | None = None
     header: bool | None = None
     widths: tuple[int, ...] = ()  # of the columns, where these have a fixed width
+    sheet: str | None = None  # of a workbook; all by default
+    table: str | None = None  # of a database
+    query: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def first_lines(path: Path) -> str:
     return whole.decode("utf-8-sig", errors="ignore").replace("\r\n", "\n")
 
 
-def find_layout(head: str, form: TextForm, origin: Path) -> Layout:
+def find_layout(head: str, form: FileForm, origin: Path) -> Layout:
     """Return where the records of a text begin whose first lines are ``head``, and what its columns are called.
 
     DataError where it is empty, no separator is found, or the header has another number of fields than the lines.

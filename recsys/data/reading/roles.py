@@ -13,8 +13,8 @@ import polars as pl
 
 from recsys import schema
 from recsys.data.reading.column_map import ColumnMap, DropRule
-from recsys.data.reading.files import FileForm, is_table, open_table
-from recsys.data.reading.layout import LINE
+from recsys.data.reading.files import is_table, open_table
+from recsys.data.reading.layout import LINE, FileForm
 from recsys.data.reading.limits import Limit
 from recsys.data.reading.times import FIRST_TIME, TimeForms, find_forms, time_of, tomorrow
 from recsys.data.reading.values import NULL_WORDS, WHOLE, clean_text, decimal_of, is_missing, number_of

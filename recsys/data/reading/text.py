@@ -21,9 +21,9 @@ from recsys.data.reading.encoding import as_utf8, over_parts
 from recsys.data.reading.layout import (
     LINE,
     SHOWN_RECORDS,
+    FileForm,
     Layout,
     OpenTable,
-    TextForm,
     column_names,
     find_layout,
     first_lines,
@@ -39,7 +39,7 @@ _NEWLINE, _MARK = ord("\n"), b'"'
 _NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
-def read_text(path: Path, form: TextForm, scratch: Path, origin: Path) -> OpenTable:
+def read_text(path: Path, form: FileForm, scratch: Path, origin: Path) -> OpenTable:
     """Return the table in ``path``, which messages call ``origin``; copies that are needed are put into ``scratch``.
 
     Its columns are text, empty fields null, and ``LINE``. DataError where it is empty, of no known encoding, or a line
@@ -154,7 +154,7 @@ def _parsed(path: Path, layout: Layout, scratch: Path, origin: Path) -> tuple[Pa
     return stored, n_rows, said
 
 
-def _fixed_width(path: Path, form: TextForm, head: str, scratch: Path, origin: Path) -> tuple[pl.LazyFrame, int]:
+def _fixed_width(path: Path, form: FileForm, head: str, scratch: Path, origin: Path) -> tuple[pl.LazyFrame, int]:
     """Return the rows of a file with columns of the widths ``form.widths``, in characters; the last may be longer."""
     ends = np.cumsum(form.widths).tolist()
 
