@@ -2,11 +2,12 @@
 
 import asyncio
 import hmac
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.serving.figures import Figures
@@ -106,7 +107,7 @@ class Gate:
             if body is not None:
                 await self.app(scope, _replay(body, receive), send_on)
         except RefusedError as refused:
-            await _refuse(refused, send_on)
+            await _refusal(refused)(scope, receive, send_on)
         finally:  # also where the application has answered 500 and raises, so that the server logs it
             path = scope["path"]
             route = path if path in self._routes else "other"
@@ -158,16 +159,13 @@ async def _read(scope: Scope, receive: Receive) -> bytes | None:
     try:
         n_bytes = 0
         async with asyncio.timeout(_BODY_S):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                parts.append(message.get("body", b""))
-                n_bytes += len(parts[-1])
+            async for part in Request(scope, receive).stream():
+                parts.append(part)
+                n_bytes += len(part)
                 if n_bytes > MAX_BODY:
                     raise too_long
-                if not message.get("more_body"):
-                    break
+    except ClientDisconnect:
+        return None
     except TimeoutError:
         raise RefusedError(408, "too_slow", f"the body took over {_BODY_S:g} s; send it at once") from None
     body = b"".join(parts)
@@ -190,16 +188,13 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(refused: RefusedError, send: Send) -> None:
-    body = json.dumps({"error": {"code": refused.code, "message": refused.message, "field": None}}).encode()
-    headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
-    headers.append((b"content-length", str(len(body)).encode()))
+def _refusal(refused: RefusedError) -> JSONResponse:
+    headers = {}
     if refused.retry_after is not None:
-        headers.append((b"retry-after", str(refused.retry_after).encode()))
+        headers["retry-after"] = str(refused.retry_after)
     if refused.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers["www-authenticate"] = "Bearer"
     if refused.status == 408:  # of other answers the server reads the rest of the body: else the client reads none
-        headers.append((b"connection", b"close"))
-    start: dict[str, Any] = {"type": "http.response.start", "status": refused.status, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
+        headers["connection"] = "close"
+    said = {"error": {"code": refused.code, "message": refused.message, "field": None}}
+    return JSONResponse(said, refused.status, headers)
