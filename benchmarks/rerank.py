@@ -167,7 +167,7 @@ class Reranked:
         score[~known] = lists.score[~known]
         order = np.argsort(-score, axis=1, kind="stable")[:, :k]  # of equals the one that the decoder puts first
         item, score = (np.take_along_axis(values, order, axis=1) for values in (lists.item, score))
-        return Recommendations(lists.user_index, item, score)
+        return Recommendations(item, score)
 
 
 def _depth(n_candidates: int, k: int, candidates: Candidates) -> int:
@@ -200,7 +200,7 @@ def _learned_from(found: Run, fold: Fold, snapshots: Snapshots, n_candidates: in
         targets = np.concatenate([fold.target_item[slice(*fold.target_offsets[row : row + 2])] for row in chosen])
         hits = hits_of(lists.item, np.concatenate([[0], np.cumsum(counts)]), targets) > 0
         teaches = hits.any(axis=1)
-        kept = Recommendations(lists.user_index[teaches], lists.item[teaches], lists.score[teaches])
+        kept = Recommendations(lists.item[teaches], lists.score[teaches])
         features.append(pair_features(histories.of(chosen[teaches]), kept, snapshots).reshape(len(kept.item), k, -1))
         bought.append(hits[teaches])
     return Ranked(np.concatenate(features), np.concatenate(bought))

@@ -58,7 +58,7 @@ class Told:
         for row in range(self.n_right):
             own = fold.target_item[fold.target_offsets[row] : fold.target_offsets[row + 1]][:k]
             item[row, : len(own)] = own
-        return Recommendations(fold.user_index, item, np.zeros_like(item, dtype=np.float32))
+        return Recommendations(item, np.zeros_like(item, dtype=np.float32))
 
 
 def told(monkeypatch: pytest.MonkeyPatch, found: Run, **n_right: int) -> choice.ChosenSystem:

@@ -188,7 +188,7 @@ def test_the_second_stage_reads_what_the_decoder_is_told(tmp_path: Path) -> None
     log = weekly(tmp_path / "second", [(4, ASKED)])
     users = np.array([0, 1], dtype=np.int32)
     items = np.array([[4, 9, 1], [4, 2, 3]], dtype=np.int32)
-    lists = Recommendations(users, items, np.array([[3.0, 2, 1], [3, 2, 1]], dtype=np.float32))
+    lists = Recommendations(items, np.array([[3.0, 2, 1], [3, 2, 1]], dtype=np.float32))
     snapshots = {told: Snapshots(log, promotions=told) for told in (True, False)}
     rows = {told: pair_features(log.histories(ASKED).of(users), lists, one) for told, one in snapshots.items()}
     names = {told: feature_names(one) for told, one in snapshots.items()}

@@ -223,7 +223,7 @@ def test_a_seeds_lists_are_the_same_whatever_else_is_listed(place, monkeypatch):
 
 def test_items_that_score_alike_stand_in_random_order_another_for_each_customer():
     n = 300
-    lists = Recommendations(np.arange(n), np.tile([4, 1, 2, 3], (n, 1)), np.tile([2.0, 1.0, 1.00001, 1.0], (n, 1)))
+    lists = Recommendations(np.tile([4, 1, 2, 3], (n, 1)), np.tile([2.0, 1.0, 1.00001, 1.0], (n, 1)))
     found = first_of(lists, 3, np.random.default_rng(0))
     assert (found[:, 0] == 4).all()
     assert (np.bincount(found[:, 1], minlength=4)[1:] > n / 5).all()

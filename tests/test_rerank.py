@@ -93,7 +93,6 @@ def test_what_is_bought_in_a_window_or_later_changes_no_list_of_it(place, tmp_pa
 def test_a_pair_holds_the_past_only_where_the_item_was_bought(tmp_path):
     data = write_prepared(tmp_path / "d", [(0, 10, 1), (0, 12, 1), (1, 11, 3)], n_items=3)
     lists = Recommendations(
-        np.array([0, 1], dtype=np.int32),
         np.array([[2, 1], [3, 2]], dtype=np.int32),
         np.array([[4.0, 1.0], [3.0, 2.5]], dtype=np.float32),
     )

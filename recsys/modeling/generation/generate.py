@@ -21,7 +21,6 @@ END = 0
 class Continuations(NamedTuple):
     """What follows each history."""
 
-    user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, L) int32 item_index in order; 0 after the last one
     log_probability: np.ndarray  # (Q, L) float32 under the decoder, before temperature and cuts; 0 after the last
     ended: np.ndarray  # (Q,) bool: the decoder said that the history ends, before the longest length
@@ -87,7 +86,7 @@ def continue_histories(
             advance(begin + len(some), len(histories))
     model.train(was_training)
     items, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Continuations(histories.user_index.astype(np.int32), items, log_probabilities, items[:, -1] == END)
+    return Continuations(items, log_probabilities, items[:, -1] == END)
 
 
 def _sample(reader: Reader, sampling: SamplingConfig, blocked_V: Tensor, uniform_QL: Tensor) -> tuple[Tensor, Tensor]:

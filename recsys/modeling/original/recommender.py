@@ -48,7 +48,7 @@ class OriginalRecommender:
                     logits_QV[row, some.log.item[position].astype(np.int64)] = -torch.inf
                 top = logits_QV.topk(k, dim=-1)
                 items[rows], scores[rows] = top.indices.cpu().numpy(), top.values.float().cpu().numpy()
-        return Recommendations(np.asarray(histories.user_index, dtype=np.int32), items, scores)
+        return Recommendations(items, scores)
 
 
 class OriginalReader:

@@ -24,7 +24,6 @@ class Candidates(NamedTuple):
 class Recommendations(NamedTuple):
     """Ranked items for each of Q users, best first: K distinct allowed items, then 0 where no more are left."""
 
-    user_index: np.ndarray  # (Q,) int32
     item: np.ndarray  # (Q, K) int32 item_index
     score: np.ndarray  # (Q, K) float32, falling along a row
 

@@ -75,7 +75,7 @@ class DecoderRecommender:
             item_N = torch.from_numpy(np.flatnonzero(candidates.allowed)).to(self.model.item_bias.device)
             for rows, reading in self.readings(histories, len(item_N)):
                 item_QK[rows], score_QK[rows] = self.best(reading, k, item_N, exclude_seen=candidates.exclude_seen)
-        return Recommendations(np.asarray(histories.user_index, dtype=np.int32), item_QK, score_QK)
+        return Recommendations(item_QK, score_QK)
 
     def asking(self) -> AbstractContextManager[None]:
         """Let nothing be learned or dropped while the context lasts."""
@@ -155,7 +155,7 @@ class WithColdStart:
             lists = decoder.recommend(histories.of(known), k, candidates)
             item[known], score[known] = lists.item, lists.score
         fill_up(self.cold_start, item, score, histories, candidates)
-        return Recommendations(histories.user_index, item, score)
+        return Recommendations(item, score)
 
 
 def fill_up(

@@ -34,4 +34,4 @@ class PersonalRecommender(ABC):
             item[part], score[part] = top_k(pairs, len(some), k)
             place = self.fallback.fill(item[part], some, candidates)
             score[part] = np.where(place > 0, -place / len(candidates.allowed), score[part])
-        return Recommendations(histories.user_index, item, score)
+        return Recommendations(item, score)

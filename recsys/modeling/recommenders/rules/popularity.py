@@ -67,7 +67,7 @@ class Popularity(NamedTuple):
             self.fill(item[part], some, candidates)
         fitted = item < self.counts.shape[1]
         counts = self.counts[self._segments(histories)[:, None], np.where(fitted, item, 0)]
-        return Recommendations(histories.user_index, item, np.where(fitted, counts, 0).astype(np.float32))
+        return Recommendations(item, np.where(fitted, counts, 0).astype(np.float32))
 
     def fill(self, item: np.ndarray, histories: Histories, candidates: Candidates) -> np.ndarray:
         """Complete lists in place with the most bought allowed items that they do not hold.
