@@ -80,7 +80,7 @@ def test_new_items_get_codes_by_the_codebook_and_old_ones_keep_theirs():
     assert longer.groups[201] == codes.groups[26]
     assert longer.groups[202] == codes.groups[1]
     assert longer.groups[203] not in longer.groups[:203]  # of an unknown group: alone
-    assert longer.n_attribute_codes == codes.n_attribute_codes
+    assert longer.codebook == codes.codebook
 
 
 def test_a_new_item_of_which_a_column_is_missing_is_known_by_the_others():

@@ -53,11 +53,6 @@ class ItemCodes:
         return cls(attributes, groups, attributes[:, chosen], codebook, group_column, category_columns)
 
     @property
-    def n_attribute_codes(self) -> int:
-        """Number of codes over all columns, 0 among them."""
-        return 1 + sum(len(values) for values in self.codebook.values())
-
-    @property
     def n_category_codes(self) -> int:
         """The largest code of a category plus 1; 0 where no item has one."""
         return int(self.categories.max()) + 1 if self.categories.size else 0

@@ -106,11 +106,6 @@ class PurchaseModel(nn.Module):
         return any(one.reads_lifts for one in self.components.values())
 
     @property
-    def begins_as_rules(self) -> bool:
-        """Whether a component that is learned ranks before any training."""
-        return any(one.begins_as_rule for one in self.components.values())
-
-    @property
     def term_names(self) -> tuple[str, ...]:
         """Names of the terms of a logit, in order: the transformer's, the bias, the components', the past items'."""
         past = () if self.past_items is None else (PastItemComponent.name,)
