@@ -189,6 +189,12 @@ def test_processes_share_an_epoch_without_overlap(data):
     assert sorted(found) == sorted(whole)
 
 
+def test_the_rate_of_several_processes_falls_over_the_steps_of_one(data, monkeypatch):
+    n_batches = len(batches_of(data, range(20), 4, 8, seed=1))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert len(batches_of(data, range(20), 4, 8, seed=1)) == -(-n_batches // 3)  # known before a loader is made
+
+
 def test_processes_take_as_many_steps_each_and_together_every_batch(data):
     found = []
     for rank in range(3):

@@ -122,7 +122,6 @@ class Component(nn.Module):
     position: ClassVar[int] = 100  # among the others
     reads_lifts: ClassVar[bool] = False  # co-purchases, which take time to look up
     learns_from_cold_items: ClassVar[bool] = False  # items that were not sold in the training part
-    begins_as_rule: ClassVar[bool] = True  # it ranks before any training
     net: RuleAndNetwork  # what it scores with, where that is a rule and a network
 
     def __init__(self, sizes: Sizes) -> None:

@@ -20,7 +20,6 @@ class TransitionComponent(Component):
     name = "transitions"
     needs = "no_dates"
     position = 50
-    begins_as_rule = False
     #: Followers of an item that are kept, and of all items together.
     max_followers, max_entries = 100, 1 << 23
     #: Past items that ask, and what is left of the weight of one with each day of purchases since.
