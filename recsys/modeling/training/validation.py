@@ -43,7 +43,7 @@ class Validation:
         A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high. Users
         of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
         not rank best, so the temperatures, those of a copy, are left out where ranks without them are better by more
-        than a standard error.
+        than two standard errors: chance, over all epochs, is less.
         """
         decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
         validated_Q, fold = self._validated(decoder)
@@ -59,7 +59,7 @@ class Validation:
         plain_A, scaled_A = self._precisions(decoder, read), self._precisions(scaled, read, factor)
         lead_A = plain_A - scaled_A
         error = lead_A.std(ddof=1) / math.sqrt(len(lead_A)) if len(lead_A) > 1 else 0.0
-        helps = lead_A.mean() <= error
+        helps = lead_A.mean() <= 2 * error
         precision_A = np.empty(len(histories))
         precision_A[np.concatenate(rows)] = scaled_A if helps else plain_A
         precision_Q = np.full(len(validated_Q), np.nan)
