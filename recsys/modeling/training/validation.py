@@ -43,7 +43,7 @@ class Validation:
         A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high. Users
         of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
         not rank best, so the temperatures, those of a copy, are left out where ranks without them are better by more
-        than two standard errors: chance, over all epochs, is less.
+        than two standard errors: the best of many epochs has a lead of one by chance.
         """
         decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
         validated_Q, fold = self._validated(decoder)
