@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Final
 
 import sqlalchemy as sa
@@ -95,11 +96,13 @@ class ShownLists:
             # Of several with one id the last holds; PostgreSQL would refuse both in one statement.
             kept = {row.recommendation_id: row._asdict() for row in rows if row.user_id not in removed}
             if kept:
-                insert = (sqlite if self._database.is_sqlite else postgresql).insert(RECOMMENDATIONS)
-                newer = {name: insert.excluded[name] for name in RecommendationRow._fields[1:]}
-                connection.execute(
-                    insert.on_conflict_do_update(index_elements=["recommendation_id"], set_=newer), list(kept.values())
-                )
+                connection.execute(self._saving, list(kept.values()))
+
+    @cached_property
+    def _saving(self) -> sa.Insert:
+        insert = (sqlite if self._database.is_sqlite else postgresql).insert(RECOMMENDATIONS)
+        newer = {name: insert.excluded[name] for name in RecommendationRow._fields[1:]}
+        return insert.on_conflict_do_update(index_elements=["recommendation_id"], set_=newer)
 
     def _remove(self, which: sa.ColumnElement[bool]) -> int:
         """Remove a few of some lists; return how many. They are looked for without the lock of the writers."""

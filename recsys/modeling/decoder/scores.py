@@ -18,6 +18,9 @@ from torch.nn import functional
 
 from recsys.modeling.decoder.inputs import rows_at
 
+#: Items whose scores are summed up at a time: they are turned from columns to rows in the processor's cache.
+_BLOCK = 4096
+
 
 @dataclass(frozen=True)
 class ProductScores:
@@ -92,8 +95,6 @@ class CategoryScores:
     score_UQ: Tensor  # row 0 is 0: a category that is in nobody's past
     row_of_code: Tensor  # (codes,) int64 row of each category's code
     categories_VC: Tensor  # (V, C) int64
-    distinct_MC: Tensor  # (M, C) int64 the distinct rows of these
-    place_V: Tensor  # (V,) int64 of each item among them
 
     def add_to(self, logits_QV: Tensor) -> Tensor:
         return logits_QV + self._of(self.categories_VC)
@@ -102,9 +103,9 @@ class CategoryScores:
         return self._of(self.categories_VC[item_N])
 
     def add_items_(self, logits_QN: Tensor, item_N: Tensor) -> None:
-        # Far fewer than items are their distinct categories, and a row of those fits into the processor's cache.
-        score_QM = self._of(self.distinct_MC).contiguous()
-        logits_QN += score_QM.index_select(1, self.place_V[item_N])
+        for begin in range(0, len(item_N), _BLOCK):
+            items = slice(begin, begin + _BLOCK)
+            logits_QN[:, items] += self._of(self.categories_VC.index_select(0, item_N[items]))
 
     def of_pairs(self, query_P: Tensor, item_P: Tensor) -> Tensor:
         return self.score_UQ[self.row_of_code[self.categories_VC[item_P]], query_P[:, None]].sum(-1)

@@ -25,9 +25,6 @@ class CategoryComponent(Component):
         is_finest[categories_VC[:, 0]] = 1
         self.is_finest = nn.Buffer(is_finest, persistent=False)
         self.categories_VC = nn.Buffer(categories_VC, persistent=False)
-        distinct_MC, place_V = torch.unique(categories_VC, dim=0, return_inverse=True)
-        self.distinct_MC = nn.Buffer(distinct_MC, persistent=False)
-        self.place_V = nn.Buffer(place_V, persistent=False)
         self.net = RuleAndNetwork(CATEGORY_FEATURES, {"lift": 0.5}, (32,), _CODE_WIDTH, self._code_vectors)
 
     @classmethod
@@ -54,4 +51,4 @@ class CategoryComponent(Component):
         score_UQ = score_UQ.index_put((place_R + 1, queries.category_query_R), score_R)
         row_of_code = torch.zeros(self.n_codes, dtype=torch.int64, device=score_R.device)
         row_of_code[code_U] = torch.arange(1, len(code_U) + 1, device=score_R.device)
-        return CategoryScores(score_UQ, row_of_code, self.categories_VC, self.distinct_MC, self.place_V)
+        return CategoryScores(score_UQ, row_of_code, self.categories_VC)
