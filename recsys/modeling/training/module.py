@@ -222,7 +222,7 @@ class PurchaseModule(EpochModule):
         """Return MAP of the validation users, which later epochs must exceed; None without any."""
         if self.validation is None:
             return None
-        precision_Q, temperatures = self.validation.average_precisions(self.model)
+        precision_Q, temperatures = self.validation.average_precisions(self.model, is_trained=False)
         self.temperatures.copy_(temperatures)
         self.untrained_value.fill_(float(np.nanmean(precision_Q)))
         return float(np.nanmean(precision_Q))

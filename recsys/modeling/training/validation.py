@@ -15,7 +15,7 @@ from recsys.evaluation.segments import bought_before
 from recsys.evaluation.splits import Fold
 from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.recommenders.decoder import DecoderRecommender, Reading
-from recsys.modeling.training.calibration import fit_temperatures, fold_in
+from recsys.modeling.training.calibration import fit_temperatures, fold_in, temperature_names
 from recsys.modeling.training.negatives import MixedSampler
 from recsys.signals.snapshot import Snapshots
 from recsys.signals.user_codes import UserCodes
@@ -37,13 +37,14 @@ class Validation:
         known = log.item[event_positions(log.offsets[:-1], fold.history_end)[1]]
         self.sampler = MixedSampler(torch.from_numpy(np.bincount(known, minlength=log.n_items + 1)))
 
-    def average_precisions(self, model: PurchaseModel) -> tuple[np.ndarray, Tensor]:
+    def average_precisions(self, model: PurchaseModel, *, is_trained: bool = True) -> tuple[np.ndarray, Tensor]:
         """Return AP@k of each user of the fold (Q,), and the temperatures with which it is that.
 
         A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high. Users
         of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
         not rank best, so the temperatures, those of a copy, are left out where ranks without them are better by more
-        than two standard errors: the best of many epochs has a lead of one by chance.
+        than two standard errors: the best of many epochs has a lead of one by chance. A model that is not trained has
+        none: it learned nothing by heart.
         """
         decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
         validated_Q, fold = self._validated(decoder)
@@ -51,20 +52,23 @@ class Validation:
         with decoder.asking():
             rows, readings = zip(*decoder.readings(histories, model.n_items), strict=True)
         read = [(reading, fold.of_users(some)) for some, reading in zip(rows, readings, strict=True)]
-        # Those read together are of like length: some of every length are fitted to.
-        fitted_to = read[:: -(-len(histories) // _MOST_FITTED)]
-        fitted = fit_temperatures(model, fitted_to, self.sampler, self.config.seed, exclude_seen=excludes)
-        scaled = DecoderRecommender(fold_in(model, fitted), self.snapshots, self.user_codes)
-        factor = float(fitted[0].exp()) if model.decoder is not None else 1.0
-        plain_A, scaled_A = self._precisions(decoder, read), self._precisions(scaled, read, factor)
-        lead_A = plain_A - scaled_A
-        error = lead_A.std(ddof=1) / math.sqrt(len(lead_A)) if len(lead_A) > 1 else 0.0
-        helps = lead_A.mean() <= 2 * error
+        best_A, temperatures = self._precisions(decoder, read), torch.zeros(len(temperature_names(model)))
+        if is_trained:
+            # Those read together are of like length: some of every length are fitted to.
+            fitted_to = read[:: -(-len(histories) // _MOST_FITTED)]
+            fitted = fit_temperatures(model, fitted_to, self.sampler, self.config.seed, exclude_seen=excludes)
+            scaled = DecoderRecommender(fold_in(model, fitted), self.snapshots, self.user_codes)
+            factor = float(fitted[0].exp()) if model.decoder is not None else 1.0
+            scaled_A = self._precisions(scaled, read, factor)
+            lead_A = best_A - scaled_A
+            error = lead_A.std(ddof=1) / math.sqrt(len(lead_A)) if len(lead_A) > 1 else 0.0
+            if lead_A.mean() <= 2 * error:
+                best_A, temperatures = scaled_A, fitted
         precision_A = np.empty(len(histories))
-        precision_A[np.concatenate(rows)] = scaled_A if helps else plain_A
+        precision_A[np.concatenate(rows)] = best_A
         precision_Q = np.full(len(validated_Q), np.nan)
         precision_Q[validated_Q] = precision_A
-        return precision_Q, fitted if helps else torch.zeros_like(fitted)
+        return precision_Q, temperatures
 
     def _validated(self, decoder: DecoderRecommender) -> tuple[np.ndarray, Fold]:
         """Return the mask (Q,) of users to validate on, and their fold without what lists leave out."""
