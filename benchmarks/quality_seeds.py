@@ -39,7 +39,7 @@ _ABOUT: Final = ("commit", "date", "machine", "threads", "trainings", "terms")
 #: What decides what a seed learns and lists, as Git names it; its tables are made anew in every run.
 _CODE: Final = (
     *("recsys", "configs/base.yaml", "benchmarks/rerank.py"),
-    *(f"benchmarks/quality_{name}.py" for name in ("cold", "data", "lists", "seeds")),
+    *(f"benchmarks/quality_{name}.py" for name in ("cold", "data", "lists", "seeds", "tables")),
 )
 #: Settings that change no training: data have a fingerprint, rules and intervals are made anew, machines differ.
 _APART: Final = ("name", "seed", "data", "baselines", "evaluation", "training.accelerator", "training.devices")

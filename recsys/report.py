@@ -77,7 +77,7 @@ def _why(run: Run, log: Purchases, split: Split) -> Why | None:
         talk.print(f"no reasons are shown: there are none of {lists.TITLES[run.config.family]}")
         return None
     say_reasons = import_module("recsys.modeling.explain.sentences").say_reasons
-    return partial(say_reasons, lists.load_decoder(run, log).renewed(split.tests[-1].everybody(log)))
+    return partial(say_reasons, lists.load_decoder(run, split.tests[-1].everybody(log)))
 
 
 if __name__ == "__main__":

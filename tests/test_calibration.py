@@ -260,6 +260,20 @@ def test_validation_leaves_the_model_in_training_as_it_was(module):
     assert kept[bias] > before[bias] + 1
 
 
+@pytest.mark.parametrize(("worse", "taken"), [(1.9, True), (2.1, False)])
+def test_temperatures_are_taken_up_to_a_lead_of_two_standard_errors_without_them(module, monkeypatch, worse, taken):
+    n_users = len(module.validation.fold.user_index)
+    noise_A = np.resize([-0.1, 0.1], n_users)
+    error = noise_A.std(ddof=1) / np.sqrt(n_users)
+    plain_A = np.full(n_users, 0.5)
+    answers = iter([plain_A, plain_A - (noise_A - noise_A.mean()) - worse * error])
+    monkeypatch.setattr(module.validation, "_validated", lambda _: (np.ones(n_users, bool), module.validation.fold))
+    monkeypatch.setattr(module.validation, "_precisions", lambda *_: next(answers))
+    precision_Q, temperatures = module.validation.average_precisions(module.model)
+    assert temperatures.any() == taken
+    assert (precision_Q == 0.5).all() != taken
+
+
 def test_temperatures_are_left_out_where_they_rank_clearly_worse(module, monkeypatch):
     as_it_is, none = module.validation.average_precisions(module.model, is_trained=False)
     assert not none.any(), "what is not trained has learned nothing by heart"

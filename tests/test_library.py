@@ -327,6 +327,16 @@ def test_a_model_without_histories_answers_whoever_gives_one(model, tmp_path):
     assert opened.recommend(history=history, k=2, reasons=True)["reason"].str.len().min() > 5
 
 
+def test_a_model_without_dates_answers_alike_with_and_without_histories(shop, tmp_path):
+    """Its transitions are counted of all that is known, and kept so where no histories are."""
+    model = recsys.fit(shop, seed=42, settings=SETTINGS | {"split.protocol": "leave_one_out"})
+    history = [("85001A", "2011-10-20"), ("85003", "2011-10-21")]
+    asked = model.recommend(history=history, k=5)
+    for name, histories in (("items", False), ("whole", True)):
+        model.save(tmp_path / name, histories=histories)
+        assert recsys.load(tmp_path / name).recommend(history=history, k=5).equals(asked)
+
+
 def test_a_rule_is_saved_and_opened_again(shop, tmp_path):
     rule = recsys.fit(shop, "repeat")
     rule.save(tmp_path / "rule")

@@ -1,18 +1,27 @@
 """What is known by now: the state after live events equals the state made of all purchases at once."""
 
+import asyncio
 import datetime as dt
+from contextlib import closing
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from running_service import COLUMNS as ROLES
+from running_service import SETTINGS, purchases
 
+import recsys
 from recsys.data.days import day_date
 from recsys.data.purchases import Purchases
 from recsys.modeling.recommenders.rules.popularity import Popularity
+from recsys.modeling.recommenders.rules.transitions import follower_table
+from recsys.runs import find_run
 from recsys.schema import EVENT_ARRAYS
 from recsys.serving.ids import IdIndex
 from recsys.serving.live import Live
+from recsys.serving.service import Service
+from recsys.serving.store import Store
 from recsys.serving.tables import EventRow
 from recsys.signals.snapshot import Snapshots
 
@@ -217,3 +226,38 @@ def test_ids_get_numbers_that_nobody_had():
     assert [ids.id_of(number) for number in range(6)] == ["a", "b", "c", "d", "a", "c"]
     assert ids.removed().tolist() == [True, False, True, False, False, False]
     assert ids.later_ids() == ["c", "d", "a", "c"]
+
+
+def test_transitions_of_a_run_without_dates_leave_out_who_is_forgotten(tmp_path):
+    shop = recsys.Purchases.from_frame(purchases(), **ROLES)
+    recsys.fit(shop, seed=0, settings=SETTINGS | {"split.protocol": "leave_one_out", "predict.segment": None}).save(
+        tmp_path / "run"
+    )
+    others = recsys.Purchases.from_frame(purchases().filter(pl.col("customer") != "u7"), **ROLES)
+    follower_VK, strength_VK = follower_table(others.histories(others.last_day + 1), len(others.items) + 1)
+    wanted = {
+        (others.item_ids[row - 1].as_py(), others.item_ids[item - 1].as_py()): strength
+        for row in range(1, others.n_items + 1)
+        for item, strength in zip(follower_VK[row], strength_VK[row], strict=True)
+        if strength
+    }
+
+    def counted(service):
+        model, ids = service.answers.served["run"].decoder.model, shop.item_ids
+        table = model.components["transitions"]
+        return {
+            (ids[row - 1].as_py(), ids[item - 1].as_py()): strength
+            for row in range(1, shop.n_items + 1)
+            for item, strength in zip(table.follower_VK[row].tolist(), table.strength_VK[row].tolist(), strict=True)
+            if strength
+        }
+
+    with closing(Store.open(f"sqlite:///{tmp_path}/store.sqlite")) as store:
+        service = Service([find_run(str(tmp_path / "run"))], store)
+        assert counted(service) != pytest.approx(wanted)
+        asyncio.run(service.forget("u7"))
+        assert counted(service) == pytest.approx(wanted)
+        service.close()
+        again = Service([find_run(str(tmp_path / "run"))], store)
+        assert counted(again) == pytest.approx(wanted)
+        again.close()

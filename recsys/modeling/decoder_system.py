@@ -87,7 +87,7 @@ class DecoderSystem:
             (folder / name).write_bytes(content)
         about = {"system": self.name, "frame_style": self.log.style.to_json()}
         write_json(folder / INFO_FILE, self.info | about)
-        save_weights(self.decoder.model.state_dict(), folder / WEIGHTS_FILE)
+        save_weights(self.decoder_at(self.last_day + 1).model.state_dict(), folder / WEIGHTS_FILE)
         snapshot = self.decoder.snapshots.at(self.last_day + 1)
         snapshot.save(folder / SNAPSHOT_FOLDER)
         if histories and self.log.n_users:

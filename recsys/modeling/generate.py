@@ -75,8 +75,8 @@ def generate(found: Run, sampling: SamplingConfig, *, n_customers: int = 1_000, 
     for path in (table, settings, page):
         require_absent(path, force=force)
     data = found.open_data()
-    decoder = import_module("recsys.modeling.lists").load_decoder(found, data)
     fold, _ = histories_to_continue(data, found.config.split)
+    decoder = import_module("recsys.modeling.lists").load_decoder(found, fold.everybody(data))
     drawn = np.random.default_rng(sampling.seed).permutation(len(fold.user_index))[:n_customers]
     histories = fold.histories(data).of(np.sort(drawn))
     allowed = candidates_at(data, fold.start_day, found.config.predict).allowed

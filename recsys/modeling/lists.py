@@ -31,14 +31,15 @@ def fit_system(name: str, run: Run, config: Config, known: Histories) -> Recomme
     """Return the system called ``name``, ready to be asked at the day of ``known``, the histories of everybody."""
     if name != DECODER:
         return fit_rule(name, config, known)
-    decoder = load_decoder(run, known.log)
-    decoder = decoder.renewed(known) if isinstance(decoder, DecoderRecommender) else decoder
-    return with_cold_start(decoder, config, known)
+    return with_cold_start(load_decoder(run, known), config, known)
 
 
-def load_decoder(run: Run, log: Purchases) -> DecoderRecommender | OriginalRecommender:
-    """Return the decoder of a run as a system for lists and continuations; a RunError where it is none."""
-    config = run.config
+def load_decoder(run: Run, known: Purchases | Histories) -> DecoderRecommender | OriginalRecommender:
+    """Return the decoder of a run as a system for lists and continuations; a RunError where it is none.
+
+    Of the histories of everybody its transitions are counted anew; over a log they are those of the training part.
+    """
+    config, log = run.config, known.log if isinstance(known, Histories) else known
     if config.family == "text":
         raise RunError(
             f"{run.folder} holds {TITLES['text']}, which knows no customers and recommends nothing; "
@@ -46,7 +47,8 @@ def load_decoder(run: Run, log: Purchases) -> DecoderRecommender | OriginalRecom
         )
     if config.family == "original":
         return OriginalRecommender(load_transformer(run, log), config.original.seq_max_len)
-    return load_purchase_decoder(run, *signals_of(config, log))
+    decoder = load_purchase_decoder(run, *signals_of(config, log))
+    return decoder.renewed(known) if isinstance(known, Histories) else decoder
 
 
 def with_cold_start(decoder: Recommender, config: Config, known: Histories) -> WithColdStart:

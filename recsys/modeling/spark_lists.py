@@ -106,4 +106,4 @@ def _opened(task: Task) -> tuple[Recommender, Histories]:
         return fit_system(task.system, run, config, everybody), everybody
     codes = UserCodes.from_users(log.users) if config.model.customer else None
     decoder = load_purchase_decoder(run, Snapshot.open(counted / SNAPSHOT_FOLDER), codes)
-    return with_cold_start(decoder, config, everybody), everybody
+    return with_cold_start(decoder.renewed(everybody), config, everybody), everybody

@@ -45,6 +45,13 @@ class Served:
         decoder = DecoderRecommender(model.eval(), live, self.decoder.user_codes)
         return Served(self.name, self.config, decoder, WishDecoder(decoder))
 
+    def recounted(self, live: Live) -> "Served":
+        """Return the same model, its transitions, if it has any, counted anew of all purchases but forgotten ones."""
+        if not self.decoder.counts_transitions:
+            return self  # and nothing is put together in one piece
+        decoder = self.decoder.renewed(live.log.histories(live.log.last_day + 1))
+        return Served(self.name, self.config, decoder, WishDecoder(decoder))
+
 
 class Answers:
     """Answers batches of requests out of ``live``, by the served models."""
@@ -97,6 +104,7 @@ class Answers:
     def warm_up(self) -> None:
         """Count the tables and make the vectors that the first requests would wait for."""
         self.live.cold_start(self.live.day, 0)
+        self.served = {name: one.recounted(self.live) for name, one in self.served.items()}
         user = int(np.argmax(np.diff(self.live.base.offsets) > 0))
         current = self.current
         for name in self.served:
@@ -118,6 +126,7 @@ class Answers:
         """Read nothing of a user from now on."""
         self.catch_up()
         self.live.forget(user_id)
+        self.served = {name: one.recounted(self.live) for name, one in self.served.items()}
         self.rules = KeptRules(self.live)
         self._texts = None
         self.jobs.refresh()

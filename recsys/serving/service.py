@@ -52,7 +52,7 @@ class Service:
             forgotten=store.forgotten(first.log.user_ids),
         )
         served = {
-            name: Served.over(name, model.config, (own := decoder_of(model)).decoder_at(own.last_day + 1), self.live)
+            name: Served.over(name, model.config, decoder_of(model).decoder, self.live)
             for name, model in models.items()
         }
         self._zone, self._pruned_on = zone_of(first.config), ""
@@ -119,7 +119,7 @@ class Service:
             return await self.worker.submit(Ask(request, recommendation_id, shown))
 
     def _answer(self, asks: Sequence[Ask]) -> list[dict[str, Any] | Exception]:
-        """Return the answers of a batch; what was shown is in the database before anybody sees it."""
+        """Return the answers of a batch; what was shown is kept before anybody sees it."""
         answers = self.answers.answer(asks)
         made_at = _ago(0)
         if made_at[:10] != self._pruned_on and self.store.lists.prune(_ago(KEPT_DAYS)):  # a few with each batch

@@ -1,4 +1,4 @@
-"""Lists that were shown: saved before anybody sees them, whatever else is done to the database."""
+"""Lists that were shown: saved before anybody sees them, or in memory while the database is written anew."""
 
 import logging
 import threading
@@ -38,6 +38,7 @@ class ShownLists:
                 self._late |= {row.recommendation_id: row for row in rows}
             elif rows:
                 self._save(rows)
+                self._save_late()
 
     def find(self, recommendation_id: str) -> RecommendationRow | None:
         """Return what was shown under an id; None where nothing is known of it."""
@@ -79,16 +80,22 @@ class ShownLists:
         try:
             yield
         finally:
-            while self._is_held:
-                with self._lock:
-                    some = list(self._late.values())[:_FEW]
-                    try:
-                        self._save(some)
-                    except RunError:
-                        logging.getLogger(__name__).exception("lists of the time of a deletion could not be saved")
-                    for row in some:
-                        del self._late[row.recommendation_id]
-                    self._is_held = bool(self._late)
+            try:
+                while self._is_held:
+                    with self._lock:
+                        self._save_late()
+                        self._is_held = bool(self._late)
+            except RunError:  # they are saved with the next ones
+                logging.getLogger(__name__).exception("lists of the time of a deletion could not be saved")
+            finally:
+                self._is_held = False
+
+    def _save_late(self) -> None:
+        """Save a few of those that were held."""
+        if some := list(self._late.values())[:_FEW]:
+            self._save(some)
+            for row in some:
+                del self._late[row.recommendation_id]
 
     def _save(self, rows: Sequence[RecommendationRow]) -> None:
         with self._database.writing(is_durable=False) as connection:

@@ -25,6 +25,7 @@ from recsys.serving.tables import (
     EVENTS,
     ITEMS,
     METADATA,
+    RECOMMENDATIONS,
     SAVED_USERS,
     SCENARIOS,
     TOMBSTONES,
@@ -144,6 +145,7 @@ class Store:
         """
         own = EVENTS.c.user_id == user_id
         with self._deleting:
+            self.lists.remove_of(user_id)  # most of them, without holding up others
             with self._database.reading() as connection:  # they are looked for before the lock is taken
                 numbers = connection.execute(sa.select(EVENTS.c.seq).where(own)).scalars().all()
                 last = connection.execute(sa.select(sa.func.max(EVENTS.c.seq))).scalar() or 0
@@ -152,11 +154,11 @@ class Store:
                 for begin in range(0, len(numbers), _PAGE):
                     some = EVENTS.c.seq.in_(numbers[begin : begin + _PAGE])
                     n_events += connection.execute(EVENTS.delete().where(some)).rowcount
-                connection.execute(SAVED_USERS.delete().where(SAVED_USERS.c.user_id == user_id))
+                for table in (RECOMMENDATIONS, SAVED_USERS):
+                    connection.execute(table.delete().where(table.c.user_id == user_id))
                 if not self._removed(connection, [user_id]):
                     connection.execute(TOMBSTONES.insert().values(user_hash=self._hash(user_id)))
                 self._gone.add(self._hash(user_id))  # before another writer's turn
-            self.lists.remove_of(user_id)
             with self.lists.held():
                 self._database.scrub()
         return n_events

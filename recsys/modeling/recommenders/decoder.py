@@ -59,9 +59,13 @@ class DecoderRecommender:
         self.user_codes = user_codes if model.user_codes is not None else None
         self.longest = model.config.max_length, "model.max_length"
 
+    @property
+    def counts_transitions(self) -> bool:
+        return self.model.component(TransitionComponent) is not None
+
     def renewed(self, known: Histories) -> "DecoderRecommender":
         """Return the same with its transitions counted anew of ``known``, the histories of everybody."""
-        if self.model.component(TransitionComponent) is None:
+        if not self.counts_transitions:
             return self
         model = copy.deepcopy(self.model)
         count_transitions_of(model, known)
