@@ -79,6 +79,14 @@ def test_the_figures_of_the_page_are_those_that_were_measured():
     assert f"held {found['peak_memory_gb']:.1f} GB at most" in PAGE
 
 
+def test_the_sizes_of_the_page_are_those_that_were_measured():
+    for row in json.loads((ROOT / "benchmarks/results/serve-sizes.json").read_text(encoding="utf-8"))["rows"]:
+        cells = [f"{row[name]:,}" for name in ("customers", "articles", "purchases")]
+        cells += [f"{row['start_s']:.0f} s", f"{row['most_mb'] / 1000:.1f} GB"]
+        cells += [f"{row['all_value']:.0f}, {row['on_sale_value']:.0f}"]
+        assert " | ".join(cells) in PAGE
+
+
 def test_the_limits_of_the_page_are_the_codes():
 
     assert f"{gate.MAX_BODY >> 20} MiB" in PAGE
