@@ -23,7 +23,7 @@ from recsys.data.purchases import open_purchases
 from recsys.storage import code_version, write_json
 
 _CLIENTS: Final = 16
-_SIZES: Final = ("2000x5000", "20000x20000", "50000x105542", "200000x105542", "1000000x105542")
+_SIZES: Final = ((2_000, 5_000), (20_000, 20_000), (50_000, 105_542), (200_000, 105_542), (1_000_000, 105_542))
 
 
 def row_of(folder: Path, port: int, seconds: float) -> Row:
@@ -40,6 +40,18 @@ def row_of(folder: Path, port: int, seconds: float) -> Row:
             found = load(folder, port, seconds, candidates=pool, connections=_CLIENTS)
             row |= {f"{pool}_{name}": found[name] for name in ("value", "p50_ms", "p99_ms")}
         return row | {"most_mb": server.memory_mb("VmHWM")}
+
+
+def size(text: str) -> tuple[int, int]:
+    """Return the numbers of customers and articles in a word.
+
+    >>> size("2000x5000")
+    (2000, 5000)
+    """
+    n_customers, found, n_articles = text.partition("x")
+    if not (found and n_customers.isdecimal() and n_articles.isdecimal() and int(n_customers) and int(n_articles)):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected customers and articles as in 2000x5000")
+    return int(n_customers), int(n_articles)
 
 
 def table(rows: list[Row]) -> str:
@@ -59,7 +71,7 @@ def table(rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, help="folder in which runs are made, or found; a temporary one without")
-    parser.add_argument("--sizes", nargs="+", default=_SIZES, metavar="CUSTOMERSxARTICLES")
+    parser.add_argument("--sizes", nargs="+", type=size, default=_SIZES, metavar="CUSTOMERSxARTICLES")
     parser.add_argument("--seconds", type=float, default=10, help="of each load")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
@@ -67,9 +79,8 @@ def main() -> None:
     rows = []
     with ExitStack() as stack:
         work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-serve-sizes-")))
-        for size in arguments.sizes:
-            n_customers, n_articles = map(int, size.split("x"))
-            folder = work.resolve() / size
+        for n_customers, n_articles in arguments.sizes:
+            folder = work.resolve() / f"{n_customers}x{n_articles}"
             folder.mkdir(parents=True, exist_ok=True)
             make_run(folder, n_customers, n_articles)
             rows.append(row_of(folder, arguments.port, arguments.seconds))
@@ -77,7 +88,8 @@ def main() -> None:
     found = {"rows": rows, "commit": code_version(), "date": time.strftime("%Y-%m-%d")}
     write_json(Path(__file__).parent / "results/serve-sizes.json", found)
     what = (__doc__ or "").partition("\n")[2].strip()
-    command = f"python -m benchmarks.serve_sizes --sizes {' '.join(arguments.sizes)} --seconds {arguments.seconds:g}"
+    sizes = " ".join(f"{n_customers}x{n_articles}" for n_customers, n_articles in arguments.sizes)
+    command = f"python -m benchmarks.serve_sizes --sizes {sizes} --seconds {arguments.seconds:g}"
     about = f"{machine()}; {found['date']}, commit {found['commit']}."
     section = f"## The service by size\n\n`{command}`:\n{what}\n\n{about}\n\n{table(rows)}\n"
     write_section("bench-serve-sizes", section)

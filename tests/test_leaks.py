@@ -105,12 +105,18 @@ def test_of_users_held_out_transitions_know_nothing(data, tmp_path):
     assert torch.equal(learned[0].follower_VK, learned[1].follower_VK)
 
 
-def test_where_the_last_events_are_held_out_transitions_know_nothing_of_them(data, tmp_path):
+def of_long_histories(data):
+    """Return the events (n, 3) of users with three or more, numbered anew, and the places of their last ones."""
     long = np.flatnonzero(np.diff(data.offsets) > 2)
     events = events_of(data)
     events = events[np.isin(events[:, 0], long)]
     events[:, 0] = np.searchsorted(long, events[:, 0])
     ends = np.flatnonzero(np.append(np.diff(events[:, 0]), 1))
+    return events, ends
+
+
+def test_where_the_last_events_are_held_out_transitions_know_nothing_of_them(data, tmp_path):
+    events, ends = of_long_histories(data)
     others = events.copy()
     for back in (0, 1):
         others[ends - back, 2] = others[ends - back, 2] % N_ITEMS + 1
@@ -127,11 +133,7 @@ def test_where_the_last_events_are_held_out_transitions_know_nothing_of_them(dat
 
 
 def test_transitions_counted_anew_know_the_validation_item_and_nothing_after_it(data, tmp_path):
-    long = np.flatnonzero(np.diff(data.offsets) > 2)
-    events = events_of(data)
-    events = events[np.isin(events[:, 0], long)]
-    events[:, 0] = np.searchsorted(long, events[:, 0])
-    ends = np.flatnonzero(np.append(np.diff(events[:, 0]), 1))
+    events, ends = of_long_histories(data)
     config = CONFIG.model_validate({"split": {"protocol": "leave_one_out"}, "model": {"width": 16}})
     tables = []
     for number, changed in enumerate((ends[:0], ends, ends - 1)):
