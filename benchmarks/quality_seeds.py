@@ -72,7 +72,7 @@ class Terms:
     fingerprint: str  # of the prepared data
     settings: dict[str, Any]  # dotted key → value
     candidates: str
-    targets: dict[str, dict[str, str]]  # segment → fold → hash of who is task, and of what they bought
+    targets: dict[str, dict[str, str]]  # segment → fold → hash of who is asked, and of what they bought
     columns: list[list[str]]  # trained system and metric of each segment: [segment, system, metric]
 
 
