@@ -1,6 +1,6 @@
 """What each seed gave every customer, as ``results/seeds/<data>/<seed>.npz``: seeds may come on different days.
 
-A file holds the value of every customer task, for each part of the targets, fold, trained system and metric, and where
+A file holds the value of every customer asked, for each part of the targets, fold, trained system and metric, and where
 it comes from. Customers stand in the order of the prepared data and have no ids. Values are exact: places in a table of
 the distinct ones, of which a metric has few.
 """
@@ -50,7 +50,7 @@ class Seed:
     """What the systems of one seed gave every customer."""
 
     number: int
-    about: dict[str, Any]  # of JSON: commit, date, machine, versions, what it was task, its trainings
+    about: dict[str, Any]  # of JSON: commit, date, machine, versions, what it was asked, its trainings
     values: dict[tuple[str, str], Values]  # segment, fold → system, metric → (Q,) float64
 
     @property
