@@ -1,5 +1,6 @@
 import gzip
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import narwhals as nw
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.data.engine import Engine, open_engine
+from recsys.data.expressions import day_of, number
 from recsys.data.text_codes import TextCoder
 from recsys.errors import DataError
 
@@ -157,6 +159,27 @@ def test_of_two_files_the_damaged_one_is_named(engine, tmp_path, damaged, expect
         engine.collect(engine.scan(tmp_path / "bad.csv"))
     assert "good.csv" not in str(caught.value)
     assert rows(engine, good) == ROWS
+
+
+def test_what_recurring_texts_make_in_many_blocks_is_that_of_each(tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys.data.engine._BLOCK_ROWS", 1_000)
+    random = np.random.default_rng(0)
+    # First few texts, then new ones in every block, and some missing.
+    texts = [None if n % 97 == 0 else f"{random.integers(0, 2 + n // 20)}.5" for n in range(20_000)]
+    days = [f"2020-01-{1 + n % 28:02}" if n % 31 else None for n in range(20_000)]
+    frame = pa.table({"row": pa.array(range(len(texts))), "price": texts, "time": days})
+    with open_engine("polars") as engine:
+        scanned = engine.from_arrow(frame)
+        assert engine._texts_recur(scanned, "price")
+        made = {
+            "price": [number("price", nw.String)],
+            "time": [day_of("time", nw.String).fill_null(nw.lit(date(1969, 12, 31)))],
+        }
+        columns, _ = engine.collect_columns(scanned, {}, made)
+    expected = np.array([np.nan if text is None else float(text) for text in texts])
+    np.testing.assert_array_equal(columns["price"], expected[columns["row"]])
+    by_row = np.array([-1 if day is None else 18261 + int(day[-2:]) for day in days])
+    np.testing.assert_array_equal(columns["time"], by_row[columns["row"]])
 
 
 def test_texts_in_many_blocks_have_the_code_of_their_first(tmp_path):

@@ -94,10 +94,11 @@ def test_a_row_is_a_duplicate_only_if_every_column_is_equal():
     assert 0 < count_duplicates(events) == len(events) - len(set(sort_keys(events)))
 
 
-@pytest.mark.parametrize("part", [1, 7, 10**6])
+@pytest.mark.parametrize(("part", "block"), [(1, 10**6), (7, 64), (10**6, 499)])
 @pytest.mark.parametrize("with_optional", [True, False])
-def test_histories_made_some_users_at_a_time_are_those_made_at_once(monkeypatch, part, with_optional):
+def test_histories_made_some_users_at_a_time_are_those_made_at_once(monkeypatch, part, block, with_optional):
     monkeypatch.setattr("recsys.data.order._PART", part)
+    monkeypatch.setattr("recsys.data.order._BLOCK", block)
     events = random_events(np.random.default_rng(3), 500)
     events = replace(events, user=events.user * 2 + 1)  # users without events between, before and after the others
     if not with_optional:

@@ -17,7 +17,7 @@ from recsys.data.days import day_number
 from recsys.data.encode import BAD_DAY, Columns, encode_columns, ranked, require_few_channels
 from recsys.data.engine import Engine
 from recsys.data.ids import ABSENT, UNKNOWN, ascending, occurring, ranks_in, texts_of, with_attributes
-from recsys.data.order import Events
+from recsys.data.order import Events, counts_of
 from recsys.data.refusals import no_rows, require_usable
 from recsys.data.sources.base import RawTables
 
@@ -46,6 +46,7 @@ def clean_part(tables: RawTables, known_items: pa.Array, config: DataConfig, eng
     kept = slice(None) if mask.all() else mask  # a slice copies nothing
     columns = {name: column[kept] for name, column in columns.items()}
     _note_findings(columns, tables, known_user, report)
+    habits = _habits(columns, tables)
     if wanted is None:
         wanted = known_item & (not tables.sold_items_only)
     item, item_ids = occurring(columns["item"], items, wanted)
@@ -54,8 +55,9 @@ def clean_part(tables: RawTables, known_items: pa.Array, config: DataConfig, eng
     labels = {name: ranked(texts.pop(name), kept, types[name]) for name in list(texts)}
     channel, channels = labels.get(schema.CHANNEL, (None, pa.array([], pa.string())))
     require_few_channels(len(channels))
+    user -= np.int32(1)
     events = Events(
-        user=user - np.int32(1),
+        user=user,
         item=item,
         day=columns["day"],
         millisecond=columns.get("millisecond"),
@@ -65,7 +67,7 @@ def clean_part(tables: RawTables, known_items: pa.Array, config: DataConfig, eng
         basket=labels.get(schema.BASKET_ID, (None,))[0],
     )
     user_table = with_attributes(user_ids, user_table, schema.USER_ID)
-    return Part(events, item_ids, user_table, channels, sold.values, _habits(columns, tables))
+    return Part(events, item_ids, user_table, channels, sold.values, habits)
 
 
 def read_table(tables: RawTables, table: str, column: str, engine: Engine, report: Report) -> tuple[pa.Table, pa.Array]:
@@ -136,26 +138,29 @@ def _apply_rules(
 def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, report: Report) -> None:
     """Count what is amiss in the rows that stay; a negative price becomes NaN, a missing quantity 1."""
     if tables.users is not None and not tables.partial_users:
-        report.found["unknown_user"] = int(np.count_nonzero(~known_user[columns["user"] - 1]))
+        report.found["unknown_user"] = int(counts_of(columns["user"], len(known_user) + 1)[1:][~known_user].sum())
     if schema.PRICE in columns:
         price = columns[schema.PRICE]
         report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
         report.found["negative_price"] = int(np.count_nonzero(price < 0))
         # Adding 0 makes one zero of the two, and NaN is written anew: equal values have equal bits on every engine.
-        columns[schema.PRICE] = np.where(price >= 0, price + np.float32(0), np.float32(np.nan))
+        price += np.float32(0)
+        price[~(price >= 0)] = np.nan
     if schema.QUANTITY in columns:
-        report.found["negative_quantity"] = int(np.count_nonzero(columns[schema.QUANTITY] < 0))
-        report.found["zero_quantity"] = int(np.count_nonzero(columns[schema.QUANTITY] == 0))
-        absent = np.isnan(columns[schema.QUANTITY])
+        quantity = columns[schema.QUANTITY]
+        report.found["negative_quantity"] = int(np.count_nonzero(quantity < 0))
+        report.found["zero_quantity"] = int(np.count_nonzero(quantity == 0))
+        absent = np.isnan(quantity)
         report.found["missing_quantity"] = int(np.count_nonzero(absent))
-        columns[schema.QUANTITY] = np.where(absent, np.float32(1), columns[schema.QUANTITY] + np.float32(0))
+        quantity += np.float32(0)
+        quantity[absent] = 1
     for name, rule in tables.rules_of("events").items():
         if not rule.drops:
             report.found[rule.name] = int(np.count_nonzero(columns[name]))
 
 
 def _habits(columns: Columns, tables: RawTables) -> np.ndarray:
-    rows_of_user, n_once = np.bincount(columns["user"], minlength=1), 0
+    rows_of_user, n_once = counts_of(columns["user"], 1), 0
     if tables.limits:  # somebody's own file, whose columns may be taken for what they are not
         days = np.unique(columns["user"].astype(np.int64) * 2**32 + columns["day"])
         n_once = int(np.count_nonzero(np.bincount(days >> 32, minlength=1) == 1))

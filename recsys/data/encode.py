@@ -15,7 +15,7 @@ from recsys.data.engine import Engine
 from recsys.data.expressions import day_of, millisecond_of_day, number
 from recsys.data.ids import ABSENT, ascending, occurring
 from recsys.data.sources.base import RawTables
-from recsys.data.text_codes import Texts, places_in
+from recsys.data.text_codes import Texts, look_up, places_in
 from recsys.errors import DataError
 
 _NO_DATE = date(1, 1, 1)
@@ -51,7 +51,6 @@ def encode_columns(
     )
     none = pa.array([], pa.string())
     columns, coded = engine.collect_columns(frame, {name: known.get(name, none) for name in texts}, made_of_text)
-    columns["day"] = columns["day"].astype("datetime64[D]").astype(np.int32)
     if "millisecond" in columns and not columns["millisecond"].any():
         del columns["millisecond"]
     return columns, coded
@@ -76,7 +75,7 @@ def ranked(column: Texts, kept: np.ndarray | slice, dtype: DType) -> tuple[np.nd
     """
     labels = in_label_order(column.values, dtype)
     rank = np.append(places_in(labels, column.values) + 1, ABSENT).astype(np.int32)
-    return occurring(rank[column.codes][kept], labels)
+    return occurring(look_up(rank, column.codes)[kept], labels)
 
 
 def in_label_order(texts: pa.Array, dtype: DType) -> pa.Array:

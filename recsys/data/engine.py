@@ -71,12 +71,14 @@ class Engine(ABC):
 
         Of each of these the texts are given that are known beforehand: with these its values begin. Each column of
         ``made`` is replaced by what these expressions make of it. They read nothing but its text, a row at a time, so
-        that an engine may evaluate them once for each distinct text.
+        that an engine may evaluate them once for each distinct text. Dates come as int32, days since 1970-01-01.
+        The columns are the caller's, to be written over.
         """
         others = [name for name in frame.collect_schema().names() if name not in made]
         table = self.collect(frame.select(*others, *(each for expressions in made.values() for each in expressions)))
         coded = {name: Texts.of_column(table[name], known) for name, known in texts.items()}
-        return {name: table[name].to_numpy() for name in table.column_names if name not in coded}, coded
+        columns = {name: _in_days(table[name].to_numpy()) for name in table.column_names if name not in coded}
+        return {name: np.require(column, requirements="W") for name, column in columns.items()}, coded
 
     def shards(self, frame: nw.LazyFrame[Any], by: str) -> list[Path]:
         """Write ``frame`` as Parquet files of whole groups of ``by``, ascending, where the engine is one of shards."""
@@ -134,36 +136,39 @@ class PolarsEngine(Engine):
     def collect_columns(  # noqa: D102 - as Engine says
         self, frame: nw.LazyFrame[Any], texts: Mapping[str, pa.Array], made: Mapping[str, Sequence[nw.Expr]]
     ) -> tuple[dict[str, np.ndarray], dict[str, Texts]]:
-        recurring = [name for name in made if self._texts_recur(frame, name)]
+        recurring = {name: _MadeOfText(name, made[name]) for name in made if self._texts_recur(frame, name)}
         at_once = [each for name in made if name not in recurring for each in made[name]]
         others = [name for name in frame.collect_schema().names() if name not in made]
         lazy: pl.LazyFrame = frame.select(*others, *recurring, *at_once).to_native()
         coders = {name: TextCoder(known) for name, known in texts.items()}
-        coders |= {name: TextCoder(pa.array([], pa.string())) for name in recurring}
-        columns = self._columns(lazy, coders)
-        coded = {name: Texts(columns.pop(name), coder.values()) for name, coder in coders.items()}
-        for name in recurring:
-            codes, values = coded.pop(name)
-            with_null = pa.concat_arrays([values, pa.nulls(1, pa.string())])  # the last is for code -1
-            once = nw.from_native(pl.DataFrame({name: pl.from_arrow(with_null)})).select(*made[name])
-            columns |= {column: once[column].to_numpy()[codes] for column in once.columns}
-        return columns, coded
+        columns = self._columns(lazy, coders, recurring)
+        return columns, {name: Texts(columns.pop(name), coder.values()) for name, coder in coders.items()}
 
-    def _columns(self, lazy: pl.LazyFrame, coders: Mapping[str, TextCoder]) -> dict[str, np.ndarray]:
+    def _columns(
+        self, lazy: pl.LazyFrame, coders: Mapping[str, TextCoder], recurring: "Mapping[str, _MadeOfText]"
+    ) -> dict[str, np.ndarray]:
         """Return the columns (E,) of ``lazy``, of some of them the codes, filled a block of rows at a time."""
-        hashes = [pl.col(name).hash(coder.seed).alias(_HASH + name) for name, coder in coders.items()]
+        every = {**coders, **{name: each.coder for name, each in recurring.items()}}
+        hashes = [pl.col(name).hash(coder.seed).alias(_HASH + name) for name, coder in every.items()]
         columns: dict[str, np.ndarray] = {}
         n_rows, n_expected = 0, sum(filter(None, self.n_records.values()))
         for block in self._blocks(lazy.with_columns(hashes)):
             begin, n_rows = n_rows, n_rows + len(block)
+            made: dict[str, np.ndarray] = {}
             for name in (name for name in block.columns if not name.startswith(_HASH)):
-                column, coder = block[name], coders.get(name)
-                values = coder.codes(block[_HASH + name].to_numpy(), column) if coder else column.to_numpy()
+                if name in recurring:
+                    made |= recurring[name].columns(block[_HASH + name].to_numpy(), block[name])
+                elif name in coders:
+                    made[name] = coders[name].codes(block[_HASH + name].to_numpy(), block[name])
+                else:
+                    made[name] = _in_days(block[name].to_numpy())
+            for name, values in made.items():
                 if n_rows > len(columns.setdefault(name, values)):
-                    longer = np.empty(max(n_expected, 2 * n_rows), values.dtype)  # takes memory where it is filled
+                    longer = np.zeros(max(n_expected, 2 * n_rows), values.dtype)  # takes memory where it is filled
                     longer[:begin] = columns[name][:begin]
                     columns[name] = longer
-                columns[name][begin:n_rows] = values
+                if values.any():
+                    columns[name][begin:n_rows] = values
         return {name: column[:n_rows] for name, column in columns.items()}
 
     def _blocks(self, lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
@@ -181,6 +186,32 @@ class PolarsEngine(Engine):
         lazy: pl.LazyFrame = frame.to_native()
         with self._reading(lazy):
             return lazy.collect(engine="streaming").to_arrow()
+
+
+class _MadeOfText:
+    """What expressions make of a column of text, evaluated once for each distinct text."""
+
+    def __init__(self, name: str, expressions: Sequence[nw.Expr]) -> None:
+        self._name, self._expressions, self.coder = name, expressions, TextCoder(pa.array([], pa.string()))
+        self._n_evaluated = 0
+        self._values: dict[str, np.ndarray] = {}  # by column, (n + 1,): of each text, and of null, whose code is -1
+
+    def columns(self, hash_B: np.ndarray, texts: pl.Series) -> dict[str, np.ndarray]:
+        """Return what they make (B,) of a block of ``texts`` with these hashes (B,) uint64, by column."""
+        code_B = self.coder.codes(hash_B, texts)
+        if new := self.coder.texts[self._n_evaluated :]:
+            self._n_evaluated += len(new)
+            with_null = pl.concat([*new, pl.Series([None], dtype=pl.String)]).rename(self._name)
+            made = nw.from_native(with_null.to_frame()).select(*self._expressions)
+            for name in made.columns:
+                values = _in_days(made[name].to_numpy())
+                self._values[name] = np.append(self._values.get(name, values[:1])[:-1], values)
+        return {name: values.take(code_B, mode="wrap") for name, values in self._values.items()}
+
+
+def _in_days(values: np.ndarray) -> np.ndarray:
+    """Return dates (n,) as int32, days since 1970-01-01, other values as they are."""
+    return values.astype("datetime64[D]").astype(np.int32) if values.dtype.kind == "M" else values
 
 
 class DuckDBEngine(Engine):

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.data.text_codes import Texts, places_in
+from recsys.data.order import counts_of
+from recsys.data.text_codes import Texts, look_up, places_in
 from recsys.errors import DataError
 
 UNKNOWN, ABSENT = -1, 0  # in place of the rank of an id
@@ -36,17 +37,17 @@ def ranks_in(known: pa.Array, column: Texts, *, add: bool = False) -> tuple[np.n
         ids = ascending(pa.concat_arrays([known, new]))
         is_known, place = np.asarray(pc.is_in(ids, value_set=known)), places_in(ids, column.values)
     place[n_known:][is_absent] = ABSENT - 1
-    return np.append(place + 1, ABSENT).astype(np.int32)[column.codes], ids, is_known  # code -1 stands for null
+    return look_up(np.append(place + 1, ABSENT).astype(np.int32), column.codes), ids, is_known
 
 
 def occurring(ranks: np.ndarray, ids: pa.Array, stays: np.ndarray | None = None) -> tuple[np.ndarray, pa.Array]:
-    """Return ``ranks`` (E,) int32 among those of ``ids`` (n,) that occur, or ``stays`` (n,), and these ids."""
-    kept = np.bincount(ranks, minlength=len(ids) + 1)[1:] > 0
+    """Return ``ranks`` (E,) int32, written over, among the ``ids`` (n,) that occur or ``stays`` (n,), and these ids."""
+    kept = counts_of(ranks, len(ids) + 1)[1:] > 0
     if stays is not None:
         kept |= stays
     if kept.all():
         return ranks, ids
-    return np.append(0, np.cumsum(kept)).astype(np.int32)[ranks], ids.filter(pa.array(kept))
+    return look_up(np.append(0, np.cumsum(kept)).astype(np.int32), ranks), ids.filter(pa.array(kept))
 
 
 def with_attributes(values: pa.Array, table: pa.Table, column: str) -> pa.Table:

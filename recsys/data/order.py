@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from recsys.schema import EVENT_ARRAYS, OFFSETS
 
 _PART = 1 << 16  # events, about, that are sorted at a time
+_BLOCK = 1 << 21  # events that are given to their parts at a time
 _MISSING = {"price": np.nan, "channel": 0, "quantity": 1}
 
 
@@ -35,8 +36,8 @@ class Events:
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: np.ndarray) -> Self:
-        """Return the events at positions ``rows`` (n,), or where the mask ``rows`` (E,) is true."""
+    def take(self, rows: np.ndarray | slice) -> Self:
+        """Return the events at ``rows``: positions (n,), a mask (E,), or a slice, which copies nothing."""
         return replace(self, **{name: column[rows] for name, column in vars(self).items() if column is not None})
 
     def column(self, name: str) -> np.ndarray:
@@ -54,17 +55,23 @@ def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple
     """
     offsets = offsets_of(events.user, n_users)
     part_of_user = (offsets[:-1] // _PART).astype(np.uint16 if len(events) < _PART << 16 else np.int64)
-    rows = np.argsort(part_of_user.take(events.user), kind="stable")
     n_parts = int(part_of_user[-1]) + 1 if n_users else 0
     first_users = np.searchsorted(part_of_user, np.arange(n_parts + 1))
     arrays = {name: np.empty(len(events), dtype=dtype) for name, dtype in EVENT_ARRAYS.items()}
 
-    def arrange(part: int) -> int:
-        users = slice(first_users[part], first_users[part + 1] + 1)
+    def part(begin: int) -> tuple[Events, np.ndarray]:
+        """Return some of the events in the order of their parts, and where each part begins among them."""
+        some = events.take(slice(begin, begin + _BLOCK))
+        part_E = part_of_user.take(some.user)
+        rows = np.argsort(part_E, kind="stable")
+        return some.take(rows), np.searchsorted(part_E.take(rows), np.arange(n_parts + 1))
+
+    def arrange(number: int) -> int:
+        users = slice(first_users[number], first_users[number + 1] + 1)
         place = slice(offsets[users][0], offsets[users][-1])
         if place.start == place.stop:
             return 0
-        some = events.take(rows[place])
+        some = joined([block.take(slice(*begins[number : number + 2])) for block, begins in blocks])
         some = some.take(history_order(some, first_user))
         basket = basket_numbers(some.user, some.day, some.basket, offsets[users] - offsets[users][0])
         for name, array in arrays.items():
@@ -72,21 +79,49 @@ def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple
         return count_duplicates(some)
 
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        blocks = list(pool.map(part, range(0, len(events), _BLOCK)))
         n_duplicates = sum(pool.map(arrange, range(n_parts)))
     return arrays | {OFFSETS: offsets}, n_duplicates
 
 
+def joined(some: list[Events]) -> Events:
+    """Return the events of several, which have the same columns, one after the other."""
+    columns = {name for name, column in vars(some[0]).items() if column is not None}
+    return Events(**{name: np.concatenate([getattr(each, name) for each in some]) for name in columns})
+
+
 def history_order(events: Events, first_user: int = 0) -> np.ndarray:
     """Return the positions (E,) int64 of ``events`` by user and, within each, in the order of the module's text."""
-    # User and day as one number: the first key is sorted by far the fastest.
+    if not len(events):
+        return np.zeros(0, np.int64)
     who = events.user.astype(np.uint64) + np.uint64(first_user), events.item
-    user_day = (events.user.astype(np.int64) << 32) + events.day
     within_day = (events.millisecond, events.basket, tie_of(*who, events.day), events.item)
-    keys = [user_day, *within_day, events.channel, events.price, events.quantity]
-    keys = [pa.array(key) for key in keys if key is not None]
-    names = [str(place) for place in range(len(keys))]
-    order = pc.sort_indices(pa.record_batch(keys, names), sort_keys=[(name, "ascending") for name in names])
-    return np.asarray(order.to_numpy(), dtype=np.int64)
+    every = (events.user, events.day, *within_day, events.channel, events.price, events.quantity)
+    keys = [key for key in every if key is not None]
+    packed, n_packed = _packed(keys)  # one number is sorted by far faster than several columns
+    order = np.argsort(packed)
+    same = packed[order[1:]] == packed[order[:-1]]
+    tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+    if len(tied):
+        rows = order[tied]
+        names = [str(place) for place in range(1 + len(keys) - n_packed)]
+        columns = pa.record_batch([pa.array(key[rows]) for key in (packed, *keys[n_packed:])], names)
+        order[tied] = rows[pc.sort_indices(columns, sort_keys=[(name, "ascending") for name in names])]
+    return order
+
+
+def _packed(keys: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Return numbers (E,) uint64 in the order of the first of ``keys`` (E,), and of how many: whole ones, as fit."""
+    packed, n_bits = np.zeros(len(keys[0]), np.uint64), 0
+    for place, key in enumerate(keys):
+        least = 0 if key.dtype.kind == "f" else int(key.min())
+        width = 65 if key.dtype.kind == "f" else (int(key.max()) - least).bit_length()
+        n_bits += width
+        if n_bits > 64:
+            return packed, place
+        packed <<= np.uint64(width)
+        packed |= (key - np.int64(least)).astype(np.uint64)
+    return packed, len(keys)
 
 
 def tie_of(user: np.ndarray, item: np.ndarray, day: np.ndarray) -> np.ndarray:
@@ -107,7 +142,18 @@ def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:
     >>> offsets_of(np.array([0, 0, 2], dtype=np.int32), 3).tolist()
     [0, 2, 2, 3]
     """
-    return np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))]).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(counts_of(user, n_users))]).astype(np.int64)
+
+
+def counts_of(numbers: np.ndarray, n: int) -> np.ndarray:
+    """Return how often each of 0 … ``n``-1 (and above, where they occur) stands in ``numbers`` (E,), (n,) int64.
+
+    Some are counted at a time: NumPy takes eight bytes more for each.
+    """
+    counts = np.zeros(max(n, int(numbers.max(initial=-1)) + 1), np.int64)
+    for begin in range(0, len(numbers), _BLOCK):
+        counts += np.bincount(numbers[begin : begin + _BLOCK], minlength=len(counts))
+    return counts
 
 
 def user_of_event(offsets: np.ndarray) -> np.ndarray:

@@ -7,11 +7,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_BLOCK = 1 << 18  # rows
+
 
 class Texts(NamedTuple):
     """A column of text, each distinct text held once."""
 
-    codes: np.ndarray  # (E,) int32 position in ``values``, -1 where there is no text
+    codes: np.ndarray  # (E,) int32 position in ``values``, -1 where there is no text; to be written over
     values: pa.Array  # (n,) string, without repetition: the texts known beforehand, then others in no particular order
 
     @classmethod
@@ -25,6 +27,17 @@ class Texts(NamedTuple):
         return cls(codes, pa.concat_arrays([known, met.dictionary.cast(pa.string()).filter(pa.array(is_new))]))
 
 
+def look_up(numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the one of ``numbers`` (n,) int32 at each of ``codes`` (E,) int32, the last at -1, written over the codes.
+
+    Some are looked up at a time: NumPy takes eight bytes more for each.
+    """
+    for begin in range(0, len(codes), _BLOCK):
+        some = codes[begin : begin + _BLOCK]
+        some[:] = numbers.take(some, mode="wrap")
+    return codes
+
+
 class TextCoder:
     """Codes of texts that come a block at a time, by a hash of 64 bits: comparing the texts would take far longer.
 
@@ -36,7 +49,7 @@ class TextCoder:
         texts = pl.Series(known, dtype=pl.String)
         while (hashes := texts.hash(self.seed)).n_unique() < len(texts):
             self.seed += 1
-        self._texts = [texts]
+        self.texts = [texts]  # in the order of their codes
         self._n, self._hash_K, self._code_K = 0, np.zeros(1, np.uint64), np.zeros(1, np.int32)
         self._add(hashes.to_numpy())
 
@@ -48,14 +61,14 @@ class TextCoder:
         if len(new):
             hashes, first, place = np.unique(hash_B[new], return_index=True, return_inverse=True)
             code_B[new] = self._n + place
-            self._texts.append(texts.gather(new[first]))
+            self.texts.append(texts.gather(new[first]))
             self._add(hashes)
         code_B[absent_B] = -1
         return code_B
 
     def values(self) -> pa.Array:
         """Return the distinct texts (n,), string, in the order of their codes."""
-        return pa.concat_arrays([texts.to_arrow().cast(pa.string()) for texts in self._texts])
+        return pa.concat_arrays([texts.to_arrow().cast(pa.string()) for texts in self.texts])
 
     def _add(self, hashes: np.ndarray) -> None:
         """Give the new ``hashes`` (n,) the next codes, in their order."""
@@ -73,6 +86,12 @@ class TextCoder:
         self._begin = np.append(0, begin).astype(np.int32)
 
     def _found(self, hash_B: np.ndarray) -> np.ndarray:
+        begin = np.flatnonzero(np.append(True, hash_B[1:] != hash_B[:-1]))
+        if 2 * len(begin) < len(hash_B):  # rows that lie together are often of one text
+            return np.repeat(self._looked_up(hash_B[begin]), np.diff(begin, append=len(hash_B)))
+        return self._looked_up(hash_B)
+
+    def _looked_up(self, hash_B: np.ndarray) -> np.ndarray:
         place_B = self._begin.take(hash_B >> self._shift)
         met_B = self._hash_K.take(place_B)
         behind = np.flatnonzero(met_B < hash_B)
