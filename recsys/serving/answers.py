@@ -63,7 +63,6 @@ class Answers:
         self.live, self.served, self.current, self.scenarios = live, dict(served), current, dict(scenarios)
         self.jobs, self.rules = Jobs(live, self.scenarios), KeptRules(live)
         self._texts: tuple[int, ReasonTexts] | None = None
-        self._names: dict[int, str] = {}
 
     def catch_up(self) -> None:
         """Count what was added since; give models rows for new items."""
@@ -224,14 +223,14 @@ class Answers:
         return found
 
     def _said(self, job: Job, listed: Listed, reasons: Mapping[int, Any]) -> dict[str, Any]:
-        ids = self.live.item_ids
+        ids, name_of, scores = self.live.item_ids, self.live.item_name, np.round(listed.score.astype(np.float64), 6)
         items = [
-            {"item_id": ids[item - 1], "name": self._name(item), "score": round(float(score), 6), "source": source}
-            | reasons.get(rank, {"reason": None, "because": []})
-            for rank, (item, score, source) in enumerate(
-                zip(listed.item.tolist(), listed.score, listed.source, strict=True), start=1
-            )
+            {"item_id": ids[item - 1], "name": name_of(item), "score": score, "source": source}
+            | {"reason": None, "because": []}
+            for item, score, source in zip(listed.item.tolist(), scores.tolist(), listed.source, strict=True)
         ]
+        for rank, reason in reasons.items():
+            items[rank - 1] |= reason
         return {
             "recommendation_id": job.ask.recommendation_id,
             "model": self.current,
@@ -243,8 +242,3 @@ class Answers:
             "items": items,
             "warnings": job.warnings,
         }
-
-    def _name(self, item: int) -> str:
-        if item not in self._names:
-            self._names[item] = self.live.item_name(item)
-        return self._names[item]

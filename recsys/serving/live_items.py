@@ -26,6 +26,7 @@ class LiveItems:
         self.item_row = {item_id: row + 1 for row, item_id in enumerate(log.item_ids.to_pylist())}
         self.codes = ItemCodes.from_items(log.items)
         self.promotions = self._promotions()
+        self._names: dict[int, str] = {}  # of items that were named before
         self._new_items: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
 
@@ -42,7 +43,9 @@ class LiveItems:
 
     def item_name(self, item: int) -> str:
         """Return the readable name of an item_index."""
-        return self.labels.product(item).label
+        if item not in self._names:
+            self._names[item] = self.labels.product(item).label
+        return self._names[item]
 
     @cached_property
     def labels(self) -> Labels:
