@@ -74,11 +74,26 @@ def test_each_role_may_do_what_it_needs_and_no_more(guarded):
         assert guarded.ask(path, Authorization="").status == 200
 
 
-def test_a_worker_is_alive_until_it_ends():
+def test_a_worker_answers_until_it_ends():
     worker = Worker(lambda asked: asked)
-    assert worker.is_alive
+    assert worker.is_answering
     worker.close()
-    assert not worker.is_alive
+    assert not worker.is_answering
+
+
+def test_a_worker_that_hangs_does_not_answer_until_it_goes_on(monkeypatch):
+    monkeypatch.setattr("recsys.serving.worker.HANGS_AFTER_S", 0.05)
+    worker, goes_on = Worker(lambda asked: asked), threading.Event()
+    hanging = threading.Thread(target=worker.run, args=(goes_on.wait,))
+    hanging.start()
+    time.sleep(0.1)
+    assert not worker.is_answering
+    goes_on.set()
+    hanging.join()
+    worker.run(lambda: None)  # it has come to the next
+    time.sleep(0.1)  # between two there is nothing to hang at
+    assert worker.is_answering
+    worker.close()
 
 
 def test_a_slow_rate_lets_one_request_through_at_a_time():

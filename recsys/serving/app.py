@@ -26,7 +26,7 @@ from recsys.serving.jobs import RequestError
 from recsys.serving.lookups import find_customers, find_items, purchases_of, similar_items
 from recsys.serving.scenario_figures import scenario_figures
 from recsys.serving.service import Service
-from recsys.serving.worker import DeadlineError, QueueFullError
+from recsys.serving.worker import HANGS_AFTER_S, DeadlineError, QueueFullError
 
 _STATIC: Final = Path(__file__).with_name("static")
 _FAILURES: Final[dict[int | str, dict[str, Any]]] = {
@@ -184,8 +184,9 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/health/ready")
     async def ready() -> dict[str, bool]:
         """Say that the model answers, also where so many ask that some are refused."""
-        if not service.worker.is_alive:
-            raise RequestError("the model's thread has ended; restart the server", code="not_ready", status=503)
+        if not service.worker.is_answering:
+            why = f"the model's thread has ended, or has not answered for {HANGS_AFTER_S:g} s; restart the server"
+            raise RequestError(why, code="not_ready", status=503)
         return {"ready": True}
 
     @app.get("/metrics", include_in_schema=False)

@@ -14,6 +14,8 @@ from prometheus_client import Histogram
 from recsys.errors import RecsysError
 
 MAX_BATCH: Final = 64
+#: Seconds at one batch, or one call, after which the thread hangs.
+HANGS_AFTER_S: Final = 60.0
 #: Seconds that a batch waits for more, once others are waiting too.
 _LINGER_S: Final = 0.002
 
@@ -56,14 +58,16 @@ class Worker(Generic[T, A]):
         self._answer, self._start, self.deadline_s = answer, start, deadline_s
         self._wait, self._size = wait, size
         self.most_waiting = most_waiting
+        self._begun: float | None = None  # when it took up what it is at
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
     @property
-    def is_alive(self) -> bool:
-        """Return whether what is asked will be answered, however many wait."""
-        return self._thread.is_alive()
+    def is_answering(self) -> bool:
+        """Return whether what is asked will be answered, however many wait: the thread is there and does not hang."""
+        begun = self._begun
+        return self._thread.is_alive() and (begun is None or time.perf_counter() - begun < HANGS_AFTER_S)
 
     def require_room(self) -> None:
         """Raise QueueFullError where too many wait."""
@@ -102,9 +106,10 @@ class Worker(Generic[T, A]):
         self._start()
         ahead: Waiting | None = None
         while (first := ahead or self._queue.get()) is not None:
-            ahead = None
+            ahead, self._begun = None, time.perf_counter()
             if first.function is not None:
                 _deliver([first], [_result(first.function, *first.request)])
+                self._begun = None
                 continue
             batch = [first]
             patient = not self._queue.empty()
@@ -121,6 +126,7 @@ class Worker(Generic[T, A]):
                     break
                 batch.append(following)
             self._answer_batch(batch)
+            self._begun = None
 
     def _answer_batch(self, batch: list[Waiting]) -> None:
         now = time.perf_counter()
