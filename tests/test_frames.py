@@ -472,6 +472,7 @@ def test_texts_mean_what_they_mean_in_a_file() -> None:
         "bad_date": 0,
         "user_id_written_as_missing": 0,
         "item_id_written_as_missing": 0,
+        "repeated_header": 0,
         "date_before_1980": 0,
         "date_in_the_future": 1,
         "unknown_item": 0,

@@ -382,6 +382,35 @@ def test_a_zip_that_a_mac_made_is_one_table_and_a_zip_of_two_is_refused(shop: Pa
     assert "holds a.csv, b.csv, expected one table; unpack it and name the files" in refused(shop / "two.zip")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", b"PAR1", "a Parquet file by its first bytes, not what its name says; call it a.parquet"),
+        ("a.csv", b"PK\x03\x04", "a workbook or a zip file by its first bytes, not what its name says; call it a.xlsx"),
+        (
+            "a.csv",
+            gzip.compress(PLAIN.encode()),
+            "a gzip file by its first bytes, not what its name says; call it a.csv.gz",
+        ),
+        ("a.db", b"SQLite format 3\0", "a database by its first bytes, not what its name says; name it as sqlite:///"),
+        ("a.xls", b"u\ti\tt\n", r"text ('u\ti\tt\n') by its first bytes, not what its name says; call it a.csv"),
+        ("a.csv.gz", PLAIN.encode(), "by its first bytes, not what its name says; call it a.csv"),
+        ("a.csv.gz.gz", gzip.compress(gzip.compress(PLAIN.encode())), "is packed twice, expected once; unpack it"),
+    ],
+    ids=["Parquet", "workbook", "gzip", "database", "text for a workbook", "text for a gzip file", "twice"],
+)
+def test_a_file_that_has_another_ones_name_is_said(shop: Path, name: str, content: bytes, expected: str) -> None:
+    (shop / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        open_table(shop / name, FileForm(), shop)
+    assert expected in str(caught.value)
+
+
+def test_a_folder_is_no_file(shop: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; name files in it"):
+        open_table(shop, FileForm(), shop)
+
+
 @pytest.fixture
 def months(shop: Path) -> Path:
     (shop / "2024-01.csv").write_text("u,i,t\n1,a,2024-01-02\n2,b,2024-01-31\n")
@@ -408,7 +437,7 @@ def test_files_with_a_column_of_two_types_are_one_table(shop: Path) -> None:
 
 def test_rows_that_stand_in_two_files_are_asked_for(months: Path) -> None:
     (months / "2024-02.csv").write_text("u,i,t\n2,b,2024-01-31\n1,c,2024-02-02\n")
-    assert "1 rows of 2024-02.csv stand in an earlier file too; say overlap: once" in refused(
+    assert "1 rows of 2024-02.csv stand in an earlier file or sheet too; say overlap: once" in refused(
         months, file="2024-*.csv"
     ).replace(f"{months}/", "")
     assert bought(months, file="2024-*.csv", overlap="once") == [("1", "a"), ("1", "c"), ("2", "b")]
@@ -461,6 +490,13 @@ def test_sheets_may_have_their_columns_in_another_order(shop: Path) -> None:
         {"Jan": [["u", "i", "t"], ["1", "a", "2024-01-02"]], "Feb": [["i", "t", "u"], ["b", "2024-02-02", "2"]]},
     )
     assert bought(shop / "a.xlsx") == BOTH
+
+
+def test_rows_that_stand_in_two_sheets_are_asked_for(shop: Path) -> None:
+    write_book(shop / "shop.xlsx", {"Jan": JANUARY, "Jan (copy)": JANUARY})
+    assert "2 rows of shop.xlsx stand in an earlier file or sheet too; say overlap" in refused(Path("shop.xlsx"))
+    assert bought(shop / "shop.xlsx", overlap="once") == [("12", "b"), ("17850", "a")]
+    assert len(bought(shop / "shop.xlsx", overlap="all")) == 4
 
 
 def test_sheets_of_different_columns_are_asked_for(shop: Path) -> None:
@@ -585,6 +621,12 @@ def test_a_column_in_a_file_beside_it_says_how_to_join_it(orders: Path) -> None:
     )
 
 
+def test_keys_that_are_numbers_in_one_file_and_text_in_the_other_are_joined(shop: Path) -> None:
+    pl.DataFrame({"o": [1.0, 2.0], "i": ["a", "b"]}).write_parquet(shop / "lines.parquet")
+    (shop / "orders.csv").write_text("o,u,t\n1,1,2024-01-02\n2.0,2,2024-01-03\n")
+    assert bought(shop, file="lines.parquet", join={"file": "orders.csv", "on": "o"}) == BOTH
+
+
 def test_a_key_that_matches_nobody_is_refused(orders: Path) -> None:
     text = (orders / "orders.csv").read_text()
     (orders / "orders.csv").write_text(
@@ -637,6 +679,9 @@ def times_of(texts: list[str | None], timezone: str | None = None) -> list[datet
         ("03/25/2024 01:15 PM", datetime(2024, 3, 25, 13, 15)),
         ("03/25/2024 12:15:09am", datetime(2024, 3, 25, 0, 15, 9)),
         ("03/25/2024 1:15 p.m.", datetime(2024, 3, 25, 13, 15)),
+        ("25/03/2024 1:15 p. m.", datetime(2024, 3, 25, 13, 15)),
+        ("3/25/2024, 1:15:09\u202fPM", datetime(2024, 3, 25, 13, 15, 9)),
+        ("2024年3月5日", datetime(2024, 3, 5)),
         ("5 Mar 2024", datetime(2024, 3, 5)),
         ("05-Mar-24", datetime(2024, 3, 5)),
         ("5 March 2024 10:15", datetime(2024, 3, 5, 10, 15)),
@@ -796,6 +841,11 @@ def test_times_of_two_forms_in_one_column(shop: Path) -> None:
     assert events(shop / "shop.csv", time_format=["%Y-%m-%d", "%d.%m.%Y %H:%M"])["time"].to_list() == expected
 
 
+def test_the_day_of_the_year_may_be_stated(shop: Path) -> None:
+    (shop / "shop.csv").write_text("u,i,t\n1,a,2024-060\n")
+    assert events(shop / "shop.csv", time_format="%Y-%j")["time"].to_list() == [datetime(2024, 2, 29)]
+
+
 def test_a_wrong_format_stops_the_command_and_says_the_right_one(shop: Path) -> None:
     (shop / "shop.csv").write_text("u,i,t\n1,a,25.1.2024\n1,b,26.1.2024\n")
     with pytest.raises(
@@ -886,7 +936,18 @@ def test_the_decimal_sign_is_found_out(texts: list[str], sign: str) -> None:
         ("5.", ".", 5),
         ("1.5E+3", ".", 1500),
         ("2,50", ".", None),
-        ("1,23,456", ".", None),
+        ("1,23,456.50", ".", 123_456.5),
+        ("-1,23,456", ".", -123_456),
+        ("1,2,345", ".", None),
+        ("12,-", ",", 12),
+        ("CHF 5.\u2013", ".", 5),
+        ("-5,--", ",", -5),
+        ("12,50 €-", ",", -12.5),
+        ("Rs. 2.50", ".", 2.5),
+        ("R$ -2,50", ",", -2.5),
+        ("2,50 zł", ",", 2.5),
+        ("2.50 DR", ".", None),
+        ('="2.50"', ".", 2.5),
         ("1.234.567", ".", None),
         ("two", ".", None),
         ("", ".", None),
@@ -950,10 +1011,23 @@ def test_columns_that_are_no_values_are_left_out_and_said(shop: Path) -> None:
     good.with_columns(pl.Series(name, values) for name, values in odd.items()).write_parquet(shop / "a.parquet")
     assert bought(shop / "a.parquet") == BOTH
     assert open_table(shop / "a.parquet", FileForm(), shop).notes == (
-        "without columns of lists, records or bytes: tags, more, took, image",
+        "without columns of lists, records or bytes: tags, took, image",
     )
     (shop / "a.json").write_text('{"orders": [{"u": 1, "i": "a"}]}')
     assert "orders holds lists or records, expected one row a purchase" in refused(shop / "a.json")
+
+
+def test_records_within_records_are_columns(shop: Path) -> None:
+    lines = (f'{{"who": {{"id": "{u}", "from": {{"city": "x"}}}}, "i": "{i}", "t": "2024-01-02"}}\n' for u, i in BOTH)
+    (shop / "a.jsonl").write_text("".join(lines))
+    assert bought(shop / "a.jsonl", user_id="who.id", users={"attributes": ["who.from.city"]}) == BOTH
+
+
+@pytest.mark.parametrize(("begin", "between", "end"), [("", "\n", "\n"), ("[", ",", "]")])
+def test_json_may_begin_with_a_mark_of_its_encoding(shop: Path, begin: str, between: str, end: str) -> None:
+    lines = between.join(f'{{"u": "{u}", "i": "{i}", "t": "2024-01-02"}}' for u, i in BOTH)
+    (shop / "a.json").write_text(f"\ufeff{begin}{lines}{end}", encoding="utf-8")
+    assert bought(shop / "a.json") == BOTH
 
 
 def test_numbers_of_two_signs_are_asked_for(shop: Path) -> None:
@@ -967,7 +1041,9 @@ def test_many_numbers_that_cannot_be_read_stop_the_command(shop: Path, role: str
     (shop / "shop.csv").write_text("u,i,t,n\n" + good * 49 + "1,a,2024-01-02,many\n")
     assert report_of(shop / "shop.csv", **{role: "n"})["found"][name] == 1
     (shop / "shop.csv").write_text("u,i,t,n\n" + good * 48 + "1,a,2024-01-02,many\n")
-    with pytest.raises(DataError, match=rf"1 of 49 rows \(2%\) have {name}, e\.g\. 'many' \(line 50\); write decimal"):
+    with pytest.raises(
+        DataError, match=rf"1 of 49 rows \(2%\) have {name}, e\.g\. 'many' \(line 50\); write numbers alone"
+    ):
         prepare(config_of(shop / "shop.csv", name="refused", **{role: "n"}))
 
 
@@ -1018,6 +1094,24 @@ def test_ids_are_cleaned_and_odd_ones_counted(shop: Path) -> None:
     found = report_of(shop / "shop.csv")["found"]
     assert found["user_id_written_as_decimal"] == 1
     assert found["user_id_in_scientific_notation"] == 1
+
+
+def test_ids_that_lost_digits_as_floats_are_counted(shop: Path) -> None:
+    ids = pl.Series([9.1e17 + 200 * place for place in range(3)])
+    pl.DataFrame({"u": ids, "i": "a", "t": "2024-01-02"}).write_parquet(shop / "a.parquet")
+    assert report_of(shop / "a.parquet")["found"]["user_id_in_scientific_notation"] == 3
+
+
+def test_what_nobody_sees_in_an_id_is_no_part_of_it(shop: Path) -> None:
+    first, second = (f"{one},a,2024-01-02\n" for one in ("17850", '="017850"'))
+    (shop / "shop.csv").write_text(f"\ufeffu,i,t\n{first}\ufeff{first}17850\0,a,2024-01-02\n{second}", encoding="utf-8")
+    assert events(shop / "shop.csv")["user_id"].to_list() == ["17850", "17850", "17850", "017850"]
+
+
+def test_a_header_that_comes_again_is_no_row(shop: Path) -> None:
+    (shop / "shop.csv").write_text(PLAIN * 3)
+    report = report_of(shop / "shop.csv")
+    assert (report["dropped"]["repeated_header"], report["dropped"]["bad_date"], report["kept"]) == (2, 0, 6)
 
 
 @pytest.mark.parametrize(("value", "dropped"), [(True, {"a", "b", "c"}), (False, {"d", "e"})])

@@ -365,6 +365,8 @@ def test_a_missing_or_empty_or_foreign_file_is_named(shop: Path) -> None:
     (shop / "empty.csv").touch()
     assert "empty.csv is empty" in error_of(shop, DataError, raw="empty.csv")
     (shop / "shop.xlsx").write_text("x")
+    assert "shop.xlsx is text ('x') by its first bytes" in error_of(shop, DataError, raw="shop.xlsx")
+    (shop / "shop.xlsx").write_bytes(b"PK\x03\x04")
     assert "shop.xlsx cannot be read as a workbook" in error_of(shop, DataError, raw="shop.xlsx")
 
 

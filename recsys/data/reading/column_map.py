@@ -50,10 +50,10 @@ def _time_format(text: str) -> str:
     unknown = [part for part in parts if part not in DIRECTIVES]
     if unknown:
         raise ValueError(f"{unknown[0]} is not among the parts it may have: {', '.join(DIRECTIVES)}")
-    months = {"%m", "%b", "%B"} & set(parts)
-    if len(set(parts)) < len(parts) or "%d" not in parts or len(months) != 1 or len({"%Y", "%y"} & set(parts)) != 1:
+    days = {"%m", "%b", "%B"} & set(parts) if "%d" in parts else {"%j"} & set(parts)
+    if len(set(parts)) < len(parts) or len(days) != 1 or len({"%Y", "%y"} & set(parts)) != 1:
         raise ValueError(
-            "expected a year (%Y or %y), a month (%m or %b) and %d, each once, such as '%d/%m/%Y %H:%M', or one of "
+            "expected a year (%Y or %y), a month (%m or %b) and %d, or %j, each once, as '%d/%m/%Y %H:%M', or one of "
             f"{', '.join(SINCE_1970)} since 1970, {EXCEL_DAYS}"
         )
     return text
@@ -210,7 +210,7 @@ class ColumnMap(FileMap):
         None, description="purchases, within the raw folder: a name, a pattern such as '2024-*.csv', or a list of them"
     )
     overlap: Literal["once", "all"] | None = Field(
-        None, description="rows that two of these files hold alike: count them"
+        None, description="rows that two of these files or sheets hold alike: count them"
     )
     database: str | None = Field(
         None, description="address instead of files, such as postgresql://${SHOP_USER}:${SHOP_PASSWORD}@host/shop"

@@ -29,6 +29,14 @@ JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
 WORKBOOKS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 TEXT: Final = (".csv", ".tsv", ".tab", ".txt", ".dat", ".psv", "")
 PACKED: Final = (".gz", ".zip")
+#: What files that are no text begin with: what these are, and endings under which they are read.
+_FORMATS: Final[dict[bytes, tuple[str, tuple[str, ...]]]] = {
+    b"PAR1": ("a Parquet file", PARQUET),
+    b"\x1f\x8b": ("a gzip file", (".csv.gz", ".gz")),
+    b"PK\x03\x04": ("a workbook or a zip file", (*WORKBOOKS, ".zip")),
+    b"\xd0\xcf\x11\xe0": ("an old workbook", (".xls", *WORKBOOKS)),
+    b"SQLite format 3": ("a database", ()),
+}
 _NOT_TABLES: Final = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)|/$")
 
 
@@ -45,9 +53,9 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
     differ, or rows are in two files and ``overlap`` does not say what to do with these.
     """
     tables = [open_table(path, form, scratch) for path in paths]
-    if len(tables) == 1:
-        return tables[0]
-    first = tables[0]
+    first, is_alone = tables[0], len(tables) == 1
+    if is_alone and FILE not in first.frame.collect_schema():  # else it is a workbook, perhaps of several sheets
+        return first
     for table in tables[1:]:
         if set(table.columns) != set(first.columns):
             only = sorted(set(table.columns) ^ set(first.columns))[:3]
@@ -63,7 +71,7 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
         table.frame.select(
             *alike,
             (pl.col(LINE).cast(pl.Int64) if LINE in found else pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE)),
-            pl.lit(place, pl.Int64).alias(FILE),
+            pl.col(FILE) if is_alone else pl.lit(place, pl.Int64).alias(FILE),
         )
         for place, (table, found) in enumerate(zip(tables, schemas, strict=True))
     ]
@@ -72,19 +80,19 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
     frame = pl.concat(frames)
     rows = frame.select(FILE, LINE, pl.struct(first.columns).hash(seed=0).alias("hash")).collect(engine="streaming")
     again = rows.filter(pl.col(FILE) > pl.col(FILE).min().over("hash")).select(FILE, LINE)
-    notes = [f"{len(tables)} files", *dict.fromkeys(note for table in tables for note in table.notes)]
+    notes = [*[f"{len(tables)} files"][is_alone:], *dict.fromkeys(note for table in tables for note in table.notes)]
     if len(again):
         if overlap is None:
             places = again[FILE].unique().sort().to_list()
-            names = ", ".join(tables[place].origin for place in places[:3])
+            names = ", ".join(tables[place % len(tables)].origin for place in places[:3])
             raise DataError(
-                f"{len(again):,} rows of {names} stand in an earlier file too; say overlap: once to count them once, "
-                "or overlap: all"
+                f"{len(again):,} rows of {names} stand in an earlier file or sheet too; say overlap: once to "
+                "count them once, or overlap: all"
             )
         if overlap == "once":
             frame = frame.join(again.lazy(), on=[FILE, LINE], how="anti")
             n_records = None if n_records is None else n_records - len(again)
-            notes.append(f"{len(again):,} rows that stand in two files are counted once")
+            notes.append(f"{len(again):,} rows that stand in two of them are counted once")
     return OpenTable(
         frame, ", ".join(table.origin for table in tables[:2]) + ", …" * (len(tables) > 2), n_records, tuple(notes)
     )
@@ -93,16 +101,19 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
 def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
     """Return the table in one file; DataError where there is none, it is empty, or it cannot be read."""
     if not path.is_file():
-        raise DataError(f"{path} is missing; put the file there or name another")
+        found = "a folder; name files in it" if path.is_dir() else "missing; put the file there or name another"
+        raise DataError(f"{path} is {found}")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty; expected a table; fetch it again")
     try:
-        with path.open("rb"):
-            pass
+        _require_format(path, path.suffix.lower(), path)
     except OSError as error:
         raise DataError(f"{path} cannot be opened ({error.strerror}); check who may read it") from error
     plain, name = _unpacked(path, scratch) if path.suffix.lower() in PACKED else (path, path.name)
     ending = Path(name).suffix.lower()
+    _require_format(plain, ending, path)
+    if plain != path and ending in PACKED:
+        raise DataError(f"{path} is packed twice, expected once; unpack it, and name what is inside")
     try:
         if ending in (*PARQUET, *ARROW):
             frame = pl.scan_parquet(plain, glob=False) if ending in PARQUET else pl.scan_ipc(plain)
@@ -120,17 +131,31 @@ def open_table(path: Path, form: FileForm, scratch: Path) -> OpenTable:
     return read_text(plain, form, scratch, path)
 
 
+def _require_format(path: Path, ending: str, origin: Path) -> None:
+    """Raise a DataError where a file begins as none with this ``ending`` does: many a table has another one's name."""
+    with path.open("rb") as stream:
+        head = stream.read(24)
+    text = f"text ({head.decode(errors='replace')!r})", TEXT if ending in (*WORKBOOKS, *PACKED) else (ending,)
+    found, endings = next((known for mark, known in _FORMATS.items() if head.startswith(mark)), text)
+    if ending not in endings:
+        advice = f"call it {origin.name.partition('.')[0]}{endings[0]}" if endings else f"name it as sqlite:///{origin}"
+        raise DataError(f"{origin} is {found} by its first bytes, not what its name says; {advice}, or save it anew")
+
+
 def one_line(error: Exception) -> str:
     """Return what an error says, shortened."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _typed(frame: pl.LazyFrame, origin: Path) -> OpenTable:
-    """Return a table with types of its own, without columns of lists, records, spans of time, or bytes.
+    """Return a table with types of its own, records unpacked, and without columns of lists, spans of time, or bytes.
 
     Bytes that are text are read as such. DataError where no column is left.
     """
     types = frame.collect_schema()  # reads the file's footer: what is damaged is found here
+    while records := [name for name, dtype in types.items() if isinstance(dtype, pl.Struct) and len(dtype.fields) < 50]:
+        frame = frame.unnest(records, separator=".")
+        types = frame.collect_schema()
     texts = [name for name, dtype in types.items() if dtype == pl.Binary and _is_utf8(frame, name)]
     frame = frame.with_columns(pl.col(name).cast(pl.String) for name in texts)
     types = frame.collect_schema()
@@ -151,8 +176,9 @@ def _is_utf8(frame: pl.LazyFrame, column: str) -> bool:
 
 def _json_lines(path: Path) -> pl.LazyFrame:
     with path.open("rb") as stream:
-        read = pl.read_json if stream.read(64).lstrip()[:1] == b"[" else pl.read_ndjson
-    return read(path, infer_schema_length=None).lazy()
+        head = stream.read(64)
+    read = pl.read_json if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[" else pl.read_ndjson
+    return read(path.read_bytes()[3:] if head.startswith(b"\xef\xbb\xbf") else path, infer_schema_length=None).lazy()
 
 
 def _unpacked(path: Path, scratch: Path) -> tuple[Path, str]:

@@ -177,15 +177,17 @@ class RoleReader:
             if self.types[name] == pl.String or self.columns.missing is not None
         }
         time = self.time().cast(pl.Datetime("us"))
+        rows["repeated_header"] = pl.all_horizontal(self.clean(name) == name for name in self.ids.values())
         return rows | {"date_before_1980": time < FIRST_TIME, "date_in_the_future": time > tomorrow()}
 
     def findings(self) -> dict[str, pl.Expr]:
         """Return rows that stay although something is amiss, by what they are counted under."""
         rows: dict[str, pl.Expr] = {}
-        for role, name in ((role, name) for role, name in self.ids.items() if self.types[name] == pl.String):
-            text = pl.col(name).str.strip_chars()
-            rows[f"{role}_written_as_decimal"] = text.str.contains(WHOLE)
-            rows[f"{role}_in_scientific_notation"] = text.str.contains(_SCIENTIFIC)
+        for role, name in self.ids.items():
+            if self.types[name] == pl.String:
+                rows[f"{role}_written_as_decimal"] = pl.col(name).str.strip_chars().str.contains(WHOLE)
+            if self.types[name] == pl.String or self.types[name].is_float():  # of floats: those that lost digits
+                rows[f"{role}_in_scientific_notation"] = self.clean(name).str.contains(_SCIENTIFIC)
         for role in _NUMBERS:
             column = getattr(self.columns, role)
             if column is not None:
@@ -204,7 +206,7 @@ class RoleReader:
         """Return what stops the command where it befalls too many rows."""
         time = nw.col(schema.TIME).is_null() & ~nw.col(_TEXT_OF_TIME).is_null()
         made = [Limit("bad_date", time, _TEXT_OF_TIME, self._time_advice)]
-        decimal = 'write decimal: "," or decimal: "." in the map, or name another column'
+        decimal = 'write numbers alone, say decimal: "," or decimal: ".", or name another column'
         shown = {f"unreadable_{role}": f"_{role}_text" for role in _NUMBERS if getattr(self.columns, role) is not None}
         shown |= {f"unreadable_in_rule_{rule.name}": _TEXT_OF_TIME for rule in self._rules_of_numbers()}
         made += [Limit(name, nw.col(f"_{name}"), column, lambda: decimal) for name, column in shown.items()]

@@ -41,7 +41,7 @@ PIVOT: Final = 68
 _ZONE: Final = r"\s*(Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _CLOCK: Final = re.compile(
     r"(?P<gap>^|[T ,]+\s*)(?P<hour>[0-9]{1,2})(?P<mark>[:.h])[0-9]{2}(?P<second>[:.][0-9]{2}(?P<part>[.,][0-9]+)?)?"
-    r"(?P<half>\s?[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(?:Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?$"
+    r"(?P<half>\s?[AaPp]\.?\s?[Mm]\.?)?(?P<zone>\s*(?:Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?$"
 )
 _EPOCHS: Final = ((9, 10, "seconds"), (12, 13, "milliseconds"), (15, 16, "microseconds"))
 #: Share of neighbouring rows in order by which a file counts as sorted.
@@ -66,15 +66,16 @@ def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) 
     Times with a zone and those since 1970 are brought to the shop's ``timezone``; without one the clock stays as it is
     written, and times since 1970 are those of UTC.
     """
-    text = _with_english_months(text.str.strip_chars()).str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
+    text = _plain(text.str.strip_chars()).str.replace(r"(?i)\b([ap])\.\s?m\.?$", "${1}m")
     text = text.str.replace(r"(:[0-9]{2}),([0-9]+)", "${1}.${2}")  # parts of a second behind a comma
     # A year of one or two digits where four are meant is none.
     found = (_one_form(text, form, timezone) for form in formats)
     return pl.coalesce([pl.when(one.dt.year() >= 1000).then(one) for one in found])
 
 
-def _with_english_months(text: pl.Expr) -> pl.Expr:
-    """Return texts with short English names of months, without a point behind them."""
+def _plain(text: pl.Expr) -> pl.Expr:
+    """Return texts with plain spaces and short English names of months, without a point behind them."""
+    text = text.str.replace_many({"\u00a0": " ", "\u2007": " ", "\u202f": " ", "年": "-", "月": "-", "日": ""})
     english = text.str.replace_many(_MONTHS, leftmost=True).str.replace(r"([A-Z][a-z]{2})\.", "${1}")
     return pl.when(text.str.contains(r"\p{L}{3}")).then(english).otherwise(text)
 
@@ -123,7 +124,7 @@ def find_forms(texts: pl.Series) -> TimeForms:
     Texts that are no time at all are passed over: how many of them may be is not decided here.
     """
     shown = texts.drop_nulls().str.strip_chars().alias("text").to_frame()
-    present = shown.select(_with_english_months(pl.col("text"))).to_series()
+    present = shown.select(_plain(pl.col("text"))).to_series()
     if _are_excel_days(present):
         return TimeForms((EXCEL_DAYS,), f"{EXCEL_DAYS} (days since {_EXCEL_BEGIN:%Y-%m-%d}, as Excel counts them)")
     families: dict[tuple[str, ...], list[str]] = {}

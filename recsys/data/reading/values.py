@@ -17,11 +17,13 @@ NULL_WORDS: Final = (
     *("na", "n/a", "#n/a", "#na", "<na>", "nan", "nat", "nil", "none"),
     *("null", "#null!", "(null)", "\\n", "-", "--", "#ref!", "#value!", "#name?", "#num!", "#div/0!"),
 )
-#: Currency signs, and codes of three letters, before or behind an amount.
-_CURRENCY: Final = r"^(\p{Sc}|[A-Z]{3}|kr\.?)\s*|\s*(\p{Sc}|[A-Z]{3}|kr\.?)$"
+#: Currency signs, codes of three letters, and short words, before or behind an amount.
+_CURRENCY: Final = r"^X\s*|\s*X$".replace("X", r"([A-Z]{0,2}\p{Sc}|[A-Z]{3}|kr\.?|Rs\.?|zł|Kč|Ft|lei|руб\.?|[Ee]uros?)")
+_EXCEL_TEXT: Final = '^="(.*)"$'  # keeps Excel from reading a text as a number
 _SPACES: Final = r"[\s\u{200B}\u{FEFF}]+"
 _GROUPS: Final = "[+-]?([0-9]+|[1-9][0-9]{0,2}(SIGN[0-9]{3})+|[1-9][0-9]{0,2}('[0-9]{3})+|[1-9][0-9]{0,2}( [0-9]{3})+)?"
-_POINT: Final = f"^{_GROUPS.replace('SIGN', ',')}([.][0-9]*)?([eE][+-]?[0-9]{{1,2}})?$"
+_INDIAN: Final = "[+-]?[1-9][0-9]?(,[0-9]{2})+,[0-9]{3}"  # 1,23,456
+_POINT: Final = f"^({_GROUPS.replace('SIGN', ',')}|{_INDIAN})([.][0-9]*)?([eE][+-]?[0-9]{{1,2}})?$"
 _COMMA: Final = f"^{_GROUPS.replace('SIGN', '[.]')}(,[0-9]*)?([eE][+-]?[0-9]{{1,2}})?$"
 _NUMBER: Final = re.compile(r"^[^\w]{0,3}[0-9][0-9.,' \u00a0]*([eE][+-]?[0-9]+)?[-)]?\s?[^\w.,:/-]?$")
 _DATE: Final = re.compile(
@@ -59,7 +61,8 @@ def clean_text(column: str, dtype: pl.DataType) -> pl.Expr:
         whole = (value.abs() <= LARGEST_WHOLE) & (value == value.floor())
         number = pl.when(whole).then(finite).cast(pl.Int64, strict=False).cast(pl.String)
         return pl.when(whole).then(number).otherwise(finite.cast(pl.String))
-    text = value.cast(pl.String).str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
+    text = value.cast(pl.String).str.replace_all("[\\x00\u200b\u200e\u200f\u2060\ufeff]", "")  # nobody sees them
+    text = text.str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars().str.replace(_EXCEL_TEXT, "${1}")
     return pl.when(text.str.contains(WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
 
 
@@ -70,12 +73,12 @@ def clean_ids(ids: pa.Array) -> pa.Array:
 
 
 def number_of(text: pl.Expr, decimal: str) -> pl.Expr:
-    """Return a text as Float64, null where it is none: ``1-``, ``(1)``, ``−1``, thousands and currency signs are read.
+    """Return a text as Float64, null where it is none: ``1-``, ``(1)``, ``1,-``, thousands and currencies are read.
 
     ``decimal`` is the decimal sign, "." or ","; the other one may part thousands.
     """
     plain = text.str.strip_chars().str.replace_all("[\u2212\u2013]", "-").str.replace_all("\u2019", "'")
-    plain = plain.str.replace_all(_CURRENCY, "")
+    plain = plain.str.replace(_EXCEL_TEXT, "${1}").str.replace_all(_CURRENCY, "").str.replace("([0-9])[.,]-+$", "${1}")
     plain = plain.str.replace(r"^\((.+)\)$", "-${1}").str.replace(r"^(.+)-$", "-${1}")
     plain = plain.str.replace("^(-?)" + _CURRENCY[1:], "${1}")
     plain = plain.str.replace_all(_SPACES, " ").str.replace("^(-?) ", "${1}")
@@ -95,7 +98,7 @@ def decimal_of(texts: Iterable[str]) -> Literal[".", ",", "?"]:
     ('.', '?')
     """
     texts, doubtful, votes, n_votes = list(texts), False, 0, 0  # positive votes are for the comma
-    for text in texts:
+    for text in (re.sub(r"[^\W\d_]+[.]", "", one) for one in texts):  # the point of Rs. and kr. parts nothing
         signs = re.sub("[^.,]", "", text)
         if not signs or not re.search("[0-9]", text):
             continue

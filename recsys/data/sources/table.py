@@ -82,7 +82,7 @@ def raw_tables(
         n_records=opened.n_records,
         notes=(*opened.notes, *table.notes),
         rules=(
-            *(Rule(name.removeprefix("_"), nw.col(name)) for name in lost),
+            *(Rule(name[1:], nw.col(name), is_stated="header" in name) for name in lost),  # which has no date to miss
             *(Rule(rule.name, nw.col(name), is_stated=True) for name, rule in zip(marks, columns.drop, strict=True)),
             *(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in findings),
         ),
@@ -102,7 +102,7 @@ def _purchases(raw: Path, columns: ColumnMap, origin: str, engine: Engine) -> tu
             raise DataError(
                 f"data.raw is the file {raw}, but {origin} says file: {', '.join(columns.file)}; leave one of them out"
             )
-        return open_table(raw, columns.form, engine.scratch), [raw]
+        return open_tables([raw], columns.form, engine.scratch, columns.overlap), [raw]
     found = [path.name for path in sorted(raw.glob("*")) if is_table(path)]
     there = f"{raw} holds {', '.join(found) or 'no table'}" if raw.is_dir() else f"{raw} does not exist"
     if columns.file is None:
@@ -130,17 +130,16 @@ def _joined(opened: OpenTable, columns: ColumnMap, folder: Path, origin: str, en
 
 
 def _join(frame: pl.LazyFrame, other: OpenTable, part: JoinMap, origin: str) -> pl.LazyFrame:
-    keys = [pl.col(key).cast(pl.String).str.strip_chars().alias(key) for key in part.on]
-    taken = set(frame.collect_schema().names())
+    types, taken = other.frame.collect_schema(), frame.collect_schema()
     kept = [name for name in other.columns if name in part.on or name not in taken]
-    right = other.frame.select(kept).with_columns(keys).unique()
+    right = other.frame.select(kept).with_columns(clean_text(key, types[key]) for key in part.on).unique()
     twice = right.group_by(part.on).len().filter(pl.col("len") > 1).head(1).collect()
     if len(twice):
         shown = ", ".join(str(value) for value in twice.row(0)[:-1])
         raise DataError(
             f"{other.origin} has several rows for {' and '.join(part.on)} {shown}; expected one; is it the right key?"
         )
-    left = frame.with_columns(keys)
+    left = frame.with_columns(clean_text(key, taken[key]) for key in part.on)
     unmatched = left.join(right, on=part.on, how="anti").select(pl.len(), pl.col(part.on[0]).first()).collect()
     total = left.select(pl.len()).collect().item()
     lost, example = unmatched.row(0)
