@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import polars as pl
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from recsys.data.inspection.columns import describe
 from recsys.data.inspection.facts import facts_of, in_words
 from recsys.data.inspection.guess import guess_roles
 from recsys.data.prepare import prepare
+from recsys.data.purchases import open_purchases
 from recsys.data.reading.column_map import UNDECIDED
 from recsys.data.reading.layout import FileForm
 from recsys.errors import OutputExistsError
@@ -90,6 +92,10 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("Customer ID,StockCode,InvoiceDate,UnitPrice,Quantity", ("Customer ID", "StockCode", "InvoiceDate")),
         ("Kunde,Artikel,Datum,Preis,Menge", ("Kunde", "Artikel", "Datum")),
         ("member_no,sku,ordered_at,amount,qty", ("member_no", "sku", "ordered_at")),
+        ("Email,Lineitem sku,Created at,Lineitem price,Lineitem quantity", ("Email", "Lineitem sku", "Created at")),
+        ("Klient,Produkt,Data,Cena,Ilość", ("Klient", "Produkt", "Data")),
+        ("Cliente,Produto,Data,Preço,Quantidade", ("Cliente", "Produto", "Data")),
+        ("客户,商品,日期,单价,数量", ("客户", "商品", "日期")),
     ],
 )
 def test_roles_are_guessed_from_names_of_several_tongues(shop: Path, header: str, expected: tuple[str, ...]) -> None:
@@ -620,4 +626,145 @@ def test_days_of_excel_are_times_where_the_name_says_so(shop: Path) -> None:
     columns, settled = inspected("a.csv")
     assert settled
     assert (columns["time"], columns["time_format"], columns["item_id"]) == ("date", "excel_days", "product_id")
+    assert prepare(load_config(Path("shop.yaml")).data)["first_day"] == f"{purchases()[0][2]:%Y-%m-%d}"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("ean", lambda i: 4_006_381_333_930 + i),  # in milliseconds since 1970 the year 2096
+        ("barcode", lambda i: 712_345_678_900 + i),  # the year 1992
+        ("article", lambda i: 1_530_000_000 + i),
+        ("sku", lambda i: 20_230_100 + i),
+    ],
+)
+def test_long_numbers_are_no_times_where_the_name_says_that_they_are_ids(
+    shop: Path, name: str, make: Callable[[int], int]
+) -> None:
+    found = [(f"c{u}", make(1 + i), f"{t:%Y-%m-%d %H:%M}", p, q) for u, i, t, p, q in purchases()]
+    write_rows(shop / "a.csv", f"customer_id,{name},date,price,quantity", found)
+    columns, settled = inspected("a.csv")
+    assert settled
+    assert roles_of(columns) == ("customer_id", name, "date")
+
+
+def test_long_numbers_that_would_lie_in_the_future_are_no_times(shop: Path) -> None:
+    rows = [(f"{u}", 4_006_381_333_930 + i, f"{t:%Y-%m-%d %H:%M}") for u, i, t, _, _ in purchases()]
+    write_rows(shop / "a.csv", None, rows)
+    assert roles_of(inspected("a.csv")[0]) == ("1", "2", "3")
+
+
+def test_a_time_in_no_form_that_is_read_is_said(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"c{u}", f"p{i}", f"{t:%G-W%V-%u}") for u, i, t, _, _ in purchases()]
+    write_rows(shop / "a.csv", "customer_id,product_id,date", rows)
+    assert not inspected("a.csv")[1]
+    said = in_one_line(capfd.readouterr().err)
+    assert f"date holds such as '{purchases()[0][2]:%G-W%V-%u}': write 2024-01-31 10:15" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "doubt"),
+    [
+        ("event", ("purchase", "view", "cart"), "no_purchase, column: event, one_of: ['cart', 'view']}"),
+        ("status", ("paid", "Cancelled"), "no_purchase, column: status, one_of: ['Cancelled']}"),
+        ("is_return", ("N", "N", "Y"), "no_purchase, column: is_return, one_of: ['Y']}"),
+        ("cancelled", ("0", "0", "1"), "no_purchase, column: cancelled, one_of: ['1']}"),
+    ],
+)
+def test_rows_that_say_that_they_are_no_purchases_are_to_be_looked_at(
+    shop: Path, capfd: pytest.CaptureFixture[str], header: str, values: tuple[str, ...], doubt: str
+) -> None:
+    head, *lines = plain(shop / "a.csv").read_text().splitlines()
+    said = [f"{line},{values[place % len(values)]}" for place, line in enumerate(lines)]
+    (shop / "a.csv").write_text("\n".join([f"{head},{header}", *said]) + "\n")
+    inspected("a.csv")
+    assert doubt in in_one_line(capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["line_total", "Total Price", "Sales"])
+def test_a_price_of_all_pieces_is_to_be_looked_at(shop: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    text = plain(shop / "a.csv").read_text()
+    (shop / "a.csv").write_text(text.replace("price", name, 1))
+    assert inspected("a.csv")[0]["price"] == name
+    assert f"{name} may be of all pieces of a row" in in_one_line(capfd.readouterr().err)
+
+
+def test_letters_composed_in_two_ways_and_spaces_are_to_be_looked_at(
+    shop: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = ("B\u00e4r", "Ba\u0308r", "Ute  Ott", "Ute Ott")
+    found = [(names[u % 4], f"p{i}", f"{t:%Y-%m-%d %H:%M}") for u, i, t, _, _ in purchases()]
+    write_rows(shop / "a.csv", "customer,product_id,date", found)
+    inspected("a.csv")
+    assert "2 customers are written in several ways" in in_one_line(capfd.readouterr().err)
+
+
+def test_sums_among_the_rows_become_a_rule_that_drops_them(shop: Path) -> None:
+    text = plain(shop / "a.csv").read_text()
+    last = "2023-08-01 09:00,100,9\n"
+    (shop / "a.csv").write_text(f"{text}c1,Subtotal,{last}Grand total,Grand total,{last}c2,Total,{last}")
+    assert inspected("a.csv")[0]["drop"] == [
+        {"name": "sum_as_item_id", "column": "product_id", "one_of": ["Grand total", "Subtotal", "Total"]},
+        {"name": "sum_as_user_id", "column": "customer_id", "one_of": ["Grand total"]},
+    ]
+    assert prepare(load_config(Path("shop.yaml")).data)["n_events"] == 400
+
+
+def test_files_that_were_put_one_behind_another_repeat_their_header(shop: Path) -> None:
+    head, *lines = plain(shop / "a.csv").read_text().splitlines()
+    (shop / "a.csv").write_text(
+        "".join(f"{head}\n" * (place % 10 == 0) + f"{one}\n" for place, one in enumerate(lines))
+    )
+    columns, settled = inspected("a.csv")
+    assert settled
+    assert columns["price"] == "price"
+    assert prepare(load_config(Path("shop.yaml")).data)["n_events"] == 400
+
+
+def test_a_time_of_signing_up_is_none_of_the_purchase(shop: Path) -> None:
+    rows = [(f"c{u}", f"2019-01-{1 + u % 28:02d}", f"p{i}", f"{t:%Y-%m-%d %H:%M}") for u, i, t, _, _ in purchases()]
+    write_rows(shop / "a.csv", "customer_id,signup_date,product_id,ts", rows)
+    assert inspected("a.csv")[0]["time"] == "ts"
+
+
+def test_an_age_is_no_customer_and_a_stock_is_no_quantity(shop: Path) -> None:
+    rows = [(f"c{u}", f"c{u}@x.y", 20 + u % 40, f"p{i}", f"{t:%Y-%m-%d}", 500 + i, q) for u, i, t, _, q in purchases()]
+    names = "customer_id,customer_email,customer_age,product_id,date,stock quantity,quantity sold"
+    write_rows(shop / "a.csv", names, rows)
+    columns, settled = inspected("a.csv")
+    assert settled
+    assert (columns["user_id"], columns["quantity"]) == ("customer_id", "quantity sold")
+
+
+def test_keys_of_two_types_are_joined(shop: Path) -> None:
+    pl.DataFrame(
+        {"order_id": [k // 2 + 5000 for k in range(400)], "product_id": [f"p{k % 8}" for k in range(400)]}
+    ).write_parquet(shop / "lines.parquet")
+    orders = [(f"{k + 5000}.0", f"c{u}", f"{t:%Y-%m-%d %H:%M}") for k, (u, _, t, _, _) in enumerate(purchases(200))]
+    write_rows(shop / "orders.csv", "order_id,customer_id,date", orders)
+    columns, settled = inspected("lines.parquet", "orders.csv")
+    assert settled
+    assert roles_of(columns) == ("customer_id", "product_id", "date")
+    assert prepare(load_config(Path("shop.yaml")).data)["n_events"] == 400
+
+
+def test_points_of_pieces_beside_commas_of_prices_are_of_decimals(shop: Path) -> None:
+    rows = [
+        (f"c{u}", f"p{i}", f"{t:%Y-%m-%d}", f"{p:.2f}".replace(".", ","), f"{q}.000") for u, i, t, p, q in purchases()
+    ]
+    write_rows(shop / "a.csv", "customer_id;product_id;date;price;quantity", rows, ";")
+    assert inspected("a.csv")[0]["decimal"] == {"price": ","}
+    config = load_config(Path("shop.yaml")).data
+    prepare(config)
+    pieces = open_purchases(Path("data/processed") / str(config.name)).quantity
+    assert sorted(pieces.tolist()) == sorted(q for *_, q in purchases())
+
+
+def test_a_clock_of_a_workbook_stands_beside_its_day(shop: Path) -> None:
+    found = [(f"c{u}", f"p{i}", t.date(), t.time()) for u, i, t, _, _ in purchases()]
+    book = openpyxl.Workbook()
+    for row in [("customer_id", "product_id", "date", "time"), *found]:
+        book.active.append(row)
+    book.save(shop / "a.xlsx")
+    assert inspected("a.xlsx")[0]["time"] == ["date", "time"]
     assert prepare(load_config(Path("shop.yaml")).data)["first_day"] == f"{purchases()[0][2]:%Y-%m-%d}"

@@ -7,21 +7,22 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from recsys.data.reading.times import EXCEL_DAYS, TimeForms, find_forms, time_of
+from recsys.data.reading.times import EXCEL_DAYS, FIRST_TIME, SINCE_1970, TimeForms, find_forms, time_of, tomorrow
 from recsys.data.reading.values import decimal_of, is_missing, number_of
 from recsys.settings import read_yaml
 
 #: Words of columns' names, and what they speak for.
 KNOWN: Final = read_yaml(Path(__file__).parent / "words.yaml")
 _TIME_WORDS: Final = {*KNOWN["roles"]["time"], *KNOWN["other_times"]}
+_ID_WORDS: Final = {word for role in ("user_id", "item_id", "basket_id") for word in KNOWN["roles"][role]}
 Content = Literal["time", "clock", "number", "text", "empty"]
 
 #: Share of the values that must be read as times, or numbers, for a column to be one of these.
 _MOST: Final = 0.98
 _SAMPLED: Final = 2_000
 _MOST_VALUES: Final = 50_000
-#: Three numbers between dots are a day: 02.10.23.
-_CLOCK: Final = r"^[0-9]{1,2}([:h][0-9]{2}(:[0-9]{2})?|\.[0-9]{2})( ?[AaPp]\.?[Mm]\.?)?$"
+#: Three numbers between dots are a day: 02.10.23. Workbooks put a day of theirs before a clock.
+_CLOCK: Final = r"^(1(899-12-3.|904-01-01).)?[0-9]{1,2}([:h][0-9]{2}(:[0-9]{2})?|\.[0-9]{2})( ?[AaPp]\.? ?[Mm]\.?)?$"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def describe(frame: pl.DataFrame, name: str) -> Column:
     stats = _numbers(values.dtype, distinct)
     if stats is not None:
         forms, share = _times(distinct)
-        if forms.formats == (EXCEL_DAYS,) and not words_of(name) & _TIME_WORDS:  # any numbers may look like it
+        # Any number may look like a time, that of a bar code or a telephone too.
+        if (forms.formats == (EXCEL_DAYS,) or words_of(name) & _ID_WORDS) and not words_of(name) & _TIME_WORDS:
             forms, share = TimeForms(()), 0.0
         return Column(content="time" if share > _MOST else "number", times=forms, share_times=share, **known, **stats)
     if distinct["text"].head(_SAMPLED).str.contains(_CLOCK).mean() > _MOST:  # type: ignore[operator]
@@ -101,7 +103,7 @@ def _numbers(dtype: pl.DataType, distinct: pl.DataFrame) -> dict[str, Any] | Non
     read = read.drop_nulls("number")
     number, weight = pl.col("number"), pl.col("n") / n_read
     figures = read.select(
-        share_whole=((number == number.floor()) * weight).sum(),
+        share_whole=((number == number.floor()) * weight).sum().round(9),
         share_not_positive=((number <= 0) * weight).sum(),
         lowest=number.min(),
         highest=number.max(),
@@ -117,7 +119,8 @@ def _times(distinct: pl.DataFrame) -> tuple[TimeForms, float]:
     forms = find_forms(distinct["text"])
     if forms.question:
         return forms, float(distinct["text"].str.contains("[0-9]").mean() or 0)  # type: ignore[arg-type]
-    is_read = time_of(pl.col("text"), forms.formats).is_not_null()
+    time = time_of(pl.col("text"), forms.formats)  # of long numbers any may be one
+    is_read = time.is_between(FIRST_TIME, tomorrow()) if forms.formats[0] in SINCE_1970 else time.is_not_null()
     return forms, float(distinct.select((is_read * pl.col("n")).sum()).item()) / float(distinct["n"].sum())
 
 

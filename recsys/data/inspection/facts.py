@@ -107,9 +107,9 @@ def _nobody(per_user: pl.DataFrame, n_rows: int) -> Iterator[str]:
 
 
 def _alike(what: str, ids: pl.Series) -> Iterator[str]:
-    """Yield a doubt where ids differ in case or in zeros before them alone."""
+    """Yield a doubt where ids differ in case, spaces, the composition of letters, or zeros before them alone."""
     frame = ids.unique().sort().alias("id").to_frame()
-    folded = pl.col("id").str.to_lowercase().str.strip_chars_start("0")
+    folded = pl.col("id").str.normalize("NFKC").str.to_lowercase().str.replace_all(r"^0+|\s+|,0$|,", "")
     groups = frame.group_by(folded.alias("folded")).agg("id").filter(pl.col("id").list.len() > 1).sort("folded")
     if len(groups):
         shown = " and ".join(repr(one) for one in groups["id"][0].head(2))

@@ -15,6 +15,7 @@ _WORDS: Final[Mapping[str, list[str]]] = KNOWN["roles"]
 _OTHER_TIMES, _LABELS = set(KNOWN["other_times"]), set(KNOWN["labels"])
 #: A column follows another where so many of the rows hold their value's most frequent one.
 _FOLLOWS: Final = 0.95
+_OF_ALL: Final = {"total", "amount", "sum", "sales", "revenue", "betrag", "montant", "importe"}  # pieces, not of one
 OPTIONAL: Final = ("price", "quantity", "basket_id", "channel")
 
 
@@ -50,10 +51,22 @@ def guess_roles(frame: pl.DataFrame, columns: Iterable[Column]) -> Guess:
         _take(guess, left, frame, role)
     for role in EVENT_REQUIRED:
         if role not in guess.roles and role not in guess.open:
-            guess.open[role] = f"no column looks like it; found {', '.join(frame.columns)}"
+            called = [one for one in left.values() if role == "time" and words_of(one.name) & set(_WORDS[role])]
+            odd = "".join(f"; {one.name} holds such as {one.examples[0]!r}: write 2024-01-31 10:15" for one in called)
+            guess.open[role] = f"no column looks like it; found {', '.join(frame.columns)}{odd}"
     _attributes(guess, frame, left)
     for role in ("price", "quantity"):
         guess.doubts += [] if role in guess.roles else _unread_numbers(role, left.values(), frame)
+    price = guess.roles.get("price", "")
+    if "quantity" in guess.roles and words_of(price) & _OF_ALL and "unit" not in words_of(price):
+        guess.doubts.append(f"{price} may be of all pieces of a row, expected that of one: divide it, or leave it out")
+    for column in (one for one in left.values() if one.n_distinct <= 20):
+        yes = ("1", "y", "yes", "true", "t") if words_of(column.name) & set(KNOWN["no_purchases"]) else ()
+        texts = frame[column.name].cast(pl.String).str.strip_chars()
+        found = texts.filter(texts.str.to_lowercase().is_in([*KNOWN["no_purchases"], *yes]))
+        if len(found):
+            rule = f"{{name: no_purchase, column: {column.name}, one_of: {found.unique().sort().to_list()}}}"
+            guess.doubts.append(f"{len(found):,} rows may be no purchases; if so write under drop: - {rule}")
     return guess
 
 
@@ -117,7 +130,7 @@ def _score(role: str, column: Column, frame: pl.DataFrame, guess: Guess) -> tupl
     said, rows = f"{column.n_distinct:,} values", column.rows_a_value
     if role == "user_id":
         # A key of one row each is an order's, as long as another column is not.
-        score = 1 + named + 0.5 * ("unique" in words) + 0.3 * (rows > 1.05) + (column.n_distinct > 1)
+        score = named + ("id" in words) / 50 + 0.5 * ("unique" in words) + 0.3 * (rows > 1.05) + (column.n_distinct > 1)
         return score, f"its name says so; {said}, {rows:.1f} rows each"
     if role == "item_id":
         label = bool(words & (_LABELS | {"order"})) and not words & {"id", "code", "sku"}
@@ -141,7 +154,8 @@ def _has_no_clock(frame: pl.DataFrame, day: str) -> bool:
     values = frame[day]
     if values.dtype.is_temporal():
         return values.dtype == pl.Date or bool((values.cast(pl.Datetime("us")).dt.hour() == 0).all())
-    return not values.cast(pl.String).drop_nulls().head(1_000).str.contains(r"[0-9]{1,2}[:.h][0-9]{2}").any()
+    texts = values.cast(pl.String).drop_nulls().head(1_000).str.replace(r"[ T]00:00(:00([.]0+)?)?$", "")
+    return not texts.str.contains(r"[0-9]{1,2}[:.h][0-9]{2}").any()
 
 
 def follows(frame: pl.DataFrame, key: str, value: str) -> float:

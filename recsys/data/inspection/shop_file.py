@@ -21,6 +21,7 @@ _FEES: Final = (
     r"(?i)^(post(age)?|dot(com)?( postage)?|m|manual|d|discount|bank ?charges|c2|carriage|s|samples?|cruk|pads"
     r"|adjust\w*|amazonfee|b|fee|test\w*|gift\w*)$"
 )
+_SUMS: Final = r"(?i)^((grand|sub|sous)?[ -]?totale?s?|(zwischen|gesamt)?summe|gesamt|suma|итого)( g[eé]n[eé]ral)?:?$"
 #: Longer ones stand on a line of their own.
 _LONG_COMMENT: Final = 80
 
@@ -71,7 +72,9 @@ def _decimal(settings: dict[str, Any], comments: dict[str, str], numbers: list[C
     # Whole numbers say nothing of the sign, and what is open has that of the others.
     clear = {column.decimal for column in numbers if column.decimal == "," or column.share_whole < 1} - {"?"}
     if clear == {","}:
-        settings["decimal"], comments["decimal"] = ",", "by numbers that leave no doubt"
+        points = any("." in text for one in numbers if one.decimal == "." for text in one.examples)  # 2.000 is two
+        signs = {column.name: "," for column in numbers if column.decimal == ","} if points else ","
+        settings["decimal"], comments["decimal"] = signs, "by numbers that leave no doubt"
     elif len(clear) != 1 and any(column.decimal == "?" for column in numbers):
         shown = next(column for column in numbers if column.decimal == "?").examples[0]
         settings["decimal"], comments["decimal"] = UNDECIDED, f'NOT DECIDED: numbers such as {shown}; write "," or "."'
@@ -102,6 +105,10 @@ def _drop_rules(shop: Shop, columns: dict[str, Column]) -> Iterable[tuple[dict[s
         if column is not None and column.share_not_positive > 0:
             rule = {"name": name, "column": column.name, "at_most": 0}
             yield rule, f"{column.share_not_positive * column.n_rows:,.0f} rows {said}"
+    for role in sorted({"user_id", "item_id"} & roles.keys()):
+        ids = frame[roles[role]].cast(pl.String).str.strip_chars()
+        if sums := ids.filter(ids.str.contains(_SUMS)).unique().sort().to_list():
+            yield {"name": f"sum_as_{role}", "column": roles[role], "one_of": sums}, "rows that look like sums"
     item = roles.get("item_id")
     if item is not None and columns[item].content == "text":
         codes = frame[item].cast(pl.String).str.strip_chars()

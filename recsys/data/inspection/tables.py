@@ -11,6 +11,7 @@ from recsys.data.inspection.guess import Guess, guess_roles
 from recsys.data.reading.column_map import may_be_attribute
 from recsys.data.reading.files import open_table, open_tables
 from recsys.data.reading.layout import FileForm, OpenTable
+from recsys.data.reading.values import clean_text
 from recsys.errors import DataError
 
 
@@ -79,7 +80,8 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
     joins, others = _joins(first, tables[1:])
     for join, other in joins:
         kept = [name for name in other.frame.columns if name == join.on or name not in names]
-        frame, names = frame.join(other.frame.select(kept), on=join.on, how="left"), names | set(kept)
+        left, right = (one.with_columns(clean_text(join.on, one.schema[join.on])) for one in (frame, other.frame))
+        frame, names = left.join(right.select(kept), on=join.on, how="left"), names | set(kept)
     known = {column.name: column for column in first.columns}
     columns = [known.get(name) or describe(frame, name) for name in frame.columns]
     shop = Shop(first, frame, columns, guess_roles(frame, columns), [join for join, _ in joins])
@@ -90,7 +92,8 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
 
 
 def _table(paths: list[Path], opened: OpenTable) -> Table:
-    frame = opened.frame.select(opened.columns).collect()
+    header = pl.all_horizontal(pl.col(name).cast(pl.String).eq_missing(pl.lit(name)) for name in opened.columns)
+    frame = opened.frame.select(opened.columns).filter(~header).collect()  # files that were put together repeat it
     if not len(frame):
         raise DataError(f"{opened.origin} has a header and no rows; expected one row a purchase")
     return Table(paths, opened, frame, [describe(frame, name) for name in frame.columns])
