@@ -499,6 +499,17 @@ def test_rows_that_stand_in_two_sheets_are_asked_for(shop: Path) -> None:
     assert len(bought(shop / "shop.xlsx", overlap="all")) == 4
 
 
+def test_rows_that_stand_in_two_sheets_of_one_of_several_workbooks_are_asked_for(shop: Path) -> None:
+    first, second = ([HEAD, [user, "a", datetime(2024, 1, user), 1]] for user in (1, 2))
+    write_book(shop / "a.xlsx", {"Jan": first, "Feb": second})
+    write_book(shop / "b.xlsx", {"Jan": [HEAD, [3, "c", datetime(2024, 1, 3), 1]], "Feb": first, "Mar": first})
+    assert "2 rows of b.xlsx stand in an earlier file or sheet too" in refused(shop, file="*.xlsx").replace(
+        f"{shop}/", ""
+    )
+    assert bought(shop, file="*.xlsx", overlap="once") == [("1", "a"), ("2", "a"), ("3", "c")]
+    assert report_of(shop, file="*.xlsx", overlap="once")["kept"] == 3
+
+
 def test_sheets_of_different_columns_are_asked_for(shop: Path) -> None:
     write_book(shop / "shop.xlsx", {"Sales": JANUARY, "Items": [["i", "name"], ["a", "Mug"]]})
     assert "sheets Sales and Items have different columns; say sheet: NAME" in refused(shop / "shop.xlsx")
@@ -1023,6 +1034,12 @@ def test_records_within_records_are_columns(shop: Path) -> None:
     assert bought(shop / "a.jsonl", user_id="who.id", users={"attributes": ["who.from.city"]}) == BOTH
 
 
+def test_a_record_is_left_out_where_a_column_is_called_as_its_own_would_be(shop: Path) -> None:
+    lines = (f'{{"who": {{"id": "no"}}, "who.id": "{u}", "i": "{i}", "t": "2024-01-02"}}\n' for u, i in BOTH)
+    (shop / "a.jsonl").write_text("".join(lines))
+    assert bought(shop / "a.jsonl", user_id="who.id") == BOTH
+
+
 @pytest.mark.parametrize(("begin", "between", "end"), [("", "\n", "\n"), ("[", ",", "]")])
 def test_json_may_begin_with_a_mark_of_its_encoding(shop: Path, begin: str, between: str, end: str) -> None:
     lines = between.join(f'{{"u": "{u}", "i": "{i}", "t": "2024-01-02"}}' for u, i in BOTH)
@@ -1106,6 +1123,12 @@ def test_what_nobody_sees_in_an_id_is_no_part_of_it(shop: Path) -> None:
     first, second = (f"{one},a,2024-01-02\n" for one in ("17850", '="017850"'))
     (shop / "shop.csv").write_text(f"\ufeffu,i,t\n{first}\ufeff{first}17850\0,a,2024-01-02\n{second}", encoding="utf-8")
     assert events(shop / "shop.csv")["user_id"].to_list() == ["17850", "17850", "17850", "017850"]
+
+
+def test_without_a_header_a_customer_and_a_product_may_be_called_as_their_columns(shop: Path) -> None:
+    (shop / "log.csv").write_text("1,2,2024-01-02\n2,1,2024-01-03\n")
+    report = report_of(shop / "log.csv", user_id=1, item_id=2, time=3)
+    assert (report["dropped"]["repeated_header"], report["kept"]) == (0, 2)
 
 
 def test_a_header_that_comes_again_is_no_row(shop: Path) -> None:

@@ -10,6 +10,11 @@ import polars as pl
 import pytest
 
 import recsys
+from recsys.runs import find_run
+from recsys.serving.jobs import Ask
+from recsys.serving.schemas import Recommend
+from recsys.serving.service import Service
+from recsys.serving.store import Store
 from tests.postgresql_server import with_database
 from tests.running_service import FIRST, N_DAYS, N_ITEMS, SETTINGS, Running, event, ids_of, running
 
@@ -69,6 +74,18 @@ def test_lists_are_those_of_the_library(guarded, model, request_, arguments):
             reasons = expected.filter(pl.col("user_id") == user)["reason"].to_list()
             assert [item["reason"] for item in answer["items"]] == reasons
             assert all(sum(one["share"] for one in item["because"]) < 1.001 for item in answer["items"])
+
+
+def test_lists_of_unlike_length_in_one_batch_have_reasons_of_their_own(served_runs, tmp_path):
+    service = Service([find_run(str(served_runs[0]))], Store.open(f"sqlite:///{tmp_path}/store.sqlite"))
+    asks = [Ask(Recommend(customer_id=user, k=k, reasons=True), user) for user, k in (("u1", 2), ("u2", 6))]
+    together = service.answers.answer(asks)
+    alone = [service.answers.answer([ask])[0] for ask in asks]
+    service.close()
+    assert [len(answer["items"]) for answer in together] == [2, 6]
+    assert [[item["reason"] for item in one["items"]] for one in together] == [
+        [item["reason"] for item in one["items"]] for one in alone
+    ]
 
 
 def test_lists_of_a_history_that_is_given_are_those_of_the_library(guarded, model):

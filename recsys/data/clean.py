@@ -105,12 +105,11 @@ def _apply_rules(
 
     dropping = {name: rule for name, rule in tables.rules_of("events").items() if rule.drops}
     drop("missing_user_id", user == ABSENT)
-    # What a map says is no purchase, such as a line of sums, needs neither product nor date.
-    for name in (name for name, rule in dropping.items() if rule.is_stated):
+    for name in (name for name, rule in dropping.items() if rule.is_no_purchase):
         drop(dropping[name].name, columns[name])
     drop("missing_item_id", item == ABSENT)
     drop("bad_date", day == BAD_DAY)
-    for name in (name for name, rule in dropping.items() if not rule.is_stated):
+    for name in (name for name, rule in dropping.items() if not rule.is_no_purchase):
         drop(dropping[name].name, columns[name])
     drop("unknown_item", item == UNKNOWN)
     if config.start is not None:

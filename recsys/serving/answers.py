@@ -230,7 +230,8 @@ class Answers:
             for item, score, source in zip(listed.item.tolist(), scores.tolist(), listed.source, strict=True)
         ]
         for rank, reason in reasons.items():
-            items[rank - 1] |= reason
+            if rank <= len(items):  # a list beside it may be longer
+                items[rank - 1] |= reason
         return {
             "recommendation_id": job.ask.recommendation_id,
             "model": self.current,

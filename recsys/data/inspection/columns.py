@@ -14,7 +14,7 @@ from recsys.settings import read_yaml
 #: Words of columns' names, and what they speak for.
 KNOWN: Final = read_yaml(Path(__file__).parent / "words.yaml")
 _TIME_WORDS: Final = {*KNOWN["roles"]["time"], *KNOWN["other_times"]}
-_ID_WORDS: Final = {word for role in ("user_id", "item_id", "basket_id") for word in KNOWN["roles"][role]}
+_ID_WORDS: Final = {word for role in ("user_id", "item_id") for word in KNOWN["roles"][role]}
 Content = Literal["time", "clock", "number", "text", "empty"]
 
 #: Share of the values that must be read as times, or numbers, for a column to be one of these.

@@ -154,7 +154,8 @@ def _has_no_clock(frame: pl.DataFrame, day: str) -> bool:
     values = frame[day]
     if values.dtype.is_temporal():
         return values.dtype == pl.Date or bool((values.cast(pl.Datetime("us")).dt.hour() == 0).all())
-    texts = values.cast(pl.String).drop_nulls().head(1_000).str.replace(r"[ T]00:00(:00([.]0+)?)?$", "")
+    texts = values.cast(pl.String).drop_nulls().head(1_000).str.replace(r"[ T]0?0:00(:00([.]0+)?)?$", "")
+    texts = texts.str.replace(r"^[0-9]{1,2}[.][0-9]{1,2}[.][0-9]{2,4}", "")  # of which no two numbers are a clock
     return not texts.str.contains(r"[0-9]{1,2}[:.h][0-9]{2}").any()
 
 

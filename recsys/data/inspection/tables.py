@@ -92,8 +92,9 @@ def open_shop(paths: Sequence[Path], form: FileForm, scratch: Path, database: Op
 
 
 def _table(paths: list[Path], opened: OpenTable) -> Table:
-    header = pl.all_horizontal(pl.col(name).cast(pl.String).eq_missing(pl.lit(name)) for name in opened.columns)
-    frame = opened.frame.select(opened.columns).filter(~header).collect()  # files that were put together repeat it
+    frame = opened.frame.select(opened.columns).collect()
+    if all(dtype == pl.String for dtype in frame.dtypes):  # files that were put together repeat the header
+        frame = frame.filter(~pl.all_horizontal(pl.col(name).eq_missing(pl.lit(name)) for name in frame.columns))
     if not len(frame):
         raise DataError(f"{opened.origin} has a header and no rows; expected one row a purchase")
     return Table(paths, opened, frame, [describe(frame, name) for name in frame.columns])

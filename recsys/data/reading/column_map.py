@@ -24,7 +24,10 @@ UNDECIDED = "???"
 EXAMPLE = CONFIGS_DIR / "columns" / "online_retail.yaml"
 
 #: Names of rules that validation applies to every source.
-_TAKEN = ("missing_user_id", "missing_item_id", "bad_date", "unknown_item", "before_start", "from_end_on")
+_TAKEN = (
+    *("missing_user_id", "missing_item_id", "bad_date", "unknown_item", "before_start", "from_end_on"),
+    *("repeated_header", "date_before_1980", "date_in_the_future"),
+)
 
 
 def _inside(name: str) -> str:

@@ -37,6 +37,8 @@ _FORMATS: Final[dict[bytes, tuple[str, tuple[str, ...]]]] = {
     b"\xd0\xcf\x11\xe0": ("an old workbook", (".xls", *WORKBOOKS)),
     b"SQLite format 3": ("a database", ()),
 }
+#: Sheets of a workbook, at most: rows of several files are told apart by file, then sheet.
+_MOST_SHEETS: Final = 100_000
 _NOT_TABLES: Final = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)|/$")
 
 
@@ -54,7 +56,7 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
     """
     tables = [open_table(path, form, scratch) for path in paths]
     first, is_alone = tables[0], len(tables) == 1
-    if is_alone and FILE not in first.frame.collect_schema():  # else it is a workbook, perhaps of several sheets
+    if is_alone and first.frame.collect_schema().get(FILE) != pl.Int64:  # else it is a workbook of sheets
         return first
     for table in tables[1:]:
         if set(table.columns) != set(first.columns):
@@ -71,7 +73,7 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
         table.frame.select(
             *alike,
             (pl.col(LINE).cast(pl.Int64) if LINE in found else pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE)),
-            pl.col(FILE) if is_alone else pl.lit(place, pl.Int64).alias(FILE),
+            ((pl.col(FILE) if found.get(FILE) == pl.Int64 else pl.lit(0, pl.Int64)) + place * _MOST_SHEETS).alias(FILE),
         )
         for place, (table, found) in enumerate(zip(tables, schemas, strict=True))
     ]
@@ -84,7 +86,7 @@ def open_tables(paths: list[Path], form: FileForm, scratch: Path, overlap: str |
     if len(again):
         if overlap is None:
             places = again[FILE].unique().sort().to_list()
-            names = ", ".join(tables[place % len(tables)].origin for place in places[:3])
+            names = ", ".join(dict.fromkeys(tables[place // _MOST_SHEETS].origin for place in places[:3]))
             raise DataError(
                 f"{len(again):,} rows of {names} stand in an earlier file or sheet too; say overlap: once to "
                 "count them once, or overlap: all"
@@ -137,9 +139,15 @@ def _require_format(path: Path, ending: str, origin: Path) -> None:
         head = stream.read(24)
     text = f"text ({head.decode(errors='replace')!r})", TEXT if ending in (*WORKBOOKS, *PACKED) else (ending,)
     found, endings = next((known for mark, known in _FORMATS.items() if head.startswith(mark)), text)
-    if ending not in endings:
-        advice = f"call it {origin.name.partition('.')[0]}{endings[0]}" if endings else f"name it as sqlite:///{origin}"
-        raise DataError(f"{origin} is {found} by its first bytes, not what its name says; {advice}, or save it anew")
+    if ending in endings:
+        return
+    advice = f"call it {origin.name.partition('.')[0]}{endings[0]}" if endings else f"name it as sqlite:///{origin}"
+    if path != origin:
+        advice = "unpack it, and name what is inside"
+    elif head.lstrip().startswith(b"<"):  # a page or XML that a program calls a workbook
+        advice = "open it, and save it as .xlsx"
+    found = f"is {found}" if path == origin else f"holds {found}"
+    raise DataError(f"{origin} {found} by its first bytes, not what its name says; {advice}, or save it anew")
 
 
 def one_line(error: Exception) -> str:
@@ -153,7 +161,14 @@ def _typed(frame: pl.LazyFrame, origin: Path) -> OpenTable:
     Bytes that are text are read as such. DataError where no column is left.
     """
     types = frame.collect_schema()  # reads the file's footer: what is damaged is found here
-    while records := [name for name, dtype in types.items() if isinstance(dtype, pl.Struct) and len(dtype.fields) < 50]:
+    while records := [
+        name
+        for name, dtype in types.items()
+        if isinstance(dtype, pl.Struct)
+        and len(dtype.fields) < 50
+        # Where a column is called as a record's would be, the record is left out.
+        and not any(f"{name}.{field.name}" in types for field in dtype.fields)
+    ]:
         frame = frame.unnest(records, separator=".")
         types = frame.collect_schema()
     texts = [name for name, dtype in types.items() if dtype == pl.Binary and _is_utf8(frame, name)]

@@ -177,7 +177,10 @@ class RoleReader:
             if self.types[name] == pl.String or self.columns.missing is not None
         }
         time = self.time().cast(pl.Datetime("us"))
-        rows["repeated_header"] = pl.all_horizontal(self.clean(name) == name for name in self.ids.values())
+        # Where columns are called 1, 2, … for want of a header, a customer and a product may be so too, but no time.
+        named = (self.clean(name) == name for name in self.ids.values())
+        is_time = pl.col(_TEXT_OF_TIME).cast(pl.String) == " ".join(self.columns.time)
+        rows["repeated_header"] = pl.all_horizontal(is_time, *named)
         return rows | {"date_before_1980": time < FIRST_TIME, "date_in_the_future": time > tomorrow()}
 
     def findings(self) -> dict[str, pl.Expr]:

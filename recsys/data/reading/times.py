@@ -38,6 +38,7 @@ _MONTHS: Final = {
 }
 #: A year of two digits up to this one is of this century.
 PIVOT: Final = 68
+_PLAIN: Final = {"\u00a0": " ", "\u2007": " ", "\u202f": " ", "年": "-", "月": "-", "日": ""}
 _ZONE: Final = r"\s*(Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _CLOCK: Final = re.compile(
     r"(?P<gap>^|[T ,]+\s*)(?P<hour>[0-9]{1,2})(?P<mark>[:.h])[0-9]{2}(?P<second>[:.][0-9]{2}(?P<part>[.,][0-9]+)?)?"
@@ -75,12 +76,14 @@ def time_of(text: pl.Expr, formats: Sequence[str], timezone: str | None = None) 
 
 def _plain(text: pl.Expr) -> pl.Expr:
     """Return texts with plain spaces and short English names of months, without a point behind them."""
-    text = text.str.replace_many({"\u00a0": " ", "\u2007": " ", "\u202f": " ", "年": "-", "月": "-", "日": ""})
+    text = text.str.replace_many(_PLAIN)
     english = text.str.replace_many(_MONTHS, leftmost=True).str.replace(r"([A-Z][a-z]{2})\.", "${1}")
     return pl.when(text.str.contains(r"\p{L}{3}")).then(english).otherwise(text)
 
 
 def _one_form(text: pl.Expr, form: str, timezone: str | None) -> pl.Expr:
+    for found, other in _PLAIN.items():  # as in the text
+        form = form.replace(found, other)
     if form in SINCE_1970:
         whole = pl.when(text.str.contains(r"^[0-9]{6,17}([.][0-9]*)?$")).then(text.str.replace(r"[.][0-9]*$", ""))
         utc = (whole.cast(pl.Int64, strict=False) * SINCE_1970[form]).cast(pl.Datetime("us", "UTC"))

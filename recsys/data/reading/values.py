@@ -56,13 +56,16 @@ def clean_text(column: str, dtype: pl.DataType) -> pl.Expr:
     Null, NaN and infinity are null.
     """
     value = pl.col(column)
+    if dtype.is_integer():
+        return value.cast(pl.String)
     if dtype.is_float():
         finite = pl.when(value.is_finite()).then(value)
         whole = (value.abs() <= LARGEST_WHOLE) & (value == value.floor())
         number = pl.when(whole).then(finite).cast(pl.Int64, strict=False).cast(pl.String)
         return pl.when(whole).then(number).otherwise(finite.cast(pl.String))
     text = value.cast(pl.String).str.replace_all("[\\x00\u200b\u200e\u200f\u2060\ufeff]", "")  # nobody sees them
-    text = text.str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars().str.replace(_EXCEL_TEXT, "${1}")
+    text = text.str.replace_all("[\u00a0\u2007\u202f]", " ").str.strip_chars()
+    text = text.str.replace(_EXCEL_TEXT, "${1}").str.strip_chars()
     return pl.when(text.str.contains(WHOLE)).then(text.str.replace(r"[.]0+$", "")).otherwise(text)
 
 

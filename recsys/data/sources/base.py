@@ -28,6 +28,7 @@ class Rule:
     rows: nw.Expr
     drops: bool = True  # False: the rows were mended and stay
     is_stated: bool = False  # by the column map: shown even where it fits no row
+    is_no_purchase: bool = False  # what it drops needs neither product nor date
     table: Literal["events", "items", "users"] = "events"  # only rules over events may drop
 
 

@@ -82,8 +82,11 @@ def raw_tables(
         n_records=opened.n_records,
         notes=(*opened.notes, *table.notes),
         rules=(
-            *(Rule(name[1:], nw.col(name), is_stated="header" in name) for name in lost),  # which has no date to miss
-            *(Rule(rule.name, nw.col(name), is_stated=True) for name, rule in zip(marks, columns.drop, strict=True)),
+            *(Rule(name[1:], nw.col(name), is_no_purchase=name == "_repeated_header") for name in lost),
+            *(
+                Rule(rule.name, nw.col(name), is_stated=True, is_no_purchase=True)  # such as a line of sums
+                for name, rule in zip(marks, columns.drop, strict=True)
+            ),
             *(Rule(name.removeprefix("_"), nw.col(name), drops=False) for name in findings),
         ),
         limits=table.limits(),
