@@ -201,7 +201,8 @@ def test_every_page_is_whole_fits_and_has_no_serious_barrier(browser, address, p
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         if is_judged:
             axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-            found = axe.Axe().run(tab).response["violations"]
+            # Not within frames: the report's has a sandbox, which the messages of axe do not get into.
+            found = axe.Axe().run(tab, options={"iframes": False}).response["violations"]
             serious = [one for one in found if one["impact"] in ("serious", "critical")]
             assert [(one["id"], one["nodes"][0]["html"]) for one in serious] == []
 
