@@ -17,7 +17,7 @@ from recsys.data.days import day_number
 from recsys.data.encode import BAD_DAY, Columns, encode_columns, ranked, require_few_channels
 from recsys.data.engine import Engine
 from recsys.data.ids import ABSENT, UNKNOWN, ascending, occurring, ranks_in, texts_of, with_attributes
-from recsys.data.order import Events, counts_of
+from recsys.data.order import Events, occurrences_of
 from recsys.data.refusals import no_rows, require_usable
 from recsys.data.sources.base import RawTables
 
@@ -137,7 +137,7 @@ def _apply_rules(
 def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, report: Report) -> None:
     """Count what is amiss in the rows that stay; a negative price becomes NaN, a missing quantity 1."""
     if tables.users is not None and not tables.partial_users:
-        report.found["unknown_user"] = int(counts_of(columns["user"], len(known_user) + 1)[1:][~known_user].sum())
+        report.found["unknown_user"] = int(occurrences_of(columns["user"], len(known_user) + 1)[1:][~known_user].sum())
     if schema.PRICE in columns:
         price = columns[schema.PRICE]
         report.found["missing_price"] = int(np.count_nonzero(np.isnan(price)))
@@ -159,7 +159,7 @@ def _note_findings(columns: Columns, tables: RawTables, known_user: np.ndarray, 
 
 
 def _habits(columns: Columns, tables: RawTables) -> np.ndarray:
-    rows_of_user, n_once = counts_of(columns["user"], 1), 0
+    rows_of_user, n_once = occurrences_of(columns["user"], 1), 0
     if tables.limits:  # somebody's own file, whose columns may be taken for what they are not
         days = np.unique(columns["user"].astype(np.int64) * 2**32 + columns["day"])
         n_once = int(np.count_nonzero(np.bincount(days >> 32, minlength=1) == 1))

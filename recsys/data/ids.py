@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.data.order import counts_of
+from recsys.data.order import occurrences_of
 from recsys.data.text_codes import Texts, look_up, places_in
 from recsys.errors import DataError
 
@@ -42,7 +42,7 @@ def ranks_in(known: pa.Array, column: Texts, *, add: bool = False) -> tuple[np.n
 
 def occurring(ranks: np.ndarray, ids: pa.Array, stays: np.ndarray | None = None) -> tuple[np.ndarray, pa.Array]:
     """Return ``ranks`` (E,) int32, written over, among the ``ids`` (n,) that occur or ``stays`` (n,), and these ids."""
-    kept = counts_of(ranks, len(ids) + 1)[1:] > 0
+    kept = occurrences_of(ranks, len(ids) + 1)[1:] > 0
     if stays is not None:
         kept |= stays
     if kept.all():

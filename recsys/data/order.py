@@ -50,8 +50,8 @@ def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple
     """Return ``events``, in any order, as the arrays of :mod:`recsys.schema` for users 0 … ``n_users``-1.
 
     Second, how many events equal the one before them in every column. ``first_user`` is the number of the first user
-    among all, where these are not all users. Work is done for some users at a time: their
-    events fit into the processor's cache, and threads share the parts.
+    among all, where these are not all users. Events are given to parts of users, a block at a time, and put in order a
+    part at a time: blocks and parts fit into the processor's cache, and threads share them.
     """
     offsets = offsets_of(events.user, n_users)
     part_of_user = (offsets[:-1] // _PART).astype(np.uint16 if len(events) < _PART << 16 else np.int64)
@@ -59,7 +59,7 @@ def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple
     first_users = np.searchsorted(part_of_user, np.arange(n_parts + 1))
     arrays = {name: np.empty(len(events), dtype=dtype) for name, dtype in EVENT_ARRAYS.items()}
 
-    def part(begin: int) -> tuple[Events, np.ndarray]:
+    def by_part(begin: int) -> tuple[Events, np.ndarray]:
         """Return some of the events in the order of their parts, and where each part begins among them."""
         some = events.take(slice(begin, begin + _BLOCK))
         part_E = part_of_user.take(some.user)
@@ -71,7 +71,7 @@ def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple
         place = slice(offsets[users][0], offsets[users][-1])
         if place.start == place.stop:
             return 0
-        some = joined([block.take(slice(*begins[number : number + 2])) for block, begins in blocks])
+        some = _joined([block.take(slice(*begins[number : number + 2])) for block, begins in blocks])
         some = some.take(history_order(some, first_user))
         basket = basket_numbers(some.user, some.day, some.basket, offsets[users] - offsets[users][0])
         for name, array in arrays.items():
@@ -79,12 +79,12 @@ def in_history_order(events: Events, n_users: int, first_user: int = 0) -> tuple
         return count_duplicates(some)
 
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
-        blocks = list(pool.map(part, range(0, len(events), _BLOCK)))
+        blocks = list(pool.map(by_part, range(0, len(events), _BLOCK)))
         n_duplicates = sum(pool.map(arrange, range(n_parts)))
     return arrays | {OFFSETS: offsets}, n_duplicates
 
 
-def joined(some: list[Events]) -> Events:
+def _joined(some: list[Events]) -> Events:
     """Return the events of several, which have the same columns, one after the other."""
     columns = {name for name, column in vars(some[0]).items() if column is not None}
     return Events(**{name: np.concatenate([getattr(each, name) for each in some]) for name in columns})
@@ -142,10 +142,10 @@ def offsets_of(user: np.ndarray, n_users: int) -> np.ndarray:
     >>> offsets_of(np.array([0, 0, 2], dtype=np.int32), 3).tolist()
     [0, 2, 2, 3]
     """
-    return np.concatenate([[0], np.cumsum(counts_of(user, n_users))]).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(occurrences_of(user, n_users))]).astype(np.int64)
 
 
-def counts_of(numbers: np.ndarray, n: int) -> np.ndarray:
+def occurrences_of(numbers: np.ndarray, n: int) -> np.ndarray:
     """Return how often each of 0 … ``n``-1 (and above, where they occur) stands in ``numbers`` (E,), (n,) int64.
 
     Some are counted at a time: NumPy takes eight bytes more for each.
