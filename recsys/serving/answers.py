@@ -229,9 +229,8 @@ class Answers:
             | {"reason": None, "because": []}
             for item, score, source in zip(listed.item.tolist(), scores.tolist(), listed.source, strict=True)
         ]
-        for rank, reason in reasons.items():
-            if rank <= len(items):  # a list beside it may be longer
-                items[rank - 1] |= reason
+        for rank, item in enumerate(items, start=1):
+            item.update(reasons.get(rank, {}))
         return {
             "recommendation_id": job.ask.recommendation_id,
             "model": self.current,

@@ -141,13 +141,14 @@ def _require_format(path: Path, ending: str, origin: Path) -> None:
     found, endings = next((known for mark, known in _FORMATS.items() if head.startswith(mark)), text)
     if ending in endings:
         return
-    advice = f"call it {origin.name.partition('.')[0]}{endings[0]}" if endings else f"name it as sqlite:///{origin}"
+    holds, advice = "is", f"name it as sqlite:///{origin}"
     if path != origin:
-        advice = "unpack it, and name what is inside"
+        holds, advice = "holds", "unpack it, and name what is inside"
     elif head.lstrip().startswith(b"<"):  # a page or XML that a program calls a workbook
         advice = "open it, and save it as .xlsx"
-    found = f"is {found}" if path == origin else f"holds {found}"
-    raise DataError(f"{origin} {found} by its first bytes, not what its name says; {advice}, or save it anew")
+    elif endings:
+        advice = f"call it {origin.name.partition('.')[0]}{endings[0]}, or save it anew"
+    raise DataError(f"{origin} {holds} {found} by its first bytes, not what its name says; {advice}")
 
 
 def one_line(error: Exception) -> str:
