@@ -29,7 +29,7 @@ def epoch(config_file: Path | None, settings: list[str]) -> dict[str, float]:
         optimizer = torch.optim.AdamW(module.parameters(), config.training.lr, fused=True)
         began = time.perf_counter()
         for batch in batches:
-            loss = module.next_item_loss(module.model.states(batch.sequences), batch)
+            loss = module.next_item_loss(batch)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

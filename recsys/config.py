@@ -202,7 +202,12 @@ class TrainingConfig(Section):
     """How the decoder is fitted."""
 
     epochs: int = Field(10, ge=1, description="passes over the events at most")
-    batch_tokens: int = Field(4096, ge=64, description="events per batch, padding included")
+    batch_tokens: int | None = Field(
+        None,
+        ge=64,
+        description="events per batch, padding included; by default 4,096, or fewer, down to 1,024, where an epoch would "
+        "have less than 128 steps",
+    )
     lr: float = Field(2e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="share of the steps in which lr rises")
@@ -218,7 +223,6 @@ class TrainingConfig(Section):
         description="validation: learn from what lies before the validation window and keep the epoch that ranks best "
         "in it; test: learn from that window too, up to the first test window, and keep the last epoch",
     )
-    next_weight: float = Field(1.0, ge=0, description="weight of the next-item loss")
     apart_weight: float = Field(
         1.0,
         ge=0,

@@ -111,7 +111,7 @@ def test_other_weights_may_be_given_to_be_scaled(model, data):
 def test_what_is_overconfident_is_fitted_back(model, data):
     model = fold_in(model, fitted_to(model, data))
     again = fitted_to(model, data)
-    assert again.abs().max() < 0.5, "what is fitted already stays, but for the pull of the prior"
+    assert again.abs().max() < 0.6, "what is fitted already stays, but for the pull of the prior"
     raised = fold_in(model, temperatures_of(model, past_shift=2.0))
     assert fitted_to(raised, data)[-1] < again[-1] - 0.5, "past items stand too high by two"
 
@@ -161,7 +161,7 @@ def test_the_loss_of_scaled_terms_and_its_slope_are_those_of_the_whole_table(wit
     place = own.query_P, own.item_P
     own_P = table_QV[place]
     if model.past_items is not None:
-        past_P = model.past_items.logits(reading.queries, reading.query_QD).detach()
+        past_P = model.past_items.logits(reading.queries).detach()
         own_P = torch.cat([factor["past_items"] * past_P + fitted[-1], own_P[own.n_past :]])
     others_Q = table_QV.index_put(place, torch.tensor(-torch.inf))[:, 1:].logsumexp(-1)
     expected = WindowLoss.from_logits(own_P, own.query_P, own.n_past, own.target_n, others_Q)

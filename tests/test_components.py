@@ -22,10 +22,10 @@ from recsys.signals.sales import ITEM_FEATURES, OWN_FEATURES
 PAST, SALES, OWN = len(PAST_FEATURES), len(ITEM_FEATURES), len(OWN_FEATURES)
 
 
-def sizes_of(n_rows=10, categories=(), width=8):
+def sizes_of(n_rows=10, categories=()):
     """Return sizes for ``n_rows`` rows of the catalogue, of the categories (V, C) given."""
     codes = np.array(categories, dtype=np.int64).reshape(n_rows, -1)
-    return Sizes(width, ItemCodes(codes, np.arange(n_rows), codes, {}, None, ()))
+    return Sizes(ItemCodes(codes, np.arange(n_rows), codes, {}, None, ()))
 
 
 def queries_of(n_queries=1, item_features=None, past=(), categories=(), co_purchases=()):
@@ -78,15 +78,14 @@ def test_what_never_sold_gets_a_share_of_what_its_categories_sold_where_there_ar
 
 
 @pytest.mark.parametrize("better", ["decayed_20", "decayed_60", "sold_7"])
-@pytest.mark.parametrize("width", [8, 0])
-def test_past_items_begin_with_what_was_bought_more_often_or_later_or_sells_more(better, width):
+def test_past_items_begin_with_what_was_bought_more_often_or_later_or_sells_more(better):
     past, features = torch.zeros(2, PAST), torch.zeros(10, SALES)
     if better in PAST_FEATURES:
         past[1, PAST_FEATURES.index(better)] = 1
     else:
         features[7, ITEM_FEATURES.index(better)] = 1
     queries = queries_of(item_features=features, past=([0, 0], [3, 7], past))
-    logits = PastItemComponent(sizes_of(width=width)).logits(queries, torch.randn(1, 8) if width else None)
+    logits = PastItemComponent(sizes_of()).logits(queries)
     assert logits[1] > logits[0]
 
 
@@ -95,17 +94,17 @@ def test_categories_begin_with_the_finest_one_that_is_bought_more_than_it_sells(
     rows[1:, CATEGORY_FEATURES.index("lift")] = 0.8
     # Items 1 and 2 are of the fine categories 3 and 4, both of the coarse one 5.
     component = CategoryComponent(sizes_of(3, [[0, 0], [3, 5], [4, 5]]))
-    scores = component.score(queries_of(categories=([0, 0, 0], [3, 4, 5], rows)), None)
+    scores = component.score(queries_of(categories=([0, 0, 0], [3, 4, 5], rows)))
     torch.testing.assert_close(scores.of_items(torch.arange(3)), torch.tensor([[0.0, 0.0, 0.4]]))
-    assert component.score(queries_of(), None) is None
+    assert component.score(queries_of()) is None
 
 
 def test_co_purchases_begin_with_what_is_made_likelier():
     rows = torch.zeros(2, len(CO_PURCHASE_FEATURES))
     rows[1, CO_PURCHASE_FEATURES.index("lift")] = 0.8
-    scores = CoPurchaseComponent(sizes_of()).score(queries_of(co_purchases=([0, 0], [4, 6], rows)), None)
+    scores = CoPurchaseComponent(sizes_of()).score(queries_of(co_purchases=([0, 0], [4, 6], rows)))
     torch.testing.assert_close(scores.score_C, torch.tensor([0.0, 0.4]))
-    assert CoPurchaseComponent(sizes_of()).score(queries_of(), None) is None
+    assert CoPurchaseComponent(sizes_of()).score(queries_of()) is None
 
 
 def dense_transitions(strength_VV):
@@ -171,7 +170,7 @@ def test_past_items_begin_at_an_even_chance_against_the_catalogue():
     queries = queries_of(20, features, (query, item, past))
     component = PastItemComponent(sizes_of())
     component.init_even_chance(queries, log_partition)
-    weight = component.logits(queries, torch.randn(20, 8)).exp().sum() / 20
+    weight = component.logits(queries).exp().sum() / 20
     assert float(weight.log().detach()) == pytest.approx(log_partition, abs=1e-4)
 
 
@@ -202,32 +201,32 @@ def many_queries(n_queries=5000):
     return queries_of(n_queries, features, (query, item, past), (query, code, of_code), (query, item, together))
 
 
-def scored(component, queries, query_QD):
+def scored(component, queries):
     """Return what a component gives (Q, V), past items' own logits in their place."""
     table_QV = torch.zeros(len(queries), 10)
     if isinstance(component, PastItemComponent):
         place = queries.past_query_P, queries.past_item_P
-        return table_QV.index_put(place, component.logits(queries, query_QD))
-    return component.score(queries, query_QD).add_to(table_QV)
+        return table_QV.index_put(place, component.logits(queries))
+    return component.score(queries).add_to(table_QV)
 
 
 @pytest.mark.parametrize("name", list(component_classes()))
 @torch.no_grad()
 def test_many_queries_score_as_each_of_them_alone(name):
-    component, queries, query_QD = with_weights(all_components()[name]), many_queries(), torch.randn(5000, 8)
+    component, queries = with_weights(all_components()[name]), many_queries()
     some = torch.tensor([0, 2047, 2048, 4096, 4999])  # tables go through a network in blocks
-    whole = scored(component, queries, query_QD)[some]
+    whole = scored(component, queries)[some]
     assert whole.any()
-    torch.testing.assert_close(whole, scored(component, taken_of(queries, some), query_QD[some]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole, scored(component, taken_of(queries, some)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(component_classes()))
 @torch.no_grad()
 def test_every_component_is_scaled_in_its_weights(name):
-    component, queries, query_QD = with_weights(all_components()[name]), many_queries(20), torch.randn(20, 8)
-    before = scored(component, queries, query_QD)
+    component, queries = with_weights(all_components()[name]), many_queries(20)
+    before = scored(component, queries)
     component.scale_(1.5)
-    torch.testing.assert_close(scored(component, queries, query_QD), 1.5 * before)
+    torch.testing.assert_close(scored(component, queries), 1.5 * before)
 
 
 def test_components_are_found_by_their_files_and_named_once():

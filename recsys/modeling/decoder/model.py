@@ -40,7 +40,7 @@ class PurchaseModel(nn.Module):
         self.config, self.codes, self.has_dates, self.n_promoted = config, codes, has_dates, n_promoted
         n_items = self.n_items = len(codes.groups) - 1
         has_sequence = config.components is None or SEQUENCE in config.components
-        sizes = Sizes(config.width if has_sequence else 0, codes, n_promoted)
+        sizes = Sizes(codes, n_promoted)
         classes = chosen_components(config.components, sizes, has_dates=has_dates)
         self.item_tower: ItemTower | None = None
         self.decoder: Decoder | None = None
@@ -186,12 +186,6 @@ class PurchaseModel(nn.Module):
     def states(self, sequences: SequenceTensors) -> Tensor:
         return self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
 
-    def query(self, states_BTD: Tensor | None, queries: QueryTensors) -> Tensor | None:
-        """Return the query vector (Q, D) of each query; None without a transformer."""
-        if self.decoder is None or states_BTD is None:
-            return None
-        return self.decoder.query_at(states_BTD[queries.row_Q, queries.position_Q], queries.days_until_query_Q)
-
     def read(self, sequences: SequenceTensors, queries: QueryTensors) -> Tensor | None:
         """Return the query vector (Q, D) of each of ``sequences``, which ``queries`` ask about in order; or None."""
         if self.decoder is None:
@@ -205,7 +199,7 @@ class PurchaseModel(nn.Module):
         if query_QD is not None and self.item_tower is not None:
             terms[SEQUENCE] = ProductScores(query_QD, self.item_tower, self.item_vectors)
         for component in self.added_components():
-            scores = component.score(queries, query_QD)
+            scores = component.score(queries)
             if scores is not None:
                 terms[component.name] = scores
         return terms
@@ -222,7 +216,7 @@ class PurchaseModel(nn.Module):
             scores.add_items_(logits_QN, item_N)
         if self.past_items is not None and len(queries.past_query_P):
             query_p, column_p, place_p = among(item_N, queries.past_query_P, queries.past_item_P, self.n_items + 1)
-            logits_QN[query_p, column_p] = self.past_items.logits(queries, query_QD)[place_p]
+            logits_QN[query_p, column_p] = self.past_items.logits(queries)[place_p]
         return logits_QN
 
     def catalogue_logits(self, query_QD: Tensor | None, queries: QueryTensors) -> Tensor:
@@ -231,7 +225,7 @@ class PurchaseModel(nn.Module):
         logits_QV = self._added_up(terms, bias_QV, self.is_sold(), lambda scores, logits: scores.add_to(logits))
         if self.past_items is not None and len(queries.past_query_P):
             past = queries.past_query_P, queries.past_item_P
-            logits_QV = logits_QV.index_put(past, self.past_items.logits(queries, query_QD))
+            logits_QV = logits_QV.index_put(past, self.past_items.logits(queries))
         elif not terms:
             logits_QV = logits_QV.clone()
         logits_QV[:, 0] = -torch.inf
@@ -266,7 +260,7 @@ class PurchaseModel(nn.Module):
         sold_N = None if sold_V is None else sold_V[item_N]
         return self._added_up(terms, bias_1N, sold_N, lambda scores, logits: scores.of_items(item_N) + logits)
 
-    def promotion_contribution(self, query_QD: Tensor | None, queries: QueryTensors) -> Tensor:
+    def promotion_contribution(self, queries: QueryTensors) -> Tensor:
         """Return what each logit (Q, V) owes to promotions planned for the week asked: loses once there are none."""
         owed_QV = self.item_bias.new_zeros(len(queries), self.n_items + 1).detach()
         if not self.n_promoted:
@@ -277,7 +271,7 @@ class PurchaseModel(nn.Module):
             owed_QV = owed_QV + by_day[queries.day_place_Q]
         if self.past_items is not None and len(queries.past_query_P):
             past = queries.past_query_P, queries.past_item_P
-            owed_QV = owed_QV.index_put(past, self.past_items.promotion_contribution(queries, query_QD))
+            owed_QV = owed_QV.index_put(past, self.past_items.promotion_contribution(queries))
         return owed_QV
 
 

@@ -68,7 +68,7 @@ def _explain(decoder: DecoderRecommender, histories: Histories, item: np.ndarray
     item_QK = torch.from_numpy(item.astype(np.int64)).to(model.item_bias.device)
     listed = Listed(model, histories, snapshot, reading, model.terms(reading.query_QD, reading.queries), item_QK)
     terms, raised = _terms(listed)
-    promotion_QV = model.promotion_contribution(reading.query_QD, reading.queries)
+    promotion_QV = model.promotion_contribution(reading.queries)
     promotion_QK = promotion_QV.gather(1, item_QK)
     raised_by_promotion = (promotion_QK - promotion_QV[:, 1:].mean(1, keepdim=True)).float().cpu().numpy()
     promotion = promotion_QK.float().cpu().numpy()
@@ -123,7 +123,7 @@ def _put_by_past_items(listed: Listed, component: PastItemComponent, replaced_QK
     queries = listed.reading.queries
     if not len(queries.past_query_P):
         return torch.zeros_like(replaced_QK)
-    logit_P = component.logits(queries, listed.reading.query_QD)
+    logit_P = component.logits(queries)
     own = PairScores(queries.past_query_P, queries.past_item_P, logit_P, len(queries), listed.n_rows)
     is_past_QK = listed.given_by(replace(own, score_C=torch.ones_like(logit_P))) > 0
     return torch.where(is_past_QK, listed.given_by(own) - replaced_QK, 0)

@@ -95,7 +95,6 @@ def fold_in(model: PurchaseModel, fitted: Tensor, state: dict[str, Tensor] | Non
         if isinstance(component, Component):
             component.scale_(factor[name])
     if model.past_items is not None:
-        model.past_items.unscale_query_(factor.get(SEQUENCE, 1.0))
         model.past_items.shift_(float(fitted[-1]))
     model.train(model.training)  # forgets the vectors that it kept
     return model
@@ -133,7 +132,7 @@ class _Chunk:
             elif name in terms:
                 terms_TQN[number] = terms[name].of_items(item_N)
                 terms_TP[number] = terms[name].of_pairs(own.query_P, own.item_P)
-        past_P = None if model.past_items is None else model.past_items.logits(queries, reading.query_QD)
+        past_P = None if model.past_items is None else model.past_items.logits(queries)
         return cls(own, terms_TQN, terms_TP, past_P, own.contains(item_N, len(queries)), expected_N)
 
     def loss(self, fitted: Tensor, *, exclude_seen: bool) -> Tensor:

@@ -122,21 +122,20 @@ class PurchaseModule(EpochModule):
         """Return the loss: what comes next at every position, and what the window holds at every query."""
         self.model.tie_cold_item_bias()
         training, n_queries, n_targets = self.config.training, len(batch.queries), int((batch.target_BT > 0).sum())
-        losses, states_BTD, is_shared = [], None, distributed.is_initialized()
+        losses, is_shared = [], distributed.is_initialized()
         means: dict[str, tuple[Tensor, int | Tensor]] = {}
         logged: Any = {"on_epoch": True, "sync_dist": is_shared}
         if self.model.decoder is not None:
-            states_BTD = self.model.states(batch.sequences)
-            means["next"] = self.next_item_loss(states_BTD, batch), n_targets
+            means["next"] = self.next_item_loss(batch), n_targets
         if n_queries or is_shared:  # the others wait for whoever has no query
             none = self.model.item_bias.sum() * 0  # has a gradient, which the other processes wait for
-            window, ranking = self.window_losses(states_BTD, batch) if n_queries else (WindowLoss(*[none] * 5), none)
+            window, ranking = self.window_losses(batch) if n_queries else (WindowLoss(*[none] * 5), none)
             means |= {"window": (window.joint, n_queries), "repeats": (window.repeats, window.n_repeats)}
             means |= {"discoveries": (window.discoveries, window.n_discoveries), "ranking": (ranking, window.n_repeats)}
         found = of_all(means)
         if "next" in found:
             next_loss, n_targets = found["next"]
-            losses.append(training.next_weight * next_loss)
+            losses.append(next_loss)
             self.log("train_next_loss", next_loss, on_step=True, batch_size=n_targets, **logged)
         if "window" in found:
             joint, n_queries = found["window"]
@@ -152,10 +151,11 @@ class PurchaseModule(EpochModule):
         self.log("train_loss", loss, on_step=True, prog_bar=True, batch_size=n_targets, **logged)
         return loss
 
-    def next_item_loss(self, states_BTD: Tensor, batch: Batch) -> Tensor:
+    def next_item_loss(self, batch: Batch) -> Tensor:
         """Return the loss of the next item over the positions that have one."""
         item_tower, decoder = self.model.transformer()
         has_target_BT = batch.target_BT > 0
+        states_BTD = self.model.states(batch.sequences)
         query_MD = decoder.query_at(states_BTD[has_target_BT], batch.days_until_next_BT[has_target_BT])
         target_M = batch.target_BT[has_target_BT]
         bias_V: Tensor = self.model.item_bias
@@ -171,13 +171,15 @@ class PurchaseModule(EpochModule):
         log_q = (sampler.log_q(item.cpu()).to(target_M.device) for item in (target_M, negative_N))
         return sampled_softmax_loss(query_MD, *target, *negatives, *log_q)
 
-    def window_losses(self, states_BTD: Tensor | None, batch: Batch) -> tuple[WindowLoss, Tensor]:
-        """Return the losses of everything bought in the windows asked about, and that of the order of the own past."""
+    def window_losses(self, batch: Batch) -> tuple[WindowLoss, Tensor]:
+        """Return the losses of everything bought in the windows asked about, and that of the order of the own past.
+
+        By all components but the transformer, which would learn the few windows by heart (experiment 73).
+        """
         queries, model = batch.queries, self.model
-        query_QD = model.query(states_BTD, queries)
         own = QueryPositives.from_targets(queries, batch.target_query_n, batch.target_item_n, model.n_items + 1)
         of_own = self._own_and_all_others if self.loss == "full" else self._own_and_drawn_others
-        own_logit_P, other_Q = of_own(query_QD, queries, own)
+        own_logit_P, other_Q = of_own(queries, own)
         window = WindowLoss.from_logits(own_logit_P, own.query_P, own.n_past, own.target_n, other_Q)
         if not self.config.training.ranking_weight:
             return window, other_Q.new_zeros(())
@@ -185,24 +187,20 @@ class PurchaseModule(EpochModule):
         past, again_n = slice(own.n_past), own.target_n[own.target_n < own.n_past]
         return window, ranking_loss(own_logit_P[past], own.query_P[past], again_n, n_targets_Q)
 
-    def _own_and_all_others(
-        self, query_QD: Tensor | None, queries: QueryTensors, own: QueryPositives
-    ) -> tuple[Tensor, Tensor]:
+    def _own_and_all_others(self, queries: QueryTensors, own: QueryPositives) -> tuple[Tensor, Tensor]:
         """Return the logits of own items (P,), and the log of the sum of exp(logit) of all other items (Q,)."""
-        logits_QV = self.model.catalogue_logits(query_QD, queries)
+        logits_QV = self.model.catalogue_logits(None, queries)
         others_QV = logits_QV.index_put((own.query_P, own.item_P), logits_QV.new_tensor(-torch.inf))
         return logits_QV[own.query_P, own.item_P], others_QV.logsumexp(-1)
 
-    def _own_and_drawn_others(
-        self, query_QD: Tensor | None, queries: QueryTensors, own: QueryPositives
-    ) -> tuple[Tensor, Tensor]:
+    def _own_and_drawn_others(self, queries: QueryTensors, own: QueryPositives) -> tuple[Tensor, Tensor]:
         """Return the same, the sum over other items estimated by importance sampling (Bengio & Senécal, 2008)."""
         model, device = self.model, self.model.item_bias.device
-        terms = model.terms(query_QD, queries)
+        terms = model.terms(None, queries)
         if model.past_items is None:
             past_P = model.pair_logits(terms, queries.past_query_P, queries.past_item_P)
         else:
-            past_P = model.past_items.logits(queries, query_QD)
+            past_P = model.past_items.logits(queries)
         new_P = model.pair_logits(terms, own.query_P[own.n_past :], own.item_P[own.n_past :])
         negative_N = self.sampler.sample(self.n_window_negatives, self.draws).to(device)
         expected_N = self.sampler.log_q(negative_N.cpu()).to(device) + math.log(self.n_window_negatives)

@@ -23,7 +23,6 @@ _BLOCK = 8192
 class Sizes:
     """What a component is built from."""
 
-    width: int  # D of the decoder's queries; 0 where there is no decoder
     codes: ItemCodes  # of the V rows of the catalogue
     n_promoted: int = 0  # item features that tell of promotions; past items have as many
 
@@ -135,8 +134,8 @@ class Component(nn.Module):
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
         """Scale the inputs as the first queries of a training ask for, and item features at some of its days."""
 
-    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> Scores | None:
-        """Return what items get at ``queries``, None if nothing; ``query_QD`` is None where there is no decoder."""
+    def score(self, queries: QueryTensors) -> Scores | None:
+        """Return what items get at ``queries``, None if nothing."""
         raise NotImplementedError
 
     def scale_(self, factor: float) -> None:

@@ -39,7 +39,7 @@ class CategoryComponent(Component):
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
         self.net.scale.fit(queries.category_features_RF)
 
-    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> CategoryScores | None:
+    def score(self, queries: QueryTensors) -> CategoryScores | None:
         code_R = queries.category_code_R
         if not len(code_R) or self.net.context is None:
             return None

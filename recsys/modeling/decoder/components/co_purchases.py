@@ -23,7 +23,7 @@ class CoPurchaseComponent(Component):
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
         self.net.scale.fit(queries.co_purchase_features_CF)
 
-    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> PairScores | None:
+    def score(self, queries: QueryTensors) -> PairScores | None:
         if not len(queries.co_purchase_query_C):
             return None
         score_C = self.net(queries.co_purchase_features_CF)

@@ -1,16 +1,14 @@
-"""Logit of a user's past item from a summary of the whole history, the item's sales, and the decoder's query."""
+"""Logit of a user's past item from a summary of the whole history and the item's sales."""
 
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.modeling.decoder.components.base import Component, RuleAndNetwork, Sizes
 from recsys.modeling.decoder.inputs import QueryTensors
 from recsys.signals.past_items import PAST_FEATURES
 from recsys.signals.sales import OWN_FEATURES, coming_columns, own_columns
-
-_QUERY_WIDTH = 32
 
 
 class PastItemComponent(Component):
@@ -29,8 +27,7 @@ class PastItemComponent(Component):
         self.n_past = len(PAST_FEATURES) + sizes.n_promoted
         names = (*PAST_FEATURES, *promoted, *OWN_FEATURES, *promoted)
         rule = {"decayed_20": 1.0, "decayed_60": 0.5, "sold_7": 0.1}
-        query_width = _QUERY_WIDTH if sizes.width else 0
-        self.net = RuleAndNetwork(names, rule, (96, 96), query_width, lambda: nn.Linear(sizes.width, query_width))
+        self.net = RuleAndNetwork(names, rule, (96, 96))
 
     def rows(self, queries: QueryTensors, item_features_PF: Tensor | None = None) -> Tensor:
         """Return what is read of each past item (P, F), with the item features of its day by default."""
@@ -40,18 +37,15 @@ class PastItemComponent(Component):
     def init_scales(self, queries: QueryTensors, item_rows_NF: Tensor) -> None:
         self.net.scale.fit(self.rows(queries))
 
-    def logits(self, queries: QueryTensors, query_QD: Tensor | None, item_features_PF: Tensor | None = None) -> Tensor:
+    def logits(self, queries: QueryTensors, item_features_PF: Tensor | None = None) -> Tensor:
         """Return the logits (P,) of the past items."""
-        context = None
-        if self.net.context is not None and query_QD is not None:
-            context = self.net.context(query_QD), queries.past_query_P
-        return self.net(self.rows(queries, item_features_PF), context)
+        return self.net(self.rows(queries, item_features_PF))
 
-    def promotion_contribution(self, queries: QueryTensors, query_QD: Tensor | None) -> Tensor:
+    def promotion_contribution(self, queries: QueryTensors) -> Tensor:
         """Return what each logit (P,) owes to promotions planned for the week asked."""
         unplanned_PF = queries.past_item_features()  # a copy
         unplanned_PF[:, coming_columns(self.n_promoted)] = 0
-        return self.logits(queries, query_QD) - self.logits(queries, query_QD, unplanned_PF)
+        return self.logits(queries) - self.logits(queries, unplanned_PF)
 
     @torch.no_grad()
     def init_even_chance(self, queries: QueryTensors, log_partition: float) -> None:
@@ -66,9 +60,3 @@ class PastItemComponent(Component):
     @torch.no_grad()
     def shift_(self, shift: float) -> None:
         self.net.out.bias.add_(shift)
-
-    @torch.no_grad()
-    def unscale_query_(self, factor: float) -> None:
-        """Go on to read the query as it was learned, once it has been multiplied by ``factor``."""
-        if isinstance(self.net.context, nn.Linear):
-            self.net.context.weight.div_(factor)

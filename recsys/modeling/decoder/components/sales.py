@@ -35,7 +35,7 @@ class SalesComponent(Component):
         self._kept = None
         return super().train(mode)
 
-    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> DayScores:
+    def score(self, queries: QueryTensors) -> DayScores:
         scores = DayScores(self.of_table, queries.item_features, queries.day_place_Q)
         if self.training or not torch.is_inference_mode_enabled():
             return scores

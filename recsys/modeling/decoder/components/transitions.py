@@ -39,7 +39,7 @@ class TransitionComponent(Component):
         self.follower_VK.copy_(follower_VK)
         self.strength_VK.copy_(strength_VK)
 
-    def score(self, queries: QueryTensors, query_QD: Tensor | None) -> PairScores | None:
+    def score(self, queries: QueryTensors) -> PairScores | None:
         """Return the scores of all followers that are not past items."""
         age_P = queries.past_features_PF[:, PAST_FEATURES.index("age_last")]
         query_C, item_C, score_C = self.of_past(queries.past_query_P, queries.past_item_P, age_P)
