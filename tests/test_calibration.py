@@ -4,12 +4,14 @@ import copy
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from test_model import SMALL, described, model_of
+from test_model import SMALL, described, model_of, train_steps
 from toy import toy_data
 
 from recsys.config import Config, PredictConfig, SplitConfig, TrainingConfig
+from recsys.data.purchases import Purchases
 from recsys.evaluation.metrics import average_precisions
 from recsys.evaluation.segments import bought_before
 from recsys.evaluation.splits import window_fold
@@ -345,3 +347,48 @@ def test_users_without_a_history_are_not_validated_on(module):
     for validation.fold in (cold_start, some):
         values.append(validation.average_precisions(module.model)[0])
     np.testing.assert_array_equal(values[0][np.isfinite(values[0])], values[1])
+
+
+def test_a_transformer_that_says_nothing_true_is_left_out_of_lists_and_keeps_its_item_vectors(data):
+    config = Config(model=ONE_LAYER, split=SplitConfig(n_folds=1), training=TrainingConfig(query_windows=4))
+    module = build_module(config, data)
+    with torch.no_grad():
+        module.model.item_tower.own.weight.normal_()  # as loud as wrong
+    state = module.state_dict()
+    choice = module.choose_transformer(state, is_trained=False)
+    assert not choice.stays
+    assert choice.lead < 0 < choice.standard_error
+    model = model_of(data, ONE_LAYER).eval()
+    model.load_state_dict(module.weights(state))
+    smaller = model_of(data, ONE_LAYER.model_copy(update={"components": tuple(model.components)})).eval()
+    smaller.load_state_dict({name: value for name, value in model.state_dict().items() if name in smaller.state_dict()})
+    read_QV, reading = read(model, data)
+    assert reading.query_QD is None
+    assert torch.equal(read_QV, read(smaller, data)[0])
+    assert DecoderRecommender(model, Snapshots(data)).unit_vectors()[1:].any()
+    precision_Q, _ = module.validation.average_precisions(smaller, is_trained=False)
+    assert np.nanmean(precision_Q) == pytest.approx(choice.value)
+
+
+def test_a_transformer_that_knows_the_order_of_purchases_stays():
+    week, user = np.meshgrid(np.arange(20), np.arange(60))
+    day = np.datetime64("2024-01-01") + 7 * week.ravel()
+    bought = pa.table({"user": user.ravel(), "item": (user + week).ravel() % 40, "time": day})  # one further each week
+    log = Purchases.from_frame(bought, user="user", item="item", time="time")
+    model = ONE_LAYER.model_copy(update={"components": ("sequence", "sales"), "dropout": 0.0})
+    module = build_module(Config(model=model, split=SplitConfig(n_folds=1)), log)
+    train_steps(module, 150)
+    state = module.state_dict()
+    choice = module.choose_transformer(state, is_trained=True)
+    assert choice.stays
+    assert choice.lead > 0.2
+    assert choice.value > 0.5
+    assert module.weights(state)["decoder.norm.weight"].any()
+
+
+def test_there_is_no_choice_where_nothing_else_scores_or_nothing_is_held_out(data):
+    for components, until in ((("sequence",), "validation"), (("sales", "past_items"), "validation"), (None, "test")):
+        model = ONE_LAYER.model_copy(update={"components": components})
+        config = Config(model=model, split=SplitConfig(n_folds=1), training=TrainingConfig(until=until))
+        module = build_module(config, data)
+        assert module.choose_transformer(module.state_dict(), is_trained=True) is None

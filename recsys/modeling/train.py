@@ -61,6 +61,8 @@ def main(
         kept = f"learned up to the first test window, {epochs}"
     # A resumed run may have had nothing left to do.
     speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
+    if "transformer" in info:
+        speed += f"\n{_about_transformer(**info['transformer'])}"
     verb = "plots map" if resolved.family == "text" else "predict"
     talk.print(f"{MODELS_DIR / resolved.name}: {kept}{speed}\nnext: recsys {verb} --run {resolved.name}")
 
@@ -99,6 +101,11 @@ def train(
     import_module("recsys.modeling.training.fit").require_devices(config)
     info: dict[str, Any] = launch.launch(how, config, _command(), resume=resume, spark=spark)
     return info
+
+
+def _about_transformer(*, stays: bool, lead: float, standard_error: float, n_users: int, **_: float) -> str:
+    what = "lists read the transformer" if stays else "lists leave the transformer out"
+    return f"{what}: it adds {lead:+.4f} (standard error {standard_error:.4f}) for {n_users:,} validation users"
 
 
 def _command() -> str:

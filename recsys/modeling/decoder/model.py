@@ -187,8 +187,11 @@ class PurchaseModel(nn.Module):
         return self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
 
     def read(self, sequences: SequenceTensors, queries: QueryTensors) -> Tensor | None:
-        """Return the query vector (Q, D) of each of ``sequences``, which ``queries`` ask about in order; or None."""
-        if self.decoder is None:
+        """Return the query vector (Q, D) of each of ``sequences``, which ``queries`` ask about in order.
+
+        None without a transformer, and where its factor is 0: then lists are as good without it.
+        """
+        if self.decoder is None or not self.decoder.norm.weight.any():
             return None
         state_Q1D = self.decoder(self.inputs(sequences), sequences.gap_days_BT, queries.position_Q)
         return self.decoder.query_at(state_Q1D.squeeze(1), queries.days_until_query_Q)

@@ -182,9 +182,14 @@ def require_devices(config: Config) -> None:
 def _finish(folder: Path, best_checkpoint: Path, module: EpochModule, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
+    is_trained = bool(best["global_step"])
+    if isinstance(module, PurchaseModule):
+        choice = module.choose_transformer(best["state_dict"], is_trained=is_trained)
+        if choice is not None:
+            info |= {"best_value": choice.value, "transformer": choice._asdict()}
     save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
     _merge_logs(folder)
-    info["best_epoch"] = int(best["epoch"]) if best["global_step"] else -1  # -1: the state before any training
+    info["best_epoch"] = int(best["epoch"]) if is_trained else -1  # -1: the state before any training
     write_json(folder / INFO_FILE, info)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -82,6 +82,16 @@ class EpochModule(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class TransformerChoice(NamedTuple):
+    """Whether lists read the transformer, and by what."""
+
+    stays: bool
+    lead: float  # mean AP of the validation users with it minus that without
+    standard_error: float
+    n_users: int
+    value: float  # mean AP of what is kept
 
 
 class PurchaseModule(EpochModule):
@@ -224,6 +234,28 @@ class PurchaseModule(EpochModule):
         self.temperatures.copy_(temperatures)
         self.untrained_value.fill_(float(np.nanmean(precision_Q)))
         return float(np.nanmean(precision_Q))
+
+    def choose_transformer(self, state: dict[str, Tensor], *, is_trained: bool) -> TransformerChoice | None:
+        """Return whether lists are better with the transformer; where not, ``state`` leaves it out of them.
+
+        It stays where the mean AP of the validation users is higher with it by more than one standard error, paired by
+        user. None where there is no choice: nothing is held out, or nothing else scores items.
+        """
+        if self.validation is None or self.model.decoder is None or not self.model.components:
+            return None
+        model = fold_in(self.model, torch.zeros_like(self.temperatures), super().weights(state))
+        with_it_Q, _ = self.validation.average_precisions(model, is_trained=is_trained)
+        without_Q, temperatures = self.validation.average_precisions(
+            model, is_trained=is_trained, with_transformer=False
+        )
+        lead = with_it_Q - without_Q
+        lead = lead[np.isfinite(lead)]
+        error = float(lead.std(ddof=1) / math.sqrt(len(lead))) if len(lead) > 1 else math.inf
+        stays = bool(lead.mean() > error)
+        if not stays:
+            state["temperatures"] = temperatures
+        value = float(np.nanmean(with_it_Q if stays else without_Q))
+        return TransformerChoice(stays, float(lead.mean()), error if math.isfinite(error) else 0.0, len(lead), value)
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: the weights, temperatures folded in."""
