@@ -170,7 +170,7 @@ def test_a_history_goes_on_with_what_is_known_of_the_user(data):
         longer.item_BT[rows, next_Q] = 3
         longer.gap_days_BT[rows, next_Q] = queries.days_until_query_Q
         queries = replace(queries, position_Q=next_Q, days_until_query_Q=torch.zeros_like(next_Q))
-        whole = model.query(model.states(longer), queries)
+        whole = model.read(longer, queries)
         torch.testing.assert_close(reader.logits_RV, model.catalogue_logits(whole, queries))
 
 
