@@ -7,7 +7,7 @@ from toy import taken_of, toy_data, write_prepared
 
 from recsys.config import Config, ModelConfig, SplitConfig, TrainingConfig
 from recsys.data.purchases import cut_windows
-from recsys.evaluation.splits import make_split
+from recsys.evaluation.splits import make_split, window_fold
 from recsys.modeling.training.batches import TrainingBatches, pack
 from recsys.signals.queries import query_at
 from recsys.signals.snapshot import Snapshots
@@ -93,17 +93,29 @@ def test_inputs_are_the_events_before_their_targets(data):
         assert torch.equal(items[:, 1:][both], targets[:, :-1][both])
 
 
-def test_a_query_stands_on_the_last_event_before_its_day(data):
-    n_queries = 0
-    for batch in batches_of(data):
-        queries = batch.queries
-        for query in range(len(queries)):
-            row, position = int(queries.row_Q[query]), int(queries.position_Q[query])
-            item = int(batch.sequences.item_BT[row, position])
-            past = queries.past_item_P[queries.past_query_P == query]
-            assert (item in past.tolist()) if item <= data.n_items else not len(past)
-            n_queries += 1
-    assert n_queries > 50
+def asked_by(batches):
+    """Return the day and what was bought in its window, for each query of an epoch, batch by batch."""
+    asked = []
+    for batch in batches:
+        days = days_of(batches, batch.queries).tolist()
+        items = [batch.target_item_n[batch.target_query_n == query].tolist() for query in range(len(days))]
+        asked.append([(day, *sorted(some)) for day, some in zip(days, items, strict=True)])
+    return asked
+
+
+def test_an_epoch_asks_each_query_once_or_where_they_are_too_many_some_of_them(data):
+    whole = asked_by(batches_of(data))
+    everything = sorted(query for batch in whole for query in batch)
+    days = {query[0] for query in everything}
+    n_expected = sum(len(window_fold(data, day, 7).user_index) for day in days)
+    assert len(days) == 4
+    assert len(everything) == n_expected
+    assert sum(len({query[0] for query in batch}) for batch in whole) <= 4 * len(whole) + len(days)  # of few days each
+    few = asked_by(batches_of(data, batch_queries=2))
+    assert max(map(len, few)) == 2
+    left = sorted(everything)
+    for query in (query for batch in few for query in batch):
+        left.remove(query)
 
 
 def test_queries_ask_only_for_windows_that_end_before_the_validation_window(data):
@@ -218,9 +230,3 @@ def test_recent_days_leave_older_events_as_context_only(data):
     batches = list(recent)
     targets = np.concatenate([batch.target_BT[batch.target_BT > 0].numpy() for batch in batches])
     assert np.array_equal(np.sort(targets), np.sort(expected))
-    for batch in batches:
-        queries = batch.queries
-        for query in range(len(queries)):
-            item = int(batch.sequences.item_BT[queries.row_Q[query], queries.position_Q[query]])
-            past = queries.past_item_P[queries.past_query_P == query].tolist()
-            assert item in past or (item == data.n_items + 1 and not past)

@@ -1,7 +1,8 @@
-"""Training batches: windows packed by a token budget, and queries at days about them.
+"""Training batches: windows packed by a token budget, and queries at days.
 
 A history is cut, from its end backwards, into windows of at most T - 1 events; each event is a target exactly once.
 Position 0 of a window holds the event before it (a start mark where there is none), so the model also learns to begin.
+The transformer learns from windows, the other components from queries: any batch may hold any of these.
 """
 
 from collections import deque
@@ -26,6 +27,8 @@ from recsys.signals.user_codes import UserCodes
 
 #: Queries, and about so many rows of item features, by which components are scaled.
 _N_SCALED_BY, _N_ROWS_SCALED_BY = 512, 200_000
+#: Days of which a batch has queries. Of one alone each step pulls towards that day; all of them cost a table each.
+_DAYS_OF_BATCH = 4
 #: Queries over whose catalogues the even chance of past items is taken.
 _N_WEIGHED = 128
 
@@ -100,10 +103,11 @@ class TrainingBatches(IterableDataset[Batch]):
         packed = pack(self.windows.length, self.batch_tokens, random, self.world_size)
         order = random.permutation(len(packed))
         queries = self._fold_queries(random)
+        asked = queries.split(len(order), self.batch_queries, random)
         with ThreadPoolExecutor(1) as pool:  # one batch is assembled while another is learned from
             ahead: deque[Future[Batch]] = deque()
-            for number in order:
-                ahead.append(pool.submit(self._collate, np.sort(packed[number]), queries, random))
+            for number, chosen in zip(order, asked, strict=True):
+                ahead.append(pool.submit(self._collate, np.sort(packed[number]), queries, chosen))
                 if len(ahead) > 1:
                     yield ahead.popleft().result()
             while ahead:
@@ -113,30 +117,27 @@ class TrainingBatches(IterableDataset[Batch]):
         """Return queries of the first epoch or None, a few of them, and item features (n, F) float32 at its days."""
         random = np.random.default_rng((self.seed, 0))
         queries = self._fold_queries(random)
-        chosen = random.permutation(len(queries.window))[:_N_SCALED_BY]
+        chosen = random.permutation(len(queries.day))[:_N_SCALED_BY]
         if not len(chosen):
             return None
-        place = np.zeros(len(chosen), dtype=np.int64)  # components read no sequences
-        some, few = (self._query_tensors(queries, chosen[:n], place[:n], place[:n]) for n in (_N_SCALED_BY, _N_WEIGHED))
+        some, few = (self._query_tensors(queries, chosen[:n]) for n in (_N_SCALED_BY, _N_WEIGHED))
         rows = np.concatenate([self.snapshots.at(int(day)).item_features[1:] for day in np.unique(queries.day)])
         return some, few, torch.from_numpy(rows[:: max(len(rows) // _N_ROWS_SCALED_BY, 1)])
 
-    def _query_tensors(
-        self, queries: "_FoldQueries", chosen: np.ndarray, rows: np.ndarray, position: np.ndarray
-    ) -> QueryTensors:
-        """Return the queries ``chosen``, each about a position of one of the rows of a batch."""
-        day = queries.day[chosen]
+    def _query_tensors(self, queries: "_FoldQueries", chosen: np.ndarray) -> QueryTensors:
+        """Return the queries ``chosen``; what is learned from them reads no sequence."""
+        day, nowhere = queries.day[chosen], np.zeros(len(chosen), dtype=np.int64)
         lift_day = days_counted_for_training(day, self.log.first_day)
         known = self.snapshots, self.log, queries.user_index[chosen], queries.end[chosen], day
-        arrays = build_queries(*known, rows=rows, position=position, lifts=self.lifts, lift_day=lift_day)
+        arrays = build_queries(*known, rows=nowhere, position=nowhere, lifts=self.lifts, lift_day=lift_day)
         return QueryTensors.from_arrays(arrays)
 
     def _fold_queries(self, random: np.random.Generator) -> "_FoldQueries":
         """Ask at ``query_windows`` days, a horizon apart, the newest as late as its whole window may be learned from.
 
-        They shift at random each epoch, so that every weekday is asked. A user is asked whose window reaches the day.
+        They shift at random each epoch, so that every weekday is asked.
         """
-        log, windows, horizon = self.log, self.windows, self.horizon_days
+        log, horizon = self.log, self.horizon_days
         newest = self.split.train_day - horizon
         n_shifts = min(horizon, max(newest - log.first_day, 1))
         shift = int(random.integers(n_shifts)) if self.query_windows else 0
@@ -149,22 +150,12 @@ class TrainingBatches(IterableDataset[Batch]):
             columns.append(np.stack([fold.user_index, fold.history_end[fold.user_index], day, edges[:-1], edges[1:]]))
             items.append(fold.target_item.astype(np.int64))
             n_targets += len(fold.target_item)
-        queries = np.concatenate(columns, axis=1)
-        user, end = queries[:2]
-        first, behind = windows.first_of_user[user], windows.first_of_user[user + 1]
-        n_known = end - self.first_target[user]
-        oldest = windows.length[np.minimum(first, len(windows.length) - 1)]
-        window = first + np.maximum(-(-(n_known - oldest) // self.max_events), 0)
-        reaches = (n_known >= 0) & (window < behind)
-        order = np.flatnonzero(reaches)[np.argsort(window[reaches], kind="stable")]
-        user, end, day, target_begin, target_end = queries[:, order]
-        return _FoldQueries(window[order], user, end, day, target_begin, target_end, np.concatenate(items))
+        user, end, day, target_begin, target_end = np.concatenate(columns, axis=1)
+        return _FoldQueries(user, end, day, target_begin, target_end, np.concatenate(items))
 
-    def _collate(self, rows: np.ndarray, queries: "_FoldQueries", random: np.random.Generator) -> Batch:
+    def _collate(self, rows: np.ndarray, queries: "_FoldQueries", chosen: np.ndarray) -> Batch:
         log, windows = self.log, self.windows
-        chosen = queries.choose(rows, self.batch_queries, random)
-        rows = rows[self.rank :: self.world_size]
-        chosen = chosen[np.isin(queries.window[chosen], rows)]
+        rows, chosen = (part[self.rank :: self.world_size] for part in (rows, chosen))
         begin, length = windows.start[rows], windows.length[rows]
         user_index = windows.user_index[rows]
         at_start = begin == log.offsets[user_index]
@@ -175,14 +166,12 @@ class TrainingBatches(IterableDataset[Batch]):
         target_BT = np.where(has_target_BT, log.item[position_BT], 0).astype(np.int64)
         wait_BT = np.where(has_target_BT, log.day[position_BT] - days_BT, 0)
         wait_BT[at_start, 0] = 0
-        window = queries.window[chosen]
-        position = queries.end[chosen] - windows.start[window]
         target_query, place = event_positions(queries.target_begin[chosen], queries.target_end[chosen])
         return Batch(
             sequences=SequenceTensors.from_arrays(sequences),
             target_BT=torch.from_numpy(target_BT),
             days_until_next_BT=torch.from_numpy(wait_BT.astype(np.int64)),
-            queries=self._query_tensors(queries, chosen, np.searchsorted(rows, window), position),
+            queries=self._query_tensors(queries, chosen),
             target_query_n=torch.from_numpy(target_query),
             target_item_n=torch.from_numpy(queries.target_item[place]),
         )
@@ -190,20 +179,20 @@ class TrainingBatches(IterableDataset[Batch]):
 
 @dataclass(frozen=True)
 class _FoldQueries:
-    """Queries of several folds, sorted by the window that answers them. A queries in all."""
+    """Queries of several folds, A in all."""
 
-    window: np.ndarray  # (A,) int64 ascending
-    user_index: np.ndarray  # (A,)
+    user_index: np.ndarray  # (A,) int64
     end: np.ndarray  # (A,) flat position up to which the history is known
     day: np.ndarray  # (A,)
     target_begin: np.ndarray  # (A,) targets are target_item[begin:end]
     target_end: np.ndarray  # (A,)
     target_item: np.ndarray  # int64
 
-    def choose(self, rows: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
-        """Return ``at_most`` queries that windows ``rows`` answer, whole days at random: these share their counts."""
-        first, last = np.searchsorted(self.window, rows), np.searchsorted(self.window, rows, side="right")
-        answered = event_positions(first, last)[1]
-        days, day_place = np.unique(self.day[answered], return_inverse=True)
-        rank_of_day = np.argsort(random.permutation(len(days)))
-        return np.sort(answered[np.argsort(rank_of_day[day_place], kind="stable")[:at_most]])
+    def split(self, n_batches: int, at_most: int, random: np.random.Generator) -> list[np.ndarray]:
+        """Return the queries of each batch, ascending: of few days, as those of a day share their counts."""
+        order = np.lexsort((random.random(len(self.day)), self.day))
+        n_parts = n_batches * _DAYS_OF_BATCH
+        parts = np.array_split(order, n_parts)
+        shuffled = [parts[place] for place in random.permutation(n_parts)]
+        batches = [np.concatenate(shuffled[n::n_batches]) for n in range(n_batches)]
+        return [np.sort(random.permutation(one)[:at_most]) for one in batches]

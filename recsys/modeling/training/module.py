@@ -156,7 +156,7 @@ class PurchaseModule(EpochModule):
             self.log("train_window_loss", joint, on_step=True, batch_size=n_queries, **logged)
             parts = {f"train_{name}_loss": part for name, part in parts.items()}
             self.log_dict(parts, on_step=False, batch_size=n_queries, **logged)
-        # Without a transformer a batch whose windows answer no query teaches nothing, and makes no step of its own.
+        # Without a transformer a batch without a query teaches nothing, and makes no step of its own.
         loss = torch.stack(losses).sum() if losses else self.model.item_bias.sum() * 0
         self.log("train_loss", loss, on_step=True, prog_bar=True, batch_size=n_targets, **logged)
         return loss
