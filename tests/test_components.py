@@ -40,7 +40,7 @@ def queries_of(n_queries=1, item_features=None, past=(), categories=(), co_purch
     parts = columns(past, PAST), columns(categories, len(CATEGORY_FEATURES))
     nothing = torch.zeros(n_queries, dtype=torch.int64)
     together = columns(co_purchases, len(CO_PURCHASE_FEATURES))
-    return QueryTensors(nothing, nothing, nothing, nothing, (features,), *parts[0], *parts[1], *together)
+    return QueryTensors(nothing, nothing, nothing, (features,), *parts[0], *parts[1], *together)
 
 
 def test_a_scale_gives_mean_0_and_deviation_1_to_the_rows_it_was_fitted_to():

@@ -206,7 +206,6 @@ def test_the_log_sum_exp_of_rows_is_that_of_each_query_and_survives_large_logits
 
 def own_items():
     queries = QueryTensors(
-        row_Q=torch.tensor([0, 1]),
         position_Q=torch.tensor([0, 0]),
         days_until_query_Q=torch.tensor([1, 1]),
         day_place_Q=torch.tensor([0, 0]),

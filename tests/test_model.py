@@ -334,8 +334,9 @@ def test_the_loss_falls_from_that_of_a_guess(data, loss):
 
 
 def query_of(model, batch) -> torch.Tensor:
-    """Return the query vectors (Q, D) of the queries of a training batch."""
-    state_QD = model.states(batch.sequences)[batch.queries.row_Q, batch.queries.position_Q]
+    """Return query vectors (Q, D), as if all queries of a training batch were about first events of its sequences."""
+    state_BD = model.states(batch.sequences)[:, 0]
+    state_QD = state_BD[torch.arange(len(batch.queries)) % len(state_BD)]
     return model.decoder.query_at(state_QD, batch.queries.days_until_query_Q)
 
 

@@ -161,7 +161,7 @@ def test_a_history_goes_on_with_what_is_known_of_the_user(data):
         sequences, queries = reading.sequences, reading.queries
         torch.testing.assert_close(reader.logits_RV, model.catalogue_logits(reading.query_QD, queries))
         reader.extend(torch.full((N_USERS,), 3))
-        rows, next_Q = queries.row_Q, queries.position_Q + 1
+        rows, next_Q = torch.arange(len(queries)), queries.position_Q + 1
         longer = replace(
             sequences,
             item_BT=torch.nn.functional.pad(sequences.item_BT, (0, 1)),

@@ -50,8 +50,7 @@ class Sequences:
 class Queries:
     """Queries at days about histories: what will be bought in the window that begins then?"""
 
-    row: np.ndarray  # (Q,) int64 sequence of the batch
-    position: np.ndarray  # (Q,) int64 position of the last known event in it
+    position: np.ndarray  # (Q,) int64 position of the last known event in its sequence
     days_until_query: np.ndarray  # (Q,) int64 days from that event to the day
     day_place: np.ndarray  # (Q,) int64 place of the day among ``item_features``
     item_features: tuple[np.ndarray, ...]  # S times (V, F) float32, see Snapshot.item_features
@@ -68,9 +67,9 @@ def query_at(
     whole = end - begin < max_length  # room for the start mark too
     first = np.where(whole, begin - 1, end - max_length)
     sequences, _ = assemble(log, histories.user_index, first, end - first, whole, user_codes, histories.known_as)
-    day, rows = np.full(len(histories), histories.day, dtype=np.int64), np.arange(len(histories))
+    day = np.full(len(histories), histories.day, dtype=np.int64)
     return sequences, build_queries(
-        snapshots, log, histories.user_index, end, day, rows=rows, position=end - first - 1, lifts=lifts
+        snapshots, log, histories.user_index, end, day, position=end - first - 1, lifts=lifts
     )
 
 
@@ -109,7 +108,6 @@ def build_queries(
     end: np.ndarray,
     day: np.ndarray,
     *,
-    rows: np.ndarray,
     position: np.ndarray,
     lifts: bool,
     lift_day: np.ndarray | None = None,
@@ -117,7 +115,7 @@ def build_queries(
     """Return queries about histories of ``user_index`` (Q,), known up to flat positions ``end`` (Q,).
 
     All known events are before the query's ``day`` (Q,), in days since 1970-01-01. The last one stands at ``position``
-    (Q,) of sequence ``rows`` (Q,). With ``lifts``, co-purchases are counted up to ``lift_day`` (Q,), else ``day``.
+    (Q,) of its sequence. With ``lifts``, co-purchases are counted up to ``lift_day`` (Q,), else ``day``.
     """
     day = np.asarray(day)
     days, day_place = np.unique(day, return_inverse=True)
@@ -132,7 +130,6 @@ def build_queries(
     known = end > log.offsets[user_index]
     last_day = log.day[np.maximum(end - 1, 0)] if log.n_events else np.zeros(len(end), dtype=np.int64)
     return Queries(
-        row=rows.astype(np.int64),
         position=position.astype(np.int64),
         days_until_query=np.where(known, np.maximum(day - last_day, 0), 0).astype(np.int64),
         day_place=day_place.astype(np.int64),

@@ -38,9 +38,8 @@ class SequenceTensors(OnDevice):
 
 @dataclass(frozen=True)
 class QueryTensors(OnDevice):
-    """Queries at days about states of a batch: what will be bought in the window that begins then?"""
+    """Queries at days, each at the end of a sequence: what will be bought in the window that begins then?"""
 
-    row_Q: Tensor  # int64 sequence of the batch
     position_Q: Tensor  # int64 position of the last known event
     days_until_query_Q: Tensor  # int64 days from that event to the day
     day_place_Q: Tensor  # int64 place of the day among the S tables of item features
@@ -56,7 +55,7 @@ class QueryTensors(OnDevice):
     co_purchase_features_CF: Tensor  # float32
 
     def __len__(self) -> int:
-        return len(self.row_Q)
+        return len(self.position_Q)
 
     def past_item_features(self) -> Tensor:
         """Return the item features (P, F) of each past item at its query's day."""

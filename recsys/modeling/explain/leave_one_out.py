@@ -119,7 +119,7 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     categories = category_history(of_pairs, code_NC, {snapshot.day: snapshot.category_rarity}, day)
     reads_lifts = listed.model.reads_lifts
     together = co_purchases(past, {snapshot.day: listed.lift}, day) if reads_lifts else no_co_purchases()
-    row_P = torch.from_numpy(row).to(whole.row_Q.device)
+    row_P = torch.from_numpy(row).to(whole.position_Q.device)
     fewer = _histories_without(listed.histories.of(row), item)
     longest, at_start = listed.model.config.max_length, fewer.n_events < listed.model.config.max_length
     first = np.where(at_start, fewer.begin - 1, fewer.end - longest)
@@ -133,8 +133,8 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     arrays = (array for part in (past, categories, together) for array in vars(part).values())
     changed = zip(names, arrays, strict=True)
     tensors: dict[str, Any] = {name: torch.from_numpy(array).to(row_P.device) for name, array in changed}
-    tensors |= {"row_Q": torch.arange(len(row), device=row_P.device), "day_place_Q": whole.day_place_Q[row_P]}
-    return sequences, replace(whole, position_Q=position_P, days_until_query_Q=days_P, **tensors)
+    changed_Q = {"position_Q": position_P, "days_until_query_Q": days_P, "day_place_Q": whole.day_place_Q[row_P]}
+    return sequences, replace(whole, **changed_Q, **tensors)
 
 
 def _histories_without(histories: Histories, item: np.ndarray) -> Histories:

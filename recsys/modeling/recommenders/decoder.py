@@ -194,7 +194,7 @@ class PurchaseReader:
         position_BT = torch.arange(item_BT.shape[1]).expand_as(item_BT)
         input_BTD = self.model.inputs(reading.sequences)
         state_BTD = self._transformer.extend(input_BTD, gap_BT, position_BT, item_BT > 0, self.cache)
-        self.logits_RV = self._logits(state_BTD[self.queries.row_Q, self.newest_R], self.gap_R)
+        self.logits_RV = self._logits(state_BTD[torch.arange(len(self.newest_R)), self.newest_R], self.gap_R)
 
     def extend(self, item_R: Tensor) -> None:
         self.newest_R = self.newest_R + 1

@@ -129,7 +129,7 @@ class TrainingBatches(IterableDataset[Batch]):
         day, nowhere = queries.day[chosen], np.zeros(len(chosen), dtype=np.int64)
         lift_day = days_counted_for_training(day, self.log.first_day)
         known = self.snapshots, self.log, queries.user_index[chosen], queries.end[chosen], day
-        arrays = build_queries(*known, rows=nowhere, position=nowhere, lifts=self.lifts, lift_day=lift_day)
+        arrays = build_queries(*known, position=nowhere, lifts=self.lifts, lift_day=lift_day)
         return QueryTensors.from_arrays(arrays)
 
     def _fold_queries(self, random: np.random.Generator) -> "_FoldQueries":
