@@ -133,8 +133,8 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     arrays = (array for part in (past, categories, together) for array in vars(part).values())
     changed = zip(names, arrays, strict=True)
     tensors: dict[str, Any] = {name: torch.from_numpy(array).to(row_P.device) for name, array in changed}
-    changed_Q = {"position_Q": position_P, "days_until_query_Q": days_P, "day_place_Q": whole.day_place_Q[row_P]}
-    return sequences, replace(whole, **changed_Q, **tensors)
+    tensors |= {"position_Q": position_P, "days_until_query_Q": days_P, "day_place_Q": whole.day_place_Q[row_P]}
+    return sequences, replace(whole, **tensors)
 
 
 def _histories_without(histories: Histories, item: np.ndarray) -> Histories:
