@@ -1,6 +1,7 @@
 """Training as a command: it resumes exactly, writes a whole run folder, and refuses what cannot be meant."""
 
 import csv
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,10 @@ def test_a_run_folder_holds_configuration_weights_log_and_what_made_it(prepared)
     assert saved.info == info
     assert {"seed", "device", "code_version", "data_fingerprint", "command", "events_per_second"} <= info.keys()
     assert 0 < info["untrained_value"] < 1
+    about = info["transformer"]
+    assert about["stays"] == (about["lead"] > about["standard_error"])
+    assert about["stays"] == bool(weights()["decoder.norm.weight"].any())
+    assert about["value"] == info["best_value"]
     log = (saved.folder / "metrics.csv").read_text().splitlines()
     assert {"epoch", "step", "train_loss_epoch", "val_map@12"} <= set(log[0].split(","))
     assert list((saved.folder / "tensorboard").rglob("events.out.tfevents.*"))
@@ -256,7 +261,9 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
             ],
         )
     assert not stopped.value.code
-    assert "untrained: better than after any of 2 epochs" in " ".join(capfd.readouterr().err.split())
+    said = " ".join(capfd.readouterr().err.split())
+    assert "untrained: better than after any of 2 epochs" in said
+    assert re.search(r"lists (read|leave) the transformer.*: it adds [+-]0\.\d{4} \(standard error 0\.\d{4}\)", said)
     kept = weights()
     assert kept.keys() == fresh.keys()
     assert all(torch.equal(kept[name], value) for name, value in fresh.items())
