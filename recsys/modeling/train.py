@@ -103,9 +103,12 @@ def train(
     return info
 
 
-def _about_transformer(*, stays: bool, lead: float, standard_error: float, n_users: int, **_: float) -> str:
+def _about_transformer(*, stays: bool, value: float, **leads: dict[str, float]) -> str:
     what = "lists read the transformer" if stays else "lists leave the transformer out"
-    return f"{what}: it adds {lead:+.4f} (standard error {standard_error:.4f}) for {n_users:,} validation users"
+    words = {"whole": "{mean:+.4f} (standard error {standard_error:.4f})", "new": "on first purchases "}
+    words["new"] += words["whole"]
+    adds = ", ".join(words[name].format(**lead) for name, lead in leads.items())
+    return f"{what}: it adds {adds}, for {leads['whole']['n_users']:,} validation users"
 
 
 def _command() -> str:

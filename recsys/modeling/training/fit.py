@@ -186,7 +186,7 @@ def _finish(folder: Path, best_checkpoint: Path, module: EpochModule, info: dict
     if isinstance(module, PurchaseModule):
         choice = module.choose_transformer(best["state_dict"], is_trained=is_trained)
         if choice is not None:
-            info |= {"best_value": choice.value, "transformer": choice._asdict()}
+            info |= {"best_value": choice.value, "transformer": choice.to_json()}
     save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
     _merge_logs(folder)
     info["best_epoch"] = int(best["epoch"]) if is_trained else -1  # -1: the state before any training

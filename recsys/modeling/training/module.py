@@ -84,14 +84,34 @@ class EpochModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class Lead(NamedTuple):
+    """By how much the lists of users are better."""
+
+    mean: float  # of differences in AP
+    standard_error: float
+    n_users: int
+
+    @classmethod
+    def of(cls, difference_Q: np.ndarray) -> "Lead":
+        """Return the lead of ``difference_Q`` (Q,), NaN where a user is not asked; of nobody, none."""
+        some = difference_Q[np.isfinite(difference_Q)]
+        if len(some) < 2:
+            return cls(0.0, 0.0, len(some))
+        return cls(float(some.mean()), float(some.std(ddof=1) / math.sqrt(len(some))), len(some))
+
+
 class TransformerChoice(NamedTuple):
     """Whether lists read the transformer, and by what."""
 
     stays: bool
-    lead: float  # mean AP of the validation users with it minus that without
-    standard_error: float
-    n_users: int
-    value: float  # mean AP of what is kept
+    value: float  # mean AP of the validation users with what is kept
+    whole: Lead  # of lists with the transformer before those without
+    new: Lead | None = None  # of lists of first purchases, where past items are recommended too
+
+    def to_json(self) -> dict[str, Any]:
+        leads = {"whole": self.whole, "new": self.new}
+        leads_json = {name: lead._asdict() for name, lead in leads.items() if lead is not None}
+        return {"stays": self.stays, "value": self.value} | leads_json
 
 
 class PurchaseModule(EpochModule):
@@ -105,9 +125,12 @@ class PurchaseModule(EpochModule):
         self, config: Config, model: PurchaseModel, batches: TrainingBatches, validation_fold: Fold | None
     ) -> None:
         super().__init__(config, model, batches)
-        self.validation = None
+        self.validation = self.discoveries = None
         if validation_fold is not None:
-            self.validation = Validation(config, batches.snapshots, batches.user_codes, validation_fold)
+            known = batches.snapshots, batches.user_codes, validation_fold
+            self.validation = Validation(config, *known)
+            of_new = config.model_copy(update={"predict": config.predict.model_copy(update={"exclude_seen": True})})
+            self.discoveries = None if config == of_new else Validation(of_new, *known)
             self.validation_metric = f"val_map@{self.validation.k}"
         # Temperatures of the last validation, which training does not read, and MAP before any training.
         self.temperatures = nn.Buffer(torch.zeros(len(temperature_names(model))))
@@ -239,23 +262,27 @@ class PurchaseModule(EpochModule):
         """Return whether lists are better with the transformer; where not, ``state`` leaves it out of them.
 
         It stays where the mean AP of the validation users is higher with it by more than one standard error, paired by
-        user. None where there is no choice: nothing is held out, or nothing else scores items.
+        user, in whole lists or in lists of first purchases, and lower by as much in neither. None where there is no
+        choice: nothing is held out, or nothing else scores items.
         """
         if self.validation is None or self.model.decoder is None or not self.model.components:
             return None
-        model = fold_in(self.model, torch.zeros_like(self.temperatures), super().weights(state))
-        with_it_Q, _ = self.validation.average_precisions(model, is_trained=is_trained)
-        without_Q, temperatures = self.validation.average_precisions(
-            model, is_trained=is_trained, with_transformer=False
-        )
-        lead = with_it_Q - without_Q
-        lead = lead[np.isfinite(lead)]
-        error = float(lead.std(ddof=1) / math.sqrt(len(lead))) if len(lead) > 1 else math.inf
-        stays = bool(lead.mean() > error)
+        fresh = fold_in(self.model, torch.zeros_like(self.temperatures), super().weights(state))
+        precisions, temperatures = [], torch.zeros_like(self.temperatures)
+        for with_it in (True, False):
+            options = {"is_trained": is_trained, "with_transformer": with_it}
+            whole_Q, temperatures = self.validation.average_precisions(fresh, **options)
+            precisions.append([whole_Q])
+            if self.discoveries is not None:
+                model = fold_in(fresh, temperatures)
+                precisions[-1].append(self.discoveries.average_precisions(model, is_trained=False)[0])
+        leads = [Lead.of(with_Q - without_Q) for with_Q, without_Q in zip(*precisions, strict=True)]
+        behind = any(lead.mean < -lead.standard_error for lead in leads)
+        stays = not behind and any(lead.mean > lead.standard_error for lead in leads)
         if not stays:
             state["temperatures"] = temperatures
-        value = float(np.nanmean(with_it_Q if stays else without_Q))
-        return TransformerChoice(stays, float(lead.mean()), error if math.isfinite(error) else 0.0, len(lead), value)
+        value = float(np.nanmean(precisions[0 if stays else 1][0]))
+        return TransformerChoice(stays, value, *leads)
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: the weights, temperatures folded in."""
