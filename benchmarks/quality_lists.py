@@ -392,7 +392,7 @@ def describe_runs(runs: tuple[Run, ...]) -> list[dict[str, object]]:
     """Return what ``run.json`` says of each training that matters to a reader of its scores."""
     kept = (
         *("name", "code_version", "torch_version", "created", "device"),
-        *("seconds", "epochs_run", "best_epoch", "best_value", "n_parameters"),
+        *("seconds", "epochs_run", "best_epoch", "best_value", "n_parameters", "transformer"),
     )
     return [{name: found.info[name] for name in kept if name in found.info} for found in runs]
 

@@ -206,7 +206,7 @@ class TrainingConfig(Section):
         None,
         ge=64,
         description="events per batch, padding included; by default 4,096, or fewer, down to 1,024, where an epoch "
-        "would have less than 128 steps",
+        "would have fewer than 128 steps",
     )
     lr: float = Field(2e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")

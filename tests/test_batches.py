@@ -1,4 +1,4 @@
-"""Windows cover every event once, padding is bounded, and queries sit where their history ends."""
+"""Windows cover every event once, padding is bounded, and queries are asked at days, each once an epoch."""
 
 import numpy as np
 import pytest
@@ -230,3 +230,13 @@ def test_recent_days_leave_older_events_as_context_only(data):
     batches = list(recent)
     targets = np.concatenate([batch.target_BT[batch.target_BT > 0].numpy() for batch in batches])
     assert np.array_equal(np.sort(targets), np.sort(expected))
+    days = {query[0] for batch in asked_by(batches_of(data, recent_days=20)) for query in batch}
+    assert cutoff - 20 <= min(days) < max(days) <= cutoff - 7
+
+
+def test_where_nothing_learns_from_queries_there_are_none(data):
+    batches = batches_of(data)
+    config = Config(split=SplitConfig(n_folds=1), training=TrainingConfig(batch_tokens=64))
+    alone = TrainingBatches(config, batches.snapshots, batches.split, None, lifts=False, asks=False)
+    assert not any(len(batch.queries) for batch in alone)
+    assert alone.first_inputs() is None

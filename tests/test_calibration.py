@@ -23,6 +23,7 @@ from recsys.modeling.training.calibration import _Chunk, fit_temperatures, fold_
 from recsys.modeling.training.negatives import MixedSampler
 from recsys.modeling.training.validation import Validation
 from recsys.signals.snapshot import Snapshots
+from recsys.signals.user_codes import UserCodes
 
 DAY = 18_050
 ONE_LAYER = SMALL.model_copy(update={"n_layers": 1})
@@ -349,16 +350,33 @@ def test_users_without_a_history_are_not_validated_on(module):
     np.testing.assert_array_equal(values[0][np.isfinite(values[0])], values[1])
 
 
+def test_a_transformer_that_is_not_trained_or_that_nothing_weighs_is_left_out_of_lists(data):
+    for until, is_trained in (("validation", False), ("test", True)):
+        config = Config(model=ONE_LAYER, split=SplitConfig(n_folds=1), training=TrainingConfig(until=until))
+        module = build_module(config, data)
+        state = module.state_dict()
+        assert not module.choose_transformer(state, is_trained=is_trained).stays
+        assert not module.weights(state)["decoder.norm.weight"].any()
+
+
+def test_a_user_of_the_table_alone_is_known_only_where_the_transformer_is_read(tmp_path):
+    log = described(tmp_path)
+    model = model_of(log, ONE_LAYER.model_copy(update={"customer": True}), n_user_codes=3)
+    codes = UserCodes(np.array([[1], [2]]), np.array([True, True]))
+    assert DecoderRecommender(model, Snapshots(log), codes).user_codes is codes
+    left_out = temperatures_of(model, sequence=-torch.inf)
+    assert DecoderRecommender(fold_in(model, left_out), Snapshots(log), codes).user_codes is None
+
+
 def test_a_transformer_that_says_nothing_true_is_left_out_of_lists_and_keeps_its_item_vectors(data):
     config = Config(model=ONE_LAYER, split=SplitConfig(n_folds=1), training=TrainingConfig(query_windows=4))
     module = build_module(config, data)
     with torch.no_grad():
         module.model.item_tower.own.weight.normal_()  # as loud as wrong
     state = module.state_dict()
-    choice = module.choose_transformer(state, is_trained=False)
+    choice = module.choose_transformer(state, is_trained=True)
     assert not choice.stays
     assert choice.whole.mean < 0 < choice.whole.standard_error
-    assert choice.new.mean < 0
     model = model_of(data, ONE_LAYER).eval()
     model.load_state_dict(module.weights(state))
     smaller = model_of(data, ONE_LAYER.model_copy(update={"components": tuple(model.components)})).eval()
@@ -388,9 +406,8 @@ def test_a_transformer_that_knows_the_order_of_purchases_stays():
     assert module.weights(state)["decoder.norm.weight"].any()
 
 
-def test_there_is_no_choice_where_nothing_else_scores_or_nothing_is_held_out(data):
-    for components, until in ((("sequence",), "validation"), (("sales", "past_items"), "validation"), (None, "test")):
+def test_there_is_no_choice_where_nothing_else_scores_items(data):
+    for components in (("sequence",), ("sales", "past_items")):
         model = ONE_LAYER.model_copy(update={"components": components})
-        config = Config(model=model, split=SplitConfig(n_folds=1), training=TrainingConfig(until=until))
-        module = build_module(config, data)
+        module = build_module(Config(model=model, split=SplitConfig(n_folds=1)), data)
         assert module.choose_transformer(module.state_dict(), is_trained=True) is None

@@ -346,6 +346,24 @@ def window_losses(module: PurchaseModule, batch) -> torch.Tensor:
     return torch.stack([window.joint, window.repeats, window.discoveries])
 
 
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_windows_teach_the_transformer_nothing_and_the_next_item_the_others_nothing_but_the_bias(tmp_path, loss):
+    module = module_for(described(tmp_path), loss=loss, n_negatives=64)
+    train_steps(module, 1)
+    batch = max(module.batches, key=lambda batch: len(batch.queries))
+
+    def taught_by(one: torch.Tensor) -> set[str]:
+        module.zero_grad()
+        one.backward()
+        named = module.model.named_parameters()
+        return {name.partition(".")[0] for name, weight in named if weight.grad is not None and weight.grad.any()}
+
+    window, ranking = module.window_losses(batch)
+    whole = window.joint + window.repeats + window.discoveries + ranking
+    assert taught_by(whole) == {"components", "item_bias"}
+    assert taught_by(module.next_item_loss(batch)) == {"decoder", "item_tower", "item_bias"}
+
+
 class EveryItemOnce:
     """Draws each item of the catalogue exactly once, and says so."""
 

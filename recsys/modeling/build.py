@@ -38,7 +38,9 @@ def build_purchase_module(config: Config, log: Purchases, split: Split) -> Purch
     split = split if held_out else split.with_validation_learned(log)
     snapshots, user_codes = signals_of(config, log)
     model = build_purchase_model(config, snapshots.codes, user_codes, snapshots.n_promoted)
-    batches = TrainingBatches(config, snapshots, split, user_codes, lifts=model.reads_lifts)
+    batches = TrainingBatches(
+        config, snapshots, split, user_codes, lifts=model.reads_lifts, asks=bool(model.components)
+    )
     first_inputs = batches.first_inputs()
     if first_inputs is not None:
         model.init_scales(*first_inputs)

@@ -61,9 +61,9 @@ def main(
     if no_repeat is None:
         no_repeat = found.config.family != "original"
     sampling = SamplingConfig(method, temperature, top_k, top_p, no_repeat, max_items, seed)
-    page = generate(found, sampling, n_customers=n_customers, force=force)
     if not found.info.get("transformer", {"stays": True})["stays"]:
         talk.print("this run leaves its transformer out, so the other components alone continue histories")
+    page = generate(found, sampling, n_customers=n_customers, force=force)
     talk.print("Continued histories: the table, and the page that compares them with real ones")
     typer.echo(found.report_folder / TABLE_FILE)
     typer.echo(page)

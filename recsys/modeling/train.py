@@ -61,10 +61,9 @@ def main(
         kept = f"learned up to the first test window, {epochs}"
     # A resumed run may have had nothing left to do.
     speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
-    if "transformer" in info:
-        speed += f"\n{_about_transformer(**info['transformer'])}"
+    transformer = f"\n{_about_transformer(**info['transformer'])}" if "transformer" in info else ""
     verb = "plots map" if resolved.family == "text" else "predict"
-    talk.print(f"{MODELS_DIR / resolved.name}: {kept}{speed}\nnext: recsys {verb} --run {resolved.name}")
+    talk.print(f"{MODELS_DIR / resolved.name}: {kept}{speed}{transformer}\nnext: recsys {verb} --run {resolved.name}")
 
 
 def train(
@@ -103,12 +102,12 @@ def train(
     return info
 
 
-def _about_transformer(*, stays: bool, value: float, **leads: dict[str, float]) -> str:
-    what = "lists read the transformer" if stays else "lists leave the transformer out"
-    words = {"whole": "{mean:+.4f} (standard error {standard_error:.4f})", "new": "on first purchases "}
-    words["new"] += words["whole"]
-    adds = ", ".join(words[name].format(**lead) for name, lead in leads.items())
-    return f"{what}: it adds {adds}, for {leads['whole']['n_users']:,} validation users"
+def _about_transformer(*, stays: bool, **leads: dict[str, float]) -> str:
+    if not leads:
+        return "lists leave the transformer out: no purchases are held out to weigh it by"
+    words = "{mean:+.4f} (standard error {standard_error:.4f}, {n_users:,} validation users)"
+    adds = " and on first purchases ".join(words.format(**lead) for lead in leads.values())
+    return f"lists {'read the transformer: it adds' if stays else 'leave the transformer out: it would add'} {adds}"
 
 
 def _command() -> str:

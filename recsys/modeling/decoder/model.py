@@ -106,6 +106,11 @@ class PurchaseModel(nn.Module):
         return any(one.reads_lifts for one in self.components.values())
 
     @property
+    def reads_sequences(self) -> bool:
+        """Whether lists depend on a transformer: there is one, and it was not left out of them (a factor of 0)."""
+        return self.decoder is not None and bool(self.decoder.norm.weight.any())
+
+    @property
     def term_names(self) -> tuple[str, ...]:
         """Names of the terms of a logit, in order: the transformer's, the bias, the components', the past items'."""
         past = () if self.past_items is None else (PastItemComponent.name,)
@@ -189,9 +194,9 @@ class PurchaseModel(nn.Module):
     def read(self, sequences: SequenceTensors, queries: QueryTensors) -> Tensor | None:
         """Return the query vector (Q, D) of each of ``sequences``, which ``queries`` ask about in order.
 
-        None without a transformer, and where its factor is 0: then lists are as good without it.
+        None where the model :attr:`reads_sequences` not.
         """
-        if self.decoder is None or not self.decoder.norm.weight.any():
+        if self.decoder is None or not self.reads_sequences:
             return None
         state_Q1D = self.decoder(self.inputs(sequences), sequences.gap_days_BT, queries.position_Q)
         return self.decoder.query_at(state_Q1D.squeeze(1), queries.days_until_query_Q)

@@ -37,7 +37,7 @@ class Reading:
 
     sequences: SequenceTensors
     queries: QueryTensors
-    query_QD: Tensor | None  # None where the model has no transformer
+    query_QD: Tensor | None  # None where the model reads no sequences
     arrays: Queries  # the queries once more, as they came from NumPy
 
 
@@ -56,7 +56,7 @@ class DecoderRecommender:
     ) -> None:
         """Take how many histories are read at a time: by default more, the fewer items are scored for each."""
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
-        self.user_codes = user_codes if model.user_codes is not None else None
+        self.user_codes = user_codes if model.user_codes is not None and model.reads_sequences else None
         self.longest = model.config.max_length, "model.max_length"
 
     @property

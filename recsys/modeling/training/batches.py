@@ -63,7 +63,7 @@ def pack(length: np.ndarray, budget: int, random: np.random.Generator, n_shares:
 
 
 def usual_tokens(n_events: int) -> int:
-    """Return the events of a batch where none are set: of a small log fewer, so that an epoch has 128 steps.
+    """Return the events of a batch where none are set: of a small log fewer, so that an epoch has some 128 steps.
 
     With 41 an epoch, Online Retail learned too little in eight of them (experiment 73).
 
@@ -77,20 +77,30 @@ class TrainingBatches(IterableDataset[Batch]):
     """All events and queries of a training period, an epoch an iteration; of n processes, each takes 1/n of a batch."""
 
     def __init__(
-        self, config: Config, snapshots: Snapshots, split: Split, user_codes: UserCodes | None, *, lifts: bool
+        self,
+        config: Config,
+        snapshots: Snapshots,
+        split: Split,
+        user_codes: UserCodes | None,
+        *,
+        lifts: bool,
+        asks: bool = True,
     ) -> None:
+        """Take whether queries read co-purchases, and whether there are any: the transformer learns from none."""
         self.snapshots, self.log, self.split = snapshots, snapshots.log, split
         self.user_codes, self.lifts = user_codes, lifts
         training, has_dates = config.training, config.split.protocol == "weekly"
-        recent = self.log.offsets[:-1]
+        recent, self.first_day = self.log.offsets[:-1], self.log.first_day + 1  # the first that may be asked
         if has_dates and training.recent_days is not None:
-            recent = self.log.ends_before(split.train_day - training.recent_days)
-        self.max_events = config.model.max_length - 1
-        self.first_target = np.minimum(recent, split.train_end)
-        self.windows = cut_windows(self.first_target, split.train_end, self.max_events)
+            self.first_day = max(split.train_day - training.recent_days, self.first_day)
+            recent = self.log.ends_before(self.first_day)
+        self.windows = cut_windows(np.minimum(recent, split.train_end), split.train_end, config.model.max_length - 1)
         self.n_events = int(self.windows.length.sum())  # targets of an epoch, over all processes
         self.batch_tokens = max(training.batch_tokens or usual_tokens(self.n_events), config.model.max_length)
-        self.query_windows, self.horizon_days = training.query_windows if has_dates else 0, config.split.horizon_days
+        self.query_windows, self.horizon_days = (
+            training.query_windows if has_dates and asks else 0,
+            config.split.horizon_days,
+        )
         self.batch_queries = 400  # at most: each scores the catalogue, so they bound the memory of a step
         self.seed, self.epoch, (self.rank, self.world_size, _) = config.seed, 0, World.of_environment()
         self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0), self.world_size))
@@ -143,7 +153,7 @@ class TrainingBatches(IterableDataset[Batch]):
         shift = int(random.integers(n_shifts)) if self.query_windows else 0
         columns, items, n_targets = [np.zeros((5, 0), dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0
         for start_day in (newest - shift - back * horizon for back in range(self.query_windows)):
-            if start_day <= log.first_day:
+            if start_day < self.first_day:
                 break
             fold = window_fold(log, start_day, horizon)
             edges, day = fold.target_offsets + n_targets, np.full(len(fold.user_index), start_day)

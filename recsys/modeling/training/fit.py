@@ -180,13 +180,17 @@ def require_devices(config: Config) -> None:
 
 
 def _finish(folder: Path, best_checkpoint: Path, module: EpochModule, info: dict[str, Any]) -> None:
-    """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``."""
+    """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``.
+
+    The transformer may be left out of the weights then, which ``info`` tells.
+    """
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
     is_trained = bool(best["global_step"])
     if isinstance(module, PurchaseModule):
         choice = module.choose_transformer(best["state_dict"], is_trained=is_trained)
         if choice is not None:
-            info |= {"best_value": choice.value, "transformer": choice.to_json()}
+            info |= {"transformer": choice.to_json()}
+            info |= {} if choice.value is None else {"best_value": choice.value}
     save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
     _merge_logs(folder)
     info["best_epoch"] = int(best["epoch"]) if is_trained else -1  # -1: the state before any training

@@ -85,15 +85,15 @@ class EpochModule(pl.LightningModule):
 
 
 class Lead(NamedTuple):
-    """By how much the lists of users are better."""
+    """By how much lists with the transformer are better than without, in AP, a mean over users."""
 
-    mean: float  # of differences in AP
+    mean: float
     standard_error: float
     n_users: int
 
     @classmethod
     def of(cls, difference_Q: np.ndarray) -> "Lead":
-        """Return the lead of ``difference_Q`` (Q,), NaN where a user is not asked; of nobody, none."""
+        """Return the lead of ``difference_Q`` (Q,), NaN where a user is not asked; of fewer than two, none."""
         some = difference_Q[np.isfinite(difference_Q)]
         if len(some) < 2:
             return cls(0.0, 0.0, len(some))
@@ -104,14 +104,13 @@ class TransformerChoice(NamedTuple):
     """Whether lists read the transformer, and by what."""
 
     stays: bool
-    value: float  # mean AP of the validation users with what is kept
-    whole: Lead  # of lists with the transformer before those without
-    new: Lead | None = None  # of lists of first purchases, where past items are recommended too
+    value: float | None = None  # mean AP of the validation users with what is kept; None where none are held out
+    whole: Lead | None = None  # of whole lists
+    new: Lead | None = None  # of lists of first purchases, where whole lists hold past items
 
     def to_json(self) -> dict[str, Any]:
         leads = {"whole": self.whole, "new": self.new}
-        leads_json = {name: lead._asdict() for name, lead in leads.items() if lead is not None}
-        return {"stays": self.stays, "value": self.value} | leads_json
+        return {"stays": self.stays} | {name: lead._asdict() for name, lead in leads.items() if lead and lead.n_users}
 
 
 class PurchaseModule(EpochModule):
@@ -250,39 +249,53 @@ class PurchaseModule(EpochModule):
             self.log(self.validation_metric, float(np.nanmean(precision_Q)), prog_bar=True, sync_dist=True)
 
     def validate_untrained(self) -> float | None:
-        """Return MAP of the validation users, which later epochs must exceed; None without any."""
+        """Return MAP of the validation users before any training, which epochs must exceed; None without any."""
         if self.validation is None:
             return None
-        precision_Q, temperatures = self.validation.average_precisions(self.model, is_trained=False)
+        model = fold_in(self.model, self._left_out()) if self._may_leave_out else self.model
+        precision_Q, temperatures = self.validation.average_precisions(model, is_trained=False)
         self.temperatures.copy_(temperatures)
         self.untrained_value.fill_(float(np.nanmean(precision_Q)))
         return float(np.nanmean(precision_Q))
+
+    @property
+    def _may_leave_out(self) -> bool:
+        """Whether something scores items beside the transformer."""
+        return self.model.decoder is not None and bool(self.model.components)
+
+    def _left_out(self) -> Tensor:
+        """Return the temperatures that change nothing but leave the transformer out."""
+        left_out = torch.zeros_like(self.temperatures)
+        left_out[0] = -torch.inf
+        return left_out
 
     def choose_transformer(self, state: dict[str, Tensor], *, is_trained: bool) -> TransformerChoice | None:
         """Return whether lists are better with the transformer; where not, ``state`` leaves it out of them.
 
         It stays where the mean AP of the validation users is higher with it by more than one standard error, paired by
-        user, in whole lists or in lists of first purchases, and lower by as much in neither. None where there is no
-        choice: nothing is held out, or nothing else scores items.
+        user, in whole lists or in lists of first purchases, and lower by as much in neither. Not trained, or where
+        nothing is held out to weigh it by, it never stays. None where there is no choice: nothing else scores items.
         """
-        if self.validation is None or self.model.decoder is None or not self.model.components:
+        if not self._may_leave_out:
             return None
-        fresh = fold_in(self.model, torch.zeros_like(self.temperatures), super().weights(state))
-        precisions, temperatures = [], torch.zeros_like(self.temperatures)
-        for with_it in (True, False):
-            options = {"is_trained": is_trained, "with_transformer": with_it}
-            whole_Q, temperatures = self.validation.average_precisions(fresh, **options)
+        left_out = self._left_out()
+        if self.validation is None:
+            state["temperatures"] = left_out
+            return TransformerChoice(stays=False)
+        fresh = fold_in(self.model, torch.zeros_like(left_out), super().weights(state))
+        temperatures, precisions = [], []
+        for model in (fresh, fold_in(fresh, left_out)):
+            whole_Q, fitted = self.validation.average_precisions(model, is_trained=is_trained)
+            temperatures.append(fitted)
             precisions.append([whole_Q])
             if self.discoveries is not None:
-                model = fold_in(fresh, temperatures)
-                precisions[-1].append(self.discoveries.average_precisions(model, is_trained=False)[0])
+                new_Q, _ = self.discoveries.average_precisions(fold_in(model, fitted), is_trained=False)
+                precisions[-1].append(new_Q)
         leads = [Lead.of(with_Q - without_Q) for with_Q, without_Q in zip(*precisions, strict=True)]
         behind = any(lead.mean < -lead.standard_error for lead in leads)
-        stays = not behind and any(lead.mean > lead.standard_error for lead in leads)
-        if not stays:
-            state["temperatures"] = temperatures
-        value = float(np.nanmean(precisions[0 if stays else 1][0]))
-        return TransformerChoice(stays, value, *leads)
+        stays = is_trained and not behind and any(lead.mean > lead.standard_error for lead in leads)
+        state["temperatures"] = temperatures[0] if stays else temperatures[1] + left_out
+        return TransformerChoice(stays, float(np.nanmean(precisions[0 if stays else 1][0])), *leads)
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: the weights, temperatures folded in."""

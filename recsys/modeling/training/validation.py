@@ -37,24 +37,20 @@ class Validation:
         known = log.item[event_positions(log.offsets[:-1], fold.history_end)[1]]
         self.sampler = MixedSampler(torch.from_numpy(np.bincount(known, minlength=log.n_items + 1)))
 
-    def average_precisions(
-        self, model: PurchaseModel, *, is_trained: bool = True, with_transformer: bool = True
-    ) -> tuple[np.ndarray, Tensor]:
+    def average_precisions(self, model: PurchaseModel, *, is_trained: bool = True) -> tuple[np.ndarray, Tensor]:
         """Return AP@k of each user of the fold (Q,), and the temperatures with which it is that.
 
         A few numbers are fitted to the very purchases that are ranked: where these are few, the mean is too high. Users
         of whom the model knows nothing are not validated on (NaN): their lists are others'. What is most likely need
         not rank best, so the temperatures, those of a copy, are left out where ranks without them are better by more
         than two standard errors: the best of many epochs has a lead of one by chance. A model that is not trained has
-        none: it learned nothing by heart. Without the transformer its temperature is -inf.
+        none: it learned nothing by heart.
         """
         decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
         validated_Q, fold = self._validated(decoder)
         histories, excludes = fold.histories(self.snapshots.log), self.config.predict.exclude_seen
         with decoder.asking():
             rows, readings = zip(*decoder.readings(histories, model.n_items), strict=True)
-        if not with_transformer:
-            readings = tuple(replace(reading, query_QD=None) for reading in readings)
         read = [(reading, fold.of_users(some)) for some, reading in zip(rows, readings, strict=True)]
         best_A, temperatures = self._precisions(decoder, read), torch.zeros(len(temperature_names(model)))
         if is_trained:
@@ -68,9 +64,6 @@ class Validation:
             error = lead_A.std(ddof=1) / math.sqrt(len(lead_A)) if len(lead_A) > 1 else 0.0
             if lead_A.mean() <= 2 * error:
                 best_A, temperatures = scaled_A, fitted
-        if not with_transformer:
-            temperatures = temperatures.clone()
-            temperatures[0] = -torch.inf
         precision_A = np.empty(len(histories))
         precision_A[np.concatenate(rows)] = best_A
         precision_Q = np.full(len(validated_Q), np.nan)
