@@ -20,7 +20,7 @@ INFO_FILE = "run.json"
 WEIGHTS_FILE = "weights.safetensors"
 LOG_FILE = "metrics.csv"
 #: The folder of checkpoints, and the one of the last epoch that has ended.
-CHECKPOINTS, LAST = "checkpoints", "last.safetensors"
+CHECKPOINTS, LAST, UNTRAINED = "checkpoints", "last.safetensors", "untrained.safetensors"
 #: Of a model that was saved whole: what is known of items at a day, and the purchases of known users.
 SNAPSHOT_FOLDER = "snapshot"
 HISTORIES_FOLDER = "histories"

@@ -396,8 +396,11 @@ def test_a_transformer_that_knows_the_order_of_purchases_stays():
     log = Purchases.from_frame(bought, user="user", item="item", time="time")
     model = ONE_LAYER.model_copy(update={"components": ("sequence", "sales"), "dropout": 0.0})
     module = build_module(Config(model=model, split=SplitConfig(n_folds=1)), log)
+    untrained = copy.deepcopy(module.model.state_dict())
+    assert not module.beats(copy.deepcopy(module.state_dict()), untrained)
     train_steps(module, 150)
     state = module.state_dict()
+    assert module.beats(state, untrained)
     choice = module.choose_transformer(state, is_trained=True)
     assert choice.stays
     assert choice.whole.mean > 0.2

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelChec
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import MixedPrecision, Precision
 from pytorch_lightning.strategies import DDPStrategy
+from safetensors.torch import load_file
 
 from recsys.config import Config, dump_config
 from recsys.data.purchases import Purchases
@@ -24,7 +25,7 @@ from recsys.modeling.memory import KeptMemory
 from recsys.modeling.training.checkpoint import SafetensorsCheckpointIO, next_epoch
 from recsys.modeling.training.module import EpochModule, PurchaseModule
 from recsys.modeling.training.world import World
-from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, LOG_FILE, WEIGHTS_FILE, has_checkpoint
+from recsys.runs import CHECKPOINTS, CONFIG_FILE, INFO_FILE, LAST, LOG_FILE, UNTRAINED, WEIGHTS_FILE, has_checkpoint
 from recsys.storage import code_version, replacing, write_json, write_text
 
 _TRAINING_METRIC = "train_loss"  # of a training that holds nothing out
@@ -100,6 +101,8 @@ class _ValidateUntrained(pl.Callback):
         if trainer.global_step or not isinstance(pl_module, PurchaseModule):
             return
         value = pl_module.validate_untrained()
+        if value is not None and trainer.is_global_zero:
+            save_weights(pl_module.model.state_dict(), Path(str(self.checkpoint.dirpath)) / UNTRAINED)
         if value is not None:
             logged = {str(self.checkpoint.monitor): value, "epoch": 0, "step": 0}
             # Its public hooks save only after a step has been made.
@@ -182,16 +185,18 @@ def require_devices(config: Config) -> None:
 def _finish(folder: Path, best_checkpoint: Path, module: EpochModule, info: dict[str, Any]) -> None:
     """Write the weights of the best epoch, one table of all log rows, and last of all ``run.json``.
 
-    The transformer may be left out of the weights then, which ``info`` tells.
+    The transformer may be left out of them, and the untrained model be kept in their place, which ``info`` tells.
     """
     best = SafetensorsCheckpointIO().load_checkpoint(best_checkpoint)
-    is_trained = bool(best["global_step"])
+    state, is_trained, untrained = best["state_dict"], bool(best["global_step"]), folder / CHECKPOINTS / UNTRAINED
     if isinstance(module, PurchaseModule):
-        choice = module.choose_transformer(best["state_dict"], is_trained=is_trained)
+        if is_trained and untrained.is_file() and not module.beats(state, fresh := load_file(untrained)):
+            state, is_trained = module.untrained_state(fresh), False
+        choice = module.choose_transformer(state, is_trained=is_trained)
         if choice is not None:
             info |= {"transformer": choice.to_json()}
             info |= {} if choice.value is None else {"best_value": choice.value}
-    save_weights(module.weights(best["state_dict"]), folder / WEIGHTS_FILE)
+    save_weights(module.weights(state), folder / WEIGHTS_FILE)
     _merge_logs(folder)
     info["best_epoch"] = int(best["epoch"]) if is_trained else -1  # -1: the state before any training
     write_json(folder / INFO_FILE, info)

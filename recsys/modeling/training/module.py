@@ -85,7 +85,7 @@ class EpochModule(pl.LightningModule):
 
 
 class Lead(NamedTuple):
-    """By how much lists with the transformer are better than without, in AP, a mean over users."""
+    """By how much some lists are better than others, in AP, a mean over users."""
 
     mean: float
     standard_error: float
@@ -252,7 +252,7 @@ class PurchaseModule(EpochModule):
         """Return MAP of the validation users before any training, which epochs must exceed; None without any."""
         if self.validation is None:
             return None
-        model = fold_in(self.model, self._left_out()) if self._may_leave_out else self.model
+        model = fold_in(self.model, self._without_transformer())
         precision_Q, temperatures = self.validation.average_precisions(model, is_trained=False)
         self.temperatures.copy_(temperatures)
         self.untrained_value.fill_(float(np.nanmean(precision_Q)))
@@ -263,11 +263,33 @@ class PurchaseModule(EpochModule):
         """Whether something scores items beside the transformer."""
         return self.model.decoder is not None and bool(self.model.components)
 
-    def _left_out(self) -> Tensor:
-        """Return the temperatures that change nothing but leave the transformer out."""
-        left_out = torch.zeros_like(self.temperatures)
-        left_out[0] = -torch.inf
-        return left_out
+    def _without_transformer(self) -> Tensor:
+        """Return the temperatures that change nothing, but leave the transformer out where something else scores."""
+        temperatures = torch.zeros_like(self.temperatures)
+        if self._may_leave_out:
+            temperatures[0] = -torch.inf
+        return temperatures
+
+    def untrained_state(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a state of the ``weights`` before any training."""
+        return {f"model.{name}": value for name, value in weights.items()} | {
+            "temperatures": self._without_transformer()
+        }
+
+    def beats(self, state: dict[str, Tensor], untrained: dict[str, Tensor]) -> bool:
+        """Return whether validation users' lists are better by ``state`` than by ``untrained`` weights, beyond chance.
+
+        That is, by more than one standard error, paired by user: an epoch was chosen among several, the rules were not.
+        """
+        if self.validation is None:
+            return True
+        models = (
+            fold_in(self.model, one["temperatures"], super(PurchaseModule, self).weights(one))
+            for one in (state, self.untrained_state(untrained))
+        )
+        trained_Q, rules_Q = (self.validation.average_precisions(one, is_trained=False)[0] for one in models)
+        lead = Lead.of(trained_Q - rules_Q)
+        return lead.mean > lead.standard_error
 
     def choose_transformer(self, state: dict[str, Tensor], *, is_trained: bool) -> TransformerChoice | None:
         """Return whether lists are better with the transformer; where not, ``state`` leaves it out of them.
@@ -278,7 +300,7 @@ class PurchaseModule(EpochModule):
         """
         if not self._may_leave_out:
             return None
-        left_out = self._left_out()
+        left_out = self._without_transformer()
         if self.validation is None:
             state["temperatures"] = left_out
             return TransformerChoice(stays=False)
