@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,6 +20,7 @@ from recsys.modeling.decoder.model import PurchaseModel
 from recsys.modeling.training.batches import Batch, TrainingBatches
 from recsys.modeling.training.calibration import fold_in, temperature_names
 from recsys.modeling.training.negatives import MixedSampler, QueryPositives
+from recsys.modeling.training.selection import TransformerChoice, beats, choose_transformer
 from recsys.modeling.training.validation import Validation
 
 #: Negatives of the window loss for each of the next-item loss: they stand for all items that a whole window might have
@@ -82,35 +83,6 @@ class EpochModule(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class Lead(NamedTuple):
-    """By how much some lists are better than others, in AP, a mean over users."""
-
-    mean: float
-    standard_error: float
-    n_users: int
-
-    @classmethod
-    def of(cls, difference_Q: np.ndarray) -> "Lead":
-        """Return the lead of ``difference_Q`` (Q,), NaN where a user is not asked; of fewer than two, none."""
-        some = difference_Q[np.isfinite(difference_Q)]
-        if len(some) < 2:
-            return cls(0.0, 0.0, len(some))
-        return cls(float(some.mean()), float(some.std(ddof=1) / math.sqrt(len(some))), len(some))
-
-
-class TransformerChoice(NamedTuple):
-    """Whether lists read the transformer, and by what."""
-
-    stays: bool
-    value: float | None = None  # mean AP of the validation users with what is kept; None where none are held out
-    whole: Lead | None = None  # of whole lists
-    new: Lead | None = None  # of lists of first purchases, where whole lists hold past items
-
-    def to_json(self) -> dict[str, Any]:
-        leads = {"whole": self.whole, "new": self.new}
-        return {"stays": self.stays} | {name: lead._asdict() for name, lead in leads.items() if lead and lead.n_users}
 
 
 class PurchaseModule(EpochModule):
@@ -277,47 +249,30 @@ class PurchaseModule(EpochModule):
         }
 
     def beats(self, state: dict[str, Tensor], untrained: dict[str, Tensor]) -> bool:
-        """Return whether validation users' lists are better by ``state`` than by ``untrained`` weights, beyond chance.
-
-        That is, by more than one standard error, paired by user: an epoch was chosen among several, the rules were not.
-        """
-        if self.validation is None:
-            return True
-        models = (
+        """Say whether validation users' lists are better by ``state`` than by ``untrained`` weights beyond chance."""
+        trained, rules = (
             fold_in(self.model, one["temperatures"], super(PurchaseModule, self).weights(one))
             for one in (state, self.untrained_state(untrained))
         )
-        trained_Q, rules_Q = (self.validation.average_precisions(one, is_trained=False)[0] for one in models)
-        lead = Lead.of(trained_Q - rules_Q)
-        return lead.mean > lead.standard_error
+        return self.validation is None or beats(trained, rules, self.validation)
 
     def choose_transformer(self, state: dict[str, Tensor], *, is_trained: bool) -> TransformerChoice | None:
         """Return whether lists are better with the transformer; where not, ``state`` leaves it out of them.
 
-        It stays where the mean AP of the validation users is higher with it by more than one standard error, paired by
-        user, in whole lists or in lists of first purchases, and lower by as much in neither. Not trained, or where
-        nothing is held out to weigh it by, it never stays. None where there is no choice: nothing else scores items.
+        Not trained, or where nothing is held out to weigh it by, it never stays. None where there is no choice: nothing
+        else scores items.
         """
         if not self._may_leave_out:
             return None
-        left_out = self._without_transformer()
+        without = self._without_transformer()
         if self.validation is None:
-            state["temperatures"] = left_out
+            state["temperatures"] = without
             return TransformerChoice(stays=False)
-        fresh = fold_in(self.model, torch.zeros_like(left_out), super().weights(state))
-        temperatures, precisions = [], []
-        for model in (fresh, fold_in(fresh, left_out)):
-            whole_Q, fitted = self.validation.average_precisions(model, is_trained=is_trained)
-            temperatures.append(fitted)
-            precisions.append([whole_Q])
-            if self.discoveries is not None:
-                new_Q, _ = self.discoveries.average_precisions(fold_in(model, fitted), is_trained=False)
-                precisions[-1].append(new_Q)
-        leads = [Lead.of(with_Q - without_Q) for with_Q, without_Q in zip(*precisions, strict=True)]
-        behind = any(lead.mean < -lead.standard_error for lead in leads)
-        stays = is_trained and not behind and any(lead.mean > lead.standard_error for lead in leads)
-        state["temperatures"] = temperatures[0] if stays else temperatures[1] + left_out
-        return TransformerChoice(stays, float(np.nanmean(precisions[0 if stays else 1][0])), *leads)
+        fresh = fold_in(self.model, torch.zeros_like(without), super().weights(state))
+        smaller = fold_in(fresh, without)
+        choice, fitted = choose_transformer(fresh, smaller, self.validation, self.discoveries, is_trained=is_trained)
+        state["temperatures"] = fitted if choice.stays else fitted + without
+        return choice
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what a run keeps of this module's ``state``: the weights, temperatures folded in."""
