@@ -1,7 +1,6 @@
 """Training as a command: it resumes exactly, writes a whole run folder, and refuses what cannot be meant."""
 
 import csv
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -265,9 +264,8 @@ def test_a_training_that_only_harms_keeps_the_state_before_it(prepared, capfd):
         )
     assert not stopped.value.code
     said = " ".join(capfd.readouterr().err.split())
-    assert "untrained: better than after any of 2 epochs" in said
-    lead = r"[+-]0\.\d{4} \(standard error 0\.\d{4}, \d+ validation users\)"
-    assert re.search(f"lists leave the transformer out: it would add {lead} and on first purchases {lead}", said)
+    assert "untrained: 2 epochs did not beat it beyond chance" in said
+    assert "lists leave the transformer out: it is not trained" in said
     kept = weights()
     assert kept.keys() == fresh.keys()
     assert all(torch.equal(kept[name], value) for name, value in fresh.items())

@@ -53,7 +53,7 @@ def main(
     epochs = "1 epoch" if info["epochs_run"] == 1 else f"{info['epochs_run']} epochs"
     when = f"after {info['best_epoch'] + 1} of {epochs}"
     if info["best_epoch"] < 0:
-        when = f"untrained: better than after {'' if info['epochs_run'] == 1 else 'any of '}{epochs}"
+        when = f"untrained: {epochs} did not beat it beyond chance"
     elif "untrained_value" in info:
         when += f" (untrained {info['untrained_value']:.4f})"
     kept = f"best {info['metric']} {info['best_value']:.4f} {when}"
@@ -61,7 +61,9 @@ def main(
         kept = f"learned up to the first test window, {epochs}"
     # A resumed run may have had nothing left to do.
     speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
-    transformer = f"\n{_about_transformer(**info['transformer'])}" if "transformer" in info else ""
+    transformer = (
+        f"\n{_about_transformer(info['best_epoch'] >= 0, **info['transformer'])}" if "transformer" in info else ""
+    )
     verb = "plots map" if resolved.family == "text" else "predict"
     talk.print(f"{MODELS_DIR / resolved.name}: {kept}{speed}{transformer}\nnext: recsys {verb} --run {resolved.name}")
 
@@ -102,9 +104,10 @@ def train(
     return info
 
 
-def _about_transformer(*, stays: bool, **leads: dict[str, float]) -> str:
+def _about_transformer(is_trained: bool, *, stays: bool, **leads: dict[str, float]) -> str:
     if not leads:
-        return "lists leave the transformer out: no purchases are held out to weigh it by"
+        why = "no purchases are held out to weigh it by" if is_trained else "it is not trained"
+        return f"lists leave the transformer out: {why}"
     words = "{mean:+.4f} (standard error {standard_error:.4f}, {n_users:,} validation users)"
     adds = " and on first purchases ".join(words.format(**lead) for lead in leads.values())
     return f"lists {'read the transformer: it adds' if stays else 'leave the transformer out: it would add'} {adds}"

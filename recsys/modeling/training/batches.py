@@ -97,10 +97,8 @@ class TrainingBatches(IterableDataset[Batch]):
         self.windows = cut_windows(np.minimum(recent, split.train_end), split.train_end, config.model.max_length - 1)
         self.n_events = int(self.windows.length.sum())  # targets of an epoch, over all processes
         self.batch_tokens = max(training.batch_tokens or usual_tokens(self.n_events), config.model.max_length)
-        self.query_windows, self.horizon_days = (
-            training.query_windows if has_dates and asks else 0,
-            config.split.horizon_days,
-        )
+        self.query_windows = training.query_windows if has_dates and asks else 0
+        self.horizon_days = config.split.horizon_days
         self.batch_queries = 400  # at most: each scores the catalogue, so they bound the memory of a step
         self.seed, self.epoch, (self.rank, self.world_size, _) = config.seed, 0, World.of_environment()
         self._n_packed = len(pack(self.windows.length, self.batch_tokens, np.random.default_rng(0), self.world_size))

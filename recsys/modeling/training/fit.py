@@ -101,12 +101,13 @@ class _ValidateUntrained(pl.Callback):
         if trainer.global_step or not isinstance(pl_module, PurchaseModule):
             return
         value = pl_module.validate_untrained()
-        if value is not None and trainer.is_global_zero:
+        if value is None:
+            return
+        if trainer.is_global_zero:  # a better epoch takes the place of that checkpoint, and is held against it
             save_weights(pl_module.model.state_dict(), Path(str(self.checkpoint.dirpath)) / UNTRAINED)
-        if value is not None:
-            logged = {str(self.checkpoint.monitor): value, "epoch": 0, "step": 0}
-            # Its public hooks save only after a step has been made.
-            self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(one) for name, one in logged.items()})
+        logged = {str(self.checkpoint.monitor): value, "epoch": 0, "step": 0}
+        # Its public hooks save only after a step has been made.
+        self.checkpoint._save_topk_checkpoint(trainer, {name: torch.tensor(one) for name, one in logged.items()})
 
 
 class _MixedPrecision(MixedPrecision):
@@ -194,8 +195,9 @@ def _finish(folder: Path, best_checkpoint: Path, module: EpochModule, info: dict
             state, is_trained = module.untrained_state(fresh), False
         choice = module.choose_transformer(state, is_trained=is_trained)
         if choice is not None:
-            info |= {"transformer": choice.to_json()}
-            info |= {} if choice.value is None else {"best_value": choice.value}
+            info["transformer"] = choice.to_json()
+            if choice.value is not None:
+                info["best_value"] = choice.value
     save_weights(module.weights(state), folder / WEIGHTS_FILE)
     _merge_logs(folder)
     info["best_epoch"] = int(best["epoch"]) if is_trained else -1  # -1: the state before any training

@@ -35,7 +35,7 @@ class TransformerChoice(NamedTuple):
 
     stays: bool
     value: float | None = None  # mean AP of the validation users with what is kept; None where none are held out
-    whole: Lead | None = None  # of whole lists
+    whole: Lead | None = None  # of whole lists; None where nothing was compared
     new: Lead | None = None  # of lists of first purchases, where whole lists hold past items
 
     def to_json(self) -> dict[str, Any]:
@@ -63,15 +63,18 @@ def choose_transformer(
     It stays where the mean AP is higher with it by more than one standard error, in whole lists or in those of
     ``discoveries``, and lower by as much in neither; and only if it is trained.
     """
+    if not is_trained:
+        precision_Q, fitted = validation.average_precisions(without, is_trained=False)
+        return TransformerChoice(False, float(np.nanmean(precision_Q))), fitted
     temperatures, precisions = [], []
     for one in (model, without):
-        whole_Q, fitted = validation.average_precisions(one, is_trained=is_trained)
+        whole_Q, fitted = validation.average_precisions(one)
         temperatures.append(fitted)
         precisions.append([whole_Q])
         if discoveries is not None:
             precisions[-1].append(discoveries.average_precisions(fold_in(one, fitted), is_trained=False)[0])
     leads = [Lead.of(with_Q - without_Q) for with_Q, without_Q in zip(*precisions, strict=True)]
     behind = any(lead.mean < -lead.standard_error for lead in leads)
-    stays = is_trained and not behind and any(lead.mean > lead.standard_error for lead in leads)
+    stays = not behind and any(lead.mean > lead.standard_error for lead in leads)
     kept = 0 if stays else 1
     return TransformerChoice(stays, float(np.nanmean(precisions[kept][0])), *leads), temperatures[kept]
