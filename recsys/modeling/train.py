@@ -61,11 +61,10 @@ def main(
         kept = f"learned up to the first test window, {epochs}"
     # A resumed run may have had nothing left to do.
     speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
-    transformer = (
-        f"\n{_about_transformer(info['best_epoch'] >= 0, **info['transformer'])}" if "transformer" in info else ""
-    )
     verb = "plots map" if resolved.family == "text" else "predict"
-    talk.print(f"{MODELS_DIR / resolved.name}: {kept}{speed}{transformer}\nnext: recsys {verb} --run {resolved.name}")
+    talk.print(
+        f"{MODELS_DIR / resolved.name}: {kept}{speed}{_about_transformer(info)}\nnext: recsys {verb} --run {resolved.name}"
+    )
 
 
 def train(
@@ -104,13 +103,23 @@ def train(
     return info
 
 
-def _about_transformer(is_trained: bool, *, stays: bool, **leads: dict[str, float]) -> str:
+def _about_transformer(info: dict[str, Any]) -> str:
+    """Return a line that says whether lists read the transformer; nothing where there is no choice.
+
+    >>> lead = {"mean": 0.0018, "standard_error": 0.0014, "n_users": 748}
+    >>> print(_about_transformer({"best_epoch": 4, "transformer": {"stays": True, "whole": lead}}).strip())
+    lists read the transformer: it adds +0.0018 (standard error 0.0014, 748 validation users)
+    """
+    if "transformer" not in info:
+        return ""
+    leads = dict(info["transformer"])
+    stays = leads.pop("stays")
     if not leads:
-        why = "no purchases are held out to weigh it by" if is_trained else "it is not trained"
-        return f"lists leave the transformer out: {why}"
+        why = "it is not trained" if info["best_epoch"] < 0 else "no purchases are held out to weigh it by"
+        return f"\nlists leave the transformer out: {why}"
     words = "{mean:+.4f} (standard error {standard_error:.4f}, {n_users:,} validation users)"
     adds = " and on first purchases ".join(words.format(**lead) for lead in leads.values())
-    return f"lists {'read the transformer: it adds' if stays else 'leave the transformer out: it would add'} {adds}"
+    return f"\nlists {'read the transformer: it adds' if stays else 'leave the transformer out: it would add'} {adds}"
 
 
 def _command() -> str:
