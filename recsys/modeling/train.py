@@ -62,9 +62,8 @@ def main(
     # A resumed run may have had nothing left to do.
     speed = f"; {info['events_per_second']:,.0f} events/s" if info["events_per_second"] else ""
     verb = "plots map" if resolved.family == "text" else "predict"
-    talk.print(
-        f"{MODELS_DIR / resolved.name}: {kept}{speed}{_about_transformer(info)}\nnext: recsys {verb} --run {resolved.name}"
-    )
+    kept += speed + _about_transformer(info)
+    talk.print(f"{MODELS_DIR / resolved.name}: {kept}\nnext: recsys {verb} --run {resolved.name}")
 
 
 def train(
