@@ -1,6 +1,11 @@
 """Recommendations as people ask for them: any date, any candidates, every customer, original ids."""
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +23,10 @@ from recsys.data.kaggle_submission import check_submission, write_submission
 from recsys.data.purchases import open_purchases
 from recsys.errors import DataError
 from recsys.evaluation.tables import REASONS_SCHEMA
+from recsys.modeling import lists
 from recsys.modeling.predict import predict_folds
 from recsys.modeling.recommenders.base import candidates_at, read_item_list
+from recsys.modeling.recommenders.decoder import WithColdStart
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.modeling.train import train
 from recsys.runs import find_run
@@ -133,6 +140,10 @@ def test_an_output_that_exists_needs_force(place):
         (["--folds", "--k", "5"], "--folds", 2),
         (["--folds", "--reasons"], "--folds", 2),
         (["--reasons", "--system", "popularity"], "there are none of popularity", 2),
+        (["--since", "yesterday"], "--since 'yesterday' is not a date; expected YYYY-MM-DD", 2),
+        (["--since", "2030-01-01"], "no customer bought from 2030-01-01", 2),
+        (["--since", "1970-01-01", "--submission"], "a list for every customer", 2),
+        (["--since", "1970-01-01", "--folds"], "--folds", 2),
     ],
 )
 def test_a_question_that_cannot_be_meant_ends_in_one_line(place, capfd, arguments, said, code):
@@ -149,6 +160,77 @@ def test_a_date_long_after_the_data_is_answered_with_a_word_about_it(place, capf
     assert "the data end" not in capfd.readouterr().err
     predict("--k", "2", "--date", str(day_date(last + 8)), "--out", "late.parquet", "--force")
     assert f"the data end on {day_date(last)}, 8 days before that" in " ".join(capfd.readouterr().err.split())
+
+
+def test_only_customers_with_newer_purchases_are_asked_and_get_the_lists_they_get_anyway(place, capfd):
+    data = open_purchases(Path("data/processed/toy"))
+    last_bought = np.array([data.day[end - 1] if end > begin else -1 for begin, end in pairwise(data.offsets)])
+    since = int(np.median(last_bought))
+    predict("--k", "4", "--reasons", "--out", "whole/all.parquet", "--force")
+    predict("--k", "4", "--reasons", "--since", str(day_date(since)), "--out", "some/since.parquet", "--force")
+    lists = rows_of("some/since.parquet")
+    assert set(lists) == {f"u{user}" for user in np.flatnonzero(last_bought >= since)}
+    assert 0 < len(lists) < 30
+    assert lists.items() <= rows_of("whole/all.parquet").items()
+    assert f"items for each of {len(lists)} of 32 customers" in " ".join(capfd.readouterr().err.split())
+    assert set(pq.read_table("some/reasons.parquet")["user_id"].to_pylist()) == set(lists)
+
+
+def kept_chunks() -> list[str]:
+    return [path.name for path in Path("lists").glob(".killed.csv.*.chunks/*.parquet")]
+
+
+def test_lists_of_a_killed_command_go_on_where_it_was(place, capfd, monkeypatch):
+    # A customer at a time, and slowly, so that there is something left to kill.
+    slowly = """
+import sys, time
+from recsys.modeling import lists, predict
+from recsys.modeling.recommenders.decoder import WithColdStart
+recommend, lists.CHUNK_USERS = WithColdStart.recommend, 1
+WithColdStart.recommend = lambda *asked: (time.sleep(0.2), recommend(*asked))[1]
+predict.app(sys.argv[1:])
+"""
+    question = ["--run", "toy", "--k", "4", "--out", "lists/killed.csv"]
+    killed = subprocess.Popen([sys.executable, "-c", slowly, *question], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(kept_chunks()) < 2 and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    assert killed.returncode == -signal.SIGKILL
+    n_kept = len(kept_chunks())
+    assert 2 <= n_kept < 32
+    assert not Path("lists/killed.csv").exists()
+    monkeypatch.setattr(lists, "CHUNK_USERS", 1)
+    recommend, asked = WithColdStart.recommend, []
+    monkeypatch.setattr(WithColdStart, "recommend", lambda *given: (asked.append(given), recommend(*given))[1])
+    predict(*question)
+    assert f"{n_kept} of 32 chunks of these lists stand" in " ".join(capfd.readouterr().err.split())
+    assert len(asked) == 32 - n_kept
+    predict(*question[:-1], "lists/uninterrupted.csv")
+    assert Path("lists/killed.csv").read_bytes() == Path("lists/uninterrupted.csv").read_bytes()
+    assert {path.suffix for path in Path("lists").iterdir()} <= {".csv", ".part"}  # nobody tidies up what was killed
+
+
+@pytest.mark.parametrize("other", [["--k", "3"], ["--date", "2024-01-01"], ["--exclude-seen"], ["--system", "repeat"]])
+def test_what_stands_of_other_lists_is_not_taken_for_these(place, capfd, monkeypatch, other):
+    def fail_after_two(recommender, histories, *asked):
+        if histories.user_index[0] == 2:
+            raise DataError("the disk is gone")
+        return recommend(recommender, histories, *asked)
+
+    recommend = WithColdStart.recommend
+    monkeypatch.setattr(lists, "CHUNK_USERS", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(WithColdStart, "recommend", fail_after_two)
+        assert fails("--k", "4", "--out", "other.parquet", "--force") == 1
+    (folder,) = Path().glob(".other.parquet.*.chunks")
+    assert len(list(folder.iterdir())) == 2
+    predict("--k", "4", *other, "--out", "other.parquet", "--force")
+    assert "chunks of these lists stand" not in capfd.readouterr().err
+    assert not list(Path().glob(".other.parquet.*.chunks"))
 
 
 def test_unknown_items_in_a_list_are_named(place, tmp_path):

@@ -16,12 +16,12 @@ def day_number(value: date) -> int:
     return (value - EPOCH).days
 
 
-def parse_day(text: str | None, default: int) -> int:
-    """Return the day that ``--date`` names, ``default`` where it was not given; a ConfigError where it names none."""
+def parse_day(text: str | None, default: int, option: str = "--date") -> int:
+    """Return the day that ``option`` names, by default ``default``; a ConfigError where it names none."""
     try:
         return default if text is None else day_number(date.fromisoformat(text))
     except ValueError as error:
-        raise ConfigError(f"--date {text!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
+        raise ConfigError(f"{option} {text!r} is not a date; expected YYYY-MM-DD, such as 2020-09-23") from error
 
 
 def day_date(day: int) -> date:

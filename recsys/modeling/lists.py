@@ -1,8 +1,13 @@
 """Lists of any system of a run: for everybody at a day, or for the test folds. It loads no Lightning, which is slow."""
 
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from recsys.config import Config
@@ -18,8 +23,8 @@ from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.rule_system import fit_rule
 from recsys.runs import Run
-from recsys.schema import DECODER
-from recsys.storage import replacing
+from recsys.schema import DECODER, RANK
+from recsys.storage import code_version, replacing
 
 #: What messages call a ``Config.family``.
 TITLES: Final = {"decoder": "our decoder", "original": "an original decoder", "text": "a text transformer"}
@@ -87,16 +92,49 @@ def write_lists(
     path: Path,
     advance: Advance = unheard,
     made_by: str = "",
+    kept: Path | None = None,
 ) -> int:
-    """Write lists to Parquet, chunk by chunk, ``made_by`` a run; return how many users get fewer than ``k``."""
-    n_short, columns = 0, RECOMMENDATIONS_SCHEMA.with_metadata({MADE_BY: made_by} if made_by else None)
+    """Write lists to Parquet, chunk by chunk, ``made_by`` a run; return how many users get fewer than ``k``.
+
+    Each chunk is kept in the folder ``kept`` too, and what stands there is not made anew: a killed command goes on.
+    """
+    n_full, columns = 0, RECOMMENDATIONS_SCHEMA.with_metadata({MADE_BY: made_by} if made_by else None)
     with replacing(path) as aside, pq.ParquetWriter(aside, columns) as writer:
         for begin in range(0, len(histories), CHUNK_USERS):
             some = histories.of(slice(begin, begin + CHUNK_USERS))
-            lists = recommender.recommend(some, k, candidates)
-            rows = list_rows(some, lists.item, lists.score)
+            chunk = None if kept is None else kept / f"{begin}.parquet"
+            if chunk is not None and chunk.is_file():
+                rows = pq.read_table(chunk)
+            else:
+                lists = recommender.recommend(some, k, candidates)
+                rows = list_rows(some, lists.item, lists.score)
+                if chunk is not None:
+                    with replacing(chunk) as whole:
+                        pq.write_table(rows, whole)
             writer.write_table(rows.cast(columns))
-            n_short += int((lists.item == 0).any(axis=1).sum())
+            n_full += int(np.count_nonzero(rows[RANK].to_numpy() == k))
             if len(histories) > CHUNK_USERS:  # else it is done at once
                 advance(begin + len(some), len(histories))
-    return n_short
+    return len(histories) - n_full
+
+
+@contextmanager
+def kept_chunks(
+    run: Run, config: Config, system: str, asked: Histories, candidates: Candidates, path: Path
+) -> Iterator[Path]:
+    """Yield the folder where the finished chunks of the lists in ``path`` stand until all are; then remove it.
+
+    Its name tells these lists from any others: the run, the data, who is asked when for what, and the code.
+    """
+    what = run.identity, asked.log.fingerprint, config.model_dump_json(), system
+    name = hashlib.sha256(repr((*what, asked.day, CHUNK_USERS, code_version())).encode())
+    for array in (asked.user_index, asked.end, candidates.allowed):
+        name.update(array.tobytes())
+    folder = path.with_name(f".{path.name}.{name.hexdigest()[:16]}.chunks")
+    n_kept = len(list(folder.glob("*.parquet")))
+    if n_kept:
+        n_chunks = -(-len(asked) // CHUNK_USERS)
+        talk.print(f"{n_kept:,} of {n_chunks:,} chunks of these lists stand since an earlier command; going on")
+    yield folder
+    for each in path.parent.glob(f".{path.name}.*.chunks"):  # also of lists that nobody went on with
+        shutil.rmtree(each, ignore_errors=True)

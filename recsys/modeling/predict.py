@@ -18,12 +18,13 @@ from recsys.errors import UsageError
 from recsys.evaluation.splits import make_split
 from recsys.evaluation.tables import read_lists
 from recsys.modeling.memory import keep_freed_memory
-from recsys.modeling.recommenders.base import candidates_at, read_item_list, require_enough
+from recsys.modeling.recommenders.base import Candidates, candidates_at, read_item_list, require_enough
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
-from recsys.spark import Spark
 from recsys.storage import require_absent, write_json
+
+REASONS, SUBMISSION = "reasons.parquet", "submission.csv"
 
 app = typer.Typer(add_completion=False)
 
@@ -32,6 +33,9 @@ app = typer.Typer(add_completion=False)
 def main(
     run_name: RunOption = None,
     day: DateOption = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="Only customers who bought on that day or later.")
+    ] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Items a customer; the run's predict.k by default.")] = None,
     system: Annotated[str, typer.Option(help=f"{DECODER}, {', '.join(BASELINES)}; chosen: by --folds.")] = DECODER,
     sold_within_days: Annotated[int | None, typer.Option(min=1, help="Candidates: sold in the last n days.")] = None,
@@ -60,11 +64,13 @@ def main(
     if system == "chosen":
         system = import_module("recsys.modeling.choice").chosen_system(chosen)
     if folds:
-        given = (day, k, sold_within_days, candidates, blocklist, exclude_seen, out)
+        given = (day, since, k, sold_within_days, candidates, blocklist, exclude_seen, out)
         if reasons or any(value is not None for value in given):
             raise UsageError("--folds asks what the run's configuration asks; it goes with --run and --force only")
         predict_folds(chosen, force=force)
         return
+    if submission and since is not None:
+        raise UsageError("a submission has a list for every customer; leave out --since or --submission")
     if submission and k not in (None, SUBMISSION_K):
         raise UsageError(f"a submission holds {SUBMISSION_K} items a customer, found --k {k}")
     k = SUBMISSION_K if submission else k
@@ -76,21 +82,20 @@ def main(
         named = system if system != DECODER else f"{chosen.name}, {titles[config.family]}"
         raise UsageError(f"--reasons are those of the decoder of `model`; there are none of {named}")
     path = out or chosen.report_folder / "recommendations.parquet"
-    beside = {name: path.with_name(name) for name in ["submission.csv"] * submission + ["reasons.parquet"] * reasons}
+    beside = {name: path.with_name(name) for name in [SUBMISSION] * submission + [REASONS] * reasons}
     _require_writable(path, list(beside.values()), by_spark=engine == "spark", force=force)
-    with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-        is_table, limits = engine == "spark" or path.suffix.lower() == ".parquet", (candidates, blocklist)
-        table = path if is_table else Path(scratch) / "lists.parquet"
-        everybody, recommender = predict_everybody(chosen, config, system, day, limits, table, engine, spark)
-        if reasons:
-            _write_reasons(recommender, everybody, table, beside["reasons.parquet"])
-        if submission:
-            write_submission(table, beside["submission.csv"])
-        if table != path:
-            export_lists(table, everybody.log, path, beside.get("reasons.parquet"))
+    everybody, asked, allowed = _asked(chosen, config, day, since, (candidates, blocklist))
+    everybody, asked, allowed = _asked(chosen, config, day, since, (candidates, blocklist))
+    if engine == "spark":
+        by_spark = import_module("recsys.modeling.spark_lists")
+        n_short = by_spark.write_lists(chosen, config, system, everybody, asked, allowed, path, spark)
+    else:
+        recommender = import_module("recsys.modeling.lists").fit_system(system, chosen, config, everybody)
+        n_short = _write_tables(recommender, chosen, config, asked, allowed, path, beside)
+    _say_whom(system, asked, config, n_short)
     typer.echo(path)
     if submission:
-        check_submission(beside["submission.csv"], everybody.log)
+        check_submission(beside[SUBMISSION], asked.log)
     for other in beside.values():
         typer.echo(other)
     if system == DECODER and config.family == "original" and config.split.protocol == "customers":
@@ -109,29 +114,41 @@ def _require_writable(path: Path, beside: list[Path], *, by_spark: bool, force: 
         require_absent(output, force=force)
 
 
-def _write_reasons(recommender: Any, everybody: Histories, table: Path, path: Path) -> None:  # noqa: ANN401 - a system
-    lists = read_lists(table, everybody.log, everybody.user_index)
-    write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
-    with counted("reasons") as advance:
-        write_reasons(recommender.decoder, everybody, lists, path, advance)
-
-
-def predict_everybody(
+def _write_tables(
+    recommender: Any,  # noqa: ANN401 - a system
     chosen: Run,
     config: Config,
-    system: str,
-    date: str | None,
-    limits: tuple[Path | None, Path | None],
+    asked: Histories,
+    candidates: Candidates,
     path: Path,
-    engine: Literal["local", "spark"] = "local",
-    spark: Spark = None,
-) -> tuple[Histories, Any]:
-    """Write the lists of ``system`` for every customer of a run's data; return their histories, and the system.
+    beside: dict[str, Path],
+) -> int:
+    """Write lists to ``path``, and ``beside`` it what is asked for; return how many of them are short."""
+    lists, reasons, submission = import_module("recsys.modeling.lists"), *map(beside.get, (REASONS, SUBMISSION))
+    with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
+        table = path if path.suffix.lower() == ".parquet" else Path(scratch) / "lists.parquet"
+        kept = lists.kept_chunks(chosen, config, recommender.name, asked, candidates, path)
+        with counted(f"lists of {recommender.name}") as advance, kept as folder:
+            n_short = lists.write_lists(recommender, asked, config.predict.k, candidates, table, advance, kept=folder)
+        if reasons:
+            write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
+            items = read_lists(table, asked.log, asked.user_index)
+            with counted("reasons") as advance:
+                write_reasons(recommender.decoder, asked, items, reasons, advance)
+        if submission:
+            write_submission(table, submission)
+        if table != path:
+            export_lists(table, asked.log, path, reasons)
+    return int(n_short)
 
-    Spark opens the system in its executors: then it is None.
 
-    ``config`` is the run's, changed as asked. ``date`` is the day after the data if None. ``limits`` are files of the
-    items that may be recommended, and of those that never are.
+def _asked(
+    chosen: Run, config: Config, date: str | None, since: str | None, limits: tuple[Path | None, Path | None]
+) -> tuple[Histories, Histories, Candidates]:
+    """Return the histories of everybody, those that are asked, and what may be recommended.
+
+    ``config`` is the run's, changed as asked. ``date`` is the day after the data if None; who bought on no day from
+    ``since`` on is not asked. ``limits`` are files of the items that may be recommended, and of those that never are.
     """
     log = chosen.open_data()
     day = parse_day(date, log.last_day + 1)
@@ -143,16 +160,22 @@ def predict_everybody(
     only, blocked = (None if file is None else read_item_list(file, log) for file in limits)
     candidates = candidates_at(log, day, config.predict, only, blocked)
     require_enough(candidates, config.predict.k)  # before anything is loaded
-    everybody, recommender = log.histories(day), None
-    if engine == "spark":
-        by_spark = import_module("recsys.modeling.spark_lists")
-        n_short = by_spark.write_lists(chosen, config, system, everybody, candidates, path, spark)
-    else:
-        lists = import_module("recsys.modeling.lists")
-        recommender = lists.fit_system(system, chosen, config, everybody)
-        with counted(f"lists of {recommender.name}") as advance:
-            n_short = lists.write_lists(recommender, everybody, config.predict.k, candidates, path, advance)
-    talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {log.n_users:,} customers")
+    everybody = asked = log.histories(day)
+    if since is not None:
+        first = parse_day(since, day, "--since")
+        asked = everybody.of(everybody.end > log.ends_before(first))
+        if not len(asked):
+            raise UsageError(
+                f"no customer bought from {day_date(first)} to {day_date(day - 1)}: the data end on "
+                f"{day_date(log.last_day)}; choose an earlier --since"
+            )
+    return everybody, asked, candidates
+
+
+def _say_whom(system: str, asked: Histories, config: Config, n_short: int) -> None:
+    log, day = asked.log, asked.day
+    whom = f"{len(asked):,} customers" if len(asked) == log.n_users else f"{len(asked):,} of {log.n_users:,} customers"
+    talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {whom}")
     if n_short:
         talk.print(f"{n_short:,} of them get a shorter list: nothing else that may be recommended is left for them")
     if day - log.last_day > config.split.horizon_days:
@@ -160,7 +183,6 @@ def predict_everybody(
             f"the data end on {day_date(log.last_day)}, {day - log.last_day:,} days before that: nothing is known "
             "of what was bought since"
         )
-    return everybody, recommender
 
 
 def show_held_out(chosen: Run) -> None:

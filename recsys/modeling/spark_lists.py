@@ -30,6 +30,7 @@ _ROWS: Final = pa.schema(
     [("user_id", pa.string()), ("rank", pa.int32()), ("item_id", pa.string()), ("score", pa.float32())]
 )
 _ENDS: Final = "end.npy"
+_ASKED: Final = "asked.npy"
 _SPARK_ROWS: Final = "user_id string, rank int, item_id string, score float"
 
 
@@ -42,7 +43,7 @@ class Task(NamedTuple):
     config: str  # JSON, the run's changed as asked
     system: str
     day: int
-    counted: str  # a folder: where known histories end, and what the decoder reads of items
+    counted: str  # a folder: where known histories end, whose are asked, and what the decoder reads of items
     n_users: int  # of a chunk
 
 
@@ -51,13 +52,14 @@ def write_lists(
     config: Config,
     system: str,
     everybody: Histories,
+    asked: Histories,
     candidates: Candidates,
     path: Path,
     spark: Spark,
     chunk_users: int = CHUNK_USERS,
 ) -> int:
-    """Write the lists of everybody to the folder of Parquet (or Delta) files ``path``; return how many are short."""
-    n_tasks, form = -(-len(everybody) // chunk_users), "delta" if path.suffix == ".delta" else "parquet"
+    """Write lists of the ``asked`` to the folder of Parquet (or Delta) files ``path``; return how many fall short."""
+    n_tasks, form = -(-len(asked) // chunk_users), "delta" if path.suffix == ".delta" else "parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".recsys-", dir=path.parent) as counted,
@@ -65,6 +67,7 @@ def write_lists(
         spark_errors(f"the lists in {path}"),
     ):
         np.save(Path(counted) / _ENDS, everybody.end)
+        np.save(Path(counted) / _ASKED, asked.user_index)
         if system == DECODER and config.family == "decoder":
             signals_of(config, everybody.log)[0].at(everybody.day).save(Path(counted) / SNAPSHOT_FOLDER)
         opened = os.getcwd(), str(run.folder), run.identity, config.model_dump_json(), system  # noqa: PTH109
@@ -77,7 +80,7 @@ def write_lists(
             if path.is_file():  # lists of another engine
                 path.unlink()
         written = session.read.format(form).load(local_place(path, to_read=True))
-        return len(everybody) - int(written.filter(f"rank = {config.predict.k}").count())
+        return len(asked) - int(written.filter(f"rank = {config.predict.k}").count())
 
 
 def lists_of_task(
@@ -85,16 +88,16 @@ def lists_of_task(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the lists of the chunks of customers that ``batches`` number, rows of the recommendations table."""
     torch.set_num_threads(1)  # Spark runs as many tasks as there are cores
-    recommender, everybody = _opened(task)
+    recommender, asked = _opened(task)
     for chunk in (number for batch in batches for number in batch.column(0).to_pylist()):
-        some = everybody.of(slice(chunk * task.n_users, (chunk + 1) * task.n_users))
+        some = asked.of(slice(chunk * task.n_users, (chunk + 1) * task.n_users))
         lists = recommender.recommend(some, k, candidates)
         yield from list_rows(some, lists.item, lists.score).cast(_ROWS).combine_chunks().to_batches()
 
 
 @lru_cache(maxsize=1)
 def _opened(task: Task) -> tuple[Recommender, Histories]:
-    """Return the system and everybody's histories: opened once by a process, which runs many tasks."""
+    """Return the system and the histories that are asked: opened once by a process, which runs many tasks."""
     os.chdir(task.place)
     run, config = find_run(task.run), Config.model_validate_json(task.config)
     if run.identity != task.identity:
@@ -102,8 +105,9 @@ def _opened(task: Task) -> tuple[Recommender, Histories]:
     log, counted = run.open_data(), Path(task.counted)
     ends = np.load(counted / _ENDS, mmap_mode="r")
     everybody = Histories(log, np.arange(log.n_users, dtype=np.int32), ends, task.day)
+    asked = everybody.of(np.load(counted / _ASKED))
     if not (counted / SNAPSHOT_FOLDER).is_dir():
-        return fit_system(task.system, run, config, everybody), everybody
+        return fit_system(task.system, run, config, everybody), asked
     codes = UserCodes.from_users(log.users) if config.model.customer else None
     decoder = load_purchase_decoder(run, Snapshot.open(counted / SNAPSHOT_FOLDER), codes)
-    return with_cold_start(decoder.renewed(everybody), config, everybody), everybody
+    return with_cold_start(decoder.renewed(everybody), config, everybody), asked
