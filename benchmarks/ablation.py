@@ -62,7 +62,6 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ("training.apart_weight=0",),
     ),
     "no_ranking_loss": ("no loss of the order of the own past", ("training.ranking_weight=0",)),
-    "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
     "next_item_alone": (
         "a plain next-item decoder: the transformer alone, no dates, no windows",
         (
