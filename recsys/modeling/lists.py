@@ -120,20 +120,20 @@ def write_lists(
 
 @contextmanager
 def kept_chunks(
-    run: Run, config: Config, system: str, asked: Histories, candidates: Candidates, path: Path
+    run: Run, config: Config, system: str, histories: Histories, candidates: Candidates, path: Path
 ) -> Iterator[Path]:
     """Yield the folder where the finished chunks of the lists in ``path`` stand until all are; then remove it.
 
     Its name tells these lists from any others: the run, the data, who is asked when for what, and the code.
     """
-    what = run.identity, asked.log.fingerprint, config.model_dump_json(), system
-    name = hashlib.sha256(repr((*what, asked.day, CHUNK_USERS, code_version())).encode())
-    for array in (asked.user_index, asked.end, candidates.allowed):
+    what = run.identity, histories.log.fingerprint, config.model_dump_json(), system
+    name = hashlib.sha256(repr((*what, histories.day, CHUNK_USERS, code_version())).encode())
+    for array in (histories.user_index, histories.end, candidates.allowed):
         name.update(array.tobytes())
     folder = path.with_name(f".{path.name}.{name.hexdigest()[:16]}.chunks")
     n_kept = len(list(folder.glob("*.parquet")))
     if n_kept:
-        n_chunks = -(-len(asked) // CHUNK_USERS)
+        n_chunks = -(-len(histories) // CHUNK_USERS)
         talk.print(f"{n_kept:,} of {n_chunks:,} chunks of these lists stand since an earlier command; going on")
     yield folder
     for each in path.parent.glob(f".{path.name}.*.chunks"):  # also of lists that nobody went on with

@@ -84,18 +84,17 @@ def main(
     path = out or chosen.report_folder / "recommendations.parquet"
     beside = {name: path.with_name(name) for name in [SUBMISSION] * submission + [REASONS] * reasons}
     _require_writable(path, list(beside.values()), by_spark=engine == "spark", force=force)
-    everybody, asked, allowed = _asked(chosen, config, day, since, (candidates, blocklist))
-    everybody, asked, allowed = _asked(chosen, config, day, since, (candidates, blocklist))
+    everybody, histories, allowed = _histories_and_candidates(chosen, config, day, since, (candidates, blocklist))
     if engine == "spark":
         by_spark = import_module("recsys.modeling.spark_lists")
-        n_short = by_spark.write_lists(chosen, config, system, everybody, asked, allowed, path, spark)
+        n_short = by_spark.write_lists(chosen, config, system, everybody, histories, allowed, path, spark)
     else:
         recommender = import_module("recsys.modeling.lists").fit_system(system, chosen, config, everybody)
-        n_short = _write_tables(recommender, chosen, config, asked, allowed, path, beside)
-    _say_whom(system, asked, config, n_short)
+        n_short = _write_tables(recommender, chosen, config, histories, allowed, path, beside)
+    _say_whom(system, histories, config, n_short)
     typer.echo(path)
     if submission:
-        check_submission(beside[SUBMISSION], asked.log)
+        check_submission(beside[SUBMISSION], histories.log)
     for other in beside.values():
         typer.echo(other)
     if system == DECODER and config.family == "original" and config.split.protocol == "customers":
@@ -118,7 +117,7 @@ def _write_tables(
     recommender: Any,  # noqa: ANN401 - a system
     chosen: Run,
     config: Config,
-    asked: Histories,
+    histories: Histories,
     candidates: Candidates,
     path: Path,
     beside: dict[str, Path],
@@ -127,22 +126,23 @@ def _write_tables(
     lists, reasons, submission = import_module("recsys.modeling.lists"), *map(beside.get, (REASONS, SUBMISSION))
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
         table = path if path.suffix.lower() == ".parquet" else Path(scratch) / "lists.parquet"
-        kept = lists.kept_chunks(chosen, config, recommender.name, asked, candidates, path)
+        kept = lists.kept_chunks(chosen, config, recommender.name, histories, candidates, path)
         with counted(f"lists of {recommender.name}") as advance, kept as folder:
-            n_short = lists.write_lists(recommender, asked, config.predict.k, candidates, table, advance, kept=folder)
+            what = histories, config.predict.k, candidates
+            n_short = lists.write_lists(recommender, *what, table, advance, kept=folder)
         if reasons:
             write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
-            items = read_lists(table, asked.log, asked.user_index)
+            items = read_lists(table, histories.log, histories.user_index)
             with counted("reasons") as advance:
-                write_reasons(recommender.decoder, asked, items, reasons, advance)
+                write_reasons(recommender.decoder, histories, items, reasons, advance)
         if submission:
             write_submission(table, submission)
         if table != path:
-            export_lists(table, asked.log, path, reasons)
+            export_lists(table, histories.log, path, reasons)
     return int(n_short)
 
 
-def _asked(
+def _histories_and_candidates(
     chosen: Run, config: Config, date: str | None, since: str | None, limits: tuple[Path | None, Path | None]
 ) -> tuple[Histories, Histories, Candidates]:
     """Return the histories of everybody, those that are asked, and what may be recommended.
@@ -160,21 +160,25 @@ def _asked(
     only, blocked = (None if file is None else read_item_list(file, log) for file in limits)
     candidates = candidates_at(log, day, config.predict, only, blocked)
     require_enough(candidates, config.predict.k)  # before anything is loaded
-    everybody = asked = log.histories(day)
+    everybody = histories = log.histories(day)
     if since is not None:
         first = parse_day(since, day, "--since")
-        asked = everybody.of(everybody.end > log.ends_before(first))
-        if not len(asked):
+        histories = everybody.of(everybody.end > log.ends_before(first))
+        if not len(histories):
             raise UsageError(
                 f"no customer bought from {day_date(first)} to {day_date(day - 1)}: the data end on "
                 f"{day_date(log.last_day)}; choose an earlier --since"
             )
-    return everybody, asked, candidates
+    return everybody, histories, candidates
 
 
-def _say_whom(system: str, asked: Histories, config: Config, n_short: int) -> None:
-    log, day = asked.log, asked.day
-    whom = f"{len(asked):,} customers" if len(asked) == log.n_users else f"{len(asked):,} of {log.n_users:,} customers"
+def _say_whom(system: str, histories: Histories, config: Config, n_short: int) -> None:
+    log, day = histories.log, histories.day
+    whom = (
+        f"{len(histories):,} customers"
+        if len(histories) == log.n_users
+        else f"{len(histories):,} of {log.n_users:,} customers"
+    )
     talk.print(f"{system} at {day_date(day)}: {config.predict.k} items for each of {whom}")
     if n_short:
         talk.print(f"{n_short:,} of them get a shorter list: nothing else that may be recommended is left for them")

@@ -30,7 +30,7 @@ _ROWS: Final = pa.schema(
     [("user_id", pa.string()), ("rank", pa.int32()), ("item_id", pa.string()), ("score", pa.float32())]
 )
 _ENDS: Final = "end.npy"
-_ASKED: Final = "asked.npy"
+_USERS: Final = "users.npy"
 _SPARK_ROWS: Final = "user_id string, rank int, item_id string, score float"
 
 
@@ -52,14 +52,14 @@ def write_lists(
     config: Config,
     system: str,
     everybody: Histories,
-    asked: Histories,
+    histories: Histories,
     candidates: Candidates,
     path: Path,
     spark: Spark,
     chunk_users: int = CHUNK_USERS,
 ) -> int:
-    """Write lists of the ``asked`` to the folder of Parquet (or Delta) files ``path``; return how many fall short."""
-    n_tasks, form = -(-len(asked) // chunk_users), "delta" if path.suffix == ".delta" else "parquet"
+    """Write lists of ``histories`` to the folder of Parquet (or Delta) files ``path``; return how many fall short."""
+    n_tasks, form = -(-len(histories) // chunk_users), "delta" if path.suffix == ".delta" else "parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".recsys-", dir=path.parent) as counted,
@@ -67,7 +67,7 @@ def write_lists(
         spark_errors(f"the lists in {path}"),
     ):
         np.save(Path(counted) / _ENDS, everybody.end)
-        np.save(Path(counted) / _ASKED, asked.user_index)
+        np.save(Path(counted) / _USERS, histories.user_index)
         if system == DECODER and config.family == "decoder":
             signals_of(config, everybody.log)[0].at(everybody.day).save(Path(counted) / SNAPSHOT_FOLDER)
         opened = os.getcwd(), str(run.folder), run.identity, config.model_dump_json(), system  # noqa: PTH109
@@ -80,7 +80,7 @@ def write_lists(
             if path.is_file():  # lists of another engine
                 path.unlink()
         written = session.read.format(form).load(local_place(path, to_read=True))
-        return len(asked) - int(written.filter(f"rank = {config.predict.k}").count())
+        return len(histories) - int(written.filter(f"rank = {config.predict.k}").count())
 
 
 def lists_of_task(
@@ -88,9 +88,9 @@ def lists_of_task(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the lists of the chunks of customers that ``batches`` number, rows of the recommendations table."""
     torch.set_num_threads(1)  # Spark runs as many tasks as there are cores
-    recommender, asked = _opened(task)
+    recommender, histories = _opened(task)
     for chunk in (number for batch in batches for number in batch.column(0).to_pylist()):
-        some = asked.of(slice(chunk * task.n_users, (chunk + 1) * task.n_users))
+        some = histories.of(slice(chunk * task.n_users, (chunk + 1) * task.n_users))
         lists = recommender.recommend(some, k, candidates)
         yield from list_rows(some, lists.item, lists.score).cast(_ROWS).combine_chunks().to_batches()
 
@@ -105,9 +105,9 @@ def _opened(task: Task) -> tuple[Recommender, Histories]:
     log, counted = run.open_data(), Path(task.counted)
     ends = np.load(counted / _ENDS, mmap_mode="r")
     everybody = Histories(log, np.arange(log.n_users, dtype=np.int32), ends, task.day)
-    asked = everybody.of(np.load(counted / _ASKED))
+    histories = everybody.of(np.load(counted / _USERS))
     if not (counted / SNAPSHOT_FOLDER).is_dir():
-        return fit_system(task.system, run, config, everybody), asked
+        return fit_system(task.system, run, config, everybody), histories
     codes = UserCodes.from_users(log.users) if config.model.customer else None
     decoder = load_purchase_decoder(run, Snapshot.open(counted / SNAPSHOT_FOLDER), codes)
-    return with_cold_start(decoder.renewed(everybody), config, everybody), asked
+    return with_cold_start(decoder.renewed(everybody), config, everybody), histories
