@@ -57,6 +57,8 @@ def main(
 ) -> None:
     """Write recommendations for every customer at a date.
 
+    Given again, a command that was killed goes on from the customers who had their lists.
+
     An original decoder that was trained with customers held out is scored on them as well.
     """
     chosen = find_run(run_name)
