@@ -149,8 +149,8 @@ bench-quality: $(READY) ## the decoder against every rule: DATA=hm_week [SEEDS="
 	$(BIN)/python -m benchmarks.quality $(DATA) $(if $(SEEDS),--seeds "$(SEEDS)") \
 		$(if $(WORK),--work $(WORK)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PEER_LISTS),--peers $(PEER_LISTS))
 
-ablation: $(READY) ## what each part of the decoder is worth: [SEEDS="42 43 44"] [VARIANTS="no_attributes"] [WORK=folder] [JOBS=2]
-	$(BIN)/python -m benchmarks.ablation $(if $(SEEDS),--seeds "$(SEEDS)") \
+ablation: $(READY) ## what each part of the decoder is worth: [DATA=online_retail] [SEEDS="42 43 44"] [VARIANTS="no_attributes"] [WORK=folder] [JOBS=2]
+	$(BIN)/python -m benchmarks.ablation $(or $(DATA),completejourney) $(if $(SEEDS),--seeds "$(SEEDS)") \
 		$(if $(VARIANTS),--variants "$(VARIANTS)") $(if $(WORK),--work $(WORK)) $(if $(JOBS),--jobs $(JOBS))
 
 bench-peers: $(READY) $(PEERS_READY) ## recommenders of other libraries on our split; DATA=completejourney, online_retail, beauty, ml-1m

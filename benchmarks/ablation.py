@@ -1,10 +1,10 @@
-"""What each part of the decoder is worth: ``python -m benchmarks.ablation``.
+"""What each part of the decoder is worth: ``python -m benchmarks.ablation completejourney``.
 
 Every variant leaves out one part of ``configs/base.yaml``, puts another in its place, or adds one (``with_…``), is
-trained with the same seeds on the same data, and is held against the whole on the same customers. The weeks are those
-on which choices are made (they lie before the test weeks of :mod:`benchmarks.quality`); one training serves all three,
-where each test week has its own. The whole is trained whenever a variant is. Rows of variants that are not run stay as
-they were measured, each with its own commit and date, and its difference to the whole of that commit.
+trained with the same seeds on the same data, and is held against the whole on the same customers. The windows are those
+on which choices are made (they lie before the test windows of :mod:`benchmarks.quality`); one training serves all of
+them, where each test window has its own. The whole is trained whenever a variant is. Rows of variants that are not run
+stay as they were measured, each with its own commit and date, and its difference to the whole of that commit.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -70,16 +70,33 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
 }
-#: The weeks of choices; the length of a training stands here too, so that a change elsewhere does not alter variants.
-SHORT: Final = ("split.end=2017-12-11", "training.recent_days=60", "training.query_windows=8", "training.epochs=2")
-_DATA: Final = "completejourney"
-_NAME: Final = "ablation"
+
+
+class Earlier(NamedTuple):
+    """The windows of choices of a data set, in words and in settings."""
+
+    about: str
+    #: The length of a training stands here too, so that a change elsewhere does not alter variants.
+    settings: tuple[str, ...]
+
+
+EARLIER: Final[dict[str, Earlier]] = {
+    "completejourney": Earlier(
+        "Complete Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04",
+        ("split.end=2017-12-11", "training.recent_days=60", "training.query_windows=8", "training.epochs=2"),
+    ),
+    "online_retail": Earlier(
+        "UCI Online Retail, mean of the windows of 30 days from 2011-07-13 and 2011-08-12",
+        ("split.end=2011-09-11", "split.n_folds=2", "training.epochs=4"),
+    ),
+}
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=f"{' or '.join(EARLIER)}.")],
     seeds: SeedsOption = "42 43 44",
     variants: Annotated[
         str, typer.Option("--variants", help="Variants beside the whole, separated by spaces; all by default.")
@@ -93,16 +110,16 @@ def main(
     began = time.perf_counter()
     numbers, names = seeds_of(seeds), _variants_of(variants)
     out_folder = folder_of_results(out, settings)
-    all_settings = [*SHORT, *(settings or ())]
-    earlier = _earlier(out_folder / "results" / f"{_NAME}.json", names, all_settings)
+    if data not in EARLIER:
+        raise UsageError(f"there is no ablation on {data!r}; expected {' or '.join(EARLIER)}")
+    result_name, all_settings = f"ablation-{data}", [*EARLIER[data].settings, *(settings or ())]
+    earlier = _earlier(out_folder / "results" / f"{result_name}.json", names, all_settings)
     threads = os.environ.get("OMP_NUM_THREADS", "2")
-    data_set = replace(DATA_SETS[_DATA], retrained=False)
+    data_set = replace(DATA_SETS[data], retrained=False)
     with working_folder(work) as folder, chdir(folder):
         # What the variant sets comes last: it may leave out what the short training sets.
         commands = {
-            name: Commands(
-                _DATA, data_set, CONFIG, (*SHORT, *(settings or ()), *VARIANTS[name][1]), threads, prefix=f"{name}-"
-            )
+            name: Commands(data, data_set, CONFIG, (*all_settings, *VARIANTS[name][1]), threads, prefix=f"{name}-")
             for name in names
         }
         task = prepare_task(commands)
@@ -114,6 +131,7 @@ def main(
     scored = [scores for part in parts if (scores := score_part(part, folds, data_set, drawn)) is not None]
     result = {
         "protocol": {
+            "data": data,
             "description": data_set.about,
             "settings": all_settings,
             "threads": threads,
@@ -126,7 +144,7 @@ def main(
         **circumstances(began),
     }
     result = merged(earlier, result)
-    publish(_NAME, result, section_of(result, names, numbers), out_folder)
+    publish(result_name, result, section_of(result, names, numbers), out_folder)
 
 
 def _variants_of(words: str) -> list[str]:
@@ -196,19 +214,19 @@ def section_of(result: dict[str, Any], names: Sequence[str], seeds: Sequence[int
     values = {(row["segment"], row["metric"], row["system"]): row for row in result["rows"] if row["fold"] == MEAN}
     apart = {(row["segment"], row["metric"], row["to"]): row for row in result["differences"] if row["fold"] == MEAN}
     parts = list(dict.fromkeys((segment, metric) for segment, metric, _ in values))
-    systems = [name for name in (*VARIANTS, *DATA_SETS[_DATA].rules) if (*parts[0], name) in values]
+    data = result["protocol"]["data"]
+    systems = [name for name in (*VARIANTS, *DATA_SETS[data].rules) if (*parts[0], name) in values]
     heads = [f"{segment}: {metric.upper()}" for segment, metric in parts]
     decoders = result["protocol"]["decoders"].items()
     trained = [runs for name, runs in decoders if name.rpartition("/")[0] in names]
     short = ", ".join(f"`{setting}`" for setting in result["protocol"]["settings"][1:])
     lines = [
-        "## What each part is worth",
+        f"## What each part is worth: {data}",
         "",
-        f'`make ablation SEEDS="{" ".join(map(str, seeds))}" VARIANTS="{" ".join(names[1:])}"`: '
-        "configs/base.yaml without one part each, or with another in its place, Complete "
-        "Journey, mean of the weeks of 2017-11-20, 2017-11-27 and 2017-12-04, none of them a test week; trainings "
-        f"shortened by {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets of customers "
-        "of the whole minus the variant, paired. A row of another commit than the whole's is of an earlier run, and "
+        f'`make ablation DATA={data} SEEDS="{" ".join(map(str, seeds))}" VARIANTS="{" ".join(names[1:])}"`: '
+        f"configs/base.yaml without one part each, or with another in its place, {EARLIER[data].about}, none of them a "
+        f"test window; trainings with {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets "
+        "of customers of the whole minus the variant, paired. A row of another commit than the whole's is of an earlier run, and "
         f"its difference is to the whole of its own commit. {result['date']}, commit {result['commit']}. "
         f"{result['machine']}, {result['protocol']['threads']} threads; "
         f"{cost_of_training(trained, result['protocol']['jobs'])}, {result['seconds']:,.0f} s this time in all.",

@@ -248,7 +248,7 @@ OWN_COMMIT = "each row against the whole model of its own commit"
 
 def test_the_table_of_what_each_part_is_worth_holds_what_the_ablation_wrote():
     page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8").partition("## What each part is worth")[2]
-    found = json.loads((ROOT / "benchmarks/results/ablation.json").read_text(encoding="utf-8"))
+    found = json.loads((ROOT / "benchmarks/results/ablation-completejourney.json").read_text(encoding="utf-8"))
     rows = dict(re.findall(r"^\| .*\(`(\w+)`\) \| (.*) \|$", page, re.MULTILINE))
     # The file may hold rows of variants that have been cut since.
     variants = found["protocol"]["variants"].keys() & VARIANTS.keys()

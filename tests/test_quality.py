@@ -527,12 +527,11 @@ def test_every_declared_data_set_has_a_configuration_and_sets_no_more_than_is_sa
 
 
 def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkeypatch, capsys):
-    monkeypatch.setattr(ablation, "_DATA", "shop")
-    monkeypatch.setattr(ablation, "SHORT", ("training.query_windows=2",))
+    monkeypatch.setitem(ablation.EARLIER, "shop", ablation.Earlier("a shop", ("training.query_windows=2",)))
     with pytest.raises(SystemExit) as stop:
-        run(ablation.app, ["--seeds", "1", "--variants", "no_past_items", "--work", "ablation", "--out", "out"])
+        run(ablation.app, ["shop", "--seeds", "1", "--variants", "no_past_items", "--work", "ablation", "--out", "out"])
     assert not stop.value.code
-    found = json.loads(Path("out/results/ablation.json").read_text(encoding="utf-8"))
+    found = json.loads(Path("out/results/ablation-shop.json").read_text(encoding="utf-8"))
     rows = keyed(found["rows"], "segment", "metric", "fold", "system")
     apart = keyed(found["differences"], "segment", "metric", "fold", "to")
     key = ("all", "map@12", "mean")
@@ -545,7 +544,7 @@ def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkey
     model = load_config(Path("ablation/models/no_past_items-shop-1/config.yaml")).model
     assert model.components == ("sequence", "sales", "categories", "co_purchases")
 
-    again = ["--seeds", "1", "--variants", "no_sales", "--work", "ablation", "--out", "out"]
+    again = ["shop", "--seeds", "1", "--variants", "no_sales", "--work", "ablation", "--out", "out"]
     with pytest.raises(SystemExit) as stop:
         run(ablation.app, [*again, "--set", "training.lr=0.1"])
     assert stop.value.code == 2
@@ -553,7 +552,7 @@ def test_a_variant_is_held_against_the_whole_on_the_same_customers(place, monkey
     with pytest.raises(SystemExit) as stop:
         run(ablation.app, again)
     assert not stop.value.code
-    both = json.loads(Path("out/results/ablation.json").read_text(encoding="utf-8"))
+    both = json.loads(Path("out/results/ablation-shop.json").read_text(encoding="utf-8"))
     assert list(both["protocol"]["variants"]) == ["decoder", "no_past_items", "no_sales"]
     assert {"decoder/1", "no_past_items/1", "no_sales/1"} == both["protocol"]["decoders"].keys()
     for cells, name, before in ((both["rows"], "system", rows), (both["differences"], "to", apart)):
@@ -604,11 +603,12 @@ def test_variants_that_were_not_run_stay_with_their_own_commit_and_those_that_ar
 
 def test_an_unknown_variant_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as stop:
-        run(ablation.app, ["--variants", "no_head"])
+        run(ablation.app, ["completejourney", "--variants", "no_head"])
     assert stop.value.code == 2
     assert "there is no variant 'no_head'; expected some of decoder, no_decoder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ablation.VARIANTS)
 def test_every_variant_is_a_configuration(name):
-    load_config(quality.CONFIG, [*ablation.SHORT, *ablation.VARIANTS[name][1]])
+    for earlier in ablation.EARLIER.values():
+        load_config(quality.CONFIG, [*earlier.settings, *ablation.VARIANTS[name][1]])
