@@ -219,7 +219,8 @@ def section_of(result: dict[str, Any], names: Sequence[str], seeds: Sequence[int
     heads = [f"{segment}: {metric.upper()}" for segment, metric in parts]
     decoders = result["protocol"]["decoders"].items()
     trained = [runs for name, runs in decoders if name.rpartition("/")[0] in names]
-    short = ", ".join(f"`{setting}`" for setting in result["protocol"]["settings"][1:])
+    settings = result["protocol"]["settings"]
+    short = ", ".join(f"`{one}`" for one in settings if not one.startswith("split."))
     lines = [
         f"## What each part is worth: {data}",
         "",

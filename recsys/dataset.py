@@ -25,7 +25,7 @@ from recsys.evaluation.splits import HELD_OUT_SEED, n_held_out, with_split_rules
 from recsys.runs import HISTORIES_FOLDER, INFO_FILE
 from recsys.schema import USER_ID
 from recsys.settings import CONFIGS_DIR
-from recsys.storage import read_json
+from recsys.storage import read_json, remove
 
 #: Pages and exports in a report folder that may show users.
 _SHOWING_USERS = ("index.html", "generated.html", "*.csv", "*.xlsx")
@@ -225,6 +225,8 @@ def _forget_in_run(folder: Path, ids: pa.Array) -> None:
     if is_prepared(histories):
         gone = forget_in_folder(histories, ids)
         talk.print(f"{histories}: removed {gone.n_users:,} users, {gone.n_events:,} purchases", markup=False)
+    for left in [*report.rglob(".*.chunks"), *report.rglob(".*.part")]:  # by commands that were killed
+        remove(left)
     tables = {path: forget_in_table(path, ids) for path in sorted(report.rglob("*.parquet")) if path.is_file()}
     if n_rows := sum(tables.values()):
         n_tables = sum(n > 0 for n in tables.values())

@@ -1,14 +1,16 @@
 """Files and folders are written whole or not at all: aside first, then renamed into place."""
 
+import fcntl
 import hashlib
 import json
+import re
 import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from recsys.errors import OutputExistsError, RecsysError
 
@@ -43,17 +45,57 @@ def replacing(path: Path, marker: str | None = None) -> Iterator[Path]:
         except OSError:
             old.rename(path)
             raise
-        _remove(old)
+        remove(old)
     except OSError as error:
         raise RecsysError(
             f"could not write {path}: {error.strerror or error}; nothing was changed there; "
             "free some space or choose another place, then run the command again"
         ) from error
     finally:
-        _remove(aside)
+        remove(aside)
 
 
-def _remove(path: Path) -> None:
+@contextmanager
+def unfinished(path: Path, identity: str) -> Iterator[Path]:
+    """Yield a folder beside ``path`` for parts of it, which a killed command finds again; in the end remove it.
+
+    ``identity`` tells this work from any other. What others left unfinished of the same output goes too, in the end.
+    An OutputExistsError says that another process is at the same work.
+    """
+    name = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{16}\.chunks")
+    folder = path.with_name(f".{path.name}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}.chunks")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise RecsysError(f"could not write {path}: {error.strerror or error}; choose another place") from error
+    with lock:
+        if not _locked(lock):
+            raise OutputExistsError(f"another command is writing {path}; wait for it, or name another output")
+        try:
+            yield folder
+        except BaseException:
+            if len(list(folder.iterdir())) == 1:  # nothing to go on from
+                remove(folder)
+            raise
+        remove(folder)
+        for other in [each for each in path.parent.iterdir() if each.is_dir() and name.fullmatch(each.name)]:
+            with (other / "lock").open("w") as its_lock:
+                if _locked(its_lock):
+                    remove(other)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Return whether a lock could be taken, until the file is closed or the process ends."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, a link and not what it leads to; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif path.exists() or path.is_symlink():  # asking first: unlink fails where a parent is a file

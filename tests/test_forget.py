@@ -195,6 +195,8 @@ def test_the_command_finds_the_runs_of_the_data_and_leaves_the_others(
         report = Path("reports") / name
         write_lists(report / "recommendations" / "decoder" / "2024-05-01.parquet", USERS)
         write_lists(report / "recommendations.parquet", USERS)
+        write_lists(report / ".recommendations.parquet.0123456789abcdef.chunks" / "0.parquet", USERS)
+        write_text(report / ".recommendations.parquet.01234567.part", GONE[0])
         for page in ("index.html", "recommendations.csv", "map-items.html"):
             write_text(report / page, "" if page == "map-items.html" else GONE[0])
     recsys.fit(prepared, "popularity").save("kept/saved")

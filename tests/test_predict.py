@@ -141,7 +141,8 @@ def test_an_output_that_exists_needs_force(place):
         (["--folds", "--reasons"], "--folds", 2),
         (["--reasons", "--system", "popularity"], "there are none of popularity", 2),
         (["--since", "yesterday"], "--since 'yesterday' is not a date; expected YYYY-MM-DD", 2),
-        (["--since", "2030-01-01"], "no customer bought from 2030-01-01", 2),
+        (["--since", "2030-01-01", "--date", "2030-02-01"], "no customer bought from 2030-01-01 to 2030-01-31", 2),
+        (["--since", "2030-01-01", "--date", "2030-01-01"], "is not before the date asked, 2030-01-01", 2),
         (["--since", "1970-01-01", "--submission"], "a list for every customer", 2),
         (["--since", "1970-01-01", "--folds"], "--folds", 2),
     ],
@@ -174,6 +175,15 @@ def test_only_customers_with_newer_purchases_are_asked_and_get_the_lists_they_ge
     assert lists.items() <= rows_of("whole/all.parquet").items()
     assert f"items for each of {len(lists)} of 32 customers" in " ".join(capfd.readouterr().err.split())
     assert set(pq.read_table("some/reasons.parquet")["user_id"].to_pylist()) == set(lists)
+
+
+def test_who_bought_on_the_date_or_later_alone_has_no_newer_purchases(place):
+    data = open_purchases(Path("data/processed/toy"))
+    date = data.last_day - 10
+    predict("--k", "3", "--since", str(day_date(date - 5)), "--date", str(day_date(date)), "--out", "e.parquet")
+    user, in_time = data.user_of_event(), (data.day >= date - 5) & (data.day < date)
+    assert set(rows_of("e.parquet")) == {f"u{one}" for one in user[in_time]}
+    assert {f"u{one}" for one in user[data.day >= date]} - set(rows_of("e.parquet"))
 
 
 def kept_chunks() -> list[str]:
@@ -211,7 +221,7 @@ predict.app(sys.argv[1:])
     assert len(asked) == 32 - n_kept
     predict(*question[:-1], "lists/uninterrupted.csv")
     assert Path("lists/killed.csv").read_bytes() == Path("lists/uninterrupted.csv").read_bytes()
-    assert {path.suffix for path in Path("lists").iterdir()} <= {".csv", ".part"}  # nobody tidies up what was killed
+    assert {path.suffix for path in Path("lists").iterdir()} == {".csv"}
 
 
 @pytest.mark.parametrize("other", [["--k", "3"], ["--date", "2024-01-01"], ["--exclude-seen"], ["--system", "repeat"]])
@@ -227,10 +237,35 @@ def test_what_stands_of_other_lists_is_not_taken_for_these(place, capfd, monkeyp
         patch.setattr(WithColdStart, "recommend", fail_after_two)
         assert fails("--k", "4", "--out", "other.parquet", "--force") == 1
     (folder,) = Path().glob(".other.parquet.*.chunks")
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.glob("*.parquet"))) == 2
     predict("--k", "4", *other, "--out", "other.parquet", "--force")
     assert "chunks of these lists stand" not in capfd.readouterr().err
     assert not list(Path().glob(".other.parquet.*.chunks"))
+
+
+def test_lists_are_not_made_again_where_only_what_comes_after_them_failed(place, monkeypatch):
+    question = ["--k", "4", "--reasons", "--out", "after/lists.xlsx"]
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.modeling.predict.export_lists", lambda *_: (_ for _ in ()).throw(DataError("too long")))
+        assert fails(*question) == 1
+    assert len(list(Path("after").glob(".lists.xlsx.*.chunks/*.parquet"))) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(WithColdStart, "recommend", None)
+        predict(*question, "--force")
+    assert sorted(path.name for path in Path("after").iterdir()) == ["lists.xlsx", "reasons.parquet"]
+
+
+def test_a_damaged_chunk_is_made_anew(place, monkeypatch):
+    question = ["--k", "4", "--out", "damaged[1]/lists.csv"]
+    predict("--k", "4", "--out", "whole.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.modeling.predict.export_lists", lambda *_: (_ for _ in ()).throw(DataError("too long")))
+        assert fails(*question) == 1
+    (chunk,) = Path("damaged[1]").rglob("0.parquet")
+    chunk.write_bytes(b"")
+    predict(*question)
+    assert Path("damaged[1]/lists.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert [path.name for path in Path("damaged[1]").iterdir()] == ["lists.csv"]
 
 
 def test_unknown_items_in_a_list_are_named(place, tmp_path):

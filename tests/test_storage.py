@@ -1,11 +1,12 @@
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from recsys.errors import OutputExistsError, RecsysError
-from recsys.storage import file_hash, read_json, replacing, require_absent, write_json, write_text
+from recsys.storage import file_hash, read_json, replacing, require_absent, unfinished, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -161,3 +162,38 @@ def test_an_absent_output_and_an_empty_folder_need_no_force(tmp_path):
     require_absent(tmp_path / "absent", force=False)
     (tmp_path / "empty").mkdir()
     require_absent(tmp_path / "empty", force=False)
+
+
+def test_what_is_unfinished_is_found_again_by_the_same_work_alone_and_goes_in_the_end(tmp_path):
+    path = tmp_path / "out" / "lists[1].parquet"
+    with suppress(RuntimeError), unfinished(path, "one") as folder:
+        (folder / "part").write_text("made")
+        raise RuntimeError
+    with suppress(RuntimeError), unfinished(path, "another") as other:
+        assert not (other / "part").exists()
+        raise RuntimeError
+    assert names(path.parent) == [folder.name]  # of the other nothing was worth keeping
+    with unfinished(path, "one") as again:
+        assert (again / "part").read_text() == "made"
+    assert names(path.parent) == []
+
+
+def test_the_end_removes_no_folder_of_anybody_else(tmp_path):
+    path = tmp_path / "a.parquet"
+    theirs = [".a.parquet.mine.chunks", ".a.parquet.0123456789abcdef"]
+    for name in theirs:
+        (tmp_path / name).mkdir()
+    with unfinished(tmp_path / "a.parquet.b.parquet", "x") as other, unfinished(path, "older") as older:
+        with unfinished(path, "one"):
+            (older / "part").write_text("made")
+        assert (older / "part").exists()  # somebody is at work there
+        with pytest.raises(OutputExistsError, match=r"another command is writing .*a\.parquet; wait for it"):
+            unfinished(path, "older").__enter__()
+        assert other.exists()
+    assert names(tmp_path) == sorted(theirs)
+
+
+def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecsysError, match=r"could not write .*lists: Not a directory; choose another place"):
+        unfinished(tmp_path / "file" / "lists", "one").__enter__()

@@ -30,11 +30,13 @@ def export_lists(lists: Path, log: Purchases, out: Path, reasons: Path | None = 
     labels = Labels(log.items)
     names = [labels.product(index).label for index in range(1, log.n_items + 1)]
     named = pl.LazyFrame({schema.ITEM_ID: log.item_ids.to_pylist(), "item_name": names})
-    frame = pl.scan_parquet(lists).with_columns(pl.col(schema.USER_ID, schema.ITEM_ID).cast(pl.String))
+    frame = pl.scan_parquet(lists, glob=False).with_columns(pl.col(schema.USER_ID, schema.ITEM_ID).cast(pl.String))
     frame = frame.join(named, on=schema.ITEM_ID, how="left", maintain_order="left")
     columns = [schema.USER_ID, schema.RANK, schema.ITEM_ID, "item_name", schema.SCORE]
     if reasons is not None:
-        texts = pl.scan_parquet(reasons).select(pl.col(schema.USER_ID).cast(pl.String), schema.RANK, schema.TEXT)
+        texts = pl.scan_parquet(reasons, glob=False).select(
+            pl.col(schema.USER_ID).cast(pl.String), schema.RANK, schema.TEXT
+        )
         texts = texts.unique([schema.USER_ID, schema.RANK]).rename({schema.TEXT: schema.REASON})
         frame = frame.join(texts, on=[schema.USER_ID, schema.RANK], how="left", maintain_order="left")
         columns.append(schema.REASON)

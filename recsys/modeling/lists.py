@@ -1,15 +1,14 @@
 """Lists of any system of a run: for everybody at a day, or for the test folds. It loads no Lightning, which is slow."""
 
 import hashlib
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys import __version__
 from recsys.config import Config
 from recsys.console import Advance, progress, talk, unheard
 from recsys.data.purchases import Histories, Purchases
@@ -96,45 +95,42 @@ def write_lists(
 ) -> int:
     """Write lists to Parquet, chunk by chunk, ``made_by`` a run; return how many users get fewer than ``k``.
 
-    Each chunk is kept in the folder ``kept`` too, and what stands there is not made anew: a killed command goes on.
+    With a folder ``kept`` all chunks are made there first, and what stands there already is not made anew.
     """
+    begins = range(0, len(histories), CHUNK_USERS)
+
+    def made(begin: int) -> pa.Table:
+        some = histories.of(slice(begin, begin + CHUNK_USERS))
+        lists = recommender.recommend(some, k, candidates)
+        if len(histories) > CHUNK_USERS:  # else it is done at once
+            advance(begin + len(some), len(histories))
+        return list_rows(some, lists.item, lists.score)
+
+    if kept is not None:
+        for begin in begins:
+            if not _is_table(chunk := kept / f"{begin}.parquet"):
+                with replacing(chunk) as whole:
+                    pq.write_table(made(begin), whole)
     n_full, columns = 0, RECOMMENDATIONS_SCHEMA.with_metadata({MADE_BY: made_by} if made_by else None)
     with replacing(path) as aside, pq.ParquetWriter(aside, columns) as writer:
-        for begin in range(0, len(histories), CHUNK_USERS):
-            some = histories.of(slice(begin, begin + CHUNK_USERS))
-            chunk = None if kept is None else kept / f"{begin}.parquet"
-            if chunk is not None and chunk.is_file():
-                rows = pq.read_table(chunk)
-            else:
-                lists = recommender.recommend(some, k, candidates)
-                rows = list_rows(some, lists.item, lists.score)
-                if chunk is not None:
-                    with replacing(chunk) as whole:
-                        pq.write_table(rows, whole)
+        for begin in begins:
+            rows = made(begin) if kept is None else pq.read_table(kept / f"{begin}.parquet")
             writer.write_table(rows.cast(columns))
             n_full += int(np.count_nonzero(rows[RANK].to_numpy() == k))
-            if len(histories) > CHUNK_USERS:  # else it is done at once
-                advance(begin + len(some), len(histories))
     return len(histories) - n_full
 
 
-@contextmanager
-def kept_chunks(
-    run: Run, config: Config, system: str, histories: Histories, candidates: Candidates, path: Path
-) -> Iterator[Path]:
-    """Yield the folder where the finished chunks of the lists in ``path`` stand until all are; then remove it.
+def _is_table(path: Path) -> bool:
+    """Return whether a Parquet file stands there, whole: after a power cut it may be empty."""
+    try:
+        return bool(pq.read_metadata(path).num_columns)
+    except (pa.ArrowException, OSError):
+        return False
 
-    Its name tells these lists from any others: the run, the data, who is asked when for what, and the code.
-    """
-    what = run.identity, histories.log.fingerprint, config.model_dump_json(), system
-    name = hashlib.sha256(repr((*what, histories.day, CHUNK_USERS, code_version())).encode())
-    for array in (histories.user_index, histories.end, candidates.allowed):
-        name.update(array.tobytes())
-    folder = path.with_name(f".{path.name}.{name.hexdigest()[:16]}.chunks")
-    n_kept = len(list(folder.glob("*.parquet")))
-    if n_kept:
-        n_chunks = -(-len(histories) // CHUNK_USERS)
-        talk.print(f"{n_kept:,} of {n_chunks:,} chunks of these lists stand since an earlier command; going on")
-    yield folder
-    for each in path.parent.glob(f".{path.name}.*.chunks"):  # also of lists that nobody went on with
-        shutil.rmtree(each, ignore_errors=True)
+
+def identity_of_lists(run: Run, config: Config, system: str, histories: Histories, candidates: Candidates) -> str:
+    """Return what tells lists from any others: run, data, who is asked when and for what, and the code."""
+    asked = histories.user_index, histories.end, candidates.allowed
+    arrays = hashlib.sha256(b"".join(array.tobytes() for array in asked)).hexdigest()
+    code = __version__, code_version(), CHUNK_USERS
+    return repr((run.identity, histories.log.manifest, config.model_dump_json(), system, histories.day, arrays, code))

@@ -1,6 +1,5 @@
 """Write recommendations for a date, for the test folds, or as Kaggle's submission; its help loads no torch."""
 
-import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +21,7 @@ from recsys.modeling.recommenders.base import Candidates, candidates_at, read_it
 from recsys.modeling.recommenders.registry import BASELINES
 from recsys.runs import HELD_OUT_FILE, Run, find_run
 from recsys.schema import DECODER
-from recsys.storage import require_absent, write_json
+from recsys.storage import replacing, require_absent, unfinished, write_json
 
 REASONS, SUBMISSION = "reasons.parquet", "submission.csv"
 
@@ -34,7 +33,8 @@ def main(
     run_name: RunOption = None,
     day: DateOption = None,
     since: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM-DD", help="Only customers who bought on that day or later.")
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="Only who bought since that day, before --date."),
     ] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Items a customer; the run's predict.k by default.")] = None,
     system: Annotated[str, typer.Option(help=f"{DECODER}, {', '.join(BASELINES)}; chosen: by --folds.")] = DECODER,
@@ -57,7 +57,7 @@ def main(
 ) -> None:
     """Write recommendations for every customer at a date.
 
-    Given again, a command that was killed goes on from the customers who had their lists.
+    Given again, a command that was killed goes on from the customers who had their lists; not with --folds or Spark.
 
     An original decoder that was trained with customers held out is scored on them as well.
     """
@@ -126,12 +126,14 @@ def _write_tables(
 ) -> int:
     """Write lists to ``path``, and ``beside`` it what is asked for; return how many of them are short."""
     lists, reasons, submission = import_module("recsys.modeling.lists"), *map(beside.get, (REASONS, SUBMISSION))
-    with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-        table = path if path.suffix.lower() == ".parquet" else Path(scratch) / "lists.parquet"
-        kept = lists.kept_chunks(chosen, config, recommender.name, histories, candidates, path)
-        with counted(f"lists of {recommender.name}") as advance, kept as folder:
-            what = histories, config.predict.k, candidates
-            n_short = lists.write_lists(recommender, *what, table, advance, kept=folder)
+    identity = lists.identity_of_lists(chosen, config, recommender.name, histories, candidates)
+    with unfinished(path, identity) as kept:
+        if n_kept := len(list(kept.glob("*.parquet"))):
+            n_chunks = -(-len(histories) // lists.CHUNK_USERS)
+            talk.print(f"{n_kept:,} of {n_chunks:,} chunks of these lists stand since an earlier command; going on")
+        table = path if path.suffix.lower() == ".parquet" and not beside else kept / "lists"
+        with counted(f"lists of {recommender.name}") as advance:
+            n_short = lists.write_lists(recommender, histories, config.predict.k, candidates, table, advance, kept=kept)
         if reasons:
             write_reasons = import_module("recsys.modeling.explain.sentences").write_reasons
             items = read_lists(table, histories.log, histories.user_index)
@@ -139,8 +141,11 @@ def _write_tables(
                 write_reasons(recommender.decoder, histories, items, reasons, advance)
         if submission:
             write_submission(table, submission)
-        if table != path:
+        if path.suffix.lower() != ".parquet":
             export_lists(table, histories.log, path, reasons)
+        elif table != path:
+            with replacing(path) as aside:  # last, so that what was killed before is not taken for finished
+                table.rename(aside)
     return int(n_short)
 
 
@@ -165,6 +170,8 @@ def _histories_and_candidates(
     everybody = histories = log.histories(day)
     if since is not None:
         first = parse_day(since, day, "--since")
+        if first >= day:
+            raise UsageError(f"--since {since} is not before the date asked, {day_date(day)}; expected an earlier day")
         histories = everybody.of(everybody.end > log.ends_before(first))
         if not len(histories):
             raise UsageError(

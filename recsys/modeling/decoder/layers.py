@@ -1,4 +1,4 @@
-"""Building blocks of the decoder: causal pointwise attention, whole or local, its block and cache, day-gap buckets.
+"""Building blocks of the decoder: causal pointwise attention, its block and cache, day-gap buckets.
 
 Shapes, here and in all of ``modeling``: B sequences, T positions, D width, H heads, V catalogue rows with padding,
 N negatives, M positions with a target, Q queries, P pairs of query and past item, K list length.
@@ -51,8 +51,7 @@ def at(x_BTD: Tensor, at_B: Tensor) -> Tensor:
 class PointwiseAttention(nn.Module):
     """Causal attention without a softmax: every pair of positions has a weight of its own, and a gate says what passes.
 
-    A position sees itself and what came before, or the ``window`` last of these. Zhai et al. (2024, Actions Speak
-    Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
+    A position sees itself and what came before. Zhai et al. (2024, Actions Speak Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
     norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the distance counts events: days are
     an input already. Its bias begins at 1: from near 0 the norm would divide by next to nothing.
     """
