@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation import VARIANTS
+from benchmarks.ablation import EARLIER, VARIANTS
 from recsys.cli import VERBS
 from recsys.errors import RecsysError
 from recsys.schema import SYSTEMS
@@ -248,24 +248,29 @@ OWN_COMMIT = "each row against the whole model of its own commit"
 
 def test_the_table_of_what_each_part_is_worth_holds_what_the_ablation_wrote():
     page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8").partition("## What each part is worth")[2]
-    found = json.loads((ROOT / "benchmarks/results/ablation-completejourney.json").read_text(encoding="utf-8"))
     rows = dict(re.findall(r"^\| .*\(`(\w+)`\) \| (.*) \|$", page, re.MULTILINE))
-    # The file may hold rows of variants that have been cut since.
-    variants = found["protocol"]["variants"].keys() & VARIANTS.keys()
-    assert rows.keys() == variants - {"decoder"}
-    if "no_decoder" in variants:
-        assert next(iter(rows)) == "no_decoder"
-    wanted = {"metric": "map@12", "fold": "mean", "system": "decoder"}
-    for variant, shown in rows.items():
-        cells = {
-            row["segment"]: f"{row['value']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]".replace("-", "−")
-            for row in found["differences"]
-            if row["to"] == variant and wanted.items() <= row.items()
-        }
-        assert shown == f"{cells['all']} | {cells['new']}", variant
-    above = page.partition("| part left out |")[0]
-    shown_rows = [row for row in found["differences"] if row["to"] in rows]
-    commits = {row.get("commit", found["commit"]) for row in shown_rows}  # of a file of one commit, rows name none
+    above, commits, expected = page.partition("| part left out |")[0], set(), {name: [] for name in rows}
+    for data in EARLIER:
+        path = ROOT / "benchmarks" / "results" / f"ablation-{data}.json"
+        if not path.is_file():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        # The file may hold rows of variants that have been cut since.
+        variants = found["protocol"]["variants"].keys() & VARIANTS.keys()
+        assert variants - {"decoder"} <= rows.keys()
+        wanted = {"metric": "map@12", "fold": "mean", "system": "decoder"}
+        for variant, shown in expected.items():
+            cells = {
+                row["segment"]: f"{row['value']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]".replace("-", "−")
+                for row in found["differences"]
+                if row["to"] == variant and wanted.items() <= row.items()
+            }
+            shown += [cells.get("all", ""), cells.get("new", "")]
+        # Of a file of one commit, rows name none.
+        commits |= {row.get("commit", found["commit"]) for row in found["differences"] if row["to"] in rows}
+    for variant, cells in expected.items():
+        assert [cell.strip() for cell in rows[variant].split("|")] == cells, variant
+    assert next(iter(rows)) == "no_decoder"
     for commit in commits:
         assert commit in above
     assert len(commits) == 1 or OWN_COMMIT in above
