@@ -229,7 +229,7 @@ def section_of(result: dict[str, Any], names: Sequence[str], seeds: Sequence[int
         f"test window; trainings with {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets "
         "of customers of the whole minus the variant, paired. A row of another commit than the whole's is of an earlier "
         f"run, and its difference is to the whole of its own commit. {result['date']}, commit {result['commit']}. "
-        f"{result['machine']}, {result['protocol']['threads']} threads; "
+        f"{result['machine']}, {result['protocol']['threads']} thread(s); "
         f"{cost_of_training(trained, result['protocol']['jobs'])}, {result['seconds']:,.0f} s this time in all.",
         "",
         f"| system | {' | '.join(f'{head} | the whole minus it' for head in heads)} | measured |",
