@@ -56,6 +56,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "no_time_gaps": ("blind to days between events and to the wait", ("model.time_gaps=false",)),
     "no_promotions": ("blind to what the seller promotes", ("model.promotions=false",)),
     "no_attributes": ("items known by id alone", ("model.attributes=false",)),
+    "with_customer": ("reads the user table too", ("model.customer=true",)),
     "joint_loss_alone": (
         "no losses of repeats and first purchases apart",
         ("training.apart_weight=0",),

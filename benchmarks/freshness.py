@@ -146,7 +146,7 @@ def _fresh_and_stale(plan: Backtest, fold: Fold, age: int) -> FoldLists:
         if tables == "stale" and isinstance(decoder, DecoderRecommender):
             codes, promotions = decoder.snapshots.codes, config.model.promotions
             old = SalesAsOf(log, plan.learned_before(train_day), codes, promotions=promotions)
-            decoder = DecoderRecommender(decoder.model, old)
+            decoder = DecoderRecommender(decoder.model, old, decoder.user_codes)
         system = with_cold_start(decoder, config, fold.everybody(log))
         candidates = candidates_at(log, fold.start_day, config.predict)
         write_lists(system, fold.histories(log), config.predict.k, candidates, path)

@@ -79,8 +79,8 @@ class Bare:
         drawn = rng.choice(np.flatnonzero(known.n_events), (n_batches, size))
         self.histories, self.tensors = [known.of(rows) for rows in drawn], []
         for one in self.histories:
-            lifts = self.decoder.model.reads_lifts
-            sequences, queries = query_at(self.decoder.snapshots, one, longest, lifts=lifts)
+            codes, lifts = self.decoder.user_codes, self.decoder.model.reads_lifts
+            sequences, queries = query_at(self.decoder.snapshots, one, longest, codes, lifts=lifts)
             self.tensors.append((SequenceTensors.from_arrays(sequences), QueryTensors.from_arrays(queries)))
 
     def choose(self, item_N: Tensor, batch: int) -> None:

@@ -130,6 +130,7 @@ class ModelConfig(Section):
     )
     attributes: bool = Field(True, description="let items share what their categorical columns say")
     promotions: bool = Field(True, description="score items by what is promoted in the week from the date on")
+    customer: bool = Field(False, description="begin the sequence with what the user table says of the customer")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -40,7 +40,7 @@ def batches_of(data, *, horizon_days=7, max_length=9, batch_queries=1000, **chan
         split=SplitConfig(n_folds=1, horizon_days=horizon_days),
         training=TrainingConfig(**training),
     )
-    batches = TrainingBatches(config, DatedSnapshots(data), make_split(data, config.split), lifts=True)
+    batches = TrainingBatches(config, DatedSnapshots(data), make_split(data, config.split), None, lifts=True)
     batches.batch_queries = batch_queries
     return batches
 
@@ -179,7 +179,7 @@ def test_every_process_gets_a_window_of_each_batch(data):
 
 def test_the_newest_events_end_at_the_known_history(data):
     histories = data.histories(data.first_day + 30)
-    sequences, queries = query_at(Snapshots(data), histories, 6, lifts=False)
+    sequences, queries = query_at(Snapshots(data), histories, 6, None, lifts=False)
     assert sequences.item.shape[1] <= 6
     for user, end in enumerate(histories.end):
         item = int(sequences.item[user, queries.position[user]])
@@ -195,7 +195,7 @@ def test_a_query_at_a_day_reads_what_training_reads_of_the_same_history(data):
         for day in days.unique().tolist():
             at_day = (days == day).nonzero().flatten()
             taken = taken_of(queries, at_day)
-            _, alone = query_at(asked, data.histories(day), 100, lifts=False)
+            _, alone = query_at(asked, data.histories(day), 100, None, lifts=False)
             past = {}
             for user, item, row in zip(alone.past.query, alone.past.item, alone.past.features, strict=True):
                 past.setdefault(int(user), {})[int(item)] = row
@@ -237,6 +237,6 @@ def test_recent_days_leave_older_events_as_context_only(data):
 def test_where_nothing_learns_from_queries_there_are_none(data):
     batches = batches_of(data)
     config = Config(split=SplitConfig(n_folds=1), training=TrainingConfig(batch_tokens=64))
-    alone = TrainingBatches(config, batches.snapshots, batches.split, lifts=False, asks=False)
+    alone = TrainingBatches(config, batches.snapshots, batches.split, None, lifts=False, asks=False)
     assert not any(len(batch.queries) for batch in alone)
     assert alone.first_inputs() is None

@@ -23,6 +23,7 @@ from recsys.modeling.training.calibration import _Chunk, fit_temperatures, fold_
 from recsys.modeling.training.negatives import MixedSampler
 from recsys.modeling.training.validation import Validation
 from recsys.signals.snapshot import Snapshots
+from recsys.signals.user_codes import UserCodes
 
 DAY = 18_050
 ONE_LAYER = SMALL.model_copy(update={"n_layers": 1})
@@ -247,7 +248,7 @@ def validation_with(module, **settings):
     """Return the module's validation under settings of prediction."""
     old = module.validation
     config = module.config.model_copy(update={"predict": PredictConfig(**settings)})
-    return Validation(config, old.snapshots, old.fold)
+    return Validation(config, old.snapshots, old.user_codes, old.fold)
 
 
 def test_validation_leaves_the_model_in_training_as_it_was(module):
@@ -269,7 +270,7 @@ def test_temperatures_are_taken_up_to_a_lead_of_two_standard_errors_without_them
     error = noise_A.std(ddof=1) / np.sqrt(n_users)
     plain_A = np.full(n_users, 0.5)
     answers = iter([plain_A, plain_A - (noise_A - noise_A.mean()) - worse * error])
-    monkeypatch.setattr(module.validation, "_validated", lambda: (np.ones(n_users, bool), module.validation.fold))
+    monkeypatch.setattr(module.validation, "_validated", lambda _: (np.ones(n_users, bool), module.validation.fold))
     monkeypatch.setattr(module.validation, "_precisions", lambda *_: next(answers))
     precision_Q, temperatures = module.validation.average_precisions(module.model)
     assert temperatures.any() == taken
@@ -356,6 +357,15 @@ def test_a_transformer_that_is_not_trained_or_that_nothing_weighs_is_left_out_of
         state = module.state_dict()
         assert not module.choose_transformer(state, is_trained=is_trained).stays
         assert not module.weights(state)["decoder.norm.weight"].any()
+
+
+def test_a_user_of_the_table_alone_is_known_only_where_the_transformer_is_read(tmp_path):
+    log = described(tmp_path)
+    model = model_of(log, ONE_LAYER.model_copy(update={"customer": True}), n_user_codes=3)
+    codes = UserCodes(np.array([[1], [2]]), np.array([True, True]))
+    assert DecoderRecommender(model, Snapshots(log), codes).user_codes is codes
+    left_out = temperatures_of(model, sequence=-torch.inf)
+    assert DecoderRecommender(fold_in(model, left_out), Snapshots(log), codes).user_codes is None
 
 
 def test_a_transformer_that_says_nothing_true_is_left_out_of_lists_and_keeps_its_item_vectors(data):

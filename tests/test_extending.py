@@ -22,7 +22,7 @@ from recsys.evaluation.scoring import FoldLists, Settings, score_systems
 from recsys.evaluation.splits import make_split
 from recsys.modeling.decoder.components import component_classes
 from recsys.modeling.recommenders.base import Candidates, all_items
-from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model, snapshots_of
+from recsys.modeling.recommenders.decoder import DecoderRecommender, build_purchase_model, signals_of
 from recsys.modeling.recommenders.registry import collect_systems
 from recsys.report import build_page
 from recsys.reports import glossary
@@ -129,13 +129,13 @@ def test_a_component_is_one_file(added, toy):
     name = added("modeling/decoder/components")
     assert name in component_classes()
     config = Config.model_validate({"model": {"width": 8, "n_layers": 1, "components": ["sequence", name]}})
-    snapshots = snapshots_of(config, toy)
-    model = build_purchase_model(config, snapshots.codes, snapshots.n_promoted).eval()
+    snapshots, user_codes = signals_of(config, toy)
+    model = build_purchase_model(config, snapshots.codes, user_codes, snapshots.n_promoted).eval()
     assert list(model.components) == [name]
     known = toy.histories(18_040)
     with torch.no_grad():
         model.item_bias.zero_()
         model.transformer()[0].own.weight.zero_()
-    lists = DecoderRecommender(model, snapshots).recommend(known, 3, Candidates(all_items(toy.n_items)))
+    lists = DecoderRecommender(model, snapshots, user_codes).recommend(known, 3, Candidates(all_items(toy.n_items)))
     n_sold = np.bincount(toy.item[toy.day < 18_040], minlength=toy.n_items + 1)
     assert (n_sold[lists.item[:, 0]] >= n_sold[lists.item[:, 2]]).all()

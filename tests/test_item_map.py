@@ -18,7 +18,7 @@ from recsys.cli import build_app
 from recsys.config import dump_config, load_config
 from recsys.errors import DataError, OutputExistsError, RunError, UsageError
 from recsys.modeling.decoder.weights import save_weights
-from recsys.modeling.recommenders.decoder import build_purchase_model, snapshots_of
+from recsys.modeling.recommenders.decoder import build_purchase_model, signals_of
 from recsys.reports.item_map import attributes
 from recsys.reports.item_map import layout as layouts
 from recsys.reports.item_map.attributes import Attribute
@@ -232,8 +232,8 @@ def run(workplace, clusters):
     folder = workplace / "models/shop"
     write_text(folder / "config.yaml", dump_config(config))
     write_json(folder / "run.json", {"data_fingerprint": data.fingerprint})
-    snapshots = snapshots_of(config, data)
-    model = build_purchase_model(config, snapshots.codes, snapshots.n_promoted)
+    snapshots, user_codes = signals_of(config, data)
+    model = build_purchase_model(config, snapshots.codes, user_codes, snapshots.n_promoted)
     with torch.no_grad():
         model.transformer()[0].own.weight[1 : N_ITEMS + 1] = torch.from_numpy(clusters)
     save_weights(model.state_dict(), folder / "weights.safetensors")

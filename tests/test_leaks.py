@@ -228,7 +228,8 @@ def arrays_of(read):
 
 def test_what_is_read_of_a_history_at_a_day_is_the_same(versions):
     read = [
-        query_at(Snapshots(data), data.histories(TEST_DAY), SMALL.max_length, lifts=True) for data in versions(TEST_DAY)
+        query_at(Snapshots(data), data.histories(TEST_DAY), SMALL.max_length, None, lifts=True)
+        for data in versions(TEST_DAY)
     ]
     for one, other in zip(*read, strict=True):
         for name, value in arrays_of(one).items():
@@ -308,18 +309,24 @@ def with_all_columns(folder: Path, events: np.ndarray, **options: int) -> Purcha
     return write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=users, columns=columns)
 
 
-def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(data, tmp_path):
+READS_ALL = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"customer": True})})
+
+
+def test_price_channel_quantity_and_basket_of_later_purchases_change_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys.signals.user_codes.MIN_USERS", 2)
     events, batches, states, lists = events_of(data), [], [], []
     for name, cut in (("as they are", 2**31), ("corrupt", CUT)):
         version = with_all_columns(tmp_path / name, events, corrupt_from=cut)
-        module = build_module(CONFIG, version)
+        module = build_module(READS_ALL, version)
         assert module.batches.split.train_day == CUT
         batches.append([tensors_of(batch) for batch in module.batches])
         torch.manual_seed(0)
         train_steps(module, 1)
         states.append(dict(module.model.state_dict()))
-        module = build_module(CONFIG, version)
-        decoder = DecoderRecommender(module.model.eval(), module.batches.snapshots)
+        module = build_module(READS_ALL, version)
+        weight = module.model.user_codes.weight
+        weight.data[1:] = torch.arange(weight[1:].numel()).sin().view_as(weight[1:])
+        decoder = DecoderRecommender(module.model.eval(), module.batches.snapshots, module.batches.user_codes)
         lists.append(decoder.recommend(version.histories(CUT), 8, Candidates(all_items(N_ITEMS))))
     for before, after in zip(*batches, strict=True):
         assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))

@@ -42,7 +42,7 @@ def some_sequences(n_rows=3, length=10, n_items=25):
     random = torch.Generator().manual_seed(1)
     items = torch.randint(1, n_items + 1, (n_rows, length), generator=random)
     gaps = torch.randint(0, 20, (n_rows, length), generator=random)
-    return SequenceTensors(items, gaps)
+    return SequenceTensors(items, gaps, torch.zeros(n_rows, 0))
 
 
 def recommend(model, data, day, users=slice(None), **options):
@@ -63,7 +63,7 @@ def test_a_state_does_not_depend_on_later_events_by_gradient(model):
 def test_padding_on_the_right_changes_nothing(model):
     sequences = some_sequences(length=8)
     item_BT, gap_BT = (torch.nn.functional.pad(part, (0, 3)) for part in (sequences.item_BT, sequences.gap_days_BT))
-    padded = SequenceTensors(item_BT, gap_BT)
+    padded = SequenceTensors(item_BT, gap_BT, sequences.user_codes_BK)
     torch.testing.assert_close(model.states(padded)[:, :8], model.states(sequences))
 
 

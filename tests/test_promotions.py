@@ -58,7 +58,7 @@ def past_of(snapshots: Snapshots, users: np.ndarray, day: int) -> PastItems:
 
 def fresh_model(snapshots: Snapshots) -> PurchaseModel:
     torch.manual_seed(0)
-    return build_purchase_model(CONFIG, snapshots.codes, snapshots.n_promoted).eval()
+    return build_purchase_model(CONFIG, snapshots.codes, None, snapshots.n_promoted).eval()
 
 
 @pytest.fixture

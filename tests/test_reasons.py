@@ -1,8 +1,10 @@
 """Reasons are the model's own: they add up, say what leaving a purchase out does, and find a planted cause."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
+import narwhals as nw
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +30,7 @@ from recsys.signals.past_items import PAST_FEATURES
 from recsys.signals.queries import query_at
 from recsys.signals.sales import OWN_FEATURES
 from recsys.signals.snapshot import Snapshots
+from recsys.signals.user_codes import UserCodes
 
 N_PAIRS, N_ITEMS, N_USERS, K = 8, 66, 150, 6
 FIRST_DAY, N_DAYS = 18_000, 70
@@ -126,7 +129,7 @@ def queries_without(decoder, folder, users, user: int, past_item: int) -> tuple[
     events = events[~((events[:, 0] == user) & (events[:, 2] == past_item))]
     fewer = write_prepared(folder, events, items=ITEMS, n_items=N_ITEMS, users=users)
     (sequences, queries), (_, whole) = (
-        query_at(decoder.snapshots, one.histories(DAY).of([user]), model.config.max_length, lifts=True)
+        query_at(decoder.snapshots, one.histories(DAY).of([user]), model.config.max_length, None, lifts=True)
         for one in (fewer, log)
     )
     of_user = [place for place, name in enumerate(CATEGORY_FEATURES) if name.startswith("user_")]
@@ -236,7 +239,7 @@ def test_of_a_window_full_of_one_item_nothing_is_left_but_the_start(tmp_path):
     torch.manual_seed(0)
     config = Config(model=ModelConfig(width=16, n_heads=2, max_length=4))
     snapshots = Snapshots(log)
-    model = build_purchase_model(config, snapshots.codes, 0).eval()
+    model = build_purchase_model(config, snapshots.codes, None, 0).eval()
     decoder = DecoderRecommender(model, snapshots)
     with torch.no_grad():
         reading = decoder.read(log.histories(110))
@@ -418,7 +421,7 @@ def test_reasons_are_written_as_a_table_with_a_row_for_each_past_purchase_named(
 def test_reasons_of_any_components_add_up_and_lose_what_a_history_without_the_item_loses(shop, components):
     torch.manual_seed(1)
     model_config = shop.decoder.model.config.model_copy(update={"components": components})
-    model = build_purchase_model(Config(model=model_config), shop.snapshot.codes, 0).eval()
+    model = build_purchase_model(Config(model=model_config), shop.snapshot.codes, None, 0).eval()
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape)
     model.item_bias.data[0] = 0
@@ -464,7 +467,7 @@ def test_a_reason_says_what_a_score_owes_to_promotions(shop):
     with_promotion, without = (Snapshots(log) for log in logs)
     torch.manual_seed(0)
     config = Config(model=shop.decoder.model.config)
-    model = build_purchase_model(config, with_promotion.codes, with_promotion.n_promoted).eval()
+    model = build_purchase_model(config, with_promotion.codes, None, with_promotion.n_promoted).eval()
     coming = len(PAST_FEATURES) + model.n_promoted + len(OWN_FEATURES)
     with torch.no_grad():
         model.components["sales"].net.rule.weight[:, len(OWN_FEATURES)] = 9.0  # the promotion, more than anything else
@@ -493,6 +496,31 @@ def test_a_reason_says_what_a_score_owes_to_promotions(shop):
     reasons.promotion_contribution[:] = LEAST_PROMOTION / 2
     again = np.array(ReasonTexts(with_promotion.at(DAY)).say(reasons, histories[0]))
     assert not any("promoted" in text for text in again[reasons.count > 0])
+
+
+def test_what_the_user_table_says_is_read_without_an_item_too(shop):
+    club = [["gold", "silver", ""][number % 3] for number in range(N_USERS + 1)]
+    users = pa.table({"user_id": shop.users, "club": club})
+    user_codes = UserCodes.from_users(users=nw.from_native(users, eager_only=True))
+    torch.manual_seed(0)
+    config = Config(model=shop.decoder.model.config.model_copy(update={"customer": True}))
+    model = build_purchase_model(config, shop.snapshot.codes, user_codes, 0).eval()
+    model.user_codes.weight.data[1:].normal_()
+    decoder = DecoderRecommender(model, shop.decoder.snapshots, user_codes)
+    with torch.no_grad():
+        asking = shop.histories.of([3, 4, 5])
+        reading = decoder.read(asking)
+        listed = Listed(model, asking, shop.snapshot, reading, {}, torch.ones(3, 1, dtype=torch.int64))
+        row, item = reading.arrays.past.query, reading.arrays.past.item
+        query_PD = model.read(*histories_without(listed, row, item))
+        for pair in range(len(row)):
+            user = 3 + int(row[pair])
+            folder = shop.folder / f"club-{user}-{item[pair]}"
+            sequences, queries = queries_without(shop.decoder, folder, shop.users, user, int(item[pair]))
+            codes = torch.from_numpy(user_codes.of(np.array([user])).astype(np.int64))
+            assert codes.any() or club[user] == ""
+            expected = model.read(replace(sequences, user_codes_BK=codes), queries)
+            torch.testing.assert_close(query_PD[pair], expected[0])
 
 
 @pytest.fixture(scope="module")

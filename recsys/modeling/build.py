@@ -14,7 +14,7 @@ from recsys.evaluation.splits import Split, make_split
 from recsys.modeling.original.embeddings import embeddings_folder, load_embeddings
 from recsys.modeling.original.module import build_original_module, build_text_module
 from recsys.modeling.original.recommender import build_transformer
-from recsys.modeling.recommenders.decoder import build_purchase_model, count_transitions_of, snapshots_of
+from recsys.modeling.recommenders.decoder import build_purchase_model, count_transitions_of, signals_of
 from recsys.modeling.training.batches import TrainingBatches
 from recsys.modeling.training.module import EpochModule, PurchaseModule
 
@@ -36,9 +36,11 @@ def build_purchase_module(config: Config, log: Purchases, split: Split) -> Purch
     """Return our model and what trains it on ``log``; random numbers are torch's, as they were seeded."""
     held_out = config.training.until == "validation"
     split = split if held_out else split.with_validation_learned(log)
-    snapshots = snapshots_of(config, log)
-    model = build_purchase_model(config, snapshots.codes, snapshots.n_promoted)
-    batches = TrainingBatches(config, snapshots, split, lifts=model.reads_lifts, asks=bool(model.components))
+    snapshots, user_codes = signals_of(config, log)
+    model = build_purchase_model(config, snapshots.codes, user_codes, snapshots.n_promoted)
+    batches = TrainingBatches(
+        config, snapshots, split, user_codes, lifts=model.reads_lifts, asks=bool(model.components)
+    )
     first_inputs = batches.first_inputs()
     if first_inputs is not None:
         model.init_scales(*first_inputs)

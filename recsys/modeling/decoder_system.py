@@ -23,7 +23,7 @@ from recsys.modeling.generation import SamplingConfig
 from recsys.modeling.generation.generate import Continuations, continue_histories
 from recsys.modeling.lists import with_cold_start
 from recsys.modeling.recommenders.base import Recommender
-from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, snapshots_of
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, signals_of
 from recsys.modeling.recommenders.rules.popularity import Popularity
 from recsys.runs import CONFIG_FILE, HISTORIES_FOLDER, INFO_FILE, LOG_FILE, SNAPSHOT_FOLDER, WEIGHTS_FILE, Run
 from recsys.schema import DECODER
@@ -78,7 +78,7 @@ class DecoderSystem:
         extended = snapshots.extended(log)
         if log.n_items > self.log.n_items:
             model = model.extended(extended.codes)
-        decoder = DecoderRecommender(model, extended)
+        decoder = DecoderRecommender(model, extended, self.decoder.user_codes)
         return DecoderSystem(self.config, self.info, decoder, log, self.written)
 
     def save(self, folder: Path, *, histories: bool) -> None:
@@ -119,16 +119,16 @@ class DecoderSystem:
 
 def open_decoder(run: Run, log: Purchases | None, snapshot: Snapshot | None = None) -> DecoderSystem:
     """Return the decoder of a run over ``log``, or over ``snapshot`` alone; a DataError where there is neither."""
-    config = run.config
+    config, user_codes = run.config, None
     source: Snapshots | Snapshot
     if log is not None:
-        source = snapshots_of(config, log, None if snapshot is None else snapshot.codes)
+        source, user_codes = signals_of(config, log, None if snapshot is None else snapshot.codes)
     elif snapshot is not None:
         style = FrameStyle.from_json(run.info.get("frame_style"))
         source, log = snapshot, Purchases.without_users(snapshot.items.to_arrow(), style)
     else:
         raise DataError(f"{run.folder} has neither histories nor a snapshot; save the model again")
-    decoder, info = load_purchase_decoder(run, source), run.info
+    decoder, info = load_purchase_decoder(run, source, user_codes), run.info
     if "seen_before" not in info:
         info = info | {"seen_before": make_split(log, config.split).validation.end_day}
     paths = [path for path in (run.folder / CONFIG_FILE, run.folder / LOG_FILE) if path.is_file()]

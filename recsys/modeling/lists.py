@@ -17,7 +17,7 @@ from recsys.evaluation.splits import Fold
 from recsys.evaluation.tables import MADE_BY, RECOMMENDATIONS_SCHEMA, list_rows
 from recsys.modeling.original.recommender import OriginalRecommender, load_transformer
 from recsys.modeling.recommenders.base import Candidates, Recommender, candidates_at
-from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, snapshots_of
+from recsys.modeling.recommenders.decoder import DecoderRecommender, WithColdStart, load_purchase_decoder, signals_of
 from recsys.modeling.recommenders.registry import systems_of
 from recsys.modeling.recommenders.rules.popularity import WEEK_DAYS, Popularity
 from recsys.modeling.rule_system import fit_rule
@@ -51,7 +51,7 @@ def load_decoder(run: Run, known: Purchases | Histories) -> DecoderRecommender |
         )
     if config.family == "original":
         return OriginalRecommender(load_transformer(run, log), config.original.seq_max_len)
-    decoder = load_purchase_decoder(run, snapshots_of(config, log))
+    decoder = load_purchase_decoder(run, *signals_of(config, log))
     return decoder.renewed(known) if isinstance(known, Histories) else decoder
 
 

@@ -17,10 +17,11 @@ from recsys.errors import RunError
 from recsys.evaluation.tables import list_rows
 from recsys.modeling.lists import CHUNK_USERS, fit_system, with_cold_start
 from recsys.modeling.recommenders.base import Candidates, Recommender
-from recsys.modeling.recommenders.decoder import load_purchase_decoder, snapshots_of
+from recsys.modeling.recommenders.decoder import load_purchase_decoder, signals_of
 from recsys.runs import SNAPSHOT_FOLDER, Run, find_run
 from recsys.schema import DECODER
 from recsys.signals.snapshot import Snapshot
+from recsys.signals.user_codes import UserCodes
 from recsys.spark import Spark, local_place, spark_errors, spark_session
 from recsys.storage import replacing
 
@@ -68,7 +69,7 @@ def write_lists(
         np.save(Path(counted) / _ENDS, everybody.end)
         np.save(Path(counted) / _USERS, histories.user_index)
         if system == DECODER and config.family == "decoder":
-            snapshots_of(config, everybody.log).at(everybody.day).save(Path(counted) / SNAPSHOT_FOLDER)
+            signals_of(config, everybody.log)[0].at(everybody.day).save(Path(counted) / SNAPSHOT_FOLDER)
         opened = os.getcwd(), str(run.folder), run.identity, config.model_dump_json(), system  # noqa: PTH109
         task = Task(*opened, everybody.day, counted, chunk_users)
         make = partial(lists_of_task, task=task, k=config.predict.k, candidates=candidates)
@@ -107,5 +108,6 @@ def _opened(task: Task) -> tuple[Recommender, Histories]:
     histories = everybody.of(np.load(counted / _USERS))
     if not (counted / SNAPSHOT_FOLDER).is_dir():
         return fit_system(task.system, run, config, everybody), histories
-    decoder = load_purchase_decoder(run, Snapshot.open(counted / SNAPSHOT_FOLDER))
+    codes = UserCodes.from_users(log.users) if config.model.customer else None
+    decoder = load_purchase_decoder(run, Snapshot.open(counted / SNAPSHOT_FOLDER), codes)
     return with_cold_start(decoder.renewed(everybody), config, everybody), histories

@@ -36,13 +36,13 @@ class Served:
     @classmethod
     def over(cls, name: str, config: Config, decoder: DecoderRecommender, live: Live) -> "Served":
         """Return the model of a run over what is known by now."""
-        own = DecoderRecommender(decoder.model.eval(), live)
+        own = DecoderRecommender(decoder.model.eval(), live, decoder.user_codes)
         return cls(name, config, own, WishDecoder(own))
 
     def grown(self, live: Live) -> "Served":
         """Return the same model with rows for new items."""
         model = self.decoder.model.extended(live.codes)
-        decoder = DecoderRecommender(model.eval(), live)
+        decoder = DecoderRecommender(model.eval(), live, self.decoder.user_codes)
         return Served(self.name, self.config, decoder, WishDecoder(decoder))
 
     def recounted(self, live: Live) -> "Served":
@@ -155,7 +155,7 @@ class Answers:
 
     def _by_decoder(self, jobs: list[Job], histories: Histories, allowed: np.ndarray, day: int) -> list[Listed]:
         served = self.served[self.current]
-        known = histories.n_events > 0
+        known = served.decoder.knows(histories)
         scored = [Scored(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(jobs)
         if known.any():
             places = np.flatnonzero(known)

@@ -16,6 +16,7 @@ from recsys.signals.item_codes import ItemCodes
 from recsys.signals.past_items import PastItems, Summaries, past_items
 from recsys.signals.promotions import Promotions
 from recsys.signals.snapshot import Snapshot
+from recsys.signals.user_codes import UserCodes
 
 
 class SnapshotSource(Protocol):
@@ -42,6 +43,7 @@ class Sequences:
 
     item: np.ndarray  # (B, T) int64 item_index; n_items + 1 marks the start of a history, 0 pads
     gap_days: np.ndarray  # (B, T) int64 days since the event before
+    user_codes: np.ndarray  # (B, K) int64 codes, see signals.user_codes; K is 0 where the model does not read them
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ class Queries:
 
 
 def query_at(
-    snapshots: SnapshotSource, histories: Histories, max_length: int, *, lifts: bool
+    snapshots: SnapshotSource, histories: Histories, max_length: int, user_codes: UserCodes | None, *, lifts: bool
 ) -> tuple[Sequences, Queries]:
     """Return the newest events of each history, in ``max_length`` positions at most, and a query at the end of each."""
     log, begin, end = histories.log, histories.begin, histories.end
     whole = end - begin < max_length  # room for the start mark too
     first = np.where(whole, begin - 1, end - max_length)
-    sequences, _ = assemble(log, first, end - first, whole)
+    sequences, _ = assemble(log, histories.user_index, first, end - first, whole, user_codes, histories.known_as)
     day = np.full(len(histories), histories.day, dtype=np.int64)
     return sequences, build_queries(
         snapshots, log, histories.user_index, end, day, position=end - first - 1, lifts=lifts
@@ -72,9 +74,19 @@ def query_at(
 
 
 def assemble(
-    log: Purchases, first: np.ndarray, length: np.ndarray, at_start: np.ndarray
+    log: Purchases,
+    user_index: np.ndarray,
+    first: np.ndarray,
+    length: np.ndarray,
+    at_start: np.ndarray,
+    user_codes: UserCodes | None,
+    known_as: np.ndarray | None = None,
 ) -> tuple[Sequences, np.ndarray]:
-    """Return sequences of events ``first:first + length``, a start mark first ``at_start``, and their days (B, T)."""
+    """Return sequences of events ``first:first + length``, a start mark first ``at_start``, and their days (B, T).
+
+    ``known_as`` (B,) are the users' rows in ``user_codes``, by default ``user_index``.
+    """
+    known_as = np.asarray(user_index) if known_as is None else known_as
     steps = np.arange(int(length.max(initial=1)))
     real_BT = steps < length[:, None]
     item_BT, day_BT = np.zeros((2, *real_BT.shape), dtype=np.int64)
@@ -85,7 +97,8 @@ def assemble(
     gap_BT: np.ndarray = np.zeros_like(day_BT)
     gap_BT[:, 1:] = np.where(real_BT[:, 1:], np.diff(day_BT), 0)
     gap_BT[at_start, 1:2] = 0
-    return Sequences(item_BT, gap_BT), day_BT
+    codes = np.zeros((len(user_index), 0)) if user_codes is None else user_codes.of(known_as)
+    return Sequences(item_BT, gap_BT, codes.astype(np.int64)), day_BT
 
 
 def build_queries(

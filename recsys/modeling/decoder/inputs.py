@@ -33,6 +33,7 @@ class SequenceTensors(OnDevice):
 
     item_BT: Tensor  # int64 item_index; n_items + 1 marks the start of a history, 0 pads on the right
     gap_days_BT: Tensor  # int64 days since the event before
+    user_codes_BK: Tensor  # int64 codes; K is 0 where the model does not read them
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,10 @@ class PurchaseModel(nn.Module):
     An item without a sale in the training part has no own vector, and the mean bias of those with one.
     """
 
-    def __init__(self, config: ModelConfig, codes: ItemCodes, *, has_dates: bool, n_promoted: int = 0) -> None:
-        """Build what ``config.components`` lists."""
+    def __init__(
+        self, config: ModelConfig, codes: ItemCodes, *, has_dates: bool, n_user_codes: int = 1, n_promoted: int = 0
+    ) -> None:
+        """Build what ``config.components`` lists; of the ``n_user_codes`` codes of users 0 says nothing."""
         super().__init__()
         self.config, self.codes, self.has_dates, self.n_promoted = config, codes, has_dates, n_promoted
         n_items = self.n_items = len(codes.groups) - 1
@@ -42,6 +44,7 @@ class PurchaseModel(nn.Module):
         classes = chosen_components(config.components, sizes, has_dates=has_dates)
         self.item_tower: ItemTower | None = None
         self.decoder: Decoder | None = None
+        self.user_codes: nn.EmbeddingBag | None = None
         if has_sequence:
             attributes_VA = torch.tensor(np.asarray(codes.attributes))
             attributes_VA = attributes_VA if config.attributes else attributes_VA[:, :0]
@@ -49,6 +52,10 @@ class PurchaseModel(nn.Module):
             self.item_tower = ItemTower(n_items + 2, config.width, with_start)
             self.decoder = Decoder(config, has_dates=has_dates)
         self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
+        if has_sequence and n_user_codes > 1:
+            # They begin at 0, and are drawn from nothing: a model that has them begins as one that has not.
+            zeros = torch.zeros(n_user_codes, config.width)
+            self.user_codes = nn.EmbeddingBag.from_pretrained(zeros, freeze=False, mode="mean", padding_idx=0)
         # The values of a ModuleDict are any modules to mypy.
         self.components = cast("Mapping[str, Component]", nn.ModuleDict({one.name: one(sizes) for one in classes}))
         # Components keep PyTorch's own initialisation: so small a one would hold back two layers of 96.
@@ -68,7 +75,10 @@ class PurchaseModel(nn.Module):
     @torch.no_grad()
     def extended(self, codes: ItemCodes) -> "PurchaseModel":
         """Return the same weights over the items of ``codes``; new ones have no own vector, and the mean bias."""
-        longer = PurchaseModel(self.config, codes, has_dates=self.has_dates, n_promoted=self.n_promoted)
+        n_user_codes = 1 if self.user_codes is None else self.user_codes.num_embeddings
+        longer = PurchaseModel(
+            self.config, codes, has_dates=self.has_dates, n_user_codes=n_user_codes, n_promoted=self.n_promoted
+        )
         n_rows, weights = self.n_items + 1, longer.state_dict()
         for name, value in self.state_dict().items():
             if value.shape == weights[name].shape:
@@ -170,21 +180,26 @@ class PurchaseModel(nn.Module):
             )
         return self.item_tower, self.decoder
 
+    def inputs(self, sequences: SequenceTensors) -> Tensor:
+        """Return what the decoder reads of each event (B, T, D): its item; the user at position 0, which all see."""
+        x_BTD: Tensor = self.transformer()[0](sequences.item_BT)
+        if self.user_codes is not None and sequences.user_codes_BK.shape[1]:  # of histories that are given, no codes
+            user_BD = self.user_codes(sequences.user_codes_BK)
+            x_BTD = torch.cat([x_BTD[:, :1] + user_BD[:, None], x_BTD[:, 1:]], dim=1)
+        return x_BTD
+
     def states(self, sequences: SequenceTensors) -> Tensor:
-        tower, decoder = self.transformer()
-        states_BTD: Tensor = decoder(tower(sequences.item_BT), sequences.gap_days_BT)
-        return states_BTD
+        return self.transformer()[1](self.inputs(sequences), sequences.gap_days_BT)
 
     def read(self, sequences: SequenceTensors, queries: QueryTensors) -> Tensor | None:
         """Return the query vector (Q, D) of each of ``sequences``, which ``queries`` ask about in order.
 
         None where the model :attr:`reads_sequences` not.
         """
-        if not self.reads_sequences:
+        if self.decoder is None or not self.reads_sequences:
             return None
-        tower, decoder = self.transformer()
-        state_Q1D = decoder(tower(sequences.item_BT), sequences.gap_days_BT, queries.position_Q)
-        return decoder.query_at(state_Q1D.squeeze(1), queries.days_until_query_Q)
+        state_Q1D = self.decoder(self.inputs(sequences), sequences.gap_days_BT, queries.position_Q)
+        return self.decoder.query_at(state_Q1D.squeeze(1), queries.days_until_query_Q)
 
     def terms(self, query_QD: Tensor | None, queries: QueryTensors) -> dict[str, Scores]:
         """Return what each component gives at ``queries``, without the past items' own logits and the bias."""

@@ -123,8 +123,9 @@ def histories_without(listed: Listed, row: np.ndarray, item: np.ndarray) -> tupl
     fewer = _histories_without(listed.histories.of(row), item)
     longest, at_start = listed.model.config.max_length, fewer.n_events < listed.model.config.max_length
     first = np.where(at_start, fewer.begin - 1, fewer.end - longest)
-    read, _ = assemble(fewer.log, first, fewer.end - first, at_start)
+    read, _ = assemble(fewer.log, fewer.user_index, first, fewer.end - first, at_start, None)
     sequences = SequenceTensors.from_arrays(read, row_P.device)
+    sequences = replace(sequences, user_codes_BK=listed.reading.sequences.user_codes_BK[row_P])
     last_day = np.append(fewer.log.day, 0)[fewer.end - 1]
     waited = np.where(fewer.n_events > 0, np.maximum(snapshot.day - last_day, 0), 0)
     position_P, days_P = (torch.from_numpy(part).to(row_P.device) for part in (fewer.end - first - 1, waited))

@@ -25,6 +25,7 @@ from recsys.schema import DECODER
 from recsys.signals.item_codes import ItemCodes
 from recsys.signals.queries import Queries, SnapshotSource, query_at
 from recsys.signals.snapshot import Snapshots
+from recsys.signals.user_codes import UserCodes
 
 #: Scores that are held at a time: 32 MB, over which several passes go.
 _MOST_SCORES = 1 << 23
@@ -45,9 +46,17 @@ class DecoderRecommender:
 
     name = DECODER
 
-    def __init__(self, model: PurchaseModel, snapshots: SnapshotSource, *, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        model: PurchaseModel,
+        snapshots: SnapshotSource,
+        user_codes: UserCodes | None = None,
+        *,
+        chunk: int | None = None,
+    ) -> None:
         """Take how many histories are read at a time: by default more, the fewer items are scored for each."""
         self.model, self.snapshots, self.chunk = model, snapshots, chunk
+        self.user_codes = user_codes if model.user_codes is not None and model.reads_sequences else None
         self.longest = model.config.max_length, "model.max_length"
 
     @property
@@ -60,7 +69,7 @@ class DecoderRecommender:
             return self
         model = copy.deepcopy(self.model)
         count_transitions_of(model, known)
-        return DecoderRecommender(model.eval(), self.snapshots, chunk=self.chunk)
+        return DecoderRecommender(model.eval(), self.snapshots, self.user_codes, chunk=self.chunk)
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         require_enough(candidates, k)
@@ -115,10 +124,19 @@ class DecoderRecommender:
     def reader(self, histories: Histories, *, n_context: int, n_new: int) -> "PurchaseReader":
         return PurchaseReader(self, histories, n_context=n_context, n_new=n_new)
 
+    def knows(self, histories: Histories) -> np.ndarray:
+        """Return of which users (Q,) the model knows anything: a history, or what it reads of the user table."""
+        known: np.ndarray = histories.n_events > 0
+        if self.user_codes is not None:
+            row = histories.known_as
+            in_table = np.flatnonzero((row >= 0) & (row < len(self.user_codes.has_features)))
+            known[in_table] |= self.user_codes.has_features[row[in_table]]
+        return known
+
     def read(self, histories: Histories, max_length: int | None = None) -> Reading:
         """Return ``histories`` as the model reads them, at most ``max_length`` positions of each."""
         device, longest = self.model.item_bias.device, max_length or self.model.config.max_length
-        sequences, queries = query_at(self.snapshots, histories, longest, lifts=self.model.reads_lifts)
+        sequences, queries = query_at(self.snapshots, histories, longest, self.user_codes, lifts=self.model.reads_lifts)
         read = SequenceTensors.from_arrays(sequences, device), QueryTensors.from_arrays(queries, device)
         return Reading(*read, self.model.read(*read), queries)
 
@@ -133,11 +151,12 @@ class WithColdStart:
 
     def recommend(self, histories: Histories, k: int, candidates: Candidates) -> Recommendations:
         require_enough(candidates, k)
-        known = histories.n_events > 0
+        decoder = self.decoder
+        known = decoder.knows(histories) if isinstance(decoder, DecoderRecommender) else histories.n_events > 0
         item = np.zeros((len(histories), k), dtype=np.int32)
         score = np.full((len(histories), k), -np.inf, dtype=np.float32)
         if known.any():
-            lists = self.decoder.recommend(histories.of(known), k, candidates)
+            lists = decoder.recommend(histories.of(known), k, candidates)
             item[known], score[known] = lists.item, lists.score
         fill_up(self.cold_start, item, score, histories, candidates)
         return Recommendations(item, score)
@@ -173,7 +192,7 @@ class PurchaseReader:
         self.newest_R, self.gap_R = self.queries.position_Q, self.queries.days_until_query_Q
         self.cache = self._transformer.new_cache(len(histories), item_BT.shape[1] + n_new)
         position_BT = torch.arange(item_BT.shape[1]).expand_as(item_BT)
-        input_BTD = self._tower(item_BT)
+        input_BTD = self.model.inputs(reading.sequences)
         state_BTD = self._transformer.extend(input_BTD, gap_BT, position_BT, item_BT > 0, self.cache)
         self.logits_RV = self._logits(state_BTD[torch.arange(len(self.newest_R)), self.newest_R], self.gap_R)
 
@@ -190,9 +209,12 @@ class PurchaseReader:
         return self.model.catalogue_logits(query_RD, self.queries)  # the end of a history, as padding, is -inf
 
 
-def build_purchase_model(config: Config, codes: ItemCodes, n_promoted: int) -> PurchaseModel:
+def build_purchase_model(
+    config: Config, codes: ItemCodes, user_codes: UserCodes | None, n_promoted: int
+) -> PurchaseModel:
     """Return our model, not trained; ``n_promoted`` item features tell of promotions."""
-    return PurchaseModel(config.model, codes, has_dates=config.split.protocol == "weekly", n_promoted=n_promoted)
+    has_dates, n_user_codes = config.split.protocol == "weekly", 1 if user_codes is None else user_codes.n_codes
+    return PurchaseModel(config.model, codes, has_dates=has_dates, n_user_codes=n_user_codes, n_promoted=n_promoted)
 
 
 def count_transitions_of(model: PurchaseModel, known: Histories) -> None:
@@ -203,15 +225,16 @@ def count_transitions_of(model: PurchaseModel, known: Histories) -> None:
         transitions.set_followers(*(torch.from_numpy(part) for part in table))
 
 
-def snapshots_of(config: Config, log: Purchases, codes: ItemCodes | None = None) -> Snapshots:
+def signals_of(config: Config, log: Purchases, codes: ItemCodes | None = None) -> tuple[Snapshots, UserCodes | None]:
     """Return what a model of ``config`` reads beside the log itself; ``codes`` are by default made of its items."""
-    return Snapshots(log, codes, promotions=config.model.promotions)
+    user_codes = UserCodes.from_users(log.users) if config.model.customer else None
+    return Snapshots(log, codes, promotions=config.model.promotions), user_codes
 
 
-def load_purchase_decoder(run: Run, snapshots: SnapshotSource) -> DecoderRecommender:
+def load_purchase_decoder(run: Run, snapshots: SnapshotSource, user_codes: UserCodes | None) -> DecoderRecommender:
     """Return our decoder of a run over ``snapshots``; a RunError says where the weights do not fit."""
     n_promoted = 0 if snapshots.promotions is None else len(snapshots.promotions.features)
     with torch.random.fork_rng(devices=[]):  # what is drawn for a fresh model is overwritten at once
-        model = build_purchase_model(run.config, snapshots.codes, n_promoted)
+        model = build_purchase_model(run.config, snapshots.codes, user_codes, n_promoted)
     load_weights(model, run.folder / WEIGHTS_FILE)
-    return DecoderRecommender(model.eval(), snapshots)
+    return DecoderRecommender(model.eval(), snapshots, user_codes)

@@ -23,6 +23,7 @@ from recsys.modeling.training.world import World
 from recsys.signals.co_purchases import days_counted_for_training
 from recsys.signals.queries import assemble, build_queries
 from recsys.signals.snapshot import Snapshots
+from recsys.signals.user_codes import UserCodes
 
 #: Queries, and about so many rows of item features, by which components are scaled.
 _N_SCALED_BY, _N_ROWS_SCALED_BY = 512, 200_000
@@ -80,13 +81,14 @@ class TrainingBatches(IterableDataset[Batch]):
         config: Config,
         snapshots: Snapshots,
         split: Split,
+        user_codes: UserCodes | None,
         *,
         lifts: bool,
         asks: bool = True,
     ) -> None:
         """Take whether queries read co-purchases, and whether there are any: the transformer learns from none."""
         self.snapshots, self.log, self.split = snapshots, snapshots.log, split
-        self.lifts = lifts
+        self.user_codes, self.lifts = user_codes, lifts
         training, has_dates = config.training, config.split.protocol == "weekly"
         recent, self.first_day = self.log.offsets[:-1], self.log.first_day + 1  # the first that may be asked
         if has_dates and training.recent_days is not None:
@@ -163,8 +165,9 @@ class TrainingBatches(IterableDataset[Batch]):
         log, windows = self.log, self.windows
         rows, chosen = (part[self.rank :: self.world_size] for part in (rows, chosen))
         begin, length = windows.start[rows], windows.length[rows]
-        at_start = begin == log.offsets[windows.user_index[rows]]
-        sequences, days_BT = assemble(log, begin - 1, length + 1, at_start)
+        user_index = windows.user_index[rows]
+        at_start = begin == log.offsets[user_index]
+        sequences, days_BT = assemble(log, user_index, begin - 1, length + 1, at_start, self.user_codes)
         steps = np.arange(sequences.item.shape[1])
         position_BT = np.minimum(begin[:, None] + steps, log.n_events - 1)
         has_target_BT = steps < length[:, None]

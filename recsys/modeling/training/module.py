@@ -98,7 +98,7 @@ class PurchaseModule(EpochModule):
         super().__init__(config, model, batches)
         self.validation = self.discoveries = None
         if validation_fold is not None:
-            known = batches.snapshots, validation_fold
+            known = batches.snapshots, batches.user_codes, validation_fold
             self.validation = Validation(config, *known)
             of_new = config.model_copy(update={"predict": config.predict.model_copy(update={"exclude_seen": True})})
             self.discoveries = None if config == of_new else Validation(of_new, *known)

@@ -18,6 +18,7 @@ from recsys.modeling.recommenders.decoder import DecoderRecommender, Reading
 from recsys.modeling.training.calibration import fit_temperatures, fold_in, temperature_names
 from recsys.modeling.training.negatives import MixedSampler
 from recsys.signals.snapshot import Snapshots
+from recsys.signals.user_codes import UserCodes
 
 #: Length of the lists by which epochs are chosen, at most.
 _LONGEST = 12
@@ -28,8 +29,8 @@ _MOST_USERS, _MOST_FITTED = 2048, 1024
 class Validation:
     """The validation fold, and how a model is validated on it: always on the same users."""
 
-    def __init__(self, config: Config, snapshots: Snapshots, fold: Fold) -> None:
-        self.config, self.snapshots = config, snapshots
+    def __init__(self, config: Config, snapshots: Snapshots, user_codes: UserCodes | None, fold: Fold) -> None:
+        self.config, self.snapshots, self.user_codes = config, snapshots, user_codes
         self.k = min(_LONGEST, config.predict.k)  # of the lists that are asked for
         some = np.random.default_rng(config.seed).permutation(len(fold.user_index))[:_MOST_USERS]
         self.fold, log = fold.of_users(np.sort(some)), snapshots.log
@@ -45,8 +46,8 @@ class Validation:
         than two standard errors: the best of many epochs has a lead of one by chance. A model that is not trained has
         none: it learned nothing by heart.
         """
-        decoder = DecoderRecommender(model, self.snapshots)
-        validated_Q, fold = self._validated()
+        decoder = DecoderRecommender(model, self.snapshots, self.user_codes)
+        validated_Q, fold = self._validated(decoder)
         histories, excludes = fold.histories(self.snapshots.log), self.config.predict.exclude_seen
         with decoder.asking():
             rows, readings = zip(*decoder.readings(histories, model.n_items), strict=True)
@@ -56,7 +57,7 @@ class Validation:
             # Those read together are of like length: some of every length are fitted to.
             fitted_to = read[:: -(-len(histories) // _MOST_FITTED)]
             fitted = fit_temperatures(model, fitted_to, self.sampler, self.config.seed, exclude_seen=excludes)
-            scaled = DecoderRecommender(fold_in(model, fitted), self.snapshots)
+            scaled = DecoderRecommender(fold_in(model, fitted), self.snapshots, self.user_codes)
             factor = float(fitted[0].exp()) if model.decoder is not None else 1.0
             scaled_A = self._precisions(scaled, read, factor)
             lead_A = best_A - scaled_A
@@ -69,12 +70,12 @@ class Validation:
         precision_Q[validated_Q] = precision_A
         return precision_Q, temperatures
 
-    def _validated(self) -> tuple[np.ndarray, Fold]:
+    def _validated(self, decoder: DecoderRecommender) -> tuple[np.ndarray, Fold]:
         """Return the mask (Q,) of users to validate on, and their fold without what lists leave out."""
         fold, log = self.fold, self.snapshots.log
         if self.config.predict.exclude_seen and not (is_repeat_n := bought_before(log, fold)).all():
             fold = fold.of_targets(~is_repeat_n)
-        known_A = fold.histories(log).n_events > 0
+        known_A = decoder.knows(fold.histories(log))
         if known_A.any():
             fold = fold.of_users(known_A)
         return np.isin(self.fold.user_index, fold.user_index), fold
