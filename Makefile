@@ -29,7 +29,7 @@ METRICS := reports/$(RUN)/metrics.json
 REPORT := reports/$(RUN)/index.html
 
 .PHONY: help setup demo data train predict evaluate report test cases check lint format requirements readme readme-table docs \
-	docs-tables bench-data bench-forms bench-inspect bench-selection bench-speed bench-scale bench-serve bench-serve-sizes bench-generate bench-promotions \
+	docs-tables bench-data bench-forms bench-inspect bench-selection bench-speed bench-scale bench-serve bench-serve-sizes bench-attention bench-generate bench-promotions \
 	bench-quality bench-peers ablation clean
 
 help: ## list the targets
@@ -138,6 +138,9 @@ bench-selection: $(READY) ## whether `dataset main --split` keeps what pandas ke
 
 bench-speed: $(READY) $(PEERS_READY) ## how fast training is, beside RecTools and beside a bare loop (RECSYS_REAL_DATA)
 	$(BIN)/python -m benchmarks.speed
+
+bench-attention: $(READY) ## time and memory of whole and of local attention at lengths up to 8,192
+	$(BIN)/python -m benchmarks.attention
 
 bench-generate: $(READY) ## what longer continuations cost, with keys and values kept and without
 	$(BIN)/python -m benchmarks.generation

@@ -62,6 +62,7 @@ VARIANTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ("training.apart_weight=0",),
     ),
     "no_ranking_loss": ("no loss of the order of the own past", ("training.ranking_weight=0",)),
+    "local_attention": ("attention to the last 16 events alone", ("model.attention_window=16",)),
     "next_item_alone": (
         "a plain next-item decoder: the transformer alone, no dates, no windows",
         (
@@ -228,8 +229,8 @@ def section_of(result: dict[str, Any], names: Sequence[str], seeds: Sequence[int
         f'`make ablation DATA={data} SEEDS="{" ".join(map(str, seeds))}" VARIANTS="{" ".join(names[1:])}"`: '
         f"configs/base.yaml without one part each, or with another in its place, {EARLIER[data].about}, none of them a "
         f"test window; trainings with {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets "
-        "of customers of the whole minus the variant, paired. A row of another commit than the whole's is of an earlier "
-        f"run, and its difference is to the whole of its own commit. {result['date']}, commit {result['commit']}. "
+        "of customers of the whole minus the variant, paired. A row of another commit than the whole's is of an "
+        f"earlier run, and its difference is to the whole of its own commit. {result['date']}, commit {result['commit']}. "
         f"{result['machine']}, {result['protocol']['threads']} thread(s); "
         f"{cost_of_training(trained, result['protocol']['jobs'])}, {result['seconds']:,.0f} s this time in all.",
         "",

@@ -120,6 +120,9 @@ class ModelConfig(Section):
     n_layers: int = Field(2, ge=1, description="gated blocks of pointwise attention and feed-forward")
     n_heads: int = Field(2, ge=1, description="attention heads H; width is a multiple of it")
     max_length: int = Field(128, ge=2, description="events of a window")
+    attention_window: int | None = Field(
+        None, ge=1, description="a position sees its last n positions only, in memory linear in max_length; else all"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
     time_gaps: bool = Field(True, description="feed days between events, and to the day asked, where there are dates")
     components: tuple[str, ...] | None = Field(

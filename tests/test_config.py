@@ -86,6 +86,7 @@ def test_an_unknown_key_of_set_is_named_with_the_nearest_known_one(override, nea
         ("model.width=wide", r"model\.width: .*integer.*found 'wide'"),
         ("model.width=0", r"model\.width: .*greater than or equal to 8.*found 0"),
         ("model.dropout=1", r"model\.dropout: .*less than 1"),
+        ("model.attention_window=0", r"model\.attention_window: .*greater than or equal to 1"),
         ("model.n_heads=3", r"model: .*width 64 is not a multiple of n_heads 3"),
         ("data={min_history: 3, max_history: 2}", r"data: min_history 3 is above max_history 2$"),
         ("split.end=2020-13-45", r"split\.end=2020-13-45.*month must be in 1\.\.12"),

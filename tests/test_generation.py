@@ -78,8 +78,9 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence_for_the_original_decod
         reader.extend(item)
 
 
-def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data):
-    decoder = purchase_decoder(data)
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_cache_gives_the_states_of_the_whole_sequence_for_our_decoder(data, window):
+    decoder = purchase_decoder(data, attention_window=window)
     model, histories = decoder.model, data.histories(DAY)
     reader = decoder.reader(histories, n_context=8, n_new=4)
     reading = decoder.read(histories, 8)

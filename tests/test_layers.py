@@ -1,9 +1,11 @@
-"""Pointwise attention: each way of computing it gives what its definition says."""
+"""Pointwise attention, whole and local: each way of computing it gives what its definition says."""
 
 import math
 
+import pytest
 import torch
 
+from benchmarks.attention import measure
 from recsys.modeling.decoder.layers import GatedBlock, KeyValueCache, PointwiseAttention
 
 B, D, H = 3, 16, 2
@@ -31,7 +33,7 @@ def by_definition(attention, x_BTD):
         for head in range(H):
             part = slice(head * width, (head + 1) * width)
             for t in range(x_BTD.shape[1]):
-                seen = range(t + 1)
+                seen = range(0 if attention.window is None else max(t - attention.window + 1, 0), t + 1)
                 logits = [q[row, t, part] @ k[row, s, part] / math.sqrt(width) for s in seen]
                 buckets = [min(int(2 * math.log2(t - s + 1)), 23) for s in seen]
                 logits = [one + attention.bias_HK[head, bucket] for one, bucket in zip(logits, buckets, strict=True)]
@@ -40,27 +42,40 @@ def by_definition(attention, x_BTD):
     return attention.to_out(attention.norm(mixed) * gate)
 
 
+@pytest.mark.parametrize("window", [None, 1, 3, 4, 11, 50])
 @torch.no_grad()
-def test_attention_is_its_definition():
-    attention = with_weights(PointwiseAttention(D, H))
+def test_attention_is_its_definition_whatever_the_window(window):
+    attention = with_weights(PointwiseAttention(D, H, window))
     for length in (1, 3, 4, 11, 12):
         x_BTD = some_input(length)
         torch.testing.assert_close(attention(x_BTD), by_definition(attention, x_BTD), rtol=1e-4, atol=1e-5)
 
 
-def test_a_position_sees_itself_and_all_before_and_no_others_by_gradient():
-    block = with_weights(GatedBlock(D, H, 0.0))
+def test_a_position_sees_its_last_w_positions_and_no_others_by_gradient():
+    block = with_weights(GatedBlock(D, H, 0.0, 4))
     x_BTD = some_input(11).requires_grad_()
     out = block(x_BTD)
     for position in range(11):
         (gradient,) = torch.autograd.grad(out[:, position].square().sum(), x_BTD, retain_graph=True)
         seen = gradient.abs().amax((0, 2)) > 0
-        assert seen.tolist() == [s <= position for s in range(11)]
+        assert seen.tolist() == [position - 4 < s <= position for s in range(11)]
 
 
+def test_blocks_of_local_attention_have_the_gradients_of_all_pairs_under_a_mask():
+    local, whole = with_weights(GatedBlock(D, H, 0.0, 3)), with_weights(GatedBlock(D, H, 0.0, 3))
+    whole.attention._in_blocks = lambda q, k, v, _: whole.attention.mix(q, k, v, None)
+    x_BTD = some_input(10)
+    for block in (local, whole):
+        block(x_BTD).square().sum().backward()
+    for one, other in zip(local.parameters(), whole.parameters(), strict=True):
+        assert one.grad.any()
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [None, 2, 3])
 @torch.no_grad()
-def test_the_cache_gives_what_the_whole_sequence_gives_however_rows_are_padded():
-    block, lengths = with_weights(GatedBlock(D, H, 0.0)), (5, 2, 4)
+def test_the_cache_gives_what_the_whole_sequence_gives_however_rows_are_padded(window):
+    block, lengths = with_weights(GatedBlock(D, H, 0.0, window)), (5, 2, 4)
     x_BTD, later_BTD = some_input(5), some_input(4, seed=2)
     cache = KeyValueCache(1, B, H, D // H, 9, x_BTD)
     cache.add(torch.arange(5) < torch.tensor(lengths)[:, None])
@@ -84,3 +99,26 @@ def test_a_closed_gate_lets_nothing_of_its_part_pass():
     block.attention.to_qkv.weight[:D] = 0
     block.attention.to_qkv.bias[:D] = 0
     torch.testing.assert_close(block(x_BTD), x_BTD + block.attention.to_out.bias)
+
+
+def test_the_memory_of_local_attention_grows_with_the_length_and_not_with_its_square():
+    def largest(length):
+        sizes = []
+
+        def saved(tensor):
+            sizes.append(tensor.numel())
+            return tensor
+
+        block = GatedBlock(D, H, 0.0, 8)  # its weights exist, so they can be counted
+        with torch.autograd.graph.saved_tensors_hooks(saved, lambda tensor: tensor):
+            block(some_input(length))
+        return max(sizes)
+
+    assert largest(512) <= 2.1 * largest(256)
+
+
+def test_the_benchmark_of_attention_measures_whole_and_local_blocks():
+    for window in (None, 8):
+        measured = measure(40, window, n_steps=1)
+        assert measured["ms"] > 0
+        assert measured["mb"] >= 0

@@ -315,8 +315,9 @@ def train_steps(module: PurchaseModule, n_epochs: int, lr: float = 0.01) -> list
     return losses
 
 
-def test_a_decoder_is_causal_and_learns(data):
-    module = module_for(data, SMALL)
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_decoder_is_causal_and_learns_with_any_window(data, window):
+    module = module_for(data, SMALL.model_copy(update={"attention_window": window}))
     sequences, decoder = some_sequences(), module.model.decoder
     vectors = module.model.item_tower(sequences.item_BT).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(decoder(vectors, sequences.gap_days_BT)[:, 4].square().sum(), vectors)

@@ -48,7 +48,7 @@ class Decoder(nn.Module):
         self.gap = nn.Embedding(N_GAP_BUCKETS, config.width) if reads_gaps else None
         self.until_query = nn.Embedding(N_GAP_BUCKETS, config.width) if reads_gaps else None
         self.dropout = nn.Dropout(config.dropout)
-        sizes = config.width, config.n_heads, config.dropout
+        sizes = config.width, config.n_heads, config.dropout, config.attention_window
         self.blocks = nn.Sequential(*(GatedBlock(*sizes) for _ in range(config.n_layers)))
         self.norm = nn.LayerNorm(config.width)
 

@@ -1,4 +1,4 @@
-"""Building blocks of the decoder: causal pointwise attention, its block and cache, day-gap buckets.
+"""Building blocks of the decoder: causal pointwise attention, whole or local, its block and cache, day-gap buckets.
 
 Shapes, here and in all of ``modeling``: B sequences, T positions, D width, H heads, V catalogue rows with padding,
 N negatives, M positions with a target, Q queries, P pairs of query and past item, K list length.
@@ -51,14 +51,15 @@ def at(x_BTD: Tensor, at_B: Tensor) -> Tensor:
 class PointwiseAttention(nn.Module):
     """Causal attention without a softmax: every pair of positions has a weight of its own, and a gate says what passes.
 
-    A position sees itself and what came before. Zhai et al. (2024, Actions Speak Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
+    A position sees itself and what came before, or the ``window`` last of these. Zhai et al. (2024, Actions Speak
+    Louder than Words, equations 1-3): u, q, k, v = SiLU(W x), the weights are SiLU(q kᵀ + bias of the distance), and
     norm(weights · v) is multiplied by u. Here q kᵀ is divided by √(D/H), and the distance counts events: days are
     an input already. Its bias begins at 1: from near 0 the norm would divide by next to nothing.
     """
 
-    def __init__(self, width: int, n_heads: int) -> None:
+    def __init__(self, width: int, n_heads: int, window: int | None = None) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.window = n_heads, window
         self.to_qkv = nn.Linear(width, 4 * width)
         self.to_out = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
@@ -80,8 +81,10 @@ class PointwiseAttention(nn.Module):
             mixed = self.mix(q, k, v, at_B[:, None, None] - torch.arange(x_BTD.shape[1], device=x_BTD.device))
         elif memory is not None:
             mixed = self.mix(q, *memory(k, v))
-        else:
+        elif self.window is None or q.shape[2] <= self.window:
             mixed = self.mix(q, k, v)
+        else:
+            mixed = self._in_blocks(q, k, v, self.window)
         return self.to_out(self.norm(mixed.transpose(1, 2).flatten(-2)) * u)
 
     def mix(self, q_BHTd: Tensor, k_BHSd: Tensor, v_BHSd: Tensor, distance: Tensor | None = None) -> Tensor:
@@ -93,19 +96,34 @@ class PointwiseAttention(nn.Module):
         if distance is None:
             place_T = torch.arange(q_BHTd.shape[2], device=q_BHTd.device)
             distance = place_T[:, None] - place_T
+        is_seen = distance >= 0 if self.window is None else (distance >= 0) & (distance < self.window)
         bias = self.bias_HK[:, gap_bucket(distance)].movedim(0, -3)  # (H, T, S) or (B, H, T, S)
-        bias = bias.masked_fill((distance < 0).unsqueeze(-3), _UNSEEN)
+        bias = bias.masked_fill(~is_seen.unsqueeze(-3), _UNSEEN)
         # A number for each pair and head of a batch: as few passes over them as can be.
         return functional.silu((q_BHTd / q_BHTd.shape[-1] ** 0.5) @ k_BHSd.mT + bias) @ v_BHSd
+
+    def _in_blocks(self, q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, size: int) -> Tensor:
+        """Mix (B, H, T, d) in blocks of ``size``, each of which sees itself and the one before: 2 · size · T scores."""
+        n_rows, n_heads, length, head_width = q_BHTd.shape
+        # What fills the last block stands behind all that is read.
+        q, k, v = (functional.pad(part, (0, 0, 0, -length % size)) for part in (q_BHTd, k_BHTd, v_BHTd))
+        first = self.mix(q[:, :, :size], k[:, :, :size], v[:, :, :size])
+        blocks = n_rows, n_heads, -1, size, head_width
+        q, k, v = (part.reshape(blocks).transpose(1, 2) for part in (q, k, v))  # (B, blocks, H, size, d)
+        k, v = (torch.cat([part[:, :-1], part[:, 1:]], dim=3) for part in (k, v))
+        place = torch.arange(2 * size, device=q.device)
+        rest = self.mix(q[:, 1:].flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), place[size:, None] - place)
+        rest = rest.view(n_rows, -1, n_heads, size, head_width).transpose(1, 2).flatten(2, 3)
+        return torch.cat([first, rest], dim=2)[:, :, :length]
 
 
 class GatedBlock(nn.Module):
     """x + attention(norm(x)) (Xiong et al., 2020), then x + σ(W norm(x)) · mlp(norm(x)) (Borisyuk et al., 2024)."""
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, n_heads: int, dropout: float, window: int | None = None) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = PointwiseAttention(width, n_heads)
+        self.attention = PointwiseAttention(width, n_heads, window)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.gate_mlp = nn.Linear(width, width)
