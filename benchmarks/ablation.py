@@ -230,8 +230,8 @@ def section_of(result: dict[str, Any], names: Sequence[str], seeds: Sequence[int
         f"configs/base.yaml without one part each, or with another in its place, {EARLIER[data].about}, none of them a "
         f"test window; trainings with {short}. Values are means over the seeds; brackets hold 95 % of the redrawn sets "
         "of customers of the whole minus the variant, paired. A row of another commit than the whole's is of an "
-        f"earlier run, and its difference is to the whole of its own commit. {result['date']}, commit {result['commit']}. "
-        f"{result['machine']}, {result['protocol']['threads']} thread(s); "
+        "earlier run, and its difference is to the whole of its own commit. "
+        f"{result['date']}, commit {result['commit']}. {result['machine']}, {result['protocol']['threads']} thread(s); "
         f"{cost_of_training(trained, result['protocol']['jobs'])}, {result['seconds']:,.0f} s this time in all.",
         "",
         f"| system | {' | '.join(f'{head} | the whole minus it' for head in heads)} | measured |",
