@@ -205,8 +205,8 @@ class TrainingConfig(Section):
     batch_tokens: int | None = Field(
         None,
         ge=64,
-        description="events per batch, padding included; by default 4,096, or fewer, down to 1,024, where an epoch "
-        "would have fewer than 128 steps",
+        description="events per batch, padding included; by default 4,096, where windows are learned fewer, down to "
+        "1,024, so that an epoch has 128 steps",
     )
     lr: float = Field(2e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
