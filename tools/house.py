@@ -28,7 +28,7 @@ __all__ = ["LIMITS", "MEASURES", "check", "sentences"]
 LIMITS: Final[dict[str, int | None]] = {
     "files directly in recsys/": 19,  # what a newcomer reads in one glance: verbs, the client and the shared base
     "folders directly in recsys/": 7,  # one for each part of the pipeline
-    "lines of recsys/": 26_546,  # 15,500 was the aim before shops' files, Spark and the service; see docs/decisions.md
+    "lines of recsys/": 26_552,  # 15,500 was the aim before shops' files, Spark and the service; see docs/decisions.md
     "configuration keys": 70,  # more, and nobody knows which of them matter
     "functions over 60 lines": 0,  # a function is read as a whole; lines count from its first statement on
     "files over 300 lines without a reason": 0,  # a reason is `# Long because: ...` below the module's docstring
